@@ -1,0 +1,29 @@
+//! Does things to *one database*: SQLite now, Postgres by the same trait.
+//!
+//! It knows placements (where a database is) and identities (whose it is), never names, operations or HTTP.
+//! The router asks it for a [`Pool`] and runs statements through a [`Session`]; the control plane asks an
+//! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop.
+//! Every verb that opens a database takes the [`Expected`] identity and refuses any other.
+
+pub mod engine;
+pub mod error;
+pub mod identity;
+pub mod ids;
+pub mod inspection;
+pub mod migration;
+pub mod placement;
+pub mod pool;
+pub mod snapshot;
+pub mod sqlite;
+pub mod value;
+
+pub use engine::{Engine, Migrated, Template};
+pub use error::{Error, ErrorKind, Result};
+pub use identity::{Expected, Identity, IdentityState};
+pub use ids::{FleetId, Generation, OperationId, TenantId};
+pub use inspection::{Depth, Inspection};
+pub use migration::MigrationSet;
+pub use placement::{EngineKind, Placement};
+pub use pool::{Access, After, Limits, Pool, Session, Statement};
+pub use snapshot::{Image, Restored, Snapshot, SnapshotInfo};
+pub use value::{Rows, Value};

@@ -1,0 +1,132 @@
+//! What the router caches: the open connections of one tenant's database, and the sessions that use them.
+//! One enum, an arm per engine; on the request path there is no dynamic dispatch.
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::sqlite;
+use crate::value::{Rows, Value};
+
+/// What a transaction may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// SELECT only; the connection itself cannot write.
+    Read,
+    /// SELECT and DML.
+    Write,
+}
+
+/// What happens to the transaction once the statements have run. An error always rolls back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    /// It stays open for the next call.
+    Keep,
+    /// It is committed.
+    Commit,
+}
+
+/// Caps of one session. Reached caps are errors, never silent truncation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of one statement's answer.
+    pub rows_max: usize,
+    /// Bytes of one statement's answer, as [`Value::size_bytes`] counts.
+    pub bytes_max: usize,
+    /// How long one call may run on the database, waiting for a lock included.
+    pub statement_timeout: Duration,
+    /// How long a transaction may stay open; then it is rolled back and its connection is free again.
+    pub transaction_timeout: Duration,
+}
+
+impl Default for Limits {
+    /// 10,000 rows, 16 MiB, 5 s a call, 10 s a transaction: what an API answers in one page, and no more.
+    fn default() -> Self {
+        Self {
+            rows_max: 10_000,
+            bytes_max: 16 << 20,
+            statement_timeout: Duration::from_secs(5),
+            transaction_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// One statement with its positional parameters (`?1`, `?2` …).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// Exactly one SQL statement.
+    pub sql: String,
+    /// Bound in order.
+    pub params: Vec<Value>,
+}
+
+/// The connections of one database, opened for one expected identity. Cheap to clone; all clones are one pool.
+#[derive(Debug, Clone)]
+pub enum Pool {
+    /// Connections to one file.
+    Sqlite(sqlite::SqlitePool),
+}
+
+impl Pool {
+    /// A transaction that has not begun: BEGIN and the identity check travel with its first statement.
+    #[must_use]
+    pub fn session(&self, access: Access, limits: Limits) -> Session {
+        match self {
+            Self::Sqlite(pool) => Session::Sqlite(pool.session(access, limits)),
+        }
+    }
+
+    /// Refuses new sessions at once and closes each connection as it comes back; returns when none is open.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+        }
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        match self {
+            Self::Sqlite(pool) => pool.connections(),
+        }
+    }
+}
+
+/// One transaction. Dropped while open, it rolls back by itself and nobody waits for that.
+#[derive(Debug)]
+pub enum Session {
+    /// On one SQLite connection.
+    Sqlite(sqlite::SqliteSession),
+}
+
+impl Session {
+    /// Runs the statements in order in one hop; on the first error the transaction is rolled back and over.
+    ///
+    /// # Errors
+    /// The statement's error; [`crate::ErrorKind::Fenced`], [`crate::ErrorKind::WrongTenant`] or
+    /// [`crate::ErrorKind::Missing`] when the database is not the expected one.
+    pub async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
+        match self {
+            Self::Sqlite(session) => session.run(statements, after).await,
+        }
+    }
+
+    /// Commits what [`After::Keep`] left open; nothing to do is fine.
+    ///
+    /// # Errors
+    /// When the commit fails; the transaction is then rolled back.
+    pub async fn commit(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(session) => session.commit().await,
+        }
+    }
+
+    /// Rolls back what [`After::Keep`] left open.
+    ///
+    /// # Errors
+    /// When the connection is lost; the database rolls back by itself then.
+    pub async fn rollback(&mut self) -> Result<()> {
+        match self {
+            Self::Sqlite(session) => session.rollback().await,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A consistent picture of one database as bytes, and what is known about it.
+
+use bytes::Bytes;
+use tempfile::TempPath;
+
+use crate::identity::Identity;
+
+/// The raw bytes of a database: in memory when small, else in a temporary file that goes away with the value.
+#[derive(Debug)]
+pub enum Image {
+    /// At most a few tens of megabytes.
+    Memory(Bytes),
+    /// A file that nobody else knows of.
+    File(TempPath),
+}
+
+/// What an engine says about a snapshot it took.
+#[derive(Debug, Clone)]
+pub struct SnapshotInfo {
+    /// The identity row inside the image.
+    pub identity: Identity,
+    /// The newest applied migration.
+    pub schema_version: Option<i64>,
+    /// blake3 (hex) of the image with the bytes that differ between two pictures of the same content zeroed.
+    pub content_hash: String,
+    /// Length of the image.
+    pub size_bytes: u64,
+    /// Engine and version that made it, for instance `sqlite 3.51.3`.
+    pub engine_version: String,
+    /// Rows that violate a foreign key already in the source: a restore tolerates as many, not more.
+    pub foreign_key_violations: u64,
+}
+
+/// A picture of one database.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What is known about it.
+    pub info: SnapshotInfo,
+    /// The bytes.
+    pub image: Image,
+}
+
+/// What a restore found in the new database before stamping it.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    /// The newest applied migration.
+    pub schema_version: Option<i64>,
+    /// Length of the database.
+    pub size_bytes: u64,
+    /// Rows that violate a foreign key.
+    pub foreign_key_violations: u64,
+}
