@@ -1,0 +1,39 @@
+//! A place databases live.
+
+use serde::{Deserialize, Serialize};
+use tenant_engine::placement::EngineKind;
+
+use crate::ids::ServerId;
+
+/// Whether a server takes new tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerState {
+    /// Takes new tenants.
+    Active,
+    /// Serves what it has, takes no more.
+    Cordoned,
+    /// Being emptied.
+    Draining,
+    /// Gone; the row keeps its id from being reused.
+    Removed,
+}
+
+/// One row of `servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerRecord {
+    /// For ever.
+    pub id: ServerId,
+    /// What operators call it.
+    pub name: String,
+    /// What it runs.
+    pub engine: EngineKind,
+    /// Absolute root directory (SQLite).
+    pub base: String,
+    /// See [`ServerState`].
+    pub state: ServerState,
+    /// `None`: no limit.
+    pub tenants_max: Option<i64>,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+}
