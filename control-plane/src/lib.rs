@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Takes the whole fleet from one state to the next, one idempotent step at a time, and remembers.
+//!
+//! A request becomes an operation ([`runner::submit`]: planned purely, written in one transaction); workers claim its
+//! steps with a lease, run one phase at a time ([`operations`]) and the recorder writes what came of it. Steps touch the
+//! tenant and return an outcome with its effects; only the recorder touches the catalog.
+//!
+//! A number is a layer, and a module imports only from lower numbers or its own folder:
+//! 0 config clock tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background ·
+//! 6 app · 7 http · 8 serve.
+
+pub mod config;
+pub mod error;
+
+pub mod operations;
+pub mod runner;
+
+pub mod app;
+pub mod http;
+pub mod serve;
+
+pub use app::App;
+pub use config::Config;
+pub use error::{Error, Result};

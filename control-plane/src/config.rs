@@ -1,0 +1,75 @@
+//! What a control plane is told at its start. Plain values: the binary reads flags, environment and files.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Settings of one process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Holds catalog, keys, tenants and local backups unless told otherwise; absolute.
+    pub data_dir: PathBuf,
+    /// The fleet's key; `None`: the file `fleet.key` in the data directory.
+    pub fleet_key: Option<secrecy::SecretString>,
+    /// Where backups go; `None`: `file://<data_dir>/backups`. `s3://bucket/prefix` and what else the store knows.
+    pub backup_url: Option<String>,
+    /// Extra options of the backup store (endpoint, region, credentials), by the store's own names.
+    pub backup_options: Vec<(String, secrecy::SecretString)>,
+    /// Whether this process runs everything or only what it is asked to.
+    pub role: Role,
+    /// The data API.
+    pub listen: SocketAddr,
+    /// The admin API.
+    pub admin_listen: SocketAddr,
+    /// `tenant.<domain>` names a tenant; `None`: only by path.
+    pub domain: Option<String>,
+    /// Certificate chain and key (PEM) of both listeners; `None`: plain HTTP.
+    pub tls: Option<Tls>,
+    /// How long a request waits for an operation that blocks it, milliseconds.
+    pub hold_ms: u64,
+    /// Steps at once, over all operations, unless an operation asks for fewer; `None`: 2 × cores, at least 8.
+    pub concurrency: Option<usize>,
+    /// How long a replaced database is kept for `restore undo`, milliseconds.
+    pub undo_ms: i64,
+    /// How long a deleted tenant can come back, milliseconds.
+    pub purge_after_ms: i64,
+}
+
+/// Who runs the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A command: runs only the operations it submits or waits for.
+    Embedded,
+    /// A server: runs every operation, and the background tasks.
+    Serving,
+}
+
+/// Files of a TLS listener.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// PEM.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+}
+
+impl Config {
+    /// The defaults on this data directory.
+    #[must_use]
+    pub fn new(data_dir: PathBuf, role: Role) -> Self {
+        Self {
+            data_dir,
+            fleet_key: None,
+            backup_url: None,
+            backup_options: Vec::new(),
+            role,
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            domain: None,
+            tls: None,
+            hold_ms: 2_000,
+            concurrency: None,
+            undo_ms: 7 * 24 * 3_600_000,
+            purge_after_ms: 7 * 24 * 3_600_000,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One error for the crate: what problem+json says, with the cause kept for the log.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What every fallible function here returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request or a step failed.
+#[derive(Debug)]
+pub struct Error {
+    /// The stable code that users, scripts and `explain` know.
+    pub code: Cow<'static, str>,
+    /// The HTTP status that fits it.
+    pub status: u16,
+    /// What a human reads; never a secret, a path or another tenant's name.
+    pub detail: String,
+    /// Commands or requests that help.
+    pub next_steps: Vec<String>,
+    /// Seconds after which the same request may succeed.
+    pub retry_after_seconds: Option<u64>,
+    /// True when a step may be tried again without anybody doing anything.
+    pub transient: bool,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with this code and status.
+    pub fn new(status: u16, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            status,
+            detail: detail.into(),
+            next_steps: Vec::new(),
+            retry_after_seconds: None,
+            transient: false,
+            source: None,
+        }
+    }
+
+    /// The same, naming something that helps.
+    #[must_use]
+    pub fn try_next(mut self, step: impl Into<String>) -> Self {
+        self.next_steps.push(step.into());
+        self
+    }
+
+    /// The same, keeping the cause for the log.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|s| s as _)
+    }
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        use catalog::ErrorKind as Kind;
+        let status = match error.kind() {
+            Kind::NotFound => 404,
+            Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected => 409,
+            Kind::Invalid => 422,
+            Kind::Unavailable => 503,
+            _ => 500,
+        };
+        let mut out = Self::new(status, error.kind().code(), error.to_string());
+        out.transient = matches!(error.kind(), Kind::Unavailable | Kind::Busy);
+        out.with_source(error)
+    }
+}
+
+impl From<tenant_engine::Error> for Error {
+    fn from(error: tenant_engine::Error) -> Self {
+        use tenant_engine::ErrorKind as Kind;
+        let status = match error.kind() {
+            Kind::SqlInvalid
+            | Kind::SqlForbidden
+            | Kind::Constraint
+            | Kind::ReadOnlyTransaction
+            | Kind::ParameterMismatch
+            | Kind::RowsMax
+            | Kind::BytesMax
+            | Kind::MigrationInvalid => 422,
+            Kind::DeadlineExceeded => 408,
+            Kind::Busy | Kind::ConnectionsMax | Kind::Closed | Kind::Fenced => 503,
+            Kind::AlreadyExists | Kind::MigrationChanged | Kind::MigrationMissing | Kind::MigrationAhead => 409,
+            Kind::DiskFull => 507,
+            _ => 500,
+        };
+        let mut out = Self::new(status, error.kind().code(), error.to_string());
+        out.transient = error.kind().is_transient();
+        out.with_source(error)
+    }
+}

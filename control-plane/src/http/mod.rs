@@ -1,0 +1,1 @@
+//! The only place that knows HTTP: the admin API, the data API, problems, health and the OpenAPI document.

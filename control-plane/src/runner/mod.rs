@@ -1,0 +1,3 @@
+//! Claims steps, runs them, records what came of them. Knows nothing of what an operation does.
+
+pub mod submit;

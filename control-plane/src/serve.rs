@@ -1,0 +1,1 @@
+//! Two listeners, a lock, and an orderly end.
