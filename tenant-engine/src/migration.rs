@@ -1,9 +1,27 @@
 //! Migration sets: a directory in sqlx's layout, read unchanged, and the pure question what is pending.
+//!
+//! The control plane reads a directory once, stores its [`File`]s in the catalog and makes the same [`MigrationSet`]
+//! from them in any process; the engines run what [`pending`] names. Nothing here opens a database.
+//! The rules for names, checksums and `-- no-transaction` are those of sqlx 0.9, so its command line and ours can take
+//! turns on one database; where sqlx is silent about a directory that cannot be meant (two files of one version, a
+//! byte-order mark, a revert without what it reverts), this refuses it.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Larger than any file a human reads; a data dump belongs elsewhere.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Directory entries looked at: decades of migrations.
+const FILES_MAX: usize = 10_000;
+/// A set is kept in memory and in one catalog row.
+const SET_BYTES_MAX: usize = 64 << 20;
+/// What a file starts with to be run outside a transaction.
+const NO_TRANSACTION: &str = "-- no-transaction";
 
 /// One migration file (or one file of a reversible pair).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,26 +68,62 @@ pub struct MigrationSet {
 }
 
 impl MigrationSet {
-    /// Reads a directory as sqlx does: what does not match `<number>_<name>.sql` is ignored.
+    /// Reads a directory as sqlx does: what does not match `<number>_<name>.sql` is ignored. Also returns the files
+    /// that make up the set, by name, for whoever stores them.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::MigrationInvalid`] naming the file.
-    pub fn read(_directory: &Path) -> Result<(Self, Vec<File>)> {
-        todo!()
+    /// [`ErrorKind::MigrationInvalid`] naming the file.
+    pub fn read(directory: &Path) -> Result<(Self, Vec<File>)> {
+        let mut names = list(directory)?;
+        names.sort();
+        let files = names.iter().map(|name| read_file(directory, name)).collect::<Result<Vec<_>>>()?;
+        Ok((Self::from_files(&files)?, files))
     }
 
     /// The set made of these files.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::MigrationInvalid`] naming the file.
-    pub fn from_files(_files: &[File]) -> Result<Self> {
-        todo!()
+    /// [`ErrorKind::MigrationInvalid`] naming the file.
+    pub fn from_files(files: &[File]) -> Result<Self> {
+        let total: usize = files.iter().map(|file| file.sql.len()).sum();
+        if files.len() > FILES_MAX || total > SET_BYTES_MAX {
+            return Err(invalid(format!("a set holds at most {FILES_MAX} files and {SET_BYTES_MAX} bytes")));
+        }
+        let (mut ups, mut downs) = (BTreeMap::new(), BTreeMap::new());
+        for file in files {
+            let Some(name) = Name::parse(&file.name)? else { continue };
+            check_text(file)?;
+            let side = if name.reverts { &mut downs } else { &mut ups };
+            if let Some((_, other)) = side.insert(name.version, (name.description, file)) {
+                return Err(invalid(format!(
+                    "'{}' and '{}' both are version {}; give one of them another number",
+                    other.name, file.name, name.version
+                )));
+            }
+        }
+        if let Some((_, (_, file))) = downs.iter().find(|(version, _)| !ups.contains_key(version)) {
+            return Err(invalid(format!("'{}' reverts a version that the set does not hold", file.name)));
+        }
+        let down = |version| downs.get(&version).map(|(_, file)| file.sql.clone());
+        let up = |(version, (description, file)): (i64, (String, &File))| {
+            migration(version, description, file, down(version))
+        };
+        Ok(Self::new(ups.into_iter().map(up).collect()))
     }
 
     /// The set with nothing in it: a tenant before the first release.
     #[must_use]
     pub fn empty() -> Self {
-        todo!()
+        Self::new(Vec::new())
+    }
+
+    fn new(migrations: Vec<Migration>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for migration in &migrations {
+            hasher.update(&migration.version.to_be_bytes());
+            hasher.update(&migration.checksum);
+        }
+        Self { migrations, digest: hasher.finalize().to_hex().to_string() }
     }
 
     /// blake3 (hex) over versions and checksums: names the release.
@@ -89,13 +143,197 @@ impl MigrationSet {
     pub fn head(&self) -> Option<i64> {
         self.migrations.last().map(|m| m.version)
     }
+
+    /// The migration with this number, if the set holds it.
+    #[must_use]
+    pub fn get(&self, version: i64) -> Option<&Migration> {
+        let index = self.migrations.binary_search_by_key(&version, |m| m.version).ok()?;
+        self.migrations.get(index)
+    }
 }
 
-/// What has to be applied to a database with this ledger, in order.
+/// What has to be applied to a database with this ledger, in order. A version below the head that was never applied
+/// (merged late) is pending too, as for sqlx.
 ///
 /// # Errors
-/// [`crate::ErrorKind::MigrationChanged`], [`crate::ErrorKind::MigrationMissing`],
-/// [`crate::ErrorKind::MigrationAhead`] or [`crate::ErrorKind::MigrationDirty`], naming the version.
-pub fn pending<'a>(_set: &'a MigrationSet, _applied: &[Applied]) -> Result<Vec<&'a Migration>> {
-    todo!()
+/// [`ErrorKind::MigrationDirty`] first, then for the lowest version that does not fit [`ErrorKind::MigrationChanged`],
+/// [`ErrorKind::MigrationMissing`] or [`ErrorKind::MigrationAhead`], naming the version.
+pub fn pending<'a>(set: &'a MigrationSet, applied: &[Applied]) -> Result<Vec<&'a Migration>> {
+    let mut ledger: BTreeMap<i64, &Applied> = BTreeMap::new();
+    ledger.extend(applied.iter().map(|row| (row.version, row)));
+    if let Some(dirty) = ledger.values().find(|row| !row.success) {
+        return Err(dirty_version(dirty.version));
+    }
+    ledger.values().try_for_each(|row| check_applied(set, row))?;
+    Ok(set.migrations.iter().filter(|m| !ledger.contains_key(&m.version)).collect())
 }
+
+/// [`pending`], stopping after `target`.
+///
+/// # Errors
+/// As [`pending`]; [`ErrorKind::MigrationInvalid`] when the set does not hold the target.
+pub fn pending_to<'a>(set: &'a MigrationSet, applied: &[Applied], target: Option<i64>) -> Result<Vec<&'a Migration>> {
+    let mut todo = pending(set, applied)?;
+    if let Some(target) = target {
+        if set.get(target).is_none() {
+            return Err(invalid(format!("the set holds no version {target} to stop after")));
+        }
+        todo.retain(|m| m.version <= target);
+    }
+    Ok(todo)
+}
+
+fn check_applied(set: &MigrationSet, row: &Applied) -> Result<()> {
+    let version = row.version;
+    match set.get(version) {
+        Some(migration) if migration.checksum == row.checksum => Ok(()),
+        Some(_) => Err(Error::new(
+            ErrorKind::MigrationChanged,
+            format!(
+                "the file of version {version} was changed after this database applied it (its checksum differs); \
+                 put the old text back and write the change as a new version"
+            ),
+        )),
+        None if set.head().is_none_or(|head| version > head) => Err(Error::new(
+            ErrorKind::MigrationAhead,
+            format!("the database is at version {version}, newer than the set's {}", head_text(set)),
+        )),
+        None => Err(Error::new(
+            ErrorKind::MigrationMissing,
+            format!("the database applied version {version}, but the set holds no file for it; put the file back"),
+        )),
+    }
+}
+
+fn head_text(set: &MigrationSet) -> String {
+    set.head().map_or_else(|| "none (the set is empty)".to_owned(), |head| head.to_string())
+}
+
+fn dirty_version(version: i64) -> Error {
+    Error::new(
+        ErrorKind::MigrationDirty,
+        format!(
+            "version {version} runs outside a transaction and did not finish; look at what it left, finish or undo it \
+             by hand, then set success to 1 in its row of _sqlx_migrations, or delete the row to have it run again"
+        ),
+    )
+}
+
+/// What a file name says.
+#[derive(Debug, PartialEq, Eq)]
+struct Name {
+    version: i64,
+    description: String,
+    reverts: bool,
+}
+
+impl Name {
+    /// `None` for a name that is no migration; an error for one that wants to be.
+    fn parse(name: &str) -> Result<Option<Self>> {
+        let Some((number, rest)) = name.split_once('_') else { return Ok(None) };
+        if !rest.ends_with(".sql") {
+            return Ok(None);
+        }
+        let version = number
+            .parse()
+            .map_err(|_| invalid(format!("'{}' must start with a number, as in '0001_tasks.sql'", shorten(name))))?;
+        let (suffix, reverts) = match rest {
+            _ if rest.ends_with(".up.sql") => (".up.sql", false),
+            _ if rest.ends_with(".down.sql") => (".down.sql", true),
+            _ => (".sql", false),
+        };
+        Ok(Some(Self { version, description: rest.trim_end_matches(suffix).replace('_', " "), reverts }))
+    }
+}
+
+fn migration(version: i64, description: String, file: &File, down: Option<String>) -> Migration {
+    let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, file.sql.as_bytes()).as_ref().to_vec();
+    let transactional = !file.sql.starts_with(NO_TRANSACTION);
+    Migration { version, description, sql: file.sql.clone(), checksum, transactional, down }
+}
+
+/// The names that are migrations; refuses settings of sqlx that would change how the files are read.
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let unreadable = |error| invalid(format!("cannot read the directory '{}'", directory.display())).with_source(error);
+    let mut names = Vec::new();
+    for (seen, entry) in std::fs::read_dir(directory).map_err(unreadable)?.enumerate() {
+        if seen >= FILES_MAX {
+            return Err(invalid(format!("'{}' holds more than {FILES_MAX} entries", directory.display())));
+        }
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name == "sqlx.toml" {
+            check_settings(&entry.path())?;
+        }
+        // Follows links, as sqlx does: a set may be composed of them.
+        let is_file = || std::fs::metadata(entry.path()).map(|m| m.is_file()).unwrap_or(true);
+        if name.contains('_') && name.ends_with(".sql") && is_file() {
+            names.push(name.into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// A `sqlx.toml` beside the files may rename the ledger or change checksums; silently not doing so would apply
+/// everything twice.
+fn check_settings(path: &Path) -> Result<()> {
+    let text = String::from_utf8_lossy(&read_bounded(path)?).into_owned();
+    let sets_migrate = |line: &str| {
+        let line = line.trim_start().trim_start_matches('[').trim_start();
+        line.strip_prefix("migrate").is_some_and(|rest| rest.trim_start().starts_with([']', '.', '=']))
+    };
+    if text.lines().any(sets_migrate) {
+        return Err(invalid(format!(
+            "'{}' has a [migrate] section, which this program does not follow; remove it or move the files",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn read_file(directory: &Path, name: &str) -> Result<File> {
+    let bytes = read_bounded(&directory.join(name))?;
+    let sql = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        invalid(format!("'{}' is not UTF-8 (byte {at})", shorten(name)))
+    })?;
+    Ok(File { name: name.to_owned(), sql })
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error| invalid(format!("cannot read '{}'", path.display())).with_source(error);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(invalid(format!("'{}' is larger than {} MiB", path.display(), FILE_BYTES_MAX >> 20)));
+    }
+    Ok(bytes)
+}
+
+fn check_text(file: &File) -> Result<()> {
+    let name = shorten(&file.name);
+    if file.sql.len() as u64 > FILE_BYTES_MAX {
+        return Err(invalid(format!("'{name}' is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    if file.sql.starts_with('\u{feff}') {
+        return Err(invalid(format!("'{name}' starts with a byte-order mark; save it as UTF-8 without one")));
+    }
+    if file.sql.contains('\0') {
+        return Err(invalid(format!("'{name}' holds a NUL byte")));
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::MigrationInvalid, message)
+}
+
+/// Names come from outside; an error message stays one line.
+fn shorten(name: &str) -> String {
+    name.chars().take(120).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+mod tests;
