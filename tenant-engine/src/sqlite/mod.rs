@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::engine::{Engine, Migrated, Template};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -14,7 +14,12 @@ use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
 use crate::snapshot::{Image, Restored, Snapshot};
 
+use workers::{Lane, Workers};
+
+pub(crate) mod error;
+pub(crate) mod identity;
 mod pool;
+pub(crate) mod workers;
 
 pub use pool::{SqlitePool, SqliteSession};
 
@@ -29,23 +34,70 @@ pub struct SqliteOptions {
     pub scratch: PathBuf,
 }
 
+/// The first SQLite whose write-ahead log cannot be reset under a reader; older ones may corrupt a database.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// Threads that the verbs leave to requests, so that a long backup or migration never delays every tenant.
+const REQUEST_THREADS_MIN: usize = 2;
+
 /// The SQLite engine. Clones share the workers and the connection budget.
 #[derive(Debug, Clone)]
-pub struct SqliteEngine {}
+pub struct SqliteEngine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    workers: Workers,
+    /// Everything that is not a request: provision, migrate, snapshot, restore …
+    verbs: Lane,
+    options: SqliteOptions,
+}
 
 impl SqliteEngine {
     /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077 and refuses a SQLite older than 3.51.3.
     ///
     /// # Errors
     /// When the library is too old or a thread cannot be started.
-    pub fn new(_options: SqliteOptions) -> Result<Self> {
-        todo!()
+    pub fn new(options: SqliteOptions) -> Result<Self> {
+        require_version(rusqlite::version_number())?;
+        let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
+        let verbs = Lane::new(threads - REQUEST_THREADS_MIN);
+        Ok(Self { inner: Arc::new(Inner { workers: Workers::start(threads)?, verbs, options }) })
     }
 
     /// Refuses new work, lets running work finish and ends the workers.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.workers.shutdown().await;
     }
+
+    /// Runs a verb's blocking part on the shared workers, at most `workers - 2` of them at once.
+    /// Dropping the future before the work begins prevents it; work that has begun runs to its end.
+    ///
+    /// # Errors
+    /// Those of `work`; [`ErrorKind::Closed`] after [`SqliteEngine::shutdown`].
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.inner.workers.run(&self.inner.verbs, work).await
+    }
+}
+
+/// Enough that a few tenants waiting for the disk do not hold up the others.
+fn default_workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (4 * cores).max(8)
+}
+
+fn require_version(found: i32) -> Result<()> {
+    if found >= SQLITE_VERSION_MIN {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Internal,
+        format!("this program was built with SQLite {found}; it needs {SQLITE_VERSION_MIN} (3.51.3) or newer"),
+    ))
 }
 
 #[async_trait]
@@ -94,5 +146,17 @@ impl Engine for SqliteEngine {
     }
     async fn inspect(&self, _at: &Placement, _expected: Option<&Expected>, _depth: Depth) -> Result<Inspection> {
         todo!()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_new_enough_and_an_old_one_is_refused() {
+        assert!(rusqlite::version_number() >= SQLITE_VERSION_MIN);
+        assert!(require_version(rusqlite::version_number()).is_ok());
+        assert!(require_version(3_051_002).is_err());
     }
 }

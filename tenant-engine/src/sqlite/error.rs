@@ -1,0 +1,146 @@
+//! What SQLite says, in the words of this crate. Every file here that calls SQLite maps its errors with these.
+
+use std::path::Path;
+
+use rusqlite::Error as Sqlite;
+use rusqlite::ffi::{self, ErrorCode};
+
+use crate::error::{Error, ErrorKind};
+
+/// An error from a statement or a verb on an open database.
+pub(crate) fn from_sqlite(error: Sqlite) -> Error {
+    let kind = kind_of(&error);
+    Error::new(kind, message_of(kind, &error)).with_source(error)
+}
+
+/// An error from opening `path`: a missing file is told from any other fault.
+pub(crate) fn from_open(error: Sqlite, path: &Path) -> Error {
+    let kind = match kind_of(&error) {
+        ErrorKind::Io if !path.exists() => ErrorKind::Missing,
+        kind => kind,
+    };
+    let message = match kind {
+        ErrorKind::Missing => "there is no database at its placement".to_owned(),
+        kind => message_of(kind, &error),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// True for SQLITE_BUSY and SQLITE_LOCKED: somebody else holds the lock, and waiting may help.
+pub(crate) fn is_busy(error: &Sqlite) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn kind_of(error: &Sqlite) -> ErrorKind {
+    match error {
+        Sqlite::SqliteFailure(failure, message) => kind_of_code(failure, message.as_deref()),
+        Sqlite::SqlInputError { error, msg, .. } => kind_of_code(error, Some(msg)),
+        Sqlite::MultipleStatement | Sqlite::NulError(_) => ErrorKind::SqlInvalid,
+        Sqlite::InvalidParameterCount(..) | Sqlite::InvalidParameterName(_) => ErrorKind::ParameterMismatch,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
+    match failure.code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => ErrorKind::Busy,
+        ErrorCode::ConstraintViolation => ErrorKind::Constraint,
+        ErrorCode::AuthorizationForStatementDenied => ErrorKind::SqlForbidden,
+        ErrorCode::OperationInterrupted => ErrorKind::DeadlineExceeded,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
+        ErrorCode::DiskFull => ErrorKind::DiskFull,
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => ErrorKind::ReadOnlyStorage,
+        ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed => ErrorKind::Io,
+        ErrorCode::ParameterOutOfRange => ErrorKind::ParameterMismatch,
+        ErrorCode::TooBig | ErrorCode::TypeMismatch | ErrorCode::SchemaChanged => ErrorKind::SqlInvalid,
+        ErrorCode::Unknown => unknown(message),
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// The plain SQLITE_ERROR is nearly always the caller's SQL; these are the exceptions, known by their text only.
+fn unknown(message: Option<&str>) -> ErrorKind {
+    match message {
+        Some(text) if text.starts_with("cannot VACUUM") => ErrorKind::SqlForbidden,
+        _ => ErrorKind::SqlInvalid,
+    }
+}
+
+/// SQLite's own words where they are about the caller's SQL, ours where they are about the file.
+fn message_of(kind: ErrorKind, error: &Sqlite) -> String {
+    let text = match error {
+        Sqlite::SqliteFailure(_, Some(text)) | Sqlite::SqlInputError { msg: text, .. } => text.clone(),
+        Sqlite::SqliteFailure(failure, None) => failure.to_string(),
+        Sqlite::MultipleStatement => "the text holds more than one statement; send them one by one".to_owned(),
+        Sqlite::InvalidParameterCount(given, wanted) => {
+            format!("the statement has {wanted} parameters, {given} were given")
+        }
+        other => other.to_string(),
+    };
+    match kind {
+        ErrorKind::Busy => format!("another writer holds the database: {text}"),
+        ErrorKind::Corrupt => format!("the database file is damaged: {text}"),
+        ErrorKind::DiskFull => format!("the disk is full: {text}"),
+        ErrorKind::ReadOnlyStorage => format!("the storage does not allow writing: {text}"),
+        ErrorKind::Io => format!("the database file cannot be used: {text}"),
+        ErrorKind::DeadlineExceeded => "the statement ran longer than allowed and was stopped".to_owned(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    fn failure(code: i32) -> ErrorKind {
+        from_sqlite(Sqlite::SqliteFailure(ffi::Error::new(code), None)).kind()
+    }
+
+    #[test]
+    fn result_codes_have_a_kind() {
+        let table = [
+            (ffi::SQLITE_BUSY, ErrorKind::Busy),
+            (ffi::SQLITE_BUSY_SNAPSHOT, ErrorKind::Busy),
+            (ffi::SQLITE_LOCKED, ErrorKind::Busy),
+            (ffi::SQLITE_CORRUPT, ErrorKind::Corrupt),
+            (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
+            (ffi::SQLITE_FULL, ErrorKind::DiskFull),
+            (ffi::SQLITE_READONLY, ErrorKind::ReadOnlyStorage),
+            (ffi::SQLITE_PERM, ErrorKind::ReadOnlyStorage),
+            (ffi::SQLITE_IOERR_FSYNC, ErrorKind::Io),
+            (ffi::SQLITE_CANTOPEN, ErrorKind::Io),
+            (ffi::SQLITE_CONSTRAINT_UNIQUE, ErrorKind::Constraint),
+            (ffi::SQLITE_AUTH, ErrorKind::SqlForbidden),
+            (ffi::SQLITE_INTERRUPT, ErrorKind::DeadlineExceeded),
+            (ffi::SQLITE_TOOBIG, ErrorKind::SqlInvalid),
+            (ffi::SQLITE_MISMATCH, ErrorKind::SqlInvalid),
+            (ffi::SQLITE_NOMEM, ErrorKind::Internal),
+            (ffi::SQLITE_MISUSE, ErrorKind::Internal),
+        ];
+        for (code, kind) in table {
+            assert_eq!(failure(code), kind, "result code {code}");
+        }
+    }
+
+    #[test]
+    fn the_words_of_sqlite_survive_where_they_help() {
+        let db = Connection::open_in_memory().unwrap();
+        let error = from_sqlite(db.execute_batch("selec 1").unwrap_err());
+        assert_eq!((error.kind(), error.message()), (ErrorKind::SqlInvalid, "near \"selec\": syntax error"));
+        db.execute_batch("create table t(a unique); insert into t values(1)").unwrap();
+        let error = from_sqlite(db.execute_batch("insert into t values(1)").unwrap_err());
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Constraint, "UNIQUE constraint failed: t.a"));
+    }
+
+    #[test]
+    fn a_missing_file_is_not_an_io_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("none.db");
+        let error = Connection::open_with_flags(&path, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap_err();
+        assert_eq!(from_open(error, &path).kind(), ErrorKind::Missing);
+        let error = Connection::open_with_flags(dir.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap_err();
+        assert_eq!(from_open(error, dir.path()).kind(), ErrorKind::Io);
+    }
+}
