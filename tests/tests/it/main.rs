@@ -1,0 +1,4 @@
+//! Whole-system tests: one binary, a module per subject.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod tidy;

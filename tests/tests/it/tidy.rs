@@ -1,0 +1,203 @@
+//! The architecture's absences, enforced: who may import what, and what stands nowhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use fleet_tests::workspace_root;
+
+/// The crates from left to right; each may depend only on those to its left.
+const CRATES: [&str; 5] = ["tenant-engine", "catalog", "tenant-router", "control-plane", "fleetctl"];
+
+/// A source file of the five crates, with the part before its unit tests.
+struct Source {
+    /// Relative to the root, with `/`.
+    path: String,
+    code: String,
+}
+
+#[test]
+fn crates_depend_only_on_crates_to_their_left() {
+    for (position, name) in CRATES.iter().enumerate() {
+        let manifest = fs::read_to_string(workspace_root().join(name).join("Cargo.toml")).unwrap();
+        for right in &CRATES[position + 1..] {
+            let named = manifest
+                .lines()
+                .any(|line| line.starts_with(right) && line[right.len()..].starts_with(['.', ' ', '=']));
+            assert!(!named, "{name} must not depend on {right}, which is to its right");
+        }
+    }
+}
+
+#[test]
+fn each_library_is_used_only_where_it_belongs() {
+    let rules: [(&str, &[&str]); 8] = [
+        ("rusqlite::", &["tenant-engine/"]),
+        ("sqlx::", &["catalog/"]),
+        ("object_store::", &["control-plane/src/backup/"]),
+        ("async_compression::", &["control-plane/src/backup/"]),
+        (
+            "axum::",
+            &[
+                "control-plane/src/http/",
+                "control-plane/src/serve.rs",
+                "control-plane/src/auth/",
+                "tenant-router/src/axum",
+                "fleetctl/src/context",
+            ],
+        ),
+        ("env::var", &["fleetctl/src/settings.rs"]),
+        ("comfy_table::", &["fleetctl/src/output"]),
+        ("indicatif::", &["fleetctl/src/progress"]),
+    ];
+    for (needle, allowed) in rules {
+        let strays: Vec<_> = sources()
+            .into_iter()
+            .filter(|s| uses(&s.code, needle) && !allowed.iter().any(|a| s.path.starts_with(a)))
+            .map(|s| s.path)
+            .collect();
+        assert!(strays.is_empty(), "{needle} belongs in {allowed:?}, found in {strays:?}");
+    }
+}
+
+#[test]
+fn control_plane_layers_import_only_downwards() {
+    for source in sources().into_iter().filter(|s| s.path.starts_with("control-plane/src/")) {
+        let Some(own) = module_of(&source.path) else { continue };
+        let Some(layer) = layer(own) else { continue };
+        for imported in imports(&source.code) {
+            let Some(other) = self::layer(&imported) else { continue };
+            assert!(
+                other < layer || imported == own,
+                "{} (layer {layer}) imports crate::{imported} (layer {other})",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn nothing_unfinished_is_left() {
+    for source in sources() {
+        for word in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "FIXME", "XXX"] {
+            assert!(!source.code.contains(word), "{} holds {word}", source.path);
+        }
+    }
+}
+
+#[test]
+fn files_and_functions_stay_readable() {
+    for source in sources() {
+        let lines = source.code.lines().count();
+        assert!(lines <= 500, "{} has {lines} lines before its tests: split it by noun", source.path);
+        if let Some((name, lines)) = longest_function(&source.code)
+            && lines > 70
+        {
+            panic!("{}: fn {name} has {lines} lines", source.path);
+        }
+    }
+}
+
+#[test]
+fn banned_crates_are_not_locked() {
+    let lock = fs::read_to_string(workspace_root().join("Cargo.lock")).unwrap();
+    for banned in ["ring", "openssl-sys", "native-tls"] {
+        assert!(!lock.contains(&format!("name = \"{banned}\"\n")), "{banned} is in Cargo.lock; see deny.toml");
+    }
+    for package in lock.split("[[package]]").filter(|p| p.lines().any(|l| l.trim() == "\"chrono\",")) {
+        assert!(package.contains("name = \"object_store\""), "chrono is allowed under object_store only:\n{package}");
+    }
+}
+
+/// True when code (not a comment) uses the path `needle`; a longer identifier that ends in it does not count.
+fn uses(code: &str, needle: &str) -> bool {
+    code.lines().map(str::trim_start).filter(|l| !l.starts_with("//")).any(|line| {
+        line.match_indices(needle).any(|(at, _)| {
+            !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                // `crate::axum::…` is a module of ours, not the library.
+                && !line[..at].ends_with("crate::") && !line[..at].ends_with("super::")
+        })
+    })
+}
+
+/// The layer of a top-level module of the control plane, as ARCHITECTURE.md numbers them.
+fn layer(module: &str) -> Option<u8> {
+    Some(match module {
+        "config" | "clock" | "tasks" | "telemetry" | "metrics" | "error" => 0,
+        "plan" => 1,
+        "backup" | "auth" => 2,
+        "operations" => 3,
+        "runner" => 4,
+        "background" => 5,
+        "app" => 6,
+        "http" => 7,
+        "serve" => 8,
+        _ => return None,
+    })
+}
+
+fn module_of(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix("control-plane/src/")?;
+    Some(rest.split_once('/').map_or_else(|| rest.trim_end_matches(".rs"), |(folder, _)| folder))
+}
+
+/// The first segments after `crate::` in code, comments left out.
+fn imports(code: &str) -> Vec<String> {
+    code.lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//"))
+        .flat_map(|line| {
+            line.match_indices("crate::").map(|(at, m)| line[at + m.len()..].to_owned()).collect::<Vec<_>>()
+        })
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
+}
+
+fn longest_function(code: &str) -> Option<(String, usize)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut longest = None;
+    for (start, line) in lines.iter().enumerate() {
+        let Some(name) = function_name(line) else { continue };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let end = format!("{indent}}}");
+        let length = lines[start..].iter().position(|l| *l == end).map_or(1, |n| n + 1);
+        if longest.as_ref().is_none_or(|(_, n)| length > *n) {
+            longest = Some((name, length));
+        }
+    }
+    longest
+}
+
+fn function_name(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let fn_at = words.by_ref().take(5).position(|w| w == "fn")?;
+    let before: Vec<_> = line.split_whitespace().take(fn_at).collect();
+    let only_qualifiers = before.iter().all(|w| matches!(*w, "pub" | "async" | "const") || w.starts_with("pub("));
+    only_qualifiers.then(|| words.next().unwrap_or_default().split(['(', '<']).next().unwrap_or_default().to_owned())
+}
+
+fn sources() -> Vec<Source> {
+    let root = workspace_root();
+    CRATES
+        .iter()
+        .flat_map(|name| rust_files(&root.join(name).join("src")))
+        .map(|file| {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("\n#[cfg(test)]\n").next().unwrap().to_owned();
+            let path = file.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/");
+            Source { path, code }
+        })
+        .collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
