@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use catalog::Catalog;
+use catalog::operations::OperationRecord;
+use catalog::{Catalog, Clock, OperationId};
 use tenant_engine::{Engine, placement::EngineKind};
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::runner::control::Control;
+use crate::runner::submit::{Caller, Mode, Submission, Submitted};
 
 /// One process's control plane.
 #[derive(Debug)]
@@ -23,17 +27,69 @@ pub struct App {
 impl App {
     /// Makes a new fleet in the data directory (keys, catalog, the server `local`, an operator token), or finds the one
     /// that is there.
+    ///
+    /// # Errors
+    /// `data_dir_unusable`, `wrong_key`, and those of the catalog.
     pub async fn init(_config: &Config) -> Result<Initialised> {
         todo!()
     }
 
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
-    pub async fn open(_config: Config) -> Result<Arc<Self>> {
+    ///
+    /// # Errors
+    /// `not_initialised`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
+    pub async fn open(config: Config) -> Result<Arc<Self>> {
+        Self::open_with(config, crate::clock::system()).await
+    }
+
+    /// [`App::open`] with another clock.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub async fn open_with(_config: Config, _clock: Clock) -> Result<Arc<Self>> {
+        todo!()
+    }
+
+    /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
+    /// transaction and wakes the runner; an embedded process runs what it submits.
+    ///
+    /// # Errors
+    /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
+    /// and those of the catalog; nothing was written then.
+    pub async fn submit(&self, _caller: &Caller, _submission: Submission, _mode: Mode) -> Result<Submitted> {
+        todo!()
+    }
+
+    /// Pauses, resumes, retries, cancels or abandons an operation, with an event.
+    ///
+    /// # Errors
+    /// `not_found`; `conflict` when the operation is not in a state that allows it.
+    pub async fn control(
+        &self,
+        _caller: &Caller,
+        _op: OperationId,
+        _what: Control,
+        _reason: Option<&str>,
+    ) -> Result<OperationRecord> {
+        todo!()
+    }
+
+    /// Makes this process run that operation, whoever submitted it. A serving process runs all of them anyway.
+    pub fn run_only(&self, _op: OperationId) {
+        todo!()
+    }
+
+    /// Runs the operation here ([`App::run_only`]) and returns its record when it has ended (or is paused), or as it is
+    /// after `timeout`.
+    ///
+    /// # Errors
+    /// `not_found`, and those of the catalog.
+    pub async fn wait(&self, _op: OperationId, _timeout: Duration) -> Result<OperationRecord> {
         todo!()
     }
 
     /// Refuses new work, gives running steps up to `drain` to finish, frees leases and closes everything.
-    pub async fn shutdown(&self, _drain: std::time::Duration) {
+    pub async fn shutdown(&self, _drain: Duration) {
         todo!()
     }
 }

@@ -8,8 +8,11 @@
 //! 0 config clock tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background ·
 //! 6 app · 7 http · 8 serve.
 
+pub mod clock;
 pub mod config;
 pub mod error;
+
+pub mod plan;
 
 pub mod operations;
 pub mod runner;

@@ -3,13 +3,44 @@
 //! An operation is a pure plan (which tenants, which need nothing, what is refused) and an idempotent step: look, act,
 //! say what came of it. The runner calls both; nothing here writes to the catalog, retries or sleeps.
 
+pub mod backup;
+pub mod create;
+pub mod delete;
+pub mod migrate;
+pub mod restore;
+pub mod restore_undo;
+pub mod verify;
+
 use catalog::backups::BackupRecord;
 use catalog::events::NewEvent;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
 use catalog::{BackupId, ReleaseId, ServerId, TenantId};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Error;
+
+/// What an operation was asked to do: one variant per kind. Stored as JSON in the operation's row, without what its
+/// tenants' rows already say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Params {
+    /// Makes new tenants.
+    Create(create::Params),
+    /// Brings tenants to a release.
+    Migrate(migrate::Params),
+    /// Puts a picture of each tenant into the backup store.
+    Backup(backup::Params),
+    /// Brings a tenant back to a backup, in place or as a new tenant.
+    Restore(restore::Params),
+    /// Returns a tenant to the database that its last restore replaced.
+    RestoreUndo(restore_undo::Params),
+    /// Proves that backups can be restored.
+    Verify(verify::Params),
+    /// Takes tenants out of service; their databases go later.
+    Delete(delete::Params),
+}
 
 /// What one phase of a step came to.
 #[derive(Debug)]
