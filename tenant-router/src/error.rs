@@ -1,0 +1,274 @@
+//! One error for the crate: a kind for the machine, a sentence for the caller, a source for the log.
+//!
+//! Everything a caller may see comes from the [`ErrorKind`] alone, except for errors of the caller's own SQL. So two
+//! refusals of the same kind are the same bytes, whichever tenant they are about.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What every fallible function here returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a request did not get what it asked for.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds a caller can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// No credential, or one that is unknown, expired or revoked.
+    Unauthenticated,
+    /// The request names no tenant in any of the ways this application accepts.
+    TenantUnnamed,
+    /// A name in the request is no tenant name: wrong characters, too long, reserved.
+    TenantNameInvalid,
+    /// The names in the request lead to different tenants.
+    TenantAmbiguous,
+    /// The tenant header came with a credential that may not use it.
+    TenantHeaderRefused,
+    /// Unknown tenant, somebody else's tenant, no membership: the caller cannot tell which.
+    NotFound,
+    /// The caller is a member, but its role is not enough.
+    Forbidden,
+    /// The tenant is suspended; only its members learn that.
+    Suspended,
+    /// Only a backup of the tenant is left; it must be woken first.
+    Archived,
+    /// An operator made the tenant read-only.
+    ReadOnly,
+    /// An operation blocks writes for a moment, and it lasted longer than the request may wait.
+    WritesBlocked,
+    /// The database is not the one the catalog promised, and it stayed so for as long as the request may wait.
+    Fenced,
+    /// The tenant's schema is older than this program can serve.
+    SchemaBehind,
+    /// The tenant's schema is newer than this program can serve.
+    SchemaAhead,
+    /// The catalog cannot be read and nothing cached answers the request.
+    CatalogUnavailable,
+    /// The router is shutting down.
+    ShuttingDown,
+    /// The router was built without something it needs.
+    Misconfigured,
+    /// The database or the caller's SQL.
+    Database(tenant_engine::ErrorKind),
+}
+
+impl ErrorKind {
+    /// The stable code that users, scripts and `explain` know.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::TenantUnnamed => "tenant_unnamed",
+            Self::TenantNameInvalid => "tenant_name_invalid",
+            Self::TenantAmbiguous => "tenant_ambiguous",
+            Self::TenantHeaderRefused => "tenant_header_refused",
+            Self::NotFound => "not_found",
+            Self::Forbidden => "forbidden",
+            Self::Suspended => "tenant_suspended",
+            Self::Archived => "tenant_archived",
+            Self::ReadOnly => "tenant_read_only",
+            Self::WritesBlocked => "writes_blocked",
+            Self::Fenced => "fenced",
+            Self::SchemaBehind => "schema_behind",
+            Self::SchemaAhead => "schema_ahead",
+            Self::CatalogUnavailable => "catalog_unavailable",
+            Self::ShuttingDown => "shutting_down",
+            Self::Misconfigured => "internal",
+            Self::Database(kind) => kind.code(),
+        }
+    }
+
+    /// The HTTP status that says the same.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::TenantUnnamed | Self::TenantNameInvalid | Self::TenantAmbiguous | Self::TenantHeaderRefused => 400,
+            Self::Unauthenticated => 401,
+            Self::Forbidden | Self::Suspended | Self::ReadOnly => 403,
+            Self::NotFound => 404,
+            Self::Misconfigured => 500,
+            Self::Archived
+            | Self::WritesBlocked
+            | Self::Fenced
+            | Self::SchemaBehind
+            | Self::SchemaAhead
+            | Self::CatalogUnavailable
+            | Self::ShuttingDown => 503,
+            Self::Database(kind) => database_status(kind),
+        }
+    }
+
+    /// After how long the same request may succeed; `None` when waiting alone does not help.
+    #[must_use]
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
+                Some(Duration::from_secs(1))
+            }
+            Self::SchemaBehind | Self::Archived => Some(Duration::from_secs(10)),
+            Self::Database(kind) if kind.is_transient() => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// A short sentence, the same for every request of this kind.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "The credential is missing or not valid",
+            Self::TenantUnnamed => "The request names no tenant",
+            Self::TenantNameInvalid => "A name in the request is not a tenant name",
+            Self::TenantAmbiguous => "The request names more than one tenant",
+            Self::TenantHeaderRefused => "The tenant header needs a service token",
+            Self::NotFound => "Not found",
+            Self::Forbidden => "The role in this tenant does not allow that",
+            Self::Suspended => "The tenant is suspended",
+            Self::Archived => "The tenant is archived",
+            Self::ReadOnly => "The tenant is read-only",
+            Self::WritesBlocked => "Writes are blocked for a moment",
+            Self::Fenced => "The tenant's database is being replaced",
+            Self::SchemaBehind => "The tenant is waiting for a migration",
+            Self::SchemaAhead => "The tenant is newer than this program",
+            Self::CatalogUnavailable => "The catalog cannot be read",
+            Self::ShuttingDown => "The server is shutting down",
+            Self::Misconfigured => "The server is misconfigured",
+            Self::Database(_) => "The statement was not run",
+        }
+    }
+
+    /// What the caller can do next, most helpful first; empty when there is nothing.
+    #[must_use]
+    pub fn next_steps(self) -> &'static [&'static str] {
+        match self {
+            Self::Unauthenticated => {
+                &["Send `Authorization: Bearer <token>` with a token that is neither expired nor revoked."]
+            }
+            Self::TenantUnnamed => &["Name the tenant, for instance in the path: /t/<tenant>/…"],
+            Self::TenantNameInvalid => &["A tenant name is 1 to 63 of a-z, 0-9 and '-', with no '-' at either end."],
+            Self::TenantAmbiguous => &["Name one tenant only: path, host, header and token must agree."],
+            Self::TenantHeaderRefused => &["Name the tenant in the path, or use a service token."],
+            Self::NotFound => &["Check the name, and that this credential belongs to a member of the tenant."],
+            Self::Forbidden => &["Ask a manager of the tenant for a role that allows this."],
+            Self::Suspended => &["Ask the operator of this service."],
+            Self::ReadOnly => &["Reads still work. Ask the operator of this service when writes return."],
+            Self::Archived
+            | Self::WritesBlocked
+            | Self::Fenced
+            | Self::SchemaBehind
+            | Self::CatalogUnavailable
+            | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
+            Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
+            Self::Misconfigured => &["See the log of the server."],
+            Self::Database(kind) if kind.is_transient() => &["Repeat the request after the time in Retry-After."],
+            Self::Database(_) => &[],
+        }
+    }
+}
+
+/// What a database error means to an HTTP client: its own statement, or our trouble.
+fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
+    use tenant_engine::ErrorKind as Kind;
+    match kind {
+        Kind::SqlInvalid | Kind::ParameterMismatch => 400,
+        Kind::SqlForbidden | Kind::ReadOnlyTransaction => 403,
+        Kind::Constraint => 409,
+        Kind::RowsMax | Kind::BytesMax => 422,
+        Kind::DeadlineExceeded | Kind::Busy | Kind::ConnectionsMax | Kind::Closed => 503,
+        Kind::DiskFull | Kind::ReadOnlyStorage => 507,
+        _ => 500,
+    }
+}
+
+/// True for errors whose message is about the caller's own SQL, so that the caller may read it.
+fn is_callers_own(kind: tenant_engine::ErrorKind) -> bool {
+    database_status(kind) < 500 || kind == tenant_engine::ErrorKind::DeadlineExceeded
+}
+
+impl Error {
+    /// The error of this kind.
+    #[must_use]
+    pub fn new(kind: ErrorKind) -> Self {
+        Self { kind, message: None, source: None }
+    }
+
+    /// The same, keeping the cause for the log; callers never see it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same error for everybody who waited for the same lookup.
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+        Self { kind: error.kind, message: error.message.clone(), source: Some(Box::new(Arc::clone(error))) }
+    }
+
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// See [`ErrorKind::code`].
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.kind.code()
+    }
+
+    /// See [`ErrorKind::status`].
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.kind.status()
+    }
+
+    /// See [`ErrorKind::retry_after`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.kind.retry_after()
+    }
+
+    /// What the caller may read: the database's own words about the caller's SQL, else the kind's title.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        self.message.as_deref().unwrap_or_else(|| self.kind.title())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.detail())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|s| s as _)
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self::new(kind)
+    }
+}
+
+impl From<tenant_engine::Error> for Error {
+    fn from(error: tenant_engine::Error) -> Self {
+        let message = is_callers_own(error.kind()).then(|| error.message().to_owned());
+        Self { kind: ErrorKind::Database(error.kind()), message, source: Some(Box::new(error)) }
+    }
+}
+
+impl From<catalog::Error> for Error {
+    fn from(error: catalog::Error) -> Self {
+        Self::new(ErrorKind::CatalogUnavailable).with_source(error)
+    }
+}

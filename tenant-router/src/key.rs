@@ -1,0 +1,202 @@
+//! How a request names its tenant: path, host, header, or the credential's own claim. PURE.
+//!
+//! Called by `router.rs`. Finds the names and lets [`catalog::Name`], the one normaliser, say what they mean; whether
+//! several names lead to one tenant is decided after they were looked up, because an alias and a slug may.
+
+use std::net::{IpAddr, SocketAddr};
+
+use catalog::Name;
+
+use crate::error::ErrorKind;
+
+/// The parts of a request that name the tenant and the caller. Borrowed, so that any server can make one.
+#[derive(Clone, Copy, Default)]
+pub struct RequestView<'a> {
+    /// The secret after `Bearer `.
+    pub credential: Option<&'a str>,
+    /// The path as received, not decoded.
+    pub path: &'a str,
+    /// The host as received, port included.
+    pub host: Option<&'a str>,
+    /// The value of the header [`TENANT_HEADER`].
+    pub tenant_header: Option<&'a str>,
+}
+
+impl std::fmt::Debug for RequestView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { credential, path, host, tenant_header } = self;
+        let credential = credential.map(|_| "[redacted]");
+        f.debug_struct("RequestView")
+            .field("credential", &credential)
+            .field("path", path)
+            .field("host", host)
+            .field("tenant_header", tenant_header)
+            .finish()
+    }
+}
+
+/// The header by which a service names the tenant.
+pub const TENANT_HEADER: &str = "x-tenant";
+
+/// Which parts of a request may name the tenant. The default: the path prefix `/t/`, and the header for services.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    path_prefix: Option<String>,
+    domain: Option<String>,
+    custom_domains: CustomDomains,
+    header: HeaderNaming,
+}
+
+/// Whether a host outside the domain may be a tenant's own.
+#[derive(Debug, Clone)]
+enum CustomDomains {
+    Off,
+    /// Every host but the application's own ones.
+    Except(Vec<String>),
+}
+
+/// Whether a service may name the tenant by header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HeaderNaming {
+    Off,
+    Services,
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self {
+            path_prefix: Some("/t/".to_owned()),
+            domain: None,
+            custom_domains: CustomDomains::Off,
+            header: HeaderNaming::Services,
+        }
+    }
+}
+
+impl Naming {
+    /// Tenants are named by the first path segment after this prefix, for instance `/t/`.
+    #[must_use]
+    pub fn path_prefix(mut self, prefix: impl Into<String>) -> Self {
+        let mut prefix = prefix.into();
+        if !prefix.ends_with('/') {
+            prefix.push('/');
+        }
+        self.path_prefix = Some(prefix);
+        self
+    }
+
+    /// The path names no tenant.
+    #[must_use]
+    pub fn without_path(mut self) -> Self {
+        self.path_prefix = None;
+        self
+    }
+
+    /// `{tenant}.<domain>` names a tenant; the domain itself names none.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Any other host names the tenant it is registered for; `own` lists the application's own hosts, which name none.
+    #[must_use]
+    pub fn custom_domains<T: Into<String>>(mut self, own: impl IntoIterator<Item = T>) -> Self {
+        self.custom_domains = CustomDomains::Except(own.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The header names no tenant, not even for services.
+    #[must_use]
+    pub fn without_header(mut self) -> Self {
+        self.header = HeaderNaming::Off;
+        self
+    }
+
+    /// The same with every host in normal form.
+    ///
+    /// # Errors
+    /// When the domain or an own host is no host name.
+    pub(crate) fn normalised(mut self) -> catalog::Result<Self> {
+        self.domain = self.domain.as_deref().map(normal_host).transpose()?;
+        if let CustomDomains::Except(own) = &mut self.custom_domains {
+            *own = own.iter().map(|host| normal_host(host)).collect::<catalog::Result<_>>()?;
+        }
+        Ok(self)
+    }
+
+    /// The parts of a request that may name its tenant, still as received.
+    pub(crate) fn parts<'a>(&self, request: &RequestView<'a>) -> Parts<'a> {
+        let segment = self.path_prefix.as_deref().and_then(|prefix| segment_after(prefix, request.path));
+        let host = self.reads_host().then_some(request.host).flatten();
+        let header = (self.header == HeaderNaming::Services).then_some(request.tenant_header).flatten();
+        Parts { segment, host, header }
+    }
+
+    /// The names in those parts, each once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TenantNameInvalid`] when one is none.
+    pub(crate) fn names(&self, parts: &Parts<'_>) -> Result<Vec<Name>, ErrorKind> {
+        let slugs = [parts.segment, parts.header].into_iter().flatten().map(Name::slug);
+        let host = parts.host.and_then(|host| self.name_of_host(host).transpose());
+        let mut names =
+            slugs.chain(host).collect::<catalog::Result<Vec<_>>>().map_err(|_| ErrorKind::TenantNameInvalid)?;
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    fn reads_host(&self) -> bool {
+        self.domain.is_some() || matches!(self.custom_domains, CustomDomains::Except(_))
+    }
+
+    /// The tenant name a host carries, `None` for the application's own hosts.
+    fn name_of_host(&self, host: &str) -> catalog::Result<Option<Name>> {
+        if is_address(host) {
+            return Ok(None);
+        }
+        let host = Name::host(host)?;
+        let domain = self.domain.as_deref();
+        if domain == Some(host.as_str()) {
+            return Ok(None);
+        }
+        if let Some(label) = domain.and_then(|domain| host.as_str().strip_suffix(domain)?.strip_suffix('.')) {
+            return self.name_below_domain(&host, label);
+        }
+        match &self.custom_domains {
+            CustomDomains::Off => Ok(None),
+            CustomDomains::Except(own) => Ok((!own.iter().any(|own| own == host.as_str())).then_some(host)),
+        }
+    }
+
+    /// `app.<domain>` may be the application's own; everything else below the domain is a slug.
+    fn name_below_domain(&self, host: &Name, label: &str) -> catalog::Result<Option<Name>> {
+        match &self.custom_domains {
+            CustomDomains::Except(own) if own.iter().any(|own| own == host.as_str()) => Ok(None),
+            _ => Name::slug(label).map(Some),
+        }
+    }
+}
+
+/// What [`Naming::parts`] found, as received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parts<'a> {
+    pub(crate) segment: Option<&'a str>,
+    pub(crate) host: Option<&'a str>,
+    pub(crate) header: Option<&'a str>,
+}
+
+fn normal_host(text: &str) -> catalog::Result<String> {
+    Ok(Name::host(text)?.as_str().to_owned())
+}
+
+/// The first segment after the prefix: `acme` of `/t/acme/tasks` and `/t/acme`.
+fn segment_after<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
+    path.strip_prefix(prefix)?.split('/').next()
+}
+
+/// An IP address names no tenant.
+fn is_address(host: &str) -> bool {
+    host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+}

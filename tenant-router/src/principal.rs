@@ -1,0 +1,197 @@
+//! Who asks. The router turns a credential into a [`Principal`] before it looks at any tenant.
+//!
+//! Called by `router.rs`; calls the catalog's tokens, or the application's own [`Authenticate`]. Decides nothing about
+//! tenants, and never keeps a secret: the cache knows hashes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use catalog::members::Role;
+use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
+use catalog::{Catalog, TenantId};
+use moka::future::Cache;
+
+use crate::error::{Error, Result};
+
+/// Who asks, proven. The application makes one only after it has checked a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    name: String,
+    kind: PrincipalKind,
+    expires_at: Option<i64>,
+}
+
+/// What a principal may open, before any tenant is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrincipalKind {
+    /// One tenant, with this role.
+    Tenant {
+        /// The only one.
+        tenant: TenantId,
+        /// In it.
+        role: Role,
+    },
+    /// Every tenant it is a member of, with its role there.
+    Member,
+    /// Every tenant, with this role; may name the tenant by header.
+    Service {
+        /// In each.
+        role: Role,
+    },
+    /// The admin API; no tenant's data.
+    Operator {
+        /// There.
+        role: OperatorRole,
+    },
+}
+
+impl Principal {
+    /// Somebody whose memberships decide.
+    #[must_use]
+    pub fn member(name: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: PrincipalKind::Member, expires_at: None }
+    }
+
+    /// Somebody who may enter one tenant, whoever its members are.
+    #[must_use]
+    pub fn of_tenant(name: impl Into<String>, tenant: TenantId, role: Role) -> Self {
+        Self { name: name.into(), kind: PrincipalKind::Tenant { tenant, role }, expires_at: None }
+    }
+
+    /// A program of the operator's own that acts in every tenant.
+    #[must_use]
+    pub fn service(name: impl Into<String>, role: Role) -> Self {
+        Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None }
+    }
+
+    /// The same, refused from `at` on (milliseconds since 1970), however long it was cached.
+    #[must_use]
+    pub fn expiring_at(mut self, at: i64) -> Self {
+        self.expires_at = Some(at);
+        self
+    }
+
+    /// The member's principal, or `token:<id>`. For logs and audit; not a secret.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// See [`PrincipalKind`].
+    #[must_use]
+    pub fn kind(&self) -> PrincipalKind {
+        self.kind
+    }
+
+    /// False from the moment the credential expires. `now` in milliseconds since 1970.
+    #[must_use]
+    pub fn is_valid_at(&self, now: i64) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// The tenant its credential claims, if it can enter only one.
+    pub(crate) fn claimed_tenant(&self) -> Option<TenantId> {
+        match self.kind {
+            PrincipalKind::Tenant { tenant, .. } => Some(tenant),
+            _ => None,
+        }
+    }
+}
+
+/// The application's own way to prove who asks: sessions, JWTs, an identity provider.
+///
+/// The router caches the answer by a hash of the credential for at most [`PRINCIPAL_AGE_MAX`].
+#[async_trait]
+pub trait Authenticate: Send + Sync + 'static {
+    /// The principal this credential proves, `None` when it proves nothing.
+    ///
+    /// # Errors
+    /// When it cannot be told now; the request fails with 503.
+    async fn authenticate(&self, credential: &str) -> Result<Option<Principal>>;
+}
+
+/// How long an answer about a credential may be used. Revoked tokens are dropped by the change feed long before; this
+/// bounds the harm while the feed cannot be read, and how late an application's own revocation is noticed.
+pub const PRINCIPAL_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// SHA-256 of a credential: what caches are keyed by, so that no secret rests in memory.
+pub(crate) type CredentialHash = [u8; 32];
+
+/// How many credentials are remembered: 10,000 active callers take about 3 MB.
+const PRINCIPALS_MAX: u64 = 10_000;
+
+/// Proves principals and remembers them for a while.
+pub(crate) struct Principals {
+    source: Source,
+    known: Cache<CredentialHash, Option<Arc<Principal>>>,
+}
+
+/// Where principals come from.
+pub(crate) enum Source {
+    /// API tokens of the catalog.
+    Tokens(Catalog),
+    /// The application.
+    Application(Arc<dyn Authenticate>),
+}
+
+impl Principals {
+    pub(crate) fn new(source: Source) -> Self {
+        let known = Cache::builder().max_capacity(PRINCIPALS_MAX).time_to_live(PRINCIPAL_AGE_MAX).build();
+        Self { source, known }
+    }
+
+    /// The principal of a credential, `None` when it proves nothing. One lookup in flight per credential.
+    pub(crate) async fn of(&self, hash: CredentialHash, credential: &str) -> Result<Option<Arc<Principal>>> {
+        self.known.try_get_with(hash, self.prove(credential)).await.map_err(|error| Error::shared(&error))
+    }
+
+    /// Forgets the credentials that open one of these tenants.
+    pub(crate) async fn forget(&self, tenants: &[TenantId]) {
+        for (hash, principal) in &self.known {
+            // A credential that proved nothing may prove something now: forget it too.
+            if principal.is_none_or(|known| known.claimed_tenant().is_some_and(|id| tenants.contains(&id))) {
+                self.known.invalidate(&*hash).await;
+            }
+        }
+    }
+
+    /// Forgets every credential.
+    pub(crate) fn forget_all(&self) {
+        self.known.invalidate_all();
+    }
+
+    /// Forgets one: its answer was read while something changed.
+    pub(crate) async fn forget_one(&self, hash: &CredentialHash) {
+        self.known.invalidate(hash).await;
+    }
+
+    async fn prove(&self, credential: &str) -> Result<Option<Arc<Principal>>> {
+        let principal = match &self.source {
+            Source::Tokens(catalog) => {
+                let mut tx = catalog.read().await?;
+                tokens::by_secret(&mut tx, credential).await?.and_then(from_token)
+            }
+            Source::Application(application) => application.authenticate(credential).await?,
+        };
+        Ok(principal.map(Arc::new))
+    }
+}
+
+/// What a token's row proves; a revoked one proves nothing.
+fn from_token(token: TokenRecord) -> Option<Principal> {
+    if token.revoked_at.is_some() {
+        return None;
+    }
+    let name = || format!("token:{}", token.id);
+    let principal = match token.scope {
+        TokenScope::Tenant { tenant, role } => Principal::of_tenant(name(), tenant, role),
+        TokenScope::Member { principal } => Principal::member(principal),
+        TokenScope::Service { role } => Principal::service(name(), role),
+        TokenScope::Operator { role } => {
+            Principal { name: name(), kind: PrincipalKind::Operator { role }, expires_at: None }
+        }
+    };
+    Some(Principal { expires_at: token.expires_at, ..principal })
+}
