@@ -1,7 +1,12 @@
 //! What the whole-system tests share. The tests themselves are one binary, `tests/it`: a module per subject.
 
+mod api;
+mod fleet;
+pub mod invariants;
 mod program;
 mod served;
 
+pub use api::{Answer, Api};
+pub use fleet::{Fleet, example_migrations};
 pub use program::{fleetctl, workspace_root};
 pub use served::Served;

@@ -1,0 +1,97 @@
+//! A fleet in a temporary directory, made by the command line as an operator would.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::program::{fleetctl, workspace_root};
+
+/// A directory with an initialised fleet; removed when dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    dir: TempDir,
+}
+
+impl Fleet {
+    /// `fleetctl init` in an empty directory.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn init() -> Self {
+        let fleet = Self { dir: TempDir::new().expect("a temporary directory") };
+        fleet.ok(&["init"]);
+        fleet
+    }
+
+    /// The same, with the example schema as current release and these tenants.
+    ///
+    /// # Panics
+    /// When a command fails.
+    #[must_use]
+    pub fn with_tenants(names: &[&str]) -> Self {
+        let fleet = Self::init();
+        fleet.ok(&["migrate", "run", &example_migrations(), "--all"]);
+        fleet.ok(&[&["tenant", "create"], names].concat());
+        fleet
+    }
+
+    /// The directory commands run in; the data is in `fleet-data` below it.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a command, whatever comes of it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn run(&self, args: &[&str]) -> Output {
+        fleetctl(self.dir()).args(args).output().expect("fleetctl starts")
+    }
+
+    /// Runs a command that must succeed and returns its stdout, trimmed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "{args:?}: {}\n{}{}",
+            output.status,
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs a command that must succeed with `-o json`.
+    ///
+    /// # Panics
+    /// When it fails or prints no JSON.
+    #[must_use]
+    pub fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["-o", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?} printed no JSON ({e}): {text}"))
+    }
+
+    /// A token of one tenant.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn token(&self, tenant: &str, role: &str) -> String {
+        self.ok(&["token", "create", "--tenant", tenant, "--role", role, "-o", "name"])
+    }
+}
+
+/// The example application's migrations.
+#[must_use]
+pub fn example_migrations() -> String {
+    workspace_root().join("migrations/example/sqlite").to_string_lossy().into_owned()
+}
