@@ -14,14 +14,28 @@ use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
 use crate::snapshot::{Image, Restored, Snapshot};
 
+use budget::Budget;
+use clock::Clock;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use workers::{Lane, Workers};
 
+mod budget;
+mod clock;
+mod connection;
 pub(crate) mod error;
 pub(crate) mod identity;
+mod lease;
 mod pool;
+mod sandbox;
+mod session;
+mod statement;
+mod transaction;
 pub(crate) mod workers;
 
-pub use pool::{SqlitePool, SqliteSession};
+pub use pool::SqlitePool;
+pub use session::SqliteSession;
+pub use transaction::SqliteTx;
 
 /// Settings of the engine; the defaults fit a machine of its own.
 #[derive(Debug, Clone)]
@@ -51,6 +65,8 @@ struct Inner {
     workers: Workers,
     /// Everything that is not a request: provision, migrate, snapshot, restore …
     verbs: Lane,
+    budget: Budget,
+    clock: Clock,
     options: SqliteOptions,
 }
 
@@ -62,8 +78,15 @@ impl SqliteEngine {
     pub fn new(options: SqliteOptions) -> Result<Self> {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
-        let verbs = Lane::new(threads - REQUEST_THREADS_MIN);
-        Ok(Self { inner: Arc::new(Inner { workers: Workers::start(threads)?, verbs, options }) })
+        umask(Mode::RWXG | Mode::RWXO);
+        let inner = Inner {
+            workers: Workers::start(threads)?,
+            verbs: Lane::new(threads - REQUEST_THREADS_MIN),
+            budget: Budget::new(options.connections_max),
+            clock: Clock::start()?,
+            options,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Refuses new work, lets running work finish and ends the workers.
@@ -111,8 +134,8 @@ impl Engine for SqliteEngine {
     async fn provision(&self, _at: &Placement, _template: &Template, _identity: &Identity) -> Result<()> {
         todo!()
     }
-    async fn connect(&self, _at: &Placement, _expected: &Expected) -> Result<Pool> {
-        todo!()
+    async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
+        SqlitePool::connect(Arc::clone(&self.inner), at, expected).await.map(Pool::Sqlite)
     }
     async fn migrate(
         &self,

@@ -1,0 +1,192 @@
+//! What a tenant's own SQL may do: an allow-list, asked by SQLite while it prepares a statement.
+//!
+//! Allowed are SELECT, DML on the tenant's tables, their triggers and virtual tables, and a short list of read-only
+//! PRAGMAs. Everything else (DDL, ATTACH, transaction control, settings, system tables) is for migrations and for
+//! this crate. [`Guard`] is what the hooks of one connection share with the thread that uses it: whose SQL is running
+//! and until when. Installed by `connection.rs`, switched by `statement.rs`. Decides; never runs SQL.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rusqlite::Connection;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::limits::Limit;
+
+use super::workers::lock;
+
+/// Length of one SQL text in bytes: far beyond what a person or an ORM writes, small enough to parse in milliseconds.
+pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
+
+/// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
+const STEPS_PER_CHECK: i32 = 1_000;
+
+/// SQLite's run-time limits for tenant SQL; each is a way to use much memory or stack with a short text.
+const LIMITS: [(Limit, i32); 11] = [
+    // One cell, one row, one intermediate string; the largest answer a caller may ask for has to fit.
+    (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, 1_000_000),
+    (Limit::SQLITE_LIMIT_COLUMN, 2_000),
+    // Nesting costs stack, and worker threads have 2 MiB.
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 500),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 500),
+    (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
+    (Limit::SQLITE_LIMIT_FUNCTION_ARG, 127),
+    (Limit::SQLITE_LIMIT_ATTACHED, 0),
+    // LIKE and GLOB run between two looks at the clock; their time grows with the pattern.
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+    (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
+];
+
+/// Read-only PRAGMAs that take the name of a table or an index.
+const PRAGMAS_OF_AN_OBJECT: [&str; 7] =
+    ["table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo", "foreign_key_list"];
+
+/// PRAGMAs that are read without an argument; virtual tables (full text search) read the last two themselves.
+const PRAGMAS_WITHOUT_ARGUMENT: [&str; 4] = ["table_list", "user_version", "data_version", "page_size"];
+
+/// Functions that load code or write to the process's log.
+const FUNCTIONS_REFUSED: [&str; 3] = ["load_extension", "fts3_tokenizer", "sqlite_log"];
+
+/// Tables of SQLite's own that may be read; none may be written.
+const SYSTEM_TABLES_READ: [&str; 5] =
+    ["sqlite_schema", "sqlite_master", "sqlite_sequence", "sqlite_stat1", "sqlite_stat4"];
+
+/// The migration ledger: readable, so that an application can say its version.
+const LEDGER: &str = "_sqlx_migrations";
+
+/// Tables that begin so are the fleet's; of them only [`IDENTITY`] may be read.
+const FLEET_PREFIX: &str = "_fleet_";
+const IDENTITY: &str = "_fleet_identity";
+
+/// Shared by the hooks of one connection and the thread that uses it.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    /// True while tenant SQL is prepared or run; SQLite may prepare again in the middle of running.
+    tenant: AtomicBool,
+    /// Nanoseconds after `base`; `u64::MAX` when there is none.
+    deadline: AtomicU64,
+    base: Instant,
+    refused: Mutex<Option<String>>,
+}
+
+impl Guard {
+    /// Puts limits, authorizer and progress handler on a connection.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn install(db: &Connection) -> rusqlite::Result<Arc<Self>> {
+        for (limit, value) in LIMITS {
+            db.set_limit(limit, value)?;
+        }
+        let guard = Arc::new(Self {
+            tenant: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            base: Instant::now(),
+            refused: Mutex::new(None),
+        });
+        let asked = Arc::clone(&guard);
+        db.authorizer(Some(move |context: AuthContext<'_>| asked.authorize(&context)))?;
+        let asked = Arc::clone(&guard);
+        db.progress_handler(STEPS_PER_CHECK, Some(move || asked.expired()))?;
+        Ok(guard)
+    }
+
+    /// Tenant SQL runs until the returned value is dropped.
+    pub(crate) fn tenant_sql(&self) -> TenantSql<'_> {
+        self.tenant.store(true, Ordering::Relaxed);
+        TenantSql(self)
+    }
+
+    /// Statements are stopped at this time.
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
+        let nanos = deadline.saturating_duration_since(self.base).as_nanos();
+        self.deadline.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Statements run to their end: what cleans up must not be stopped.
+    pub(crate) fn clear_deadline(&self) {
+        self.deadline.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// True when the deadline has passed.
+    pub(crate) fn expired(&self) -> bool {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        deadline != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(deadline)
+    }
+
+    /// Why the statement just prepared was refused, once.
+    pub(crate) fn take_refusal(&self) -> Option<String> {
+        lock(&self.refused).take()
+    }
+
+    fn authorize(&self, context: &AuthContext<'_>) -> Authorization {
+        if !self.tenant.load(Ordering::Relaxed) {
+            return Authorization::Allow;
+        }
+        match decide(context.action, context.database_name) {
+            Ok(()) => Authorization::Allow,
+            Err(reason) => {
+                lock(&self.refused).get_or_insert(reason);
+                Authorization::Deny
+            }
+        }
+    }
+}
+
+/// While it lives, the authorizer is asked.
+pub(crate) struct TenantSql<'a>(&'a Guard);
+
+impl Drop for TenantSql<'_> {
+    fn drop(&mut self) {
+        self.0.tenant.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Allows one action, or says why not.
+fn decide(action: AuthAction<'_>, database: Option<&str>) -> Result<(), String> {
+    match action {
+        AuthAction::Select | AuthAction::Recursive => Ok(()),
+        AuthAction::Read { table_name, .. } => readable(table_name),
+        AuthAction::Insert { table_name } | AuthAction::Delete { table_name } => writable(table_name, database),
+        AuthAction::Update { table_name, .. } => writable(table_name, database),
+        AuthAction::Function { function_name } => callable(function_name),
+        AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Err(refused("ATTACH and DETACH")),
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+            Err("transaction control is not allowed here: send the statements together as one batch".to_owned())
+        }
+        AuthAction::Unknown { .. } => Err(refused("this statement")),
+        _ => Err("changing the schema is not allowed here: that is what migrations are for".to_owned()),
+    }
+}
+
+fn readable(table: &str) -> Result<(), String> {
+    let name = table.to_ascii_lowercase();
+    let fleet = name.starts_with(FLEET_PREFIX) && name != IDENTITY;
+    let system = name.starts_with("sqlite_") && !SYSTEM_TABLES_READ.contains(&name.as_str());
+    if fleet || system || name == "dbstat" { Err(refused(&format!("reading {table}"))) } else { Ok(()) }
+}
+
+fn writable(table: &str, database: Option<&str>) -> Result<(), String> {
+    let name = table.to_ascii_lowercase();
+    let ours = name.starts_with(FLEET_PREFIX) || name == LEDGER || name.starts_with("sqlite_");
+    let elsewhere = database.is_some_and(|database| database != "main");
+    if ours || elsewhere { Err(refused(&format!("writing to {table}"))) } else { Ok(()) }
+}
+
+fn callable(function: &str) -> Result<(), String> {
+    let name = function.to_ascii_lowercase();
+    if FUNCTIONS_REFUSED.contains(&name.as_str()) { Err(refused(&format!("the function {name}"))) } else { Ok(()) }
+}
+
+fn pragma(name: &str, value: Option<&str>) -> Result<(), String> {
+    let name = name.to_ascii_lowercase();
+    let listed: &[&str] = if value.is_some() { &PRAGMAS_OF_AN_OBJECT } else { &PRAGMAS_WITHOUT_ARGUMENT };
+    if listed.contains(&name.as_str()) { Ok(()) } else { Err(refused(&format!("this use of PRAGMA {name}"))) }
+}
+
+fn refused(what: &str) -> String {
+    format!("{what} is not allowed in tenant SQL")
+}

@@ -1,0 +1,159 @@
+//! One transaction on one connection: begin, prove whose database it is, run, end.
+//!
+//! Everything here blocks and runs on worker threads, called by `session.rs`.
+
+use std::time::Instant;
+
+use super::connection::Conn;
+use super::error::from_sqlite;
+use super::identity::Fence;
+use super::lease::Lease;
+use super::statement;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::IdentityState;
+use crate::pool::{Access, After, Limits};
+use crate::value::{Rows, Value};
+
+const BEGIN_READ: &str = "/*fleet*/ begin deferred";
+const BEGIN_WRITE: &str = "/*fleet*/ begin immediate";
+const COMMIT: &str = "/*fleet*/ commit";
+const ROLLBACK: &str = "/*fleet*/ rollback";
+
+/// An open transaction, as a closure on a worker sees it: the sandboxed connection, never the raw one.
+#[derive(Debug)]
+pub struct SqliteTx<'a> {
+    conn: &'a Conn,
+    access: Access,
+    limits: &'a Limits,
+}
+
+impl SqliteTx<'_> {
+    /// Runs one statement and returns all it answers.
+    ///
+    /// # Errors
+    /// Every kind under "the caller's SQL" of [`ErrorKind`], and those of the database. After an error the
+    /// transaction may be over; then every later statement fails, and so does the commit.
+    pub fn query(&self, sql: &str, params: &[Value]) -> Result<Rows> {
+        if !self.conn.in_transaction() {
+            return Err(already_over());
+        }
+        if self.conn.guard().expired() {
+            return Err(deadline());
+        }
+        statement::execute(self.conn, self.access, self.limits, sql, params)
+    }
+
+    /// Runs one statement and returns how many rows it changed.
+    ///
+    /// # Errors
+    /// As [`SqliteTx::query`].
+    pub fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
+        self.query(sql, params).map(|rows| rows.rows_affected)
+    }
+}
+
+/// What one hop to a worker is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) access: Access,
+    pub(super) limits: Limits,
+    pub(super) after: After,
+    /// Of the statements; ending the transaction takes as long as it takes.
+    pub(super) deadline: Instant,
+}
+
+/// How a hop ended when nothing is wrong. Done: the connection is back in the pool already.
+pub(super) enum Outcome<T, W> {
+    Done(T),
+    Kept(T, Lease),
+    /// Somebody else holds the lock; nothing has begun and `W` may be tried again.
+    Busy(Lease, W, Error),
+}
+
+/// Begins, checks the identity and goes on with [`proceed`].
+pub(super) fn begin_and_proceed<T, W>(mut lease: Lease, call: Call, work: W) -> Result<Outcome<T, W>>
+where
+    W: FnOnce(&SqliteTx<'_>) -> Result<T>,
+{
+    let begun = lease.open_with(|conn, fence| {
+        conn.guard().set_deadline(call.deadline);
+        begin(conn, call.access, fence)
+    });
+    match begun {
+        Ok(()) => proceed(lease, call, work),
+        Err(error) if error.kind() == ErrorKind::Busy => {
+            lease.roll_back();
+            Ok(Outcome::Busy(lease, work, error))
+        }
+        Err(error) => {
+            lease.end();
+            Err(error)
+        }
+    }
+}
+
+/// Runs `work` in the transaction that is open on the lease.
+pub(super) fn proceed<T, W>(mut lease: Lease, call: Call, work: W) -> Result<Outcome<T, W>>
+where
+    W: FnOnce(&SqliteTx<'_>) -> Result<T>,
+{
+    let ended = lease.with(|conn| {
+        conn.guard().set_deadline(call.deadline);
+        let value = work(&SqliteTx { conn, access: call.access, limits: &call.limits })?;
+        if call.after == After::Commit {
+            commit(conn)?;
+        } else if !conn.in_transaction() {
+            return Err(already_over());
+        }
+        Ok(value)
+    });
+    match (ended, call.after) {
+        (Ok(value), After::Keep) => Ok(Outcome::Kept(value, lease)),
+        (ended, _) => {
+            lease.end();
+            ended.map(Outcome::Done)
+        }
+    }
+}
+
+fn begin(conn: &Conn, access: Access, fence: &Fence) -> Result<()> {
+    let sql = match access {
+        Access::Read => BEGIN_READ,
+        Access::Write => BEGIN_WRITE,
+    };
+    conn.internal(sql).map_err(from_sqlite)?;
+    let state = fence.check(conn.db())?;
+    match (access, state) {
+        (_, IdentityState::Active) | (Access::Read, IdentityState::Frozen) => Ok(()),
+        (_, state) => Err(Error::new(
+            ErrorKind::Fenced,
+            format!("the database is {state}: {}", if access == Access::Read { "not served" } else { "no writes" }),
+        )),
+    }
+}
+
+fn commit(conn: &Conn) -> Result<()> {
+    if !conn.in_transaction() {
+        return Err(already_over());
+    }
+    conn.guard().clear_deadline();
+    conn.internal(COMMIT).map_err(from_sqlite)
+}
+
+/// Leaves no transaction open.
+///
+/// # Errors
+/// SQLite's; the connection is then of no more use.
+pub(super) fn rollback(conn: &Conn) -> rusqlite::Result<()> {
+    conn.guard().clear_deadline();
+    if conn.in_transaction() { conn.internal(ROLLBACK) } else { Ok(()) }
+}
+
+fn already_over() -> Error {
+    Error::new(ErrorKind::Closed, "the transaction was rolled back by an earlier error")
+}
+
+/// The error of a call that came, or came to its turn, too late.
+pub(super) fn deadline() -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "the time allowed for this is over")
+}
