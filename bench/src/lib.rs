@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the benchmarks share. They compare side by side, in one run, in alternating rounds: the machine is noisy, so
+//! only ratios mean something.
+
+pub mod fleet;
