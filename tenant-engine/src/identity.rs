@@ -76,6 +76,14 @@ pub struct Identity {
     pub stamped_at: i64,
 }
 
+impl Identity {
+    /// True when both say the same about the database; when it was stamped does not count.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        Self { stamped_at: other.stamped_at, ..self.clone() } == *other
+    }
+}
+
 /// What a caller believes about the database it is about to open. Checked inside the verb's own transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,10 +61,10 @@ pub struct Applied {
     pub success: bool,
 }
 
-/// A checked, ordered set of migrations.
+/// A checked, ordered set of migrations. Clones share the texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationSet {
-    migrations: Vec<Migration>,
+    migrations: Arc<[Migration]>,
     digest: String,
 }
 
@@ -123,7 +124,7 @@ impl MigrationSet {
             hasher.update(&migration.version.to_be_bytes());
             hasher.update(&migration.checksum);
         }
-        Self { migrations, digest: hasher.finalize().to_hex().to_string() }
+        Self { migrations: migrations.into(), digest: hasher.finalize().to_hex().to_string() }
     }
 
     /// blake3 (hex) over versions and checksums: names the release.

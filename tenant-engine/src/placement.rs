@@ -80,6 +80,14 @@ impl Placement {
         }
     }
 
+    /// The directory of the server that holds it.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        match self {
+            Self::Sqlite { root, .. } => root,
+        }
+    }
+
     /// The file of a SQLite placement.
     #[must_use]
     pub fn path(&self) -> PathBuf {

@@ -20,18 +20,34 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use workers::{Lane, Workers};
 
+mod apply;
 mod budget;
 mod clock;
 mod connection;
+mod drop;
+mod durability;
 pub(crate) mod error;
+mod files;
+mod foreign_keys;
 pub(crate) mod identity;
+mod image;
+mod inspect;
 mod lease;
+mod ledger;
+mod migrate;
+mod open;
 mod pool;
+mod provision;
 mod sandbox;
+mod script;
 mod session;
+mod stamp;
 mod statement;
 mod transaction;
+mod verbs;
+mod watch;
 pub(crate) mod workers;
+mod writer;
 
 pub use pool::SqlitePool;
 pub use session::SqliteSession;
@@ -67,6 +83,8 @@ struct Inner {
     verbs: Lane,
     budget: Budget,
     clock: Clock,
+    /// What the verbs remember between calls.
+    shared: verbs::Verbs,
     options: SqliteOptions,
 }
 
@@ -84,6 +102,7 @@ impl SqliteEngine {
             verbs: Lane::new(threads - REQUEST_THREADS_MIN),
             budget: Budget::new(options.connections_max),
             clock: Clock::start()?,
+            shared: verbs::Verbs::default(),
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -92,6 +111,10 @@ impl SqliteEngine {
     /// Refuses new work, lets running work finish and ends the workers.
     pub async fn shutdown(&self) {
         self.inner.workers.shutdown().await;
+    }
+
+    fn verbs(&self) -> &verbs::Verbs {
+        &self.inner.shared
     }
 
     /// Runs a verb's blocking part on the shared workers, at most `workers - 2` of them at once.
@@ -128,23 +151,23 @@ impl Engine for SqliteEngine {
     fn kind(&self) -> EngineKind {
         EngineKind::Sqlite
     }
-    async fn template(&self, _set: &MigrationSet) -> Result<Arc<Template>> {
-        todo!()
+    async fn template(&self, set: &MigrationSet) -> Result<Arc<Template>> {
+        provision::template(self, set).await
     }
-    async fn provision(&self, _at: &Placement, _template: &Template, _identity: &Identity) -> Result<()> {
-        todo!()
+    async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
+        provision::provision(self, at, template, identity).await
     }
     async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
         SqlitePool::connect(Arc::clone(&self.inner), at, expected).await.map(Pool::Sqlite)
     }
     async fn migrate(
         &self,
-        _at: &Placement,
-        _expected: &Expected,
-        _set: &MigrationSet,
-        _target: Option<i64>,
+        at: &Placement,
+        expected: &Expected,
+        set: &MigrationSet,
+        target: Option<i64>,
     ) -> Result<Migrated> {
-        todo!()
+        migrate::migrate(self, at, expected, set, target).await
     }
     async fn snapshot(&self, _at: &Placement, _expected: &Expected) -> Result<Snapshot> {
         todo!()
@@ -158,17 +181,17 @@ impl Engine for SqliteEngine {
     ) -> Result<Restored> {
         todo!()
     }
-    async fn stamp(&self, _at: &Placement, _expected: &Expected, _identity: &Identity) -> Result<()> {
-        todo!()
+    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
+        stamp::stamp(self, at, expected, identity).await
     }
-    async fn freeze(&self, _at: &Placement, _expected: &Expected, _identity: &Identity) -> Result<()> {
-        todo!()
+    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
+        stamp::freeze(self, at, expected, identity).await
     }
-    async fn drop_database(&self, _at: &Placement, _expected: Option<&Expected>) -> Result<()> {
-        todo!()
+    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+        drop::drop_database(self, at, expected).await
     }
-    async fn inspect(&self, _at: &Placement, _expected: Option<&Expected>, _depth: Depth) -> Result<Inspection> {
-        todo!()
+    async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
+        inspect::inspect(self, at, expected, depth).await
     }
 }
 

@@ -1,0 +1,53 @@
+//! The verb `migrate`: what is pending, one transaction per version, one flush for all callers at the end.
+
+use super::SqliteEngine;
+use super::apply::{Outcome, Rebuilds, Rules, apply};
+use super::ledger;
+use super::open::check;
+use super::verbs::Flush;
+use super::writer::Writer;
+use crate::engine::Migrated;
+use crate::error::Result;
+use crate::identity::Expected;
+use crate::migration::{Applied, MigrationSet, pending_to};
+use crate::placement::Placement;
+
+/// See [`crate::Engine::migrate`].
+pub(super) async fn migrate(
+    engine: &SqliteEngine,
+    at: &Placement,
+    expected: &Expected,
+    set: &MigrationSet,
+    target: Option<i64>,
+) -> Result<Migrated> {
+    let (expected, set, rebuilds) = (expected.clone(), set.clone(), engine.verbs().rebuilds.clone());
+    engine.durably(at, move |at| run(at, &expected, &set, target, &rebuilds)).await
+}
+
+fn run(
+    at: &Placement,
+    expected: &Expected,
+    set: &MigrationSet,
+    target: Option<i64>,
+    rebuilds: &Rebuilds,
+) -> Result<(Migrated, Flush)> {
+    let mut writer = Writer::open(at)?;
+    // Looks before it asks for the write lock: with nothing to do, an application that writes is not disturbed.
+    let ledger = writer.database().read(Some(expected), |db, _| ledger::read(db))?;
+    let todo = pending_to(set, &ledger, target)?;
+    let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set, rebuilds };
+    let mut applied = Vec::new();
+    for migration in &todo {
+        if apply(&mut writer, &rules, migration)? == Outcome::Applied {
+            applied.push(migration.version);
+        }
+    }
+    let from_version = newest(&ledger);
+    let to_version = todo.last().map(|m| m.version).max(from_version);
+    Ok((Migrated { from_version, to_version, applied }, writer.flush()))
+}
+
+/// The newest version of a ledger.
+pub(super) fn newest(ledger: &[Applied]) -> Option<i64> {
+    ledger.iter().map(|row| row.version).max()
+}

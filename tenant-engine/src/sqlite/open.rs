@@ -1,0 +1,142 @@
+//! How the verbs open a database that exists, and how they let go of it again.
+//!
+//! A pool's connections are `pool.rs`'s business; these live for one verb on one worker thread. Neither reading nor
+//! writing here ever checkpoints a log that holds something, so the main file changes only where a serving connection
+//! decides so.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::{from_open, from_sqlite, is_busy};
+use super::files::{self, Found, beside};
+use super::identity;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{Expected, Identity};
+use crate::placement::Placement;
+
+/// How long a verb waits for an application's writer before it answers `Busy`: a worker thread waits with it, and the
+/// runner comes back later anyway.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
+/// A database up to this size is held alone while a verb changes it: no shared-memory file is made, and a request
+/// that comes meanwhile waits for milliseconds. A larger one stays readable throughout.
+const ALONE_BYTES_MAX: u64 = 16 << 20;
+
+/// An open database.
+#[derive(Debug)]
+pub(super) struct Database {
+    db: Connection,
+    wal: PathBuf,
+}
+
+/// Whether others may use the database meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Like any other connection.
+    Shared,
+    /// Alone, when nobody else has it open and it is small; else shared.
+    AloneIfIdle,
+}
+
+/// Opens the database at a placement; never creates one.
+///
+/// # Errors
+/// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`] for an empty file, [`ErrorKind::Io`]; otherwise SQLite's.
+pub(super) fn open(at: &Placement, sharing: Sharing) -> Result<Database> {
+    let path = at.path();
+    if files::look(&path)? == Found::Nothing {
+        return Err(Error::new(ErrorKind::Missing, "there is no database at its placement"));
+    }
+    let length = files::length(&path);
+    if length == 0 {
+        return Err(Error::new(ErrorKind::Corrupt, "the database file is empty"));
+    }
+    if sharing == Sharing::AloneIfIdle && length <= ALONE_BYTES_MAX {
+        let db = connect(&path)?;
+        match db.execute_batch("pragma locking_mode=exclusive; select 1 from sqlite_schema limit 1") {
+            Ok(()) => return settled(db, &path),
+            Err(error) if is_busy(&error) => {}
+            Err(error) => return Err(from_sqlite(error)),
+        }
+    }
+    settled(connect(&path)?, &path)
+}
+
+fn connect(path: &std::path::Path) -> Result<Connection> {
+    // No CREATE: a missing file is an error, never an empty new tenant.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(|e| from_open(e, path))?;
+    // rusqlite's default is five seconds.
+    db.busy_timeout(Duration::ZERO).map_err(from_sqlite)?;
+    Ok(db)
+}
+
+fn settled(db: Connection, path: &std::path::Path) -> Result<Database> {
+    db.busy_timeout(BUSY_WAIT).map_err(from_sqlite)?;
+    db.execute_batch("pragma wal_autocheckpoint=0").map_err(from_sqlite)?;
+    Ok(Database { db, wal: beside(path, "-wal") })
+}
+
+impl Database {
+    /// An empty database in memory, with the page size every tenant has.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn in_memory() -> Result<Self> {
+        let db = Connection::open_in_memory().map_err(from_sqlite)?;
+        db.execute_batch("pragma page_size=4096; pragma auto_vacuum=none; pragma encoding='UTF-8'")
+            .map_err(from_sqlite)?;
+        Ok(Self { db, wal: PathBuf::new() })
+    }
+
+    /// Bytes in the write-ahead log now.
+    pub(super) fn wal_bytes(&self) -> u64 {
+        files::length(&self.wal)
+    }
+
+    /// Runs `work` in one read transaction, after the identity check.
+    ///
+    /// # Errors
+    /// Those of the check and of `work`; otherwise SQLite's.
+    pub(super) fn read<T>(
+        &self,
+        expected: Option<&Expected>,
+        work: impl FnOnce(&Connection, Identity) -> Result<T>,
+    ) -> Result<T> {
+        self.db.execute_batch("begin").map_err(from_sqlite)?;
+        let outcome = check(&self.db, expected).and_then(|identity| work(&self.db, identity));
+        let ended = self.db.execute_batch("rollback").map_err(from_sqlite);
+        outcome.and_then(|value| ended.map(|()| value))
+    }
+}
+
+/// Reads the identity and compares it, in the open transaction.
+///
+/// # Errors
+/// [`ErrorKind::WrongTenant`] or [`ErrorKind::Fenced`]; otherwise SQLite's.
+pub(super) fn check(db: &Connection, expected: Option<&Expected>) -> Result<Identity> {
+    let found = identity::read(db)?;
+    expected.map_or(Ok(()), |expected| expected.check(&found))?;
+    Ok(found)
+}
+
+impl Deref for Database {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.db
+    }
+}
+
+impl Drop for Database {
+    /// The last connection to leave would fold the log into the main file, fsyncs and all. With an empty log there is
+    /// nothing to fold and closing only tidies up.
+    fn drop(&mut self) {
+        if self.wal_bytes() > 0 {
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
+}

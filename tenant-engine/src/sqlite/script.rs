@@ -1,0 +1,107 @@
+//! Runs a text of many statements one by one, and says at which line it stopped.
+
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::{Batch, Connection};
+
+/// Where and why a script stopped.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The line its statement begins on, from 1; for a text that does not parse, the line of the offending token.
+    pub(super) line: usize,
+    /// How many statements ran before it.
+    pub(super) done: usize,
+    /// SQLite's reason.
+    pub(super) error: rusqlite::Error,
+}
+
+/// Runs every statement to its end; rows they return are passed over.
+///
+/// # Errors
+/// The first statement's that fails; those before it have run.
+pub(super) fn run(db: &Connection, sql: &str) -> Result<(), Failure> {
+    let mut batch = Batch::new(db, sql);
+    let (mut offset, mut done) = (0, 0);
+    loop {
+        let statement = match batch.next() {
+            Ok(Some(statement)) => statement,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(Failure { line: line_of_error(sql, offset, &error), done, error }),
+        };
+        // Exactly the text SQLite parsed; found, not counted, because empty statements are skipped without a trace.
+        let text = statement.expanded_sql().unwrap_or_default();
+        let start = offset + sql[offset..].find(&text).unwrap_or(0);
+        let line = line_at(sql, start + before_first_token(&text));
+        offset = (start + text.len()).min(sql.len());
+        finish(statement).map_err(|error| Failure { line, done, error })?;
+        done += 1;
+    }
+}
+
+fn finish(mut statement: rusqlite::Statement<'_>) -> rusqlite::Result<()> {
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
+fn line_of_error(sql: &str, offset: usize, error: &rusqlite::Error) -> usize {
+    match error {
+        // The text is what was left to parse, and `offset` counts from its start.
+        rusqlite::Error::SqlInputError { sql: rest, offset: token, .. } => {
+            let token = usize::try_from(*token).unwrap_or_else(|_| before_first_token(rest));
+            line_at(sql, sql.len().saturating_sub(rest.len()) + token)
+        }
+        _ => line_at(sql, offset + before_first_token(sql.get(offset..).unwrap_or_default())),
+    }
+}
+
+fn line_at(sql: &str, offset: usize) -> usize {
+    1 + sql.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+/// Length of the white space, comments and stray semicolons that stand before a statement.
+fn before_first_token(text: &str) -> usize {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';');
+        rest = if rest.starts_with("--") {
+            rest.find('\n').map_or("", |end| &rest[end..])
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or("", |end| &rest[end + 2..])
+        } else {
+            return text.len() - rest.len();
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing_line(sql: &str) -> (usize, usize) {
+        let failure = run(&Connection::open_in_memory().unwrap(), sql).unwrap_err();
+        (failure.line, failure.done)
+    }
+
+    #[test]
+    fn the_line_is_that_of_the_failing_statement() {
+        let script = "create table t(a unique);\n\n-- a comment; with ; semicolons\n;;\n/* and\nanother */\n\
+                      insert into t values('\n');\ncreate trigger r after insert on t begin\n select 1; select 2;\nend;\n";
+        assert!(run(&Connection::open_in_memory().unwrap(), script).is_ok());
+        let lines = script.lines().count();
+        assert_eq!(failing_line(&format!("{script}\n-- x\ninsert into t\nvalues('\n');")), (lines + 3, 3));
+        assert_eq!(failing_line(&format!("{script}select\n  nope\n  from t;")).1, 3);
+        assert_eq!(failing_line(&format!("{script}select 1;\nselec 'a';\n")), (lines + 2, 4));
+        assert_eq!(failing_line("select 1;\nselect 'open"), (2, 1));
+        assert_eq!(failing_line("select 1;\n\nselect ?;"), (3, 1));
+    }
+
+    #[test]
+    fn every_statement_runs_to_its_end() {
+        let db = Connection::open_in_memory().unwrap();
+        run(&db, "create table t(a); insert into t values(1),(2) returning a; select * from t; pragma user_version=7")
+            .unwrap();
+        assert_eq!(db.query_row("select count(*) from t", [], |r| r.get::<_, i64>(0)).unwrap(), 2);
+        run(&db, "").unwrap();
+        run(&db, " -- only a comment").unwrap();
+    }
+}

@@ -1,0 +1,112 @@
+//! A server directory, an engine, and tenants to use them on.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use tenant_engine::migration::File;
+use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
+use tenant_engine::*;
+
+/// A server of its own, gone with the value.
+pub(crate) struct Kit {
+    pub(crate) engine: SqliteEngine,
+    pub(crate) fleet: FleetId,
+    pub(crate) root: tempfile::TempDir,
+}
+
+/// One tenant on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenant {
+    pub(crate) at: Placement,
+    pub(crate) identity: Identity,
+}
+
+impl Kit {
+    pub(crate) fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = root.path().join("scratch");
+        std::fs::create_dir(&scratch).unwrap();
+        let options = SqliteOptions { workers: None, connections_max: None, scratch };
+        Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root }
+    }
+
+    /// A tenant that does not exist yet.
+    pub(crate) fn tenant(&self) -> Tenant {
+        let tenant = TenantId::generate();
+        Tenant {
+            at: Placement::sqlite(self.root.path(), tenant, Generation::FIRST, 1),
+            identity: Identity {
+                tenant,
+                fleet: self.fleet,
+                generation: Generation::FIRST,
+                state: IdentityState::Active,
+                op: None,
+                stamped_at: 1_000,
+            },
+        }
+    }
+
+    /// A tenant at the head of `set`.
+    pub(crate) async fn provisioned(&self, set: &MigrationSet) -> Tenant {
+        let tenant = self.tenant();
+        let template = self.engine.template(set).await.unwrap();
+        self.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
+        tenant
+    }
+
+    pub(crate) async fn migrate(&self, tenant: &Tenant, set: &MigrationSet) -> Result<Migrated> {
+        self.engine.migrate(&tenant.at, &tenant.expected(), set, None).await
+    }
+}
+
+impl Tenant {
+    pub(crate) fn expected(&self) -> Expected {
+        let Identity { tenant, fleet, generation, state, .. } = self.identity;
+        Expected { tenant, fleet, generation, states: vec![state] }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.at.path()
+    }
+
+    /// Another connection, as an application has one.
+    pub(crate) fn open(&self) -> Connection {
+        let db = Connection::open(self.path()).unwrap();
+        db.pragma_update(None, "foreign_keys", true).unwrap();
+        db
+    }
+
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        self.open().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    /// The names beside the database, its own included.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.path().parent().unwrap())
+            .map(|entries| entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect())
+            .unwrap_or_default();
+        names.sort();
+        names
+    }
+}
+
+/// A set of (file name, text).
+pub(crate) fn set(files: &[(&str, &str)]) -> MigrationSet {
+    let file = |(name, sql): &(&str, &str)| File { name: (*name).to_owned(), sql: (*sql).to_owned() };
+    MigrationSet::from_files(&files.iter().map(file).collect::<Vec<_>>()).unwrap()
+}
+
+/// Projects and their tasks, in two versions.
+pub(crate) const BASE: [(&str, &str); 2] = [
+    ("0001_projects.sql", "create table projects(id integer primary key, name text not null);"),
+    (
+        "0002_tasks.sql",
+        "create table tasks(id integer primary key, title text,\n  \
+         project_id integer not null references projects(id) on delete cascade);",
+    ),
+];
+
+/// [`BASE`] and more.
+pub(crate) fn base_and(more: &[(&str, &str)]) -> MigrationSet {
+    set(&[&BASE[..], more].concat())
+}

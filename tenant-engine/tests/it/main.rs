@@ -1,0 +1,7 @@
+//! The engine's verbs on real files, one file per noun.
+
+mod kit;
+mod migrate;
+mod provision;
+mod sqlx_compat;
+mod stamp;
