@@ -2,15 +2,16 @@
 //!
 //! Called by `router.rs` after the tenant is known. Decides nothing: `authorize.rs` does.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use catalog::members::{self, Role};
 use catalog::{Catalog, TenantId};
-use moka::future::Cache;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memo::{Epoch, Memo};
 
 /// The application's own membership table.
 ///
@@ -36,7 +37,7 @@ type Seat = (TenantId, Box<str>);
 /// Looks roles up and remembers them for a while, "no member" too.
 pub(crate) struct Roles {
     source: Source,
-    known: Cache<Seat, Option<Role>>,
+    known: Memo<Seat, Option<Role>>,
 }
 
 /// Where roles come from.
@@ -48,33 +49,23 @@ pub(crate) enum Source {
 }
 
 impl Roles {
-    pub(crate) fn new(source: Source) -> Self {
-        Self { source, known: Cache::builder().max_capacity(ROLES_MAX).time_to_live(MEMBERSHIP_AGE_MAX).build() }
+    pub(crate) fn new(source: Source, epoch: &Epoch) -> Self {
+        Self { source, known: Memo::new(epoch, ROLES_MAX, MEMBERSHIP_AGE_MAX) }
     }
 
-    /// The role of a principal in a tenant. One lookup in flight per pair.
+    /// The role of a principal in a tenant.
     pub(crate) async fn of(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
-        let look_up = self.look_up(tenant, principal);
-        self.known.try_get_with((tenant, principal.into()), look_up).await.map_err(|error| Error::shared(&error))
+        self.known.get_or((tenant, principal.into()), self.look_up(tenant, principal)).await
     }
 
     /// Forgets the roles in these tenants.
-    pub(crate) async fn forget(&self, tenants: &[TenantId]) {
-        for (seat, _) in &self.known {
-            if tenants.contains(&seat.0) {
-                self.known.invalidate(&*seat).await;
-            }
-        }
+    pub(crate) async fn forget(&self, tenants: &HashSet<TenantId>) {
+        self.known.forget_if(|seat, _| tenants.contains(&seat.0)).await;
     }
 
     /// Forgets every role.
     pub(crate) fn forget_all(&self) {
-        self.known.invalidate_all();
-    }
-
-    /// Forgets one: its answer was read while something changed.
-    pub(crate) async fn forget_one(&self, tenant: TenantId, principal: &str) {
-        self.known.invalidate(&(tenant, principal.into())).await;
+        self.known.forget_all();
     }
 
     async fn look_up(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {

@@ -3,16 +3,18 @@
 //! Called by `router.rs`; calls the catalog's tokens, or the application's own [`Authenticate`]. Decides nothing about
 //! tenants, and never keeps a secret: the cache knows hashes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_lc_rs::digest::{SHA256, digest};
 use catalog::members::Role;
 use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 use catalog::{Catalog, TenantId};
-use moka::future::Cache;
 
-use crate::error::{Error, Result};
+use crate::error::{ErrorKind, Result};
+use crate::memo::{Epoch, Memo};
 
 /// Who asks, proven. The application makes one only after it has checked a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +119,7 @@ pub trait Authenticate: Send + Sync + 'static {
 pub const PRINCIPAL_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// SHA-256 of a credential: what caches are keyed by, so that no secret rests in memory.
-pub(crate) type CredentialHash = [u8; 32];
+type CredentialHash = [u8; 32];
 
 /// How many credentials are remembered: 10,000 active callers take about 3 MB.
 const PRINCIPALS_MAX: u64 = 10_000;
@@ -125,7 +127,7 @@ const PRINCIPALS_MAX: u64 = 10_000;
 /// Proves principals and remembers them for a while.
 pub(crate) struct Principals {
     source: Source,
-    known: Cache<CredentialHash, Option<Arc<Principal>>>,
+    known: Memo<CredentialHash, Option<Arc<Principal>>>,
 }
 
 /// Where principals come from.
@@ -137,46 +139,45 @@ pub(crate) enum Source {
 }
 
 impl Principals {
-    pub(crate) fn new(source: Source) -> Self {
-        let known = Cache::builder().max_capacity(PRINCIPALS_MAX).time_to_live(PRINCIPAL_AGE_MAX).build();
-        Self { source, known }
+    pub(crate) fn new(source: Source, epoch: &Epoch) -> Self {
+        Self { source, known: Memo::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX) }
     }
 
-    /// The principal of a credential, `None` when it proves nothing. One lookup in flight per credential.
-    pub(crate) async fn of(&self, hash: CredentialHash, credential: &str) -> Result<Option<Arc<Principal>>> {
-        self.known.try_get_with(hash, self.prove(credential)).await.map_err(|error| Error::shared(&error))
+    /// Whom a credential proves; nobody at all is [`ErrorKind::Unauthenticated`].
+    pub(crate) async fn of(&self, credential: Option<&str>, now: i64) -> Result<Arc<Principal>> {
+        let credential = credential.ok_or(ErrorKind::Unauthenticated)?;
+        let known = self.known.get_or(hash(credential), self.prove(credential)).await?;
+        known.filter(|principal| principal.is_valid_at(now)).ok_or_else(|| ErrorKind::Unauthenticated.into())
     }
 
-    /// Forgets the credentials that open one of these tenants.
-    pub(crate) async fn forget(&self, tenants: &[TenantId]) {
-        for (hash, principal) in &self.known {
-            // A credential that proved nothing may prove something now: forget it too.
-            if principal.is_none_or(|known| known.claimed_tenant().is_some_and(|id| tenants.contains(&id))) {
-                self.known.invalidate(&*hash).await;
-            }
-        }
+    /// Forgets the credentials that open one of these tenants, and those that proved nothing.
+    pub(crate) async fn forget(&self, tenants: &HashSet<TenantId>) {
+        let is_old = |_: &CredentialHash, principal: &Option<Arc<Principal>>| {
+            principal.as_ref().is_none_or(|known| known.claimed_tenant().is_some_and(|id| tenants.contains(&id)))
+        };
+        self.known.forget_if(is_old).await;
     }
 
     /// Forgets every credential.
     pub(crate) fn forget_all(&self) {
-        self.known.invalidate_all();
-    }
-
-    /// Forgets one: its answer was read while something changed.
-    pub(crate) async fn forget_one(&self, hash: &CredentialHash) {
-        self.known.invalidate(hash).await;
+        self.known.forget_all();
     }
 
     async fn prove(&self, credential: &str) -> Result<Option<Arc<Principal>>> {
         let principal = match &self.source {
             Source::Tokens(catalog) => {
-                let mut tx = catalog.read().await?;
-                tokens::by_secret(&mut tx, credential).await?.and_then(from_token)
+                tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(from_token)
             }
             Source::Application(application) => application.authenticate(credential).await?,
         };
         Ok(principal.map(Arc::new))
     }
+}
+
+fn hash(credential: &str) -> CredentialHash {
+    let mut hash = CredentialHash::default();
+    hash.copy_from_slice(digest(&SHA256, credential.as_bytes()).as_ref());
+    hash
 }
 
 /// What a token's row proves; a revoked one proves nothing.

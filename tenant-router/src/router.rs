@@ -1,125 +1,293 @@
 //! [`Router::open`]: from a request to a tenant's database, if the caller may go there.
+//!
+//! Each step's output is the only key to the next: principal → names → record → [`Grant`] → pool → [`Tenant`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use catalog::{Catalog, TenantId};
-use tenant_engine::{Engine, Limits};
+use aws_lc_rs::digest::{Context, SHA256};
+use catalog::members::Role;
+use catalog::{Catalog, TenantId, TenantRecord};
+use moka::future::Cache;
+use tenant_engine::Limits;
+use tokio_util::sync::DropGuard;
 
-use crate::authorize::OperatorAccess;
-use crate::error::Result;
+use crate::authorize::{Access, Grant, OperatorAccess, authorize, authorize_operator};
+use crate::builder::RouterBuilder;
+use crate::error::{ErrorKind, Result};
+use crate::feed::Caches;
+use crate::fence::{Patience, give_up, passes};
 use crate::gate::SchemaRange;
-use crate::key::{Naming, RequestView};
-use crate::membership::Memberships;
-use crate::principal::{Authenticate, Principal};
+use crate::key::{Naming, Parts, RequestView};
+use crate::pools::OpenPool;
+use crate::principal::{Principal, PrincipalKind};
 use crate::tenant::{Level, Read, Tenant};
 
 /// Takes requests to their tenants' databases. Clones are the same router.
 #[derive(Clone)]
-pub struct Router {}
+pub struct Router {
+    pub(crate) inner: Arc<Inner>,
+}
 
-/// What a [`Router`] is built from.
-pub struct RouterBuilder {}
+/// What all clones share.
+pub(crate) struct Inner {
+    pub(crate) catalog: Catalog,
+    pub(crate) naming: Naming,
+    pub(crate) schema: Option<SchemaRange>,
+    pub(crate) limits: Limits,
+    pub(crate) hold: Duration,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) remembered: Cache<Fingerprint, Arc<Standing>>,
+    pub(crate) closed: AtomicBool,
+    /// Ends the task that follows the change feed.
+    pub(crate) _stop: DropGuard,
+}
+
+/// SHA-256 of everything in a request that says who asks for which tenant.
+pub(crate) type Fingerprint = [u8; 32];
+
+/// Who asks, for which tenant, as what: all that [`authorize`] needs besides the wish.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    principal: Arc<Principal>,
+    record: Arc<TenantRecord>,
+    membership: Option<Role>,
+    epoch: u64,
+}
 
 impl Router {
     /// Starts with the defaults: API tokens and members of the catalog, naming by path, no engine yet.
     #[must_use]
-    pub fn builder(_catalog: Catalog) -> RouterBuilder {
-        todo!()
+    pub fn builder(catalog: Catalog) -> RouterBuilder {
+        RouterBuilder::new(catalog)
     }
 
     /// The tenant a request names, opened for the caller it proves.
     ///
     /// # Errors
-    /// See [`ErrorKind`](crate::ErrorKind): who may not know of a tenant gets `NotFound`, exactly as if there was none.
-    pub async fn open<A: Level>(&self, _request: &RequestView<'_>) -> Result<Tenant<A>> {
-        todo!()
+    /// See [`ErrorKind`]: who may not know of a tenant gets `NotFound`, exactly as if there was none.
+    pub async fn open<A: Level>(&self, request: &RequestView<'_>) -> Result<Tenant<A>> {
+        self.ready()?;
+        let parts = self.inner.naming.parts(request);
+        let fingerprint = fingerprint(request.credential, &parts);
+        if let Some(standing) = self.remembered(&fingerprint).await {
+            self.inner.caches.meters.warm.increment(1);
+            return self.enter(standing).await;
+        }
+        self.inner.caches.meters.cold.increment(1);
+        let principal = self.principal(request.credential).await?;
+        let standing = Arc::new(self.look_up(principal, &parts).await?);
+        self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
+        self.enter(standing).await
     }
 
     /// The same for a caller that the application has already proved; the request's credential is not looked at.
     ///
     /// # Errors
     /// As [`Router::open`].
-    pub async fn open_as<A: Level>(&self, _principal: Arc<Principal>, _request: &RequestView<'_>) -> Result<Tenant<A>> {
-        todo!()
+    pub async fn open_as<A: Level>(&self, principal: Arc<Principal>, request: &RequestView<'_>) -> Result<Tenant<A>> {
+        self.ready()?;
+        let standing = self.look_up(principal, &self.inner.naming.parts(request)).await?;
+        self.enter(Arc::new(standing)).await
     }
 
     /// The same for a caller and a tenant that are both known, for instance in a background job.
     ///
     /// # Errors
     /// As [`Router::open`].
-    pub async fn open_id<A: Level>(&self, _principal: Arc<Principal>, _tenant: TenantId) -> Result<Tenant<A>> {
-        todo!()
+    pub async fn open_id<A: Level>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
+        self.ready()?;
+        let epoch = self.inner.caches.epoch.now();
+        let record = self.inner.caches.directory.by_id(tenant).await?;
+        let standing = self.standing(principal, record, epoch).await?;
+        self.enter(Arc::new(standing)).await
     }
 
     /// A tenant for an operator's query across the fleet: read-only, by id. The caller has recorded the access.
     ///
     /// # Errors
     /// As [`Router::open`].
-    pub async fn open_for_operator(&self, _operator: &OperatorAccess, _tenant: TenantId) -> Result<Tenant<Read>> {
-        todo!()
+    pub async fn open_for_operator(&self, operator: &OperatorAccess, tenant: TenantId) -> Result<Tenant<Read>> {
+        self.ready()?;
+        let record = self.inner.caches.directory.by_id(tenant).await?;
+        let grant = authorize_operator(operator, record.as_ref())?;
+        tracing::debug!(tenant = %tenant, actor = operator.actor(), reason = operator.reason(), "operator reads a tenant");
+        let (grant, pool) = self.reach(grant).await?;
+        Ok(Tenant::new(self.clone(), grant, pool))
     }
 
     /// Who a credential proves, for an application that wants to know before it names a tenant.
     ///
     /// # Errors
     /// `Unauthenticated` when it proves nobody.
-    pub async fn principal(&self, _credential: Option<&str>) -> Result<Arc<Principal>> {
-        todo!()
+    pub async fn principal(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
+        self.inner.caches.principals.of(credential, self.inner.catalog.now()).await
     }
 
-    /// Refuses new requests, closes every pool as its last user goes, and ends the background task.
+    /// Takes in every change the catalog has committed, now rather than within a second.
+    ///
+    /// # Errors
+    /// `CatalogUnavailable`.
+    pub async fn catch_up(&self) -> Result<()> {
+        self.inner.caches.catch_up(&self.inner.catalog).await
+    }
+
+    /// Refuses new requests and returns when every pool is closed, each as its last user goes.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.caches.pools.close().await;
+    }
+
+    /// Opens the granted tenant's database, asking the catalog again for as long as the request may wait.
+    pub(crate) async fn reach(&self, grant: Grant) -> Result<(Grant, Arc<OpenPool>)> {
+        match self.inner.caches.pools.of(&grant).await {
+            Ok(pool) => Ok((grant, pool)),
+            Err(error) if passes(&error) => self.settle_grant(&grant, &mut self.patience()).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for a grant whose database turned out not to be the expected one.
+    pub(crate) async fn settle_grant(&self, grant: &Grant, patience: &mut Patience) -> Result<(Grant, Arc<OpenPool>)> {
+        self.settle(grant.principal(), grant.record().id, grant.access(), patience).await
+    }
+
+    /// Looks again, with the catalog's word of the moment, until the way is free or the time is over.
+    async fn settle(
+        &self,
+        who: &Arc<Principal>,
+        id: TenantId,
+        access: Access,
+        patience: &mut Patience,
+    ) -> Result<(Grant, Arc<OpenPool>)> {
+        loop {
+            let refusal = match self.attempt(who, id, access).await {
+                Ok(reached) => return Ok(reached),
+                Err(refusal) => refusal,
+            };
+            if !passes(&refusal) || !patience.pause(&self.inner.caches.news).await {
+                return Err(give_up(refusal));
+            }
+        }
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        Patience::new(self.inner.hold)
+    }
+
+    /// From a standing to a tenant; waits where an operation holds writes back.
+    async fn enter<A: Level>(&self, standing: Arc<Standing>) -> Result<Tenant<A>> {
+        let granted = self.grant(&standing.principal, Some(&standing.record), standing.membership, A::ACCESS);
+        let (grant, pool) = match granted {
+            Ok(grant) => self.reach(grant).await?,
+            Err(ErrorKind::WritesBlocked) => {
+                self.settle(&standing.principal, standing.record.id, A::ACCESS, &mut self.patience()).await?
+            }
+            Err(kind) => return Err(kind.into()),
+        };
+        Ok(Tenant::new(self.clone(), grant, pool))
+    }
+
+    /// One try with the catalog's word of this moment.
+    async fn attempt(&self, who: &Arc<Principal>, id: TenantId, access: Access) -> Result<(Grant, Arc<OpenPool>)> {
+        let record = self.inner.caches.directory.by_id_now(id).await?;
+        let membership = self.membership(who, record.as_ref()).await?;
+        let grant = self.grant(who, record.as_ref(), membership, access)?;
+        let pool = self.inner.caches.pools.of(&grant).await?;
+        Ok((grant, pool))
+    }
+
+    fn grant(
+        &self,
+        who: &Arc<Principal>,
+        record: Option<&Arc<TenantRecord>>,
+        membership: Option<Role>,
+        access: Access,
+    ) -> Result<Grant, ErrorKind> {
+        let grant = authorize(who, record, membership, access)?;
+        if let Some(range) = &self.inner.schema {
+            range.check(grant.record().schema_version)?;
+        }
+        Ok(grant)
+    }
+
+    /// The tenant that a request's names lead to, or the credential's only one when it names none.
+    async fn look_up(&self, principal: Arc<Principal>, parts: &Parts<'_>) -> Result<Standing> {
+        if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
+            return Err(ErrorKind::TenantHeaderRefused.into());
+        }
+        let epoch = self.inner.caches.epoch.now();
+        let names = self.inner.naming.names(parts)?;
+        let directory = &self.inner.caches.directory;
+        let record = if names.is_empty() {
+            directory.by_id(principal.claimed_tenant().ok_or(ErrorKind::TenantUnnamed)?).await?
+        } else {
+            directory.by_names(&names).await?
+        };
+        self.standing(principal, record, epoch).await
+    }
+
+    async fn standing(
+        &self,
+        principal: Arc<Principal>,
+        record: Option<Arc<TenantRecord>>,
+        epoch: u64,
+    ) -> Result<Standing> {
+        let membership = self.membership(&principal, record.as_ref()).await?;
+        let record = record.ok_or(ErrorKind::NotFound)?;
+        Ok(Standing { principal, record, membership, epoch })
+    }
+
+    /// What the members of a tenant say of a principal. Asked for an unknown tenant too (of whom nobody is a member),
+    /// so that the time an answer takes does not tell whether there is such a tenant.
+    async fn membership(&self, who: &Principal, record: Option<&Arc<TenantRecord>>) -> Result<Option<Role>> {
+        match who.kind() {
+            PrincipalKind::Member => {
+                let tenant = record.map_or_else(nobodys_tenant, |record| record.id);
+                self.inner.caches.roles.of(tenant, who.name()).await
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What the same request led to a moment ago, unless anything changed since.
+    async fn remembered(&self, fingerprint: &Fingerprint) -> Option<Arc<Standing>> {
+        let standing = self.inner.remembered.get(fingerprint).await?;
+        let is_current =
+            standing.epoch == self.inner.caches.epoch.now() && standing.principal.is_valid_at(self.inner.catalog.now());
+        is_current.then_some(standing)
+    }
+
+    fn ready(&self) -> Result<()> {
+        if self.inner.closed.load(Ordering::Acquire) {
+            return Err(ErrorKind::ShuttingDown.into());
+        }
+        Ok(())
     }
 }
 
-impl RouterBuilder {
-    /// Serves the databases of one kind; one per kind.
-    #[must_use]
-    pub fn engine(self, _engine: Arc<dyn Engine>) -> Self {
-        todo!()
+/// An id that no tenant has: a v7 id is never all zero.
+fn nobodys_tenant() -> TenantId {
+    TenantId::from_uuid(uuid::Uuid::nil())
+}
+
+/// Each part goes in with its length, so that no two requests look alike.
+fn fingerprint(credential: Option<&str>, parts: &Parts<'_>) -> Fingerprint {
+    let mut context = Context::new(&SHA256);
+    for part in [credential, parts.segment, parts.host, parts.header] {
+        // A length nobody can send stands for "not there".
+        let length = part.map_or(u64::MAX, |text| text.len() as u64);
+        context.update(&length.to_le_bytes());
+        context.update(part.unwrap_or_default().as_bytes());
     }
-    /// How requests name tenants.
-    #[must_use]
-    pub fn naming(self, _naming: Naming) -> Self {
-        todo!()
-    }
-    /// The application proves principals, not the catalog's tokens.
-    #[must_use]
-    pub fn authenticate(self, _by: Arc<dyn Authenticate>) -> Self {
-        todo!()
-    }
-    /// The application knows the members, not the catalog.
-    #[must_use]
-    pub fn memberships(self, _by: Arc<dyn Memberships>) -> Self {
-        todo!()
-    }
-    /// The schema versions this program can serve; without it, every tenant is served.
-    #[must_use]
-    pub fn schema(self, _range: SchemaRange) -> Self {
-        todo!()
-    }
-    /// Caps of every session.
-    #[must_use]
-    pub fn limits(self, _limits: Limits) -> Self {
-        todo!()
-    }
-    /// How long a request may wait for an operation or a flip to pass; 2 s unless set.
-    #[must_use]
-    pub fn hold(self, _hold: Duration) -> Self {
-        todo!()
-    }
-    /// How many tenants' pools stay open when nobody uses them; 2,000 unless set.
-    #[must_use]
-    pub fn pools_max(self, _pools: u64) -> Self {
-        todo!()
-    }
-    /// Reads where the change feed is and starts following it. Must run inside a Tokio runtime.
-    ///
-    /// # Errors
-    /// When there is no engine, a host name in the naming is none, or the catalog cannot be read.
-    pub async fn build(self) -> Result<Router> {
-        todo!()
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("fleet", &self.inner.catalog.fleet_id()).finish_non_exhaustive()
     }
 }

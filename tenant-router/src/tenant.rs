@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
-use tenant_engine::{Rows, Session, Statement};
+use tenant_engine::{self as engine, After, Rows, Session, Statement};
 
 use crate::authorize::{Access, Grant};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::feed::Caches;
+use crate::fence::{give_up, is_out_of_step};
 use crate::params::Params;
+use crate::pools::OpenPool;
 use crate::principal::Principal;
+use crate::router::Router;
 
 mod sealed {
     pub trait Sealed {}
@@ -56,11 +60,17 @@ impl CanWrite for Manage {}
 
 /// One tenant's database, for one caller, at one level.
 pub struct Tenant<A: Level> {
-    grant: Grant,
+    pub(crate) router: Router,
+    pub(crate) grant: Grant,
+    pub(crate) pool: Arc<OpenPool>,
     level: PhantomData<fn() -> A>,
 }
 
 impl<A: Level> Tenant<A> {
+    pub(crate) fn new(router: Router, grant: Grant, pool: Arc<OpenPool>) -> Self {
+        Self { router, grant, pool, level: PhantomData }
+    }
+
     /// For ever the same.
     #[must_use]
     pub fn id(&self) -> TenantId {
@@ -97,22 +107,22 @@ impl<A: Level> Tenant<A> {
     /// # Errors
     /// The statement's own, as [`ErrorKind::Database`](crate::ErrorKind::Database); `Fenced` when the database stays
     /// out of step with the catalog.
-    pub async fn query(&self, _sql: &str, _params: impl Into<Params>) -> Result<Rows> {
-        todo!()
+    pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
+        self.one(engine::Access::Read, sql, params.into()).await
     }
 
     /// Runs several statements that read, all on one state of the database: one hop.
     ///
     /// # Errors
     /// As [`Tenant::query`]; the first error ends it.
-    pub async fn query_batch(&self, _statements: Vec<Statement>) -> Result<Vec<Rows>> {
-        todo!()
+    pub async fn query_batch(&self, statements: Vec<Statement>) -> Result<Vec<Rows>> {
+        Ok(self.first_hop(engine::Access::Read, &|| statements.clone(), After::Commit).await?.1)
     }
 
     /// A transaction that reads one state of the database. It begins with its first statement; dropped, it is over.
     #[must_use]
     pub fn read(&self) -> ReadTx<'_, A> {
-        todo!()
+        ReadTx(Tx { tenant: self, access: engine::Access::Read, session: None })
     }
 
     /// The same tenant and caller at another level, by the same rules as [`Router::open`](crate::Router::open).
@@ -120,7 +130,55 @@ impl<A: Level> Tenant<A> {
     /// # Errors
     /// As [`Router::open`](crate::Router::open).
     pub async fn at<B: Level>(&self) -> Result<Tenant<B>> {
-        todo!()
+        self.router.open_id(Arc::clone(self.grant.principal()), self.id()).await
+    }
+
+    /// One statement in a transaction of its own.
+    async fn one(&self, access: engine::Access, sql: &str, params: Params) -> Result<Rows> {
+        let statements = || vec![statement(sql, params.clone())];
+        let (_, answers) = self.first_hop(access, &statements, After::Commit).await?;
+        only(answers)
+    }
+
+    /// The hop that begins a transaction. Only here can the database turn out not to be the expected one: nothing has
+    /// run then, so the whole hop may be repeated where the catalog now says.
+    async fn first_hop(&self, access: engine::Access, statements: &Statements<'_>, after: After) -> Result<Hop> {
+        let mut session = self.pool.pool().session(access, self.router.inner.limits);
+        match session.run(statements(), after).await {
+            Ok(rows) => Ok((session, rows)),
+            Err(error) if is_out_of_step(error.kind()) => {
+                Box::pin(self.hop_elsewhere(error, access, statements, after)).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn hop_elsewhere(
+        &self,
+        mut refusal: engine::Error,
+        access: engine::Access,
+        statements: &Statements<'_>,
+        after: After,
+    ) -> Result<Hop> {
+        let Caches { pools, meters, news, .. } = &*self.router.inner.caches;
+        let mut patience = self.router.patience();
+        let mut pool = Arc::clone(&self.pool);
+        loop {
+            meters.fenced.increment(1);
+            tracing::debug!(tenant = %self.id(), error = %refusal, "not the expected database");
+            pools.discard(&pool).await;
+            if !patience.pause(news).await {
+                meters.fenced_out.increment(1);
+                return Err(give_up(refusal.into()));
+            }
+            pool = self.router.settle_grant(&self.grant, &mut patience).await?.1;
+            let mut session = pool.pool().session(access, self.router.inner.limits);
+            match session.run(statements(), after).await {
+                Ok(rows) => return Ok((session, rows)),
+                Err(error) if is_out_of_step(error.kind()) => refusal = error,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -129,22 +187,22 @@ impl<A: CanWrite> Tenant<A> {
     ///
     /// # Errors
     /// As [`Tenant::query`]; nothing was written then.
-    pub async fn execute(&self, _sql: &str, _params: impl Into<Params>) -> Result<Rows> {
-        todo!()
+    pub async fn execute(&self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
+        self.one(engine::Access::Write, sql, params.into()).await
     }
 
     /// Runs several statements that may write in one transaction, all or nothing: one hop.
     ///
     /// # Errors
     /// As [`Tenant::execute`]; the first error undoes everything.
-    pub async fn batch(&self, _statements: Vec<Statement>) -> Result<Vec<Rows>> {
-        todo!()
+    pub async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<Rows>> {
+        Ok(self.first_hop(engine::Access::Write, &|| statements.clone(), After::Commit).await?.1)
     }
 
     /// A transaction that may write. It begins with its first statement; dropped without commit, it rolls back by itself.
     #[must_use]
     pub fn write(&self) -> WriteTx<'_, A> {
-        todo!()
+        WriteTx(Tx { tenant: self, access: engine::Access::Write, session: None })
     }
 }
 
@@ -158,58 +216,96 @@ impl<A: Level> std::fmt::Debug for Tenant<A> {
     }
 }
 
-/// A transaction that reads; see [`Tenant::read`].
-pub struct ReadTx<'a, A: Level> {
-    _tenant: &'a Tenant<A>,
-    _session: Option<Session>,
+/// What both kinds of transaction are made of.
+struct Tx<'a, A: Level> {
+    tenant: &'a Tenant<A>,
+    access: engine::Access,
+    /// `None`: not begun.
+    session: Option<Session>,
 }
+
+impl<A: Level> Tx<'_, A> {
+    async fn run(&mut self, sql: &str, params: Params) -> Result<Rows> {
+        let answers = match &mut self.session {
+            Some(session) => session.run(vec![statement(sql, params)], After::Keep).await?,
+            None => {
+                let statements = || vec![statement(sql, params.clone())];
+                let (session, answers) = self.tenant.first_hop(self.access, &statements, After::Keep).await?;
+                self.session = Some(session);
+                answers
+            }
+        };
+        only(answers)
+    }
+}
+
+/// A transaction that reads; see [`Tenant::read`].
+pub struct ReadTx<'a, A: Level>(Tx<'a, A>);
 
 impl<A: Level> ReadTx<'_, A> {
     /// Runs one statement that reads.
     ///
     /// # Errors
     /// As [`Tenant::query`]; the transaction is over then.
-    pub async fn query(&mut self, _sql: &str, _params: impl Into<Params>) -> Result<Rows> {
-        todo!()
+    pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
+        self.0.run(sql, params.into()).await
     }
 }
 
 /// A transaction that may write; see [`Tenant::write`].
-pub struct WriteTx<'a, A: CanWrite> {
-    _tenant: &'a Tenant<A>,
-    _session: Option<Session>,
-}
+pub struct WriteTx<'a, A: CanWrite>(Tx<'a, A>);
 
 impl<A: CanWrite> WriteTx<'_, A> {
     /// Runs one statement that reads what this transaction sees.
     ///
     /// # Errors
     /// As [`Tenant::execute`]; the transaction is rolled back then.
-    pub async fn query(&mut self, _sql: &str, _params: impl Into<Params>) -> Result<Rows> {
-        todo!()
+    pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
+        self.0.run(sql, params.into()).await
     }
 
     /// Runs one statement that may write.
     ///
     /// # Errors
     /// As [`Tenant::execute`]; the transaction is rolled back then.
-    pub async fn execute(&mut self, _sql: &str, _params: impl Into<Params>) -> Result<Rows> {
-        todo!()
+    pub async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
+        self.0.run(sql, params.into()).await
     }
 
     /// Makes everything durable and visible at once.
     ///
     /// # Errors
     /// When the commit fails; everything is rolled back then.
-    pub async fn commit(self) -> Result<()> {
-        todo!()
+    pub async fn commit(mut self) -> Result<()> {
+        match &mut self.0.session {
+            Some(session) => Ok(session.commit().await?),
+            None => Ok(()),
+        }
     }
 
     /// Undoes everything, and waits until that is done. Dropping does the same without waiting.
     ///
     /// # Errors
     /// When the connection is lost; the database rolls back by itself then.
-    pub async fn rollback(self) -> Result<()> {
-        todo!()
+    pub async fn rollback(mut self) -> Result<()> {
+        match &mut self.0.session {
+            Some(session) => Ok(session.rollback().await?),
+            None => Ok(()),
+        }
     }
+}
+
+/// Makes the statements of a hop, again for each try.
+type Statements<'a> = dyn Fn() -> Vec<Statement> + Sync + 'a;
+
+/// A hop that succeeded: the session and one answer per statement.
+type Hop = (Session, Vec<Rows>);
+
+fn statement(sql: &str, params: Params) -> Statement {
+    Statement { sql: sql.to_owned(), params: params.0 }
+}
+
+/// The answer to the only statement.
+fn only(mut answers: Vec<Rows>) -> Result<Rows> {
+    answers.pop().ok_or_else(|| ErrorKind::Misconfigured.into())
 }

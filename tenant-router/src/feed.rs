@@ -1,0 +1,104 @@
+//! Follows the catalog's change feed and makes the caches forget. Safety does not depend on it: it bounds how long
+//! something old is believed, and frees what nobody will ask for again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catalog::changes::{self, Changes};
+use catalog::{Catalog, TenantId, tenants};
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Result;
+use crate::membership::Roles;
+use crate::memo::Epoch;
+use crate::metrics::Meters;
+use crate::pools::Pools;
+use crate::principal::Principals;
+use crate::resolve::Directory;
+
+/// How long one wait for news may last; what other processes write is heard of sooner.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long to rest after the feed could not be read.
+const REST: Duration = Duration::from_millis(500);
+
+/// Everything that is remembered.
+pub(crate) struct Caches {
+    pub(crate) epoch: Epoch,
+    pub(crate) principals: Principals,
+    pub(crate) roles: Roles,
+    pub(crate) directory: Directory,
+    pub(crate) pools: Pools,
+    pub(crate) meters: Arc<Meters>,
+    /// Woken after every change was taken in.
+    pub(crate) news: Notify,
+    /// Up to where the feed was taken in.
+    pub(crate) seq: Mutex<i64>,
+}
+
+/// Takes changes in until told to stop.
+pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let seq = *caches.seq.lock().await;
+        let heard = tokio::select! {
+            () = stop.cancelled() => return,
+            heard = changes::wait(&catalog, seq, WAIT_MAX) => heard,
+        };
+        let taken_in = match heard {
+            Ok(()) => caches.catch_up(&catalog).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = taken_in {
+            caches.meters.feed_failures.increment(1);
+            tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "cannot read the change feed");
+            tokio::time::sleep(REST).await;
+        }
+    }
+}
+
+impl Caches {
+    /// Forgets everything that changed since the last time.
+    pub(crate) async fn catch_up(&self, catalog: &Catalog) -> Result<()> {
+        let mut seq = self.seq.lock().await;
+        let news = changes::since(&mut catalog.read().await?, *seq).await?;
+        match news {
+            Changes::Tenants { seq: at, ids } => {
+                *seq = at;
+                if !ids.is_empty() {
+                    self.forget(catalog, ids.into_iter().collect()).await?;
+                }
+            }
+            Changes::Everything { seq: at } => {
+                *seq = at;
+                self.forget_all();
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget(&self, catalog: &Catalog, changed: HashSet<TenantId>) -> Result<()> {
+        self.epoch.advance();
+        self.directory.forget(&changed).await;
+        self.principals.forget(&changed).await;
+        self.roles.forget(&changed).await;
+        self.news.notify_waiters();
+        let open = self.pools.tenants_among(&changed);
+        if open.is_empty() {
+            return Ok(());
+        }
+        for record in tenants::get_many(&mut catalog.read().await?, &open).await? {
+            self.pools.drop_older(record.id, record.generation).await;
+        }
+        Ok(())
+    }
+
+    fn forget_all(&self) {
+        self.epoch.advance();
+        self.directory.forget_all();
+        self.principals.forget_all();
+        self.roles.forget_all();
+        self.news.notify_waiters();
+    }
+}
