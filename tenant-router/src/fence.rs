@@ -17,10 +17,9 @@ pub(crate) const HOLD_DEFAULT: Duration = Duration::from_secs(2);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// True when the database refused because it is not the expected one: nothing has run, and another look may help.
-/// `Closed`: the pool was let go of between being handed out and being used.
 pub(crate) fn is_out_of_step(kind: tenant_engine::ErrorKind) -> bool {
     use tenant_engine::ErrorKind as Kind;
-    matches!(kind, Kind::Fenced | Kind::WrongTenant | Kind::Missing | Kind::Closed)
+    matches!(kind, Kind::Fenced | Kind::WrongTenant | Kind::Missing)
 }
 
 /// True for refusals that pass by themselves soon, as a rule.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
-use tenant_engine::{self as engine, After, Rows, Session, Statement};
+use tenant_engine::sqlite::SqliteTx;
+use tenant_engine::{self as engine, After, Pool, Rows, Session, Statement};
 
 use crate::authorize::{Access, Grant};
 use crate::error::{ErrorKind, Result};
@@ -133,6 +134,37 @@ impl<A: Level> Tenant<A> {
         self.router.open_id(Arc::clone(self.grant.principal()), self.id()).await
     }
 
+    /// Runs a closure with many statements on one state of the database, in one hop. SQLite only. The closure runs on a
+    /// worker that others wait for: it must not wait for anything but the database. It is cloned, in case the hop has
+    /// to be repeated; it runs to its end at most once.
+    ///
+    /// # Errors
+    /// The closure's; as [`Tenant::query`].
+    pub async fn read_with<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
+    {
+        self.with(engine::Access::Read, work).await
+    }
+
+    async fn with<T, F>(&self, access: engine::Access, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
+    {
+        let limits = self.router.inner.limits;
+        self.on_its_database(move |pool| {
+            let (pool, work) = (pool.clone(), work.clone());
+            async move {
+                match pool {
+                    Pool::Sqlite(pool) => pool.with(access, limits, work).await,
+                }
+            }
+        })
+        .await
+    }
+
     /// One statement in a transaction of its own.
     async fn one(&self, access: engine::Access, sql: &str, params: Params) -> Result<Rows> {
         let statements = || vec![statement(sql, params.clone())];
@@ -140,26 +172,35 @@ impl<A: Level> Tenant<A> {
         only(answers)
     }
 
-    /// The hop that begins a transaction. Only here can the database turn out not to be the expected one: nothing has
-    /// run then, so the whole hop may be repeated where the catalog now says.
+    /// The hop that begins a transaction.
     async fn first_hop(&self, access: engine::Access, statements: &Statements<'_>, after: After) -> Result<Hop> {
-        let mut session = self.pool.pool().session(access, self.router.inner.limits);
-        match session.run(statements(), after).await {
-            Ok(rows) => Ok((session, rows)),
-            Err(error) if is_out_of_step(error.kind()) => {
-                Box::pin(self.hop_elsewhere(error, access, statements, after)).await
-            }
+        let limits = self.router.inner.limits;
+        self.on_its_database(|pool| {
+            let (mut session, statements) = (pool.session(access, limits), statements());
+            async move { session.run(statements, after).await.map(|rows| (session, rows)) }
+        })
+        .await
+    }
+
+    /// Runs a hop that begins a transaction. Only here can the database turn out not to be the expected one: nothing has
+    /// run then, so the whole hop may be repeated where the catalog now says.
+    async fn on_its_database<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    where
+        F: Future<Output = engine::Result<T>> + Send,
+    {
+        let first = hop(self.pool.pool());
+        match first.await {
+            Ok(done) => Ok(done),
+            // Boxed: the rare way must not make every hop's future larger.
+            Err(error) if is_out_of_step(error.kind()) => Box::pin(self.elsewhere(error, hop)).await,
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn hop_elsewhere(
-        &self,
-        mut refusal: engine::Error,
-        access: engine::Access,
-        statements: &Statements<'_>,
-        after: After,
-    ) -> Result<Hop> {
+    async fn elsewhere<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    where
+        F: Future<Output = engine::Result<T>> + Send,
+    {
         let Caches { pools, meters, news, .. } = &*self.router.inner.caches;
         let mut patience = self.router.patience();
         let mut pool = Arc::clone(&self.pool);
@@ -172,9 +213,9 @@ impl<A: Level> Tenant<A> {
                 return Err(give_up(refusal.into()));
             }
             pool = self.router.settle_grant(&self.grant, &mut patience).await?.1;
-            let mut session = pool.pool().session(access, self.router.inner.limits);
-            match session.run(statements(), after).await {
-                Ok(rows) => return Ok((session, rows)),
+            let again = hop(pool.pool());
+            match again.await {
+                Ok(done) => return Ok(done),
                 Err(error) if is_out_of_step(error.kind()) => refusal = error,
                 Err(error) => return Err(error.into()),
             }
@@ -197,6 +238,18 @@ impl<A: CanWrite> Tenant<A> {
     /// As [`Tenant::execute`]; the first error undoes everything.
     pub async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<Rows>> {
         Ok(self.first_hop(engine::Access::Write, &|| statements.clone(), After::Commit).await?.1)
+    }
+
+    /// As [`Tenant::read_with`], and may write: committed when the closure returns `Ok`, else rolled back.
+    ///
+    /// # Errors
+    /// The closure's; as [`Tenant::execute`].
+    pub async fn write_with<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
+    {
+        self.with(engine::Access::Write, work).await
     }
 
     /// A transaction that may write. It begins with its first statement; dropped without commit, it rolls back by itself.
