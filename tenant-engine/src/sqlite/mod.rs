@@ -38,9 +38,11 @@ mod migrate;
 mod open;
 mod pool;
 mod provision;
+mod restore;
 mod sandbox;
 mod script;
 mod session;
+mod snapshot;
 mod stamp;
 mod statement;
 mod transaction;
@@ -113,6 +115,10 @@ impl SqliteEngine {
         self.inner.workers.shutdown().await;
     }
 
+    fn scratch(&self) -> &std::path::Path {
+        &self.inner.options.scratch
+    }
+
     fn verbs(&self) -> &verbs::Verbs {
         &self.inner.shared
     }
@@ -169,17 +175,17 @@ impl Engine for SqliteEngine {
     ) -> Result<Migrated> {
         migrate::migrate(self, at, expected, set, target).await
     }
-    async fn snapshot(&self, _at: &Placement, _expected: &Expected) -> Result<Snapshot> {
-        todo!()
+    async fn snapshot(&self, at: &Placement, expected: &Expected) -> Result<Snapshot> {
+        snapshot::snapshot(self, at, expected).await
     }
     async fn restore(
         &self,
-        _at: &Placement,
-        _image: Image,
-        _source: crate::TenantId,
-        _identity: &Identity,
+        at: &Placement,
+        image: Image,
+        source: crate::TenantId,
+        identity: &Identity,
     ) -> Result<Restored> {
-        todo!()
+        restore::restore(self, at, image, source, identity).await
     }
     async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
         stamp::stamp(self, at, expected, identity).await

@@ -1,5 +1,6 @@
 //! The engine's verbs on real files, one file per noun.
 
+mod backup;
 mod kit;
 mod migrate;
 mod provision;

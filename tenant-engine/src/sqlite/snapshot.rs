@@ -1,0 +1,175 @@
+//! The verb `snapshot`: a page image of a database that goes on serving.
+//!
+//! The pages are read inside one read transaction that also checks the identity and reads the ledger, so everything
+//! said about the image is true of the image. A small database is copied in memory, a larger one page by page into a
+//! private file; both give the same bytes but for the counters that the content hash leaves out. Nothing is
+//! checkpointed and the file is not written to.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, MAIN_DB};
+
+use super::SqliteEngine;
+use super::error::from_sqlite;
+use super::files::fault;
+use super::migrate::newest;
+use super::open::{Sharing, open};
+use super::{foreign_keys, image, ledger};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Expected;
+use crate::placement::Placement;
+use crate::snapshot::{Image, Snapshot, SnapshotInfo};
+
+/// Up to here an image is handled in memory; with every worker at it that is 64 MiB on a small machine.
+const MEMORY_BYTES_MAX: u64 = 8 << 20;
+/// Pages copied between two looks at the outcome: 4 MiB.
+const STEP_PAGES: i32 = 1024;
+
+/// See [`crate::Engine::snapshot`].
+pub(super) async fn snapshot(engine: &SqliteEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
+    let (at, expected, scratch) = (at.clone(), expected.clone(), engine.scratch().to_path_buf());
+    engine.blocking(move || take(&at, &expected, &scratch, MEMORY_BYTES_MAX)).await
+}
+
+fn take(at: &Placement, expected: &Expected, scratch: &Path, memory_bytes_max: u64) -> Result<Snapshot> {
+    let database = open(at, Sharing::Shared)?;
+    database.read(Some(expected), |db, identity| {
+        // Everything below sees one state: the identity check has begun the read transaction.
+        let schema_version = newest(&ledger::read(db)?);
+        let foreign_key_violations = foreign_keys::count(db)?;
+        let image = match size(db)? {
+            small if small <= memory_bytes_max => in_memory(db)?,
+            _ => in_file(db, scratch)?,
+        };
+        let (content_hash, size_bytes) = hash(&image)?;
+        let engine_version = format!("sqlite {}", rusqlite::version());
+        let info =
+            SnapshotInfo { identity, schema_version, content_hash, size_bytes, engine_version, foreign_key_violations };
+        Ok(Snapshot { info, image })
+    })
+}
+
+fn size(db: &Connection) -> Result<u64> {
+    let pragma = |name: &str| db.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0));
+    let bytes = pragma("page_count").and_then(|count| Ok(count * pragma("page_size")?)).map_err(from_sqlite)?;
+    Ok(u64::try_from(bytes).unwrap_or_default())
+}
+
+fn in_memory(db: &Connection) -> Result<Image> {
+    Ok(Image::Memory(Bytes::copy_from_slice(&db.serialize(MAIN_DB).map_err(from_sqlite)?)))
+}
+
+/// The open read transaction keeps a writer from starting the copy over; without it a busy database would never end.
+fn in_file(db: &Connection, scratch: &Path) -> Result<Image> {
+    let unusable = |e| fault("cannot write to the scratch directory", e);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(unusable)?;
+    let path = tempfile::Builder::new().prefix("snapshot-").tempfile_in(scratch).map_err(unusable)?.into_temp_path();
+    let mut copy = Connection::open(&path).map_err(from_sqlite)?;
+    // Private, and worthless when interrupted.
+    copy.execute_batch("pragma journal_mode=off; pragma synchronous=off").map_err(from_sqlite)?;
+    {
+        let backup = Backup::new(db, &mut copy).map_err(from_sqlite)?;
+        loop {
+            match backup.step(STEP_PAGES).map_err(from_sqlite)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => return Err(Error::new(ErrorKind::Busy, "the database was locked while it was being copied")),
+            }
+        }
+    }
+    copy.close().map_err(|(_, error)| from_sqlite(error))?;
+    Ok(Image::File(path))
+}
+
+fn hash(image: &Image) -> Result<(String, u64)> {
+    let hashed = match image {
+        Image::Memory(bytes) => image::content_hash(&bytes[..]),
+        Image::File(path) => std::fs::File::open(path).and_then(image::content_hash),
+    };
+    hashed.map_err(|e| fault("cannot read the snapshot back", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::identity::{Identity, IdentityState};
+    use crate::ids::{FleetId, Generation, TenantId};
+    use crate::sqlite::identity as row;
+
+    /// A database with a log that holds more than the main file, and deleted pages.
+    fn database(root: &Path) -> (Placement, Expected, Connection) {
+        let tenant = TenantId::generate();
+        let at = Placement::sqlite(root, tenant, Generation::FIRST, 1);
+        std::fs::create_dir(at.path().parent().unwrap()).unwrap();
+        let db = Connection::open(at.path()).unwrap();
+        db.execute_batch("pragma journal_mode=wal; create table t(id integer primary key, body)").unwrap();
+        let state = IdentityState::Active;
+        let fleet = FleetId::generate();
+        row::create_table(&db).unwrap();
+        row::write(&db, &Identity { tenant, fleet, generation: Generation::FIRST, state, op: None, stamped_at: 0 })
+            .unwrap();
+        let many = "insert into t(body) with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
+                    select randomblob(700) from n";
+        db.execute_batch(&format!("{many}; delete from t where id % 3 = 0")).unwrap();
+        (at, Expected { tenant, fleet, generation: Generation::FIRST, states: vec![state] }, db)
+    }
+
+    #[test]
+    fn both_routes_give_the_same_content() {
+        let root = tempfile::tempdir().unwrap();
+        let (at, expected, app) = database(root.path());
+        let take = |max| take(&at, &expected, &root.path().join("new/scratch"), max).unwrap();
+        let (memory, file) = (take(u64::MAX), take(0));
+        assert_eq!(memory.info.content_hash, file.info.content_hash);
+        assert_eq!(memory.info.size_bytes, file.info.size_bytes);
+        let (Image::Memory(bytes), Image::File(path)) = (&memory.image, &file.image) else { panic!("both routes") };
+        assert!(bytes[..] != std::fs::read(path).unwrap()[..], "the counters differ, or zeroing them proves nothing");
+        assert_eq!(take(0).info.content_hash, file.info.content_hash, "unchanged is recognised");
+        app.execute_batch("update t set body = 'x' where id = 1").unwrap();
+        assert_ne!(take(0).info.content_hash, file.info.content_hash, "changed is too");
+
+        let scratch = path.parent().unwrap().to_path_buf();
+        drop((memory, file));
+        assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0, "images go away with their values");
+    }
+
+    #[test]
+    fn a_busy_writer_neither_spoils_nor_delays_the_copy() {
+        let root = tempfile::tempdir().unwrap();
+        let (at, expected, app) = database(root.path());
+        app.execute_batch("create table pairs(a, b); insert into pairs values(0, 0)").unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let stop = &stop;
+            scope.spawn(move || {
+                for n in 1.. {
+                    app.execute("update pairs set a = ?1, b = ?1", [n]).unwrap();
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for max in [0, u64::MAX, 0, u64::MAX] {
+                let taken = take(&at, &expected, root.path(), max).unwrap();
+                let copy = root.path().join("copy.db");
+                match &taken.image {
+                    Image::Memory(bytes) => std::fs::write(&copy, bytes).unwrap(),
+                    Image::File(path) => drop(std::fs::copy(path, &copy).unwrap()),
+                }
+                let copy = Connection::open(&copy).unwrap();
+                let whole: (bool, String) = copy
+                    .query_row("select a = b, (select * from pragma_quick_check) from pairs", [], |r| {
+                        Ok((r.get(0)?, r.get(1)?))
+                    })
+                    .unwrap();
+                assert_eq!(whole, (true, "ok".to_owned()));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+}
