@@ -1,8 +1,29 @@
 //! The change feed: routers drop what changed from their caches. Safety does not depend on it.
+//!
+//! A commit of this process wakes those who wait at once. Commits of other processes are looked for by one of those who
+//! wait, for all of them; while nobody waits nobody looks.
 
-use crate::db::{Catalog, ReadTx, WriteTx};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::AnyConnection;
+use tokio::sync::{Mutex, watch};
+
+use crate::bulk::{self, TEXT, built, chunks, values};
+use crate::db::{Catalog, ReadTx, Shared, WriteTx};
 use crate::error::Result;
+use crate::fault;
 use crate::ids::TenantId;
+use crate::row;
+
+/// Longer lists are not worth more than dropping everything.
+const LIST_MAX: i64 = 10_000;
+
+/// How often another process is looked for: half of what is promised.
+const POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// Stands for the tenant in an entry that is not about one tenant.
+const EVERYTHING: &str = "*";
 
 /// What happened since a reader last looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +32,7 @@ pub enum Changes {
     Tenants {
         /// Where the reader is now.
         seq: i64,
-        /// Each at least once.
+        /// Each once.
         ids: Vec<TenantId>,
     },
     /// The reader is too far behind, or something changed that is not one tenant's: drop everything.
@@ -22,27 +43,167 @@ pub enum Changes {
 }
 
 /// Appends one entry per tenant. The functions that change tenants, members and tokens call this themselves.
-pub async fn append(_tx: &mut WriteTx, _ids: &[TenantId]) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn append(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
+    let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    append_words(tx, &words).await
 }
+
 /// Appends "everything changed".
-pub async fn append_everything(_tx: &mut WriteTx) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn append_everything(tx: &mut WriteTx) -> Result<()> {
+    append_words(tx, &[EVERYTHING.to_owned()]).await
 }
+
+async fn append_words(tx: &mut WriteTx, words: &[String]) -> Result<()> {
+    for chunk in chunks(words) {
+        let before = head(tx).await?;
+        // The number of each entry travels with it: nothing says in which order rows come out of a list.
+        let sql = format!(
+            "with v(place, tenant_id) as ({}) insert into changes (seq, tenant_id) \
+             select cast(${} as bigint) + place, tenant_id from v",
+            values(chunk.len(), &[bulk::INT, TEXT]),
+            chunk.len() * 2 + 1
+        );
+        let mut sql = built(sql);
+        for (place, word) in (1i64..).zip(chunk) {
+            sql = sql.bind(place).bind(word.clone());
+        }
+        let added = tx.run(sql.bind(before)).await?;
+        tx.appended(before + added);
+    }
+    Ok(())
+}
+
 /// Where the feed is.
-pub async fn head(_tx: &mut ReadTx) -> Result<i64> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn head(tx: &mut ReadTx) -> Result<i64> {
+    let row = tx.one(sqlx::query("select coalesce(max(seq), 0) as seq from changes")).await?;
+    row.map_or(Ok(0), |row| row::int(&row, "seq"))
 }
+
 /// What came after `seq`.
-pub async fn since(_tx: &mut ReadTx, _seq: i64) -> Result<Changes> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn since(tx: &mut ReadTx, seq: i64) -> Result<Changes> {
+    let sql = "select coalesce(min(seq), 0) as oldest, coalesce(max(seq), 0) as newest from changes";
+    let Some(ends) = tx.one(sqlx::query(sql)).await? else { return Ok(Changes::Everything { seq: 0 }) };
+    let (oldest, newest) = (row::int(&ends, "oldest")?, row::int(&ends, "newest")?);
+    // Beyond the end: the catalog is another one than the reader knew.
+    if seq > newest || seq + 1 < oldest || newest - seq > LIST_MAX {
+        return Ok(Changes::Everything { seq: newest });
+    }
+    let mut ids = BTreeSet::new();
+    for row in tx.all(sqlx::query("select tenant_id from changes where seq > $1").bind(seq)).await? {
+        if row::text(&row, "tenant_id")? == EVERYTHING {
+            return Ok(Changes::Everything { seq: newest });
+        }
+        ids.insert(row::parsed::<TenantId>(&row, "tenant_id")?);
+    }
+    Ok(Changes::Tenants { seq: newest, ids: ids.into_iter().collect() })
 }
+
 /// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms), or after
 /// `timeout`. Cheap: on SQLite it asks `PRAGMA data_version`.
-pub async fn wait(_catalog: &Catalog, _seq: i64, _timeout: std::time::Duration) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`; wait a moment before the next call.
+pub async fn wait(catalog: &Catalog, seq: i64, timeout: Duration) -> Result<()> {
+    let shared = catalog.shared();
+    let mut known = shared.watch.known.subscribe();
+    let reached = known.wait_for(|known| *known > seq);
+    tokio::select! {
+        _ = reached => Ok(()),
+        failed = look_for_all(shared) => failed,
+        () = tokio::time::sleep(timeout) => Ok(()),
+    }
 }
-/// Forgets old entries, keeping the newest `keep`.
-pub async fn trim(_tx: &mut WriteTx, _keep: i64) -> Result<()> {
-    todo!()
+
+/// Forgets old entries, keeping the newest `keep` (at least one: it holds the number).
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn trim(tx: &mut WriteTx, keep: i64) -> Result<()> {
+    let newest = head(tx).await?;
+    tx.run(sqlx::query("delete from changes where seq <= $1").bind(newest - keep.max(1))).await?;
+    Ok(())
+}
+
+/// How far the feed is known to be, and the one place from which other processes' commits are looked for.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    known: watch::Sender<i64>,
+    lookout: Mutex<Lookout>,
+}
+
+/// Whoever holds it looks for everybody.
+#[derive(Debug, Default)]
+struct Lookout {
+    connection: Option<AnyConnection>,
+    commits_seen: Option<i64>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { known: watch::Sender::new(0), lookout: Mutex::default() }
+    }
+}
+
+impl Watch {
+    /// The feed has at least come this far.
+    pub(crate) fn reached(&self, seq: i64) {
+        self.known.send_if_modified(|known| {
+            let further = seq > *known;
+            *known = seq.max(*known);
+            further
+        });
+    }
+
+    /// Closes the connection it looks through. Whoever still waits opens another or waits for its timeout.
+    pub(crate) async fn close(&self) {
+        let Ok(mut lookout) = self.lookout.try_lock() else { return };
+        if let Some(connection) = lookout.connection.take()
+            && let Err(error) = sqlx::Connection::close(connection).await
+        {
+            tracing::warn!(%error, "a connection of the catalog did not close cleanly");
+        }
+    }
+}
+
+/// Looks until dropped; the next in line takes over. Returns only to tell of a failure.
+async fn look_for_all(shared: &Shared) -> Result<()> {
+    let mut lookout = shared.watch.lookout.lock().await;
+    loop {
+        if let Err(error) = lookout.look(shared).await {
+            *lookout = Lookout::default();
+            return Err(error);
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+impl Lookout {
+    async fn look(&mut self, shared: &Shared) -> Result<()> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            empty => empty.insert(shared.opener.connect().await?),
+        };
+        let commits = shared.opener.commits_seen(connection).await?;
+        if self.commits_seen == Some(commits) {
+            return Ok(());
+        }
+        // Looked at before it is remembered: a look that is cancelled is repeated.
+        let newest = sqlx::query("select coalesce(max(seq), 0) as seq from changes");
+        let row = newest.fetch_one(connection).await.map_err(fault::of)?;
+        shared.watch.reached(row::int(&row, "seq")?);
+        self.commits_seen = Some(commits);
+        Ok(())
+    }
 }

@@ -1,15 +1,33 @@
-//! Opens the catalog and begins transactions; nothing else knows which database is underneath.
+//! Opens the catalog and begins transactions; which database is underneath, only `opener` knows.
 //!
 //! Write transactions are serial: check-then-act is safe inside one, and the order of every sequence is commit order.
 //! A write transaction waits on nothing but the catalog. Time is read once per transaction.
+//! Connections are held, not pooled: one for writes, a few for reads. A transaction that is dropped is rolled back
+//! before its connection serves anybody else.
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use sqlx::any::AnyRow;
+
+use crate::bulk::Sql;
+use crate::changes::Watch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
+use crate::file;
 use crate::ids::FleetId;
+use crate::lane::{Held, Lane};
+use crate::opener::Opener;
+use crate::schema;
 use crate::seal::{FleetKey, Sealer};
+
+/// Reads at once. Each connection is a thread with its own page cache; the routers' caches take the load.
+const READERS: usize = 4;
+
+/// How long a write waits for another process that holds the write lock.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Milliseconds since 1970; tests move it by hand.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -23,68 +41,182 @@ pub enum Location {
 
 /// An open catalog; clones are the same one.
 #[derive(Clone)]
-pub struct Catalog {}
+pub struct Catalog {
+    shared: Arc<Shared>,
+}
+
+/// What all clones and transactions of one catalog share.
+pub(crate) struct Shared {
+    pub(crate) opener: Opener,
+    writer: Arc<Lane>,
+    readers: Arc<Lane>,
+    clock: Clock,
+    pub(crate) sealer: Sealer,
+    fleet_id: FleetId,
+    pub(crate) watch: Watch,
+}
 
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Catalog").finish_non_exhaustive()
+        f.debug_struct("Catalog").field("fleet_id", &self.shared.fleet_id).finish_non_exhaustive()
     }
 }
 
 /// A consistent read; dropped when done.
-pub struct ReadTx {}
+pub struct ReadTx {
+    held: Held,
+    shared: Arc<Shared>,
+    now: i64,
+    /// The newest entry this transaction appended to the change feed.
+    appended: Option<i64>,
+}
 
 /// The one write transaction of the moment; rolled back unless committed.
-pub struct WriteTx {}
+pub struct WriteTx {
+    inner: ReadTx,
+}
+
+impl std::fmt::Debug for ReadTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadTx").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WriteTx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteTx").field("now", &self.inner.now).finish_non_exhaustive()
+    }
+}
 
 impl Catalog {
     /// Makes a new catalog (schema, fleet row) and opens it; one that is already there is opened, if the key fits.
-    pub async fn create(_location: &Location, _key: FleetKey, _clock: Clock) -> Result<Self> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Catalog::open`], but never `NotInitialised`: the directory is made, too.
+    pub async fn create(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
+        match location {
+            Location::File(path) => file::make_directory(path)?,
+        }
+        let opener = Opener::new(location)?;
+        opener.prepare()?;
+        Self::start(opener, Sealer::new(&key), clock, schema::Start::Create).await
     }
 
     /// Opens a catalog, applying the schema migrations this program has and it has not.
-    /// Fails with `NotInitialised`, `SchemaNewer` or `WrongKey`.
-    pub async fn open(_location: &Location, _key: FleetKey, _clock: Clock) -> Result<Self> {
-        todo!()
+    ///
+    /// # Errors
+    /// `NotInitialised`, `SchemaNewer`, `WrongKey`, `Corrupt` (not a catalog, damaged) or `Unavailable` (locked,
+    /// read-only, disk full).
+    pub async fn open(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
+        let opener = Opener::new(location)?;
+        opener.exists()?;
+        Self::start(opener, Sealer::new(&key), clock, schema::Start::Open).await
+    }
+
+    async fn start(opener: Opener, sealer: Sealer, clock: Clock, start: schema::Start) -> Result<Self> {
+        let writer = Lane::new(1, "write transaction");
+        let mut held = writer.take(&opener).await?;
+        opener.settle(held.connection()).await?;
+        begin(&mut held, opener.begin_write()).await?;
+        let fleet_id = schema::settle(&opener, held.connection(), &sealer, clock(), start).await?;
+        held.commit().await.map_err(fault::of)?;
+        drop(held);
+        let readers = Lane::new(READERS, "read transaction");
+        let shared = Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The fleet's id: stamped into every tenant database.
     #[must_use]
     pub fn fleet_id(&self) -> FleetId {
-        todo!()
+        self.shared.fleet_id
     }
 
     /// Seals and opens secrets at rest.
     #[must_use]
     pub fn sealer(&self) -> &Sealer {
-        todo!()
+        &self.shared.sealer
     }
 
     /// Milliseconds since 1970, by this catalog's clock.
     #[must_use]
     pub fn now(&self) -> i64 {
-        todo!()
+        (self.shared.clock)()
     }
 
-    /// Begins a read.
+    /// Begins a read: every statement in it sees the same state.
+    ///
+    /// # Errors
+    /// `Unavailable`.
     pub async fn read(&self) -> Result<ReadTx> {
-        todo!()
+        self.begin(&self.shared.readers, self.shared.opener.begin_read()).await
     }
 
-    /// Waits for its turn and begins a write.
+    /// Waits for its turn and begins a write. First come, first served within this process.
+    ///
+    /// # Errors
+    /// `Unavailable` when another process holds the write lock for more than 10 s.
     pub async fn write(&self) -> Result<WriteTx> {
-        todo!()
+        Ok(WriteTx { inner: self.begin(&self.shared.writer, self.shared.opener.begin_write()).await? })
     }
 
-    /// A consistent copy of the catalog as a file, for the backup store.
-    pub async fn snapshot_to(&self, _path: &std::path::Path) -> Result<()> {
-        todo!()
+    async fn begin(&self, lane: &Arc<Lane>, statement: &'static str) -> Result<ReadTx> {
+        let mut held = lane.take(&self.shared.opener).await?;
+        if let Err(error) = begin(&mut held, statement).await {
+            // A connection that failed for another reason than a lock may never work again.
+            held.condemn();
+            return Err(error);
+        }
+        Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None })
     }
 
-    /// Closes all connections; the write-ahead log is folded in.
+    /// A consistent copy of the catalog as a new file that only its owner can read, for the backup store.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is something at `path`; `Unavailable`.
+    pub async fn snapshot_to(&self, path: &std::path::Path) -> Result<()> {
+        file::create_new(path)?;
+        let done = match self.shared.opener.snapshot(path).await {
+            Ok(()) => file::sync(path),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            // Half a copy is none. What cannot be removed is reported by the error that is returned.
+            let _ = std::fs::remove_file(path);
+        }
+        done
+    }
+
+    /// Closes all connections; the write-ahead log is folded in. Waits up to 30 s for transactions still open.
     pub async fn close(&self) {
-        todo!()
+        self.shared.watch.close().await;
+        self.shared.readers.close(u32::try_from(READERS).expect("READERS is small")).await;
+        self.shared.writer.close(1).await;
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// Begins, waiting for another process that holds the lock, up to [`LOCK_WAIT_MAX`].
+async fn begin(held: &mut Held, statement: &'static str) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        match held.begin(statement).await {
+            Ok(()) => return Ok(()),
+            Err(error) if fault::is_busy(&error) && started.elapsed() < LOCK_WAIT_MAX => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) if fault::is_busy(&error) => {
+                let message = format!(
+                    "another process has held the catalog's write lock for {} s: find out which one, then try again",
+                    LOCK_WAIT_MAX.as_secs()
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+            }
+            Err(error) => return Err(fault::of(error)),
+        }
     }
 }
 
@@ -92,26 +224,84 @@ impl ReadTx {
     /// The time of this transaction, milliseconds since 1970.
     #[must_use]
     pub fn now(&self) -> i64 {
-        todo!()
+        self.now
+    }
+
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.shared.sealer
+    }
+
+    /// Tells those who wait for changes, once this is committed.
+    pub(crate) fn appended(&mut self, seq: i64) {
+        self.appended = Some(seq);
+    }
+
+    pub(crate) async fn all(&mut self, sql: Sql<'_>) -> Result<Vec<AnyRow>> {
+        self.usable()?;
+        let rows = sql.fetch_all(self.held.connection()).await;
+        rows.map_err(|error| self.failed(error))
+    }
+
+    pub(crate) async fn one(&mut self, sql: Sql<'_>) -> Result<Option<AnyRow>> {
+        self.usable()?;
+        let row = sql.fetch_optional(self.held.connection()).await;
+        row.map_err(|error| self.failed(error))
+    }
+
+    /// Returns how many rows were changed.
+    pub(crate) async fn run(&mut self, sql: Sql<'_>) -> Result<i64> {
+        self.usable()?;
+        let done = sql.execute(self.held.connection()).await;
+        let done = done.map_err(|error| self.failed(error))?;
+        Ok(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
+    }
+
+    /// Nothing may run after a failure that may have ended the transaction: it would not be undone with the rest.
+    fn usable(&self) -> Result<()> {
+        if self.held.is_condemned() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "this transaction of the catalog failed before; begin again",
+            ));
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: sqlx::Error) -> Error {
+        if !fault::is_constraint(&error) {
+            self.held.condemn();
+        }
+        fault::of(error)
     }
 }
 
 impl WriteTx {
     /// Makes everything done in it durable and visible at once.
-    pub async fn commit(self) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// `Unavailable`: nothing of it was done, or, when the connection was lost, nobody can know.
+    pub async fn commit(mut self) -> Result<()> {
+        self.inner.usable()?;
+        if let Err(error) = self.inner.held.commit().await {
+            self.inner.held.condemn();
+            return Err(fault::of(error));
+        }
+        if let Some(seq) = self.inner.appended {
+            self.inner.shared.watch.reached(seq);
+        }
+        Ok(())
     }
 }
 
 impl Deref for WriteTx {
     type Target = ReadTx;
     fn deref(&self) -> &ReadTx {
-        todo!()
+        &self.inner
     }
 }
 
 impl DerefMut for WriteTx {
     fn deref_mut(&mut self) -> &mut ReadTx {
-        todo!()
+        &mut self.inner
     }
 }

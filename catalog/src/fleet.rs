@@ -1,14 +1,28 @@
 //! The one row about the fleet itself.
 
 use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ReleaseId;
+use crate::row;
 
 /// The release new tenants start from; `None`: an empty database.
-pub async fn current_release(_tx: &mut ReadTx) -> Result<Option<ReleaseId>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn current_release(tx: &mut ReadTx) -> Result<Option<ReleaseId>> {
+    let row = tx.one(sqlx::query("select current_release_id from fleet where one = 1")).await?;
+    row.map_or(Ok(None), |row| row::id_or_null(&row, "current_release_id"))
 }
+
 /// Makes `release` the current one.
-pub async fn set_current_release(_tx: &mut WriteTx, _release: ReleaseId) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `NotFound`.
+pub async fn set_current_release(tx: &mut WriteTx, release: ReleaseId) -> Result<()> {
+    let sql =
+        "update fleet set current_release_id = $1 where one = 1 and exists (select 1 from releases where id = $1)";
+    match tx.run(sqlx::query(sql).bind(release.to_string())).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, format!("there is no release {release}"))),
+        _ => Ok(()),
+    }
 }

@@ -26,6 +26,14 @@ pub mod tenant;
 pub mod tenants;
 pub mod tokens;
 
+mod bulk;
+mod fault;
+mod file;
+mod lane;
+mod opener;
+mod row;
+mod word;
+
 pub use db::{Catalog, Clock, ReadTx, WriteTx};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{BackupId, FleetId, Generation, OperationId, ReleaseId, ServerId, TenantId, TokenId};

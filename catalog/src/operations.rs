@@ -1,10 +1,16 @@
 //! Operations: pieces of fleet work. How far one is is counted from its steps, never stored.
 
-use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
 use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
 
+use crate::bulk::{TEXT, built, chunks, limit, values};
+use crate::db::{ReadTx, WriteTx};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{OperationId, ReleaseId, TenantId};
+use crate::row;
+use crate::steps::{self, StepState};
+use crate::tenants::bind_ids;
+use crate::word::{self, Word};
 
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -99,43 +105,274 @@ pub struct NewOperation {
     pub reason: Option<String>,
 }
 
+const COLUMNS: &str = "id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, requested_by, reason, \
+    created_at, started_at, finished_at, error_code, error";
+
+impl Word for OperationState {
+    const NOUN: &'static str = "state of an operation";
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Pending, "pending"),
+        (Self::Running, "running"),
+        (Self::Paused, "paused"),
+        (Self::Succeeded, "succeeded"),
+        (Self::Partial, "partial"),
+        (Self::Failed, "failed"),
+        (Self::Cancelled, "cancelled"),
+    ];
+}
+
+impl Progress {
+    /// How an operation ends that has no open step: `was` is what an operator made of it before.
+    fn outcome(self, was: OperationState, skipped: i64) -> OperationState {
+        match self {
+            _ if was == OperationState::Cancelled || self.cancelled > 0 => OperationState::Cancelled,
+            Self { failed: 0, .. } => OperationState::Succeeded,
+            _ if self.succeeded + skipped > 0 => OperationState::Partial,
+            _ => OperationState::Failed,
+        }
+    }
+}
+
 /// Writes the operation and its steps. With no step it is `succeeded` at once.
-pub async fn insert(_tx: &mut WriteTx, _new: &NewOperation) -> Result<OperationRecord> {
-    todo!()
+///
+/// # Errors
+/// `NotFound` for a tenant or the release; `AlreadyExists`.
+pub async fn insert(tx: &mut WriteTx, new: &NewOperation) -> Result<OperationRecord> {
+    let now = tx.now();
+    let done = new.tenants.is_empty().then_some(now);
+    let operation = OperationRecord {
+        id: new.id,
+        kind: new.kind.clone(),
+        state: if done.is_some() { OperationState::Succeeded } else { OperationState::Pending },
+        params: new.params.clone(),
+        release_id: new.release_id,
+        steps_total: i64::try_from(new.tenants.len()).unwrap_or(i64::MAX),
+        steps_skipped: new.skipped,
+        concurrency: new.concurrency,
+        requested_by: new.requested_by.clone(),
+        reason: new.reason.clone(),
+        created_at: now,
+        started_at: done,
+        finished_at: done,
+        error_code: None,
+        error: None,
+    };
+    insert_row(tx, &operation).await?;
+    for chunk in chunks(&new.tenants) {
+        insert_steps(tx, new.id, chunk).await?;
+    }
+    Ok(operation)
 }
+
 /// One operation.
-pub async fn get(_tx: &mut ReadTx, _id: OperationId) -> Result<Option<OperationRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn get(tx: &mut ReadTx, id: OperationId) -> Result<Option<OperationRecord>> {
+    let sql = format!("select {COLUMNS} from operations where id = $1");
+    tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
 }
+
 /// Counted from its steps.
-pub async fn progress(_tx: &mut ReadTx, _id: OperationId) -> Result<Progress> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn progress(tx: &mut ReadTx, id: OperationId) -> Result<Progress> {
+    let sql = "select state, count(*) as steps from steps where op_id = $1 group by state";
+    let mut progress = Progress::default();
+    for row in tx.all(sqlx::query(sql).bind(id.to_string())).await? {
+        let counter = match row::word(&row, "state")? {
+            StepState::Pending => &mut progress.pending,
+            StepState::Running => &mut progress.running,
+            StepState::Succeeded => &mut progress.succeeded,
+            StepState::Failed => &mut progress.failed,
+            StepState::Cancelled => &mut progress.cancelled,
+        };
+        *counter = row::int(&row, "steps")?;
+    }
+    Ok(progress)
 }
-/// A page, newest first, beginning after (older than) `after`; in one of `states` unless empty; of one kind or tenant when given.
+
+/// A page, newest first, beginning after (older than) `after`; in one of `states` unless empty; of one kind or tenant
+/// when given.
+///
+/// # Errors
+/// `Unavailable`.
 pub async fn page(
-    _tx: &mut ReadTx,
-    _states: &[OperationState],
-    _kind: Option<&str>,
-    _tenant: Option<TenantId>,
-    _after: Option<OperationId>,
-    _limit: u32,
+    tx: &mut ReadTx,
+    states: &[OperationState],
+    kind: Option<&str>,
+    tenant: Option<TenantId>,
+    after: Option<OperationId>,
+    page_limit: u32,
 ) -> Result<Vec<OperationRecord>> {
-    todo!()
+    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut arguments = Vec::new();
+    if !states.is_empty() {
+        conditions.push(format!("state in ({})", word::list(states)));
+    }
+    let narrowing = [
+        ("kind =", kind.map(str::to_owned)),
+        ("id <", after.map(|id| id.to_string())),
+        ("id in (select op_id from steps where tenant_id =", tenant.map(|id| id.to_string())),
+    ];
+    for (condition, argument) in narrowing {
+        let Some(argument) = argument else { continue };
+        arguments.push(argument);
+        let close = if condition.contains('(') { ")" } else { "" };
+        conditions.push(format!("{condition} ${}{close}", arguments.len()));
+    }
+    let sql = format!(
+        "select {COLUMNS} from operations where {} order by id desc limit ${}",
+        conditions.join(" and "),
+        arguments.len() + 1
+    );
+    let sql = arguments.into_iter().fold(built(sql), |sql, argument| sql.bind(argument));
+    tx.all(sql.bind(limit(page_limit))).await?.iter().map(record).collect()
 }
+
 /// Pending and running operations, oldest first: what a runner looks at.
-pub async fn open(_tx: &mut ReadTx) -> Result<Vec<OperationRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn open(tx: &mut ReadTx) -> Result<Vec<OperationRecord>> {
+    let sql = format!("select {COLUMNS} from operations where state in ('pending', 'running') order by id");
+    tx.all(built(sql)).await?.iter().map(record).collect()
 }
-/// Pauses, resumes or cancels: sets the state where it is one of `from`, else fails with `Conflict`.
+
+/// Pauses, resumes or cancels: sets the state where it is one of `from`.
+///
+/// # Errors
+/// `NotFound`; `Conflict` when it is in another state.
 pub async fn set_state(
-    _tx: &mut WriteTx,
-    _id: OperationId,
-    _from: &[OperationState],
-    _to: OperationState,
+    tx: &mut WriteTx,
+    id: OperationId,
+    from: &[OperationState],
+    to: OperationState,
 ) -> Result<OperationRecord> {
-    todo!()
+    let found = get(tx, id).await?.ok_or_else(|| missing(id))?;
+    if !from.contains(&found.state) {
+        let message =
+            format!("operation {id} is {}, not {}", found.state.word(), word::list(from).replace(',', " or "));
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let sql = format!("update operations set state = $2 where id = $1 returning {COLUMNS}");
+    let row = tx.one(built(sql).bind(id.to_string()).bind(to.word())).await?;
+    record(&row.ok_or_else(|| missing(id))?)
 }
-/// If no step is pending or running any more, ends the operation (succeeded, partial, failed) and returns its record.
-pub async fn finish_if_done(_tx: &mut WriteTx, _id: OperationId) -> Result<Option<OperationRecord>> {
-    todo!()
+
+/// If no step is pending or running any more, ends the operation (succeeded, partial, failed, cancelled) and returns
+/// its record. `None`: it goes on, or it has ended before.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn finish_if_done(tx: &mut WriteTx, id: OperationId) -> Result<Option<OperationRecord>> {
+    // The usual answer, without counting: something is still open.
+    let sql = "select 1 as found from steps where op_id = $1 and state in ('pending', 'running') limit 1";
+    if tx.one(sqlx::query(sql).bind(id.to_string())).await?.is_some() {
+        return Ok(None);
+    }
+    let found = get(tx, id).await?.ok_or_else(|| missing(id))?;
+    if found.finished_at.is_some() {
+        return Ok(None);
+    }
+    let outcome = progress(tx, id).await?.outcome(found.state, found.steps_skipped);
+    let now = tx.now();
+    let sql = format!("update operations set state = $2, finished_at = $3 where id = $1 returning {COLUMNS}");
+    let row = tx.one(built(sql).bind(id.to_string()).bind(outcome.word()).bind(now)).await?;
+    row.as_ref().map(record).transpose()
+}
+
+/// Ends an operation that failed as a whole, whatever its steps are at; those that no one holds are cancelled.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn fail(tx: &mut WriteTx, id: OperationId, code: &str, message: &str) -> Result<OperationRecord> {
+    let now = tx.now();
+    let sql = format!(
+        "update operations set state = 'failed', finished_at = $2, error_code = $3, error = $4 where id = $1 \
+         returning {COLUMNS}"
+    );
+    let sql = built(sql).bind(id.to_string()).bind(now).bind(code.to_owned()).bind(message.to_owned());
+    let row = tx.one(sql).await?.ok_or_else(|| missing(id))?;
+    steps::cancel_pending(tx, id).await?;
+    record(&row)
+}
+
+/// The error about an operation that is not there.
+pub(crate) fn missing(id: OperationId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no operation {id}"))
+}
+
+async fn insert_row(tx: &mut WriteTx, operation: &OperationRecord) -> Result<()> {
+    let sql = "insert into operations (id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, \
+               requested_by, reason, created_at, started_at, finished_at) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)";
+    let sql = sqlx::query(sql)
+        .bind(operation.id.to_string())
+        .bind(operation.kind.clone())
+        .bind(operation.state.word())
+        .bind(operation.params.clone())
+        .bind(operation.release_id.map(|id| id.to_string()))
+        .bind(operation.steps_total)
+        .bind(operation.steps_skipped)
+        .bind(operation.concurrency)
+        .bind(operation.requested_by.clone())
+        .bind(operation.reason.clone())
+        .bind(operation.created_at)
+        .bind(operation.finished_at);
+    tx.run(sql).await.map(|_| ())
+}
+
+async fn insert_steps(tx: &mut WriteTx, id: OperationId, tenants: &[TenantId]) -> Result<()> {
+    let sql = format!(
+        "with v(tenant_id) as ({}) insert into steps (op_id, tenant_id, state, phase, facts, attempt, not_before, \
+         lease_epoch) select cast(${} as text), tenant_id, 'pending', '', '{{}}', 0, 0, 0 from v",
+        values(tenants.len(), &[TEXT]),
+        tenants.len() + 1
+    );
+    let sql = bind_ids(built(sql), tenants).bind(id.to_string());
+    tx.run(sql).await.map(|_| ())
+}
+
+fn record(row: &AnyRow) -> Result<OperationRecord> {
+    Ok(OperationRecord {
+        id: row::parsed(row, "id")?,
+        kind: row::text(row, "kind")?,
+        state: row::word(row, "state")?,
+        params: row::text(row, "params")?,
+        release_id: row::id_or_null(row, "release_id")?,
+        steps_total: row::int(row, "steps_total")?,
+        steps_skipped: row::int(row, "steps_skipped")?,
+        concurrency: row::int(row, "concurrency")?,
+        requested_by: row::text(row, "requested_by")?,
+        reason: row::text_or_null(row, "reason")?,
+        created_at: row::int(row, "created_at")?,
+        started_at: row::int_or_null(row, "started_at")?,
+        finished_at: row::int_or_null(row, "finished_at")?,
+        error_code: row::text_or_null(row, "error_code")?,
+        error: row::text_or_null(row, "error")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_counted() {
+        use OperationState::{Cancelled, Failed, Partial, Running, Succeeded};
+        let of = |succeeded, failed, cancelled| Progress { succeeded, failed, cancelled, ..Progress::default() };
+        for (progress, was, skipped, end) in [
+            (of(3, 0, 0), Running, 0, Succeeded),
+            (of(0, 0, 0), Running, 4, Succeeded),
+            (of(2, 1, 0), Running, 0, Partial),
+            (of(0, 1, 0), Running, 1, Partial),
+            (of(0, 3, 0), Running, 0, Failed),
+            (of(2, 1, 1), Running, 0, Cancelled),
+            (of(3, 0, 0), Cancelled, 0, Cancelled),
+        ] {
+            assert_eq!(progress.outcome(was, skipped), end, "{progress:?}");
+        }
+    }
 }

@@ -1,38 +1,200 @@
 //! Secrets at rest: AES-256-GCM, the additional data names table, column and row, the value names its key.
+//!
+//! Text form: `v1:<key id>:<base64 of nonce and ciphertext>`. Nonces are random; a key seals far fewer than 2^32 values.
 
-use crate::error::Result;
+use std::fmt;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::{digest, rand};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{SecretSlice, SecretString};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of a key.
+const KEY_LEN: usize = 32;
+/// The only form of sealed values so far.
+const FORM: &str = "v1";
 
 /// The fleet's 256-bit key. Does not print.
-pub struct FleetKey {}
+pub struct FleetKey(Zeroizing<[u8; KEY_LEN]>);
+
+impl fmt::Debug for FleetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FleetKey(…)")
+    }
+}
 
 impl FleetKey {
     /// 32 random bytes.
     #[must_use]
     pub fn generate() -> Self {
-        todo!()
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        rand::fill(bytes.as_mut()).expect("the system gives random bytes");
+        Self(bytes)
     }
+
     /// From its text form (base64 of 32 bytes, white space around it ignored): the content of `fleet.key` or `FLEET_KEY`.
-    pub fn parse(_text: &str) -> Result<Self> {
-        todo!()
+    ///
+    /// # Errors
+    /// `WrongKey`; the message does not repeat the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let malformed = || Error::new(ErrorKind::WrongKey, "the fleet key is not base64 of 32 bytes");
+        let decoded = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| malformed())?);
+        let bytes: [u8; KEY_LEN] = decoded.as_slice().try_into().map_err(|_| malformed())?;
+        Ok(Self(Zeroizing::new(bytes)))
     }
+
     /// The text form; the caller keeps it from being printed.
     #[must_use]
-    pub fn expose(&self) -> secrecy::SecretString {
-        todo!()
+    pub fn expose(&self) -> SecretString {
+        SecretString::from(STANDARD.encode(self.0.as_ref()))
+    }
+
+    /// Names the key without giving any of it away.
+    fn id(&self) -> String {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"fleet key id\0");
+        context.update(self.0.as_ref());
+        hex(&context.finish().as_ref()[..4])
     }
 }
 
 /// Seals and opens values with one key.
-pub struct Sealer {}
+pub struct Sealer {
+    key: RandomizedNonceKey,
+    key_id: String,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
 
 impl Sealer {
+    /// Seals with this key.
+    #[must_use]
+    pub fn new(key: &FleetKey) -> Self {
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref()).expect("the key has the cipher's length");
+        Self { key: cipher, key_id: key.id() }
+    }
+
     /// `context` is (table, column, id); the value opens only there.
     #[must_use]
-    pub fn seal(&self, _context: (&str, &str, &str), _plain: &[u8]) -> String {
-        todo!()
+    pub fn seal(&self, context: (&str, &str, &str), plain: &[u8]) -> String {
+        let mut data = plain.to_vec();
+        let nonce = self
+            .key
+            .seal_in_place_append_tag(Aad::from(additional(context)), &mut data)
+            .expect("a value in memory is shorter than the cipher's limit");
+        let mut sealed = nonce.as_ref().to_vec();
+        sealed.append(&mut data);
+        format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(sealed))
     }
-    /// Fails with `WrongKey` or `Corrupt`.
-    pub fn open(&self, _context: (&str, &str, &str), _sealed: &str) -> Result<secrecy::SecretSlice<u8>> {
-        todo!()
+
+    /// What was sealed for this context.
+    ///
+    /// # Errors
+    /// `WrongKey` when another key sealed it, `Corrupt` when it was changed or moved.
+    pub fn open(&self, context: (&str, &str, &str), sealed: &str) -> Result<SecretSlice<u8>> {
+        let broken =
+            || Error::new(ErrorKind::Corrupt, format!("the sealed {}.{} cannot be opened", context.0, context.1));
+        let mut parts = sealed.splitn(3, ':');
+        let (Some(FORM), Some(key_id), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(broken());
+        };
+        if key_id != self.key_id {
+            let message = format!("the catalog was sealed with key {key_id}, the key at hand is {}", self.key_id);
+            return Err(Error::new(ErrorKind::WrongKey, message));
+        }
+        let mut data = STANDARD.decode(text).map_err(|_| broken())?;
+        let nonce: [u8; NONCE_LEN] = data.get(..NONCE_LEN).and_then(|n| n.try_into().ok()).ok_or_else(broken)?;
+        let aad = Aad::from(additional(context));
+        let opened = self.key.open_in_place(Nonce::from(&nonce), aad, &mut data[NONCE_LEN..]);
+        let plain = opened.map(|plain| plain.to_vec()).map_err(|_| broken());
+        data.zeroize();
+        plain.map(SecretSlice::from)
+    }
+}
+
+/// Table, column and id, each with its length before it: no two contexts give the same bytes.
+fn additional((table, column, id): (&str, &str, &str)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in [table, column, id] {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a hex digit"));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret as _;
+
+    const HERE: (&str, &str, &str) = ("servers", "secret", "srv_1");
+
+    #[test]
+    fn what_was_sealed_opens_in_its_place_only() {
+        let sealer = Sealer::new(&FleetKey::generate());
+        let sealed = sealer.seal(HERE, b"hunter2");
+        assert_eq!(sealer.open(HERE, &sealed).unwrap().expose_secret(), b"hunter2");
+        for there in [("server", "ssecret", "srv_1"), ("servers", "secret", "srv_2"), ("servers", "base", "srv_1")] {
+            assert_eq!(sealer.open(there, &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn the_same_value_never_looks_the_same() {
+        let sealer = Sealer::new(&FleetKey::generate());
+        assert_ne!(sealer.seal(HERE, b"x"), sealer.seal(HERE, b"x"));
+    }
+
+    #[test]
+    fn another_key_is_named_and_refused() {
+        let sealed = Sealer::new(&FleetKey::generate()).seal(HERE, b"x");
+        let error = Sealer::new(&FleetKey::generate()).open(HERE, &sealed).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WrongKey);
+        assert!(error.to_string().contains(sealed.split(':').nth(1).unwrap()), "{error}");
+    }
+
+    #[test]
+    fn every_flipped_character_is_noticed() {
+        let sealer = Sealer::new(&FleetKey::generate());
+        let sealed = sealer.seal(HERE, b"a secret");
+        for at in 0..sealed.len() {
+            let mut bytes = sealed.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert!(sealer.open(HERE, &changed).is_err(), "{at}");
+        }
+        for cut in 0..sealed.len() {
+            assert!(sealer.open(HERE, &sealed[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_key_survives_its_text_form_and_never_prints() {
+        let key = FleetKey::generate();
+        let text = key.expose();
+        let again = FleetKey::parse(&format!("  {}\n", text.expose_secret())).unwrap();
+        assert_eq!(key.id(), again.id());
+        assert!(!format!("{key:?}{:?}", Sealer::new(&key)).contains(text.expose_secret()));
+        for bad in ["", "abc", "!!!!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
+            assert_eq!(FleetKey::parse(bad).unwrap_err().kind(), ErrorKind::WrongKey, "{bad}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tenant_engine::placement::EngineKind;
 
 use crate::ids::ServerId;
+use crate::word::Word;
 
 /// Whether a server takes new tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,4 +37,14 @@ pub struct ServerRecord {
     pub tenants_max: Option<i64>,
     /// Milliseconds since 1970.
     pub created_at: i64,
+}
+
+impl Word for ServerState {
+    const NOUN: &'static str = "state of a server";
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Active, "active"),
+        (Self::Cordoned, "cordoned"),
+        (Self::Draining, "draining"),
+        (Self::Removed, "removed"),
+    ];
 }

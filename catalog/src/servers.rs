@@ -1,35 +1,122 @@
 //! The rows of servers.
 
-use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
+use sqlx::any::AnyRow;
 use tenant_engine::placement::EngineKind;
 
+use crate::db::{ReadTx, WriteTx};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ServerId;
+use crate::row;
 use crate::server::{ServerRecord, ServerState};
+use crate::word::Word as _;
 
-/// Adds a server. Fails with `AlreadyExists`.
+/// Names are for humans, tables and metrics labels.
+const NAME_MAX: usize = 63;
+
+/// Adds a server.
+///
+/// # Errors
+/// `AlreadyExists`; `Invalid` when the name is not 1 to 63 of `[a-z0-9-]` or `tenants_max` is negative.
 pub async fn insert(
-    _tx: &mut WriteTx,
-    _name: &str,
-    _engine: EngineKind,
-    _base: &str,
-    _tenants_max: Option<i64>,
+    tx: &mut WriteTx,
+    name: &str,
+    engine: EngineKind,
+    base: &str,
+    tenants_max: Option<i64>,
 ) -> Result<ServerRecord> {
-    todo!()
+    check(name, tenants_max)?;
+    if by_name(tx, name).await?.is_some() {
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("there is a server '{name}' already")));
+    }
+    let server = ServerRecord {
+        id: ServerId::generate(),
+        name: name.to_owned(),
+        engine,
+        base: base.to_owned(),
+        state: ServerState::Active,
+        tenants_max,
+        created_at: tx.now(),
+    };
+    let sql = "insert into servers (id, name, engine, base, state, tenants_max, created_at) \
+               values ($1, $2, $3, $4, $5, $6, $7)";
+    let sql = sqlx::query(sql).bind(server.id.to_string()).bind(name.to_owned()).bind(engine.to_string());
+    tx.run(sql.bind(base.to_owned()).bind(server.state.word()).bind(tenants_max).bind(server.created_at)).await?;
+    Ok(server)
 }
+
 /// One server by its id.
-pub async fn get(_tx: &mut ReadTx, _id: ServerId) -> Result<Option<ServerRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn get(tx: &mut ReadTx, id: ServerId) -> Result<Option<ServerRecord>> {
+    let row = tx.one(sqlx::query("select * from servers where id = $1").bind(id.to_string())).await?;
+    row.as_ref().map(record).transpose()
 }
+
 /// One server by its name.
-pub async fn by_name(_tx: &mut ReadTx, _name: &str) -> Result<Option<ServerRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn by_name(tx: &mut ReadTx, name: &str) -> Result<Option<ServerRecord>> {
+    let row = tx.one(sqlx::query("select * from servers where name = $1").bind(name.to_owned())).await?;
+    row.as_ref().map(record).transpose()
 }
+
 /// All servers that are not removed, with the number of tenant databases on each, by name. A fleet has few.
-pub async fn list(_tx: &mut ReadTx) -> Result<Vec<(ServerRecord, i64)>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn list(tx: &mut ReadTx) -> Result<Vec<(ServerRecord, i64)>> {
+    let sql = "select s.*, (select count(*) from tenants t where t.server_id = s.id and t.placement is not null) \
+               as databases from servers s where s.state <> 'removed' order by s.name";
+    let rows = tx.all(sqlx::query(sql)).await?;
+    rows.iter().map(|row| Ok((record(row)?, row::int(row, "databases")?))).collect()
 }
-/// Changes the state. Removing a server that holds tenants fails with `Conflict`.
-pub async fn set_state(_tx: &mut WriteTx, _id: ServerId, _state: ServerState) -> Result<()> {
-    todo!()
+
+/// Changes the state.
+///
+/// # Errors
+/// `NotFound`; `Conflict` when a server is to be removed that holds tenants or databases that are kept.
+pub async fn set_state(tx: &mut WriteTx, id: ServerId, state: ServerState) -> Result<()> {
+    if state == ServerState::Removed && holds_anything(tx, id).await? {
+        let message = "the server holds tenants or databases that are kept: move or delete them first";
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let sql = sqlx::query("update servers set state = $2 where id = $1");
+    match tx.run(sql.bind(id.to_string()).bind(state.word())).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, format!("there is no server {id}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A tenant without a database yet counts too: its database is on its way.
+async fn holds_anything(tx: &mut ReadTx, id: ServerId) -> Result<bool> {
+    let sql = "select 1 as found from tenants where server_id = $1 and (placement is not null or state = 'provisioning') \
+               union all select 1 as found from retained where server_id = $1 limit 1";
+    Ok(tx.one(sqlx::query(sql).bind(id.to_string())).await?.is_some())
+}
+
+fn check(name: &str, tenants_max: Option<i64>) -> Result<()> {
+    let fits = (1..=NAME_MAX).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if !fits {
+        let message = format!("a server's name is 1 to {NAME_MAX} of a-z, 0-9 and '-'");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    if tenants_max.is_some_and(|max| max < 0) {
+        return Err(Error::new(ErrorKind::Invalid, "the most tenants of a server cannot be negative"));
+    }
+    Ok(())
+}
+
+fn record(row: &AnyRow) -> Result<ServerRecord> {
+    Ok(ServerRecord {
+        id: row::parsed(row, "id")?,
+        name: row::text(row, "name")?,
+        engine: row::parsed(row, "engine")?,
+        base: row::text(row, "base")?,
+        state: row::word(row, "state")?,
+        tenants_max: row::int_or_null(row, "tenants_max")?,
+        created_at: row::int(row, "created_at")?,
+    })
 }

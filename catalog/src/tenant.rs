@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, OperationId, ReleaseId, ServerId, TenantId};
+use crate::word::Word;
 
 /// The stable states of a tenant; moving, restoring and migrating are operations, not states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,4 +76,21 @@ pub struct TenantRecord {
     pub purge_after: Option<i64>,
     /// Filled by the queries that say so, else empty.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Word for TenantState {
+    const NOUN: &'static str = "state of a tenant";
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Provisioning, "provisioning"),
+        (Self::Active, "active"),
+        (Self::Suspended, "suspended"),
+        (Self::Archived, "archived"),
+        (Self::Deleted, "deleted"),
+        (Self::Purged, "purged"),
+    ];
+}
+
+impl Word for BlockWrites {
+    const NOUN: &'static str = "block of writes";
+    const WORDS: &'static [(Self, &'static str)] = &[(Self::Operation, "operation"), (Self::Operator, "operator")];
 }

@@ -142,7 +142,8 @@ create table steps (
   primary key (op_id, tenant_id)
 );
 create index steps_state on steps (op_id, state, tenant_id);
-create index steps_open on steps (state, not_before) where state in ('pending', 'running');
+create index steps_pending on steps (not_before) where state = 'pending';
+create index steps_running on steps (lease_until) where state = 'running';
 create index steps_tenant on steps (tenant_id);
 
 create table backups (
@@ -205,7 +206,7 @@ create index events_op on events (op_id, seq);
 -- The change feed of the routers' caches.
 create table changes (
   seq       bigint not null primary key,
-  tenant_id text   not null
+  tenant_id text   not null                       -- '*': not one tenant's change, drop everything
 );
 
 -- Answers to requests that carried an Idempotency-Key; the body is sealed because it may hold a new token.

@@ -1,0 +1,103 @@
+//! The catalog's file: where it is, how it comes to be. SQLite alone opens it once it has content.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind as Io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Closing any descriptor of a file drops all locks this process holds on it, SQLite's too. So nobody may look for a
+/// catalog here while somebody else here has just made it and still has it open.
+static MAKING: Mutex<()> = Mutex::new(());
+
+/// The path with its directory resolved, so that no `..` is left for a URL to shorten.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::new(ErrorKind::Invalid, "the catalog's path names no file"))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match directory.canonicalize() {
+        Ok(directory) => Ok(directory.join(name)),
+        Err(error) if error.kind() == Io::NotFound => Err(not_initialised(path)),
+        Err(error) => Err(unavailable(path, error)),
+    }
+}
+
+/// Makes the directory of a catalog to be; only its owner may enter a new one.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) else { return Ok(()) };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| unavailable(path, error))
+}
+
+/// The driver's address of a file that must exist.
+pub(crate) fn url(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| Error::new(ErrorKind::Invalid, "the catalog's path is not UTF-8"))?;
+    let mut url = String::from("sqlite://");
+    for byte in text.bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => url.push(char::from(byte)),
+            other => url.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Ok(url + "?mode=rw")
+}
+
+/// An empty file only its owner can read, from its first moment on.
+pub(crate) fn create_if_missing(path: &Path) -> Result<()> {
+    let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match create(path) {
+        Err(error) if error.kind() == Io::AlreadyExists => Ok(()),
+        other => other.map_err(|error| unavailable(path, error)),
+    }
+}
+
+/// A new, empty file for a copy; fails where something is.
+pub(crate) fn create_new(path: &Path) -> Result<()> {
+    create(path).map_err(|error| match error.kind() {
+        Io::AlreadyExists => Error::new(ErrorKind::AlreadyExists, format!("{} already exists", path.display())),
+        _ => unavailable(path, error),
+    })
+}
+
+/// Makes a finished copy survive power loss.
+pub(crate) fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| sync_directory(path))
+        .map_err(|error| unavailable(path, error))
+}
+
+/// Fails with `NotInitialised` where nothing is.
+pub(crate) fn must_exist(path: &Path) -> Result<()> {
+    let _making = MAKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Error::new(ErrorKind::Corrupt, format!("{} is not a file", path.display()))),
+        Err(error) if error.kind() == Io::NotFound => Err(not_initialised(path)),
+        Err(error) => Err(unavailable(path, error)),
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+fn not_initialised(path: &Path) -> Error {
+    Error::new(
+        ErrorKind::NotInitialised,
+        format!("there is no catalog at {}: run `fleetctl init` first", path.display()),
+    )
+}
+
+fn unavailable(path: &Path, error: std::io::Error) -> Error {
+    let message = format!("the catalog at {} cannot be used: {error}", path.display());
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}

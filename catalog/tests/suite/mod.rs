@@ -1,0 +1,82 @@
+//! The suite, and what its functions need.
+
+mod tenants;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use catalog::db::Location;
+use catalog::seal::FleetKey;
+use catalog::tenants::NewTenant;
+use catalog::{Catalog, Name, ServerId, TenantId, WriteTx, servers};
+use tenant_engine::EngineKind;
+
+/// A moment to start from.
+pub(crate) const START: i64 = 1_790_000_000_000;
+
+/// A catalog in a directory of its own, with a clock moved by hand.
+pub(crate) struct Fixture {
+    pub(crate) catalog: Catalog,
+    pub(crate) clock: Arc<AtomicI64>,
+    pub(crate) directory: tempfile::TempDir,
+    key: FleetKey,
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(AtomicI64::new(START));
+        let key = FleetKey::generate();
+        let location = Location::File(directory.path().join("catalog.db"));
+        let catalog = Catalog::create(&location, copy(&key), reader(&clock)).await.unwrap();
+        Self { catalog, clock, directory, key }
+    }
+
+    /// The same catalog as another process has it: own connections, own caches.
+    pub(crate) async fn other_process(&self) -> Catalog {
+        let location = Location::File(self.directory.path().join("catalog.db"));
+        Catalog::open(&location, copy(&self.key), reader(&self.clock)).await.unwrap()
+    }
+
+    pub(crate) fn advance(&self, ms: i64) {
+        self.clock.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.directory.path().join("catalog.db")
+    }
+
+    pub(crate) fn key(&self) -> FleetKey {
+        copy(&self.key)
+    }
+}
+
+pub(crate) fn copy(key: &FleetKey) -> FleetKey {
+    use secrecy::ExposeSecret as _;
+    FleetKey::parse(key.expose().expose_secret()).unwrap()
+}
+
+pub(crate) fn reader(clock: &Arc<AtomicI64>) -> catalog::Clock {
+    let clock = clock.clone();
+    Arc::new(move || clock.load(Ordering::SeqCst))
+}
+
+pub(crate) async fn server(tx: &mut WriteTx, name: &str, base: &Path) -> ServerId {
+    servers::insert(tx, name, EngineKind::Sqlite, base.to_str().unwrap(), None).await.unwrap().id
+}
+
+/// A server and tenants named `t0`, `t1`, …
+pub(crate) async fn seed(catalog: &Catalog, count: usize) -> (ServerId, Vec<TenantId>) {
+    let mut tx = catalog.write().await.unwrap();
+    let server = server(&mut tx, "local", Path::new("/srv/tenants")).await;
+    let new: Vec<NewTenant> = (0..count).map(|n| new_tenant(&format!("t{n}"), server)).collect();
+    catalog::tenants::insert_many(&mut tx, &new).await.unwrap();
+    tx.commit().await.unwrap();
+    (server, new.iter().map(|tenant| tenant.id).collect())
+}
+
+pub(crate) fn new_tenant(name: &str, server_id: ServerId) -> NewTenant {
+    NewTenant { id: TenantId::generate(), name: Name::slug(name).unwrap(), server_id, labels: BTreeMap::new() }
+}

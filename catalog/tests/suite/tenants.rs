@@ -1,0 +1,95 @@
+//! Tenants: rows, pages, selections, compare-and-set.
+
+use std::collections::BTreeMap;
+
+use catalog::tenants::{self, Flip, Selection};
+use catalog::{ErrorKind, Generation, Name, TenantState};
+
+use super::{Fixture, START, new_tenant, seed};
+
+#[tokio::test]
+async fn a_new_tenant_is_found_by_id_and_name() {
+    let fixture = Fixture::new().await;
+    let (server, ids) = seed(&fixture.catalog, 3).await;
+    let mut tx = fixture.catalog.read().await.unwrap();
+    let tenant = tenants::get(&mut tx, ids[1]).await.unwrap().unwrap();
+    assert_eq!(
+        (tenant.name.as_str(), tenant.state, tenant.generation),
+        ("t1", TenantState::Provisioning, Generation(1))
+    );
+    assert_eq!((tenant.server_id, tenant.placement.clone(), tenant.created_at), (server, None, START));
+    let named = tenants::by_name(&mut tx, &Name::slug("T1").unwrap()).await.unwrap().unwrap();
+    assert_eq!(named, tenant);
+    assert!(tenants::by_name(&mut tx, &Name::slug("t9").unwrap()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_taken_name_is_named_and_nothing_is_written() {
+    let fixture = Fixture::new().await;
+    let (server, _) = seed(&fixture.catalog, 3).await;
+    for (names, named) in [(["x", "t2"], "'t2'"), (["y", "y"], "'y'")] {
+        let new: Vec<_> = names.iter().map(|name| new_tenant(name, server)).collect();
+        let mut tx = fixture.catalog.write().await.unwrap();
+        let error = tenants::insert_many(&mut tx, &new).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert!(error.to_string().contains(named), "{error}");
+    }
+    let mut tx = fixture.catalog.read().await.unwrap();
+    assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_flip_applies_once_and_only_where_the_generation_fits() {
+    let fixture = Fixture::new().await;
+    let (_, ids) = seed(&fixture.catalog, 3).await;
+    let mut flips: Vec<Flip> = ids.iter().map(|id| Flip::of(*id, Generation(1))).collect();
+    flips[0].state = Some(TenantState::Active);
+    flips[0].placement = Some(Some("a/g2-1.db".to_owned()));
+    flips[1].from = Generation(7);
+    fixture.advance(5);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert_eq!(tenants::flip_many(&mut tx, &flips).await.unwrap(), [ids[1]]);
+    tx.commit().await.unwrap();
+    let mut tx = fixture.catalog.read().await.unwrap();
+    let all = tenants::page(&mut tx, &Selection::default(), None, 10).await.unwrap();
+    assert_eq!(all.iter().map(|t| t.generation.0).collect::<Vec<_>>(), [2, 1, 2]);
+    assert_eq!((all[0].state, all[0].placement.as_deref()), (TenantState::Active, Some("a/g2-1.db")));
+    assert_eq!((all[0].updated_at, all[1].updated_at), (START + 5, START));
+    assert_eq!((all[2].state, all[2].placement.as_deref()), (TenantState::Provisioning, None));
+    drop(tx);
+
+    let mut twice =
+        vec![Flip::of(ids[2], Generation(2)), Flip::of(ids[2], Generation(3)), Flip::of(ids[2], Generation(3))];
+    twice[1].placement = Some(Some("a/g2-1.db".to_owned()));
+    twice.remove(1);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert_eq!(tenants::flip_many(&mut tx, &twice).await.unwrap(), []);
+    let mut same_place = Flip::of(ids[2], Generation(4));
+    same_place.placement = Some(Some("a/g2-1.db".to_owned()));
+    assert_eq!(tenants::flip_many(&mut tx, &[same_place]).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_selection_narrows_by_all_its_fields() {
+    let fixture = Fixture::new().await;
+    let (server, ids) = seed(&fixture.catalog, 5).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let pro = BTreeMap::from([("plan".to_owned(), Some("pro".to_owned()))]);
+    for id in &ids[1..4] {
+        tenants::set_labels(&mut tx, *id, &pro).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut tx = fixture.catalog.read().await.unwrap();
+    let mut selection = Selection { server: Some(server), ..Selection::default() };
+    selection.labels.insert("plan".to_owned(), "pro".to_owned());
+    selection.ids = Some(vec![ids[4], ids[3], ids[1], ids[1]]);
+    selection.states = vec![TenantState::Provisioning];
+    let page = tenants::page(&mut tx, &selection, None, 10).await.unwrap();
+    assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[1], ids[3]]);
+    assert_eq!(page[0].labels.get("plan").map(String::as_str), Some("pro"));
+    assert_eq!(tenants::count(&mut tx, &selection).await.unwrap(), 2);
+    let rest = tenants::page(&mut tx, &selection, Some(ids[1]), 1).await.unwrap();
+    assert_eq!(rest.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[3]]);
+    selection.ids = Some(Vec::new());
+    assert_eq!(tenants::count(&mut tx, &selection).await.unwrap(), 0);
+}
