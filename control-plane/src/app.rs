@@ -88,6 +88,13 @@ impl App {
         todo!()
     }
 
+    /// The principal of this very process, for the human who started it; see
+    /// [`InProcess`](crate::auth::operator::InProcess).
+    #[must_use]
+    pub fn in_process_principal(&self, actor: &str) -> crate::auth::operator::InProcess {
+        crate::auth::operator::InProcess::new(actor)
+    }
+
     /// Refuses new work, gives running steps up to `drain` to finish, frees leases and closes everything.
     pub async fn shutdown(&self, _drain: Duration) {
         todo!()

@@ -11,7 +11,10 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod metrics;
+pub mod telemetry;
 
+pub mod auth;
 pub mod plan;
 
 pub mod operations;

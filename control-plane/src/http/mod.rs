@@ -1,1 +1,65 @@
 //! The only place that knows HTTP: the admin API, the data API, problems, health and the OpenAPI document.
+//!
+//! [`admin_router`] and [`data_router`] are tower services: [`crate::serve`] binds them to sockets, an embedded command
+//! calls the first one as a function. Handlers read the catalog, submit operations and write small changes together with
+//! their event; they never open a tenant's database but through the router, and never do slow work.
+
+pub(crate) mod admin;
+pub(crate) mod admission;
+pub(crate) mod error;
+pub(crate) mod extract;
+pub(crate) mod health;
+pub(crate) mod idempotency;
+pub(crate) mod middleware;
+pub mod openapi;
+pub(crate) mod pages;
+pub(crate) mod routes;
+pub(crate) mod time;
+
+use std::sync::Arc;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::auth::operator::Operators;
+
+/// What every handler gets. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) app: Arc<App>,
+    pub(crate) operators: Arc<Operators>,
+    /// Cancelled when the process begins to end: not ready any more, long polls and streams end.
+    pub(crate) draining: CancellationToken,
+    /// `None` in a process that records no metrics.
+    pub(crate) metrics: Option<PrometheusHandle>,
+}
+
+impl Api {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        Self { app, operators: Arc::default(), draining: CancellationToken::new(), metrics: None }
+    }
+
+    /// The same, showing what `metrics` records.
+    pub(crate) fn recording(app: Arc<App>, metrics: Option<PrometheusHandle>) -> Self {
+        Self { metrics, ..Self::new(app) }
+    }
+}
+
+/// The admin API of this process, to be called in process: nothing listens, nothing is measured.
+#[must_use]
+pub fn admin_router(app: Arc<App>) -> axum::Router {
+    routes::admin(Api::new(app))
+}
+
+/// The data API of this process.
+#[must_use]
+pub fn data_router(app: Arc<App>) -> axum::Router {
+    routes::data(Api::new(app))
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("draining", &self.draining.is_cancelled()).finish_non_exhaustive()
+    }
+}

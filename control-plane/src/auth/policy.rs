@@ -1,0 +1,113 @@
+//! What each role of operators may do: one line per route of the admin API. PURE.
+//!
+//! A route that is not in [`RULES`] is refused to everybody; a test compares the table with the registered routes.
+
+use catalog::tokens::OperatorRole;
+use catalog::tokens::OperatorRole::{Admin, Operator, Viewer};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The route's template.
+    pub path: &'static str,
+    /// The least role that may call it.
+    pub role: OperatorRole,
+    /// What a lesser role may do with it.
+    pub below: Below,
+}
+
+/// What a caller below a route's role may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Below {
+    /// Nothing.
+    Nothing,
+    /// Ask for the plan: a body with `"dry_run": true`, which changes nothing.
+    DryRun,
+}
+
+/// What [`decide`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Allow,
+    /// Go on if the body asks for a dry run.
+    AllowDryRun,
+    /// 403.
+    Refuse,
+}
+
+/// The table.
+pub const RULES: &[Rule] = &[
+    rule("GET", "/v1/tenants", Viewer),
+    rule("GET", "/v1/tenants/{tenant}", Viewer),
+    rule("PATCH", "/v1/tenants/{tenant}", Operator),
+    rule("GET", "/v1/tenants/{tenant}/members", Viewer),
+    rule("POST", "/v1/tenants/{tenant}/members", Admin),
+    rule("DELETE", "/v1/tenants/{tenant}/members/{principal}", Admin),
+    rule("GET", "/v1/tokens", Viewer),
+    rule("POST", "/v1/tokens", Admin),
+    rule("DELETE", "/v1/tokens/{token}", Admin),
+    rule("GET", "/v1/servers", Viewer),
+    rule("POST", "/v1/servers", Admin),
+    rule("GET", "/v1/servers/{server}", Viewer),
+    rule("DELETE", "/v1/servers/{server}", Admin),
+    rule("POST", "/v1/servers/{server}/cordon", Admin),
+    rule("POST", "/v1/servers/{server}/uncordon", Admin),
+    rule("GET", "/v1/releases", Viewer),
+    rule("POST", "/v1/releases", Operator),
+    rule("GET", "/v1/releases/{release}", Viewer),
+    rule("POST", "/v1/releases/{release}/activate", Operator),
+    rule("GET", "/v1/operations", Viewer),
+    rule("GET", "/v1/operations/{operation}", Viewer),
+    rule("GET", "/v1/operations/{operation}/steps", Viewer),
+    rule("GET", "/v1/events", Viewer),
+];
+
+const fn rule(method: &'static str, path: &'static str, role: OperatorRole) -> Rule {
+    Rule { method, path, role, below: Below::Nothing }
+}
+
+/// The rule of a route, by its method and template.
+#[must_use]
+pub fn rule_of(method: &str, path: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.method == method && rule.path == path)
+}
+
+/// What `role` may do on a route; a route without a rule is refused.
+#[must_use]
+pub fn decide(rule: Option<&Rule>, role: OperatorRole) -> Decision {
+    match rule {
+        Some(rule) if role >= rule.role => Decision::Allow,
+        Some(rule) if rule.below == Below::DryRun => Decision::AllowDryRun,
+        _ => Decision::Refuse,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_role_includes_the_lesser_ones() {
+        let operators_only = rule("POST", "/x", Operator);
+        assert_eq!(decide(Some(&operators_only), Viewer), Decision::Refuse);
+        assert_eq!(decide(Some(&operators_only), Operator), Decision::Allow);
+        assert_eq!(decide(Some(&operators_only), Admin), Decision::Allow);
+        let planned = Rule { below: Below::DryRun, ..operators_only };
+        assert_eq!(decide(Some(&planned), Viewer), Decision::AllowDryRun);
+    }
+
+    #[test]
+    fn what_has_no_rule_is_refused_to_everybody() {
+        assert_eq!(decide(rule_of("DELETE", "/v1/everything"), Admin), Decision::Refuse);
+    }
+
+    #[test]
+    fn no_route_has_two_rules_and_only_reading_is_open_to_viewers() {
+        for (at, one) in RULES.iter().enumerate() {
+            assert!(!RULES[..at].iter().any(|other| (other.method, other.path) == (one.method, one.path)), "{one:?}");
+        }
+    }
+}

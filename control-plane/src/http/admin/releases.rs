@@ -1,0 +1,215 @@
+//! `/v1/releases`: immutable migration sets.
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use catalog::releases::{self, ReleaseRecord};
+use catalog::{ReadTx, ReleaseId, WriteTx, events, fleet};
+use serde::{Deserialize, Serialize};
+use tenant_engine::migration::{File, MigrationSet};
+use tenant_engine::placement::EngineKind;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::lookup;
+use crate::error::Error;
+use crate::http::admission::Caller;
+use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::extract::{Json, Path, Query};
+use crate::http::pages::{PageOf, Window};
+use crate::http::routes::BULK_BYTES_MAX;
+use crate::http::{Api, time};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
+        .routes(routes!(get))
+        .routes(routes!(activate))
+}
+
+/// A release.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Release {
+    /// `rel_…`
+    id: String,
+    /// Of versions and checksums.
+    digest: String,
+    /// Whose SQL it is.
+    engine: String,
+    /// The newest version.
+    head_version: Option<i64>,
+    /// Ordered.
+    versions: Vec<Version>,
+    /// Whether new tenants start from it.
+    current: bool,
+    /// RFC 3339.
+    created_at: String,
+    /// Who stored it.
+    created_by: String,
+    /// The files it is made of; only in answers about one release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<String>>,
+}
+
+/// One migration of a release.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Version {
+    /// The number before the first underscore.
+    version: i64,
+    /// The rest of the file's name.
+    description: String,
+    /// False: runs outside a transaction.
+    transactional: bool,
+}
+
+/// A migration file.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReleaseFile {
+    /// As in the directory: `0001_tasks.sql`.
+    name: String,
+    /// Its text, byte for byte.
+    sql: String,
+}
+
+impl From<ReleaseFile> for File {
+    fn from(file: ReleaseFile) -> Self {
+        Self { name: file.name, sql: file.sql }
+    }
+}
+
+impl Release {
+    fn new(record: ReleaseRecord, files: &[File], current: Option<ReleaseId>) -> Self {
+        let versions = MigrationSet::from_files(files).map(|set| versions(&set)).unwrap_or_default();
+        Self {
+            current: current == Some(record.id),
+            id: record.id.to_string(),
+            digest: record.digest,
+            engine: record.engine.to_string(),
+            head_version: record.head_version,
+            versions,
+            created_at: time::text(record.created_at),
+            created_by: record.created_by,
+            files: None,
+        }
+    }
+
+    /// The wire form of a record; reads its files.
+    pub(crate) async fn read(tx: &mut ReadTx, record: ReleaseRecord) -> Result<Self> {
+        let current = fleet::current_release(tx).await?;
+        let files = releases::files(tx, record.id).await?;
+        Ok(Self::new(record, &files, current))
+    }
+}
+
+fn versions(set: &MigrationSet) -> Vec<Version> {
+    let version = |m: &tenant_engine::migration::Migration| Version {
+        version: m.version,
+        description: m.description.clone(),
+        transactional: m.transactional,
+    };
+    set.migrations().iter().map(version).collect()
+}
+
+/// Which part of the list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Part {
+    /// 1 to 1000; 100 unless given.
+    limit: Option<u32>,
+    /// From the page before.
+    cursor: Option<String>,
+}
+
+/// The releases, newest first.
+#[utoipa::path(get, path = "/v1/releases", tag = "releases", params(Part),
+    responses((status = 200, description = "A page", body = PageOf<Release>), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn list(State(api): State<Api>, caller: Caller, Query(part): Query<Part>) -> Result<Json<PageOf<Release>>> {
+    let window = Window::open(&api, &caller, "releases", &(), (part.limit, part.cursor.as_deref()))?;
+    let mut tx = api.app.catalog.read().await?;
+    let rows = releases::page(&mut tx, window.after()?, window.rows()).await?;
+    let page = window.page(rows, |row| row.id.to_string(), |row| row);
+    let mut items = Vec::with_capacity(page.items.len());
+    for record in page.items {
+        items.push(Release::read(&mut tx, record).await?);
+    }
+    Ok(Json(PageOf { items, next_cursor: page.next_cursor }))
+}
+
+/// A migration set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewRelease {
+    /// Every file of the directory that is a migration.
+    files: Vec<ReleaseFile>,
+}
+
+/// Stores a release; the same set again is the same release.
+#[utoipa::path(post, path = "/v1/releases", tag = "releases", request_body = NewRelease,
+    responses((status = 201, description = "The release", body = Release), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn add(
+    State(api): State<Api>,
+    caller: Caller,
+    Json(new): Json<NewRelease>,
+) -> Result<(StatusCode, Json<Release>)> {
+    let files: Vec<File> = new.files.into_iter().map(File::from).collect();
+    let mut tx = api.app.catalog.write().await?;
+    let record = ensure(&mut tx, &caller, &files).await?;
+    let release = Release::read(&mut tx, record).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(release)))
+}
+
+/// The release made of these files, stored if it is new.
+pub(crate) async fn ensure(tx: &mut WriteTx, caller: &Caller, files: &[File]) -> Result<ReleaseRecord> {
+    let set = set_of(files)?;
+    let record = releases::ensure(tx, EngineKind::Sqlite, &set, files, &caller.who.actor).await?;
+    let data = serde_json::json!({ "release": record.id, "head_version": record.head_version });
+    events::append(tx, &[caller.event("release.stored", None, data)]).await?;
+    Ok(record)
+}
+
+/// The set these files make; no files are a mistake, not a release.
+pub(crate) fn set_of(files: &[File]) -> Result<MigrationSet> {
+    let set = MigrationSet::from_files(files).map_err(Error::from)?;
+    if set.migrations().is_empty() {
+        let detail = "files: none is a migration; names begin with a number, as 0001_tasks.sql";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "migration_invalid", detail));
+    }
+    Ok(set)
+}
+
+/// One release with the names of its files.
+#[utoipa::path(get, path = "/v1/releases/{release}", tag = "releases", params(("release" = String, Path, description = "rel_…")),
+    responses((status = 200, description = "The release", body = Release), (status = 404, description = "No such release", body = ProblemBody)))]
+async fn get(State(api): State<Api>, _caller: Caller, Path(id): Path<String>) -> Result<Json<Release>> {
+    let mut tx = api.app.catalog.read().await?;
+    let record = find(&mut tx, &id).await?;
+    let files = releases::files(&mut tx, record.id).await?;
+    let mut release = Release::new(record, &files, fleet::current_release(&mut tx).await?);
+    release.files = Some(files.into_iter().map(|file| file.name).collect());
+    Ok(Json(release))
+}
+
+/// Makes a release the one that new tenants start from.
+#[utoipa::path(post, path = "/v1/releases/{release}/activate", tag = "releases", params(("release" = String, Path, description = "rel_…")),
+    responses((status = 200, description = "As it is now", body = Release), (status = 404, description = "No such release", body = ProblemBody)))]
+async fn activate(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<Release>> {
+    let mut tx = api.app.catalog.write().await?;
+    let record = find(&mut tx, &id).await?;
+    fleet::set_current_release(&mut tx, record.id).await?;
+    let data = serde_json::json!({ "release": record.id });
+    events::append(&mut tx, &[caller.event("release.activated", None, data)]).await?;
+    let release = Release::read(&mut tx, record).await?;
+    tx.commit().await?;
+    Ok(Json(release))
+}
+
+/// The release of this id.
+pub(crate) async fn find(tx: &mut ReadTx, id: &str) -> Result<ReleaseRecord> {
+    let parsed: ReleaseId = lookup::id(id)?;
+    let found = releases::get(tx, parsed).await?;
+    found.ok_or_else(|| Problem::not_found(format!("there is no release {parsed}")).try_next("fleetctl release list"))
+}

@@ -1,0 +1,48 @@
+//! The OpenAPI 3.1 document, made from the handlers. Kept in `docs/openapi.json` so that a change of the API shows in a
+//! review; `cargo run -p control-plane --example openapi > docs/openapi.json` writes it anew.
+
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::error::{BadLine, ProblemBody};
+
+/// What the handlers do not say themselves.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Fleet control plane",
+        version = "1",
+        description = "One database per tenant: the fleet's admin API. Every error is application/problem+json.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    components(schemas(ProblemBody, BadLine)),
+    security(("operator_token" = [])),
+    modifiers(&Finish)
+)]
+pub(crate) struct Document;
+
+/// Adds what every operation shares: the credential and the shape of its errors.
+struct Finish;
+
+impl Modify for Finish {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An operator's token: flt_…"));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("operator_token", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+/// The document as pretty JSON with a final newline.
+#[must_use]
+pub fn json() -> String {
+    let document = super::routes::documented().into_openapi();
+    let mut text = document.to_pretty_json().expect("the document is plain JSON");
+    text.push('\n');
+    text
+}
+
+/// `GET /openapi.json`
+pub(crate) async fn serve(text: std::sync::Arc<str>) -> Response {
+    ([(axum::http::header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+}
