@@ -2,3 +2,5 @@
 //! only ratios mean something.
 
 pub mod fleet;
+pub mod latency;
+pub mod tenants;

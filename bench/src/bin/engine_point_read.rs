@@ -1,0 +1,128 @@
+//! Point reads: 64 tasks, each reading from a tenant of its own, through the engine's sessions and through one sqlx
+//! `SqlitePool` per tenant with its defaults.
+//!
+//! `engine_point_read [tasks] [rounds] [seconds per round]`
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use fleet_bench::latency::{Latencies, median};
+use fleet_bench::tenants::{self, ROWS};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
+use tenant_engine::{Access, After, Engine, Limits, Pool, Statement, Value};
+
+const SQL: &str = "select id, title from item where id = ?1";
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
+    let mut argument = |default| arguments.next().transpose().map(|n| n.unwrap_or(default));
+    let (tasks, rounds, seconds) = (argument(64)?, argument(5)?, argument(2)?);
+    let dir = tempfile::tempdir()?;
+    let tenants = tenants::make(dir.path(), usize::try_from(tasks)?)?;
+    let options = SqliteOptions { workers: None, connections_max: None, scratch: dir.path().to_path_buf() };
+    let engine = SqliteEngine::new(options)?;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for tenant in &tenants {
+        ours.push(engine.connect(&tenant.at, &tenant.expected).await?);
+        theirs.push(SqlitePool::connect_with(SqliteConnectOptions::new().filename(tenant.path())).await?);
+    }
+    let (ours, theirs) = (Arc::new(ours), Arc::new(theirs));
+    let mut sides = [Side::new("engine session"), Side::new("sqlx SqlitePool")];
+    for round in 0..=rounds {
+        let length = if round == 0 { Duration::from_millis(300) } else { Duration::from_secs(seconds) };
+        let pools = Arc::clone(&ours);
+        let one = sides[0].round(round, tasks, length, move |task, id| read_ours(pools[task].clone(), id)).await?;
+        let pools = Arc::clone(&theirs);
+        let two = sides[1].round(round, tasks, length, move |task, id| read_theirs(pools[task].clone(), id)).await?;
+        if round > 0 {
+            println!("round {round}: {one:>9.0}/s  {two:>9.0}/s  ratio {:.2}", one / two);
+        }
+    }
+    let [one, two] = &mut sides;
+    let (one, two) = (one.report(), two.report());
+    println!("{tasks} tasks, {tasks} tenants: ratio of the median rates {:.2}", one / two);
+    Ok(())
+}
+
+async fn read_ours(pool: Pool, id: i64) -> Result<()> {
+    let statement = Statement { sql: SQL.to_owned(), params: vec![Value::Integer(id)] };
+    let answer = pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await?;
+    ensure!(answer[0].rows[0][0] == Value::Integer(id), "the wrong row came back");
+    Ok(())
+}
+
+async fn read_theirs(pool: SqlitePool, id: i64) -> Result<()> {
+    let (found, _title): (i64, String) = sqlx::query_as(SQL).bind(id).fetch_one(&pool).await?;
+    ensure!(found == id, "the wrong row came back");
+    Ok(())
+}
+
+struct Side {
+    name: &'static str,
+    latencies: Latencies,
+    rates: Vec<f64>,
+}
+
+impl Side {
+    fn new(name: &'static str) -> Self {
+        Self { name, latencies: Latencies::default(), rates: Vec::new() }
+    }
+
+    /// Runs all tasks for `length` and returns the rate; round 0 only warms up.
+    async fn round<F>(
+        &mut self,
+        round: u64,
+        tasks: u64,
+        length: Duration,
+        read: impl Fn(usize, i64) -> F + Clone + Send + 'static,
+    ) -> Result<f64>
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let begin = Instant::now();
+        let tasks: Vec<_> = (0..usize::try_from(tasks)?)
+            .map(|task| tokio::spawn(repeat(task, begin + length, read.clone())))
+            .collect();
+        let mut all = Latencies::default();
+        for task in tasks {
+            all.merge(task.await.context("a task panicked")??);
+        }
+        let rate = all.count() as f64 / begin.elapsed().as_secs_f64();
+        if round > 0 {
+            self.latencies.merge(all);
+            self.rates.push(rate);
+        }
+        Ok(rate)
+    }
+
+    fn report(&mut self) -> f64 {
+        let rate = median(&mut self.rates);
+        let (p50, p99) = (self.latencies.percentile(50.0), self.latencies.percentile(99.0));
+        println!("{:<16} {rate:>9.0}/s  p50 {p50:>9.1?}  p99 {p99:>9.1?}", self.name);
+        rate
+    }
+}
+
+async fn repeat<F>(task: usize, until: Instant, read: impl Fn(usize, i64) -> F) -> Result<Latencies>
+where
+    F: Future<Output = Result<()>>,
+{
+    let mut latencies = Latencies::default();
+    let mut id = 1;
+    loop {
+        let begin = Instant::now();
+        if begin >= until {
+            return Ok(latencies);
+        }
+        read(task, id).await?;
+        latencies.record(begin.elapsed());
+        // Steps through all rows in an order the page cache does not like.
+        id = (id + 211) % ROWS + 1;
+    }
+}
