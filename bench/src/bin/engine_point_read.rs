@@ -86,9 +86,8 @@ impl Side {
         F: Future<Output = Result<()>> + Send + 'static,
     {
         let begin = Instant::now();
-        let tasks: Vec<_> = (0..usize::try_from(tasks)?)
-            .map(|task| tokio::spawn(repeat(task, begin + length, read.clone())))
-            .collect();
+        let tasks: Vec<_> =
+            (0..usize::try_from(tasks)?).map(|task| tokio::spawn(repeat(task, begin + length, read.clone()))).collect();
         let mut all = Latencies::default();
         for task in tasks {
             all.merge(task.await.context("a task panicked")??);

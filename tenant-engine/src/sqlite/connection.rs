@@ -28,8 +28,8 @@ const WAL_BYTES_KEPT: usize = 4 << 20;
 
 /// An open connection. Dropping it closes it (slow: only on a worker) and gives back its place in the budget.
 pub(super) struct Conn {
-    // Closed first: what follows is given back only after that.
-    db: Connection,
+    // Closed first: what follows is given back only after that. Boxed, because leases travel by value.
+    db: Box<Connection>,
     guard: Arc<Guard>,
     _counted: Counted,
     _place: OwnedSemaphorePermit,
@@ -59,7 +59,7 @@ impl Conn {
             Access::Write => prepare_for_writes(&db, fence)?,
         }
         let guard = Guard::install(&db).map_err(from_sqlite)?;
-        Ok(Self { db, guard, _counted: Counted::new(counter), _place: place })
+        Ok(Self { db: Box::new(db), guard, _counted: Counted::new(counter), _place: place })
     }
 
     /// The connection itself, for this crate's own SQL.

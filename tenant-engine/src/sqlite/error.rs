@@ -52,7 +52,9 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => ErrorKind::ReadOnlyStorage,
         ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed => ErrorKind::Io,
         ErrorCode::ParameterOutOfRange => ErrorKind::ParameterMismatch,
-        ErrorCode::TooBig | ErrorCode::TypeMismatch | ErrorCode::SchemaChanged => ErrorKind::SqlInvalid,
+        ErrorCode::TypeMismatch | ErrorCode::SchemaChanged => ErrorKind::SqlInvalid,
+        ErrorCode::TooBig if message.is_some_and(|text| text.starts_with("statement")) => ErrorKind::SqlInvalid,
+        ErrorCode::TooBig => ErrorKind::BytesMax,
         ErrorCode::Unknown => unknown(message),
         _ => ErrorKind::Internal,
     }
@@ -62,6 +64,8 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
 fn unknown(message: Option<&str>) -> ErrorKind {
     match message {
         Some(text) if text.starts_with("cannot VACUUM") => ErrorKind::SqlForbidden,
+        // The schema itself, and the tables behind a full text index.
+        Some(text) if text.ends_with("may not be modified") => ErrorKind::SqlForbidden,
         _ => ErrorKind::SqlInvalid,
     }
 }
@@ -114,7 +118,7 @@ mod tests {
             (ffi::SQLITE_CONSTRAINT_UNIQUE, ErrorKind::Constraint),
             (ffi::SQLITE_AUTH, ErrorKind::SqlForbidden),
             (ffi::SQLITE_INTERRUPT, ErrorKind::DeadlineExceeded),
-            (ffi::SQLITE_TOOBIG, ErrorKind::SqlInvalid),
+            (ffi::SQLITE_TOOBIG, ErrorKind::BytesMax),
             (ffi::SQLITE_MISMATCH, ErrorKind::SqlInvalid),
             (ffi::SQLITE_NOMEM, ErrorKind::Internal),
             (ffi::SQLITE_MISUSE, ErrorKind::Internal),

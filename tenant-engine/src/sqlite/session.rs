@@ -73,7 +73,11 @@ impl SqliteSession {
         };
         let Some(lease) = open.kept.take() else { return Ok(()) };
         let pool = Arc::clone(&self.pool);
-        pool.engine().workers.run(pool.lane(), move || Ok(lease.end())).await
+        let hop = move || {
+            lease.end();
+            Ok(())
+        };
+        pool.engine().workers.run(pool.lane(), hop).await
     }
 
     async fn call<T, W>(&mut self, after: After, work: W) -> Result<T>

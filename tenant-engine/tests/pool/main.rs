@@ -1,4 +1,9 @@
 //! The request path on real SQLite files, through the public API only.
 
+mod contention;
+mod fence;
 mod fixture;
+mod lifecycle;
+mod limits;
 mod requests;
+mod sandbox;

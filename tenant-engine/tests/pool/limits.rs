@@ -1,0 +1,150 @@
+//! Caps: what reaches one is an error, and the connection is as good as before.
+
+use std::time::{Duration, Instant};
+
+use tenant_engine::{Access, After, Error, ErrorKind, Limits, Pool, Rows, Statement, Value};
+
+use crate::fixture::{Fixture, cell, keep, limits, one, sqlite, statement};
+
+const ENDLESS: &str = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
+
+async fn capped(pool: &Pool, limits: Limits, sql: &str) -> Result<Rows, Error> {
+    let mut session = pool.session(Access::Read, limits);
+    session.run(vec![statement(sql)], After::Commit).await.map(|mut all| all.remove(0))
+}
+
+fn numbers(count: usize) -> String {
+    format!("with recursive n(i) as (select 1 union all select i + 1 from n limit {count}) select i from n")
+}
+
+#[tokio::test]
+async fn rows_and_bytes_are_capped_exactly() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let caps = Limits { rows_max: 10, bytes_max: 100, ..Limits::default() };
+    assert_eq!(capped(&pool, caps, &numbers(10)).await.unwrap().rows.len(), 10);
+    assert_eq!(capped(&pool, caps, &numbers(11)).await.unwrap_err().kind(), ErrorKind::RowsMax);
+    let text = |length: usize| format!("select '{}'", "x".repeat(length));
+    assert!(capped(&pool, caps, &text(100)).await.is_ok());
+    assert_eq!(capped(&pool, caps, &text(101)).await.unwrap_err().kind(), ErrorKind::BytesMax);
+    assert_eq!(capped(&pool, caps, "select zeroblob(101)").await.unwrap_err().kind(), ErrorKind::BytesMax);
+    // One cell larger than SQLite itself may make here.
+    let huge = Limits { bytes_max: usize::MAX, ..caps };
+    assert_eq!(capped(&pool, huge, "select zeroblob(100000000)").await.unwrap_err().kind(), ErrorKind::BytesMax);
+    assert_eq!(pool.connections(), 1);
+}
+
+#[tokio::test]
+async fn parameters_must_fit() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let table: [(&str, Vec<Value>); 5] = [
+        ("select ?1", vec![]),
+        ("select ?1", vec![1.into(), 2.into()]),
+        ("select 1", vec![1.into()]),
+        ("select ?2", vec![1.into()]),
+        ("select :a, :b", vec![1.into()]),
+    ];
+    for (sql, params) in table {
+        let error = one(&pool, Access::Read, sql, params).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{sql}: {error}");
+    }
+    // A cached statement keeps nothing of the parameters it had before.
+    let rows = one(&pool, Access::Read, "select ?1 is null, ?1", vec![Value::Null]).await.unwrap();
+    assert_eq!(rows.rows, [[Value::Integer(1), Value::Null]]);
+}
+
+#[tokio::test]
+async fn an_endless_statement_is_stopped_and_the_connection_lives() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let begin = Instant::now();
+    let error = capped(&pool, limits(100, 10_000), ENDLESS).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(pool.connections(), 1);
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    // Also while it writes: nothing of it stays.
+    let mut session = pool.session(Access::Write, limits(100, 10_000));
+    let sql = "insert into t(v) with recursive n(i) as (select 1 union all select i + 1 from n) select 'v' || i from n";
+    let error = session.run(vec![statement(sql)], After::Commit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+}
+
+#[tokio::test]
+async fn the_deadline_is_for_the_whole_call() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let mut session = pool.session(Access::Read, limits(100, 10_000));
+    let long = "with recursive n(i) as (select 1 union all select i + 1 from n limit 200000) select count(*) from n";
+    let many = (0..1_000).map(|_| statement(long)).collect();
+    assert_eq!(session.run(many, After::Commit).await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn an_idle_transaction_is_rolled_back_at_its_deadline() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let mut idle = pool.session(Access::Write, limits(5_000, 100));
+    keep(&mut idle, "insert into t values(2, 'two')").await.unwrap();
+    // The next writer gets the slot although nobody touched the idle session.
+    let begin = Instant::now();
+    let mut next = pool.session(Access::Write, Limits::default());
+    let rows = next.run(vec![statement("select count(*) from t")], After::Commit).await.unwrap();
+    assert_eq!(rows[0].rows, [[Value::Integer(1)]]);
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+    assert_eq!(keep(&mut idle, "select 1").await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(idle.commit().await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_transaction_cannot_outlive_its_deadline_by_staying_busy() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let mut session = pool.session(Access::Write, limits(60_000, 200));
+    keep(&mut session, "insert into t values(2, 'two')").await.unwrap();
+    let begin = Instant::now();
+    assert_eq!(keep(&mut session, ENDLESS).await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+}
+
+#[tokio::test]
+async fn a_closure_runs_many_statements_in_one_transaction() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let sum = sqlite(&pool)
+        .with(Access::Write, Limits::default(), |tx| {
+            for number in 2..=100_i64 {
+                assert_eq!(
+                    tx.execute("insert into t values(?1, ?2)", &[number.into(), format!("n{number}").into()])?,
+                    1
+                );
+            }
+            tx.query("select sum(id) from t", &[])
+        })
+        .await
+        .unwrap();
+    assert_eq!(sum.rows, [[Value::Integer(5050)]]);
+    let refused = sqlite(&pool).with(Access::Write, Limits::default(), |tx| {
+        tx.execute("delete from t", &[])?;
+        tx.query("select * from nowhere", &[]).map(drop)
+    });
+    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::SqlInvalid);
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(100));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_closure_is_an_error_and_rolls_back() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let panicked = sqlite(&pool).with::<()>(Access::Write, Limits::default(), |tx| {
+        tx.execute("delete from t", &[])?;
+        panic!("a bug in the application")
+    });
+    assert_eq!(panicked.await.unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    let insert = Statement { sql: "insert into t values(2, 'two')".to_owned(), params: vec![] };
+    pool.session(Access::Write, Limits::default()).run(vec![insert], After::Commit).await.unwrap();
+}
