@@ -1,5 +1,6 @@
 //! The suite, and what its functions need.
 
+mod steps;
 mod tenants;
 
 use std::collections::BTreeMap;
