@@ -1,9 +1,16 @@
 //! The index of backups; the manifests in the backup store are the truth.
 
-use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
-use crate::ids::{BackupId, OperationId, TenantId};
+use sqlx::any::AnyRow;
 use tenant_engine::placement::EngineKind;
+
+use crate::bulk::{INT, Sql, TEXT, built, chunks, limit, values};
+use crate::db::{ReadTx, WriteTx};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{BackupId, OperationId, TenantId};
+use crate::row;
+
+const COLUMNS: &str = "id, tenant_id, op_id, object_key, engine, content_hash, size_bytes, stored_bytes, schema_version, \
+    reason, taken_at, verified_at, verify_error";
 
 /// One row of `backups`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,27 +44,111 @@ pub struct BackupRecord {
 }
 
 /// Adds many; one that is already there (same id) is left alone.
-pub async fn insert_many(_tx: &mut WriteTx, _backups: &[BackupRecord]) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `AlreadyExists` when another backup has the object key; `NotFound` for a tenant.
+pub async fn insert_many(tx: &mut WriteTx, backups: &[BackupRecord]) -> Result<()> {
+    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, INT, TEXT];
+    for chunk in chunks(backups) {
+        let rows = values(chunk.len(), &types);
+        let sql = format!("insert into backups ({COLUMNS}) {rows} on conflict (id) do nothing");
+        tx.run(chunk.iter().fold(built(sql), bind)).await?;
+    }
+    Ok(())
 }
+
 /// One backup.
-pub async fn get(_tx: &mut ReadTx, _id: BackupId) -> Result<Option<BackupRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn get(tx: &mut ReadTx, id: BackupId) -> Result<Option<BackupRecord>> {
+    let sql = format!("select {COLUMNS} from backups where id = $1");
+    tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
 }
+
 /// The newest backup of a tenant taken at or before `at` (`None`: the newest).
-pub async fn newest(_tx: &mut ReadTx, _tenant: TenantId, _at: Option<i64>) -> Result<Option<BackupRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn newest(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Result<Option<BackupRecord>> {
+    let sql = format!(
+        "select {COLUMNS} from backups where tenant_id = $1 and taken_at <= $2 order by taken_at desc, id desc limit 1"
+    );
+    let row = tx.one(built(sql).bind(tenant.to_string()).bind(at.unwrap_or(i64::MAX))).await?;
+    row.as_ref().map(record).transpose()
 }
-/// A page, newest first, of one tenant when given, beginning after (older than) `after`.
+
+/// A page, newest first (by id, that is by when it was made), of one tenant when given, beginning after (older than)
+/// `after`.
+///
+/// # Errors
+/// `Unavailable`.
 pub async fn page(
-    _tx: &mut ReadTx,
-    _tenant: Option<TenantId>,
-    _after: Option<BackupId>,
-    _limit: u32,
+    tx: &mut ReadTx,
+    tenant: Option<TenantId>,
+    after: Option<BackupId>,
+    page_limit: u32,
 ) -> Result<Vec<BackupRecord>> {
-    todo!()
+    let mut conditions = vec!["1 = 1".to_owned()];
+    let mut arguments = Vec::new();
+    for (condition, id) in [("tenant_id =", tenant.map(|id| id.to_string())), ("id <", after.map(|id| id.to_string()))]
+    {
+        let Some(id) = id else { continue };
+        arguments.push(id);
+        conditions.push(format!("{condition} ${}", arguments.len()));
+    }
+    let sql = format!(
+        "select {COLUMNS} from backups where {} order by id desc limit ${}",
+        conditions.join(" and "),
+        arguments.len() + 1
+    );
+    let sql = arguments.into_iter().fold(built(sql), |sql, id| sql.bind(id));
+    tx.all(sql.bind(limit(page_limit))).await?.iter().map(record).collect()
 }
-/// Records a verification.
-pub async fn set_verified(_tx: &mut WriteTx, _id: BackupId, _error: Option<&str>) -> Result<()> {
-    todo!()
+
+/// Records a verification, now: `None` when it found nothing wrong.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn set_verified(tx: &mut WriteTx, id: BackupId, error: Option<&str>) -> Result<()> {
+    let now = tx.now();
+    let sql = sqlx::query("update backups set verified_at = $2, verify_error = $3 where id = $1");
+    match tx.run(sql.bind(id.to_string()).bind(now).bind(error.map(str::to_owned))).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, format!("there is no backup {id}"))),
+        _ => Ok(()),
+    }
+}
+
+fn bind<'q>(sql: Sql<'q>, backup: &BackupRecord) -> Sql<'q> {
+    sql.bind(backup.id.to_string())
+        .bind(backup.tenant_id.to_string())
+        .bind(backup.op_id.map(|id| id.to_string()))
+        .bind(backup.object_key.clone())
+        .bind(backup.engine.to_string())
+        .bind(backup.content_hash.clone())
+        .bind(backup.size_bytes)
+        .bind(backup.stored_bytes)
+        .bind(backup.schema_version)
+        .bind(backup.reason.clone())
+        .bind(backup.taken_at)
+        .bind(backup.verified_at)
+        .bind(backup.verify_error.clone())
+}
+
+fn record(row: &AnyRow) -> Result<BackupRecord> {
+    Ok(BackupRecord {
+        id: row::parsed(row, "id")?,
+        tenant_id: row::parsed(row, "tenant_id")?,
+        op_id: row::id_or_null(row, "op_id")?,
+        object_key: row::text(row, "object_key")?,
+        engine: row::parsed(row, "engine")?,
+        content_hash: row::text(row, "content_hash")?,
+        size_bytes: row::int(row, "size_bytes")?,
+        stored_bytes: row::int(row, "stored_bytes")?,
+        schema_version: row::int_or_null(row, "schema_version")?,
+        reason: row::text(row, "reason")?,
+        taken_at: row::int(row, "taken_at")?,
+        verified_at: row::int_or_null(row, "verified_at")?,
+        verify_error: row::text_or_null(row, "verify_error")?,
+    })
 }

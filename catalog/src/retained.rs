@@ -1,8 +1,15 @@
 //! Databases that are no longer current but kept until a date: what undo returns to.
 
+use sqlx::any::AnyRow;
+
+use crate::bulk::{built, limit};
 use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, OperationId, ServerId, TenantId};
+use crate::row;
+
+const COLUMNS: &str =
+    "tenant_id, server_id, placement, generation, reason, op_id, schema_version, created_at, keep_until";
 
 /// One row of `retained`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +35,79 @@ pub struct RetainedRecord {
 }
 
 /// Keeps a database; one that is already there is left alone.
-pub async fn insert(_tx: &mut WriteTx, _record: &RetainedRecord) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `NotFound` for the tenant or the server.
+pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
+    let sql = format!(
+        "insert into retained ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         on conflict (server_id, placement) do nothing"
+    );
+    let sql = built(sql)
+        .bind(record.tenant_id.to_string())
+        .bind(record.server_id.to_string())
+        .bind(record.placement.clone())
+        .bind(record.generation.0)
+        .bind(record.reason.clone())
+        .bind(record.op_id.to_string())
+        .bind(record.schema_version)
+        .bind(record.created_at)
+        .bind(record.keep_until);
+    tx.run(sql).await.map(|_| ())
 }
+
 /// The newest of a tenant, for this reason.
-pub async fn newest(_tx: &mut ReadTx, _tenant: TenantId, _reason: &str) -> Result<Option<RetainedRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn newest(tx: &mut ReadTx, tenant: TenantId, reason: &str) -> Result<Option<RetainedRecord>> {
+    let sql = format!(
+        "select {COLUMNS} from retained where tenant_id = $1 and reason = $2 order by created_at desc, op_id desc limit 1"
+    );
+    let row = tx.one(built(sql).bind(tenant.to_string()).bind(reason.to_owned())).await?;
+    row.as_ref().map(of_row).transpose()
 }
+
 /// Those of a tenant, newest first.
-pub async fn of_tenant(_tx: &mut ReadTx, _tenant: TenantId) -> Result<Vec<RetainedRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn of_tenant(tx: &mut ReadTx, tenant: TenantId) -> Result<Vec<RetainedRecord>> {
+    let sql = format!("select {COLUMNS} from retained where tenant_id = $1 order by created_at desc, op_id desc");
+    tx.all(built(sql).bind(tenant.to_string())).await?.iter().map(of_row).collect()
 }
+
 /// Those whose time is over, oldest first.
-pub async fn expired(_tx: &mut ReadTx, _now: i64, _limit: u32) -> Result<Vec<RetainedRecord>> {
-    todo!()
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn expired(tx: &mut ReadTx, now: i64, page_limit: u32) -> Result<Vec<RetainedRecord>> {
+    let sql = format!("select {COLUMNS} from retained where keep_until <= $1 order by keep_until, placement limit $2");
+    tx.all(built(sql).bind(now).bind(limit(page_limit))).await?.iter().map(of_row).collect()
 }
+
 /// Forgets one: it is current again, or dropped.
-pub async fn remove(_tx: &mut WriteTx, _server: ServerId, _placement: &str) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// `NotFound`.
+pub async fn remove(tx: &mut WriteTx, server: ServerId, placement: &str) -> Result<()> {
+    let sql = sqlx::query("delete from retained where server_id = $1 and placement = $2");
+    match tx.run(sql.bind(server.to_string()).bind(placement.to_owned())).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, "no such database is kept")),
+        _ => Ok(()),
+    }
+}
+
+fn of_row(row: &AnyRow) -> Result<RetainedRecord> {
+    Ok(RetainedRecord {
+        tenant_id: row::parsed(row, "tenant_id")?,
+        server_id: row::parsed(row, "server_id")?,
+        placement: row::text(row, "placement")?,
+        generation: Generation(row::int(row, "generation")?),
+        reason: row::text(row, "reason")?,
+        op_id: row::parsed(row, "op_id")?,
+        schema_version: row::int_or_null(row, "schema_version")?,
+        created_at: row::int(row, "created_at")?,
+        keep_until: row::int(row, "keep_until")?,
+    })
 }
