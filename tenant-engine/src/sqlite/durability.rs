@@ -102,19 +102,10 @@ impl Group {
         let mut state = lock(&self.state);
         state.waiting.push(sender);
         if !std::mem::replace(&mut state.flushing, true) {
-            let group = Arc::clone(self);
-            tokio::task::spawn_blocking(move || group.serve(flush));
+            let serving = Serving(Some(Arc::clone(self)));
+            tokio::task::spawn_blocking(move || serving.run(flush));
         }
         answer
-    }
-
-    fn serve(&self, flush: impl Fn(&Self) -> std::io::Result<()>) {
-        while let Some(batch) = self.next_batch() {
-            let outcome = flush(self).map_err(Arc::new);
-            for answer in batch {
-                let _ = answer.send(outcome.clone());
-            }
-        }
     }
 
     /// Everybody waiting now, or `None` after leaving the flushing to whoever comes next.
@@ -125,10 +116,98 @@ impl Group {
     }
 }
 
+/// The right to flush, until nobody waits. Should its thread never start, or die, nobody is left waiting for it.
+struct Serving(Option<Arc<Group>>);
+
+impl Serving {
+    fn run(mut self, flush: impl Fn(&Group) -> std::io::Result<()>) {
+        let Some(group) = self.0.clone() else { return };
+        while let Some(batch) = group.next_batch() {
+            let outcome = flush(&group).map_err(Arc::new);
+            for answer in batch {
+                let _ = answer.send(outcome.clone());
+            }
+        }
+        self.0 = None;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(group) = &self.0 {
+            let mut state = lock(&group.state);
+            state.flushing = false;
+            state.waiting.clear();
+        }
+    }
+}
+
 fn failed(error: &Arc<std::io::Error>) -> Error {
     let kind = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
         _ => ErrorKind::Io,
     };
     Error::new(kind, format!("the change could not be made durable: {error}")).with_source(Arc::clone(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn group() -> Arc<Group> {
+        Arc::new(Group { root: File::open(std::env::temp_dir()).unwrap(), state: Mutex::default() })
+    }
+
+    #[tokio::test]
+    async fn those_who_come_during_a_flush_share_the_next_one() {
+        let group = group();
+        let (begun, has_begun) = mpsc::channel();
+        let (release, gate) = mpsc::channel::<()>();
+        let flushes = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&flushes);
+        let first = group.join(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            begun.send(()).unwrap();
+            gate.recv().map_err(std::io::Error::other)
+        });
+        has_begun.recv().unwrap();
+        let late: Vec<_> = (0..50).map(|_| group.join(|_| panic!("somebody is flushing already"))).collect();
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        assert!(first.await.unwrap().is_ok());
+        for answer in late {
+            assert!(answer.await.unwrap().is_ok());
+        }
+        assert_eq!(flushes.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn an_error_reaches_every_caller_of_that_flush_and_none_of_the_next() {
+        let group = group();
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = group.join(move |_| Err(full())).await.unwrap().unwrap_err();
+        assert_eq!(failed(&error).kind(), ErrorKind::DiskFull);
+        assert_eq!(failed(&Arc::new(std::io::Error::other("x"))).kind(), ErrorKind::Io);
+        group.flush().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_dies_leaves_nobody_waiting() {
+        let group = group();
+        assert!(group.join(|_| panic!("a bug")).await.is_err());
+        group.flush().await.unwrap();
+    }
+
+    #[test]
+    fn one_group_per_filesystem() {
+        let directory = tempfile::tempdir().unwrap();
+        let groups = Groups::default();
+        let inner = directory.path().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        assert!(Arc::ptr_eq(&groups.of(directory.path()).unwrap(), &groups.of(&inner).unwrap()));
+        assert_eq!(groups.of(&inner.join("none")).unwrap_err().kind(), ErrorKind::Missing);
+    }
 }

@@ -44,7 +44,7 @@ fn run(
     }
     let from_version = newest(&ledger);
     let to_version = todo.last().map(|m| m.version).max(from_version);
-    Ok((Migrated { from_version, to_version, applied }, writer.flush()))
+    Ok((Migrated { from_version, to_version, applied }, writer.finish()?))
 }
 
 /// The newest version of a ledger.

@@ -133,10 +133,11 @@ impl Deref for Database {
 
 impl Drop for Database {
     /// The last connection to leave would fold the log into the main file, fsyncs and all. With an empty log there is
-    /// nothing to fold and closing only tidies up.
+    /// nothing to fold and closing only tidies up, unless another writer comes between: then it folds as it should.
     fn drop(&mut self) {
-        if self.wal_bytes() > 0 {
-            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
+        let _ = match self.wal_bytes() {
+            0 => self.db.execute_batch("pragma synchronous=full").is_ok(),
+            _ => self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).is_ok(),
+        };
     }
 }

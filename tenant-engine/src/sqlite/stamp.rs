@@ -53,7 +53,7 @@ fn replace(at: &Placement, expected: &Expected, new: &Identity, fence: Fence) ->
             Fence::Down => lower(db),
         }
     })?;
-    Ok(((), writer.flush()))
+    Ok(((), writer.finish()?))
 }
 
 /// Puts the fence before every table that does not have it.

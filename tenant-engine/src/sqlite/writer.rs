@@ -11,6 +11,10 @@ use super::verbs::Flush;
 use crate::error::{Error, Result};
 use crate::placement::Placement;
 
+/// A tenant that is migrated again and again and never opened in between must not grow for ever: past this its log is
+/// folded into the main file, which costs the fsyncs that the flush saves.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+
 /// An open database whose write transactions leave durability to the caller's flush.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -96,9 +100,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the log may hold something that is in memory only, of this call or of one that was cut off.
-    pub(super) fn flush(&self) -> Flush {
-        if self.database.wal_bytes() > 0 { Flush::Needed } else { Flush::Done }
+    /// Lets go of the database, and says whether its log may hold something that is in memory only: of this call, or
+    /// of one that was cut off.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn finish(mut self) -> Result<Flush> {
+        if self.database.wal_bytes() > LOG_BYTES_MAX {
+            // With every sync in place; that somebody reads the log and it has to stay is no error.
+            self.sync = Sync::Full;
+            self.apply_sync()?;
+            self.database.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(from_sqlite)?;
+        }
+        Ok(if self.database.wal_bytes() > 0 { Flush::Needed } else { Flush::Done })
     }
 
     /// Undoes what statements outside a transaction may have changed about the connection.

@@ -295,3 +295,20 @@ async fn a_missing_an_empty_and_a_garbage_file_are_told_apart() {
     tenant.open().execute_batch("create table theirs(x)").unwrap();
     assert_eq!(kit.migrate(&tenant, &head).await.unwrap_err().kind(), ErrorKind::WrongTenant);
 }
+
+#[tokio::test]
+async fn the_log_of_a_tenant_nobody_opens_stays_bounded() {
+    let kit = Kit::new();
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    let mut files =
+        vec![("0003_fill.sql".to_owned(), "insert into projects(name) values(hex(randomblob(300000)));".to_owned())];
+    for version in 4..10 {
+        files.push((format!("{version:04}_fill.sql"), files[0].1.clone()));
+        let files: Vec<_> = files.iter().map(|(name, sql)| (name.as_str(), sql.as_str())).collect();
+        kit.migrate(&tenant, &base_and(&files)).await.unwrap();
+        let log = std::fs::metadata(tenant.path().with_extension("db-wal")).map_or(0, |log| log.len());
+        assert!(log < 2 << 20, "{log} bytes after version {version}");
+    }
+    let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+    assert_eq!((seen.schema_version(), seen.problems.len()), (Some(9), 0));
+}
