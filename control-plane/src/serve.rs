@@ -1,27 +1,28 @@
 //! Two listeners, a lock, and an orderly end.
 //!
-//! A binary takes the [`lock`], opens the [`App`] and calls [`serve`], which returns when a signal has come and every
-//! request that was begun has been answered. Tests call [`start`] and [`Serving::stop`].
+//! A binary opens the [`App`] and calls [`serve`] with what tells it to stop; it returns when every request that was
+//! begun has been answered. Tests call [`start`] and [`Serving::stop`].
 
 mod bounded;
 mod endpoint;
 mod tls;
 
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-pub use endpoint::{Endpoint, ServeLock, lock, running};
+pub use endpoint::{Endpoint, running};
 
 use crate::app::App;
 use crate::config::Tls;
 use crate::error::{Error, Result};
 use crate::http::{Api, routes};
 use bounded::Bounded;
+use endpoint::ServeLock;
 
 /// Sockets of each listener; each takes a descriptor, and databases want some too.
 const CONNECTIONS_MAX: usize = 4_096;
@@ -58,19 +59,20 @@ impl Default for Options {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, then ends in order.
+/// Serves until `stop` is ready, then ends in order; `ready` learns where, once both listeners answer.
 ///
 /// # Errors
-/// `admin_exposed`, `address_unusable`, `tls_invalid`, `data_dir_unusable`.
-pub async fn serve(app: Arc<App>, lock: ServeLock, options: Options) -> Result<()> {
-    let serving = start(app, lock, options).await?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!(signal = name, "stopping");
+/// `already_serving`, `admin_exposed`, `address_in_use`, `tls_invalid`, `data_dir_unusable`.
+pub async fn serve(
+    app: Arc<App>,
+    options: Options,
+    ready: impl FnOnce(&Endpoint) + Send,
+    stop: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    let serving = start(app, options).await?;
+    ready(serving.endpoint());
+    stop.await;
+    tracing::info!("stopping");
     serving.stop().await;
     Ok(())
 }
@@ -88,12 +90,13 @@ pub struct Serving {
     lock: ServeLock,
 }
 
-/// Binds both listeners, writes `endpoint.json` and begins to answer.
+/// Takes the lock, binds both listeners, writes `endpoint.json` and begins to answer.
 ///
 /// # Errors
 /// As [`serve`]; nothing listens then.
-pub async fn start(app: Arc<App>, lock: ServeLock, options: Options) -> Result<Serving> {
+pub async fn start(app: Arc<App>, options: Options) -> Result<Serving> {
     let config = &app.config;
+    let lock = endpoint::lock(&config.data_dir).await?;
     check_exposure(config.admin_listen, config.tls.as_ref(), options.plain_admin)?;
     let tls = config.tls.as_ref().map(tls::load).transpose()?;
     let (admin, admin_at) = bind(config.admin_listen)?;
@@ -151,7 +154,11 @@ fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
         Ok((listener, real))
     };
     listen().map_err(|error: std::io::Error| {
-        Error::new(409, "address_unusable", format!("cannot listen on {at}: {error}"))
+        let code = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "address_in_use",
+            _ => "address_unusable",
+        };
+        Error::new(409, code, format!("cannot listen on {at}: {error}"))
             .try_next("choose another address, or port 0 for any free one")
             .with_source(error)
     })
@@ -178,10 +185,6 @@ fn spawn(
     })
 }
 
-fn no_signals(error: std::io::Error) -> Error {
-    Error::new(500, "internal", "signals cannot be waited for").with_source(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,7 +204,7 @@ mod tests {
     fn an_address_in_use_is_named() {
         let (_listener, at) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind(at).unwrap_err();
-        assert_eq!(error.code, "address_unusable");
+        assert_eq!(error.code, "address_in_use");
         assert!(error.detail.contains(&at.to_string()), "{}", error.detail);
     }
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -15,6 +16,9 @@ use crate::error::{Error, Result};
 
 const LOCK: &str = "serve.lock";
 const ENDPOINT: &str = "endpoint.json";
+/// A command that asks whether somebody serves holds the lock for a moment; so often and so long is it waited for.
+const PROBES_MAX: u32 = 10;
+const PROBE: Duration = Duration::from_millis(20);
 
 /// Where a server answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +50,7 @@ fn reachable(at: SocketAddr) -> SocketAddr {
 
 /// The right to serve a data directory; the operating system ends it with the process.
 #[derive(Debug)]
-pub struct ServeLock {
+pub(super) struct ServeLock {
     directory: PathBuf,
     _file: File,
 }
@@ -55,16 +59,24 @@ pub struct ServeLock {
 ///
 /// # Errors
 /// `already_serving` when another process has it, `data_dir_unusable` when the directory cannot be written.
-pub fn lock(data_dir: &Path) -> Result<ServeLock> {
+pub(super) async fn lock(data_dir: &Path) -> Result<ServeLock> {
     let file = open(data_dir)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(ServeLock { directory: data_dir.to_path_buf(), _file: file }),
-        Err(Errno::WOULDBLOCK) => Err(already_serving(read(data_dir).ok().as_ref())),
-        Err(error) => Err(unusable(LOCK, error.into())),
+    for _ in 0..PROBES_MAX {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                let lock = ServeLock { directory: data_dir.to_path_buf(), _file: file };
+                // What a killed server left must not be taken for this one's.
+                lock.withdraw();
+                return Ok(lock);
+            }
+            Err(Errno::WOULDBLOCK) => tokio::time::sleep(PROBE).await,
+            Err(error) => return Err(unusable(LOCK, error.into())),
+        }
     }
+    Err(already_serving(read(data_dir).ok().as_ref()))
 }
 
-/// The server of a data directory, if one runs; `None` also while it is starting.
+/// The server of a data directory, if one runs; `None` also while it is starting. Makes nothing.
 ///
 /// # Errors
 /// `data_dir_unusable`.
@@ -92,7 +104,7 @@ impl ServeLock {
 
     /// Says that there is none any more.
     pub(super) fn withdraw(&self) {
-        // A file left behind misleads nobody: the lock says that nobody serves.
+        // Nothing to be done if it stays: without the lock nobody believes it.
         let _ = std::fs::remove_file(self.directory.join(ENDPOINT));
     }
 }
@@ -129,32 +141,32 @@ mod tests {
         Endpoint::new("0.0.0.0:81".parse().unwrap(), "[::1]:80".parse().unwrap(), true)
     }
 
-    #[test]
-    fn one_serves_and_the_others_learn_where() {
+    #[tokio::test]
+    async fn one_serves_and_the_others_learn_where() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(running(dir.path()).unwrap(), None);
-        let held = lock(dir.path()).unwrap();
+        let held = lock(dir.path()).await.unwrap();
         assert_eq!(running(dir.path()).unwrap(), None, "locked but not yet published");
         held.publish(&endpoint()).unwrap();
         assert_eq!(running(dir.path()).unwrap(), Some(endpoint()));
-        let refused = lock(dir.path()).unwrap_err();
+        let refused = lock(dir.path()).await.unwrap_err();
         assert_eq!(refused.code, "already_serving");
         assert!(refused.detail.contains("https://127.0.0.1:81"), "{}", refused.detail);
         let mode = std::fs::metadata(dir.path().join(ENDPOINT)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    #[test]
-    fn what_a_killed_server_left_misleads_nobody() {
+    #[tokio::test]
+    async fn what_a_killed_server_left_misleads_nobody() {
         let dir = tempfile::tempdir().unwrap();
-        lock(dir.path()).unwrap().publish(&endpoint()).unwrap();
+        lock(dir.path()).await.unwrap().publish(&endpoint()).unwrap();
         assert_eq!(running(dir.path()).unwrap(), None);
-        assert!(lock(dir.path()).is_ok());
+        assert!(lock(dir.path()).await.is_ok());
     }
 
-    #[test]
-    fn a_directory_that_is_not_there_is_an_error() {
-        assert_eq!(lock(Path::new("/no/such/place")).unwrap_err().code, "data_dir_unusable");
+    #[tokio::test]
+    async fn a_directory_that_is_not_there_is_an_error() {
+        assert_eq!(lock(Path::new("/no/such/place")).await.unwrap_err().code, "data_dir_unusable");
         assert_eq!(running(Path::new("/no/such/place")).unwrap(), None);
     }
 }
