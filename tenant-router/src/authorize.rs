@@ -151,3 +151,158 @@ fn admit(serving: Serving, access: Access) -> Result<(), ErrorKind> {
         (Serving::Gone, _) => Err(ErrorKind::NotFound),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catalog::tokens::OperatorRole;
+    use catalog::{BlockWrites, Generation, ServerId, TenantState};
+    use std::collections::BTreeMap;
+
+    const STATES: [TenantState; 6] = [
+        TenantState::Provisioning,
+        TenantState::Active,
+        TenantState::Suspended,
+        TenantState::Archived,
+        TenantState::Deleted,
+        TenantState::Purged,
+    ];
+    const BLOCKS: [Option<BlockWrites>; 3] = [None, Some(BlockWrites::Operation), Some(BlockWrites::Operator)];
+    const ROLES: [Role; 3] = [Role::Reader, Role::Writer, Role::Manager];
+    const ACCESSES: [Access; 3] = [Access::Read, Access::Write, Access::Manage];
+
+    fn record(state: TenantState, block_writes: Option<BlockWrites>) -> Arc<TenantRecord> {
+        Arc::new(TenantRecord {
+            id: TenantId::generate(),
+            name: "acme".to_owned(),
+            state,
+            state_reason: None,
+            block_writes,
+            server_id: ServerId::generate(),
+            placement: None,
+            generation: Generation::FIRST,
+            placement_epoch: 0,
+            schema_version: None,
+            release_id: None,
+            size_bytes: None,
+            protected: false,
+            op_id: None,
+            created_at: 0,
+            updated_at: 0,
+            deleted_at: None,
+            purge_after: None,
+            labels: BTreeMap::new(),
+        })
+    }
+
+    /// Every way to have `role` in the tenant: the principal and what the members say of it.
+    fn insiders(tenant: TenantId, role: Role) -> [(Principal, Option<Role>); 3] {
+        [
+            (Principal::of_tenant("t", tenant, role), None),
+            (Principal::member("ann"), Some(role)),
+            (Principal::service("s", role), None),
+        ]
+    }
+
+    /// Every way to have no role in the tenant, with what the members say even where it must not count.
+    fn outsiders() -> Vec<(Principal, Option<Role>)> {
+        let operator = |role| Principal::operator("token:op", role);
+        let mut outsiders = vec![(Principal::member("eve"), None)];
+        for role in ROLES {
+            for said in [None, Some(role)] {
+                outsiders.push((Principal::of_tenant("t", TenantId::generate(), Role::Manager), said));
+                outsiders.push((operator(OperatorRole::Viewer), said));
+                outsiders.push((operator(OperatorRole::Operator), said));
+                outsiders.push((operator(OperatorRole::Admin), said));
+            }
+        }
+        outsiders
+    }
+
+    /// The table of states, written down again and independently of the code.
+    fn expected(state: TenantState, block: Option<BlockWrites>, role: Role, access: Access) -> Result<(), ErrorKind> {
+        let reads = access == Access::Read;
+        match state {
+            TenantState::Provisioning | TenantState::Deleted | TenantState::Purged => Err(ErrorKind::NotFound),
+            TenantState::Suspended => Err(ErrorKind::Suspended),
+            TenantState::Archived => Err(ErrorKind::Archived),
+            TenantState::Active if !reads && block == Some(BlockWrites::Operator) => Err(ErrorKind::ReadOnly),
+            TenantState::Active if !reads && block == Some(BlockWrites::Operation) => Err(ErrorKind::WritesBlocked),
+            TenantState::Active => match (role, access) {
+                (Role::Reader, Access::Write | Access::Manage) | (Role::Writer, Access::Manage) => {
+                    Err(ErrorKind::Forbidden)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    #[test]
+    fn insiders_get_what_state_block_and_role_allow() {
+        let mut cases = 0;
+        for state in STATES {
+            for block in BLOCKS {
+                for role in ROLES {
+                    for access in ACCESSES {
+                        let record = record(state, block);
+                        for (principal, membership) in insiders(record.id, role) {
+                            let got = authorize(&Arc::new(principal), Some(&record), membership, access);
+                            let facts = format!("{state:?} {block:?} {role:?} {access:?}");
+                            assert_eq!(
+                                got.as_ref().map(|_| ()).map_err(|kind| *kind),
+                                expected(state, block, role, access),
+                                "{facts}"
+                            );
+                            if let Ok(grant) = got {
+                                assert_eq!(
+                                    (grant.access(), grant.role(), grant.record().id),
+                                    (access, role, record.id)
+                                );
+                            }
+                            cases += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert_eq!(cases, 6 * 3 * 3 * 3 * 3);
+    }
+
+    #[test]
+    fn outsiders_learn_nothing_whatever_the_state() {
+        for (principal, membership) in outsiders() {
+            let principal = Arc::new(principal);
+            for access in ACCESSES {
+                for state in STATES {
+                    for block in BLOCKS {
+                        let got = authorize(&principal, Some(&record(state, block)), membership, access);
+                        assert_eq!(got.unwrap_err(), ErrorKind::NotFound, "{state:?} {block:?} {principal:?}");
+                    }
+                }
+                assert_eq!(authorize(&principal, None, membership, access).unwrap_err(), ErrorKind::NotFound);
+            }
+        }
+    }
+
+    #[test]
+    fn membership_counts_for_members_only() {
+        let record = record(TenantState::Active, None);
+        let reader = Arc::new(Principal::of_tenant("t", record.id, Role::Reader));
+        let refused = authorize(&reader, Some(&record), Some(Role::Manager), Access::Write);
+        assert_eq!(refused.unwrap_err(), ErrorKind::Forbidden);
+    }
+
+    #[test]
+    fn an_operator_with_a_reason_only_reads() {
+        let operator = OperatorAccess::new("token:tok_1", "count tasks");
+        let grant = authorize_operator(&operator, Some(&record(TenantState::Active, None))).unwrap();
+        assert_eq!((grant.access(), grant.role()), (Access::Read, Role::Reader));
+        assert_eq!(grant.principal().name(), "token:tok_1");
+        // What such a grant is renewed with must not allow more.
+        let again = authorize(grant.principal(), Some(grant.record()), None, Access::Write);
+        assert_eq!(again.unwrap_err(), ErrorKind::Forbidden);
+        assert_eq!(authorize_operator(&operator, None).unwrap_err(), ErrorKind::NotFound);
+        let suspended = record(TenantState::Suspended, None);
+        assert_eq!(authorize_operator(&operator, Some(&suspended)).unwrap_err(), ErrorKind::Suspended);
+    }
+}

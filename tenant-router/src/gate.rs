@@ -79,3 +79,19 @@ impl SchemaRange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_range_includes_both_ends() {
+        let range = SchemaRange { min: 3, max: 5, ahead: Ahead::Refuse };
+        let answers: Vec<_> = [None, Some(2), Some(3), Some(5), Some(6)].map(|v| range.check(v)).into();
+        assert_eq!(
+            answers,
+            [Err(ErrorKind::SchemaBehind), Err(ErrorKind::SchemaBehind), Ok(()), Ok(()), Err(ErrorKind::SchemaAhead)]
+        );
+        assert_eq!(SchemaRange { ahead: Ahead::Serve, ..range }.check(Some(6)), Ok(()));
+    }
+}

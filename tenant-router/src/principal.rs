@@ -68,6 +68,12 @@ impl Principal {
         Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None }
     }
 
+    /// An operator: known, but in no tenant.
+    #[must_use]
+    pub fn operator(name: impl Into<String>, role: OperatorRole) -> Self {
+        Self { name: name.into(), kind: PrincipalKind::Operator { role }, expires_at: None }
+    }
+
     /// The same, refused from `at` on (milliseconds since 1970), however long it was cached.
     #[must_use]
     pub fn expiring_at(mut self, at: i64) -> Self {
@@ -190,9 +196,7 @@ fn from_token(token: TokenRecord) -> Option<Principal> {
         TokenScope::Tenant { tenant, role } => Principal::of_tenant(name(), tenant, role),
         TokenScope::Member { principal } => Principal::member(principal),
         TokenScope::Service { role } => Principal::service(name(), role),
-        TokenScope::Operator { role } => {
-            Principal { name: name(), kind: PrincipalKind::Operator { role }, expires_at: None }
-        }
+        TokenScope::Operator { role } => Principal::operator(name(), role),
     };
     Some(Principal { expires_at: token.expires_at, ..principal })
 }
