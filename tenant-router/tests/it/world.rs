@@ -1,0 +1,207 @@
+//! A fleet in a temporary directory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catalog::db::Location;
+use catalog::seal::FleetKey;
+use catalog::tenants::{Flip, NewTenant};
+use catalog::tokens::TokenScope;
+use catalog::{Catalog, Generation, Name, ServerId, TenantId, TenantRecord, TenantState};
+use catalog::{servers, tenants, tokens};
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
+use tenant_engine::{Engine, EngineKind, Expected, Identity, IdentityState, MigrationSet, Placement, migration::File};
+use tenant_router::{Level, RequestView, Result, Role, Router, RouterBuilder, Tenant};
+
+/// What every tenant's database has: the same keys everywhere, content that is the tenant's alone.
+const SCHEMA: &str = "create table notes (id integer primary key, body text not null) strict;";
+
+pub(crate) struct World {
+    pub(crate) catalog: Catalog,
+    pub(crate) engine: Arc<SqliteEngine>,
+    server: ServerId,
+    key: String,
+    dir: TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = FleetKey::generate().expose().expose_secret().to_owned();
+        let catalog = Catalog::create(&location(&dir), FleetKey::parse(&key).unwrap(), clock()).await.unwrap();
+        let mut tx = catalog.write().await.unwrap();
+        let root = dir.path().join("tenants");
+        std::fs::create_dir(&root).unwrap();
+        let base = root.to_str().unwrap();
+        let server = servers::insert(&mut tx, "local", EngineKind::Sqlite, base, None).await.unwrap().id;
+        tx.commit().await.unwrap();
+        let scratch = dir.path().join("scratch");
+        let options = SqliteOptions { workers: None, connections_max: None, scratch };
+        let engine = Arc::new(SqliteEngine::new(options).unwrap());
+        Self { catalog, engine, server, key, dir }
+    }
+
+    /// Another process's view of the same catalog.
+    pub(crate) async fn other_catalog(&self) -> Catalog {
+        Catalog::open(&location(&self.dir), FleetKey::parse(&self.key).unwrap(), clock()).await.unwrap()
+    }
+
+    pub(crate) fn builder(&self) -> RouterBuilder {
+        Router::builder(self.catalog.clone()).engine(self.engine.clone())
+    }
+
+    pub(crate) async fn router(&self) -> Router {
+        self.builder().build().await.unwrap()
+    }
+
+    /// An active tenant with notes 1 to 3, whose bodies only it has.
+    pub(crate) async fn tenant(&self, name: &str) -> TenantId {
+        let id = TenantId::generate();
+        let new = NewTenant { id, name: slug(name), server_id: self.server, labels: BTreeMap::new() };
+        let mut tx = self.catalog.write().await.unwrap();
+        tenants::insert_many(&mut tx, &[new]).await.unwrap();
+        tx.commit().await.unwrap();
+        self.fill(id, &format!("canary of {name}")).await;
+        self.flip(id, |flip| flip.state = Some(TenantState::Active)).await;
+        id
+    }
+
+    /// Several tenants.
+    pub(crate) async fn tenants(&self, names: &[&str]) -> Vec<TenantId> {
+        let mut ids = Vec::new();
+        for name in names {
+            ids.push(self.tenant(name).await);
+        }
+        ids
+    }
+
+    /// Gives the tenant a new database with this canary in a placement of its own, as a restore does.
+    pub(crate) async fn fill(&self, id: TenantId, canary: &str) {
+        let record = self.record(id).await;
+        let at = self.fresh_placement(&record).await;
+        let next = self.identity(&record, record.generation.next(), IdentityState::Building);
+        let file = File { name: "0001_notes.sql".to_owned(), sql: SCHEMA.to_owned() };
+        let template = self.engine.template(&MigrationSet::from_files(&[file]).unwrap()).await.unwrap();
+        self.engine.provision(&at, &template, &next).await.unwrap();
+        let db = rusqlite::Connection::open(at.path()).unwrap();
+        for note in 1..=3 {
+            let body = format!("{canary}, note {note}");
+            db.execute("insert into notes (id, body) values (?1, ?2)", rusqlite::params![note, body]).unwrap();
+        }
+        drop(db);
+        let expected = Expected { states: vec![IdentityState::Building], ..expected(&next) };
+        let active = Identity { state: IdentityState::Active, ..next };
+        self.engine.stamp(&at, &expected, &active).await.unwrap();
+        let mut flip = Flip::of(id, record.generation);
+        flip.placement = Some(Some(at.reference().to_owned()));
+        self.apply(flip).await;
+    }
+
+    /// Changes a tenant's row as operations do: first the database gets the generation the row will have, then the row.
+    pub(crate) async fn flip(&self, id: TenantId, change: impl FnOnce(&mut Flip)) {
+        self.stamp_ahead(id).await;
+        self.flip_row(id, change).await;
+    }
+
+    /// The first half of a flip: the database is ahead of the catalog.
+    pub(crate) async fn stamp_ahead(&self, id: TenantId) {
+        let record = self.record(id).await;
+        let now = self.identity(&record, record.generation, IdentityState::Active);
+        let next = Identity { generation: record.generation.next(), ..now.clone() };
+        self.engine.stamp(&self.placement(&record).await, &expected(&now), &next).await.unwrap();
+    }
+
+    /// The second half.
+    pub(crate) async fn flip_row(&self, id: TenantId, change: impl FnOnce(&mut Flip)) {
+        let mut flip = Flip::of(id, self.record(id).await.generation);
+        change(&mut flip);
+        self.apply(flip).await;
+    }
+
+    async fn apply(&self, flip: Flip) {
+        let mut tx = self.catalog.write().await.unwrap();
+        assert!(tenants::flip_many(&mut tx, &[flip]).await.unwrap().is_empty(), "somebody else flipped");
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn record(&self, id: TenantId) -> TenantRecord {
+        tenants::get(&mut self.catalog.read().await.unwrap(), id).await.unwrap().unwrap()
+    }
+
+    /// Where the tenant's database is now.
+    pub(crate) async fn placement(&self, record: &TenantRecord) -> Placement {
+        let server = servers::get(&mut self.catalog.read().await.unwrap(), record.server_id).await.unwrap().unwrap();
+        Placement::parse(server.engine, &server.base, record.placement.as_deref().unwrap()).unwrap()
+    }
+
+    async fn fresh_placement(&self, record: &TenantRecord) -> Placement {
+        let mut tx = self.catalog.write().await.unwrap();
+        let epoch = tenants::next_epochs(&mut tx, &[record.id]).await.unwrap()[0].1;
+        tx.commit().await.unwrap();
+        Placement::sqlite(&self.dir.path().join("tenants"), record.id, record.generation.next(), epoch)
+    }
+
+    fn identity(&self, record: &TenantRecord, generation: Generation, state: IdentityState) -> Identity {
+        let fleet = self.catalog.fleet_id();
+        Identity { tenant: record.id, fleet, generation, state, op: None, stamped_at: self.catalog.now() }
+    }
+
+    /// The secret of a new token.
+    pub(crate) async fn token(&self, scope: TokenScope) -> String {
+        let mut tx = self.catalog.write().await.unwrap();
+        let (_, secret) = tokens::create(&mut tx, scope, None, None).await.unwrap();
+        tx.commit().await.unwrap();
+        secret.expose_secret().to_owned()
+    }
+
+    /// The secret of a token that opens one tenant.
+    pub(crate) async fn token_for(&self, tenant: TenantId, role: Role) -> String {
+        self.token(TokenScope::Tenant { tenant, role }).await
+    }
+}
+
+/// What `note` reads by default.
+pub(crate) fn canary(name: &str, note: i64) -> String {
+    format!("canary of {name}, note {note}")
+}
+
+/// A request to `/t/{tenant}/notes` with this token.
+pub(crate) async fn open<A: Level>(router: &Router, tenant: &str, token: &str) -> Result<Tenant<A>> {
+    let path = format!("/t/{tenant}/notes");
+    router.open(&RequestView { credential: Some(token), path: &path, ..RequestView::default() }).await
+}
+
+/// The body of one note.
+pub(crate) async fn note<A: Level>(tenant: &Tenant<A>, note: i64) -> Result<String> {
+    let rows = tenant.query("select body from notes where id = ?1", [note]).await?;
+    match &rows.rows[0][0] {
+        tenant_engine::Value::Text(body) => Ok(body.clone()),
+        other => panic!("{other:?} is no note"),
+    }
+}
+
+pub(crate) fn slug(name: &str) -> Name {
+    Name::slug(name).unwrap()
+}
+
+fn expected(identity: &Identity) -> Expected {
+    Expected {
+        tenant: identity.tenant,
+        fleet: identity.fleet,
+        generation: identity.generation,
+        states: vec![identity.state],
+    }
+}
+
+fn location(dir: &TempDir) -> Location {
+    Location::File(dir.path().join("catalog.db"))
+}
+
+fn clock() -> catalog::Clock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        i64::try_from(since.as_millis()).unwrap()
+    })
+}
