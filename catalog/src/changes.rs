@@ -110,6 +110,12 @@ pub async fn since(tx: &mut ReadTx, seq: i64) -> Result<Changes> {
     Ok(Changes::Tenants { seq: newest, ids: ids.into_iter().collect() })
 }
 
+/// How far the feed is known to be without asking the database: at least to this process's last commit. Two loads.
+#[must_use]
+pub fn known(catalog: &Catalog) -> i64 {
+    *catalog.shared().watch.known.borrow()
+}
+
 /// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms), or after
 /// `timeout`. Cheap: on SQLite it asks `PRAGMA data_version`.
 ///

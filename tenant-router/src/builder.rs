@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::time::Duration;
 
 use catalog::{Catalog, changes};
@@ -161,7 +161,8 @@ impl RouterBuilder {
             epoch,
             meters,
             news: Notify::new(),
-            seq: Mutex::new(seq),
+            seq: AtomicI64::new(seq),
+            taking_in: Mutex::new(()),
         })
     }
 }

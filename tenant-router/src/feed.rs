@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use catalog::changes::{self, Changes};
@@ -35,13 +36,15 @@ pub(crate) struct Caches {
     /// Woken after every change was taken in.
     pub(crate) news: Notify,
     /// Up to where the feed was taken in.
-    pub(crate) seq: Mutex<i64>,
+    pub(crate) seq: AtomicI64,
+    /// Held while taking in: one at a time, in order.
+    pub(crate) taking_in: Mutex<()>,
 }
 
 /// Takes changes in until told to stop.
 pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let seq = *caches.seq.lock().await;
+        let seq = caches.seq.load(Ordering::Acquire);
         let heard = tokio::select! {
             () = stop.cancelled() => return,
             heard = changes::wait(&catalog, seq, WAIT_MAX) => heard,
@@ -59,22 +62,44 @@ pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: Cancella
 }
 
 impl Caches {
+    /// Forgets what this process itself is known to have changed, so that it obeys itself at once. Costs nothing when
+    /// there is nothing new.
+    pub(crate) async fn catch_up_with_ourselves(&self, catalog: &Catalog) -> Result<()> {
+        if self.knows_all_of(catalog) {
+            return Ok(());
+        }
+        let _turn = self.taking_in.lock().await;
+        // Whoever had the turn before may have done it.
+        if self.knows_all_of(catalog) { Ok(()) } else { self.take_in(catalog).await }
+    }
+
     /// Forgets everything that changed since the last time.
     pub(crate) async fn catch_up(&self, catalog: &Catalog) -> Result<()> {
-        let mut seq = self.seq.lock().await;
-        let news = changes::since(&mut catalog.read().await?, *seq).await?;
-        match news {
+        let _turn = self.taking_in.lock().await;
+        self.take_in(catalog).await
+    }
+
+    fn knows_all_of(&self, catalog: &Catalog) -> bool {
+        changes::known(catalog) <= self.seq.load(Ordering::Acquire)
+    }
+
+    async fn take_in(&self, catalog: &Catalog) -> Result<()> {
+        let seq = self.seq.load(Ordering::Acquire);
+        let news = changes::since(&mut catalog.read().await?, seq).await?;
+        let at = match news {
+            Changes::Tenants { seq: at, ids } if ids.is_empty() => at,
             Changes::Tenants { seq: at, ids } => {
-                *seq = at;
-                if !ids.is_empty() {
-                    self.forget(catalog, ids.into_iter().collect()).await?;
-                }
+                self.forget(catalog, ids.into_iter().collect()).await?;
+                at
             }
             Changes::Everything { seq: at } => {
-                *seq = at;
                 self.forget_all();
+                at
             }
-        }
+        };
+        // Last: who sees the new number must find everything forgotten.
+        self.seq.store(at, Ordering::Release);
+        self.news.notify_waiters();
         Ok(())
     }
 
@@ -83,7 +108,6 @@ impl Caches {
         self.directory.forget(&changed).await;
         self.principals.forget(&changed).await;
         self.roles.forget(&changed).await;
-        self.news.notify_waiters();
         let open = self.pools.tenants_among(&changed);
         if open.is_empty() {
             return Ok(());
@@ -99,6 +123,5 @@ impl Caches {
         self.directory.forget_all();
         self.principals.forget_all();
         self.roles.forget_all();
-        self.news.notify_waiters();
     }
 }

@@ -68,7 +68,7 @@ impl Router {
     /// # Errors
     /// See [`ErrorKind`]: who may not know of a tenant gets `NotFound`, exactly as if there was none.
     pub async fn open<A: Level>(&self, request: &RequestView<'_>) -> Result<Tenant<A>> {
-        self.ready()?;
+        self.ready().await?;
         let parts = self.inner.naming.parts(request);
         let fingerprint = fingerprint(request.credential, &parts);
         if let Some(standing) = self.remembered(&fingerprint).await {
@@ -87,7 +87,7 @@ impl Router {
     /// # Errors
     /// As [`Router::open`].
     pub async fn open_as<A: Level>(&self, principal: Arc<Principal>, request: &RequestView<'_>) -> Result<Tenant<A>> {
-        self.ready()?;
+        self.ready().await?;
         let standing = self.look_up(principal, &self.inner.naming.parts(request)).await?;
         self.enter(Arc::new(standing)).await
     }
@@ -97,7 +97,7 @@ impl Router {
     /// # Errors
     /// As [`Router::open`].
     pub async fn open_id<A: Level>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
-        self.ready()?;
+        self.ready().await?;
         let epoch = self.inner.caches.epoch.now();
         let record = self.inner.caches.directory.by_id(tenant).await?;
         let standing = self.standing(principal, record, epoch).await?;
@@ -109,7 +109,7 @@ impl Router {
     /// # Errors
     /// As [`Router::open`].
     pub async fn open_for_operator(&self, operator: &OperatorAccess, tenant: TenantId) -> Result<Tenant<Read>> {
-        self.ready()?;
+        self.ready().await?;
         let record = self.inner.caches.directory.by_id(tenant).await?;
         let grant = authorize_operator(operator, record.as_ref())?;
         tracing::debug!(tenant = %tenant, actor = operator.actor(), reason = operator.reason(), "operator reads a tenant");
@@ -259,11 +259,11 @@ impl Router {
         is_current.then_some(standing)
     }
 
-    fn ready(&self) -> Result<()> {
+    async fn ready(&self) -> Result<()> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(ErrorKind::ShuttingDown.into());
         }
-        Ok(())
+        self.inner.caches.catch_up_with_ourselves(&self.inner.catalog).await
     }
 }
 

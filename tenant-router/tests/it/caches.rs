@@ -204,8 +204,10 @@ async fn another_process_notices_within_a_second() {
     members::set(&mut tx, ids[1], "ann", Role::Reader).await.unwrap();
     tx.commit().await.unwrap();
     revoke(&world, &token).await;
-    noticed(|| async { open::<Read>(&other, "acme", &token).await.is_err_and(|e| e.kind() == ErrorKind::Unauthenticated) })
-        .await;
+    noticed(|| async {
+        open::<Read>(&other, "acme", &token).await.is_err_and(|e| e.kind() == ErrorKind::Unauthenticated)
+    })
+    .await;
     noticed(|| async { open::<Read>(&other, "globex", &ann).await.is_ok() }).await;
 
     let fresh = world.tenant("fresh").await;

@@ -82,8 +82,9 @@ async fn another_tenants_database_is_refused_not_served() {
     // Somebody put globex's file where acme's was.
     let acme = world.placement(&world.record(ids[0]).await).await;
     let globex = world.placement(&world.record(ids[1]).await).await;
-    std::fs::remove_file(acme.path()).unwrap();
-    std::fs::copy(globex.path(), acme.path()).unwrap();
+    remove(&acme.path());
+    let db = rusqlite::Connection::open(globex.path()).unwrap();
+    db.execute("vacuum into ?1", [acme.path().to_str().unwrap()]).unwrap();
     let refused = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Fenced, 503));
     assert!(!refused.to_string().contains("globex"));
@@ -96,7 +97,7 @@ async fn a_missing_database_is_an_error_and_stays_missing() {
     let router = world.builder().hold(Duration::from_millis(100)).build().await.unwrap();
     let token = world.token_for(id, Role::Reader).await;
     let path = world.placement(&world.record(id).await).await.path();
-    std::fs::remove_file(&path).unwrap();
+    remove(&path);
     assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Fenced);
     assert!(!path.exists());
 }
@@ -129,4 +130,15 @@ async fn a_read_across_a_flip_sees_the_state_it_began_with() {
     assert_eq!(first, second);
     drop(tx);
     assert_eq!(note(&tenant, 1).await.unwrap(), "restored, note 1");
+}
+
+/// The file with its write-ahead log, which would else be applied to the next file of that name.
+fn remove(path: &std::path::Path) {
+    std::fs::remove_file(path).unwrap();
+    for side in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(side);
+        // There is none when the last connection was closed.
+        let _ = std::fs::remove_file(name);
+    }
 }

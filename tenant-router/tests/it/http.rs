@@ -71,7 +71,8 @@ async fn handlers_receive_their_tenant() {
     for (name, id) in ["acme", "globex"].into_iter().zip(ids) {
         let token = world.token_for(id, Role::Reader).await;
         let path = format!("/t/{name}/notes/first");
-        let (status, headers, body) = text(application.clone().oneshot(request("GET", &path, Some(&token))).await.unwrap()).await;
+        let (status, headers, body) =
+            text(application.clone().oneshot(request("GET", &path, Some(&token))).await.unwrap()).await;
         assert_eq!((status, body), (StatusCode::OK, canary(name, 1)));
         assert!(headers.contains("private, no-store") && headers.contains("req-1"), "{headers}");
     }
@@ -87,9 +88,14 @@ async fn foreign_unknown_and_not_a_member_are_the_same_bytes() {
     world.flip(removed, |flip| flip.state = Some(TenantState::Deleted)).await;
     let own = world.token_for(removed, Role::Manager).await;
     let mut answers = std::collections::HashSet::new();
-    for (name, token) in
-        [("globex", &foreign), ("nobody", &foreign), ("globex", &nobody), ("nobody", &nobody), ("gone", &own), ("gone", &foreign)]
-    {
+    for (name, token) in [
+        ("globex", &foreign),
+        ("nobody", &foreign),
+        ("globex", &nobody),
+        ("nobody", &nobody),
+        ("gone", &own),
+        ("gone", &foreign),
+    ] {
         for method_and_path in [("GET", format!("/t/{name}/notes/first")), ("POST", format!("/t/{name}/notes"))] {
             let (method, path) = method_and_path;
             answers.insert(text(application.clone().oneshot(request(method, &path, Some(token))).await.unwrap()).await);
@@ -98,7 +104,10 @@ async fn foreign_unknown_and_not_a_member_are_the_same_bytes() {
     assert_eq!(answers.len(), 1, "{answers:#?}");
     let (status, _, body) = answers.into_iter().next().unwrap();
     let problem: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!((status, &problem["code"], &problem["request_id"]), (StatusCode::NOT_FOUND, &"not_found".into(), &"req-1".into()));
+    assert_eq!(
+        (status, &problem["code"], &problem["request_id"]),
+        (StatusCode::NOT_FOUND, &"not_found".into(), &"req-1".into())
+    );
 }
 
 #[tokio::test]
@@ -122,7 +131,8 @@ async fn without_a_valid_token_every_tenant_answers_the_same() {
 async fn errors_are_problems_with_all_their_fields() {
     let (world, ids, application) = fleet().await;
     let token = world.token_for(ids[0], Role::Writer).await;
-    let (status, headers, body) = text(application.oneshot(request("POST", "/t/acme/notes", Some(&token))).await.unwrap()).await;
+    let (status, headers, body) =
+        text(application.oneshot(request("POST", "/t/acme/notes", Some(&token))).await.unwrap()).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(headers.contains("application/problem+json"), "{headers}");
     let problem: Value = serde_json::from_str(&body).unwrap();

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use catalog::tokens::TokenScope;
 use catalog::members;
+use catalog::tokens::TokenScope;
 use tenant_router::{ErrorKind, OperatorAccess, Principal, Read, RequestView, Role, Write};
 
 use crate::world::{World, canary, note, open};

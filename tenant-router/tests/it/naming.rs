@@ -101,7 +101,8 @@ async fn no_name_a_bad_name_and_an_unknown_name_are_told_apart() {
     assert_eq!(fleet.reach("/t/nobody/notes", None, None).await, Err(ErrorKind::NotFound));
     assert_eq!(fleet.reach("/notes", Some("notes.nobody.example"), None).await, Err(ErrorKind::NotFound));
     let long = "a".repeat(300);
-    for bad in ["", "..", "%2e", "%61cme", "ac me", "acme.", "acme%00", "a\0cme", "xn--80ak6aa92e", "-a", "www", &long] {
+    for bad in ["", "..", "%2e", "%61cme", "ac me", "acme.", "acme%00", "a\0cme", "xn--80ak6aa92e", "-a", "www", &long]
+    {
         let path = format!("/t/{bad}/notes");
         assert_eq!(fleet.reach(&path, None, None).await, Err(ErrorKind::TenantNameInvalid), "{bad:?}");
         assert_eq!(fleet.reach("/notes", None, Some(bad)).await, Err(ErrorKind::TenantNameInvalid), "{bad:?}");
