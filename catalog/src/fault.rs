@@ -81,3 +81,48 @@ fn storage(code: Option<i64>, message: &str) -> (ErrorKind, String) {
         _ => (ErrorKind::Corrupt, format!("the catalog's database refused a statement: {message}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{AnyConnection, Connection as _};
+
+    async fn failure(directory: &std::path::Path, parameters: &str, sql: &str) -> Error {
+        sqlx::any::install_default_drivers();
+        let url = format!("sqlite://{}?{parameters}", directory.join("x.db").display());
+        let mut connection = AnyConnection::connect(&url).await.unwrap();
+        of(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn faults_of_the_disk_are_told_from_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let fill = "create table t (x); pragma max_page_count = 3; insert into t values (zeroblob(100000))";
+        let full = failure(directory.path(), "mode=rwc", fill).await;
+        assert_eq!(full.kind(), ErrorKind::Unavailable);
+        assert!(full.to_string().contains("disk") && full.to_string().contains("full"), "{full}");
+        let read_only = failure(directory.path(), "mode=ro", "create table u (x)").await;
+        assert_eq!(read_only.kind(), ErrorKind::Unavailable);
+        assert!(read_only.to_string().contains("permissions"), "{read_only}");
+        std::fs::write(directory.path().join("x.db"), "no database, but long enough to be one".repeat(99)).unwrap();
+        let damaged = failure(directory.path(), "mode=rw", "select * from t").await;
+        assert_eq!(damaged.kind(), ErrorKind::Corrupt);
+    }
+
+    #[tokio::test]
+    async fn constraints_are_told_from_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let schema = "pragma foreign_keys = on; create table a (id int primary key); \
+            create table b (id int references a (id), n int check (n > 0));";
+        for (sql, kind) in [
+            ("insert into a values (1), (1)", ErrorKind::AlreadyExists),
+            ("insert into b values (7, 1)", ErrorKind::NotFound),
+            ("insert into b values (null, 0)", ErrorKind::Invalid),
+            ("select * from nothing", ErrorKind::Corrupt),
+        ] {
+            let _ = std::fs::remove_file(directory.path().join("x.db"));
+            let error = failure(directory.path(), "mode=rwc", &format!("{schema}{sql}")).await;
+            assert_eq!(error.kind(), kind, "{sql}: {error}");
+        }
+    }
+}

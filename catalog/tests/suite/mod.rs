@@ -1,5 +1,8 @@
 //! The suite, and what its functions need.
 
+mod feed;
+mod nouns;
+mod opening;
 mod steps;
 mod tenants;
 
@@ -57,6 +60,11 @@ impl Fixture {
 pub(crate) fn copy(key: &FleetKey) -> FleetKey {
     use secrecy::ExposeSecret as _;
     FleetKey::parse(key.expose().expose_secret()).unwrap()
+}
+
+/// A clock that stands still.
+pub(crate) fn clock() -> catalog::Clock {
+    Arc::new(|| START)
 }
 
 pub(crate) fn reader(clock: &Arc<AtomicI64>) -> catalog::Clock {

@@ -1,0 +1,179 @@
+//! Prints how long the bulk functions take. Run in release: `cargo run --release -p catalog --example catalog_timing`.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that fails may panic and must print")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use catalog::db::Location;
+use catalog::operations::{self, NewOperation};
+use catalog::seal::FleetKey;
+use catalog::steps::{self, StepOutcome, StepResult};
+use catalog::tenants::{self, Flip, NewTenant, Selection};
+use catalog::{Catalog, Generation, Name, OperationId, ReleaseId, TenantId, TenantState, changes, servers};
+use tenant_engine::EngineKind;
+
+const TENANTS: usize = 10_000;
+const BATCH: usize = 500;
+
+fn report(what: &str, count: usize, started: Instant) {
+    let elapsed = started.elapsed();
+    println!("{what:<44} {count:>6}  {elapsed:>10.2?}  {:>8.1?} each", elapsed / u32::try_from(count).unwrap());
+}
+
+#[tokio::main]
+async fn main() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock: catalog::Clock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
+    let location = Location::File(directory.path().join("catalog.db"));
+    let started = Instant::now();
+    let catalog = Catalog::create(&location, FleetKey::generate(), clock).await.unwrap();
+    report("create the catalog", 1, started);
+    let ids = insert(&catalog).await;
+    reads(&catalog, &ids).await;
+    writes(&catalog, &ids).await;
+    operation(&catalog, &ids).await;
+    let started = Instant::now();
+    catalog.snapshot_to(&directory.path().join("copy.db")).await.unwrap();
+    report("snapshot", 1, started);
+    catalog.close().await;
+}
+
+async fn insert(catalog: &Catalog) -> Vec<TenantId> {
+    let mut tx = catalog.write().await.unwrap();
+    let server = servers::insert(&mut tx, "local", EngineKind::Sqlite, "/srv", None).await.unwrap().id;
+    tx.commit().await.unwrap();
+    let new: Vec<NewTenant> = (0..TENANTS)
+        .map(|n| NewTenant {
+            id: TenantId::generate(),
+            name: Name::slug(&format!("tenant-{n}")).unwrap(),
+            server_id: server,
+            labels: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+        })
+        .collect();
+    let started = Instant::now();
+    let mut tx = catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &new).await.unwrap();
+    tx.commit().await.unwrap();
+    report("insert_many with label, one transaction", TENANTS, started);
+    new.iter().map(|tenant| tenant.id).collect()
+}
+
+async fn reads(catalog: &Catalog, ids: &[TenantId]) {
+    for round in ["cold", "warm"] {
+        let started = Instant::now();
+        for n in 0..2_000 {
+            let mut tx = catalog.read().await.unwrap();
+            tenants::by_name(&mut tx, &Name::slug(&format!("tenant-{}", n * 5)).unwrap()).await.unwrap().unwrap();
+        }
+        report(&format!("read + by_name ({round})"), 2_000, started);
+    }
+    let started = Instant::now();
+    for _ in 0..2_000 {
+        drop(catalog.read().await.unwrap());
+    }
+    report("an empty read", 2_000, started);
+    let mut tx = catalog.read().await.unwrap();
+    let started = Instant::now();
+    let all = tenants::page(&mut tx, &Selection::default(), None, 10_000).await.unwrap();
+    report("page with labels", all.len(), started);
+    let labelled =
+        Selection { labels: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]), ..Selection::default() };
+    let started = Instant::now();
+    tenants::page(&mut tx, &labelled, None, 1_000).await.unwrap();
+    report("page by label", 1_000, started);
+    let chosen = Selection { ids: Some(ids.to_vec()), ..Selection::default() };
+    let started = Instant::now();
+    tenants::page(&mut tx, &chosen, None, 10_000).await.unwrap();
+    report("page by ids", TENANTS, started);
+    let started = Instant::now();
+    changes::since(&mut tx, 5_000).await.unwrap();
+    report("changes since", 5_000, started);
+}
+
+async fn writes(catalog: &Catalog, ids: &[TenantId]) {
+    for round in 0..3 {
+        let started = Instant::now();
+        let mut tx = catalog.write().await.unwrap();
+        let flips: Vec<Flip> = ids[..BATCH]
+            .iter()
+            .map(|id| {
+                let mut flip = Flip::of(*id, Generation(1 + round));
+                flip.state = Some(TenantState::Active);
+                flip.placement = Some(Some(format!("{}/g{round}-1.db", id.uuid())));
+                flip
+            })
+            .collect();
+        assert!(tenants::flip_many(&mut tx, &flips).await.unwrap().is_empty());
+        let done = Instant::now();
+        tx.commit().await.unwrap();
+        println!("{:<44} {:>6}  {:>10.2?}", "  of it: commit", "", done.elapsed());
+        report("flip_many and commit", BATCH, started);
+        let started = Instant::now();
+        let mut tx = catalog.write().await.unwrap();
+        let reached: Vec<_> = ids[..BATCH].iter().map(|id| (*id, Some(7), None::<ReleaseId>)).collect();
+        tenants::set_schema_many(&mut tx, &reached).await.unwrap();
+        tx.commit().await.unwrap();
+        report("set_schema_many and commit", BATCH, started);
+    }
+}
+
+async fn operation(catalog: &Catalog, ids: &[TenantId]) {
+    let started = Instant::now();
+    let mut tx = catalog.write().await.unwrap();
+    let new = NewOperation {
+        id: OperationId::generate(),
+        kind: "migrate".to_owned(),
+        params: "{}".to_owned(),
+        release_id: None,
+        tenants: ids.to_vec(),
+        skipped: 0,
+        concurrency: 8,
+        requested_by: "timing".to_owned(),
+        reason: None,
+    };
+    operations::insert(&mut tx, &new).await.unwrap();
+    tx.commit().await.unwrap();
+    report("operations::insert", TENANTS, started);
+    let (mut claiming, mut recording) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
+    let mut batches = 0;
+    loop {
+        let started = Instant::now();
+        let mut tx = catalog.write().await.unwrap();
+        let until = tx.now() + 60_000;
+        let claimed = steps::claim(&mut tx, new.id, "w", until, i64::try_from(BATCH).unwrap()).await.unwrap();
+        tx.commit().await.unwrap();
+        if claimed.is_empty() {
+            break;
+        }
+        claiming += started.elapsed();
+        let outcomes: Vec<StepOutcome> = claimed
+            .iter()
+            .map(|step| StepOutcome {
+                op_id: step.op_id,
+                tenant_id: step.tenant_id,
+                lease_owner: "w".to_owned(),
+                lease_epoch: step.lease_epoch,
+                result: StepResult::Done { facts: "{\"version\":3}".to_owned() },
+            })
+            .collect();
+        let started = Instant::now();
+        let mut tx = catalog.write().await.unwrap();
+        steps::record(&mut tx, &outcomes).await.unwrap();
+        operations::finish_if_done(&mut tx, new.id).await.unwrap();
+        tx.commit().await.unwrap();
+        recording += started.elapsed();
+        batches += 1;
+    }
+    println!("{:<44} {BATCH:>6}  {:>10.2?}", "claim and commit, on average", claiming / batches);
+    println!("{:<44} {BATCH:>6}  {:>10.2?}", "record, finish_if_done and commit, on average", recording / batches);
+    let started = Instant::now();
+    operations::progress(&mut catalog.read().await.unwrap(), new.id).await.unwrap();
+    report("progress", 1, started);
+    let started = Instant::now();
+    for _ in 0..100 {
+        steps::next_due(&mut catalog.read().await.unwrap()).await.unwrap();
+    }
+    report("next_due", 100, started);
+}
