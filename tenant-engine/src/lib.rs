@@ -5,8 +5,12 @@
 //! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop.
 //! Every verb that opens a database takes the [`Expected`] identity and refuses any other.
 
+#[cfg(feature = "test-util")]
+pub mod conformance;
 pub mod engine;
 pub mod error;
+#[cfg(feature = "test-util")]
+pub mod fake;
 pub mod identity;
 pub mod ids;
 pub mod inspection;

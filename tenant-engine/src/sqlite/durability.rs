@@ -161,6 +161,13 @@ mod tests {
         Arc::new(Group { root: File::open(std::env::temp_dir()).unwrap(), state: Mutex::default() })
     }
 
+    /// A flush answers its callers a moment before it gives the right to flush back.
+    fn until_idle(group: &Group) {
+        while lock(&group.state).flushing {
+            std::thread::yield_now();
+        }
+    }
+
     #[tokio::test]
     async fn those_who_come_during_a_flush_share_the_next_one() {
         let group = group();
@@ -187,8 +194,8 @@ mod tests {
     #[tokio::test]
     async fn an_error_reaches_every_caller_of_that_flush_and_none_of_the_next() {
         let group = group();
-        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let error = group.join(move |_| Err(full())).await.unwrap().unwrap_err();
+        let error = group.join(|_| Err(std::io::ErrorKind::StorageFull.into())).await.unwrap().unwrap_err();
+        until_idle(&group);
         assert_eq!(failed(&error).kind(), ErrorKind::DiskFull);
         assert_eq!(failed(&Arc::new(std::io::Error::other("x"))).kind(), ErrorKind::Io);
         group.flush().await.unwrap();
@@ -198,6 +205,7 @@ mod tests {
     async fn a_flush_that_dies_leaves_nobody_waiting() {
         let group = group();
         assert!(group.join(|_| panic!("a bug")).await.is_err());
+        until_idle(&group);
         group.flush().await.unwrap();
     }
 

@@ -31,7 +31,8 @@ fn look(at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Ins
     database.read(expected, |db, identity| read(db, identity, depth, size_bytes))
 }
 
-fn read(db: &Connection, identity: Identity, depth: Depth, size_bytes: u64) -> Result<Inspection> {
+/// The rest of an inspection, in the open transaction that read the identity.
+pub(super) fn read(db: &Connection, identity: Identity, depth: Depth, size_bytes: u64) -> Result<Inspection> {
     let applied = ledger::read(db)?;
     let (problems, foreign_key_violations) = match depth {
         Depth::Ledger => (Vec::new(), 0),

@@ -32,19 +32,31 @@ fn run(
     rebuilds: &Rebuilds,
 ) -> Result<(Migrated, Flush)> {
     let mut writer = Writer::open(at)?;
+    let migrated = bring(&mut writer, expected, set, target, rebuilds)?;
+    Ok((migrated, writer.finish()?))
+}
+
+/// Applies what is pending to an open database.
+pub(super) fn bring(
+    writer: &mut Writer,
+    expected: &Expected,
+    set: &MigrationSet,
+    target: Option<i64>,
+    rebuilds: &Rebuilds,
+) -> Result<Migrated> {
     // Looks before it asks for the write lock: with nothing to do, an application that writes is not disturbed.
     let ledger = writer.database().read(Some(expected), |db, _| ledger::read(db))?;
     let todo = pending_to(set, &ledger, target)?;
     let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set, rebuilds };
     let mut applied = Vec::new();
     for migration in &todo {
-        if apply(&mut writer, &rules, migration)? == Outcome::Applied {
+        if apply(writer, &rules, migration)? == Outcome::Applied {
             applied.push(migration.version);
         }
     }
     let from_version = newest(&ledger);
     let to_version = todo.last().map(|m| m.version).max(from_version);
-    Ok((Migrated { from_version, to_version, applied }, writer.finish()?))
+    Ok(Migrated { from_version, to_version, applied })
 }
 
 /// The newest version of a ledger.

@@ -34,6 +34,8 @@ mod image;
 mod inspect;
 mod lease;
 mod ledger;
+#[cfg(feature = "test-util")]
+pub(crate) mod memory;
 mod migrate;
 mod open;
 mod pool;

@@ -81,6 +81,12 @@ fn settled(db: Connection, path: &std::path::Path) -> Result<Database> {
 }
 
 impl Database {
+    /// A database in memory that is not empty.
+    #[cfg(feature = "test-util")]
+    pub(super) fn of(db: Connection) -> Self {
+        Self { db, wal: PathBuf::new() }
+    }
+
     /// An empty database in memory, with the page size every tenant has.
     ///
     /// # Errors

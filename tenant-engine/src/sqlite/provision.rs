@@ -58,7 +58,8 @@ pub(super) async fn template(engine: &SqliteEngine, set: &MigrationSet) -> Resul
     Ok(template)
 }
 
-fn build(set: &MigrationSet, rebuilds: &Rebuilds) -> Result<Template> {
+/// A template, made in memory.
+pub(super) fn build(set: &MigrationSet, rebuilds: &Rebuilds) -> Result<Template> {
     let mut writer = Writer::in_memory()?;
     identity::create_table(writer.database())?;
     ledger::create(writer.database())?;

@@ -79,22 +79,28 @@ fn examine_and_stamp(part: &Part, source: TenantId, identity: &Identity) -> Resu
     // Private, and removed when anything fails: a journal and syncing would protect nothing.
     db.execute_batch("pragma locking_mode=exclusive; pragma journal_mode=off; pragma synchronous=off")
         .map_err(from_sqlite)?;
-    require_sound(&db)?;
-    let found = identity::read(&db)?;
+    take_over(&db, source, identity)?;
+    let restored = read(&db, files::length(part.path()))?;
+    db.close().map_err(|(_, error)| from_sqlite(error))?;
+    Ok(restored)
+}
+
+/// Makes the restored database the new owner's, after everything that can be wrong with it.
+pub(super) fn take_over(db: &Connection, source: TenantId, identity: &Identity) -> Result<()> {
+    require_sound(db)?;
+    let found = identity::read(db)?;
     if found.tenant != source {
         return Err(Error::new(
             ErrorKind::WrongTenant,
             format!("the image holds the data of {}, expected {source}", found.tenant),
         ));
     }
-    stamp::lower(&db)?;
-    identity::write(&db, identity)?;
-    let restored = read(&db, files::length(part.path()))?;
-    db.close().map_err(|(_, error)| from_sqlite(error))?;
-    Ok(restored)
+    stamp::lower(db)?;
+    identity::write(db, identity)
 }
 
-fn read(db: &Connection, size_bytes: u64) -> Result<Restored> {
+/// What the answer says about the database in the open connection.
+pub(super) fn read(db: &Connection, size_bytes: u64) -> Result<Restored> {
     Ok(Restored {
         schema_version: newest(&ledger::read(db)?),
         size_bytes,

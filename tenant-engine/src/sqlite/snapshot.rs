@@ -19,7 +19,7 @@ use super::migrate::newest;
 use super::open::{Sharing, open};
 use super::{foreign_keys, image, ledger};
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::Expected;
+use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
 use crate::snapshot::{Image, Snapshot, SnapshotInfo};
 
@@ -37,28 +37,37 @@ pub(super) async fn snapshot(engine: &SqliteEngine, at: &Placement, expected: &E
 fn take(at: &Placement, expected: &Expected, scratch: &Path, memory_bytes_max: u64) -> Result<Snapshot> {
     let database = open(at, Sharing::Shared)?;
     database.read(Some(expected), |db, identity| {
-        // Everything below sees one state: the identity check has begun the read transaction.
-        let schema_version = newest(&ledger::read(db)?);
-        let foreign_key_violations = foreign_keys::count(db)?;
         let image = match size(db)? {
             small if small <= memory_bytes_max => in_memory(db)?,
             _ => in_file(db, scratch)?,
         };
-        let (content_hash, size_bytes) = hash(&image)?;
-        let engine_version = format!("sqlite {}", rusqlite::version());
-        let info =
-            SnapshotInfo { identity, schema_version, content_hash, size_bytes, engine_version, foreign_key_violations };
-        Ok(Snapshot { info, image })
+        describe(db, identity, image)
     })
 }
 
-fn size(db: &Connection) -> Result<u64> {
+/// What the database says about an image of it that was made in the same open transaction.
+pub(super) fn describe(db: &Connection, identity: Identity, image: Image) -> Result<Snapshot> {
+    let (content_hash, size_bytes) = hash(&image)?;
+    let info = SnapshotInfo {
+        identity,
+        schema_version: newest(&ledger::read(db)?),
+        content_hash,
+        size_bytes,
+        engine_version: format!("sqlite {}", rusqlite::version()),
+        foreign_key_violations: foreign_keys::count(db)?,
+    };
+    Ok(Snapshot { info, image })
+}
+
+/// Bytes of the database in the open transaction.
+pub(super) fn size(db: &Connection) -> Result<u64> {
     let pragma = |name: &str| db.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0));
     let bytes = pragma("page_count").and_then(|count| Ok(count * pragma("page_size")?)).map_err(from_sqlite)?;
     Ok(u64::try_from(bytes).unwrap_or_default())
 }
 
-fn in_memory(db: &Connection) -> Result<Image> {
+/// All pages of the open transaction.
+pub(super) fn in_memory(db: &Connection) -> Result<Image> {
     Ok(Image::Memory(Bytes::copy_from_slice(&db.serialize(MAIN_DB).map_err(from_sqlite)?)))
 }
 
@@ -97,7 +106,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::identity::{Identity, IdentityState};
+    use crate::identity::IdentityState;
     use crate::ids::{FleetId, Generation, TenantId};
     use crate::sqlite::identity as row;
 

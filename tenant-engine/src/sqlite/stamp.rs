@@ -20,8 +20,10 @@ const FENCE: &str = "_fleet_fence_";
 
 /// Whether the stamp also fences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fence {
+pub(super) enum Fence {
+    /// It stands when the transaction has committed.
     Up,
+    /// It is gone then.
     Down,
 }
 
@@ -42,6 +44,12 @@ pub(super) async fn freeze(engine: &SqliteEngine, at: &Placement, expected: &Exp
 
 fn replace(at: &Placement, expected: &Expected, new: &Identity, fence: Fence) -> Result<((), Flush)> {
     let mut writer = Writer::open(at)?;
+    set(&mut writer, expected, new, fence)?;
+    Ok(((), writer.finish()?))
+}
+
+/// Row and fence in one transaction.
+pub(super) fn set(writer: &mut Writer, expected: &Expected, new: &Identity, fence: Fence) -> Result<()> {
     writer.transaction(|db| {
         let found = identity::read(db)?;
         if !found.same_as(new) {
@@ -52,8 +60,7 @@ fn replace(at: &Placement, expected: &Expected, new: &Identity, fence: Fence) ->
             Fence::Up => raise(db),
             Fence::Down => lower(db),
         }
-    })?;
-    Ok(((), writer.finish()?))
+    })
 }
 
 /// Puts the fence before every table that does not have it.

@@ -50,7 +50,11 @@ impl Writer {
         Self::over(Database::in_memory()?)
     }
 
-    fn over(database: Database) -> Result<Self> {
+    /// An open database of any kind.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn over(database: Database) -> Result<Self> {
         let mode: String = database.query_row("pragma journal_mode", [], |row| row.get(0)).map_err(from_sqlite)?;
         let sync = match mode.as_str() {
             "wal" if database.wal_bytes() == 0 => Sync::Off,

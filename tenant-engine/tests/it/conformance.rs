@@ -1,0 +1,49 @@
+//! The suite every engine must pass, on files and in memory.
+
+use std::sync::Arc;
+
+use tenant_engine::conformance::{Serving, Subject, run_all};
+use tenant_engine::fake::{FakeEngine, Fault, Moment, Target, Verb};
+use tenant_engine::*;
+
+use crate::kit::{BASE, Kit, set};
+
+#[tokio::test]
+async fn sqlite_files() {
+    let kit = Kit::new();
+    let engine = Arc::new(kit.engine.clone());
+    run_all(&Subject { engine, root: kit.root.path().to_path_buf(), serving: Serving::Pools }).await;
+    let left = |name: &std::ffi::OsStr| name.to_string_lossy().contains(".part");
+    for tenant in std::fs::read_dir(kit.root.path()).unwrap() {
+        for file in std::fs::read_dir(tenant.unwrap().path()).unwrap() {
+            assert!(!left(&file.unwrap().file_name()), "no verb leaves a part");
+        }
+    }
+    kit.engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn sqlite_in_memory() {
+    let fake = FakeEngine::new();
+    let root = std::path::PathBuf::from("/nowhere");
+    run_all(&Subject { engine: Arc::new(fake.clone()), root, serving: Serving::VerbsOnly }).await;
+    assert!(fake.calls(Verb::Migrate) > 0);
+}
+
+#[tokio::test]
+async fn faults_strike_once_whom_and_when_they_should() {
+    let (kit, fake) = (Kit::new(), FakeEngine::new());
+    let (one, two) = (kit.tenant(), kit.tenant());
+    let template = fake.template(&set(&BASE)).await.unwrap();
+    let target = Target::Tenant(two.identity.tenant);
+    fake.inject(Fault { verb: Verb::Provision, target, moment: Moment::Before, kind: ErrorKind::DiskFull });
+    fake.inject(Fault { verb: Verb::Drop, target: Target::Anyone, moment: Moment::After, kind: ErrorKind::Io });
+    fake.provision(&one.at, &template, &one.identity).await.unwrap();
+    let struck = fake.provision(&two.at, &template, &two.identity).await.unwrap_err();
+    assert_eq!(struck.kind(), ErrorKind::DiskFull);
+    assert_eq!(fake.placements(), [one.at.clone()]);
+    fake.provision(&two.at, &template, &two.identity).await.unwrap();
+    assert_eq!(fake.drop_database(&one.at, None).await.unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(fake.placements(), [two.at.clone()], "it was done, and the caller was not told");
+    assert_eq!(fake.calls(Verb::Provision), 3);
+}
