@@ -1,0 +1,40 @@
+//! `fleetctl doctor`: checks of the control plane's own surroundings.
+
+use serde_json::{Value, json};
+
+use crate::client::Request;
+use crate::context::Context;
+use crate::error::{Exit, Result};
+use crate::output::Format;
+use crate::table::{Column, View};
+
+const CHECK: View = View {
+    name: "/name",
+    columns: &[
+        Column::text("STATUS", "/status"),
+        Column::text("CHECK", "/name"),
+        Column::text("DETAIL", "/detail"),
+        Column::text("TRY", "/next_step"),
+    ],
+};
+
+/// Runs `fleetctl doctor`: exit 4 when a check fails; warnings are only shown.
+pub(crate) async fn run(context: &mut Context) -> Result<Exit> {
+    let client = context.client().await?;
+    let answer = client.json(&Request::get("/v1/doctor")).await?;
+    let checks = answer["checks"].as_array().cloned().unwrap_or_default();
+    let failed = checks.iter().any(|c| c["status"] == json!("fail"));
+    // A silent success, a loud failure: what cron should mail.
+    context.out.silent &= !failed;
+    print(context, &answer, &checks)?;
+    Ok(if failed { Exit::Found } else { Exit::Done })
+}
+
+fn print(context: &mut Context, answer: &Value, checks: &[Value]) -> Result<()> {
+    if context.out.format == Format::Json {
+        return context.out.text(&format!("{answer:#}\n"));
+    }
+    let mut list = context.out.list(&CHECK)?;
+    list.page(checks)?;
+    list.finish()
+}

@@ -1,0 +1,248 @@
+//! `fleetctl migrate`: bring tenants to a version of the schema.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::filtered;
+use crate::args::{Change, Selection, Wait, WhenEmpty, is_open_ended};
+use crate::client::{Request, segment};
+use crate::context::Context;
+use crate::error::{Exit, Failure, Result};
+use crate::lock;
+use crate::output::Format;
+use crate::table::{Column, View};
+use crate::{input, operation};
+
+const STATUS: View = View {
+    name: "/head/id",
+    columns: &[
+        Column::text("RELEASE", "/head/id"),
+        Column::text("HEAD", "/head/head_version"),
+        Column::text("TENANTS", "/total"),
+        Column::text("UP TO DATE", "/up_to_date"),
+        Column::text("PENDING", "/pending"),
+        Column::text("AHEAD", "/ahead"),
+        Column::text("UNKNOWN", "/unknown"),
+        Column::text("LAST RUN", "/last_operation/id"),
+        Column::text("LAST STATE", "/last_operation/state"),
+    ],
+};
+
+const BY_VERSION: View = View {
+    name: "/version",
+    columns: &[
+        Column::text("VERSION", "/version"),
+        Column::text("TENANTS", "/tenants"),
+        Column::text("TO APPLY", "/pending"),
+    ],
+};
+
+/// What can be done with migrations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Show what a run would apply
+    Plan(Plan),
+    /// Apply a migration set to tenants
+    Run(Run),
+    /// Show which versions the tenants are at
+    Status(Status),
+    /// Try again what failed in the last run
+    Retry(Retry),
+}
+
+/// Flags of `migrate run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fleetctl migrate run ./migrations/app --all
+  fleetctl migrate run ./migrations/app acme globex
+  fleetctl migrate run rel_0190… -l ring=canary --concurrency 4
+  fleetctl migrate run ./migrations/app --all --dry-run
+
+A run over --all makes the set the current release: new tenants start with it.
+Running it again does only what is not done yet.")]
+pub(crate) struct Run {
+    /// A sqlx migration directory, or the id of a release
+    #[arg(value_name = "DIR|RELEASE")]
+    set: String,
+    /// Tenants by name or id
+    #[arg(value_name = "TENANT")]
+    names: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Stop at this version
+    #[arg(long, value_name = "VERSION")]
+    target: Option<i64>,
+    /// Open every database instead of trusting what the catalog remembers
+    #[arg(long)]
+    verify: bool,
+    /// Tenants at once
+    #[arg(long, value_name = "N")]
+    concurrency: Option<u32>,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Flags of `migrate plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  fleetctl migrate plan ./migrations/app")]
+pub(crate) struct Plan {
+    /// A sqlx migration directory, or the id of a release; the current release if not given
+    #[arg(value_name = "DIR|RELEASE")]
+    set: Option<String>,
+    /// Tenants by name or id; all if not given
+    #[arg(value_name = "TENANT")]
+    names: Vec<String>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Stop at this version
+    #[arg(long, value_name = "VERSION")]
+    target: Option<i64>,
+    /// Exit 4 when something is to be applied
+    #[arg(long)]
+    check: bool,
+}
+
+/// Flags of `migrate status`.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    selection: Selection,
+    /// Exit 4 when a tenant is not at the head of the current release
+    #[arg(long)]
+    check: bool,
+}
+
+/// Flags of `migrate retry`.
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// A migrate operation; the last one if not given
+    operation: Option<String>,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+/// Runs `fleetctl migrate …`.
+pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+    match verb {
+        Verb::Plan(args) => plan(args, context).await,
+        Verb::Run(args) => run_set(args, context).await,
+        Verb::Status(args) => status(args, context).await,
+        Verb::Retry(args) => retry(args, context).await,
+    }
+}
+
+/// The `release` or `files` of a request's body.
+fn set(text: &str, context: &Context) -> Result<Value> {
+    let path = Path::new(text);
+    if text.starts_with("rel_") && !context.absolute(path).is_dir() {
+        return Ok(json!({"release": text}));
+    }
+    Ok(json!({"files": input::migration_files(path, context)?}))
+}
+
+async fn run_set(args: Run, context: &mut Context) -> Result<Exit> {
+    let selection = args.selection.resolve(&args.names, context, WhenEmpty::Refuse)?;
+    let mut body = set(&args.set, context)?;
+    if let Some(target) = args.target {
+        body["target"] = json!(target);
+    }
+    if args.verify {
+        body["verify"] = json!(true);
+    }
+    if let Some(concurrency) = args.concurrency {
+        body["concurrency"] = json!(concurrency);
+    }
+    let scope = is_open_ended(&selection).then_some("migrate");
+    body["selection"] = selection;
+    lock::run(context, scope, Request::post("/v1/migrations", body), &args.change, &args.wait).await
+}
+
+async fn plan(args: Plan, context: &mut Context) -> Result<Exit> {
+    let selection = args.selection.resolve(&args.names, context, WhenEmpty::All)?;
+    let mut body = match &args.set {
+        Some(text) => set(text, context)?,
+        None => json!({"release": current_release(context).await?}),
+    };
+    if let Some(target) = args.target {
+        body["target"] = json!(target);
+    }
+    body["selection"] = selection;
+    let client = context.client().await?;
+    let plan = client.json(&Request::post("/v1/migrations/plan", body)).await?;
+    if context.out.format == Format::Json {
+        context.out.text(&format!("{plan:#}\n"))?;
+    } else {
+        let mut list = context.out.list(&BY_VERSION)?;
+        list.page(plan["by_version"].as_array().map_or(&[][..], Vec::as_slice))?;
+        list.finish()?;
+        let n = |key: &str| plan[key].as_u64().unwrap_or_default();
+        let line = format!("{} to migrate, {} up to date, {} ahead", n("pending"), n("up_to_date"), n("ahead"));
+        context.out.note(&line);
+    }
+    Ok(if args.check && plan["pending"].as_u64() != Some(0) { Exit::Found } else { Exit::Done })
+}
+
+async fn current_release(context: &mut Context) -> Result<String> {
+    let client = context.client().await?;
+    let status = client.json(&Request::get("/v1/migrations/status")).await?;
+    status["head"]["id"].as_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new(Exit::NotFound, "the fleet has no current release")
+            .try_next("fleetctl migrate plan ./migrations/app")
+    })
+}
+
+async fn status(args: Status, context: &mut Context) -> Result<Exit> {
+    if args.selection.from_file.is_some() {
+        return Err(Failure::usage("migrate status takes -l and --server, not --from-file"));
+    }
+    let client = context.client().await?;
+    let status = client.json(&filtered(Request::get("/v1/migrations/status"), &args.selection)).await?;
+    context.out.facts(&STATUS, &status)?;
+    if matches!(context.out.format, Format::Table | Format::Wide) {
+        print_versions(context, &status)?;
+    }
+    let n = |key: &str| status[key].as_u64().unwrap_or_default();
+    let behind = n("up_to_date") < n("total");
+    Ok(if args.check && behind { Exit::Found } else { Exit::Done })
+}
+
+const VERSIONS: View =
+    View { name: "/version", columns: &[Column::text("VERSION", "/version"), Column::text("TENANTS", "/tenants")] };
+const FAILED: View =
+    View { name: "/tenant", columns: &[Column::text("FAILED", "/tenant"), Column::text("ERROR", "/error")] };
+
+fn print_versions(context: &mut Context, status: &Value) -> Result<()> {
+    for (key, view) in [("versions", &VERSIONS), ("failed", &FAILED)] {
+        if let Some(items) = status[key].as_array().filter(|items| !items.is_empty()) {
+            context.out.text("\n")?;
+            let mut list = context.out.list(view)?;
+            list.page(items)?;
+            list.finish()?;
+        }
+    }
+    Ok(())
+}
+
+async fn retry(args: Retry, context: &mut Context) -> Result<Exit> {
+    let id = match args.operation {
+        Some(id) => id,
+        None => last_migration(context).await?,
+    };
+    let request = Request::post(format!("/v1/operations/{}/retry", segment(&id)?), json!({}));
+    operation::run(context, request, &args.change, &args.wait).await
+}
+
+async fn last_migration(context: &mut Context) -> Result<String> {
+    let client = context.client().await?;
+    let page = client.json(&Request::get("/v1/operations").query("kind", "migrate").query("limit", "1")).await?;
+    page["items"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new(Exit::NotFound, "nothing was migrated yet").try_next("fleetctl migrate run ./migrations/app --all")
+    })
+}

@@ -1,0 +1,146 @@
+//! What users hand in: lists of names, migration directories, confirmations. Bounded and checked before anything is done.
+
+use std::io::{BufRead, Read};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::args::Confirm;
+use crate::context::Context;
+use crate::error::{Failure, Result, shorten};
+
+/// A list of a million names is about this long; more is not a list of names.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+/// One migration file; larger ones are data, not schema.
+const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Files in a migration directory.
+const FILES_MAX: usize = 10_000;
+/// A typed confirmation.
+const ANSWER_BYTES_MAX: u64 = 1_024;
+
+/// A name with the line it stands on, so that a wrong one can be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) text: String,
+    pub(crate) line: usize,
+}
+
+/// One name per line; blank lines and lines that begin with `#` are skipped.
+pub(crate) fn names(file: &Path, context: &mut Context) -> Result<Vec<Listed>> {
+    let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let bytes = read(file, LIST_BYTES_MAX, context)?;
+    parse_names(&bytes).map_err(|(line, why)| Failure::usage(format!("line {line} of {shown} {why}")))
+}
+
+/// PURE.
+fn parse_names(bytes: &[u8]) -> Result<Vec<Listed>, (usize, &'static str)> {
+    let mut out = Vec::new();
+    for (at, line) in bytes.split(|b| *b == b'\n').enumerate() {
+        let text = std::str::from_utf8(line).map_err(|_| (at + 1, "is not UTF-8"))?;
+        let text = if at == 0 { text.trim_start_matches('\u{feff}') } else { text }.trim();
+        if !text.is_empty() && !text.starts_with('#') {
+            out.push(Listed { text: text.to_owned(), line: at + 1 });
+        }
+    }
+    Ok(out)
+}
+
+/// A whole file or standard input (`-`), at most `max` bytes.
+pub(crate) fn read(file: &Path, max: u64, context: &mut Context) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let result = if file == Path::new("-") {
+        context.stdin.by_ref().take(max + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(context.absolute(file)).and_then(|f| f.take(max + 1).read_to_end(&mut bytes))
+    };
+    result.map_err(|e| unreadable(file, e))?;
+    if bytes.len() as u64 > max {
+        return Err(unreadable(file, format!("it is longer than {max} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn unreadable(file: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("cannot read {}", file.display())).because(why)
+}
+
+/// The `.sql` files of a migration directory, as the API takes them, in the order of their names.
+pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Value> {
+    let unreadable = |e: std::io::Error| unreadable(directory, e);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(context.absolute(directory)).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        if Path::new(&name).extension().is_some_and(|e| e == "sql") && entry.path().is_file() {
+            let shown = name.to_string_lossy().into_owned();
+            let name =
+                name.into_string().map_err(|_| Failure::usage(format!("the file name {shown:?} is not UTF-8")))?;
+            names.push(name);
+        }
+    }
+    if names.is_empty() || names.len() > FILES_MAX {
+        return Err(Failure::usage(format!("{} holds {} .sql files", directory.display(), names.len()))
+            .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
+    }
+    names.sort();
+    names.into_iter().map(|name| migration_file(directory, name, context)).collect::<Result<Vec<_>>>().map(Value::from)
+}
+
+fn migration_file(directory: &Path, name: String, context: &Context) -> Result<Value> {
+    let path = directory.join(&name);
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(context.absolute(&path));
+    opened.and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(|e| unreadable(&path, e))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(unreadable(&path, format!("it is longer than {FILE_BYTES_MAX} bytes")));
+    }
+    let sql = String::from_utf8(bytes).map_err(|_| unreadable(&path, "it is not UTF-8"))?;
+    Ok(json!({"name": name, "sql": sql}))
+}
+
+/// Asks before something that cannot simply be taken back.
+///
+/// One tenant: its name is typed. Many: their number. Without a terminal the flags must say it.
+pub(crate) fn confirm(context: &mut Context, flags: &Confirm, verb: &str, tenants: &[String]) -> Result<()> {
+    let count = tenants.len() as u64;
+    if let Some(expected) = flags.expect_count.filter(|n| *n != count) {
+        return Err(Failure::usage(format!("{count} tenants are selected, but --expect-count says {expected}"))
+            .code("count_mismatch"));
+    }
+    let said = flags.yes && (tenants.len() <= 1 || flags.expect_count.is_some());
+    if said || tenants.is_empty() {
+        return Ok(());
+    }
+    let (wanted, what) = match tenants {
+        [one] => (one.clone(), format!("the tenant {one:?}")),
+        _ => (count.to_string(), format!("{count} tenants")),
+    };
+    if !context.asks {
+        let flags = if tenants.len() == 1 { "--yes".to_owned() } else { format!("--yes --expect-count {count}") };
+        return Err(Failure::usage(format!("this would {verb} {what}, and nobody is there to confirm it"))
+            .code("confirmation_required")
+            .try_next(format!("the same command with {flags}")));
+    }
+    context.out.ask(&format!("This will {verb} {what}. Type {wanted} to go on: "));
+    let mut answer = String::new();
+    let read = std::io::BufReader::new(context.stdin.by_ref().take(ANSWER_BYTES_MAX)).read_line(&mut answer);
+    if read.is_ok() && answer.trim() == wanted {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("not confirmed: {:?} is not {wanted:?}", shorten(answer.trim())))
+        .code("confirmation_required"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_have_comments_blank_lines_and_any_line_end() {
+        let names = parse_names("\u{feff}acme\r\n\n# old\n  globex  \nlast".as_bytes()).unwrap();
+        let seen: Vec<_> = names.iter().map(|n| (n.text.as_str(), n.line)).collect();
+        assert_eq!(seen, [("acme", 1), ("globex", 4), ("last", 5)]);
+        assert_eq!(parse_names(b"a\n\xff\n"), Err((2, "is not UTF-8")));
+        assert_eq!(parse_names(b"nul\0name").unwrap()[0].text, "nul\0name");
+    }
+}
