@@ -4,4 +4,5 @@
 pub mod engine;
 pub mod fleet;
 pub mod latency;
+pub mod side;
 pub mod tenants;

@@ -32,13 +32,16 @@ impl Tenant {
 /// When a file cannot be made.
 pub fn make(root: &Path, count: usize) -> Result<Vec<Tenant>> {
     let fleet = FleetId::generate();
-    (0..count).map(|_| make_one(root, fleet)).collect()
+    (0..count).map(|_| make_one(root, fleet, TenantId::generate(), Generation::FIRST)).collect()
 }
 
-fn make_one(root: &Path, fleet: FleetId) -> Result<Tenant> {
-    let tenant = TenantId::generate();
-    let at = Placement::sqlite(root, tenant, Generation::FIRST, 1);
-    let expected = Expected { tenant, fleet, generation: Generation::FIRST, states: vec![IdentityState::Active] };
+/// Makes the file of a tenant that a catalog knows.
+///
+/// # Errors
+/// When the file cannot be made.
+pub fn make_one(root: &Path, fleet: FleetId, tenant: TenantId, generation: Generation) -> Result<Tenant> {
+    let at = Placement::sqlite(root, tenant, generation, 1);
+    let expected = Expected { tenant, fleet, generation, states: vec![IdentityState::Active] };
     std::fs::create_dir_all(at.path().parent().context("a placement has a folder")?)?;
     let mut db = Connection::open(at.path())?;
     db.execute_batch("pragma journal_mode = wal; pragma synchronous = off")?;
@@ -51,7 +54,7 @@ fn make_one(root: &Path, fleet: FleetId) -> Result<Tenant> {
     )?;
     tx.execute(
         "insert into _fleet_identity values(1, ?1, ?2, ?3, 'active', null, 0)",
-        (tenant.to_string(), fleet.to_string(), Generation::FIRST.0),
+        (tenant.to_string(), fleet.to_string(), generation.0),
     )?;
     for id in 1..=ROWS {
         tx.execute("insert into item values(?1, ?2, ?3)", (id, format!("item {id}"), "x".repeat(150)))?;

@@ -1,4 +1,83 @@
 //! Takes *one request* to the right tenant's database, if the caller may go there.
+//!
+//! ```text
+//! who asks ─▶ which names ─▶ which tenant ─▶ may they? ─▶ its pool ─▶ Tenant<Read | Write | Manage> ─▶ your handler
+//! principal     key           resolve        authorize     pools        tenant
+//! ```
+//! Each step's output is the only key to the next: no [`Grant`] without [`authorize::authorize`], no pool without a
+//! grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler has the one in its hand, or none.
+//!
+//! # An application
+//!
+//! A [`Tenant`] is an extractor. Everything below it speaks to one tenant's database, so no query needs a tenant column.
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use axum::{Json, extract::Path, middleware, routing::get};
+//! use tenant_router::{Error, Read, Router, Tenant, Write, axum::answers};
+//!
+//! async fn list(tenant: Tenant<Read>) -> Result<Json<Vec<String>>, Error> {
+//!     let tasks = tenant.query("select title from tasks order by id", ()).await?;
+//!     Ok(Json(tasks.rows.iter().map(|row| format!("{:?}", row[0])).collect()))
+//! }
+//!
+//! async fn add(tenant: Tenant<Write>, title: String) -> Result<Json<u64>, Error> {
+//!     let added = tenant.execute("insert into tasks (title) values (?1)", [title]).await?;
+//!     Ok(Json(added.rows_affected))
+//! }
+//!
+//! fn application(router: Router) -> axum::Router {
+//!     axum::Router::new()
+//!         .route("/t/{tenant}/tasks", get(list).post(add))
+//!         .layer(middleware::from_fn(answers))
+//!         .with_state(router)
+//! }
+//! # include!("../tests/doc/fleet.rs");
+//! # #[tokio::main]
+//! # async fn main() {
+//! #     let fleet = Fleet::new("create table tasks (id integer primary key, title text not null)").await;
+//! #     let application = application(fleet.router.clone());
+//! #     assert_eq!(fleet.post(&application, "/t/acme/tasks", "buy milk").await, (200, "1".to_owned()));
+//! #     assert_eq!(fleet.get(&application, "/t/acme/tasks").await, (200, r#"["Text(\"buy milk\")"]"#.to_owned()));
+//! #     assert_eq!(fleet.get(&application, "/t/globex/tasks").await.0, 404);
+//! # }
+//! ```
+//! Without axum, [`Router::open`] takes a [`RequestView`]: path, host, header and credential as text.
+//!
+//! # What the compiler refuses
+//!
+//! To write with a tenant that was opened to read:
+//! ```compile_fail,E0599
+//! # use tenant_router::{Read, Tenant};
+//! async fn sneak(tenant: Tenant<Read>) {
+//!     tenant.write();
+//! }
+//! ```
+//! To make a tenant, or a grant, out of thin air:
+//! ```compile_fail,E0451
+//! # use std::sync::Arc;
+//! # use tenant_router::{Access, Grant, Principal, Role};
+//! fn forge(principal: Arc<Principal>, record: Arc<catalog::TenantRecord>) -> Grant {
+//!     Grant { principal, record, access: Access::Manage, role: Role::Manager }
+//! }
+//! ```
+//! To invent a level of access:
+//! ```compile_fail,E0277
+//! struct Everything;
+//! impl tenant_router::Level for Everything {
+//!     const ACCESS: tenant_router::Access = tenant_router::Access::Manage;
+//! }
+//! ```
+//!
+//! # What it promises
+//!
+//! - Who may not know of a tenant gets the same answer as if there was none.
+//! - A database is used only if its own identity agrees with the catalog on tenant, fleet and generation, checked inside
+//!   every transaction. A router that missed a change finds out at the first statement and looks again; it never serves
+//!   the old database, and never another one.
+//! - What this process changes it obeys at once; what others change, within a second. See [`principal::PRINCIPAL_AGE_MAX`]
+//!   for what holds while the catalog cannot be read.
+//! - Everything remembered is bounded, and no secret is among it.
 
 pub mod authorize;
 #[cfg(feature = "axum")]

@@ -5,13 +5,12 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use fleet_bench::latency::{Latencies, median};
-use fleet_bench::tenants::{self, ROWS};
+use anyhow::{Result, ensure};
+use fleet_bench::side::Side;
+use fleet_bench::tenants;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::{Access, After, Engine, Limits, Pool, Statement, Value};
@@ -61,67 +60,4 @@ async fn read_theirs(pool: SqlitePool, id: i64) -> Result<()> {
     let (found, _title): (i64, String) = sqlx::query_as(SQL).bind(id).fetch_one(&pool).await?;
     ensure!(found == id, "the wrong row came back");
     Ok(())
-}
-
-struct Side {
-    name: &'static str,
-    latencies: Latencies,
-    rates: Vec<f64>,
-}
-
-impl Side {
-    fn new(name: &'static str) -> Self {
-        Self { name, latencies: Latencies::default(), rates: Vec::new() }
-    }
-
-    /// Runs all tasks for `length` and returns the rate; round 0 only warms up.
-    async fn round<F>(
-        &mut self,
-        round: u64,
-        tasks: u64,
-        length: Duration,
-        read: impl Fn(usize, i64) -> F + Clone + Send + 'static,
-    ) -> Result<f64>
-    where
-        F: Future<Output = Result<()>> + Send + 'static,
-    {
-        let begin = Instant::now();
-        let tasks: Vec<_> =
-            (0..usize::try_from(tasks)?).map(|task| tokio::spawn(repeat(task, begin + length, read.clone()))).collect();
-        let mut all = Latencies::default();
-        for task in tasks {
-            all.merge(task.await.context("a task panicked")??);
-        }
-        let rate = all.count() as f64 / begin.elapsed().as_secs_f64();
-        if round > 0 {
-            self.latencies.merge(all);
-            self.rates.push(rate);
-        }
-        Ok(rate)
-    }
-
-    fn report(&mut self) -> f64 {
-        let rate = median(&mut self.rates);
-        let (p50, p99) = (self.latencies.percentile(50.0), self.latencies.percentile(99.0));
-        println!("{:<16} {rate:>9.0}/s  p50 {p50:>9.1?}  p99 {p99:>9.1?}", self.name);
-        rate
-    }
-}
-
-async fn repeat<F>(task: usize, until: Instant, read: impl Fn(usize, i64) -> F) -> Result<Latencies>
-where
-    F: Future<Output = Result<()>>,
-{
-    let mut latencies = Latencies::default();
-    let mut id = 1;
-    loop {
-        let begin = Instant::now();
-        if begin >= until {
-            return Ok(latencies);
-        }
-        read(task, id).await?;
-        latencies.record(begin.elapsed());
-        // Steps through all rows in an order the page cache does not like.
-        id = (id + 211) % ROWS + 1;
-    }
 }

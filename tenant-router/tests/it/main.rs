@@ -3,6 +3,8 @@
 //! Every tenant has the same rows with the same keys and its own canary in them: only comparing contents tells whether
 //! a request reached its own tenant.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod caches;
 mod fencing;
 mod http;
