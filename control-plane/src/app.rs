@@ -22,6 +22,8 @@ pub struct App {
     pub catalog: Catalog,
     /// One per kind of database.
     pub engines: HashMap<EngineKind, Arc<dyn Engine>>,
+    /// Takes tenants' requests, and operators' reads, to their databases.
+    pub router: tenant_router::Router,
 }
 
 impl App {
@@ -85,6 +87,28 @@ impl App {
     /// # Errors
     /// `not_found`, and those of the catalog.
     pub async fn wait(&self, _op: OperationId, _timeout: Duration) -> Result<OperationRecord> {
+        todo!()
+    }
+
+    /// The active tenants of a selection.
+    ///
+    /// # Errors
+    /// `selection_empty`, `not_found`, and those of the catalog.
+    pub async fn select(&self, _selection: &crate::plan::Selection) -> Result<Vec<catalog::TenantRecord>> {
+        todo!()
+    }
+
+    /// The manifest of a backup, as it lies in the backup store.
+    ///
+    /// # Errors
+    /// `backup_damaged`, `backup_store_unavailable`.
+    pub async fn backup_manifest(&self, _backup: &catalog::backups::BackupRecord) -> Result<serde_json::Value> {
+        todo!()
+    }
+
+    /// True while steps are claimed and run.
+    #[must_use]
+    pub fn runner_alive(&self) -> bool {
         todo!()
     }
 

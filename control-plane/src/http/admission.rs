@@ -6,7 +6,7 @@
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use catalog::TenantId;
@@ -29,13 +29,20 @@ const PEEK_BYTES_MAX: usize = 32 << 20;
 pub(crate) struct Caller {
     /// As the audit log names them.
     pub(crate) who: submit::Caller,
-    /// What they may do.
-    pub(crate) role: OperatorRole,
 }
 
 impl Caller {
     /// An event of this caller's request.
-    pub(crate) fn event(&self, kind: &str, tenant_id: Option<TenantId>, data: serde_json::Value) -> NewEvent {
+    pub(crate) fn event(
+        &self,
+        kind: &str,
+        tenant_id: Option<TenantId>,
+        mut data: serde_json::Value,
+        reason: Option<&str>,
+    ) -> NewEvent {
+        if let Some(reason) = reason {
+            data["reason"] = reason.into();
+        }
         NewEvent {
             kind: kind.to_owned(),
             actor: self.who.actor.clone(),
@@ -79,7 +86,7 @@ pub(crate) async fn admit(State(api): State<Api>, request: Request, next: Next) 
         Decision::Refuse => return Err(forbidden(operator.role)),
     };
     let who = submit::Caller { actor: operator.actor, request_id: Some(context.id().to_owned()) };
-    request.extensions_mut().insert(Caller { who, role: operator.role });
+    request.extensions_mut().insert(Caller { who });
     Ok(next.run(request).await)
 }
 
@@ -95,7 +102,10 @@ async fn only_dry_run(request: Request, role: OperatorRole) -> Result<Request> {
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, PEEK_BYTES_MAX).await.map_err(|_| too_large())?;
     let asked = serde_json::from_slice::<serde_json::Value>(&body).ok();
-    let dry_run = asked.and_then(|json| json.get("dry_run").and_then(serde_json::Value::as_bool)) == Some(true);
+    let in_body = asked.and_then(|json| json.get("dry_run").and_then(serde_json::Value::as_bool)) == Some(true);
+    // As the query extractor reads it: exactly this spelling, and a second one is refused there.
+    let in_query = parts.uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "dry_run=true"));
+    let dry_run = if parts.method == Method::DELETE { in_query } else { in_body };
     if !dry_run {
         return Err(forbidden(role).try_next("send \"dry_run\": true to see the plan"));
     }

@@ -23,11 +23,16 @@ pub(crate) const BULK_BYTES_MAX: usize = 32 << 20;
 fn nouns() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(admin::tenants::routes())
+        .merge(admin::tenant_work::routes())
         .merge(admin::members::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
         .merge(admin::releases::routes())
+        .merge(admin::migrations::routes())
+        .merge(admin::backups::routes())
+        .merge(admin::restores::routes())
         .merge(admin::operations::routes())
+        .merge(admin::operation_control::routes())
         .merge(admin::events::routes())
 }
 

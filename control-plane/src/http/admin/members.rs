@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use catalog::members::{self, Role};
 use catalog::{TenantState, events};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::change::{Change, Planned, Wish, check_reason, settle};
 use super::lookup;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -85,18 +87,24 @@ struct NewMember {
     /// reader, writer or manager.
     #[schema(value_type = String)]
     role: Role,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
 }
 
 /// Adds a member, or changes the role of one.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/members", tag = "members", request_body = NewMember, params(("tenant" = String, Path, description = "Name or id")),
-    responses((status = 201, description = "The member", body = Member), (status = "4XX", description = "Refused", body = ProblemBody)))]
+    responses((status = 201, description = "The member", body = Member), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn add(
     State(api): State<Api>,
     caller: Caller,
     Path(name): Path<String>,
     Json(new): Json<NewMember>,
-) -> Result<(StatusCode, Json<Member>)> {
+) -> Result<Response> {
     check_principal(&new.principal)?;
+    check_reason(new.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let tenant = lookup::tenant(&mut tx, &name).await?;
     if matches!(tenant.state, TenantState::Deleted | TenantState::Purged) {
@@ -104,27 +112,33 @@ async fn add(
     }
     let member = members::set(&mut tx, tenant.id, &new.principal, new.role).await?;
     let data = serde_json::json!({ "principal": new.principal, "role": new.role });
-    events::append(&mut tx, &[caller.event("member.set", Some(tenant.id), data)]).await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(Member::new(member, &tenant.name))))
+    let event = caller.event("member.set", Some(tenant.id), data, new.reason.as_deref());
+    events::append(&mut tx, &[event]).await?;
+    let action = format!("'{}' would be a member", lookup::shown(&new.principal));
+    let change = Change { kind: "member.set", tenant: Some(tenant.name.clone()), action };
+    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Member::new(member, &tenant.name)))).await
 }
 
 /// Removes a member.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}/members/{principal}", tag = "members",
-    params(("tenant" = String, Path, description = "Name or id"), ("principal" = String, Path, description = "Who")),
-    responses((status = 204, description = "Gone"), (status = 404, description = "No such tenant or member", body = ProblemBody)))]
+    params(("tenant" = String, Path, description = "Name or id"), ("principal" = String, Path, description = "Who"), Wish),
+    responses((status = 204, description = "Gone"), (status = 200, description = "A dry run", body = Planned), (status = 404, description = "No such tenant or member", body = ProblemBody)))]
 async fn remove(
     State(api): State<Api>,
     caller: Caller,
     Path((name, principal)): Path<(String, String)>,
-) -> Result<StatusCode> {
+    Query(wish): Query<Wish>,
+) -> Result<Response> {
+    check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let tenant = lookup::tenant(&mut tx, &name).await?;
     members::remove(&mut tx, tenant.id, &principal).await?;
     let data = serde_json::json!({ "principal": principal });
-    events::append(&mut tx, &[caller.event("member.removed", Some(tenant.id), data)]).await?;
-    tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    let event = caller.event("member.removed", Some(tenant.id), data, wish.reason.as_deref());
+    events::append(&mut tx, &[event]).await?;
+    let action = format!("'{}' would be a member no more", lookup::shown(&principal));
+    let change = Change { kind: "member.removed", tenant: Some(tenant.name), action };
+    settle(tx, wish.dry_run, change, StatusCode::NO_CONTENT).await
 }
 
 /// A principal is shown in lists and logs, so it is one line.

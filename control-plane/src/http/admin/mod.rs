@@ -1,11 +1,18 @@
 //! The admin API, one file per noun: its JSON shapes, its handlers and its `routes()`.
 
+pub(crate) mod change;
 pub(crate) mod lookup;
+pub(crate) mod selection;
 
+pub(crate) mod backups;
 pub(crate) mod events;
 pub(crate) mod members;
+pub(crate) mod migrations;
+pub(crate) mod operation_control;
 pub(crate) mod operations;
 pub(crate) mod releases;
+pub(crate) mod restores;
 pub(crate) mod servers;
+pub(crate) mod tenant_work;
 pub(crate) mod tenants;
 pub(crate) mod tokens;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderName, StatusCode, header};
 use catalog::operations::{self, OperationRecord, OperationState};
 use catalog::steps::{self, StepRecord, StepState};
 use catalog::{OperationId, ReadTx};
@@ -277,11 +276,3 @@ async fn list_steps(
     let rows = steps::page(&mut tx, id, &states, window.after()?, window.rows()).await?;
     Ok(Json(window.page(rows, |(step, _)| step.tenant_id.to_string(), Step::new)))
 }
-
-/// Where an operation can be looked at.
-pub(crate) fn location(id: OperationId) -> [(HeaderName, String); 1] {
-    [(header::LOCATION, format!("/v1/operations/{id}"))]
-}
-
-/// 202 with the operation's place and first state.
-pub(crate) type Accepted = (StatusCode, [(HeaderName, String); 1], Json<Operation>);

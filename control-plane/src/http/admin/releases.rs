@@ -2,8 +2,9 @@
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use catalog::releases::{self, ReleaseRecord};
-use catalog::{ReadTx, ReleaseId, WriteTx, events, fleet};
+use catalog::{ReadTx, ReleaseId, events, fleet};
 use serde::{Deserialize, Serialize};
 use tenant_engine::migration::{File, MigrationSet};
 use tenant_engine::placement::EngineKind;
@@ -11,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::change::{Change, Planned, Wish, check_reason, settle};
 use super::lookup;
 use crate::error::Error;
 use crate::http::admission::Caller;
@@ -144,31 +146,28 @@ async fn list(State(api): State<Api>, caller: Caller, Query(part): Query<Part>) 
 struct NewRelease {
     /// Every file of the directory that is a migration.
     files: Vec<ReleaseFile>,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
 }
 
 /// Stores a release; the same set again is the same release.
 #[utoipa::path(post, path = "/v1/releases", tag = "releases", request_body = NewRelease,
-    responses((status = 201, description = "The release", body = Release), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn add(
-    State(api): State<Api>,
-    caller: Caller,
-    Json(new): Json<NewRelease>,
-) -> Result<(StatusCode, Json<Release>)> {
+    responses((status = 201, description = "The release", body = Release), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewRelease>) -> Result<Response> {
+    check_reason(new.reason.as_deref())?;
     let files: Vec<File> = new.files.into_iter().map(File::from).collect();
     let mut tx = api.app.catalog.write().await?;
-    let record = ensure(&mut tx, &caller, &files).await?;
-    let release = Release::read(&mut tx, record).await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(release)))
-}
-
-/// The release made of these files, stored if it is new.
-pub(crate) async fn ensure(tx: &mut WriteTx, caller: &Caller, files: &[File]) -> Result<ReleaseRecord> {
-    let set = set_of(files)?;
-    let record = releases::ensure(tx, EngineKind::Sqlite, &set, files, &caller.who.actor).await?;
+    let set = set_of(&files)?;
+    let record = releases::ensure(&mut tx, EngineKind::Sqlite, &set, &files, &caller.who.actor).await?;
     let data = serde_json::json!({ "release": record.id, "head_version": record.head_version });
-    events::append(tx, &[caller.event("release.stored", None, data)]).await?;
-    Ok(record)
+    events::append(&mut tx, &[caller.event("release.stored", None, data, new.reason.as_deref())]).await?;
+    let release = Release::read(&mut tx, record).await?;
+    let action = format!("a release with head {:?} would be stored", release.head_version);
+    let change = Change { kind: "release.stored", tenant: None, action };
+    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(release))).await
 }
 
 /// The set these files make; no files are a mistake, not a release.
@@ -194,17 +193,23 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(id): Path<String>) ->
 }
 
 /// Makes a release the one that new tenants start from.
-#[utoipa::path(post, path = "/v1/releases/{release}/activate", tag = "releases", params(("release" = String, Path, description = "rel_…")),
+#[utoipa::path(post, path = "/v1/releases/{release}/activate", tag = "releases", request_body = Wish, params(("release" = String, Path, description = "rel_…")),
     responses((status = 200, description = "As it is now", body = Release), (status = 404, description = "No such release", body = ProblemBody)))]
-async fn activate(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<Release>> {
+async fn activate(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Json(wish): Json<Wish>,
+) -> Result<Response> {
+    check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let record = find(&mut tx, &id).await?;
     fleet::set_current_release(&mut tx, record.id).await?;
     let data = serde_json::json!({ "release": record.id });
-    events::append(&mut tx, &[caller.event("release.activated", None, data)]).await?;
+    events::append(&mut tx, &[caller.event("release.activated", None, data, wish.reason.as_deref())]).await?;
     let release = Release::read(&mut tx, record).await?;
-    tx.commit().await?;
-    Ok(Json(release))
+    let action = format!("new tenants would start from {}", release.id);
+    settle(tx, wish.dry_run, Change { kind: "release.activated", tenant: None, action }, Json(release)).await
 }
 
 /// The release of this id.

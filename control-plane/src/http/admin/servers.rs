@@ -4,6 +4,7 @@ use std::path::Path as FilePath;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
 use serde::{Deserialize, Serialize};
 use tenant_engine::EngineKind;
@@ -11,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::change::{Change, Planned, Wish, check_reason, settle};
 use super::lookup;
 use crate::http::Api;
 use crate::http::admission::Caller;
@@ -104,12 +106,18 @@ struct NewServer {
     base: String,
     /// No new databases beyond this.
     tenants_max: Option<i64>,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
 }
 
 /// Adds a server.
 #[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = NewServer,
-    responses((status = 201, description = "The server", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewServer>) -> Result<(StatusCode, Json<Server>)> {
+    responses((status = 201, description = "The server", body = Server), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewServer>) -> Result<Response> {
+    check_reason(new.reason.as_deref())?;
     let name = catalog::Name::slug(&new.name)?;
     check_base(&new.base)?;
     if new.tenants_max.is_some_and(|max| max < 1) {
@@ -123,9 +131,9 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewServer>)
     }
     let record = servers::insert(&mut tx, name.as_str(), new.engine, &new.base, new.tenants_max).await?;
     let data = serde_json::json!({ "server": record.name, "base": record.base });
-    events::append(&mut tx, &[caller.event("server.added", None, data)]).await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(Server::new(record, 0))))
+    events::append(&mut tx, &[caller.event("server.added", None, data, new.reason.as_deref())]).await?;
+    let change = Change { kind: "server.added", tenant: None, action: format!("'{}' would be added", record.name) };
+    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Server::new(record, 0)))).await
 }
 
 /// Refuses what could not hold a database, before it holds one.
@@ -159,36 +167,53 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) 
 }
 
 /// Takes no new tenants.
-#[utoipa::path(post, path = "/v1/servers/{server}/cordon", tag = "servers", params(("server" = String, Path, description = "Name or id")),
+#[utoipa::path(post, path = "/v1/servers/{server}/cordon", tag = "servers", request_body = Wish, params(("server" = String, Path, description = "Name or id")),
     responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn cordon(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Server>> {
-    change(&api, &caller, &name, ServerState::Cordoned).await
+async fn cordon(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Json(wish): Json<Wish>,
+) -> Result<Response> {
+    change(&api, &caller, &name, ServerState::Cordoned, wish).await
 }
 
 /// Takes new tenants again.
-#[utoipa::path(post, path = "/v1/servers/{server}/uncordon", tag = "servers", params(("server" = String, Path, description = "Name or id")),
+#[utoipa::path(post, path = "/v1/servers/{server}/uncordon", tag = "servers", request_body = Wish, params(("server" = String, Path, description = "Name or id")),
     responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn uncordon(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Server>> {
-    change(&api, &caller, &name, ServerState::Active).await
+async fn uncordon(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Json(wish): Json<Wish>,
+) -> Result<Response> {
+    change(&api, &caller, &name, ServerState::Active, wish).await
 }
 
 /// Forgets a server that holds no tenant.
-#[utoipa::path(delete, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id")),
+#[utoipa::path(delete, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id"), Wish),
     responses((status = 200, description = "As it was", body = Server), (status = 409, description = "It holds tenants", body = ProblemBody)))]
-async fn remove(State(api): State<Api>, caller: Caller, Path(name): Path<String>) -> Result<Json<Server>> {
-    change(&api, &caller, &name, ServerState::Removed).await
+async fn remove(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Result<Response> {
+    change(&api, &caller, &name, ServerState::Removed, wish).await
 }
 
-async fn change(api: &Api, caller: &Caller, name: &str, to: ServerState) -> Result<Json<Server>> {
+async fn change(api: &Api, caller: &Caller, name: &str, to: ServerState, wish: Wish) -> Result<Response> {
+    check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let mut server = lookup::server(&mut tx, name).await?;
     let tenants = servers::list(&mut tx).await?.into_iter().find(|(s, _)| s.id == server.id).map_or(0, |(_, n)| n);
     servers::set_state(&mut tx, server.id, to).await?;
     let data = serde_json::json!({ "server": server.name, "state": to });
-    events::append(&mut tx, &[caller.event("server.state_changed", None, data)]).await?;
-    tx.commit().await?;
+    let kind = "server.state_changed";
+    events::append(&mut tx, &[caller.event(kind, None, data, wish.reason.as_deref())]).await?;
     server.state = to;
-    Ok(Json(Server::new(server, tenants)))
+    let change = Change { kind, tenant: None, action: format!("'{}' would change its state", server.name) };
+    settle(tx, wish.dry_run, change, Json(Server::new(server, tenants))).await
 }
 
 #[cfg(test)]

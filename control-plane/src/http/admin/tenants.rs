@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::change::{Change, check_reason, settle};
 use super::lookup;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -171,6 +172,11 @@ pub(crate) struct Patch {
     labels: BTreeMap<String, Option<String>>,
     /// Refuse to delete it, or allow it again.
     protected: Option<bool>,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
 }
 
 /// Changes labels and protection, at once.
@@ -184,23 +190,26 @@ async fn patch(
     headers: HeaderMap,
     Json(patch): Json<Patch>,
 ) -> Result<Response> {
+    check_reason(patch.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let record = lookup::tenant(&mut tx, &name).await?;
     unchanged(&headers, &record)?;
+    let reason = patch.reason.as_deref();
     if !patch.labels.is_empty() {
         tenants::set_labels(&mut tx, record.id, &patch.labels).await?;
-        let event = caller.event("tenant.labelled", Some(record.id), serde_json::json!({ "labels": patch.labels }));
+        let data = serde_json::json!({ "labels": patch.labels });
+        let event = caller.event("tenant.labelled", Some(record.id), data, reason);
         events::append(&mut tx, &[event]).await?;
     }
     if let Some(protected) = patch.protected {
         tenants::set_protected(&mut tx, record.id, protected).await?;
         let kind = if protected { "tenant.protected" } else { "tenant.unprotected" };
-        events::append(&mut tx, &[caller.event(kind, Some(record.id), serde_json::json!({}))]).await?;
+        events::append(&mut tx, &[caller.event(kind, Some(record.id), serde_json::json!({}), reason)]).await?;
     }
     let record = lookup::tenant(&mut tx, &record.id.to_string()).await?;
     let response = answer(&mut tx, record).await?;
-    tx.commit().await?;
-    Ok(response)
+    let action = "would get these labels and this protection".to_owned();
+    settle(tx, patch.dry_run, Change { kind: "tenant.changed", tenant: Some(name), action }, response).await
 }
 
 /// Honours If-Match.

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use catalog::events;
 use catalog::members::Role;
 use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
@@ -12,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::change::{Change, Planned, Wish, check_reason, settle};
 use super::{lookup, members::check_principal};
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -147,16 +149,18 @@ struct Wanted {
     label: Option<String>,
     /// RFC 3339; never unless given.
     expires_at: Option<String>,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
 }
 
 /// Makes a token and shows its secret once.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = Wanted,
-    responses((status = 201, description = "The token and its secret", body = NewToken), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn create(
-    State(api): State<Api>,
-    caller: Caller,
-    Json(wanted): Json<Wanted>,
-) -> Result<(StatusCode, Json<NewToken>)> {
+    responses((status = 201, description = "The token and its secret", body = NewToken), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn create(State(api): State<Api>, caller: Caller, Json(wanted): Json<Wanted>) -> Result<Response> {
+    check_reason(wanted.reason.as_deref())?;
     let label = wanted.label.as_deref();
     if label.is_some_and(|l| l.len() > LABEL_BYTES_MAX || l.chars().any(char::is_control)) {
         return Err(Problem::invalid(format!("label: expected at most {LABEL_BYTES_MAX} bytes on one line")));
@@ -169,10 +173,13 @@ async fn create(
     let scope = wanted.scope(&mut tx).await?;
     let (record, secret) = tokens::create(&mut tx, scope, label, expires_at).await?;
     let token = Token::new(record.clone());
-    let event = caller.event("token.created", tenant_of(&record), serde_json::json!({ "token": &token }));
+    let data = serde_json::json!({ "token": &token });
+    let event = caller.event("token.created", tenant_of(&record), data, wanted.reason.as_deref());
     events::append(&mut tx, &[event]).await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(NewToken { token, secret: secret.expose_secret().to_owned() })))
+    let change =
+        Change { kind: "token.created", tenant: None, action: format!("a {} token would be made", token.kind) };
+    let made = NewToken { token, secret: secret.expose_secret().to_owned() };
+    settle(tx, wanted.dry_run, change, (StatusCode::CREATED, Json(made))).await
 }
 
 impl Wanted {
@@ -220,13 +227,20 @@ fn tenant_of(record: &TokenRecord) -> Option<TenantId> {
 }
 
 /// Ends a token; within a second nobody can use it any more.
-#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens", params(("token" = String, Path, description = "tok_…")),
-    responses((status = 200, description = "As it is now", body = Token), (status = 404, description = "No such token", body = ProblemBody)))]
-async fn revoke(State(api): State<Api>, caller: Caller, Path(id): Path<String>) -> Result<Json<Token>> {
+#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens", params(("token" = String, Path, description = "tok_…"), Wish),
+    responses((status = 200, description = "As it is now (a dry run: what would be done)", body = Token), (status = 404, description = "No such token", body = ProblemBody)))]
+async fn revoke(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(wish): Query<Wish>,
+) -> Result<Response> {
+    check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
     let record = tokens::revoke(&mut tx, lookup::id(&id)?).await?;
-    let event = caller.event("token.revoked", tenant_of(&record), serde_json::json!({ "id": id }));
+    let data = serde_json::json!({ "id": record.id });
+    let event = caller.event("token.revoked", tenant_of(&record), data, wish.reason.as_deref());
     events::append(&mut tx, &[event]).await?;
-    tx.commit().await?;
-    Ok(Json(Token::new(record)))
+    let change = Change { kind: "token.revoked", tenant: None, action: format!("{} would be revoked", record.id) };
+    settle(tx, wish.dry_run, change, Json(Token::new(record))).await
 }

@@ -1,0 +1,338 @@
+//! `/v1/migrations`: bringing tenants to a release, and how far they are.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::Response;
+use catalog::operations as catalog_operations;
+use catalog::steps::{self, StepState};
+use catalog::{OperationId, ReadTx, TenantRecord, TenantState, fleet, releases};
+use serde::{Deserialize, Serialize};
+use tenant_engine::migration::{File, MigrationSet};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::change::{self, Planned};
+use super::lookup;
+use super::operations::{Fault, Operation};
+use super::releases::{Release, ReleaseFile, set_of};
+use super::selection::Selection;
+use crate::error::Error;
+use crate::http::Api;
+use crate::http::admission::Caller;
+use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::extract::{Json, Query};
+use crate::http::routes::BULK_BYTES_MAX;
+use crate::operations::{Params, migrate};
+use crate::plan;
+use crate::runner::submit::Submission;
+
+/// Failed tenants named in one status: what a human reads; the operation's steps have all of them.
+const FAILED_MAX: u32 = 100;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(run))
+        .routes(routes!(show_plan))
+        .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
+        .routes(routes!(status))
+}
+
+/// Where to bring whom: exactly one of `release` and `files`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    /// `rel_…`
+    release: Option<String>,
+    /// The files of a migration directory.
+    files: Option<Vec<ReleaseFile>>,
+    /// Which tenants. With `all`, the release also becomes the one that new tenants start from.
+    selection: Selection,
+    /// Stop after this version.
+    target: Option<i64>,
+    /// Open every database instead of trusting what the catalog remembers.
+    #[serde(default)]
+    verify: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
+    /// Steps at once.
+    concurrency: Option<u32>,
+    /// Refused when the plan has another number of tenants.
+    expect_count: Option<u64>,
+}
+
+impl Run {
+    /// The set that is asked for.
+    fn source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::Release> {
+        match (release, files) {
+            (Some(id), None) => Ok(migrate::Release::Id(lookup::id(id)?)),
+            (None, Some(files)) => {
+                let files: Vec<File> = files.into_iter().map(File::from).collect();
+                set_of(&files)?;
+                Ok(migrate::Release::Files(files))
+            }
+            _ => Err(Problem::invalid("expected exactly one of release and files")),
+        }
+    }
+}
+
+/// Migrates tenants.
+#[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = Run,
+    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Response> {
+    let params = migrate::Params {
+        release: Run::source(run.release.as_deref(), run.files)?,
+        target: run.target,
+        look: if run.verify { migrate::Look::Every } else { migrate::Look::Hint },
+    };
+    let submission = Submission {
+        params: Params::Migrate(params),
+        targets: run.selection.into(),
+        reason: run.reason,
+        concurrency: run.concurrency,
+        expect_count: run.expect_count,
+    };
+    change::submit(&api, &caller, submission, run.dry_run).await
+}
+
+/// What migrating would do, by version.
+#[derive(Debug, Serialize, ToSchema)]
+struct VersionPlan {
+    /// Where to.
+    release: Release,
+    /// Tenants that are behind.
+    pending: u64,
+    /// Tenants that are there.
+    up_to_date: u64,
+    /// Tenants that are newer.
+    ahead: u64,
+    /// By where they are now.
+    by_version: Vec<AtVersion>,
+}
+
+/// The tenants at one version.
+#[derive(Debug, Serialize, ToSchema)]
+struct AtVersion {
+    /// Their newest migration; null: none.
+    version: Option<i64>,
+    /// How many.
+    tenants: u64,
+    /// What they lack.
+    pending: Vec<i64>,
+}
+
+/// Shows what migrating would do, by what the catalog remembers of each tenant.
+#[utoipa::path(post, path = "/v1/migrations/plan", tag = "migrations", request_body = Run,
+    responses((status = 200, description = "What it would do", body = VersionPlan), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn show_plan(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Json<VersionPlan>> {
+    let source = Run::source(run.release.as_deref(), run.files)?;
+    let tenants = api.app.select(&run.selection.into()).await?;
+    let (release, set) = describe(&api, &caller, source).await?;
+    let mut plan = VersionPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
+    for (version, tenants) in by_version(&tenants) {
+        let lacking = lacking(&set, version, run.target);
+        let count = match standing(&set, version, &lacking) {
+            Standing::Behind => &mut plan.pending,
+            Standing::There => &mut plan.up_to_date,
+            Standing::Ahead => &mut plan.ahead,
+        };
+        *count += tenants;
+        plan.by_version.push(AtVersion { version, tenants, pending: lacking });
+    }
+    Ok(Json(plan))
+}
+
+/// The release and its set. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.
+async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Result<(Release, MigrationSet)> {
+    let mut tx = api.app.catalog.write().await?;
+    let (record, files) = match source {
+        migrate::Release::Id(id) => {
+            (super::releases::find(&mut tx, &id.to_string()).await?, releases::files(&mut tx, id).await?)
+        }
+        migrate::Release::Files(files) => {
+            let engine = tenant_engine::EngineKind::Sqlite;
+            (releases::ensure(&mut tx, engine, &set_of(&files)?, &files, &caller.who.actor).await?, files)
+        }
+    };
+    let set = MigrationSet::from_files(&files).map_err(Error::from)?;
+    Ok((Release::read(&mut tx, record).await?, set))
+}
+
+/// Where a tenant stands against a set.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    Behind,
+    There,
+    Ahead,
+}
+
+fn standing(set: &MigrationSet, version: Option<i64>, lacking: &[i64]) -> Standing {
+    match (version, set.head()) {
+        (Some(version), head) if head.is_none_or(|head| version > head) => Standing::Ahead,
+        _ if lacking.is_empty() => Standing::There,
+        _ => Standing::Behind,
+    }
+}
+
+/// The versions after `version`, up to `target`.
+fn lacking(set: &MigrationSet, version: Option<i64>, target: Option<i64>) -> Vec<i64> {
+    let versions = set.migrations().iter().map(|m| m.version);
+    let wanted = |v: &i64| version.is_none_or(|at| *v > at) && target.is_none_or(|target| *v <= target);
+    versions.filter(wanted).collect()
+}
+
+fn by_version(tenants: &[TenantRecord]) -> BTreeMap<Option<i64>, u64> {
+    let mut counted = BTreeMap::new();
+    for tenant in tenants {
+        *counted.entry(tenant.schema_version).or_default() += 1;
+    }
+    counted
+}
+
+/// Which tenants.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Filters {
+    /// `k=v,k2=v2`: all of them.
+    labels: Option<String>,
+    /// The name of a server.
+    server: Option<String>,
+    /// One name or id.
+    name: Option<String>,
+}
+
+/// How far the fleet is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Status {
+    /// The current release; null before the first.
+    head: Option<Release>,
+    /// Tenants that serve.
+    total: u64,
+    /// At the head.
+    up_to_date: u64,
+    /// Behind it.
+    pending: u64,
+    /// Newer than it.
+    ahead: u64,
+    /// Still being made.
+    unknown: u64,
+    /// By version.
+    versions: Vec<VersionCount>,
+    /// Those the last migration gave up, at most 100.
+    failed: Vec<FailedTenant>,
+    /// The last migration.
+    last_operation: Option<Operation>,
+}
+
+/// How many tenants are at one version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct VersionCount {
+    /// Their newest migration; null: none.
+    pub(crate) version: Option<i64>,
+    /// How many.
+    pub(crate) tenants: u64,
+}
+
+/// A tenant that a migration gave up.
+#[derive(Debug, Serialize, ToSchema)]
+struct FailedTenant {
+    /// Its name.
+    tenant: String,
+    /// Why.
+    error: Option<Fault>,
+}
+
+/// Shows how far the tenants are, by what the catalog remembers of each.
+#[utoipa::path(get, path = "/v1/migrations/status", tag = "migrations", params(Filters),
+    responses((status = 200, description = "How far they are", body = Status), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn status(State(api): State<Api>, _caller: Caller, Query(filters): Query<Filters>) -> Result<Json<Status>> {
+    let tenants = api.app.select(&filters.selection()?).await?;
+    let mut tx = api.app.catalog.read().await?;
+    let unknown = catalog::tenants::count_by_state(&mut tx).await?;
+    let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
+    let (head, set) = current(&mut tx).await?;
+    let (failed, last_operation) = last(&mut tx).await?;
+    let counted = by_version(&tenants);
+    let standings = counted.iter().map(|(v, n)| (standing(&set, *v, &lacking(&set, *v, None)), *n));
+    let sum = |wanted: Standing| standings.clone().filter(|(s, _)| *s == wanted).map(|(_, n)| n).sum();
+    Ok(Json(Status {
+        head,
+        total: tenants.len() as u64,
+        up_to_date: sum(Standing::There),
+        pending: sum(Standing::Behind),
+        ahead: sum(Standing::Ahead),
+        unknown: unknown.unsigned_abs(),
+        versions: counted
+            .iter()
+            .map(|(version, tenants)| VersionCount { version: *version, tenants: *tenants })
+            .collect(),
+        failed,
+        last_operation,
+    }))
+}
+
+impl Filters {
+    fn selection(&self) -> Result<plan::Selection> {
+        let mut selection = self.name.clone().map_or_else(plan::Selection::default, plan::Selection::one);
+        selection.labels = self.labels.as_deref().map(lookup::labels).transpose()?.unwrap_or_default();
+        selection.server.clone_from(&self.server);
+        selection.all = selection.is_empty();
+        Ok(selection)
+    }
+}
+
+/// The current release and its set; nothing before the first.
+pub(crate) async fn current(tx: &mut ReadTx) -> Result<(Option<Release>, MigrationSet)> {
+    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSet::empty())) };
+    let record = super::releases::find(tx, &id.to_string()).await?;
+    let set = MigrationSet::from_files(&releases::files(tx, id).await?).map_err(Error::from)?;
+    Ok((Some(Release::read(tx, record).await?), set))
+}
+
+/// The last migration and the tenants it gave up.
+async fn last(tx: &mut ReadTx) -> Result<(Vec<FailedTenant>, Option<Operation>)> {
+    let found = catalog_operations::page(tx, &[], Some("migrate"), None, None, 1).await?;
+    let Some(record) = found.into_iter().next() else { return Ok((Vec::new(), None)) };
+    let id: OperationId = record.id;
+    let steps = steps::page(tx, id, &[StepState::Failed], None, FAILED_MAX).await?;
+    let failed = |(step, tenant): (steps::StepRecord, String)| FailedTenant {
+        tenant,
+        error: Fault::new(step.error_code, step.error),
+    };
+    let failed = steps.into_iter().map(failed).collect();
+    Ok((failed, Some(Operation::read(tx, record).await?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set() -> MigrationSet {
+        let file = |n: i64| File { name: format!("{n:04}_x.sql"), sql: format!("create table t{n} (a)") };
+        MigrationSet::from_files(&[file(1), file(2), file(4)]).unwrap()
+    }
+
+    #[test]
+    fn what_lacks_is_what_comes_after() {
+        assert_eq!(lacking(&set(), None, None), [1, 2, 4]);
+        assert_eq!(lacking(&set(), Some(2), None), [4]);
+        assert_eq!(lacking(&set(), Some(1), Some(2)), [2]);
+        assert!(lacking(&set(), Some(9), None).is_empty());
+    }
+
+    #[test]
+    fn a_tenant_is_behind_there_or_ahead() {
+        let stands = |version| standing(&set(), version, &lacking(&set(), version, None));
+        assert_eq!(stands(None), Standing::Behind);
+        assert_eq!(stands(Some(2)), Standing::Behind);
+        assert_eq!(stands(Some(4)), Standing::There);
+        assert_eq!(stands(Some(5)), Standing::Ahead);
+        assert_eq!(standing(&MigrationSet::empty(), None, &[]), Standing::There);
+        assert_eq!(standing(&MigrationSet::empty(), Some(1), &[]), Standing::Ahead);
+    }
+}
