@@ -13,7 +13,7 @@ use tenant_engine::{
 };
 
 /// Verbs in flight: what a runner keeps busy, and what one flush serves.
-const IN_FLIGHT: usize = 64;
+const IN_FLIGHT: usize = 256;
 
 /// An engine and where its tenants live.
 #[derive(Debug)]

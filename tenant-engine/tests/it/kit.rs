@@ -1,17 +1,34 @@
 //! A server directory, an engine, and tenants to use them on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use tenant_engine::migration::File;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::*;
 
-/// A server of its own, gone with the value.
+/// A server directory and an engine on it.
 pub(crate) struct Kit {
     pub(crate) engine: SqliteEngine,
     pub(crate) fleet: FleetId,
-    pub(crate) root: tempfile::TempDir,
+    pub(crate) root: Root,
+}
+
+/// Where the databases are.
+pub(crate) enum Root {
+    /// Gone with the value.
+    Own(tempfile::TempDir),
+    /// Somebody else's.
+    Given(PathBuf),
+}
+
+impl Root {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Given(path) => path,
+        }
+    }
 }
 
 /// One tenant on it.
@@ -23,11 +40,39 @@ pub(crate) struct Tenant {
 
 impl Kit {
     pub(crate) fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
+        Self::on(Root::Own(tempfile::tempdir().unwrap()))
+    }
+
+    /// An engine on a directory that is there already.
+    pub(crate) fn at(directory: &Path) -> Self {
+        Self::on(Root::Given(directory.to_path_buf()))
+    }
+
+    fn on(root: Root) -> Self {
         let scratch = root.path().join("scratch");
-        std::fs::create_dir(&scratch).unwrap();
         let options = SqliteOptions { workers: None, connections_max: None, scratch };
         Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root }
+    }
+
+    /// Every tenant on the server, by what their databases say.
+    pub(crate) fn all(&self) -> Vec<Tenant> {
+        let folders = std::fs::read_dir(self.root.path()).unwrap();
+        let ids = folders.filter_map(|folder| folder.unwrap().file_name().to_str()?.parse().ok());
+        let tenant = |id| TenantId::from_uuid(id);
+        let mut found = Vec::new();
+        for id in ids.map(tenant) {
+            let at = Placement::sqlite(self.root.path(), id, Generation::FIRST, 1);
+            if at.path().exists() {
+                let identity = Identity { tenant: id, fleet: fleet_in(&at), ..self.tenant().identity };
+                found.push(Tenant { at, identity });
+            }
+        }
+        found
+    }
+
+    /// One of them.
+    pub(crate) fn any(&self) -> Option<Tenant> {
+        self.all().pop()
     }
 
     /// A tenant that does not exist yet.
@@ -109,4 +154,11 @@ pub(crate) const BASE: [(&str, &str); 2] = [
 /// [`BASE`] and more.
 pub(crate) fn base_and(more: &[(&str, &str)]) -> MigrationSet {
     set(&[&BASE[..], more].concat())
+}
+
+fn fleet_in(at: &Placement) -> FleetId {
+    let uri = format!("file:{}?immutable=1", at.path().display());
+    let db = Connection::open(uri).unwrap();
+    let fleet: String = db.query_row("select fleet_id from _fleet_identity", [], |row| row.get(0)).unwrap();
+    fleet.parse().unwrap()
 }
