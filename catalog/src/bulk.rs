@@ -32,7 +32,7 @@ pub(crate) fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
 }
 
 /// Splits so that no round names a key twice, keeping each key's order: one statement changes a row once.
-pub(crate) fn rounds<'a, T, K: Eq + Hash>(items: &'a [T], key: impl Fn(&T) -> K) -> Vec<Vec<&'a T>> {
+pub(crate) fn rounds<T, K: Eq + Hash>(items: &[T], key: impl Fn(&T) -> K) -> Vec<Vec<&T>> {
     let mut rounds = Vec::new();
     let mut waiting: Vec<&T> = items.iter().collect();
     while !waiting.is_empty() {

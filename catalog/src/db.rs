@@ -118,8 +118,10 @@ impl Catalog {
         let mut held = writer.take(&opener).await?;
         opener.settle(held.connection()).await?;
         begin(&mut held, opener.begin_write()).await?;
-        let fleet_id = schema::settle(&opener, held.connection(), &sealer, clock(), start).await?;
-        held.commit().await.map_err(fault::of)?;
+        let db = held.during().ok_or_else(over)?;
+        let fleet_id = schema::settle(&opener, db, &sealer, clock(), start).await?;
+        held.after(&Ok(()));
+        held.commit().await.ok_or_else(over)?.map_err(fault::of)?;
         drop(held);
         let readers = Lane::new(READERS, "read transaction");
         let shared = Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default() };
@@ -162,11 +164,7 @@ impl Catalog {
 
     async fn begin(&self, lane: &Arc<Lane>, statement: &'static str) -> Result<ReadTx> {
         let mut held = lane.take(&self.shared.opener).await?;
-        if let Err(error) = begin(&mut held, statement).await {
-            // A connection that failed for another reason than a lock may never work again.
-            held.condemn();
-            return Err(error);
-        }
+        begin(&mut held, statement).await?;
         Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None })
     }
 
@@ -237,42 +235,28 @@ impl ReadTx {
     }
 
     pub(crate) async fn all(&mut self, sql: Sql<'_>) -> Result<Vec<AnyRow>> {
-        self.usable()?;
-        let rows = sql.fetch_all(self.held.connection()).await;
-        rows.map_err(|error| self.failed(error))
+        let rows = sql.fetch_all(self.held.during().ok_or_else(over)?).await;
+        self.held.after(&rows);
+        rows.map_err(fault::of)
     }
 
     pub(crate) async fn one(&mut self, sql: Sql<'_>) -> Result<Option<AnyRow>> {
-        self.usable()?;
-        let row = sql.fetch_optional(self.held.connection()).await;
-        row.map_err(|error| self.failed(error))
+        let row = sql.fetch_optional(self.held.during().ok_or_else(over)?).await;
+        self.held.after(&row);
+        row.map_err(fault::of)
     }
 
     /// Returns how many rows were changed.
     pub(crate) async fn run(&mut self, sql: Sql<'_>) -> Result<i64> {
-        self.usable()?;
-        let done = sql.execute(self.held.connection()).await;
-        let done = done.map_err(|error| self.failed(error))?;
-        Ok(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
+        let done = sql.execute(self.held.during().ok_or_else(over)?).await;
+        self.held.after(&done);
+        Ok(i64::try_from(done.map_err(fault::of)?.rows_affected()).unwrap_or(i64::MAX))
     }
+}
 
-    /// Nothing may run after a failure that may have ended the transaction: it would not be undone with the rest.
-    fn usable(&self) -> Result<()> {
-        if self.held.is_condemned() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "this transaction of the catalog failed before; begin again",
-            ));
-        }
-        Ok(())
-    }
-
-    fn failed(&mut self, error: sqlx::Error) -> Error {
-        if !fault::is_constraint(&error) {
-            self.held.condemn();
-        }
-        fault::of(error)
-    }
+/// Nothing may run after a failure that may have ended the transaction: it would not be undone with the rest.
+fn over() -> Error {
+    Error::new(ErrorKind::Unavailable, "this transaction of the catalog failed or was cut off before: begin again")
 }
 
 impl WriteTx {
@@ -281,11 +265,7 @@ impl WriteTx {
     /// # Errors
     /// `Unavailable`: nothing of it was done, or, when the connection was lost, nobody can know.
     pub async fn commit(mut self) -> Result<()> {
-        self.inner.usable()?;
-        if let Err(error) = self.inner.held.commit().await {
-            self.inner.held.condemn();
-            return Err(fault::of(error));
-        }
+        self.inner.held.commit().await.ok_or_else(over)?.map_err(fault::of)?;
         if let Some(seq) = self.inner.appended {
             self.inner.shared.watch.reached(seq);
         }

@@ -11,6 +11,7 @@ use sqlx::{AnyConnection, Executor as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::opener::Opener;
 
 /// How long a transaction waits for its turn before it says so: longer means that somebody forgot one open.
@@ -37,8 +38,9 @@ pub(crate) struct Held {
 enum State {
     Idle,
     InTransaction,
-    /// Nobody knows what state the connection is in: it is closed, not given back.
-    Broken,
+    /// A statement is under way, or one failed in a way that may have ended the transaction. Whoever drops it so does
+    /// not know what became of it: the connection is closed, not given back.
+    Unknown,
 }
 
 impl Lane {
@@ -83,32 +85,45 @@ impl Lane {
 }
 
 impl Held {
+    /// For statements outside of transactions.
     pub(crate) fn connection(&mut self) -> &mut AnyConnection {
         self.connection.as_mut().expect("taken only when dropped")
     }
 
-    /// Begins a transaction with this statement. It fails inside another one, so nobody ever works in a transaction
-    /// that was left behind.
+    /// Begins a transaction with this statement.
     pub(crate) async fn begin(&mut self, statement: &'static str) -> sqlx::Result<()> {
-        // Before, not after: the caller may be gone when it has begun.
-        self.state = State::InTransaction;
-        self.connection().execute(statement).await.map(|_| ())
+        self.state = State::Unknown;
+        let begun = self.connection().execute(statement).await;
+        match &begun {
+            Ok(_) => self.state = State::InTransaction,
+            Err(error) if fault::is_busy(error) => self.state = State::Idle,
+            Err(_) => {}
+        }
+        begun.map(|_| ())
     }
 
-    /// Commits; a connection that could not is not used again.
-    pub(crate) async fn commit(&mut self) -> sqlx::Result<()> {
-        self.connection().execute("commit").await?;
-        self.state = State::Idle;
-        Ok(())
+    /// For one statement of the transaction; its result goes to [`Held::after`]. `None` when the transaction is over.
+    pub(crate) fn during(&mut self) -> Option<&mut AnyConnection> {
+        (self.state == State::InTransaction).then(|| {
+            self.state = State::Unknown;
+            self.connection()
+        })
     }
 
-    /// After a failure that may have ended the transaction behind our back.
-    pub(crate) fn condemn(&mut self) {
-        self.state = State::Broken;
+    /// What a statement's result says about the transaction: a refused one leaves it as it was.
+    pub(crate) fn after<T>(&mut self, result: &sqlx::Result<T>) {
+        if result.as_ref().err().is_none_or(fault::is_constraint) {
+            self.state = State::InTransaction;
+        }
     }
 
-    pub(crate) fn is_condemned(&self) -> bool {
-        self.state == State::Broken
+    /// Commits. `None` when the transaction is over.
+    pub(crate) async fn commit(&mut self) -> Option<sqlx::Result<()>> {
+        let done = self.during()?.execute("commit").await;
+        if done.is_ok() {
+            self.state = State::Idle;
+        }
+        Some(done.map(|_| ()))
     }
 }
 
@@ -116,8 +131,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         match self.state {
-            State::Broken => return,
-            // Queued before whatever the next user asks of this connection.
+            State::Unknown => return,
             State::InTransaction => start_rollback(&mut connection),
             State::Idle => {}
         }
@@ -125,8 +139,8 @@ impl Drop for Held {
     }
 }
 
-/// Sends a rollback without waiting for it: one poll puts it into the connection's queue, before whatever the next user
-/// asks. Should it ever not get there, that user's `begin` is refused, see [`Held::begin`].
+/// Sends a rollback without waiting for it. No statement is under way, so the connection's queue is empty and one poll
+/// puts the rollback into it: before whatever the next user asks.
 fn start_rollback(connection: &mut AnyConnection) {
     let mut rollback = pin!(connection.execute("rollback"));
     let _ = rollback.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -58,7 +58,7 @@ pub(crate) async fn refuse_taken(tx: &mut ReadTx, names: &[Name]) -> Result<()> 
 }
 
 /// The error about a name that is taken.
-pub(crate) fn already(name: &Name) -> Error {
+fn already(name: &Name) -> Error {
     Error::new(ErrorKind::AlreadyExists, format!("the name '{name}' is taken; names are never given to another tenant"))
 }
 
@@ -80,6 +80,22 @@ pub(crate) async fn insert_many(tx: &mut WriteTx, names: &[(&Name, TenantId)], k
         tx.run(sql.bind(kind.word()).bind(now)).await?;
     }
     Ok(())
+}
+
+/// Makes a name the tenant's slug, and its former slug an alias. One of its own aliases may become the slug again.
+pub(crate) async fn set_slug(tx: &mut WriteTx, tenant: TenantId, name: &Name) -> Result<()> {
+    let owner = resolve(tx, name).await?;
+    if owner.is_some_and(|owner| owner != tenant) {
+        return Err(already(name));
+    }
+    let now = tx.now();
+    let sql = "update names set kind = 'alias', retired_at = $2 where tenant_id = $1 and kind = 'slug'";
+    tx.run(sqlx::query(sql).bind(tenant.to_string()).bind(now)).await?;
+    if owner.is_none() {
+        return insert_many(tx, &[(name, tenant)], NameKind::Slug).await;
+    }
+    let sql = sqlx::query("update names set kind = 'slug', retired_at = null where name = $1");
+    tx.run(sql.bind(name.as_str().to_owned())).await.map(|_| ())
 }
 
 /// All names of one tenant, the current slug first.

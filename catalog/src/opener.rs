@@ -14,9 +14,10 @@ use crate::file;
 use crate::row;
 
 /// Per connection. FULL: an acknowledged write survives power loss. 2 s: the lock of another process is waited for in
-/// slices, so that a caller who gave up does not hold the connection's thread for long.
+/// slices, so that a caller who gave up does not hold the connection's thread for long. 64 MiB: what is left of the log
+/// after the rare huge transaction.
 const SQLITE_SETTINGS: &str = "pragma busy_timeout=2000; pragma synchronous=full; pragma foreign_keys=on; \
-    pragma cache_size=-16000; pragma temp_store=memory; pragma trusted_schema=off";
+    pragma cache_size=-16000; pragma temp_store=memory; pragma journal_size_limit=67108864; pragma trusted_schema=off";
 
 /// How often switching a new file to WAL is tried: it answers "busy" at once while another process does the same.
 const WAL_ATTEMPTS: u32 = 200;

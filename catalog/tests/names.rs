@@ -1,7 +1,5 @@
 //! What must hold for every name anybody can type.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use catalog::Name;
 use proptest::prelude::*;
 

@@ -425,3 +425,23 @@ async fn a_repeated_request_gets_its_first_answer() {
         assert_eq!(idempotency::begin(&mut tx, "ann", bad, "h", 1).await.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
+
+#[tokio::test]
+async fn a_renamed_tenant_keeps_its_old_names() {
+    let fixture = Fixture::new().await;
+    let (_, ids) = seed(&fixture.catalog, 2).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::rename(&mut tx, ids[0], &slug("new")).await.unwrap();
+    let of_first = names::of_tenant(&mut tx, ids[0]).await.unwrap();
+    assert_eq!(of_first, [(slug("new"), NameKind::Slug), (slug("t0"), NameKind::Alias)]);
+    assert_eq!(tenants::by_name(&mut tx, &slug("t0")).await.unwrap().unwrap().name, "new");
+    for taken in ["t1", "t0", "new"] {
+        let refused = tenants::rename(&mut tx, ids[1], &slug(taken)).await.err().map(|error| error.kind());
+        assert_eq!(refused, (taken != "t1").then_some(ErrorKind::AlreadyExists), "{taken}");
+    }
+    tenants::rename(&mut tx, ids[0], &slug("t0")).await.unwrap();
+    let of_first = names::of_tenant(&mut tx, ids[0]).await.unwrap();
+    assert_eq!(of_first, [(slug("t0"), NameKind::Slug), (slug("new"), NameKind::Alias)]);
+    let missing = tenants::rename(&mut tx, TenantId::generate(), &slug("x")).await.unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
+}

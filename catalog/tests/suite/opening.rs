@@ -191,7 +191,7 @@ async fn cancelled_work_leaves_nothing_and_nobody_stuck() {
     let fixture = Fixture::new().await;
     let (local, _) = seed(&fixture.catalog, 1).await;
     // Each is cut off at another moment: while it waits, begins, writes or commits.
-    for micros in (0..4_000).step_by(40) {
+    for micros in (0..16_000).step_by(160) {
         let (catalog, name) = (fixture.catalog.clone(), format!("half{micros}"));
         let work = async move {
             let mut tx = catalog.write().await.unwrap();
@@ -257,6 +257,19 @@ async fn two_processes_take_turns() {
     tasks.join_all().await;
     let mut tx = other.read().await.unwrap();
     assert_eq!(tenants::count_by_state(&mut tx).await.unwrap(), [(TenantState::Provisioning, 40)]);
+}
+
+#[tokio::test]
+async fn a_lock_held_for_too_long_is_reported_and_then_forgotten() {
+    let fixture = Fixture::new().await;
+    let other = fixture.other_process().await;
+    let holder = other.write().await.unwrap();
+    let error = fixture.catalog.write().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("another process"), "{error}");
+    fixture.catalog.read().await.unwrap();
+    drop(holder);
+    fixture.catalog.write().await.unwrap();
 }
 
 #[tokio::test]

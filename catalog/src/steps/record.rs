@@ -1,0 +1,126 @@
+//! Writing down what workers report; only the holder of a step's epoch may.
+
+use std::collections::HashSet;
+
+use crate::bulk::{INT, Sql, TEXT, built, chunks, rounds, values};
+use crate::db::WriteTx;
+use crate::error::Result;
+use crate::row;
+use crate::steps::{Slot, StepOutcome, StepResult, StepState, bind_slots};
+use crate::word::Word as _;
+
+/// Writes each outcome whose step is still held under its epoch; returns, in order, whether it was.
+/// The caller applies the effects of those only. Two outcomes of one step are applied in their order.
+/// A retry of a cancelled operation's step is its end.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn record(tx: &mut WriteTx, outcomes: &[StepOutcome]) -> Result<Vec<bool>> {
+    let mut applied = vec![false; outcomes.len()];
+    let numbered: Vec<(usize, &StepOutcome)> = outcomes.iter().enumerate().collect();
+    for round in rounds(&numbered, |(_, outcome)| (outcome.op_id, outcome.tenant_id)) {
+        for chunk in chunks(&round) {
+            let held = record_chunk(tx, chunk).await?;
+            let mut free = Vec::new();
+            for (number, outcome) in chunk {
+                let slot = (outcome.op_id, outcome.tenant_id);
+                applied[*number] = held.contains(&slot);
+                if applied[*number] && !matches!(outcome.result, StepResult::Next { .. }) {
+                    free.push(slot);
+                }
+            }
+            free_slots(tx, &free).await?;
+        }
+    }
+    Ok(applied)
+}
+
+async fn free_slots(tx: &mut WriteTx, slots: &[Slot]) -> Result<()> {
+    for chunk in chunks(slots) {
+        let sql = format!(
+            "with v(op_id, tenant_id) as ({}) update tenants set op_id = null from v \
+             where tenants.id = v.tenant_id and tenants.op_id = v.op_id",
+            values(chunk.len(), &[TEXT, TEXT])
+        );
+        tx.run(bind_slots(built(sql), chunk)).await?;
+    }
+    Ok(())
+}
+
+/// Applies one statement's worth of outcomes, each of another step; returns the steps it applied to.
+async fn record_chunk(tx: &mut WriteTx, outcomes: &[&(usize, &StepOutcome)]) -> Result<HashSet<Slot>> {
+    let types = [TEXT, TEXT, TEXT, INT, TEXT, TEXT, TEXT, INT, TEXT, TEXT, INT];
+    let sql = format!(
+        "with v(op_id, tenant_id, owner, epoch, new_state, phase, facts, not_before, code, message, finished) as ({}) \
+         update steps set \
+           state = case when v.new_state = 'pending' and (select o.state from operations o where o.id = steps.op_id) \
+             in ('cancelled', 'failed') then 'cancelled' else v.new_state end, \
+           phase = coalesce(v.phase, steps.phase), facts = coalesce(v.facts, steps.facts), \
+           attempt = case when v.new_state = 'running' then 0 else attempt end, \
+           not_before = coalesce(v.not_before, steps.not_before), \
+           lease_owner = case when v.new_state = 'running' then lease_owner else null end, \
+           lease_until = case when v.new_state = 'running' then lease_until else null end, \
+           error_code = v.code, error = v.message, finished_at = v.finished \
+         from v where steps.op_id = v.op_id and steps.tenant_id = v.tenant_id and steps.state = 'running' \
+         and steps.lease_owner = v.owner and steps.lease_epoch = v.epoch returning steps.op_id, steps.tenant_id",
+        values(outcomes.len(), &types)
+    );
+    let now = tx.now();
+    let sql = outcomes.iter().fold(built(sql), |sql, (_, outcome)| bind_outcome(sql, outcome, now));
+    let rows = tx.all(sql).await?;
+    rows.iter().map(|row| Ok((row::parsed(row, "op_id")?, row::parsed(row, "tenant_id")?))).collect()
+}
+
+/// What an outcome writes; `None` leaves phase, facts and time alone.
+#[derive(Default)]
+struct Change {
+    state: Option<StepState>,
+    phase: Option<String>,
+    facts: Option<String>,
+    not_before: Option<i64>,
+    code: Option<String>,
+    message: Option<String>,
+    finished: Option<i64>,
+}
+
+impl Change {
+    fn of(result: &StepResult, now: i64) -> Self {
+        match result.clone() {
+            StepResult::Next { phase, facts } => {
+                Self { state: Some(StepState::Running), phase: Some(phase), facts: Some(facts), ..Self::default() }
+            }
+            StepResult::Done { facts } => {
+                Self { state: Some(StepState::Succeeded), facts: Some(facts), finished: Some(now), ..Self::default() }
+            }
+            StepResult::Retry { not_before, code, message } => Self {
+                state: Some(StepState::Pending),
+                not_before: Some(not_before),
+                code: Some(code),
+                message: Some(message),
+                ..Self::default()
+            },
+            StepResult::Failed { code, message } => Self {
+                state: Some(StepState::Failed),
+                code: Some(code),
+                message: Some(message),
+                finished: Some(now),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+fn bind_outcome<'q>(sql: Sql<'q>, outcome: &StepOutcome, now: i64) -> Sql<'q> {
+    let change = Change::of(&outcome.result, now);
+    sql.bind(outcome.op_id.to_string())
+        .bind(outcome.tenant_id.to_string())
+        .bind(outcome.lease_owner.clone())
+        .bind(outcome.lease_epoch)
+        .bind(change.state.map(|state| state.word()))
+        .bind(change.phase)
+        .bind(change.facts)
+        .bind(change.not_before)
+        .bind(change.code)
+        .bind(change.message)
+        .bind(change.finished)
+}

@@ -1,0 +1,70 @@
+//! New tenants, thousands at once.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::bulk::{TEXT, built, chunks, values};
+use crate::changes;
+use crate::db::WriteTx;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{ServerId, TenantId};
+use crate::name::{Name, NameKind};
+use crate::names;
+use crate::tenants::labels::insert_labels;
+
+/// What a new tenant starts with.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// Made by the caller.
+    pub id: TenantId,
+    /// Its slug.
+    pub name: Name,
+    /// Where it shall live.
+    pub server_id: ServerId,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Inserts many tenants in state `provisioning`, generation 1, with their names and labels; appends to the change feed.
+/// All or nothing.
+///
+/// # Errors
+/// `AlreadyExists` naming the first taken name (or the first that is given twice), `NotFound` for a server,
+/// `Invalid` for a label.
+pub async fn insert_many(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
+    let slugs: Vec<Name> = tenants.iter().map(|tenant| tenant.name.clone()).collect();
+    refuse_twice(&slugs)?;
+    names::refuse_taken(tx, &slugs).await?;
+    for chunk in chunks(tenants) {
+        insert_rows(tx, chunk).await?;
+    }
+    let reserved: Vec<(&Name, TenantId)> = tenants.iter().map(|tenant| (&tenant.name, tenant.id)).collect();
+    names::insert_many(tx, &reserved, NameKind::Slug).await?;
+    insert_labels(tx, tenants).await?;
+    let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
+    changes::append(tx, &ids).await
+}
+
+fn refuse_twice(slugs: &[Name]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match slugs.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(Error::new(ErrorKind::AlreadyExists, format!("the name '{name}' is given twice"))),
+        None => Ok(()),
+    }
+}
+
+async fn insert_rows(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
+    let after = tenants.len() * 3;
+    let sql = format!(
+        "with v(id, name, server_id) as ({}) insert into tenants (id, name, state, server_id, generation, \
+         placement_epoch, protected, created_at, updated_at) \
+         select id, name, 'provisioning', server_id, 1, 0, 0, cast(${now} as bigint), cast(${now} as bigint) from v",
+        values(tenants.len(), &[TEXT, TEXT, TEXT]),
+        now = after + 1
+    );
+    let sql = tenants.iter().fold(built(sql), |sql, tenant| {
+        sql.bind(tenant.id.to_string()).bind(tenant.name.as_str().to_owned()).bind(tenant.server_id.to_string())
+    });
+    let now = tx.now();
+    tx.run(sql.bind(now)).await?;
+    Ok(())
+}
