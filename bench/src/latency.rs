@@ -37,6 +37,15 @@ impl Latencies {
     }
 }
 
+/// Processor time this process has used so far, all threads; zero where `/proc` does not say.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    // proc_pid_stat(5): after the parenthesised name, fields 14 and 15 are user and system time in ticks of 10 ms.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let ticks = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    Duration::from_millis(10 * ticks.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>())
+}
+
 /// The middle value; zero when there are none.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::latency::{Latencies, median};
+use crate::latency::{Latencies, cpu_time, median};
 use crate::tenants::ROWS;
 
 /// One side: the same requests by many tasks, round by round.
@@ -15,13 +15,14 @@ pub struct Side {
     name: &'static str,
     latencies: Latencies,
     rates: Vec<f64>,
+    cpu: Duration,
 }
 
 impl Side {
     /// A side that has not run yet.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, latencies: Latencies::default(), rates: Vec::new() }
+        Self { name, latencies: Latencies::default(), rates: Vec::new(), cpu: Duration::ZERO }
     }
 
     /// Runs all tasks for `length`, each reading rows of its tenant, and returns the rate; round 0 only warms up.
@@ -38,7 +39,7 @@ impl Side {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_time());
         let tasks: Vec<_> =
             (0..usize::try_from(tasks)?).map(|task| tokio::spawn(repeat(task, begin + length, read.clone()))).collect();
         let mut all = Latencies::default();
@@ -49,15 +50,17 @@ impl Side {
         if round > 0 {
             self.latencies.merge(all);
             self.rates.push(rate);
+            self.cpu += cpu_time().saturating_sub(cpu);
         }
         Ok(rate)
     }
 
-    /// Prints the median rate and the latencies of all rounds; returns the rate.
+    /// Prints the median rate, and of all rounds the latencies and the processor time (of the whole process) per read; returns the rate.
     pub fn report(&mut self) -> f64 {
         let rate = median(&mut self.rates);
         let (p50, p99) = (self.latencies.percentile(50.0), self.latencies.percentile(99.0));
-        println!("{:<16} {rate:>9.0}/s  p50 {p50:>9.1?}  p99 {p99:>9.1?}", self.name);
+        let cpu = self.cpu.as_secs_f64() * 1e6 / self.latencies.count().max(1) as f64;
+        println!("{:<16} {rate:>9.0}/s  p50 {p50:>9.1?}  p99 {p99:>9.1?}  {cpu:.1} µs of CPU each", self.name);
         rate
     }
 }

@@ -100,20 +100,25 @@ pub enum Session {
 
 impl Session {
     /// Runs the statements in order in one hop; on the first error the transaction is rolled back and over.
+    /// The same when the returned future is dropped before it is ready. A session is for one transaction.
     ///
     /// # Errors
     /// The statement's error; [`crate::ErrorKind::Fenced`], [`crate::ErrorKind::WrongTenant`] or
-    /// [`crate::ErrorKind::Missing`] when the database is not the expected one.
+    /// [`crate::ErrorKind::Missing`] when the database is not the expected one; [`crate::ErrorKind::Busy`] or
+    /// [`crate::ErrorKind::ConnectionsMax`] when waiting took the whole `statement_timeout`;
+    /// [`crate::ErrorKind::DeadlineExceeded`] after a timeout; [`crate::ErrorKind::Closed`] when the transaction, the
+    /// pool or the engine is over.
     pub async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
         match self {
             Self::Sqlite(session) => session.run(statements, after).await,
         }
     }
 
-    /// Commits what [`After::Keep`] left open; nothing to do is fine.
+    /// Commits what [`After::Keep`] left open. Fine when nothing was run, or everything is committed already.
     ///
     /// # Errors
-    /// When the commit fails; the transaction is then rolled back.
+    /// When the commit fails, and the transaction is then rolled back; when it was rolled back before, by an error
+    /// ([`crate::ErrorKind::Closed`]) or at its deadline ([`crate::ErrorKind::DeadlineExceeded`]).
     pub async fn commit(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(session) => session.commit().await,

@@ -11,7 +11,7 @@ pub enum Value {
     Real(f64),
     /// UTF-8 text.
     Text(String),
-    /// Bytes.
+    /// Bytes. Also what a database calls text but is not UTF-8: nothing is lost, and the row stays readable.
     Blob(Vec<u8>),
 }
 

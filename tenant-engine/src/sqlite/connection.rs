@@ -32,21 +32,16 @@ pub(super) struct Conn {
     db: Box<Connection>,
     guard: Arc<Guard>,
     _counted: Counted,
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Conn {
     /// Opens the file, which must exist. Nothing is changed in a database that `fence` does not accept.
+    /// The caller has a place in the budget, and puts it in with [`Conn::occupy`].
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`], those of [`Fence::check`], otherwise SQLite's.
-    pub(super) fn open(
-        path: &Path,
-        access: Access,
-        fence: &Fence,
-        counter: &Arc<Counter>,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Self> {
+    pub(super) fn open(path: &Path, access: Access, fence: &Fence, counter: &Arc<Counter>) -> Result<Self> {
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
@@ -59,7 +54,12 @@ impl Conn {
             Access::Write => prepare_for_writes(&db, fence)?,
         }
         let guard = Guard::install(&db).map_err(from_sqlite)?;
-        Ok(Self { db: Box::new(db), guard, _counted: Counted::new(counter), _place: place })
+        Ok(Self { db: Box::new(db), guard, _counted: Counted::new(counter), place: None })
+    }
+
+    /// Keeps its place in the budget until it is closed.
+    pub(super) fn occupy(&mut self, place: OwnedSemaphorePermit) {
+        self.place = Some(place);
     }
 
     /// The connection itself, for this crate's own SQL.

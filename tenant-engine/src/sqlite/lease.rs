@@ -49,8 +49,10 @@ impl Lease {
     pub(super) fn open_with<T>(&mut self, work: impl FnOnce(&Conn, &Fence) -> Result<T>) -> Result<T> {
         let held = self.held.as_mut().ok_or_else(lost)?;
         if held.conn.is_none() {
-            let place = held.place.take().ok_or_else(lost)?;
-            held.conn = Some(self.pool.open(self.access, place)?);
+            // The place stays here when opening fails: a locked file is tried again.
+            let mut conn = self.pool.open(self.access)?;
+            conn.occupy(held.place.take().ok_or_else(lost)?);
+            held.conn = Some(conn);
         }
         held.conn.as_ref().ok_or_else(lost).and_then(|conn| work(conn, self.pool.fence()))
     }

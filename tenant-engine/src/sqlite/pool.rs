@@ -152,8 +152,8 @@ impl PoolInner {
     }
 
     /// Opens a connection. Blocks.
-    pub(super) fn open(&self, access: Access, place: OwnedSemaphorePermit) -> Result<Conn> {
-        Conn::open(&self.path, access, &self.fence, &self.counter, place)
+    pub(super) fn open(&self, access: Access) -> Result<Conn> {
+        Conn::open(&self.path, access, &self.fence, &self.counter)
     }
 
     /// Takes a connection back into the pool; one that is not wanted is returned, to be closed on a worker.

@@ -68,6 +68,23 @@ async fn another_process_with_the_lock_is_waited_for_without_a_thread() {
 }
 
 #[tokio::test]
+async fn a_lock_met_while_opening_is_waited_for_too() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant();
+    let raw = tenant.raw();
+    // Without a write-ahead log an exclusive transaction keeps even the schema from being read.
+    raw.execute_batch("pragma journal_mode = delete").unwrap();
+    let pool = fixture.pool(&tenant).await;
+    raw.execute_batch("begin exclusive").unwrap();
+    let mut session = pool.session(Access::Write, limits(50, 10_000));
+    assert_eq!(session.run(Vec::new(), After::Commit).await.unwrap_err().kind(), ErrorKind::Busy);
+    let mut waiting = Box::pin(write(&pool, "insert into t values(2, 'two')"));
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.is_err());
+    raw.execute_batch("commit").unwrap();
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
 async fn two_pools_on_one_file_lose_nothing() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant();
