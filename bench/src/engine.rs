@@ -12,7 +12,7 @@ use tenant_engine::{
     Engine, Expected, FleetId, Generation, Identity, IdentityState, MigrationSet, Placement, TenantId,
 };
 
-/// Verbs in flight: what a runner keeps busy, and what one flush serves.
+/// Verbs in flight: one that waits for the flush holds no thread, and one flush serves all that wait.
 const IN_FLIGHT: usize = 256;
 
 /// An engine and where its tenants live.

@@ -131,6 +131,8 @@ pub async fn a_frozen_database_is_still_snapshotted_and_thaws(subject: &Subject)
         ok(subject.engine.freeze(&one.at, &one.expected(), &frozen.identity).await);
     }
     subject.is_still(&frozen).await;
+    let not_frozen = one.at_generation(2, IdentityState::Active);
+    refused(subject.engine.freeze(&one.at, &frozen.expected(), &not_frozen.identity).await, ErrorKind::Internal);
     ok(subject.engine.snapshot(&frozen.at, &frozen.expected()).await);
     let thawed = one.at_generation(3, IdentityState::Active);
     ok(subject.engine.stamp(&one.at, &frozen.expected(), &thawed.identity).await);

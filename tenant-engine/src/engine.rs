@@ -36,17 +36,28 @@ pub struct Migrated {
 }
 
 /// Does things to one database. Implementations are shared, and every verb may run for many databases at once:
-/// where it can, an engine makes many callers durable with one flush.
+/// where it can, an engine makes many callers durable with one flush, so a runner that keeps some hundreds of calls in
+/// flight is several times faster than one that keeps eight. A call that waits for the flush holds no thread.
+///
+/// A dropped future stops waiting; work that has begun runs to its end, so a caller that does not know the outcome
+/// repeats the call. Every error keeps the promise of "after a crash".
 #[async_trait]
 pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Which placements this engine understands.
     fn kind(&self) -> EngineKind;
 
-    /// Builds the database that new tenants of this set start from. Leaves nothing behind.
+    /// Builds the database that new tenants of this set start from; the newest few are remembered by digest.
+    /// Leaves nothing behind.
+    ///
+    /// Fails with [`crate::ErrorKind::MigrationFailed`] when the set does not apply to an empty database.
     async fn template(&self, set: &MigrationSet) -> Result<Arc<Template>>;
 
     /// Makes a new database from a template and stamps `identity` into it. Durable when it returns.
-    /// Repeatable with the same identity. After a crash: nothing, or a `.part` file, or the finished database.
+    /// Repeatable with the same identity. After a crash: nothing, or a `.part` file, or the finished database. After a
+    /// power cut the placement may also hold damaged bytes; nobody was told of it, and a repeated call says
+    /// [`crate::ErrorKind::Corrupt`]: drop it and use a new placement.
+    ///
+    /// Fails with [`crate::ErrorKind::AlreadyExists`] when the placement carries another identity.
     async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()>;
 
     /// Opens the database for requests. Reads and writes are allowed by the states in `expected` and by the identity
@@ -56,6 +67,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Applies what is pending, each version in one transaction with its ledger row. Durable when it returns.
     /// Repeatable. After a crash: a prefix of the pending versions is applied.
     /// With `target`, stops after that version.
+    ///
+    /// Fails with one of the migration kinds naming the version, or [`crate::ErrorKind::Busy`] when an application's
+    /// writer does not let go within a tenth of a second. The versions before a failing one stay applied.
     async fn migrate(
         &self,
         at: &Placement,
@@ -83,11 +97,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Replaces the identity row. Durable when it returns. Repeatable: finding `identity` already there is success.
     async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()>;
 
-    /// Stamps `identity` (state `frozen`) and makes sure that no writer, not even a stale one, can write any more.
+    /// Stamps `identity` (state `frozen`), durable when it returns, repeatable, and makes sure that no writer, not even a stale one, can write any more.
     async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()>;
 
     /// Removes the database. Repeatable: a missing one is success. Checks the identity first unless `expected` is
-    /// `None`, which is for leftovers (`.part`, building) that carry none.
+    /// `None`, which is for leftovers (`.part`, building) that carry none. After a crash: some of its files, which a
+    /// repeated call removes.
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()>;
 
     /// Looks without changing anything; `expected` `None` looks at whatever is there.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{Expected, Identity, IdentityState};
+use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
@@ -218,8 +218,7 @@ impl Engine for FakeEngine {
     }
 
     async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        let frozen = Identity { state: IdentityState::Frozen, ..identity.clone() };
-        self.open(Verb::Freeze, at, |database| database.freeze(expected, &frozen))
+        self.open(Verb::Freeze, at, |database| database.freeze(expected, identity))
     }
 
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {

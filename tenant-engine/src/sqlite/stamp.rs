@@ -35,9 +35,6 @@ pub(super) async fn stamp(engine: &SqliteEngine, at: &Placement, expected: &Expe
 
 /// See [`crate::Engine::freeze`].
 pub(super) async fn freeze(engine: &SqliteEngine, at: &Placement, expected: &Expected, new: &Identity) -> Result<()> {
-    if new.state != IdentityState::Frozen {
-        return Err(Error::new(ErrorKind::Internal, format!("freeze was asked to stamp '{}'", new.state)));
-    }
     let (expected, new) = (expected.clone(), new.clone());
     engine.durably(at, move |at| replace(at, &expected, &new, Fence::Up)).await
 }
@@ -50,6 +47,9 @@ fn replace(at: &Placement, expected: &Expected, new: &Identity, fence: Fence) ->
 
 /// Row and fence in one transaction.
 pub(super) fn set(writer: &mut Writer, expected: &Expected, new: &Identity, fence: Fence) -> Result<()> {
+    if fence == Fence::Up && new.state != IdentityState::Frozen {
+        return Err(Error::new(ErrorKind::Internal, format!("freeze was asked to stamp '{}'", new.state)));
+    }
     writer.transaction(|db| {
         let found = identity::read(db)?;
         if !found.same_as(new) {
