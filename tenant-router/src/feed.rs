@@ -43,6 +43,7 @@ pub(crate) struct Caches {
 
 /// Takes changes in until told to stop.
 pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: CancellationToken) {
+    let mut failures = 0_u32;
     while !stop.is_cancelled() {
         let seq = caches.seq.load(Ordering::Acquire);
         let heard = tokio::select! {
@@ -53,10 +54,18 @@ pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: Cancella
             Ok(()) => caches.catch_up(&catalog).await,
             Err(error) => Err(error.into()),
         };
-        if let Err(error) = taken_in {
-            caches.meters.feed_failures.increment(1);
-            tracing::warn!(error = %error, source = ?std::error::Error::source(&error), "cannot read the change feed");
-            tokio::time::sleep(REST).await;
+        match taken_in {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                caches.meters.feed_failures.increment(1);
+                // Once per outage: the counter tells how long it lasts.
+                if failures == 1 {
+                    let source = std::error::Error::source(&error).map(tracing::field::display);
+                    tracing::warn!(%error, source, "the change feed cannot be read; trying again");
+                }
+                tokio::time::sleep(REST).await;
+            }
         }
     }
 }

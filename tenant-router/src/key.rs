@@ -200,3 +200,68 @@ fn segment_after<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
 fn is_address(host: &str) -> bool {
     host.parse::<SocketAddr>().is_ok() || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn naming() -> Naming {
+        Naming::default().domain("Fleet.Example.").custom_domains(["www.fleet.example"]).normalised().unwrap()
+    }
+
+    fn names(path: &str, host: Option<&str>, header: Option<&str>) -> Result<Vec<String>, ErrorKind> {
+        let naming = naming();
+        let request = RequestView { credential: None, path, host, tenant_header: header };
+        let names = naming.names(&naming.parts(&request))?;
+        Ok(names.iter().map(|name| name.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn each_part_gives_its_name_and_equal_ones_count_once() {
+        assert_eq!(names("/t/Acme/x", Some("ACME.fleet.example.:80"), Some("acme")), Ok(vec!["acme".to_owned()]));
+        assert_eq!(names("/t/a/x", Some("b.fleet.example"), Some("c")).unwrap(), ["a", "b", "c"]);
+        assert_eq!(names("/x", Some("Shop.Example"), None).unwrap(), ["shop.example"]);
+    }
+
+    #[test]
+    fn the_applications_own_hosts_name_nobody() {
+        for own in ["fleet.example", "WWW.fleet.example:8080", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "::1"]
+        {
+            assert_eq!(names("/x", Some(own), None), Ok(vec![]), "{own}");
+        }
+    }
+
+    #[test]
+    fn parts_that_are_not_looked_at_cannot_be_wrong() {
+        let request = RequestView { path: "/t/..", host: Some("a b"), tenant_header: Some("%"), credential: None };
+        let parts = Naming::default().without_path().without_header().parts(&request);
+        assert_eq!(parts, Parts { segment: None, host: None, header: None });
+    }
+
+    #[test]
+    fn a_request_prints_without_its_credential() {
+        let request = RequestView { credential: Some("flt_secret"), path: "/t/acme", ..RequestView::default() };
+        assert!(!format!("{request:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_found_anywhere_is_in_normal_form(path in "\\PC{0,30}", host in "\\PC{0,30}", header in "\\PC{0,30}") {
+            if let Ok(found) = names(&format!("/t/{path}"), Some(&host), Some(&header)) {
+                for name in found {
+                    let again = Name::slug(&name).or_else(|_| Name::host(&name)).unwrap();
+                    prop_assert_eq!(again.as_str(), name);
+                }
+            }
+        }
+
+        #[test]
+        fn a_slug_is_the_same_tenant_in_path_host_and_header(slug in "[a-z0-9]([a-z0-9]{0,20}[a-z0-9])?", port in 1_u16..) {
+            prop_assume!(Name::slug(&slug).is_ok());
+            let upper = slug.to_uppercase();
+            let host = format!("{upper}.FLEET.example.:{port}");
+            prop_assert_eq!(names(&format!("/t/{upper}"), Some(&host), Some(&slug)), Ok(vec![slug]));
+        }
+    }
+}

@@ -89,3 +89,53 @@ where
         self.known.invalidate_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memo(epoch: &Epoch) -> Memo<u8, u8> {
+        Memo::new(epoch, 10, Duration::from_secs(60))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_looked_up_once() {
+        let memo = memo(&Epoch::default());
+        assert_eq!(memo.get_or(1, async { Ok(7) }).await.unwrap(), 7);
+        assert_eq!(memo.get_or(1, async { panic!("it is known") }).await.unwrap(), 7);
+        memo.forget(&1).await;
+        assert_eq!(memo.get_or(1, async { Ok(8) }).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn an_answer_read_before_a_change_does_not_outlive_it() {
+        let epoch = Epoch::default();
+        let memo = memo(&epoch);
+        let old = memo.get_or(1, async {
+            epoch.advance();
+            Ok(7)
+        });
+        assert_eq!(old.await.unwrap(), 7);
+        assert_eq!(memo.get_or(1, async { Ok(8) }).await.unwrap(), 8);
+        memo.put(2, 7, epoch.now() - 1).await;
+        assert!(!memo.knows(&2));
+    }
+
+    #[tokio::test]
+    async fn errors_are_not_remembered() {
+        let memo = memo(&Epoch::default());
+        let failed = memo.get_or(1, async { Err(crate::ErrorKind::CatalogUnavailable.into()) }).await;
+        assert_eq!(failed.unwrap_err().kind(), crate::ErrorKind::CatalogUnavailable);
+        assert_eq!(memo.get_or(1, async { Ok(8) }).await.unwrap(), 8);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_by_some_rule_is_forgotten_and_the_rest_stays() {
+        let epoch = Epoch::default();
+        let memo = memo(&epoch);
+        memo.put(1, 1, epoch.now()).await;
+        memo.put(2, 2, epoch.now()).await;
+        memo.forget_if(|_, value| *value == 1).await;
+        assert_eq!((memo.knows(&1), memo.knows(&2)), (false, true));
+    }
+}
