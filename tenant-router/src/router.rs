@@ -83,8 +83,10 @@ impl Router {
             return self.enter(standing).await;
         }
         self.inner.caches.meters.cold.increment(1);
-        let principal = self.principal(request.credential).await?;
-        let standing = Arc::new(self.look_up(principal, &parts).await?);
+        // Taken before anything is asked: what changes meanwhile makes the standing old from the start.
+        let epoch = self.inner.caches.epoch.now();
+        let principal = self.prove(request.credential).await?;
+        let standing = Arc::new(self.look_up(principal, &parts, epoch).await?);
         // Strangers go the long way each time, as they do to a tenant that does not exist: no clock tells them apart.
         if standing.is_insiders() {
             self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
@@ -98,7 +100,8 @@ impl Router {
     /// As [`Router::open`].
     pub async fn open_as<A: Level>(&self, principal: Arc<Principal>, request: &RequestView<'_>) -> Result<Tenant<A>> {
         self.ready().await?;
-        let standing = self.look_up(principal, &self.inner.naming.parts(request)).await?;
+        let epoch = self.inner.caches.epoch.now();
+        let standing = self.look_up(principal, &self.inner.naming.parts(request), epoch).await?;
         self.enter(Arc::new(standing)).await
     }
 
@@ -132,7 +135,8 @@ impl Router {
     /// # Errors
     /// `Unauthenticated` when it proves nobody.
     pub async fn principal(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
-        self.inner.caches.principals.of(credential, self.inner.catalog.now()).await
+        self.ready().await?;
+        self.prove(credential).await
     }
 
     /// Takes in every change the catalog has committed, now rather than within a second.
@@ -186,6 +190,10 @@ impl Router {
         Patience::new(self.inner.hold)
     }
 
+    async fn prove(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
+        self.inner.caches.principals.of(credential, self.inner.catalog.now()).await
+    }
+
     /// From a standing to a tenant; waits where an operation holds writes back.
     async fn enter<A: Level>(&self, standing: Arc<Standing>) -> Result<Tenant<A>> {
         let granted = self.grant(&standing.principal, Some(&standing.record), standing.membership, A::ACCESS);
@@ -223,11 +231,10 @@ impl Router {
     }
 
     /// The tenant that a request's names lead to, or the credential's only one when it names none.
-    async fn look_up(&self, principal: Arc<Principal>, parts: &Parts<'_>) -> Result<Standing> {
+    async fn look_up(&self, principal: Arc<Principal>, parts: &Parts<'_>, epoch: u64) -> Result<Standing> {
         if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
             return Err(ErrorKind::TenantHeaderRefused.into());
         }
-        let epoch = self.inner.caches.epoch.now();
         let names = self.inner.naming.names(parts)?;
         let directory = &self.inner.caches.directory;
         let record = if names.is_empty() {
@@ -244,6 +251,9 @@ impl Router {
         record: Option<Arc<TenantRecord>>,
         epoch: u64,
     ) -> Result<Standing> {
+        if !principal.is_valid_at(self.inner.catalog.now()) {
+            return Err(ErrorKind::Unauthenticated.into());
+        }
         let membership = self.membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
         Ok(Standing { principal, record, membership, epoch })

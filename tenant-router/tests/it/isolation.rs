@@ -151,8 +151,11 @@ async fn an_application_may_prove_callers_itself() {
     let principal = std::sync::Arc::new(Principal::of_tenant("session:7", ids[1], Role::Reader));
     let tenant = router.open_as::<Read>(principal.clone(), &request).await.unwrap();
     assert_eq!(note(&tenant, 1).await.unwrap(), canary("globex", 1));
-    let other = router.open_id::<Read>(principal, ids[0]).await.unwrap_err();
+    let other = router.open_id::<Read>(principal.clone(), ids[0]).await.unwrap_err();
     assert_eq!(other.kind(), ErrorKind::NotFound);
+    let ended = std::sync::Arc::new(Principal::clone(&principal).expiring_at(world.catalog.now()));
+    assert_eq!(router.open_as::<Read>(ended.clone(), &request).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
+    assert_eq!(router.open_id::<Read>(ended, ids[1]).await.unwrap_err().kind(), ErrorKind::Unauthenticated);
 }
 
 #[tokio::test]
