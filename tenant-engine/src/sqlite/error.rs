@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Error as Sqlite;
 use rusqlite::ffi::{self, ErrorCode};
+use rustix::fs::{Access, access};
 
 use crate::error::{Error, ErrorKind};
 
@@ -13,17 +14,25 @@ pub(crate) fn from_sqlite(error: Sqlite) -> Error {
     Error::new(kind, message_of(kind, &error)).with_source(error)
 }
 
-/// An error from opening `path`: a missing file is told from any other fault.
+/// An error from opening `path`: a missing file and a read-only folder are told from any other fault.
 pub(crate) fn from_open(error: Sqlite, path: &Path) -> Error {
-    let kind = match kind_of(&error) {
-        ErrorKind::Io if !path.exists() => ErrorKind::Missing,
-        kind => kind,
-    };
-    let message = match kind {
-        ErrorKind::Missing => "there is no database at its placement".to_owned(),
-        kind => message_of(kind, &error),
-    };
-    Error::new(kind, message).with_source(error)
+    about_file(from_sqlite(error), path)
+}
+
+/// The same for an error of the first statement: SQLite opens a write-ahead log only then.
+pub(crate) fn about_file(error: Error, path: &Path) -> Error {
+    if error.kind() != ErrorKind::Io {
+        return error;
+    }
+    if !path.exists() {
+        return Error::new(ErrorKind::Missing, "there is no database at its placement").with_source(error);
+    }
+    // Even a reader needs the write-ahead log and its shared memory beside the file.
+    if path.parent().is_some_and(|folder| access(folder, Access::WRITE_OK).is_err()) {
+        let message = "the folder of the database is read-only, and SQLite keeps its log there: make it writable";
+        return Error::new(ErrorKind::ReadOnlyStorage, message).with_source(error);
+    }
+    error
 }
 
 /// True for SQLITE_BUSY and SQLITE_LOCKED: somebody else holds the lock, and waiting may help.

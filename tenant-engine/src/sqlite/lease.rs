@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Conn;
+use super::error::about_file;
 use super::identity::Fence;
 use super::pool::PoolInner;
 use super::transaction::rollback;
@@ -60,6 +61,11 @@ impl Lease {
     /// Uses the connection, which must be open. Blocks.
     pub(super) fn with<T>(&mut self, work: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
         self.held.as_ref().and_then(|held| held.conn.as_ref()).ok_or_else(lost).and_then(work)
+    }
+
+    /// An error of the first use, with what a look at the file adds to it.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        about_file(error, self.pool.path())
     }
 
     /// Ends the transaction, keeping the connection. Blocks.

@@ -4,7 +4,7 @@
 //! use an idle connection or open one. Sessions (`session.rs`) check connections out as leases (`lease.rs`). A pool
 //! costs no thread and no task.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -129,6 +129,10 @@ impl PoolInner {
 
     pub(super) fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn fence(&self) -> &Fence {

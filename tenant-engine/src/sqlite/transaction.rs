@@ -86,6 +86,7 @@ where
             Ok(Outcome::Busy(lease, work, error))
         }
         Err(error) => {
+            let error = lease.explain(error);
             lease.end();
             Err(error)
         }
