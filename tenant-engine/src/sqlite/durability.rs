@@ -15,8 +15,9 @@
 //! - A change of a live database goes to its write-ahead log, whose frames carry chained checksums: recovery accepts
 //!   the longest intact prefix and cuts at a commit, whatever order the disk wrote in. The one step where order
 //!   matters is a log that starts over on top of old frames; there SQLite syncs the log's header first, and
-//!   `writer.rs` leaves that sync on unless the log is empty. Our connections never checkpoint, so the main file does
-//!   not change here; a later checkpoint by a serving connection syncs the log first, as always.
+//!   `writer.rs` leaves that sync on unless the log is empty. An empty log has no old frames; blocks that once held
+//!   another log do not pass for this one, because every log has its own random salt. The main file changes only in a
+//!   checkpoint, and whoever makes one, we for a log grown too long or a serving connection, syncs the log first.
 //!
 //! Since Linux 5.8 `syncfs` reports write errors of any file on the filesystem since the descriptor was opened or last
 //! asked; that is why the group's descriptor is opened before the writes and kept. An error fails every waiting

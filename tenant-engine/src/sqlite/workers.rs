@@ -361,6 +361,9 @@ mod tests {
             };
             workers.submit(&heavy, Box::new(job)).unwrap();
         }
+        while running.load(Ordering::SeqCst) < 2 {
+            std::thread::yield_now();
+        }
         // All of the heavy lane's jobs block, and still another lane is served.
         assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
         drop(release);
