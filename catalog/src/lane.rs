@@ -140,7 +140,8 @@ impl Drop for Held {
 }
 
 /// Sends a rollback without waiting for it. No statement is under way, so the connection's queue is empty and one poll
-/// puts the rollback into it: before whatever the next user asks.
+/// puts the rollback into it: before whatever the next user asks. (SQLite's connection is a queue; a database behind a
+/// socket needs its own way here, closing the connection being the certain one.)
 fn start_rollback(connection: &mut AnyConnection) {
     let mut rollback = pin!(connection.execute("rollback"));
     let _ = rollback.as_mut().poll(&mut Context::from_waker(Waker::noop()));

@@ -1,4 +1,5 @@
-//! What the catalog knows of one tenant, and which changes of state are legal.
+//! What the catalog knows of one tenant. Which change of state is legal, the operations decide; the generation proves that
+//! they decided on what is there.
 
 use std::collections::BTreeMap;
 
