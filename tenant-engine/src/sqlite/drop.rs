@@ -15,7 +15,9 @@ pub(super) async fn drop_database(engine: &SqliteEngine, at: &Placement, expecte
 }
 
 fn remove(at: &Placement, expected: Option<&Expected>) -> Result<((), Flush)> {
-    if let (Some(expected), Found::File) = (expected, files::look(&at.path())?) {
+    if let Some(expected) = expected
+        && files::look(&at.path())? == Found::File
+    {
         open(at, Sharing::Shared)?.read(Some(expected), |_, _| Ok(()))?;
     }
     files::remove(&at.path())?;

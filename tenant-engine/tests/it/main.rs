@@ -5,6 +5,7 @@ mod backup;
 mod child;
 mod conformance;
 mod crash;
+mod inspect;
 mod kit;
 mod migrate;
 mod provision;
