@@ -26,7 +26,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// How long a request waits for an operation that blocks it, milliseconds.
     pub hold_ms: u64,
-    /// Steps at once, over all operations, unless an operation asks for fewer; `None`: 2 × cores, at least 8.
+    /// Steps at once, over all operations, unless an operation asks for fewer; `None`: what the runner finds right for
+    /// SQLite, where many steps in flight share one flush of the disk.
     pub concurrency: Option<usize>,
     /// How long a replaced database is kept for `restore undo`, milliseconds.
     pub undo_ms: i64,

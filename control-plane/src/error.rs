@@ -19,9 +19,25 @@ pub struct Error {
     pub next_steps: Vec<String>,
     /// Seconds after which the same request may succeed.
     pub retry_after_seconds: Option<u64>,
+    /// What is wrong with which item of a list; at most [`ITEMS_MAX`].
+    pub items: Vec<Item>,
     /// True when a step may be tried again without anybody doing anything.
     pub transient: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Items named in one error: enough to fix a file with, small enough for one answer.
+pub const ITEMS_MAX: usize = 100;
+
+/// One bad item of a list.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Item {
+    /// Its place in the list, from 0.
+    pub index: usize,
+    /// As given, shortened.
+    pub name: String,
+    /// What is wrong with it.
+    pub detail: String,
 }
 
 impl Error {
@@ -33,9 +49,22 @@ impl Error {
             detail: detail.into(),
             next_steps: Vec::new(),
             retry_after_seconds: None,
+            items: Vec::new(),
             transient: false,
             source: None,
         }
+    }
+
+    /// The same, worth another try without anybody doing anything.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
+    }
+
+    /// A bug in this program, or something that only a human can repair; the cause goes to the log.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(500, "internal", detail)
     }
 
     /// The same, naming something that helps.

@@ -12,10 +12,13 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod metrics;
+pub mod tasks;
 pub mod telemetry;
 
 pub mod auth;
 pub mod plan;
+
+pub mod backup;
 
 pub mod operations;
 pub mod runner;

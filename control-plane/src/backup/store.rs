@@ -1,0 +1,264 @@
+//! The backup store: a local directory or a bucket. Objects are written once and never changed.
+
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
+use secrecy::{ExposeSecret, SecretString};
+use tenant_engine::Image;
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::StreamReader;
+
+use super::flush::Flush;
+use super::key::{Key, Part};
+use super::manifest::{self, Manifest, damaged};
+use super::packing::{Packer, Unpacker};
+use crate::error::{Error, Result};
+
+/// Objects up to this are one request; larger ones go up in parts of this size (the least that S3 takes is 5 MiB).
+const PART_BYTES: usize = 8 << 20;
+/// Parts in flight: what one upload may hold in memory is this times [`PART_BYTES`].
+const PARTS_MAX: usize = 2;
+/// Databases up to this are handed to an engine in memory, larger ones as a file.
+const MEMORY_BYTES_MAX: u64 = 16 << 20;
+
+/// Where backups are.
+#[derive(Debug)]
+pub struct Store {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// A local directory is flushed by hand; a bucket is durable when it answers.
+    flush: Option<Flush>,
+    scratch: PathBuf,
+}
+
+/// What was stored of one database.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Before compression.
+    pub image: manifest::Image,
+    /// In the store.
+    pub object: manifest::Object,
+}
+
+impl Store {
+    /// Opens `file:///absolute/directory` (made if it is not there) or `s3://bucket/prefix`, the latter with options by
+    /// the store's own names (`endpoint`, `region`, `access_key_id`, `secret_access_key`, `allow_http` …).
+    /// `scratch` is a directory for databases on their way back.
+    ///
+    /// # Errors
+    /// `backup_store_unusable`, naming the setting.
+    pub fn open(url: &str, options: &[(String, SecretString)], scratch: &FilePath) -> Result<Self> {
+        let (scheme, rest) = url.split_once("://").ok_or_else(|| unusable("its URL has no scheme"))?;
+        match scheme {
+            "file" => Self::local(FilePath::new(rest), scratch),
+            "s3" => Self::s3(url, rest, options, scratch),
+            other => Err(unusable(&format!("'{other}' is not a kind of store this program knows (file, s3)"))),
+        }
+    }
+
+    fn local(root: &FilePath, scratch: &FilePath) -> Result<Self> {
+        let failed = |error: io::Error| unusable("its directory cannot be made or read").with_source(error);
+        if !root.is_absolute() {
+            return Err(unusable("a file URL needs an absolute path: file:///srv/backups"));
+        }
+        std::fs::create_dir_all(root).map_err(failed)?;
+        let objects = LocalFileSystem::new_with_prefix(root)
+            .map_err(|error| unusable("its directory cannot be opened").with_source(error))?;
+        let flush = Some(Flush::of(root).map_err(failed)?);
+        Ok(Self { objects: Arc::new(objects), prefix: Path::default(), flush, scratch: scratch.to_path_buf() })
+    }
+
+    fn s3(url: &str, rest: &str, options: &[(String, SecretString)], scratch: &FilePath) -> Result<Self> {
+        let mut builder = AmazonS3Builder::new().with_url(url);
+        for (name, value) in options {
+            let key: AmazonS3ConfigKey = name
+                .to_ascii_lowercase()
+                .parse()
+                .map_err(|_| unusable(&format!("it knows no option '{name}'")))?;
+            builder = builder.with_config(key, value.expose_secret());
+        }
+        let objects = builder.build().map_err(|error| unusable(&error.to_string()))?;
+        let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
+        let prefix = Path::parse(prefix).map_err(|_| unusable("the prefix in its URL is not valid"))?;
+        Ok(Self { objects: Arc::new(objects), prefix, flush: None, scratch: scratch.to_path_buf() })
+    }
+
+    /// Compresses and stores a database under `key`; durable when it returns. Nothing refers to it before its manifest
+    /// is written.
+    ///
+    /// # Errors
+    /// `backup_store_unavailable` (transient).
+    pub async fn put_image(&self, key: &Key, image: &Image) -> Result<Stored> {
+        let key = key.part(Part::Database).to_string();
+        let mut packer = Packer::new(reader(image).await?);
+        let first = packer.next(PART_BYTES).await.map_err(unreadable)?;
+        if first.len() < PART_BYTES {
+            self.create(&key, first).await?;
+        } else {
+            self.put_parts(&key, first, &mut packer).await?;
+        }
+        self.durable().await?;
+        let (image, object) = packer.finish(key);
+        Ok(Stored { image, object })
+    }
+
+    async fn put_parts(&self, key: &str, first: Bytes, packer: &mut Packer) -> Result<()> {
+        let upload = self.objects.put_multipart(&self.at(key)).await.map_err(unavailable)?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        let mut part = first;
+        while !part.is_empty() {
+            upload.wait_for_capacity(PARTS_MAX).await.map_err(unavailable)?;
+            upload.put(part);
+            part = packer.next(PART_BYTES).await.map_err(unreadable)?;
+        }
+        upload.finish().await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Writes a backup's manifest: from now on, and only from now on, the backup exists.
+    ///
+    /// # Errors
+    /// `backup_store_unavailable` (transient).
+    pub async fn put_manifest(&self, key: &Key, manifest: &impl serde::Serialize) -> Result<()> {
+        let json = serde_json::to_vec_pretty(manifest)
+            .map_err(|error| Error::internal("a manifest cannot be written").with_source(error))?;
+        self.create(&key.part(Part::Manifest).to_string(), json.into()).await?;
+        self.durable().await
+    }
+
+    /// The manifest of a backup.
+    ///
+    /// # Errors
+    /// `backup_damaged` when it is missing or not one; `backup_newer`; `backup_store_unavailable` (transient).
+    pub async fn manifest(&self, key: &Key) -> Result<Manifest> {
+        let found = self.objects.get(&self.at(&key.to_string())).await.map_err(missing("its manifest"))?;
+        if found.meta.size > manifest::BYTES_MAX {
+            return Err(damaged("its manifest is too large to be one"));
+        }
+        Manifest::parse(&found.bytes().await.map_err(unavailable)?, key)
+    }
+
+    /// The database of a backup, proved to be the one that was stored: lengths and hashes before and after
+    /// decompression. Never larger than the manifest says.
+    ///
+    /// # Errors
+    /// `backup_damaged`; `backup_store_unavailable` (transient); `disk_full` when there is no room for it.
+    pub async fn image(&self, manifest: &Manifest) -> Result<Image> {
+        let key: Key = manifest.object.key.parse()?;
+        let found = self.objects.get(&self.at(&key.to_string())).await.map_err(missing("its object"))?;
+        let stream = found.into_stream().map_err(io::Error::other);
+        let mut unpacker = Unpacker::new(Box::new(StreamReader::new(stream)));
+        let image = if manifest.image.size_bytes <= MEMORY_BYTES_MAX {
+            into_memory(&mut unpacker, manifest.image.size_bytes).await?
+        } else {
+            self.into_file(&mut unpacker, manifest.image.size_bytes).await?
+        };
+        if unpacker.matches(&manifest.image, &manifest.object) {
+            Ok(image)
+        } else {
+            Err(damaged("its hash is not the one in its manifest"))
+        }
+    }
+
+    async fn into_file(&self, unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
+        let (file, path) = tempfile::Builder::new()
+            .prefix("restore-")
+            .tempfile_in(&self.scratch)
+            .map_err(no_room)?
+            .into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        while let Some(chunk) = next(unpacker, size_max).await? {
+            file.write_all(&chunk).await.map_err(no_room)?;
+        }
+        file.flush().await.map_err(no_room)?;
+        Ok(Image::File(path))
+    }
+
+    async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
+        let payload = PutPayload::from_bytes(bytes);
+        self.objects.put_opts(&self.at(key), payload, PutMode::Create.into()).await.map_err(unavailable)?;
+        Ok(())
+    }
+
+    async fn durable(&self) -> Result<()> {
+        match &self.flush {
+            Some(flush) => flush.flushed().await,
+            None => Ok(()),
+        }
+    }
+
+    fn at(&self, key: &str) -> Path {
+        if self.prefix.as_ref().is_empty() { Path::from(key) } else { Path::from(format!("{}/{key}", self.prefix)) }
+    }
+}
+
+async fn reader(image: &Image) -> Result<Box<dyn tokio::io::AsyncRead + Send + Unpin>> {
+    Ok(match image {
+        Image::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
+        Image::File(path) => Box::new(tokio::fs::File::open(path).await.map_err(unreadable)?),
+    })
+}
+
+async fn into_memory(unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
+    let mut out = BytesMut::with_capacity(usize::try_from(size_max).unwrap_or(0));
+    while let Some(chunk) = next(unpacker, size_max).await? {
+        out.extend_from_slice(&chunk);
+    }
+    Ok(Image::Memory(out.freeze()))
+}
+
+/// The next chunk, or none at the end; stops at what the manifest allows, so that a forged object cannot fill the disk.
+async fn next(unpacker: &mut Unpacker, size_max: u64) -> Result<Option<Bytes>> {
+    let chunk = unpacker.next().await.map_err(|error| match store_error(&error) {
+        true => unavailable(error),
+        false => damaged("it cannot be decompressed").with_source(error),
+    })?;
+    if unpacker.size_bytes() > size_max {
+        return Err(damaged("it is larger than its manifest says"));
+    }
+    Ok((!chunk.is_empty()).then_some(chunk))
+}
+
+/// True when reading failed because of the store, not because of what it holds.
+fn store_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>())
+}
+
+fn missing(what: &'static str) -> impl Fn(object_store::Error) -> Error {
+    move |error| match error {
+        object_store::Error::NotFound { .. } => damaged(&format!("{what} is missing from the backup store")),
+        other => unavailable(other),
+    }
+}
+
+fn unusable(why: &str) -> Error {
+    Error::new(422, "backup_store_unusable", format!("the backup store cannot be used: {why}"))
+        .try_next("check --backup-url and the options that go with it")
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let error = error.into();
+    Error::new(503, "backup_store_unavailable", "the backup store could not be read or written")
+        .with_source(error)
+        .transient()
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::new(500, "io", "a snapshot could not be read back").with_source(error).transient()
+}
+
+fn no_room(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Error::new(507, "disk_full", "the disk has no room for the backup"),
+        _ => Error::new(500, "io", "the scratch directory cannot be written"),
+    }
+    .with_source(error)
+    .transient()
+}
