@@ -1,7 +1,11 @@
-//! What can be done to tenants: one file per operation, one line here.
+//! What can be done to tenants: one file per operation, one line in [`Params::operation`].
 //!
 //! An operation is a pure plan (which tenants, which need nothing, what is refused) and an idempotent step: look, act,
-//! say what came of it. The runner calls both; nothing here writes to the catalog, retries or sleeps.
+//! say what came of it. `runner/` calls both; nothing here writes to the catalog, retries or sleeps.
+
+pub mod fleet;
+pub mod planning;
+pub mod step;
 
 pub mod backup;
 pub mod create;
@@ -11,15 +15,23 @@ pub mod restore;
 pub mod restore_undo;
 pub mod verify;
 
+mod image;
+mod swap;
+
+use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::events::NewEvent;
+use catalog::operations::OperationRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, ReleaseId, ServerId, TenantId};
-
+use catalog::{BackupId, ReleaseId, ServerId, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+pub use fleet::Fleet;
+pub use planning::{Plan, Seen};
+pub use step::Step;
+
+use crate::error::{Error, Result};
 
 /// What an operation was asked to do: one variant per kind. Stored as JSON in the operation's row, without what its
 /// tenants' rows already say.
@@ -42,6 +54,97 @@ pub enum Params {
     Delete(delete::Params),
 }
 
+impl Params {
+    /// What runs it.
+    #[must_use]
+    pub fn operation(&self) -> &dyn Operation {
+        match self {
+            Self::Create(params) => params,
+            Self::Migrate(params) => params,
+            Self::Backup(params) => params,
+            Self::Restore(params) => params,
+            Self::RestoreUndo(params) => params,
+            Self::Verify(params) => params,
+            Self::Delete(params) => params,
+        }
+    }
+
+    /// The same, for the decisions of a submission.
+    pub(crate) fn operation_mut(&mut self) -> &mut dyn Operation {
+        match self {
+            Self::Create(params) => params,
+            Self::Migrate(params) => params,
+            Self::Backup(params) => params,
+            Self::Restore(params) => params,
+            Self::RestoreUndo(params) => params,
+            Self::Verify(params) => params,
+            Self::Delete(params) => params,
+        }
+    }
+
+    /// Reads what an operation's row stores.
+    ///
+    /// # Errors
+    /// `internal`: a later program wrote it.
+    pub fn parse(record: &OperationRecord) -> Result<Self> {
+        serde_json::from_str(&record.params).map_err(|error| {
+            Error::internal(format!("{} is of a kind this program does not know", record.id)).with_source(error)
+        })
+    }
+}
+
+/// One kind of fleet work.
+#[async_trait]
+pub trait Operation: Send + Sync {
+    /// Its name in the catalog, the API and the metrics.
+    fn kind(&self) -> &'static str;
+
+    /// Whether a selection picks its tenants, and in which states they may be.
+    fn targets(&self) -> Targets;
+
+    /// Checks what was asked before the catalog is touched; may use the engines, which a transaction may not wait for.
+    async fn prepare(&mut self, _fleet: &Fleet, _scope: Scope) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads what the plan needs and settles what was left open ("the newest backup"), inside the submission's
+    /// transaction, so that a rerun does the same thing.
+    async fn look(&mut self, _tx: &mut WriteTx, _seen: &mut Seen) -> Result<()> {
+        Ok(())
+    }
+
+    /// PURE: who gets a step, who needs nothing, what is refused.
+    fn plan(&self, seen: &Seen) -> Result<Plan>;
+
+    /// One phase of one tenant's step. Repeatable: it may have run before, in part or in whole, here or elsewhere.
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome;
+
+    /// What belongs to the operation as a whole, when every step has ended. Repeatable.
+    async fn close(&self, _fleet: &Fleet, _record: &OperationRecord) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Which tenants an operation works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// Those selected, which must be in one of these states. Without a selection it is refused.
+    Selected(&'static [TenantState]),
+    /// Exactly one, in one of these states.
+    One(&'static [TenantState]),
+    /// It names its own; a selection is ignored.
+    Own,
+}
+
+/// How much of the fleet a submission is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Explicitly every tenant.
+    All,
+    /// Some.
+    Some,
+}
+
 /// What one phase of a step came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -49,6 +152,33 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What the recorder writes in the same transaction, if this step's lease is still live.
     pub effects: Vec<Effect>,
+}
+
+impl Outcome {
+    /// The step is over.
+    #[must_use]
+    pub fn done(facts: serde_json::Value) -> Self {
+        Self { verdict: Verdict::Done(facts), effects: Vec::new() }
+    }
+
+    /// The step goes on with this phase.
+    #[must_use]
+    pub fn next(phase: &'static str, facts: serde_json::Value) -> Self {
+        Self { verdict: Verdict::Next { phase, facts }, effects: Vec::new() }
+    }
+
+    /// The same, with one more effect.
+    #[must_use]
+    pub fn with(mut self, effect: Effect) -> Self {
+        self.effects.push(effect);
+        self
+    }
+}
+
+impl From<Result<Outcome>> for Outcome {
+    fn from(result: Result<Self>) -> Self {
+        result.unwrap_or_else(|error| Self { verdict: Verdict::Failed(error), effects: Vec::new() })
+    }
 }
 
 /// Where a step goes from here.
@@ -98,6 +228,13 @@ pub enum Effect {
         server: ServerId,
         /// Where it is.
         placement: String,
+    },
+    /// How large a tenant's database is.
+    Size {
+        /// Whose.
+        tenant: TenantId,
+        /// Its length.
+        size_bytes: i64,
     },
     /// For the audit log.
     Event(NewEvent),

@@ -1,0 +1,275 @@
+//! What the steps reach: the engines, the backup store, and the parts of the catalog that never change. Built once per
+//! process by `app.rs`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerRecord, TenantRecord};
+use tenant_engine::{Engine, EngineKind, FleetId, MigrationSet, Placement, Template};
+use tokio::sync::Semaphore;
+
+use super::Step;
+use crate::backup::Store;
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// Migration sets kept parsed: the current one, the one before, and a few that restores need.
+const RELEASES_MAX: usize = 8;
+/// Database images in memory or scratch at once, each up to some tens of megabytes: more would not be faster, because
+/// compressing is the work.
+const IMAGES_MAX: usize = 16;
+
+/// Everything a step can reach.
+pub struct Fleet {
+    /// Of the process.
+    pub config: Config,
+    /// Read by steps, written by the recorder only.
+    pub catalog: Catalog,
+    /// One per kind of database.
+    pub engines: HashMap<EngineKind, Arc<dyn Engine>>,
+    /// Where backups are.
+    pub store: Store,
+    /// Taken by whoever holds a whole database.
+    pub images: Semaphore,
+    /// Where databases are kept for a moment; absolute.
+    pub scratch: PathBuf,
+    servers: Mutex<HashMap<ServerId, Arc<ServerRecord>>>,
+    releases: Mutex<Vec<(ReleaseId, Arc<MigrationSet>)>>,
+    halt: halt::Halt,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("catalog", &self.catalog).finish_non_exhaustive()
+    }
+}
+
+impl Fleet {
+    /// Everything a step can reach.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        catalog: Catalog,
+        engines: HashMap<EngineKind, Arc<dyn Engine>>,
+        store: Store,
+        scratch: PathBuf,
+    ) -> Self {
+        Self {
+            config,
+            catalog,
+            engines,
+            store,
+            images: Semaphore::new(IMAGES_MAX),
+            scratch,
+            servers: Mutex::default(),
+            releases: Mutex::default(),
+            halt: halt::Halt::default(),
+        }
+    }
+
+    /// Whose databases these are.
+    #[must_use]
+    pub fn id(&self) -> FleetId {
+        self.catalog.fleet_id()
+    }
+
+    /// The engine of this kind.
+    ///
+    /// # Errors
+    /// `internal`: a later program made the server.
+    pub fn engine(&self, kind: EngineKind) -> Result<&Arc<dyn Engine>> {
+        self.engines.get(&kind).ok_or_else(|| Error::internal(format!("this program has no engine for {kind}")))
+    }
+
+    /// A server's record; what a step needs of it never changes.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn server(&self, id: ServerId) -> Result<Arc<ServerRecord>> {
+        if let Some(known) = lock(&self.servers).get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let mut tx = self.catalog.read().await?;
+        let found = catalog::servers::get(&mut tx, id).await?;
+        let found = Arc::new(found.ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))?);
+        lock(&self.servers).insert(id, Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// The engine of a tenant's server, and where the tenant's database is.
+    ///
+    /// # Errors
+    /// `database_missing` when the tenant has none.
+    pub async fn current(&self, tenant: &TenantRecord) -> Result<(&Arc<dyn Engine>, Placement)> {
+        let reference = tenant.placement.as_deref().ok_or_else(|| {
+            Error::new(409, "database_missing", format!("{} has no database now", tenant.name))
+        })?;
+        self.at(tenant.server_id, reference).await
+    }
+
+    /// The engine of a server, and the placement there that the catalog calls `reference`.
+    ///
+    /// # Errors
+    /// `internal` when the reference is not one.
+    pub async fn at(&self, server: ServerId, reference: &str) -> Result<(&Arc<dyn Engine>, Placement)> {
+        let server = self.server(server).await?;
+        let at = Placement::parse(server.engine, &server.base, reference)
+            .map_err(|error| Error::internal("the catalog names no valid placement").with_source(error))?;
+        Ok((self.engine(server.engine)?, at))
+    }
+
+    /// A placement nobody has used: the claim counted the tenant's number up, in the catalog, before this step began.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn fresh(&self, step: &Step, generation: Generation) -> Result<(&Arc<dyn Engine>, Placement)> {
+        let server = self.server(step.tenant.server_id).await?;
+        let at = numbered(&server, step, generation, step.tenant.placement_epoch);
+        Ok((self.engine(server.engine)?, at))
+    }
+
+    /// Removes what earlier claims of this step may have left: their numbers are this step's own, and the catalog names
+    /// none of them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn drop_leftovers(&self, step: &Step, generation: Generation) -> Result<()> {
+        let server = self.server(step.tenant.server_id).await?;
+        let last = step.tenant.placement_epoch;
+        for number in (last - step.claim + 1).max(1)..last {
+            let at = numbered(&server, step, generation, number);
+            if step.tenant.placement.as_deref() != Some(at.reference()) {
+                self.engine(server.engine)?.drop_database(&at, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The migration set of a release.
+    ///
+    /// # Errors
+    /// `not_found`, and those of the catalog.
+    pub async fn release(&self, id: ReleaseId) -> Result<Arc<MigrationSet>> {
+        if let Some((_, set)) = lock(&self.releases).iter().find(|(known, _)| *known == id) {
+            return Ok(Arc::clone(set));
+        }
+        let mut tx = self.catalog.read().await?;
+        if catalog::releases::get(&mut tx, id).await?.is_none() {
+            return Err(Error::new(404, "not_found", format!("there is no release {id}"))
+                .try_next("fleetctl release list"));
+        }
+        let files = catalog::releases::files(&mut tx, id).await?;
+        let set = Arc::new(MigrationSet::from_files(&files)?);
+        let mut known = lock(&self.releases);
+        if known.len() >= RELEASES_MAX {
+            known.remove(0);
+        }
+        known.push((id, Arc::clone(&set)));
+        Ok(set)
+    }
+
+    /// What new tenants of a release start from; `None`: an empty database.
+    ///
+    /// # Errors
+    /// Those of [`Fleet::release`] and of the engine.
+    pub async fn template(&self, engine: &Arc<dyn Engine>, release: Option<ReleaseId>) -> Result<Arc<Template>> {
+        let set = match release {
+            Some(id) => self.release(id).await?,
+            None => Arc::new(MigrationSet::empty()),
+        };
+        Ok(engine.template(&set).await?)
+    }
+
+    /// A place between two actions where a test may end this process's work as a crash would.
+    pub async fn point(&self, name: &'static str) {
+        self.halt.pass(name).await;
+    }
+
+    /// Ends all work at the `count`-th point from now.
+    #[cfg(feature = "test-util")]
+    pub fn halt_after(&self, count: usize) {
+        self.halt.after(count);
+    }
+
+    /// The point where [`Fleet::halt_after`] ended the work; waits for it.
+    #[cfg(feature = "test-util")]
+    pub async fn halted(&self) -> &'static str {
+        self.halt.reached().await
+    }
+}
+
+fn numbered(server: &ServerRecord, step: &Step, generation: Generation, number: i64) -> Placement {
+    match server.engine {
+        EngineKind::Sqlite => Placement::sqlite(server.base.as_ref(), step.tenant.id, generation, number),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does nothing outside tests.
+#[cfg(not(feature = "test-util"))]
+mod halt {
+    #[derive(Debug, Default)]
+    pub(super) struct Halt;
+
+    impl Halt {
+        #[expect(clippy::unused_async, reason = "the other form waits")]
+        pub(super) async fn pass(&self, _name: &'static str) {}
+    }
+}
+
+/// Stops every task of a process at a chosen point, for ever: what a crash looks like from the files.
+#[cfg(feature = "test-util")]
+mod halt {
+    use std::sync::Mutex;
+
+    use tokio::sync::watch;
+
+    #[derive(Debug)]
+    pub(super) struct Halt {
+        left: Mutex<Option<usize>>,
+        reached: watch::Sender<Option<&'static str>>,
+    }
+
+    impl Default for Halt {
+        fn default() -> Self {
+            Self { left: Mutex::new(None), reached: watch::channel(None).0 }
+        }
+    }
+
+    impl Halt {
+        pub(super) fn after(&self, count: usize) {
+            *super::lock(&self.left) = Some(count);
+        }
+
+        pub(super) async fn pass(&self, name: &'static str) {
+            let stop = match &mut *super::lock(&self.left) {
+                None => false,
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    *left == 0
+                }
+            };
+            if stop {
+                self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
+                std::future::pending::<()>().await;
+            }
+        }
+
+        pub(super) async fn reached(&self) -> &'static str {
+            let mut watch = self.reached.subscribe();
+            loop {
+                if let Some(name) = *watch.borrow_and_update() {
+                    return name;
+                }
+                if watch.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What an operation's plan is made from, and what it says.
+
+use std::collections::HashMap;
+
+use catalog::backups::BackupRecord;
+use catalog::retained::RetainedRecord;
+use catalog::tenants::NewTenant;
+use catalog::{Name, OperationId, ReleaseId, ServerRecord, TenantId, TenantRecord};
+
+use crate::plan::{PlanView, SAMPLE_MAX, Sample};
+
+/// Everything a plan may look at, read in one transaction.
+#[derive(Debug)]
+pub struct Seen {
+    /// The operation to be.
+    pub op: OperationId,
+    /// Milliseconds since 1970.
+    pub now: i64,
+    /// Who asks.
+    pub actor: String,
+    /// The selected tenants, in the order of their ids.
+    pub tenants: Vec<TenantRecord>,
+    /// What new tenants start from.
+    pub current_release: Option<ReleaseId>,
+    /// Servers with the number of their tenants; filled by those who place new ones.
+    pub servers: Vec<(ServerRecord, i64)>,
+    /// Names that are taken; filled by those who make new ones.
+    pub taken: HashMap<Name, TenantId>,
+    /// Backups by their tenant; filled by those who read backups.
+    pub backups: HashMap<TenantId, Vec<BackupRecord>>,
+    /// Kept databases of the selected tenants; filled by undo.
+    pub retained: Vec<RetainedRecord>,
+}
+
+/// Who gets a step.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// One step each.
+    pub steps: Vec<TenantId>,
+    /// Tenants that need nothing.
+    pub skipped: i64,
+    /// Tenants to be made, with their names; they are among `steps`.
+    pub new: Vec<NewTenant>,
+    /// The migration set that the steps need.
+    pub release: Option<ReleaseId>,
+    /// Becomes what new tenants start from.
+    pub current: Option<ReleaseId>,
+    /// The first few tenants, and what would be done to them.
+    pub sample: Vec<Sample>,
+    /// What a human should know before saying yes.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// A step for this tenant, described by `action`.
+    pub fn step(&mut self, tenant: TenantId, name: &str, action: impl FnOnce() -> String) {
+        self.steps.push(tenant);
+        self.sample(name, action);
+    }
+
+    /// Nothing for this tenant, because of `why`.
+    pub fn skip(&mut self, name: &str, why: impl FnOnce() -> String) {
+        self.skipped += 1;
+        self.sample(name, why);
+    }
+
+    fn sample(&mut self, name: &str, action: impl FnOnce() -> String) {
+        if self.sample.len() < SAMPLE_MAX {
+            self.sample.push(Sample { tenant: name.to_owned(), action: action() });
+        }
+    }
+
+    /// What a dry run shows.
+    #[must_use]
+    pub fn view(self, kind: &'static str) -> PlanView {
+        PlanView {
+            kind,
+            tenants: self.steps.len() as u64,
+            skipped: u64::try_from(self.skipped).unwrap_or(0),
+            sample: self.sample,
+            notes: self.notes,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! One tenant's step of one operation, as a worker holds it.
+
+use std::sync::Arc;
+
+use catalog::events::NewEvent;
+use catalog::operations::OperationRecord;
+use catalog::{Generation, TenantRecord};
+use serde::de::DeserializeOwned;
+use tenant_engine::{Expected, FleetId, Identity, IdentityState};
+
+use crate::error::{Error, Result};
+
+/// What a phase is told.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Of which operation.
+    pub op: Arc<OperationRecord>,
+    /// On which tenant, read after the step was claimed and again after each recorded phase.
+    pub tenant: TenantRecord,
+    /// The phase to run; empty at first.
+    pub phase: String,
+    /// JSON that the last phase left.
+    pub facts: String,
+    /// Attempts at this phase, this one included.
+    pub attempt: i64,
+    /// How often this step was claimed, this time included: as many numbers of placements are its own.
+    pub claim: i64,
+    /// When it was claimed, milliseconds since 1970.
+    pub now: i64,
+}
+
+impl Step {
+    /// What the last phase left.
+    ///
+    /// # Errors
+    /// `internal`: a later program wrote it.
+    pub fn facts<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.facts)
+            .map_err(|error| Error::internal("the facts of a step are not of its phase").with_source(error))
+    }
+
+    /// The tenant's database as the catalog knows it now, in one of these states.
+    #[must_use]
+    pub fn expected(&self, fleet: FleetId, states: &[IdentityState]) -> Expected {
+        self.expected_at(fleet, self.tenant.generation, states)
+    }
+
+    /// The tenant's database at another generation than the catalog's.
+    #[must_use]
+    pub fn expected_at(&self, fleet: FleetId, generation: Generation, states: &[IdentityState]) -> Expected {
+        Expected { tenant: self.tenant.id, fleet, generation, states: states.to_vec() }
+    }
+
+    /// The identity that this step stamps.
+    #[must_use]
+    pub fn identity(&self, fleet: FleetId, generation: Generation, state: IdentityState) -> Identity {
+        Identity { tenant: self.tenant.id, fleet, generation, state, op: Some(self.op.id), stamped_at: self.now }
+    }
+
+    /// An event about this tenant, in the name of whoever asked for the operation.
+    #[must_use]
+    pub fn event(&self, kind: &str, data: serde_json::Value) -> NewEvent {
+        NewEvent {
+            kind: kind.to_owned(),
+            actor: self.op.requested_by.clone(),
+            tenant_id: Some(self.tenant.id),
+            op_id: Some(self.op.id),
+            request_id: None,
+            data,
+        }
+    }
+
+    /// The error of a phase that no operation of this kind has.
+    #[must_use]
+    pub fn unknown_phase(&self) -> Error {
+        Error::internal(format!("'{}' is not a phase of {}", self.phase, self.op.kind))
+    }
+}
