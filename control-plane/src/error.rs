@@ -62,6 +62,13 @@ impl Error {
         self
     }
 
+    /// The same, not worth another try.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.transient = false;
+        self
+    }
+
     /// A bug in this program, or something that only a human can repair; the cause goes to the log.
     pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(500, "internal", detail)

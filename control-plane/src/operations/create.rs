@@ -1,8 +1,23 @@
 //! create: a row and a name, a database copied from the release's template, probed, then active.
+//!
+//! The submission writes row, name and operation in one transaction. The step has one phase: leftovers of earlier
+//! claims are dropped, a placement that the claim reserved is filled and stamped, and the flip names exactly that
+//! placement. A crash anywhere before the flip leaves a placement that nobody was told of, for the next claim to drop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use async_trait::async_trait;
+use catalog::tenants::Flip;
+use catalog::{Name, ServerRecord, ServerState, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::IdentityState;
+
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, swap};
+use crate::error::{Error, ITEMS_MAX, Item, Result};
+
+/// Tenants of one operation: one transaction writes their rows.
+pub const TENANTS_MAX: usize = 50_000;
 
 /// What to make.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -17,9 +32,6 @@ pub struct Params {
     #[serde(default)]
     pub if_exists: IfExists,
 }
-
-/// Tenants of one operation: one transaction writes their rows.
-pub const TENANTS_MAX: usize = 50_000;
 
 /// One tenant to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,4 +53,211 @@ pub enum IfExists {
     Error,
     /// That tenant is left as it is.
     Skip,
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "create"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Own
+    }
+
+    fn placements(&self) -> Placements {
+        Placements::Fresh
+    }
+
+    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
+        if self.tenants.is_empty() || self.tenants.len() > TENANTS_MAX {
+            return Err(Error::new(422, "invalid", format!("1 to {TENANTS_MAX} tenants can be made at once")));
+        }
+        let names = names(&self.tenants, self.if_exists)?;
+        let named = names.into_iter().map(|name| (TenantId::generate(), name)).collect();
+        Ok(Prepared { named, ..Prepared::default() })
+    }
+
+    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+        let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
+        seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
+        seen.servers = catalog::servers::list(tx).await?;
+        Ok(())
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        self.refuse_taken(seen)?;
+        let mut plan = Plan { release: seen.current_release, ..Plan::default() };
+        let server = place(&seen.servers, self.server.as_deref(), self.tenants.len())?;
+        let mut met = HashSet::new();
+        for ((id, name), given) in seen.prepared.named.iter().zip(&self.tenants) {
+            if seen.taken.contains_key(name) || !met.insert(name) {
+                plan.skip(name.as_str(), || "is there already".to_owned());
+                continue;
+            }
+            let labels = given.labels.clone();
+            plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id: server.id, labels });
+            plan.step(*id, name.as_str(), || format!("is made on {}", server.name));
+        }
+        if seen.current_release.is_none() {
+            plan.notes.push("no release is current: the new databases have no tables".to_owned());
+        }
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        make(fleet, step).await.into()
+    }
+}
+
+impl Params {
+    /// Refuses the whole list when a name is taken, unless that shall be skipped.
+    fn refuse_taken(&self, seen: &Seen) -> Result<()> {
+        if self.if_exists == IfExists::Skip || seen.taken.is_empty() {
+            return Ok(());
+        }
+        let taken = seen.prepared.named.iter().enumerate().filter(|(_, (_, name))| seen.taken.contains_key(name));
+        let items: Vec<Item> = taken.take(ITEMS_MAX).map(|(index, (_, name))| item(index, name.as_str(), "is taken")).collect();
+        let first = items.first().map_or_else(String::new, |item| item.name.clone());
+        let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
+            .try_next(format!("fleetctl tenant get {first}"));
+        error.items = items;
+        Err(error)
+    }
+}
+
+/// Normalises all names, or says everything that is wrong with the list.
+fn names(tenants: &[NewTenant], if_exists: IfExists) -> Result<Vec<Name>> {
+    let (mut names, mut met, mut items) = (Vec::with_capacity(tenants.len()), HashSet::new(), Vec::new());
+    for (index, tenant) in tenants.iter().enumerate() {
+        match Name::slug(&tenant.name) {
+            Ok(name) if met.insert(name.clone()) || if_exists == IfExists::Skip => names.push(name),
+            Ok(name) => items.push(item(index, name.as_str(), "is in the list twice")),
+            Err(error) => items.push(item(index, &tenant.name, &error.to_string())),
+        }
+        if items.len() == ITEMS_MAX {
+            break;
+        }
+    }
+    if items.is_empty() {
+        return Ok(names);
+    }
+    let detail = match items.as_slice() {
+        [only] if tenants.len() == 1 => only.detail.clone(),
+        [first, ..] => format!("{} of the names cannot be used; the first is number {}", items.len(), first.index + 1),
+        [] => String::new(),
+    };
+    let mut error = Error::new(422, "invalid", detail);
+    error.items = items;
+    Err(error)
+}
+
+fn item(index: usize, name: &str, detail: &str) -> Item {
+    Item { index, name: name.chars().take(80).flat_map(char::escape_debug).collect(), detail: detail.to_owned() }
+}
+
+/// The server for `count` new tenants: the one named, else the active one with the fewest that has room for all.
+fn place<'a>(servers: &'a [(ServerRecord, i64)], wanted: Option<&str>, count: usize) -> Result<&'a ServerRecord> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let room = |server: &ServerRecord, tenants: i64| server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max);
+    if let Some(wanted) = wanted {
+        let (server, tenants) = servers.iter().find(|(server, _)| server.name == wanted).ok_or_else(|| {
+            Error::new(404, "not_found", format!("there is no server '{wanted}'")).try_next("fleetctl server list")
+        })?;
+        return match server.state {
+            ServerState::Active if room(server, *tenants) => Ok(server),
+            ServerState::Active => Err(full(&format!("server '{wanted}' has no room for {count} more tenants"))),
+            _ => Err(Error::new(409, "server_cordoned", format!("server '{wanted}' takes no new tenants"))
+                .try_next(format!("fleetctl server uncordon {wanted}"))),
+        };
+    }
+    servers
+        .iter()
+        .filter(|(server, tenants)| server.state == ServerState::Active && room(server, *tenants))
+        .min_by_key(|(_, tenants)| *tenants)
+        .map(|(server, _)| server)
+        .ok_or_else(|| full("no active server has room"))
+}
+
+fn full(detail: &str) -> Error {
+    Error::new(409, "server_full", detail).try_next("fleetctl server add")
+}
+
+/// Fills a placement of this claim's own, makes sure it opens as a request would open it, and swaps it in.
+async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    if step.tenant.state != TenantState::Provisioning {
+        return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
+    }
+    let generation = step.tenant.generation.next();
+    fleet.drop_leftovers(step, generation).await?;
+    fleet.point("create: claimed").await;
+    let (engine, at) = fleet.fresh(step, generation).await?;
+    let template = fleet.template(engine, step.op.release_id).await?;
+    engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Building)).await?;
+    fleet.point("create: provisioned").await;
+    let building = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
+    engine.stamp(&at, &building, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
+    fleet.point("create: stamped").await;
+    swap::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+    let flip = Flip {
+        state: Some(TenantState::Active),
+        placement: Some(Some(at.reference().to_owned())),
+        schema_version: Some(template.schema_version),
+        release_id: Some(step.op.release_id),
+        size_bytes: i64::try_from(template.image.len()).ok(),
+        ..Flip::of(step.tenant.id, step.tenant.generation)
+    };
+    let data = json!({"name": step.tenant.name, "schema_version": template.schema_version});
+    Ok(Outcome::done(json!({"schema_version": template.schema_version}))
+        .with(Effect::Flip(flip))
+        .with(Effect::Event(step.event("tenant.activated", data))))
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::ServerId;
+    use tenant_engine::EngineKind;
+
+    use super::*;
+
+    fn server(name: &str, state: ServerState, tenants_max: Option<i64>) -> ServerRecord {
+        let (id, engine) = (ServerId::generate(), EngineKind::Sqlite);
+        ServerRecord { id, name: name.to_owned(), engine, base: "/srv".to_owned(), state, tenants_max, created_at: 0 }
+    }
+
+    fn tenants(names: &[&str]) -> Vec<NewTenant> {
+        names.iter().map(|name| NewTenant { name: (*name).to_owned(), labels: BTreeMap::new() }).collect()
+    }
+
+    #[test]
+    fn new_tenants_go_where_there_is_room() {
+        let servers = [
+            (server("full", ServerState::Active, Some(10)), 9),
+            (server("busy", ServerState::Active, None), 500),
+            (server("cordoned", ServerState::Cordoned, None), 0),
+        ];
+        assert_eq!(place(&servers, None, 1).unwrap().name, "full");
+        assert_eq!(place(&servers, None, 2).unwrap().name, "busy");
+        assert_eq!(place(&servers, Some("busy"), 2).unwrap().name, "busy");
+        assert_eq!(place(&servers, Some("full"), 2).unwrap_err().code, "server_full");
+        assert_eq!(place(&servers, Some("cordoned"), 1).unwrap_err().code, "server_cordoned");
+        assert_eq!(place(&servers, Some("nowhere"), 1).unwrap_err().code, "not_found");
+        assert_eq!(place(&servers[2..], None, 1).unwrap_err().code, "server_full");
+    }
+
+    #[test]
+    fn every_bad_name_of_a_list_is_told_with_its_place() {
+        let error = names(&tenants(&["acme", "..", "acme", "xn--x", "globex"]), IfExists::Error).unwrap_err();
+        assert_eq!(error.code, "invalid");
+        assert_eq!(error.items.iter().map(|item| item.index).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(error.items[1].detail.contains("twice"));
+        assert_eq!(names(&tenants(&["acme", "ACME"]), IfExists::Skip).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn no_more_items_are_told_than_fit_one_answer() {
+        let many: Vec<String> = (0..500).map(|n| format!("-{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(names(&tenants(&many), IfExists::Error).unwrap_err().items.len(), ITEMS_MAX);
+    }
 }

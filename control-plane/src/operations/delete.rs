@@ -1,7 +1,96 @@
 //! delete: a final verified backup, a tombstone, and a date after which nothing is left.
+//!
+//! Until the tombstone is stamped the tenant serves; the database itself stays until the date. What is written between
+//! backup and tombstone is therefore in the database that can still come back, though not in the final backup.
 
+use async_trait::async_trait;
+use catalog::tenants::Flip;
+use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::IdentityState;
+
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, swap};
+use crate::error::{Error, Result};
 
 /// Nothing to say: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Params {}
+
+const TOMBSTONE: &str = "tombstone";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct BackedUp {
+    backup: BackupId,
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "delete"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        if let Some(tenant) = seen.tenants.iter().find(|tenant| tenant.protected) {
+            return Err(Error::new(409, "protected", format!("{} is protected from deletion", tenant.name))
+                .try_next("lift the protection first, or leave the tenant out"));
+        }
+        let mut plan = Plan::default();
+        for tenant in &seen.tenants {
+            plan.step(tenant.id, &tenant.name, || "is backed up, then answers no more".to_owned());
+        }
+        plan.notes.push("the databases stay on disk until their purge date".to_owned());
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        match step.phase.as_str() {
+            "" => back_up(fleet, step).await,
+            TOMBSTONE => bury(fleet, step).await,
+            _ => Err(step.unknown_phase()),
+        }
+        .into()
+    }
+}
+
+async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    swap::require_unblocked(step)?;
+    if step.tenant.protected {
+        return Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name)));
+    }
+    fleet.point("delete: claimed").await;
+    let expected = step.expected(fleet.id(), &[IdentityState::Active]);
+    let backup = image::take(fleet, step, &expected, "pre_delete").await?;
+    image::prove(fleet, &backup).await?;
+    fleet.point("delete: proved").await;
+    let id = backup.id;
+    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: id }))
+        .with(Effect::Backup(Box::new(backup)))
+        .with(Effect::Verified { backup: id, error: None })
+        .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_delete"})))))
+}
+
+async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let BackedUp { backup } = step.facts()?;
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    fleet.point("delete: begins").await;
+    let expected = step.expected(fleet.id(), &[IdentityState::Active]);
+    let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Tombstone);
+    engine.stamp(&at, &expected, &identity).await?;
+    fleet.point("delete: stamped").await;
+    let purge_after = step.now + fleet.config.purge_after_ms;
+    let flip = Flip {
+        state: Some(TenantState::Deleted),
+        block_writes: Some(None),
+        purge_after: Some(Some(purge_after)),
+        ..Flip::of(step.tenant.id, step.tenant.generation)
+    };
+    let facts = json!({"backup": backup, "purge_after": purge_after});
+    Ok(Outcome::done(facts.clone())
+        .with(Effect::Flip(flip))
+        .with(Effect::Event(step.event("tenant.deleted", facts))))
+}

@@ -1,8 +1,20 @@
 //! migrate: brings tenants to a release, each version in one transaction with its ledger row.
+//!
+//! The catalog's hint decides who gets a step, in bulk; the database's own ledger decides what is applied. So a run
+//! with nothing to do opens nothing, and a step that is repeated finds its work done.
 
-use catalog::ReleaseId;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::{ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tenant_engine::migration::File;
+use tenant_engine::{EngineKind, ErrorKind, IdentityState, MigrationSet};
+
+use super::planning::Current;
+use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, swap};
+use crate::error::{Error, Result};
 
 /// Where to go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,4 +48,132 @@ pub enum Look {
     Hint,
     /// All of them: each database's own ledger is read.
     Every,
+}
+
+impl Params {
+    /// To the head of a release, trusting the hint.
+    #[must_use]
+    pub fn to(release: Release) -> Self {
+        Self { release, target: None, look: Look::Hint }
+    }
+
+    fn release_id(&self) -> Option<ReleaseId> {
+        match self.release {
+            Release::Id(id) => Some(id),
+            Release::Files(_) => None,
+        }
+    }
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "migrate"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Selected(&[TenantState::Active])
+    }
+
+    async fn prepare(&self, fleet: &Fleet, scope: Scope) -> Result<Prepared> {
+        let set = match &self.release {
+            Release::Id(id) => fleet.release(*id).await?,
+            Release::Files(files) => Arc::new(MigrationSet::from_files(files)?),
+        };
+        if let Some(target) = self.target
+            && set.get(target).is_none()
+        {
+            return Err(Error::new(422, "invalid", format!("the release holds no version {target}"))
+                .try_next("name one of its versions as the target, or none for its head"));
+        }
+        let reaches_head = self.target.is_none_or(|target| set.head() == Some(target));
+        let current = match scope {
+            Scope::All if reaches_head => becomes_current(fleet, &set).await?,
+            _ => Current::Unchanged,
+        };
+        Ok(Prepared { current, ..Prepared::default() })
+    }
+
+    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+        if let Release::Files(files) = &self.release {
+            let set = MigrationSet::from_files(files)?;
+            let stored = catalog::releases::ensure(tx, EngineKind::Sqlite, &set, files, &seen.actor).await?;
+            self.release = Release::Id(stored.id);
+        }
+        Ok(())
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        let release = self.release_id().ok_or_else(|| Error::internal("a plan needs the id of its release"))?;
+        let mut plan = Plan { release: Some(release), ..Plan::default() };
+        for tenant in &seen.tenants {
+            match self.look == Look::Hint && tenant.release_id == Some(release) {
+                true => plan.skip(&tenant.name, || "is there already".to_owned()),
+                false => plan.step(tenant.id, &tenant.name, || action(tenant, self.target)),
+            }
+        }
+        match &seen.prepared.current {
+            Current::Unchanged => {}
+            Current::Becomes => {
+                plan.current = Some(release);
+                if seen.current_release != Some(release) {
+                    plan.notes.push("new tenants start from this release from now on".to_owned());
+                }
+            }
+            Current::CannotBuild(why) => plan.notes.push(format!(
+                "new tenants will not start from this release: it cannot be applied to an empty database: {why}"
+            )),
+        }
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        self.migrate(fleet, step).await.into()
+    }
+}
+
+impl Params {
+    async fn migrate(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        swap::require_unblocked(step)?;
+        let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
+        let set = fleet.release(release).await?;
+        let (engine, at) = fleet.current(&step.tenant).await?;
+        let expected = step.expected(fleet.id(), &[IdentityState::Active]);
+        fleet.point("migrate: claimed").await;
+        let migrated = engine.migrate(&at, &expected, &set, self.target).await?;
+        fleet.point("migrate: applied").await;
+        let at_head = migrated.to_version == set.head();
+        let reached = Effect::Schema {
+            tenant: step.tenant.id,
+            version: migrated.to_version,
+            release: at_head.then_some(release),
+        };
+        let facts = json!({
+            "from_version": migrated.from_version, "to_version": migrated.to_version, "applied": migrated.applied,
+        });
+        let outcome = Outcome::done(facts.clone()).with(reached);
+        Ok(match migrated.applied.is_empty() {
+            true => outcome,
+            false => outcome.with(Effect::Event(step.event("tenant.migrated", facts))),
+        })
+    }
+}
+
+/// The template is what new tenants are copied from: a set that builds none must not become current.
+async fn becomes_current(fleet: &Fleet, set: &MigrationSet) -> Result<Current> {
+    match fleet.engine(EngineKind::Sqlite)?.template(set).await {
+        Ok(_) => Ok(Current::Becomes),
+        Err(error) => match error.kind() {
+            ErrorKind::MigrationFailed | ErrorKind::MigrationInvalid => Ok(Current::CannotBuild(error.to_string())),
+            _ => Err(error.into()),
+        },
+    }
+}
+
+fn action(tenant: &TenantRecord, target: Option<i64>) -> String {
+    let from = tenant.schema_version.map_or_else(|| "no version".to_owned(), |version| format!("version {version}"));
+    match target {
+        Some(target) => format!("goes from {from} to version {target}"),
+        None => format!("goes from {from} to the head"),
+    }
 }

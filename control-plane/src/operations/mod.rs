@@ -28,7 +28,7 @@ use catalog::{BackupId, ReleaseId, ServerId, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
 pub use fleet::Fleet;
-pub use planning::{Plan, Seen};
+pub use planning::{Plan, Prepared, Seen};
 pub use step::Step;
 
 use crate::error::{Error, Result};
@@ -102,9 +102,14 @@ pub trait Operation: Send + Sync {
     /// Whether a selection picks its tenants, and in which states they may be.
     fn targets(&self) -> Targets;
 
+    /// Whether a claim reserves a new placement for the step.
+    fn placements(&self) -> Placements {
+        Placements::Kept
+    }
+
     /// Checks what was asked before the catalog is touched; may use the engines, which a transaction may not wait for.
-    async fn prepare(&mut self, _fleet: &Fleet, _scope: Scope) -> Result<()> {
-        Ok(())
+    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
+        Ok(Prepared::default())
     }
 
     /// Reads what the plan needs and settles what was left open ("the newest backup"), inside the submission's
@@ -134,6 +139,15 @@ pub enum Targets {
     One(&'static [TenantState]),
     /// It names its own; a selection is ignored.
     Own,
+}
+
+/// Whether the steps of an operation fill placements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placements {
+    /// They work on databases that are there.
+    Kept,
+    /// Each claim counts the tenant's placement number up, before anything is made: no path is used twice.
+    Fresh,
 }
 
 /// How much of the fleet a submission is about.

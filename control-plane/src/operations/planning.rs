@@ -9,6 +9,27 @@ use catalog::{Name, OperationId, ReleaseId, ServerRecord, TenantId, TenantRecord
 
 use crate::plan::{PlanView, SAMPLE_MAX, Sample};
 
+/// What was found out before the transaction of a submission.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// New tenants with their ids and normalised names, in the order asked for; filled by create and by `--as`.
+    pub named: Vec<(TenantId, Name)>,
+    /// Whether the release becomes what new tenants start from; filled by migrate.
+    pub current: Current,
+}
+
+/// Whether a release becomes what new tenants start from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Current {
+    /// The run is about some tenants, or stops before the head.
+    #[default]
+    Unchanged,
+    /// Every tenant goes there, so new ones do too.
+    Becomes,
+    /// It would, but no empty database can be brought there, for this reason.
+    CannotBuild(String),
+}
+
 /// Everything a plan may look at, read in one transaction.
 #[derive(Debug)]
 pub struct Seen {
@@ -18,6 +39,8 @@ pub struct Seen {
     pub now: i64,
     /// Who asks.
     pub actor: String,
+    /// Found out before.
+    pub prepared: Prepared,
     /// The selected tenants, in the order of their ids.
     pub tenants: Vec<TenantRecord>,
     /// What new tenants start from.

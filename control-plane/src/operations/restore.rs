@@ -1,7 +1,22 @@
 //! restore: fills a new placement from a backup, verifies it, and swaps it in; or makes a new tenant of it.
+//!
+//! In place, three phases: *build* fills and verifies the new placement while the tenant serves, and changes nothing if
+//! the backup is bad; *freeze* stops writers of the current database, reads go on; *swap* stamps the new one and flips
+//! the catalog to it. The replaced database is kept for `restore undo`. As a new tenant there is only the first phase.
 
-use catalog::{BackupId, TenantId};
+use async_trait::async_trait;
+use catalog::backups::BackupRecord;
+use catalog::retained::RetainedRecord;
+use catalog::tenants::Flip;
+use catalog::{BackupId, Generation, Name, ReadTx, ReleaseId, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::IdentityState;
+
+use super::swap::{self, Current};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, Verdict, image};
+use crate::error::{Error, Result};
+use crate::plan::retry::ATTEMPTS_MAX;
 
 /// From what, and as whom. The selection names exactly one tenant: the one whose backup it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,4 +50,272 @@ pub struct Resolved {
     pub backup: BackupId,
     /// Whose it is; another tenant than the target when restoring as a new one.
     pub source: TenantId,
+}
+
+const FREEZE: &str = "freeze";
+const SWAP: &str = "swap";
+
+/// In place, a tenant must be one that answers; as a new one, also a deleted tenant's backups may be used.
+const IN_PLACE: &[TenantState] = &[TenantState::Active];
+const AS_NEW: &[TenantState] =
+    &[TenantState::Active, TenantState::Suspended, TenantState::Archived, TenantState::Deleted];
+
+/// The new database, ready to be swapped in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Built {
+    placement: String,
+    /// Stamped into it.
+    generation: Generation,
+    schema_version: Option<i64>,
+    release: Option<ReleaseId>,
+    size_bytes: u64,
+}
+
+/// The same, and what became of the current one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Frozen {
+    #[serde(flatten)]
+    built: Built,
+    current: Current,
+    frozen_at: i64,
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "restore"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::One(if self.as_name.is_none() { IN_PLACE } else { AS_NEW })
+    }
+
+    fn placements(&self) -> Placements {
+        Placements::Fresh
+    }
+
+    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
+        let named = match &self.as_name {
+            Some(name) => vec![(TenantId::generate(), Name::slug(name)?)],
+            None => Vec::new(),
+        };
+        Ok(Prepared { named, ..Prepared::default() })
+    }
+
+    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+        let Some(source) = seen.tenants.first() else { return Ok(()) };
+        let backup = find(tx, source.id, &source.name, self.to).await?;
+        self.resolved = Some(Resolved { backup: backup.id, source: source.id });
+        seen.backups.insert(source.id, vec![backup]);
+        let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
+        seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
+        Ok(())
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        let source = seen.tenants.first().ok_or_else(|| Error::internal("a restore is about one tenant"))?;
+        let backup = seen.backups.get(&source.id).and_then(|found| found.first());
+        let backup = backup.ok_or_else(|| not_found(&source.name))?;
+        let taken = jiff::Timestamp::from_millisecond(backup.taken_at).map(|at| at.to_string()).unwrap_or_default();
+        let what = format!("backup {} of {taken}", backup.id);
+        let mut plan = Plan::default();
+        let Some((id, name)) = seen.prepared.named.first() else {
+            plan.step(source.id, &source.name, || format!("goes back to {what}"));
+            plan.notes.push("what was written since then is kept aside, and comes back with restore undo".to_owned());
+            return Ok(plan);
+        };
+        if seen.taken.contains_key(name) {
+            let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
+            return Err(Error::new(409, "already_exists", detail));
+        }
+        let (name, server_id) = (name.clone(), source.server_id);
+        plan.release = seen.current_release;
+        plan.step(*id, name.as_str(), || format!("is made from {what} of {}", source.name));
+        plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels: source.labels.clone() });
+        plan.notes.push("the new tenant has no members and no tokens".to_owned());
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        match (step.phase.as_str(), &self.as_name) {
+            ("", Some(_)) => self.make(fleet, step).await,
+            ("", None) => self.build(fleet, step).await,
+            (FREEZE, None) => freeze(fleet, step).await,
+            (SWAP, None) => swap_or_thaw(fleet, step).await,
+            _ => Err(step.unknown_phase()),
+        }
+        .into()
+    }
+}
+
+impl Params {
+    /// As a new tenant: nobody is served yet, so one phase does it all.
+    async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        if step.tenant.state != TenantState::Provisioning {
+            return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
+        }
+        let built = self.fill(fleet, step, step.tenant.generation.next(), step.op.release_id).await?;
+        activate(fleet, step, &built).await?;
+        let facts = json!({"backup": self.resolved.map(|r| r.backup), "schema_version": built.schema_version});
+        let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
+        Ok(Outcome::done(facts.clone())
+            .with(Effect::Flip(flip))
+            .with(Effect::Event(step.event("tenant.activated", facts))))
+    }
+
+    /// In place: while the tenant serves.
+    async fn build(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        let generation = swap::after_swap(step.tenant.generation);
+        let built = self.fill(fleet, step, generation, step.tenant.release_id).await?;
+        Ok(Outcome::next(FREEZE, json!(built)))
+    }
+
+    /// The database of the backup in a new placement, verified and migrated; leaves nothing when that fails.
+    async fn fill(&self, fleet: &Fleet, step: &Step, generation: Generation, release: Option<ReleaseId>) -> Result<Built> {
+        let resolved = self.resolved.ok_or_else(|| Error::internal("a restore without a backup"))?;
+        fleet.drop_leftovers(step, generation).await?;
+        fleet.point("restore: claimed").await;
+        let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+        let backup = catalog::backups::get(&mut fleet.catalog.read().await?, resolved.backup).await?;
+        let backup = backup.ok_or_else(|| not_found(&resolved.backup.to_string()))?;
+        let (manifest, picture) = image::fetch(fleet, &backup, resolved.source).await?;
+        let (engine, at) = fleet.fresh(step, generation).await?;
+        let identity = step.identity(fleet.id(), generation, IdentityState::Building);
+        let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
+        fleet.point("restore: filled").await;
+        let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
+        let forward = swap::forward(fleet, engine, &at, &expected, release, restored.schema_version).await;
+        let (schema_version, release) = match forward {
+            Ok(reached) => reached,
+            Err(error) => {
+                engine.drop_database(&at, Some(&expected)).await?;
+                return Err(error);
+            }
+        };
+        fleet.point("restore: migrated").await;
+        let (placement, size_bytes) = (at.reference().to_owned(), restored.size_bytes);
+        Ok(Built { placement, generation, schema_version, release, size_bytes })
+    }
+}
+
+impl Built {
+    /// Names this database in the catalog.
+    fn flip(&self, step: &Step) -> Flip {
+        Flip {
+            placement: Some(Some(self.placement.clone())),
+            schema_version: Some(self.schema_version),
+            release_id: Some(self.release),
+            size_bytes: i64::try_from(self.size_bytes).ok(),
+            ..Flip::of(step.tenant.id, step.tenant.generation)
+        }
+    }
+}
+
+async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let built: Built = step.facts()?;
+    if built.generation != swap::after_swap(step.tenant.generation) {
+        // Somebody changed the tenant between two attempts: what was built fits no more.
+        let (engine, at) = fleet.at(step.tenant.server_id, &built.placement).await?;
+        engine.drop_database(&at, None).await?;
+        return Ok(Outcome::next("", json!({})));
+    }
+    fleet.point("restore: freezes").await;
+    let current = swap::freeze(fleet, step).await?;
+    fleet.point("restore: frozen").await;
+    let facts = json!(Frozen { built, current, frozen_at: fleet.catalog.now() });
+    Ok(Outcome::next(SWAP, facts).with(Effect::Flip(swap::block(step))))
+}
+
+/// Swaps; when that cannot be, the current database serves again and the step fails.
+async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let frozen: Frozen = step.facts()?;
+    if frozen.built.generation != step.tenant.generation.next() {
+        return Err(Error::new(409, "conflict", format!("{} was changed during the restore", step.tenant.name)));
+    }
+    let Err(error) = activate(fleet, step, &frozen.built).await else { return Ok(swapped(fleet, step, &frozen)) };
+    let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
+    if may_pass || frozen.current != Current::Frozen {
+        return Err(error);
+    }
+    let flip = swap::thaw(fleet, step).await?;
+    let event = step.event("tenant.restore_given_up", json!({"code": error.code}));
+    let effects = vec![Effect::Flip(flip), Effect::Event(event)];
+    Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
+}
+
+/// Stamps the new database with the generation that the catalog will have, and opens it as a request would.
+async fn activate(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
+    let (engine, at) = fleet.at(step.tenant.server_id, &built.placement).await?;
+    fleet.point("restore: swaps").await;
+    let building = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
+    engine.stamp(&at, &building, &step.identity(fleet.id(), built.generation, IdentityState::Active)).await?;
+    fleet.point("restore: stamped").await;
+    swap::probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[IdentityState::Active])).await
+}
+
+fn swapped(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Outcome {
+    let now = fleet.catalog.now();
+    let keep_until = now + fleet.config.undo_ms;
+    let flip = Flip { block_writes: Some(None), reason: Some(None), ..frozen.built.flip(step) };
+    let facts = json!({
+        "schema_version": frozen.built.schema_version,
+        "frozen_ms": now - frozen.frozen_at,
+        "replaced": frozen.current,
+        "undo_until": (frozen.current == Current::Frozen).then_some(keep_until),
+    });
+    let outcome = Outcome::done(facts.clone())
+        .with(Effect::Flip(flip))
+        .with(Effect::Event(step.event("tenant.restored", facts)));
+    match retained(step, frozen.current, now, keep_until) {
+        Some(record) => outcome.with(Effect::Retain(record)),
+        None => outcome,
+    }
+}
+
+/// The replaced database, kept; only a sound one can come back by itself.
+pub(super) fn retained(step: &Step, current: Current, now: i64, keep_until: i64) -> Option<RetainedRecord> {
+    let reason = match current {
+        Current::Frozen => RETAINED,
+        Current::Damaged => "damaged",
+        Current::Missing => return None,
+    };
+    Some(RetainedRecord {
+        tenant_id: step.tenant.id,
+        server_id: step.tenant.server_id,
+        placement: step.tenant.placement.clone()?,
+        // The fence stamped what the catalog has now.
+        generation: step.tenant.generation,
+        reason: reason.to_owned(),
+        op_id: step.op.id,
+        schema_version: step.tenant.schema_version,
+        created_at: now,
+        keep_until,
+    })
+}
+
+/// Why the catalog keeps a database that a restore replaced.
+pub(super) const RETAINED: &str = "restore";
+
+/// The backup that `to` means for this tenant.
+///
+/// # Errors
+/// `backup_not_found` when there is none; `wrong_tenant_backup` when the one named is another tenant's.
+pub async fn find(tx: &mut ReadTx, tenant: TenantId, name: &str, to: To) -> Result<BackupRecord> {
+    let found = match to {
+        To::Latest => catalog::backups::newest(tx, tenant, None).await?,
+        To::At(at) => catalog::backups::newest(tx, tenant, Some(at)).await?,
+        To::Backup(id) => catalog::backups::get(tx, id).await?,
+    };
+    let found = found.ok_or_else(|| not_found(name))?;
+    if found.tenant_id != tenant {
+        return Err(Error::new(409, "wrong_tenant_backup", format!("{} is not a backup of {name}", found.id))
+            .try_next(format!("fleetctl backup list {name}")));
+    }
+    Ok(found)
+}
+
+/// The error of a backup that is not there.
+pub(super) fn not_found(whose: &str) -> Error {
+    Error::new(404, "backup_not_found", format!("there is no such backup of {whose}"))
+        .try_next("fleetctl backup list <tenant>")
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{Name, TenantId};
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
 
 /// The selection of a request; the fields narrow each other. Nothing given selects nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,5 +42,73 @@ impl Selection {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.all && self.names.is_empty() && self.labels.is_empty() && self.server.is_none()
+    }
+}
+
+/// How a request names one tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// `tnt_…`
+    Id(TenantId),
+    /// A slug, an alias or a host.
+    Name(Name),
+}
+
+/// What a text names: an id, a host (it has a dot or a port), else a slug.
+///
+/// # Errors
+/// `invalid`, saying what a name looks like.
+pub fn reference(text: &str) -> Result<Reference> {
+    if let Ok(id) = text.parse() {
+        return Ok(Reference::Id(id));
+    }
+    let name = if text.contains(['.', ':']) { Name::host(text)? } else { Name::slug(text)? };
+    Ok(Reference::Name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_given_selects_nothing() {
+        assert!(Selection::default().is_empty());
+        assert!(serde_json::from_str::<Selection>("{}").unwrap().is_empty());
+        assert!(!Selection::all().is_empty() && !Selection::one("acme").is_empty());
+        assert!(serde_json::from_str::<Selection>(r#"{"everything":true}"#).is_err());
+    }
+
+    #[test]
+    fn an_id_a_slug_and_a_host_are_told_apart() {
+        let id = TenantId::generate();
+        assert_eq!(reference(&id.to_string()).unwrap(), Reference::Id(id));
+        assert_eq!(reference("ACME").unwrap(), Reference::Name(Name::slug("acme").unwrap()));
+        assert_eq!(reference("Shop.Example.com:443").unwrap(), Reference::Name(Name::host("shop.example.com").unwrap()));
+        for text in ["", "..", "a/b", "xn--80ak6aa92e", "a\0b", "%2e"] {
+            assert!(reference(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_selection_reads_back_as_itself(
+            names in proptest::collection::vec("[a-z]{1,8}", 0..4),
+            labels in proptest::collection::btree_map("[a-z]{1,4}", "[a-z]{0,4}", 0..3),
+            server in proptest::option::of("[a-z]{1,5}"),
+            all: bool,
+        ) {
+            let selection = Selection { names, labels, server, all };
+            let json = serde_json::to_string(&selection).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Selection>(&json).unwrap(), selection);
+        }
+
+        #[test]
+        fn no_text_is_a_reference_to_two_things(text in ".{0,40}") {
+            if let Ok(Reference::Name(name)) = reference(&text) {
+                prop_assert!(!name.as_str().is_empty() && !name.as_str().contains(['/', '\\', '\0', ' ']));
+            }
+        }
     }
 }

@@ -1,4 +1,160 @@
 //! Claims steps, runs them, records what came of them. Knows nothing of what an operation does.
+//!
+//! ```text
+//! submit ──▶ catalog ──▶ dispatch (claims a batch) ──▶ worker (one task per step: phase after phase)
+//!               ▲                                          │ outcome
+//!               └──────── record (many outcomes, one transaction) ◀┘
+//! ```
+//! `lease` renews what this process holds, and cancels what it lost. A process that dies leaves rows whose lease
+//! expires; whoever looks next claims them under another epoch, and nothing the dead one reports is taken any more.
 
 pub mod control;
 pub mod submit;
+
+mod dispatch;
+mod effects;
+mod lease;
+mod record;
+mod select;
+mod worker;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use catalog::operations::{OperationRecord, OperationState};
+use catalog::{OperationId, ServerId, TenantId, TenantRecord};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Role;
+use crate::error::{Error, Result};
+use crate::operations::Fleet;
+use crate::plan::Selection;
+use crate::tasks::Tasks;
+
+/// Steps at once in one process, and on one server, unless the configuration says otherwise. Many steps in flight share
+/// one flush of the disk; beyond this the catalog's batches do not get larger.
+const STEPS_MAX: usize = 128;
+/// How long a claim is valid without being renewed: long enough for a stalled disk, short enough that somebody else
+/// takes over while an operator still watches.
+pub(crate) const LEASE_MS: i64 = 60_000;
+/// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The runner of one process.
+#[derive(Debug)]
+pub struct Runner {
+    fleet: Arc<Fleet>,
+    tasks: Tasks,
+    /// Names this process's claims; another process never has the same.
+    owner: String,
+    /// Something may be there to be claimed.
+    wake: Notify,
+    /// Counts what was recorded: whoever waits for an operation looks again.
+    progress: watch::Sender<u64>,
+    outcomes: mpsc::Sender<record::Report>,
+    steps: Arc<Semaphore>,
+    servers: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// In an embedded process: the operations it was asked to run.
+    mine: HashSet<OperationId>,
+    /// Steps claimed by this process, with what cancels them.
+    held: HashMap<(OperationId, TenantId), Held>,
+    /// Operations being closed.
+    closing: HashSet<OperationId>,
+}
+
+#[derive(Debug)]
+struct Held {
+    epoch: i64,
+    lost: CancellationToken,
+}
+
+impl Runner {
+    /// Starts the runner's tasks.
+    #[must_use]
+    pub fn start(fleet: Arc<Fleet>, tasks: Tasks) -> Arc<Self> {
+        let (outcomes, reports) = mpsc::channel(record::QUEUE_MAX);
+        let steps_max = fleet.config.concurrency.unwrap_or(STEPS_MAX).max(1);
+        let runner = Arc::new(Self {
+            fleet,
+            tasks,
+            owner: uuid::Uuid::now_v7().simple().to_string(),
+            wake: Notify::new(),
+            progress: watch::channel(0).0,
+            outcomes,
+            steps: Arc::new(Semaphore::new(steps_max)),
+            servers: Mutex::default(),
+            state: Mutex::default(),
+        });
+        runner.tasks.spawn(Arc::clone(&runner).dispatch());
+        runner.tasks.spawn(Arc::clone(&runner).renew());
+        runner.tasks.spawn(Arc::clone(&runner).record(reports));
+        runner
+    }
+
+    /// Makes this process run that operation.
+    pub fn run_only(&self, op: OperationId) {
+        if self.fleet.config.role == Role::Embedded {
+            self.state().mine.insert(op);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Runs the operation here and returns its record when it has ended or is paused, or as it is after `timeout`.
+    ///
+    /// # Errors
+    /// `not_found`, and those of the catalog.
+    pub async fn wait(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
+        self.run_only(op);
+        let mut progress = self.progress.subscribe();
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            progress.mark_unchanged();
+            let found = catalog::operations::get(&mut self.fleet.catalog.read().await?, op).await?;
+            let found = found.ok_or_else(|| not_found(op))?;
+            let ended = found.finished_at.is_some() || found.state == OperationState::Paused;
+            if ended || tokio::time::Instant::now() >= deadline {
+                return Ok(found);
+            }
+            // Another process may be running it: then nothing here changes, and the poll finds it.
+            let again = deadline.min(tokio::time::Instant::now() + POLL);
+            let _ = tokio::time::timeout_at(again, self.recorded(&mut progress)).await;
+        }
+    }
+
+    /// Waits until an operation may have ended; recording alone happens hundreds of times in a long one.
+    async fn recorded(&self, progress: &mut watch::Receiver<u64>) {
+        if progress.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The active tenants of a selection, with labels, in the order of their ids.
+    ///
+    /// # Errors
+    /// `selection_empty`, `not_found` naming the first unknown name, and those of the catalog.
+    pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
+        let mut tx = self.fleet.catalog.read().await?;
+        select::tenants(&mut tx, selection, &[catalog::TenantState::Active]).await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The steps at once on one server.
+    fn server(&self, id: ServerId) -> Arc<Semaphore> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(servers.entry(id).or_insert_with(|| Arc::new(Semaphore::new(STEPS_MAX))))
+    }
+}
+
+fn not_found(op: OperationId) -> Error {
+    Error::new(404, "not_found", format!("there is no operation {op}")).try_next("fleetctl op list")
+}

@@ -1,8 +1,16 @@
 //! The way in: plan purely, then write operation, steps and event in one transaction.
 
-use catalog::operations::OperationRecord;
+use std::collections::HashMap;
 
-use crate::operations::Params;
+use catalog::events::NewEvent;
+use catalog::operations::{NewOperation, OperationRecord};
+use catalog::tenants::NewTenant;
+use catalog::{OperationId, TenantRecord, WriteTx};
+use serde_json::json;
+
+use super::{Runner, STEPS_MAX, select};
+use crate::error::{Error, Result};
+use crate::operations::{Params, Plan, Prepared, Scope, Seen, Targets};
 use crate::plan::{PlanView, Selection};
 
 /// Who asks, for the audit log.
@@ -53,4 +61,134 @@ pub enum Submitted {
     Planned(PlanView),
     /// The runner has been woken; in an embedded process the operation is now this process's to run.
     Started(OperationRecord),
+}
+
+impl Runner {
+    /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
+    /// transaction and wakes the runner.
+    ///
+    /// # Errors
+    /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
+    /// and those of the catalog; nothing was written then.
+    pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
+        let scope = if submission.targets.all { Scope::All } else { Scope::Some };
+        let prepared = submission.params.operation().prepare(&self.fleet, scope).await?;
+        // A dry run takes the same path and is rolled back: it cannot say anything else than what would be done.
+        let mut tx = self.fleet.catalog.write().await?;
+        let mut submission = submission;
+        let (seen, plan) = plan(&mut tx, caller, &mut submission, prepared).await?;
+        check_count(&plan, submission.expect_count)?;
+        if mode == Mode::Plan {
+            return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
+        }
+        let record = write(&mut tx, caller, &submission, seen.op, plan).await?;
+        tx.commit().await?;
+        self.run_only(record.id);
+        Ok(Submitted::Started(record))
+    }
+}
+
+async fn plan(
+    tx: &mut WriteTx,
+    caller: &Caller,
+    submission: &mut Submission,
+    prepared: Prepared,
+) -> Result<(Seen, Plan)> {
+    let tenants = match submission.params.operation().targets() {
+        Targets::Own => Vec::new(),
+        Targets::Selected(states) => select::tenants(tx, &submission.targets, states).await?,
+        Targets::One(states) => only_one(select::tenants(tx, &submission.targets, states).await?)?,
+    };
+    let mut seen = Seen {
+        op: OperationId::generate(),
+        now: tx.now(),
+        actor: caller.actor.clone(),
+        prepared,
+        tenants,
+        current_release: catalog::fleet::current_release(tx).await?,
+        servers: Vec::new(),
+        taken: HashMap::new(),
+        backups: HashMap::new(),
+        retained: Vec::new(),
+    };
+    submission.params.operation_mut().look(tx, &mut seen).await?;
+    let plan = submission.params.operation().plan(&seen)?;
+    Ok((seen, plan))
+}
+
+fn only_one(tenants: Vec<TenantRecord>) -> Result<Vec<TenantRecord>> {
+    match tenants.len() {
+        1 => Ok(tenants),
+        many => Err(Error::new(422, "invalid", format!("exactly one tenant is needed, {many} were selected"))),
+    }
+}
+
+fn check_count(plan: &Plan, expected: Option<u64>) -> Result<()> {
+    let found = plan.steps.len() as u64;
+    match expected {
+        Some(expected) if expected != found => {
+            let detail = format!("{expected} tenants were expected, the plan has {found}");
+            Err(Error::new(409, "count_mismatch", detail).try_next("look at the plan with --dry-run"))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn write(
+    tx: &mut WriteTx,
+    caller: &Caller,
+    submission: &Submission,
+    op: OperationId,
+    plan: Plan,
+) -> Result<OperationRecord> {
+    if !plan.new.is_empty() {
+        catalog::tenants::insert_many(tx, &plan.new).await?;
+    }
+    if let Some(release) = plan.current {
+        catalog::fleet::set_current_release(tx, release).await?;
+    }
+    let kind = submission.params.operation().kind();
+    let params = serde_json::to_string(&submission.params)
+        .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
+    let concurrency = submission.concurrency.map_or(STEPS_MAX as u32, |asked| asked.clamp(1, STEPS_MAX as u32));
+    let new = NewOperation {
+        id: op,
+        kind: kind.to_owned(),
+        params,
+        release_id: plan.release,
+        tenants: plan.steps,
+        skipped: plan.skipped,
+        concurrency: i64::from(concurrency),
+        requested_by: caller.actor.clone(),
+        reason: submission.reason.clone(),
+    };
+    let record = catalog::operations::insert(tx, &new).await?;
+    let mut events = vec![submitted_event(caller, &record)];
+    events.extend(plan.new.iter().map(|tenant| created_event(caller, op, tenant)));
+    catalog::events::append(tx, &events).await?;
+    Ok(record)
+}
+
+fn submitted_event(caller: &Caller, record: &OperationRecord) -> NewEvent {
+    NewEvent {
+        kind: "operation.submitted".to_owned(),
+        actor: caller.actor.clone(),
+        tenant_id: None,
+        op_id: Some(record.id),
+        request_id: caller.request_id.clone(),
+        data: json!({
+            "kind": record.kind, "steps": record.steps_total, "skipped": record.steps_skipped, "reason": record.reason,
+        }),
+    }
+}
+
+fn created_event(caller: &Caller, op: OperationId, tenant: &NewTenant) -> NewEvent {
+    NewEvent {
+        kind: "tenant.created".to_owned(),
+        actor: caller.actor.clone(),
+        tenant_id: Some(tenant.id),
+        op_id: Some(op),
+        request_id: caller.request_id.clone(),
+        data: json!({"name": tenant.name.as_str()}),
+    }
 }

@@ -1,0 +1,135 @@
+//! What backup, restore, verify and delete share: a database into the store, out of it, and the proof that it is whole.
+
+use std::sync::Arc;
+
+use catalog::backups::BackupRecord;
+use catalog::{BackupId, TenantId};
+use tenant_engine::{Engine, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored};
+
+use super::{Fleet, Step};
+use crate::backup::key::Part;
+use crate::backup::{Key, Manifest, manifest};
+use crate::error::{Error, Result};
+
+/// Takes a picture of the tenant's current database and stores it, manifest last. A crash before the manifest leaves an
+/// object that nobody refers to; after it, a backup that the catalog does not list yet.
+pub(super) async fn take(fleet: &Fleet, step: &Step, expected: &Expected, reason: &str) -> Result<BackupRecord> {
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let (backup, taken_at) = (BackupId::generate(), fleet.catalog.now());
+    let snapshot = engine.snapshot(&at, expected).await?;
+    let key = Key::of_backup(step.tenant.id, taken_at, backup);
+    let stored = fleet.store.put_image(&key, &snapshot.image).await?;
+    fleet.point("backup: stored").await;
+    let info = snapshot.info;
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        backup,
+        tenant: info.identity.tenant,
+        fleet: info.identity.fleet,
+        op: step.op.id,
+        reason: reason.to_owned(),
+        taken_at_ms: taken_at,
+        engine: engine.kind(),
+        engine_version: info.engine_version,
+        schema_version: info.schema_version,
+        generation: info.identity.generation,
+        foreign_key_violations: info.foreign_key_violations,
+        content_hash: info.content_hash,
+        image: stored.image,
+        object: stored.object,
+    };
+    fleet.store.put_manifest(&key, &manifest).await?;
+    fleet.point("backup: listed").await;
+    Ok(record(step, &manifest))
+}
+
+fn record(step: &Step, manifest: &Manifest) -> BackupRecord {
+    let length = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    BackupRecord {
+        id: manifest.backup,
+        tenant_id: step.tenant.id,
+        op_id: Some(step.op.id),
+        object_key: manifest.key().part(Part::Manifest).to_string(),
+        engine: manifest.engine,
+        content_hash: manifest.content_hash.clone(),
+        size_bytes: length(manifest.image.size_bytes),
+        stored_bytes: length(manifest.object.size_bytes),
+        schema_version: manifest.schema_version,
+        reason: manifest.reason.clone(),
+        taken_at: manifest.taken_at_ms,
+        verified_at: None,
+        verify_error: None,
+    }
+}
+
+/// Fetches a backup, after making sure from its manifest that it is `source`'s and this fleet's.
+pub(super) async fn fetch(fleet: &Fleet, backup: &BackupRecord, source: TenantId) -> Result<(Manifest, Image)> {
+    let key: Key = backup.object_key.parse()?;
+    let manifest = fleet.store.manifest(&key).await?;
+    if manifest.tenant != source {
+        return Err(wrong_tenant(&format!("its manifest says that it is {}'s", manifest.tenant)));
+    }
+    if manifest.fleet != fleet.id() {
+        return Err(wrong_tenant("its manifest says that it is another fleet's"));
+    }
+    let image = fleet.store.image(&manifest).await?;
+    Ok((manifest, image))
+}
+
+/// Fills a new placement from a backup. The engine checks pages, foreign keys and the identity inside; what this adds
+/// is that violations which the source had already are no reason to refuse.
+pub(super) async fn fill(
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    (manifest, image): (&Manifest, Image),
+    identity: &Identity,
+) -> Result<Restored> {
+    let restored = engine.restore(at, image, manifest.tenant, identity).await.map_err(told)?;
+    if restored.foreign_key_violations > manifest.foreign_key_violations {
+        engine.drop_database(at, None).await?;
+        return Err(manifest::damaged(&format!(
+            "{} rows violate a foreign key, when it was taken {} did",
+            restored.foreign_key_violations, manifest.foreign_key_violations
+        )));
+    }
+    Ok(restored)
+}
+
+/// Proves a backup by restoring it into scratch space, which is gone afterwards.
+pub(super) async fn prove(fleet: &Fleet, backup: &BackupRecord) -> Result<()> {
+    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let (manifest, image) = fetch(fleet, backup, backup.tenant_id).await?;
+    let folder = tempfile::Builder::new().prefix("verify-").tempdir_in(&fleet.scratch);
+    let folder = folder.map_err(|error| {
+        Error::new(500, "io", "the scratch directory cannot be written").with_source(error).transient()
+    })?;
+    let generation = Generation::FIRST;
+    let at = match backup.engine {
+        tenant_engine::EngineKind::Sqlite => Placement::sqlite(folder.path(), backup.tenant_id, generation, 1),
+    };
+    let identity = Identity {
+        tenant: backup.tenant_id,
+        fleet: fleet.id(),
+        generation,
+        state: IdentityState::Building,
+        op: None,
+        stamped_at: fleet.catalog.now(),
+    };
+    fill(fleet.engine(backup.engine)?, &at, (&manifest, image), &identity).await?;
+    Ok(())
+}
+
+/// What an engine says about an image, in the words of whoever restores a backup.
+fn told(error: tenant_engine::Error) -> Error {
+    match error.kind() {
+        ErrorKind::WrongTenant => wrong_tenant("the database inside is another tenant's").with_source(error),
+        ErrorKind::Corrupt => manifest::damaged(&error.to_string()).with_source(error),
+        _ => error.into(),
+    }
+}
+
+fn wrong_tenant(why: &str) -> Error {
+    Error::new(409, "wrong_tenant_backup", format!("the backup is not this tenant's: {why}"))
+        .try_next("fleetctl backup list <tenant>")
+}
