@@ -4,14 +4,28 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
-use catalog::{Catalog, Clock, OperationId};
-use tenant_engine::{Engine, placement::EngineKind};
+use catalog::tokens::{OperatorRole, TokenScope};
+use catalog::{Catalog, Clock, OperationId, TenantRecord, WriteTx};
+use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
+use tenant_engine::{Engine, EngineKind};
+use tenant_router::{Naming, Router};
 
-use crate::config::Config;
-use crate::error::Result;
+use crate::background;
+use crate::backup::Store;
+use crate::config::{Config, Role};
+use crate::error::{Error, Result};
+use crate::home::{self, Home};
+use crate::operations::Fleet;
+use crate::plan::Selection;
+use crate::runner::Runner;
 use crate::runner::control::Control;
 use crate::runner::submit::{Caller, Mode, Submission, Submitted};
+use crate::tasks::Tasks;
+
+/// The server that every fleet has: a directory beside the catalog.
+const LOCAL_SERVER: &str = "local";
 
 /// One process's control plane.
 #[derive(Debug)]
@@ -23,17 +37,36 @@ pub struct App {
     /// One per kind of database.
     pub engines: HashMap<EngineKind, Arc<dyn Engine>>,
     /// Takes tenants' requests, and operators' reads, to their databases.
-    pub router: tenant_router::Router,
+    pub router: Router,
+    /// What the steps of operations reach.
+    pub fleet: Arc<Fleet>,
+    runner: Arc<Runner>,
+    tasks: Tasks,
+    sqlite: SqliteEngine,
 }
 
 impl App {
     /// Makes a new fleet in the data directory (keys, catalog, the server `local`, an operator token), or finds the one
-    /// that is there.
+    /// that is there and makes what is missing of these.
     ///
     /// # Errors
     /// `data_dir_unusable`, `wrong_key`, and those of the catalog.
-    pub async fn init(_config: &Config) -> Result<Initialised> {
-        todo!()
+    pub async fn init(config: &Config) -> Result<Initialised> {
+        Self::init_with(config, crate::clock::system()).await
+    }
+
+    /// [`App::init`] with another clock.
+    ///
+    /// # Errors
+    /// As [`App::init`].
+    pub async fn init_with(config: &Config, clock: Clock) -> Result<Initialised> {
+        let home = Home::make(config)?;
+        let done = if home.has_catalog() { Initialised::Found } else { Initialised::Created };
+        let key = home.key_or_new(config)?;
+        let catalog = Catalog::create(&home.catalog(), key, clock).await?;
+        let settled = settle(&catalog, &home).await;
+        catalog.close().await;
+        settled.map(|()| done)
     }
 
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
@@ -48,8 +81,27 @@ impl App {
     ///
     /// # Errors
     /// As [`App::open`].
-    pub async fn open_with(_config: Config, _clock: Clock) -> Result<Arc<Self>> {
-        todo!()
+    pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
+        let home = Home::at(&config)?;
+        if !home.has_catalog() {
+            return Err(home::not_initialised());
+        }
+        let scratch = home.scratch()?;
+        let url = config.backup_url.clone().unwrap_or_else(|| home.backups());
+        let store = Store::open(&url, &config.backup_options, &scratch)?;
+        let sqlite =
+            SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
+        let catalog = Catalog::open(&home.catalog(), home.key(&config)?, clock).await?;
+        let router = router(&config, &catalog, &sqlite).await?;
+        let engines: HashMap<EngineKind, Arc<dyn Engine>> =
+            HashMap::from([(EngineKind::Sqlite, Arc::new(sqlite.clone()) as Arc<dyn Engine>)]);
+        let fleet = Arc::new(Fleet::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
+        let tasks = Tasks::default();
+        let runner = Runner::start(Arc::clone(&fleet), tasks.clone());
+        if config.role == Role::Serving {
+            background::start(&fleet, &tasks);
+        }
+        Ok(Arc::new(Self { config, catalog, engines, router, fleet, runner, tasks, sqlite }))
     }
 
     /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
@@ -58,8 +110,11 @@ impl App {
     /// # Errors
     /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
     /// and those of the catalog; nothing was written then.
-    pub async fn submit(&self, _caller: &Caller, _submission: Submission, _mode: Mode) -> Result<Submitted> {
-        todo!()
+    pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
+        if self.tasks.stopping().is_cancelled() {
+            return Err(Error::new(503, "shutting_down", "this process is shutting down").transient());
+        }
+        self.runner.submit(caller, submission, mode).await
     }
 
     /// Pauses, resumes, retries, cancels or abandons an operation, with an event.
@@ -68,17 +123,25 @@ impl App {
     /// `not_found`; `conflict` when the operation is not in a state that allows it.
     pub async fn control(
         &self,
-        _caller: &Caller,
-        _op: OperationId,
-        _what: Control,
-        _reason: Option<&str>,
+        caller: &Caller,
+        op: OperationId,
+        what: Control,
+        reason: Option<&str>,
     ) -> Result<OperationRecord> {
-        todo!()
+        self.runner.control(caller, op, what, reason).await
+    }
+
+    /// The active tenants of a selection, with labels, in the order of their ids.
+    ///
+    /// # Errors
+    /// `selection_empty`, `not_found` naming unknown names, and those of the catalog.
+    pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
+        self.runner.select(selection).await
     }
 
     /// Makes this process run that operation, whoever submitted it. A serving process runs all of them anyway.
-    pub fn run_only(&self, _op: OperationId) {
-        todo!()
+    pub fn run_only(&self, op: OperationId) {
+        self.runner.run_only(op);
     }
 
     /// Runs the operation here ([`App::run_only`]) and returns its record when it has ended (or is paused), or as it is
@@ -86,30 +149,23 @@ impl App {
     ///
     /// # Errors
     /// `not_found`, and those of the catalog.
-    pub async fn wait(&self, _op: OperationId, _timeout: Duration) -> Result<OperationRecord> {
-        todo!()
-    }
-
-    /// The active tenants of a selection.
-    ///
-    /// # Errors
-    /// `selection_empty`, `not_found`, and those of the catalog.
-    pub async fn select(&self, _selection: &crate::plan::Selection) -> Result<Vec<catalog::TenantRecord>> {
-        todo!()
+    pub async fn wait(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
+        self.runner.wait(op, timeout).await
     }
 
     /// The manifest of a backup, as it lies in the backup store.
     ///
     /// # Errors
-    /// `backup_damaged`, `backup_store_unavailable`.
-    pub async fn backup_manifest(&self, _backup: &catalog::backups::BackupRecord) -> Result<serde_json::Value> {
-        todo!()
+    /// `backup_damaged`, `backup_newer`, `backup_store_unavailable`.
+    pub async fn backup_manifest(&self, backup: &BackupRecord) -> Result<serde_json::Value> {
+        let manifest = self.fleet.store.manifest(&backup.object_key.parse()?).await?;
+        serde_json::to_value(manifest).map_err(|error| Error::internal("a manifest is no JSON").with_source(error))
     }
 
     /// True while steps are claimed and run.
     #[must_use]
     pub fn runner_alive(&self) -> bool {
-        todo!()
+        self.runner.alive()
     }
 
     /// The principal of this very process, for the human who started it; see
@@ -120,9 +176,54 @@ impl App {
     }
 
     /// Refuses new work, gives running steps up to `drain` to finish, frees leases and closes everything.
-    pub async fn shutdown(&self, _drain: Duration) {
-        todo!()
+    pub async fn shutdown(&self, drain: Duration) {
+        let left = self.tasks.stop(drain).await;
+        if left > 0 {
+            tracing::warn!(tasks = left, "stopped waiting for running steps; their leases run out");
+        }
+        self.router.shutdown().await;
+        self.sqlite.shutdown().await;
+        self.catalog.close().await;
     }
+}
+
+/// Makes what every fleet has and a crash of an earlier `init` may have left out.
+async fn settle(catalog: &Catalog, home: &Home) -> Result<()> {
+    let mut tx = catalog.write().await?;
+    if catalog::servers::by_name(&mut tx, LOCAL_SERVER).await?.is_none() {
+        let base = home.tenants();
+        catalog::servers::insert(&mut tx, LOCAL_SERVER, EngineKind::Sqlite, &base.to_string_lossy(), None).await?;
+    }
+    let token = match home.operator_token().exists() {
+        true => None,
+        false => Some(first_token(&mut tx).await?),
+    };
+    tx.commit().await?;
+    // After the commit: a token in the file that the catalog does not know would be worse than none.
+    match token {
+        Some(secret) => home.write_secret(&home.operator_token(), &secret),
+        None => Ok(()),
+    }
+}
+
+async fn first_token(tx: &mut WriteTx) -> Result<secrecy::SecretString> {
+    let scope = TokenScope::Operator { role: OperatorRole::Admin };
+    let (_, secret) = catalog::tokens::create(tx, scope, Some("made by init"), None).await?;
+    Ok(secret)
+}
+
+async fn router(config: &Config, catalog: &Catalog, sqlite: &SqliteEngine) -> Result<Router> {
+    let naming = match &config.domain {
+        Some(domain) => Naming::default().domain(domain.clone()),
+        None => Naming::default(),
+    };
+    Router::builder(catalog.clone())
+        .engine(Arc::new(sqlite.clone()))
+        .naming(naming)
+        .hold(Duration::from_millis(config.hold_ms))
+        .build()
+        .await
+        .map_err(|error| Error::new(500, error.kind().code(), "the router could not be started").with_source(error))
 }
 
 /// What [`App::init`] did.

@@ -5,12 +5,13 @@
 //! tenant and return an outcome with its effects; only the recorder touches the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background ·
+//! 0 config clock home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background ·
 //! 6 app · 7 http · 8 serve.
 
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod home;
 pub mod metrics;
 pub mod tasks;
 pub mod telemetry;
@@ -22,6 +23,8 @@ pub mod backup;
 
 pub mod operations;
 pub mod runner;
+
+pub mod background;
 
 pub mod app;
 pub mod http;

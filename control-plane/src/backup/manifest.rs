@@ -108,8 +108,12 @@ impl Manifest {
         let unreadable = |error| damaged("its manifest cannot be read").with_source(error);
         let Format { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if format > FORMAT {
-            return Err(Error::new(409, "backup_newer", format!("the manifest has format {format}; this program reads up to {FORMAT}"))
-                .try_next("use the version of fleetctl that took the backup, or a later one"));
+            return Err(Error::new(
+                409,
+                "backup_newer",
+                format!("the manifest has format {format}; this program reads up to {FORMAT}"),
+            )
+            .try_next("use the version of fleetctl that took the backup, or a later one"));
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
         let object = manifest.key().part(Part::Database).to_string();

@@ -78,10 +78,8 @@ impl Store {
     fn s3(url: &str, rest: &str, options: &[(String, SecretString)], scratch: &FilePath) -> Result<Self> {
         let mut builder = AmazonS3Builder::new().with_url(url);
         for (name, value) in options {
-            let key: AmazonS3ConfigKey = name
-                .to_ascii_lowercase()
-                .parse()
-                .map_err(|_| unusable(&format!("it knows no option '{name}'")))?;
+            let key: AmazonS3ConfigKey =
+                name.to_ascii_lowercase().parse().map_err(|_| unusable(&format!("it knows no option '{name}'")))?;
             builder = builder.with_config(key, value.expose_secret());
         }
         let objects = builder.build().map_err(|error| unusable(&error.to_string()))?;
@@ -168,11 +166,8 @@ impl Store {
     }
 
     async fn into_file(&self, unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
-        let (file, path) = tempfile::Builder::new()
-            .prefix("restore-")
-            .tempfile_in(&self.scratch)
-            .map_err(no_room)?
-            .into_parts();
+        let (file, path) =
+            tempfile::Builder::new().prefix("restore-").tempfile_in(&self.scratch).map_err(no_room)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
         while let Some(chunk) = next(unpacker, size_max).await? {
             file.write_all(&chunk).await.map_err(no_room)?;

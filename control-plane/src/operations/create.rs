@@ -117,7 +117,8 @@ impl Params {
             return Ok(());
         }
         let taken = seen.prepared.named.iter().enumerate().filter(|(_, (_, name))| seen.taken.contains_key(name));
-        let items: Vec<Item> = taken.take(ITEMS_MAX).map(|(index, (_, name))| item(index, name.as_str(), "is taken")).collect();
+        let items: Vec<Item> =
+            taken.take(ITEMS_MAX).map(|(index, (_, name))| item(index, name.as_str(), "is taken")).collect();
         let first = items.first().map_or_else(String::new, |item| item.name.clone());
         let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
             .try_next(format!("fleetctl tenant get {first}"));
@@ -159,7 +160,8 @@ fn item(index: usize, name: &str, detail: &str) -> Item {
 /// The server for `count` new tenants: the one named, else the active one with the fewest that has room for all.
 fn place<'a>(servers: &'a [(ServerRecord, i64)], wanted: Option<&str>, count: usize) -> Result<&'a ServerRecord> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let room = |server: &ServerRecord, tenants: i64| server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max);
+    let room =
+        |server: &ServerRecord, tenants: i64| server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max);
     if let Some(wanted) = wanted {
         let (server, tenants) = servers.iter().find(|(server, _)| server.name == wanted).ok_or_else(|| {
             Error::new(404, "not_found", format!("there is no server '{wanted}'")).try_next("fleetctl server list")

@@ -90,7 +90,5 @@ async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
     let facts = json!({"backup": backup, "purge_after": purge_after});
-    Ok(Outcome::done(facts.clone())
-        .with(Effect::Flip(flip))
-        .with(Effect::Event(step.event("tenant.deleted", facts))))
+    Ok(Outcome::done(facts.clone()).with(Effect::Flip(flip)).with(Effect::Event(step.event("tenant.deleted", facts))))
 }

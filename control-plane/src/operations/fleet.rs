@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerRecord, TenantRecord};
+use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerRecord, TenantId, TenantRecord};
 use tenant_engine::{Engine, EngineKind, FleetId, MigrationSet, Placement, Template};
 use tokio::sync::Semaphore;
 
@@ -102,9 +102,10 @@ impl Fleet {
     /// # Errors
     /// `database_missing` when the tenant has none.
     pub async fn current(&self, tenant: &TenantRecord) -> Result<(&Arc<dyn Engine>, Placement)> {
-        let reference = tenant.placement.as_deref().ok_or_else(|| {
-            Error::new(409, "database_missing", format!("{} has no database now", tenant.name))
-        })?;
+        let reference = tenant
+            .placement
+            .as_deref()
+            .ok_or_else(|| Error::new(409, "database_missing", format!("{} has no database now", tenant.name)))?;
         self.at(tenant.server_id, reference).await
     }
 
@@ -125,7 +126,7 @@ impl Fleet {
     /// Those of the catalog.
     pub async fn fresh(&self, step: &Step, generation: Generation) -> Result<(&Arc<dyn Engine>, Placement)> {
         let server = self.server(step.tenant.server_id).await?;
-        let at = numbered(&server, step, generation, step.tenant.placement_epoch);
+        let at = numbered(&server, step.tenant.id, generation, step.tenant.placement_epoch);
         Ok((self.engine(server.engine)?, at))
     }
 
@@ -138,10 +139,23 @@ impl Fleet {
         let server = self.server(step.tenant.server_id).await?;
         let last = step.tenant.placement_epoch;
         for number in (last - step.claim + 1).max(1)..last {
-            let at = numbered(&server, step, generation, number);
+            let at = numbered(&server, step.tenant.id, generation, number);
             if step.tenant.placement.as_deref() != Some(at.reference()) {
                 self.engine(server.engine)?.drop_database(&at, None).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes whatever was made for a tenant that never left `provisioning`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn drop_unfinished(&self, tenant: &TenantRecord) -> Result<()> {
+        let server = self.server(tenant.server_id).await?;
+        for number in 1..=tenant.placement_epoch {
+            let at = numbered(&server, tenant.id, tenant.generation.next(), number);
+            self.engine(server.engine)?.drop_database(&at, None).await?;
         }
         Ok(())
     }
@@ -156,8 +170,9 @@ impl Fleet {
         }
         let mut tx = self.catalog.read().await?;
         if catalog::releases::get(&mut tx, id).await?.is_none() {
-            return Err(Error::new(404, "not_found", format!("there is no release {id}"))
-                .try_next("fleetctl release list"));
+            return Err(
+                Error::new(404, "not_found", format!("there is no release {id}")).try_next("fleetctl release list")
+            );
         }
         let files = catalog::releases::files(&mut tx, id).await?;
         let set = Arc::new(MigrationSet::from_files(&files)?);
@@ -186,6 +201,11 @@ impl Fleet {
         self.halt.pass(name).await;
     }
 
+    /// The same for loops: does not count, but a process that ended does not go round again.
+    pub async fn alive(&self) {
+        self.halt.rest().await;
+    }
+
     /// Ends all work at the `count`-th point from now.
     #[cfg(feature = "test-util")]
     pub fn halt_after(&self, count: usize) {
@@ -199,9 +219,9 @@ impl Fleet {
     }
 }
 
-fn numbered(server: &ServerRecord, step: &Step, generation: Generation, number: i64) -> Placement {
+fn numbered(server: &ServerRecord, tenant: TenantId, generation: Generation, number: i64) -> Placement {
     match server.engine {
-        EngineKind::Sqlite => Placement::sqlite(server.base.as_ref(), step.tenant.id, generation, number),
+        EngineKind::Sqlite => Placement::sqlite(server.base.as_ref(), tenant, generation, number),
     }
 }
 
@@ -218,6 +238,9 @@ mod halt {
     impl Halt {
         #[expect(clippy::unused_async, reason = "the other form waits")]
         pub(super) async fn pass(&self, _name: &'static str) {}
+
+        #[expect(clippy::unused_async, reason = "the other form waits")]
+        pub(super) async fn rest(&self) {}
     }
 }
 
@@ -256,6 +279,12 @@ mod halt {
             };
             if stop {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
+                std::future::pending::<()>().await;
+            }
+        }
+
+        pub(super) async fn rest(&self) {
+            if *super::lock(&self.left) == Some(0) {
                 std::future::pending::<()>().await;
             }
         }

@@ -14,7 +14,9 @@ use serde_json::json;
 use tenant_engine::IdentityState;
 
 use super::swap::{self, Current};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, Verdict, image};
+use super::{
+    Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, Verdict, image,
+};
 use crate::error::{Error, Result};
 use crate::plan::retry::ATTEMPTS_MAX;
 
@@ -171,11 +173,18 @@ impl Params {
     }
 
     /// The database of the backup in a new placement, verified and migrated; leaves nothing when that fails.
-    async fn fill(&self, fleet: &Fleet, step: &Step, generation: Generation, release: Option<ReleaseId>) -> Result<Built> {
+    async fn fill(
+        &self,
+        fleet: &Fleet,
+        step: &Step,
+        generation: Generation,
+        release: Option<ReleaseId>,
+    ) -> Result<Built> {
         let resolved = self.resolved.ok_or_else(|| Error::internal("a restore without a backup"))?;
         fleet.drop_leftovers(step, generation).await?;
         fleet.point("restore: claimed").await;
-        let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+        let _one_of_few =
+            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
         let backup = catalog::backups::get(&mut fleet.catalog.read().await?, resolved.backup).await?;
         let backup = backup.ok_or_else(|| not_found(&resolved.backup.to_string()))?;
         let (manifest, picture) = image::fetch(fleet, &backup, resolved.source).await?;
@@ -263,9 +272,8 @@ fn swapped(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Outcome {
         "replaced": frozen.current,
         "undo_until": (frozen.current == Current::Frozen).then_some(keep_until),
     });
-    let outcome = Outcome::done(facts.clone())
-        .with(Effect::Flip(flip))
-        .with(Effect::Event(step.event("tenant.restored", facts)));
+    let outcome =
+        Outcome::done(facts.clone()).with(Effect::Flip(flip)).with(Effect::Event(step.event("tenant.restored", facts)));
     match retained(step, frozen.current, now, keep_until) {
         Some(record) => outcome.with(Effect::Retain(record)),
         None => outcome,

@@ -68,11 +68,7 @@ pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Flip> {
     let expected = step.expected(fleet.id(), &[IdentityState::Frozen]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Active);
     engine.stamp(&at, &expected, &identity).await?;
-    Ok(Flip {
-        block_writes: Some(None),
-        reason: Some(None),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
-    })
+    Ok(Flip { block_writes: Some(None), reason: Some(None), ..Flip::of(step.tenant.id, step.tenant.generation) })
 }
 
 /// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a

@@ -49,7 +49,8 @@ impl Operation for Params {
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         let mut owners: BTreeMap<TenantId, Vec<BackupRecord>> = BTreeMap::new();
         for id in &self.backups {
-            let found = catalog::backups::get(tx, *id).await?.ok_or_else(|| super::restore::not_found(&id.to_string()))?;
+            let found =
+                catalog::backups::get(tx, *id).await?.ok_or_else(|| super::restore::not_found(&id.to_string()))?;
             owners.entry(found.tenant_id).or_default().push(found);
         }
         let ids: Vec<TenantId> = owners.keys().copied().collect();

@@ -85,7 +85,10 @@ mod tests {
         let id = TenantId::generate();
         assert_eq!(reference(&id.to_string()).unwrap(), Reference::Id(id));
         assert_eq!(reference("ACME").unwrap(), Reference::Name(Name::slug("acme").unwrap()));
-        assert_eq!(reference("Shop.Example.com:443").unwrap(), Reference::Name(Name::host("shop.example.com").unwrap()));
+        assert_eq!(
+            reference("Shop.Example.com:443").unwrap(),
+            Reference::Name(Name::host("shop.example.com").unwrap())
+        );
         for text in ["", "..", "a/b", "xn--80ak6aa92e", "a\0b", "%2e"] {
             assert!(reference(text).is_err(), "{text}");
         }

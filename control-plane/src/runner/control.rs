@@ -3,7 +3,7 @@
 use catalog::events::NewEvent;
 use catalog::operations::{OperationRecord, OperationState as State};
 use catalog::steps::StepState;
-use catalog::{OperationId, TenantId, TenantState, WriteTx};
+use catalog::{OperationId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde_json::json;
 
 use super::submit::Caller;
@@ -53,6 +53,10 @@ impl Runner {
         reason: Option<&str>,
     ) -> Result<OperationRecord> {
         let mut tx = self.fleet.catalog.write().await?;
+        let given_up = match what {
+            Control::Abandon => abandon(&mut tx, op).await?,
+            _ => Vec::new(),
+        };
         let record = change(&mut tx, op, what).await?;
         let event = NewEvent {
             kind: what.event().to_owned(),
@@ -64,6 +68,12 @@ impl Runner {
         };
         catalog::events::append(&mut tx, &[event]).await?;
         tx.commit().await?;
+        for tenant in &given_up {
+            // Nobody was told of these files; what cannot be removed now is found as an orphan later.
+            if let Err(error) = self.fleet.drop_unfinished(tenant).await {
+                tracing::warn!(tenant = %tenant.id, code = %error.code, %error, "a half-made database was not removed");
+            }
+        }
         if matches!(what, Control::Resume | Control::Retry) {
             self.run_only(op);
         }
@@ -86,7 +96,7 @@ async fn change(tx: &mut WriteTx, op: OperationId, what: Control) -> Result<Oper
             read(tx, op).await
         }
         Control::Cancel => cancel(tx, op).await,
-        Control::Abandon => abandon(tx, op).await,
+        Control::Abandon => read(tx, op).await,
     }
 }
 
@@ -101,26 +111,27 @@ async fn cancel(tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
     }
 }
 
-/// Also of an operation that has ended: its failed creates are what is half made.
-async fn abandon(tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
+/// Also of an operation that has ended: its failed creates are what is half made. Returns those tenants as they were.
+async fn abandon(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
     let record = read(tx, op).await?;
     if record.finished_at.is_none() && record.state != State::Cancelled {
         cancel(tx, op).await?;
     }
-    for tenant in given_up(tx, op).await? {
-        catalog::tenants::remove_provisioning(tx, tenant).await?;
+    let given_up = given_up(tx, op).await?;
+    for tenant in &given_up {
+        catalog::tenants::remove_provisioning(tx, tenant.id).await?;
     }
-    read(tx, op).await
+    Ok(given_up)
 }
 
 /// Tenants that this operation was to make and did not.
-async fn given_up(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantId>> {
+async fn given_up(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = catalog::steps::page(tx, op, &[StepState::Failed, StepState::Cancelled], after, PAGE).await?;
         let ids: Vec<TenantId> = page.iter().map(|(step, _)| step.tenant_id).collect();
         let tenants = catalog::tenants::get_many(tx, &ids).await?;
-        found.extend(tenants.iter().filter(|t| t.state == TenantState::Provisioning && t.op_id.is_none()).map(|t| t.id));
+        found.extend(tenants.into_iter().filter(|t| t.state == TenantState::Provisioning && t.op_id.is_none()));
         after = ids.last().copied();
         if ids.len() < PAGE as usize {
             return Ok(found);

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::events::NewEvent;
@@ -26,7 +27,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// Attempts to close an operation before it is ended without.
 const CLOSE_ATTEMPTS_MAX: u32 = 3;
 
-/// What the dispatcher remembers of an operation between rounds.
+/// What the dispatcher remembers between rounds.
 #[derive(Default)]
 struct Known {
     operations: HashMap<OperationId, Prepared>,
@@ -40,11 +41,22 @@ struct Prepared {
     turns: Arc<Semaphore>,
 }
 
+struct EndsDispatching<'a>(&'a Runner);
+
+impl Drop for EndsDispatching<'_> {
+    fn drop(&mut self) {
+        self.0.dispatching.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Runner {
     /// Looks for work whenever something was recorded, submitted or becomes due; at most once a second when idle.
     pub(super) async fn dispatch(self: Arc<Self>) {
         let mut known = Known::default();
+        // Also when a bug ends the loop: whoever asks for health learns it.
+        let _ended = EndsDispatching(&self);
         loop {
+            self.fleet.alive().await;
             let again = match self.round(&mut known).await {
                 Ok(again) => again,
                 Err(error) => {
@@ -66,9 +78,8 @@ impl Runner {
             return Ok(Duration::from_secs(3_600));
         }
         let open = catalog::operations::open(&mut self.fleet.catalog.read().await?).await?;
-        self.forget_ended(&open).await?;
+        self.forget_ended(known, &open).await?;
         let open: Vec<OperationRecord> = open.into_iter().filter(|op| self.runs(op.id)).collect();
-        known.operations.retain(|id, _| open.iter().any(|op| op.id == *id));
         for record in open {
             let Some(prepared) = self.prepared(known, record).await? else { continue };
             self.fill(&prepared).await?;
@@ -81,26 +92,40 @@ impl Runner {
     }
 
     /// Ends what was cancelled while its last steps ran, and drops from memory what is over.
-    async fn forget_ended(&self, open: &[OperationRecord]) -> Result<()> {
-        let is_open = |id: &OperationId| open.iter().any(|op| op.id == *id);
-        let over: Vec<OperationId> = {
-            let state = self.state();
-            let busy = |id: &OperationId| state.held.keys().any(|(op, _)| op == id) || state.closing.contains(id);
-            state.mine.iter().filter(|id| !is_open(id) && !busy(id)).copied().collect()
-        };
-        for id in over {
-            let mut tx = self.fleet.catalog.write().await?;
-            let record = catalog::operations::get(&mut tx, id).await?;
-            // Paused operations come back.
-            if record.is_some_and(|record| record.state == OperationState::Paused) {
+    async fn forget_ended(&self, known: &mut Known, open: &[OperationRecord]) -> Result<()> {
+        for id in self.no_longer_open(known, open) {
+            let found = catalog::operations::get(&mut self.fleet.catalog.read().await?, id).await?;
+            // A paused operation comes back, to this process too.
+            if found.as_ref().is_some_and(|record| record.state == OperationState::Paused) {
                 continue;
             }
-            if let Some(ended) = catalog::operations::finish_if_done(&mut tx, id).await? {
-                catalog::events::append(&mut tx, &[ended_event(&ended)]).await?;
+            if found.is_some_and(|record| record.finished_at.is_none()) {
+                self.end_cancelled(id).await?;
             }
-            tx.commit().await?;
+            known.operations.remove(&id);
             self.state().mine.remove(&id);
         }
+        Ok(())
+    }
+
+    /// Operations that this process ran and the catalog does not list as open, of which it holds nothing any more.
+    fn no_longer_open(&self, known: &Known, open: &[OperationRecord]) -> Vec<OperationId> {
+        let state = self.state();
+        let busy = |id: &OperationId| state.held.keys().any(|(op, _)| op == id) || state.closing.contains(id);
+        let mut over: Vec<OperationId> = known.operations.keys().chain(&state.mine).copied().collect();
+        over.retain(|id| !open.iter().any(|op| op.id == *id) && !busy(id));
+        over.sort_unstable();
+        over.dedup();
+        over
+    }
+
+    async fn end_cancelled(&self, id: OperationId) -> Result<()> {
+        let mut tx = self.fleet.catalog.write().await?;
+        catalog::steps::cancel_pending(&mut tx, id).await?;
+        if let Some(ended) = catalog::operations::finish_if_done(&mut tx, id).await? {
+            catalog::events::append(&mut tx, &[ended_event(&ended)]).await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 
@@ -172,7 +197,11 @@ impl Runner {
     fn begin(self: &Arc<Self>, prepared: &Prepared, claimed: StepRecord, tenant: TenantRecord) {
         let lost = CancellationToken::new();
         let slot = (claimed.op_id, claimed.tenant_id);
-        self.state().held.insert(slot, Held { epoch: claimed.lease_epoch, lost: lost.clone() });
+        let held = Held { epoch: claimed.lease_epoch, lost: lost.clone() };
+        if let Some(before) = self.state().held.insert(slot, held) {
+            // This process slept through its own lease: the older claim is as lost as anybody's.
+            before.lost.cancel();
+        }
         let step = Step {
             op: Arc::clone(&prepared.record),
             tenant,

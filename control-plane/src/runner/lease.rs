@@ -35,7 +35,7 @@ impl Runner {
         if claims.is_empty() {
             return Ok(());
         }
-        self.fleet.point("lease: renews").await;
+        self.fleet.alive().await;
         let mut tx = self.fleet.catalog.write().await?;
         let until = tx.now() + LEASE_MS;
         let renewed = catalog::steps::renew(&mut tx, &self.owner, until).await?;

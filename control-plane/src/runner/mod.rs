@@ -19,6 +19,7 @@ mod select;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ pub struct Runner {
     steps: Arc<Semaphore>,
     servers: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
     state: Mutex<State>,
+    dispatching: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -91,11 +93,18 @@ impl Runner {
             steps: Arc::new(Semaphore::new(steps_max)),
             servers: Mutex::default(),
             state: Mutex::default(),
+            dispatching: AtomicBool::new(true),
         });
         runner.tasks.spawn(Arc::clone(&runner).dispatch());
         runner.tasks.spawn(Arc::clone(&runner).renew());
         runner.tasks.spawn(Arc::clone(&runner).record(reports));
         runner
+    }
+
+    /// True while steps are claimed and run.
+    #[must_use]
+    pub fn alive(&self) -> bool {
+        self.dispatching.load(Ordering::Relaxed)
     }
 
     /// Makes this process run that operation.

@@ -99,8 +99,7 @@ impl Runner {
         let live: Vec<&Report> = batch.iter().zip(&live).filter(|(_, live)| **live).map(|(report, _)| report).collect();
         let now = tx.now();
         let conflicts = effects::flip(&mut tx, &live).await?;
-        let outcomes: Vec<StepOutcome> =
-            live.iter().map(|report| settled(&report.outcome, &conflicts, now)).collect();
+        let outcomes: Vec<StepOutcome> = live.iter().map(|report| settled(&report.outcome, &conflicts, now)).collect();
         let recorded = catalog::steps::record(&mut tx, &outcomes).await?;
         let kept: Vec<&Report> = live
             .into_iter()

@@ -73,7 +73,9 @@ async fn resolve(tx: &mut ReadTx, names: &[String]) -> Result<Vec<TenantId>> {
     if !unknown.is_empty() {
         let more = if unknown.len() > TOLD_MAX { " and more" } else { "" };
         let told = unknown[..unknown.len().min(TOLD_MAX)].join(", ");
-        return Err(not_found(&format!("there is no tenant named {told}{more}")).try_next("fleetctl tenant list -o name"));
+        return Err(
+            not_found(&format!("there is no tenant named {told}{more}")).try_next("fleetctl tenant list -o name")
+        );
     }
     ids.extend(known.into_values());
     ids.sort_unstable();

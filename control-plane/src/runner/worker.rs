@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use catalog::steps::{StepOutcome, StepRecord, StepResult};
+use catalog::{OperationId, TenantId};
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ enum Then {
 impl Runner {
     /// Runs a step to its end, to a retry, or until the lease is lost.
     pub(super) async fn work(self: Arc<Self>, work: Work, its_operation: Arc<tokio::sync::Semaphore>) {
-        let slot = (work.claimed.op_id, work.claimed.tenant_id);
+        let (slot, epoch) = ((work.claimed.op_id, work.claimed.tenant_id), work.claimed.lease_epoch);
         let lost = work.lost.clone();
         tokio::select! {
             biased;
@@ -41,9 +42,17 @@ impl Runner {
             () = lost.cancelled() => {}
             () = self.take_turns(work, &its_operation) => {}
         }
-        self.state().held.remove(&slot);
+        self.let_go(slot, epoch);
         self.progress.send_modify(|seen| *seen += 1);
         self.wake.notify_one();
+    }
+
+    /// Unless a newer claim of the same step is held by now.
+    fn let_go(&self, slot: (OperationId, TenantId), epoch: i64) {
+        let mut state = self.state();
+        if state.held.get(&slot).is_some_and(|held| held.epoch == epoch) {
+            state.held.remove(&slot);
+        }
     }
 
     /// Waits for its turn, among the steps of its operation, of its server, and of this process.

@@ -1,0 +1,151 @@
+//! create
+
+use std::os::unix::fs::PermissionsExt;
+
+use catalog::TenantState;
+use catalog::operations::OperationState;
+use control_plane::operations::{Params, create};
+use control_plane::plan::Selection;
+
+use crate::invariants;
+use crate::world::{TASKS, World, creating};
+
+#[tokio::test]
+async fn new_tenants_answer_and_carry_the_current_release() {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme", "globex"]).await;
+    for name in ["acme", "globex"] {
+        let tenant = world.tenant(name).await;
+        assert_eq!((tenant.state, tenant.generation.0, tenant.schema_version), (TenantState::Active, 2, Some(1)));
+        world.sql(name, "insert into tasks (title) values ('first')").await;
+        assert_eq!(world.int(name, "select count(*) from tasks").await, 1);
+    }
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn before_any_release_a_tenant_is_an_empty_database() {
+    let world = World::new().await;
+    world.create(&["acme"]).await;
+    assert_eq!(world.tenant("acme").await.schema_version, None);
+    assert_eq!(world.int("acme", "select 1").await, 1);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_taken_name_refuses_the_whole_list_or_is_skipped() {
+    let world = World::new().await;
+    world.create(&["acme"]).await;
+    let error = world.run(creating(&["globex", "ACME"]), Selection::default()).await.unwrap_err();
+    assert_eq!((error.code.as_ref(), error.items.len(), error.items[0].index), ("already_exists", 1, 1));
+    let Params::Create(params) = creating(&["globex", "acme"]) else { unreachable!() };
+    let skipping = Params::Create(create::Params { if_exists: create::IfExists::Skip, ..params });
+    let ended = world.succeed(skipping, Selection::default()).await;
+    assert_eq!((ended.steps_total, ended.steps_skipped), (1, 1));
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_writes_nothing() {
+    let world = World::new().await;
+    let plan = world.plan(creating(&["acme"]), Selection::default()).await.unwrap();
+    assert_eq!((plan.kind, plan.tenants, plan.sample[0].tenant.as_str()), ("create", 1, "acme"));
+    // The name is still free.
+    world.create(&["acme"]).await;
+}
+
+#[tokio::test]
+async fn bad_lists_make_nothing() {
+    let world = World::new().await;
+    for (names, code) in
+        [(vec![], "invalid"), (vec![".."], "invalid"), (vec!["a", "a"], "invalid"), (vec!["x\0y"], "invalid")]
+    {
+        let error = world.run(creating(&names), Selection::default()).await.unwrap_err();
+        assert_eq!(error.code, code, "{names:?}");
+    }
+    let Params::Create(params) = creating(&["acme"]) else { unreachable!() };
+    let elsewhere = Params::Create(create::Params { server: Some("nowhere".to_owned()), ..params });
+    assert_eq!(world.run(elsewhere, Selection::default()).await.unwrap_err().code, "not_found");
+    assert!(world.app.select(&Selection::all()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_it_makes_is_private() {
+    let world = World::new().await;
+    world.create(&["acme"]).await;
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for name in ["fleet.key", "operator.token", "catalog.db"] {
+        assert_eq!(mode(&world.data().join(name)), 0o600, "{name}");
+    }
+    for name in ["tenants", "scratch"] {
+        assert_eq!(mode(&world.data().join(name)), 0o700, "{name}");
+    }
+    assert_eq!(mode(&world.file("acme").await), 0o600);
+}
+
+#[tokio::test]
+async fn many_are_made_at_once() {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    let names: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    world.create(&names).await;
+    assert_eq!(world.app.select(&Selection::all()).await.unwrap().len(), 600);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_step_that_cannot_be_done_is_told_and_can_be_abandoned_or_retried() {
+    use control_plane::runner::control::Control;
+    let world = World::new().await;
+    // The server's directory cannot be written: root may, so a file stands where the directory should be.
+    let tenants = world.data().join("tenants");
+    std::fs::remove_dir(&tenants).unwrap();
+    std::fs::write(&tenants, "").unwrap();
+    let started = world
+        .start(control_plane::runner::submit::Submission::new(creating(&["acme", "globex"]), Selection::default()))
+        .await
+        .unwrap();
+    let ended = finish_through_retries(&world, started.id).await;
+    assert_eq!(ended.state, OperationState::Failed);
+    let steps = world.steps(ended.id, &[]).await;
+    assert!(steps.iter().all(|(step, _)| step.error_code.is_some()), "{steps:?}");
+    std::fs::remove_file(&tenants).unwrap();
+    std::fs::create_dir(&tenants).unwrap();
+    world.app.control(&crate::world::caller(), ended.id, Control::Retry, None).await.unwrap();
+    let ended = world.finish(ended.id).await;
+    assert_eq!(ended.state, OperationState::Succeeded);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn an_abandoned_create_frees_its_name() {
+    use control_plane::runner::control::Control;
+    let world = World::new().await;
+    let tenants = world.data().join("tenants");
+    std::fs::remove_dir(&tenants).unwrap();
+    std::fs::write(&tenants, "").unwrap();
+    let started = world
+        .start(control_plane::runner::submit::Submission::new(creating(&["acme"]), Selection::default()))
+        .await
+        .unwrap();
+    finish_through_retries(&world, started.id).await;
+    std::fs::remove_file(&tenants).unwrap();
+    std::fs::create_dir(&tenants).unwrap();
+    world.app.control(&crate::world::caller(), started.id, Control::Abandon, Some("wrong disk")).await.unwrap();
+    world.create(&["acme"]).await;
+    invariants::check(&world).await;
+}
+
+/// Moves the clock over each delay until the runner gives up.
+async fn finish_through_retries(world: &World, op: catalog::OperationId) -> catalog::operations::OperationRecord {
+    for _ in 0..100 {
+        let record = world.app.wait(op, std::time::Duration::from_millis(200)).await.unwrap();
+        if record.finished_at.is_some() {
+            return record;
+        }
+        world.advance(std::time::Duration::from_secs(31));
+    }
+    panic!("it never gave up: {:?}", world.steps(op, &[]).await)
+}

@@ -1,0 +1,178 @@
+//! A fleet in a temporary directory, with a clock that tests move.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use catalog::operations::{OperationRecord, OperationState};
+use catalog::steps::{StepRecord, StepState};
+use catalog::{Clock, OperationId, TenantRecord};
+use control_plane::config::Role;
+use control_plane::operations::{Params, create, migrate};
+use control_plane::plan::{PlanView, Selection};
+use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
+use control_plane::{App, Config, Error};
+use tempfile::TempDir;
+use tenant_engine::migration::File;
+use tenant_engine::{Access, After, Limits, Rows, Statement, Value};
+
+/// Far beyond what any test takes; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct World {
+    pub app: Arc<App>,
+    pub dir: TempDir,
+    now: Arc<AtomicI64>,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(1_764_000_000_000));
+        App::init_with(&config(&dir), clock(&now)).await.unwrap();
+        let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
+        Self { app, dir, now }
+    }
+
+    /// What a dead process leaves: nothing was closed, its leases have run out, and another opens the directory.
+    pub async fn crash(self) -> Self {
+        let Self { app, dir, now } = self;
+        now.fetch_add(61_000, Ordering::SeqCst);
+        let next = App::open_with(config(&dir), clock(&now)).await.unwrap();
+        // Its tasks hang at the halt for ever; the files are all that counts.
+        std::mem::forget(app);
+        Self { app: next, dir, now }
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.now.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn now(&self) -> i64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap()
+    }
+
+    pub async fn start(&self, submission: Submission) -> Result<OperationRecord, Error> {
+        match self.app.submit(&caller(), submission, Mode::Run).await? {
+            Submitted::Started(record) => Ok(record),
+            Submitted::Planned(plan) => panic!("only planned: {plan:?}"),
+        }
+    }
+
+    pub async fn plan(&self, params: Params, targets: Selection) -> Result<PlanView, Error> {
+        match self.app.submit(&caller(), Submission::new(params, targets), Mode::Plan).await? {
+            Submitted::Planned(plan) => Ok(plan),
+            Submitted::Started(record) => panic!("started {record:?}"),
+        }
+    }
+
+    /// Runs an operation to its end.
+    pub async fn run(&self, params: Params, targets: Selection) -> Result<OperationRecord, Error> {
+        let started = self.start(Submission::new(params, targets)).await?;
+        Ok(self.finish(started.id).await)
+    }
+
+    /// The same, when it must succeed.
+    pub async fn succeed(&self, params: Params, targets: Selection) -> OperationRecord {
+        let ended = self.run(params, targets).await.unwrap();
+        assert_eq!(ended.state, OperationState::Succeeded, "{:?}", self.steps(ended.id, &[]).await);
+        ended
+    }
+
+    pub async fn finish(&self, op: OperationId) -> OperationRecord {
+        let ended = self.app.wait(op, PATIENCE).await.unwrap();
+        assert!(ended.finished_at.is_some(), "{ended:?} {:?}", self.steps(op, &[]).await);
+        ended
+    }
+
+    pub async fn steps(&self, op: OperationId, states: &[StepState]) -> Vec<(StepRecord, String)> {
+        let mut tx = self.app.catalog.read().await.unwrap();
+        catalog::steps::page(&mut tx, op, states, None, 10_000).await.unwrap()
+    }
+
+    pub async fn create(&self, names: &[&str]) {
+        self.succeed(creating(names), Selection::default()).await;
+    }
+
+    pub async fn migrate(&self, files: &[(&str, &str)]) -> OperationRecord {
+        self.succeed(migrating(files), Selection::all()).await
+    }
+
+    pub async fn tenant(&self, name: &str) -> TenantRecord {
+        let name = catalog::Name::slug(name).unwrap();
+        let mut tx = self.app.catalog.read().await.unwrap();
+        catalog::tenants::by_name(&mut tx, &name).await.unwrap().unwrap()
+    }
+
+    pub async fn file(&self, name: &str) -> PathBuf {
+        self.data().join("tenants").join(self.tenant(name).await.placement.unwrap())
+    }
+
+    /// One statement in a tenant's current database, by the engine, as the router would run it.
+    pub async fn sql(&self, name: &str, sql: &str) -> Rows {
+        self.try_sql(name, sql).await.unwrap()
+    }
+
+    pub async fn try_sql(&self, name: &str, sql: &str) -> Result<Rows, Error> {
+        let tenant = self.tenant(name).await;
+        let (engine, at) = self.app.fleet.current(&tenant).await?;
+        let expected = tenant_engine::Expected {
+            tenant: tenant.id,
+            fleet: self.app.catalog.fleet_id(),
+            generation: tenant.generation,
+            states: vec![tenant_engine::IdentityState::Active],
+        };
+        let pool = engine.connect(&at, &expected).await?;
+        let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
+        let rows = pool.session(Access::Write, Limits::default()).run(vec![statement], After::Commit).await;
+        pool.close().await;
+        Ok(rows?.pop().unwrap())
+    }
+
+    /// The only value of the only row.
+    pub async fn int(&self, name: &str, sql: &str) -> i64 {
+        match self.sql(name, sql).await.rows.as_slice() {
+            [row] => match row.as_slice() {
+                [Value::Integer(number)] => *number,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub fn caller() -> Caller {
+    Caller { actor: "test".to_owned(), request_id: None }
+}
+
+pub fn creating(names: &[&str]) -> Params {
+    let new = |name: &&str| create::NewTenant { name: (*name).to_owned(), labels: Default::default() };
+    Params::Create(create::Params { tenants: names.iter().map(new).collect(), ..Default::default() })
+}
+
+pub fn files(files: &[(&str, &str)]) -> Vec<File> {
+    files.iter().map(|(name, sql)| File { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect()
+}
+
+pub fn migrating(set: &[(&str, &str)]) -> Params {
+    Params::Migrate(migrate::Params::to(migrate::Release::Files(files(set))))
+}
+
+pub const TASKS: (&str, &str) =
+    ("0001_tasks.sql", "create table tasks (id integer primary key, title text not null);\n");
+pub const DONE: (&str, &str) = ("0002_done.sql", "alter table tasks add column done integer not null default 0;\n");
+
+fn config(dir: &TempDir) -> Config {
+    Config::new(dir.path().canonicalize().unwrap(), Role::Embedded)
+}
+
+fn clock(now: &Arc<AtomicI64>) -> Clock {
+    let now = Arc::clone(now);
+    // Every reading is later than the one before: nothing may depend on two events having one time.
+    Arc::new(move || now.fetch_add(1, Ordering::SeqCst))
+}
