@@ -175,6 +175,12 @@ impl App {
         crate::auth::operator::InProcess::new(actor)
     }
 
+    /// Ends as a killed process does, as far as that can be seen from outside: nothing is finished, freed or closed.
+    #[cfg(feature = "test-util")]
+    pub async fn kill(&self) {
+        self.tasks.abort().await;
+    }
+
     /// Refuses new work, gives running steps up to `drain` to finish, frees leases and closes everything.
     pub async fn shutdown(&self, drain: Duration) {
         let left = self.tasks.stop(drain).await;

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,12 +25,20 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 pub struct Tasks {
     tracker: TaskTracker,
     stopping: CancellationToken,
+    aborted: CancellationToken,
 }
 
 impl Tasks {
     /// Runs `work` in the background until it ends or [`Tasks::stop`] gives up on it.
-    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.tracker.spawn(work).abort_handle()
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let aborted = self.aborted.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                biased;
+                () = aborted.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     /// Cancelled when the process is asked to end: loops end, nothing new is begun.
@@ -40,11 +47,36 @@ impl Tasks {
         &self.stopping
     }
 
-    /// Asks every task to end and waits for that, at most `drain`; returns how many did not.
+    /// Asks every task to end and waits for that, at most `drain`; those that are left end where they are. Returns how
+    /// many.
     pub async fn stop(&self, drain: Duration) -> usize {
         self.stopping.cancel();
         self.tracker.close();
         let _ = tokio::time::timeout(drain, self.tracker.wait()).await;
-        self.tracker.len()
+        let left = self.tracker.len();
+        self.abort().await;
+        left
+    }
+
+    /// Ends every task where it is.
+    pub async fn abort(&self) {
+        self.aborted.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_is_ended() {
+        let tasks = Tasks::default();
+        tasks.spawn(std::future::pending());
+        let stopping = tasks.stopping().clone();
+        tasks.spawn(async move { stopping.cancelled().await });
+        assert_eq!(tasks.stop(Duration::from_millis(20)).await, 1);
+        assert_eq!(tasks.stop(Duration::ZERO).await, 0);
     }
 }

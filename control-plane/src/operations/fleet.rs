@@ -201,11 +201,6 @@ impl Fleet {
         self.halt.pass(name).await;
     }
 
-    /// The same for loops: does not count, but a process that ended does not go round again.
-    pub async fn alive(&self) {
-        self.halt.rest().await;
-    }
-
     /// Ends all work at the `count`-th point from now.
     #[cfg(feature = "test-util")]
     pub fn halt_after(&self, count: usize) {
@@ -238,9 +233,6 @@ mod halt {
     impl Halt {
         #[expect(clippy::unused_async, reason = "the other form waits")]
         pub(super) async fn pass(&self, _name: &'static str) {}
-
-        #[expect(clippy::unused_async, reason = "the other form waits")]
-        pub(super) async fn rest(&self) {}
     }
 }
 
@@ -279,12 +271,6 @@ mod halt {
             };
             if stop {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
-                std::future::pending::<()>().await;
-            }
-        }
-
-        pub(super) async fn rest(&self) {
-            if *super::lock(&self.left) == Some(0) {
                 std::future::pending::<()>().await;
             }
         }

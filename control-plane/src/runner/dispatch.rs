@@ -56,7 +56,6 @@ impl Runner {
         // Also when a bug ends the loop: whoever asks for health learns it.
         let _ended = EndsDispatching(&self);
         loop {
-            self.fleet.alive().await;
             let again = match self.round(&mut known).await {
                 Ok(again) => again,
                 Err(error) => {

@@ -38,9 +38,10 @@ impl World {
     /// What a dead process leaves: nothing was closed, its leases have run out, and another opens the directory.
     pub async fn crash(self) -> Self {
         let Self { app, dir, now } = self;
+        app.kill().await;
         now.fetch_add(61_000, Ordering::SeqCst);
         let next = App::open_with(config(&dir), clock(&now)).await.unwrap();
-        // Its tasks hang at the halt for ever; the files are all that counts.
+        // Not closed, as a dead process closes nothing; the files are all that counts.
         std::mem::forget(app);
         Self { app: next, dir, now }
     }
