@@ -231,6 +231,21 @@ async fn revoke(world: &World, secret: &str) {
     tx.commit().await.unwrap();
 }
 
+#[tokio::test]
+async fn without_its_catalog_a_router_says_so_and_serves_what_it_knows() {
+    let world = World::new().await;
+    let id = world.tenant("acme").await;
+    let router = world.router().await;
+    let (known, unknown) = (world.token_for(id, Role::Reader).await, world.token_for(id, Role::Reader).await);
+    let tenant = open::<Read>(&router, "acme", &known).await.unwrap();
+    world.catalog.close().await;
+    let refused = open::<Read>(&router, "acme", &unknown).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.status()), (ErrorKind::CatalogUnavailable, 503));
+    assert!(refused.retry_after().is_some());
+    // The database itself says whether it is still the right one.
+    assert_eq!(note(&tenant, 1).await.unwrap(), canary("acme", 1));
+}
+
 /// An application with its own sessions and its own members.
 struct Application {
     asked: AtomicUsize,
