@@ -106,6 +106,16 @@ pub async fn page(
     tx.all(sql.bind(limit(page_limit))).await?.iter().map(record).collect()
 }
 
+/// When the oldest and the newest backup of any tenant were taken, milliseconds since 1970.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn span(tx: &mut ReadTx) -> Result<(Option<i64>, Option<i64>)> {
+    let row = tx.one(sqlx::query("select min(taken_at) as oldest, max(taken_at) as newest from backups")).await?;
+    let Some(row) = row else { return Ok((None, None)) };
+    Ok((row::int_or_null(&row, "oldest")?, row::int_or_null(&row, "newest")?))
+}
+
 /// Records a verification, now: `None` when it found nothing wrong.
 ///
 /// # Errors

@@ -140,3 +140,13 @@ impl From<tenant_engine::Error> for Error {
         out.with_source(error)
     }
 }
+
+impl From<tenant_router::Error> for Error {
+    fn from(error: tenant_router::Error) -> Self {
+        let mut out = Self::new(error.status(), error.code(), error.detail());
+        out.next_steps = error.kind().next_steps().iter().map(|&step| step.to_owned()).collect();
+        out.retry_after_seconds = error.retry_after().map(|after| after.as_secs());
+        out.transient = out.retry_after_seconds.is_some();
+        out.with_source(error)
+    }
+}

@@ -40,6 +40,8 @@ pub enum Decision {
 
 /// The table.
 pub const RULES: &[Rule] = &[
+    rule("GET", "/v1/status", Viewer),
+    rule("GET", "/v1/doctor", Viewer),
     rule("GET", "/v1/tenants", Viewer),
     planned("POST", "/v1/tenants", Operator),
     planned("POST", "/v1/tenants/batch", Operator),
@@ -81,6 +83,7 @@ pub const RULES: &[Rule] = &[
     planned("POST", "/v1/operations/{operation}/retry", Operator),
     planned("POST", "/v1/operations/{operation}/cancel", Operator),
     planned("POST", "/v1/operations/{operation}/abandon", Operator),
+    rule("POST", "/v1/queries", Operator),
     rule("GET", "/v1/events", Viewer),
 ];
 

@@ -39,7 +39,12 @@ pub(crate) async fn livez() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready, with reasons", body = Readiness)))]
 pub(crate) async fn readyz(State(api): State<Api>) -> Response {
-    let checks = vec![serving(&api), check("catalog", catalog_answers(&api).await), check("data_dir", writable(&api))];
+    let checks = vec![
+        serving(&api),
+        check("catalog", catalog_answers(&api).await),
+        check("data_dir", writable(&api)),
+        runner(&api),
+    ];
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, checks })).into_response()
@@ -59,6 +64,11 @@ fn check(name: &'static str, found: Result<(), &'static str>) -> ReadyCheck {
 fn serving(api: &Api) -> ReadyCheck {
     let draining = api.draining.is_cancelled();
     check("serving", if draining { Err("the process is shutting down") } else { Ok(()) })
+}
+
+fn runner(api: &Api) -> ReadyCheck {
+    let alive = api.app.runner_alive();
+    check("runner", if alive { Ok(()) } else { Err("steps are not being run") })
 }
 
 async fn catalog_answers(api: &Api) -> Result<(), &'static str> {

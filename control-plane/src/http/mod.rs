@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod admission;
+pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod health;
@@ -47,13 +48,11 @@ impl Api {
 }
 
 /// The admin API of this process, to be called in process: nothing listens, nothing is measured.
-#[must_use]
 pub fn admin_router(app: Arc<App>) -> axum::Router {
     routes::admin(Api::new(app))
 }
 
 /// The data API of this process.
-#[must_use]
 pub fn data_router(app: Arc<App>) -> axum::Router {
     routes::data(Api::new(app))
 }

@@ -46,3 +46,31 @@ pub fn json() -> String {
 pub(crate) async fn serve(text: std::sync::Arc<str>) -> Response {
     ([(axum::http::header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    /// Schemas are merged by name: two types of one name would silently become one.
+    #[test]
+    fn no_two_schemas_share_a_name() {
+        let mut seen = BTreeSet::new();
+        let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http"))];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&entry).unwrap();
+                for part in text.split("ToSchema").skip(1).filter(|part| part.starts_with([')', ','])) {
+                    let words = part.split_whitespace().skip_while(|word| !["struct", "enum"].contains(word));
+                    let name = words.skip(1).map(|word| word.trim_end_matches(['{', ';'])).next().unwrap_or_default();
+                    assert!(name.is_empty() || seen.insert(name.to_owned()), "{name} again in {}", entry.display());
+                }
+            }
+        }
+        assert!(seen.len() > 40, "{seen:?}");
+    }
+}

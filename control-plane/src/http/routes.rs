@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::middleware::{Listener, around, panicked};
-use super::{Api, admin, admission, health, idempotency, openapi};
+use super::{Api, admin, admission, data, health, idempotency, openapi};
 
 /// Enough for any body but lists of tenants and migration files, which have [`BULK_BYTES_MAX`].
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -22,6 +22,8 @@ pub(crate) const BULK_BYTES_MAX: usize = 32 << 20;
 /// Every route behind the admission.
 fn nouns() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
+        .merge(admin::status::routes())
+        .merge(admin::doctor::routes())
         .merge(admin::tenants::routes())
         .merge(admin::tenant_work::routes())
         .merge(admin::members::routes())
@@ -33,6 +35,7 @@ fn nouns() -> OpenApiRouter<Api> {
         .merge(admin::restores::routes())
         .merge(admin::operations::routes())
         .merge(admin::operation_control::routes())
+        .merge(admin::queries::routes())
         .merge(admin::events::routes())
 }
 
@@ -59,7 +62,8 @@ pub(crate) fn admin(api: Api) -> Router {
 
 /// The data listener's service.
 pub(crate) fn data(api: Api) -> Router {
-    let router = Router::new().route("/livez", get(health::livez)).with_state(api);
+    let health = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
+    let router = data::statements::routes().merge(health).with_state(api);
     finish(router, Listener::Data)
 }
 

@@ -153,7 +153,7 @@ pub(crate) async fn find(tx: &mut ReadTx, id: BackupId) -> Result<BackupRecord> 
 /// Whom to back up.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct BackupRun {
     /// Which tenants.
     selection: Selection,
     /// Only say what would be done.
@@ -168,9 +168,9 @@ struct Run {
 }
 
 /// Backs tenants up.
-#[utoipa::path(post, path = "/v1/backups", tag = "backups", request_body = Run,
+#[utoipa::path(post, path = "/v1/backups", tag = "backups", request_body = BackupRun,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Response> {
+async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<BackupRun>) -> Result<Response> {
     let submission = Submission {
         params: Params::Backup(backup::Params::default()),
         targets: run.selection.into(),
@@ -184,7 +184,7 @@ async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Re
 /// What to verify: the newest backup of each selected tenant, or these backups.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Verify {
+struct BackupVerify {
     /// Which tenants.
     #[serde(default)]
     selection: Selection,
@@ -203,9 +203,9 @@ struct Verify {
 }
 
 /// Proves that backups can be restored.
-#[utoipa::path(post, path = "/v1/backups/verify", tag = "backups", request_body = Verify,
+#[utoipa::path(post, path = "/v1/backups/verify", tag = "backups", request_body = BackupVerify,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn verify_some(State(api): State<Api>, caller: Caller, Json(wanted): Json<Verify>) -> Result<Response> {
+async fn verify_some(State(api): State<Api>, caller: Caller, Json(wanted): Json<BackupVerify>) -> Result<Response> {
     if wanted.backups.len() > verify::BACKUPS_MAX {
         return Err(Problem::invalid(format!("backups: expected at most {}", verify::BACKUPS_MAX)));
     }

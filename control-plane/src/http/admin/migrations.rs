@@ -42,7 +42,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// Where to bring whom: exactly one of `release` and `files`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct MigrationRun {
     /// `rel_…`
     release: Option<String>,
     /// The files of a migration directory.
@@ -65,7 +65,7 @@ struct Run {
     expect_count: Option<u64>,
 }
 
-impl Run {
+impl MigrationRun {
     /// The set that is asked for.
     fn source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::Release> {
         match (release, files) {
@@ -81,11 +81,11 @@ impl Run {
 }
 
 /// Migrates tenants.
-#[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = Run,
+#[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = MigrationRun,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Response> {
+async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<MigrationRun>) -> Result<Response> {
     let params = migrate::Params {
-        release: Run::source(run.release.as_deref(), run.files)?,
+        release: MigrationRun::source(run.release.as_deref(), run.files)?,
         target: run.target,
         look: if run.verify { migrate::Look::Every } else { migrate::Look::Hint },
     };
@@ -101,7 +101,7 @@ async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Re
 
 /// What migrating would do, by version.
 #[derive(Debug, Serialize, ToSchema)]
-struct VersionPlan {
+struct MigrationPlan {
     /// Where to.
     release: Release,
     /// Tenants that are behind.
@@ -111,12 +111,12 @@ struct VersionPlan {
     /// Tenants that are newer.
     ahead: u64,
     /// By where they are now.
-    by_version: Vec<AtVersion>,
+    by_version: Vec<PlanAtVersion>,
 }
 
 /// The tenants at one version.
 #[derive(Debug, Serialize, ToSchema)]
-struct AtVersion {
+struct PlanAtVersion {
     /// Their newest migration; null: none.
     version: Option<i64>,
     /// How many.
@@ -126,13 +126,17 @@ struct AtVersion {
 }
 
 /// Shows what migrating would do, by what the catalog remembers of each tenant.
-#[utoipa::path(post, path = "/v1/migrations/plan", tag = "migrations", request_body = Run,
-    responses((status = 200, description = "What it would do", body = VersionPlan), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn show_plan(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Json<VersionPlan>> {
-    let source = Run::source(run.release.as_deref(), run.files)?;
+#[utoipa::path(post, path = "/v1/migrations/plan", tag = "migrations", request_body = MigrationRun,
+    responses((status = 200, description = "What it would do", body = MigrationPlan), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn show_plan(
+    State(api): State<Api>,
+    caller: Caller,
+    Json(run): Json<MigrationRun>,
+) -> Result<Json<MigrationPlan>> {
+    let source = MigrationRun::source(run.release.as_deref(), run.files)?;
     let tenants = api.app.select(&run.selection.into()).await?;
     let (release, set) = describe(&api, &caller, source).await?;
-    let mut plan = VersionPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
+    let mut plan = MigrationPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
     for (version, tenants) in by_version(&tenants) {
         let lacking = lacking(&set, version, run.target);
         let count = match standing(&set, version, &lacking) {
@@ -141,7 +145,7 @@ async fn show_plan(State(api): State<Api>, caller: Caller, Json(run): Json<Run>)
             Standing::Ahead => &mut plan.ahead,
         };
         *count += tenants;
-        plan.by_version.push(AtVersion { version, tenants, pending: lacking });
+        plan.by_version.push(PlanAtVersion { version, tenants, pending: lacking });
     }
     Ok(Json(plan))
 }
@@ -208,7 +212,7 @@ struct Filters {
 
 /// How far the fleet is.
 #[derive(Debug, Serialize, ToSchema)]
-struct Status {
+struct MigrationStatus {
     /// The current release; null before the first.
     head: Option<Release>,
     /// Tenants that serve.
@@ -249,8 +253,12 @@ struct FailedTenant {
 
 /// Shows how far the tenants are, by what the catalog remembers of each.
 #[utoipa::path(get, path = "/v1/migrations/status", tag = "migrations", params(Filters),
-    responses((status = 200, description = "How far they are", body = Status), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn status(State(api): State<Api>, _caller: Caller, Query(filters): Query<Filters>) -> Result<Json<Status>> {
+    responses((status = 200, description = "How far they are", body = MigrationStatus), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn status(
+    State(api): State<Api>,
+    _caller: Caller,
+    Query(filters): Query<Filters>,
+) -> Result<Json<MigrationStatus>> {
     let tenants = api.app.select(&filters.selection()?).await?;
     let mut tx = api.app.catalog.read().await?;
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
@@ -260,7 +268,7 @@ async fn status(State(api): State<Api>, _caller: Caller, Query(filters): Query<F
     let counted = by_version(&tenants);
     let standings = counted.iter().map(|(v, n)| (standing(&set, *v, &lacking(&set, *v, None)), *n));
     let sum = |wanted: Standing| standings.clone().filter(|(s, _)| *s == wanted).map(|(_, n)| n).sum();
-    Ok(Json(Status {
+    Ok(Json(MigrationStatus {
         head,
         total: tenants.len() as u64,
         up_to_date: sum(Standing::There),

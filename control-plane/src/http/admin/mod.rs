@@ -5,14 +5,17 @@ pub(crate) mod lookup;
 pub(crate) mod selection;
 
 pub(crate) mod backups;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod operation_control;
 pub(crate) mod operations;
+pub(crate) mod queries;
 pub(crate) mod releases;
 pub(crate) mod restores;
 pub(crate) mod servers;
+pub(crate) mod status;
 pub(crate) mod tenant_work;
 pub(crate) mod tenants;
 pub(crate) mod tokens;

@@ -42,7 +42,7 @@ pub(crate) struct Release {
     /// The newest version.
     head_version: Option<i64>,
     /// Ordered.
-    versions: Vec<Version>,
+    versions: Vec<ReleaseVersion>,
     /// Whether new tenants start from it.
     current: bool,
     /// RFC 3339.
@@ -56,7 +56,7 @@ pub(crate) struct Release {
 
 /// One migration of a release.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Version {
+pub(crate) struct ReleaseVersion {
     /// The number before the first underscore.
     version: i64,
     /// The rest of the file's name.
@@ -105,8 +105,8 @@ impl Release {
     }
 }
 
-fn versions(set: &MigrationSet) -> Vec<Version> {
-    let version = |m: &tenant_engine::migration::Migration| Version {
+fn versions(set: &MigrationSet) -> Vec<ReleaseVersion> {
+    let version = |m: &tenant_engine::migration::Migration| ReleaseVersion {
         version: m.version,
         description: m.description.clone(),
         transactional: m.transactional,

@@ -31,7 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 /// What to restore.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct RestoreRun {
     /// Name or id.
     tenant: String,
     /// `latest`, an RFC 3339 time (the newest backup at or before it), or `bkp_…`.
@@ -47,10 +47,10 @@ struct Run {
 }
 
 /// Restores a tenant.
-#[utoipa::path(post, path = "/v1/restores", tag = "restores", request_body = Run,
+#[utoipa::path(post, path = "/v1/restores", tag = "restores", request_body = RestoreRun,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned),
         (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<Run>) -> Result<Response> {
+async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<RestoreRun>) -> Result<Response> {
     let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
     let params = restore::Params { to: point(&run.to)?, as_name: run.as_name, resolved: None };
     let mut submission = Submission::new(Params::Restore(params), Selection::one(tenant.id.to_string()));
@@ -72,7 +72,7 @@ fn point(to: &str) -> Result<To> {
 /// Whose last restore to take back.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Undo {
+struct RestoreUndo {
     /// Name or id.
     tenant: String,
     /// Only say what would be done.
@@ -83,9 +83,9 @@ struct Undo {
 }
 
 /// Returns a tenant to the database that its last restore replaced.
-#[utoipa::path(post, path = "/v1/restores/undo", tag = "restores", request_body = Undo,
+#[utoipa::path(post, path = "/v1/restores/undo", tag = "restores", request_body = RestoreUndo,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn undo(State(api): State<Api>, caller: Caller, Json(undo): Json<Undo>) -> Result<Response> {
+async fn undo(State(api): State<Api>, caller: Caller, Json(undo): Json<RestoreUndo>) -> Result<Response> {
     let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &undo.tenant).await?;
     let params = Params::RestoreUndo(restore_undo::Params::default());
     let mut submission = Submission::new(params, Selection::one(tenant.id.to_string()));
@@ -96,7 +96,7 @@ async fn undo(State(api): State<Api>, caller: Caller, Json(undo): Json<Undo>) ->
 /// What would be restored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Ask {
+struct RestoreAsk {
     /// Name or id.
     tenant: String,
     /// As in a restore.
@@ -105,7 +105,7 @@ struct Ask {
 
 /// What a restore would do.
 #[derive(Debug, Serialize, ToSchema)]
-struct Preview {
+struct RestorePreview {
     /// The backup it would take.
     backup: Backup,
     /// The tenant as it is.
@@ -117,15 +117,15 @@ struct Preview {
 }
 
 /// Shows what a restore in place would do.
-#[utoipa::path(post, path = "/v1/restores/preview", tag = "restores", request_body = Ask,
-    responses((status = 200, description = "What it would do", body = Preview), (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
-async fn preview(State(api): State<Api>, _caller: Caller, Json(ask): Json<Ask>) -> Result<Json<Preview>> {
+#[utoipa::path(post, path = "/v1/restores/preview", tag = "restores", request_body = RestoreAsk,
+    responses((status = 200, description = "What it would do", body = RestorePreview), (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
+async fn preview(State(api): State<Api>, _caller: Caller, Json(ask): Json<RestoreAsk>) -> Result<Json<RestorePreview>> {
     let mut tx = api.app.catalog.read().await?;
     let tenant = lookup::tenant(&mut tx, &ask.tenant).await?;
     let backup = backup_at(&mut tx, tenant.id, point(&ask.to)?).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let undo_until_at = time::text(tx.now() + api.app.config.undo_ms);
-    Ok(Json(Preview {
+    Ok(Json(RestorePreview {
         will: will(&tenant, &backup, tx.now()),
         backup: Backup::new(backup, &tenant.name),
         current: Tenant::new(tenant, server.as_ref()),

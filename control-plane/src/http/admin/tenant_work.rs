@@ -52,7 +52,7 @@ struct NewTenant {
 
 /// A tenant that is being made, and the operation that makes it.
 #[derive(Debug, Serialize, ToSchema)]
-struct Created {
+struct TenantCreated {
     /// Provisioning until the operation has ended.
     tenant: Tenant,
     /// What makes it.
@@ -61,7 +61,7 @@ struct Created {
 
 /// Makes a tenant.
 #[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant,
-    responses((status = 202, description = "It is being made; Location names the operation", body = Created), (status = 200, description = "A dry run", body = Planned),
+    responses((status = 202, description = "It is being made; Location names the operation", body = TenantCreated), (status = 200, description = "A dry run", body = Planned),
         (status = 409, description = "The name is taken", body = ProblemBody), (status = 422, description = "The name is not valid", body = ProblemBody)))]
 async fn create_one(State(api): State<Api>, caller: Caller, Json(new): Json<NewTenant>) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
@@ -80,7 +80,7 @@ async fn create_one(State(api): State<Api>, caller: Caller, Json(new): Json<NewT
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
     let operation = Operation::read(&mut tx, record).await?;
-    let created = Created { tenant: Tenant::new(tenant, server.as_ref()), operation };
+    let created = TenantCreated { tenant: Tenant::new(tenant, server.as_ref()), operation };
     Ok((StatusCode::ACCEPTED, place, Json(created)).into_response())
 }
 
@@ -89,7 +89,7 @@ async fn create_one(State(api): State<Api>, caller: Caller, Json(new): Json<NewT
 #[serde(deny_unknown_fields)]
 struct NewTenants {
     /// At most 50,000.
-    tenants: Vec<OneOfMany>,
+    tenants: Vec<NewTenantOfMany>,
     /// On which server; the one with the fewest tenants unless given.
     server: Option<String>,
     /// What a taken name means.
@@ -109,7 +109,7 @@ struct NewTenants {
 /// A tenant to make.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct OneOfMany {
+struct NewTenantOfMany {
     /// Its slug.
     name: String,
     /// Free words about it.

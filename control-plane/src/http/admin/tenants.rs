@@ -166,7 +166,7 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) 
 /// What to change; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Patch {
+pub(crate) struct TenantPatch {
     /// Sets labels; null removes one.
     #[serde(default)]
     labels: BTreeMap<String, Option<String>>,
@@ -180,7 +180,7 @@ pub(crate) struct Patch {
 }
 
 /// Changes labels and protection, at once.
-#[utoipa::path(patch, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = Patch,
+#[utoipa::path(patch, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = TenantPatch,
     params(("tenant" = String, Path, description = "Name or id"), ("If-Match" = Option<String>, Header, description = "Only if the ETag is still this")),
     responses((status = 200, description = "As it is now", body = Tenant), (status = 412, description = "It was changed meanwhile", body = ProblemBody)))]
 async fn patch(
@@ -188,7 +188,7 @@ async fn patch(
     caller: Caller,
     Path(name): Path<String>,
     headers: HeaderMap,
-    Json(patch): Json<Patch>,
+    Json(patch): Json<TenantPatch>,
 ) -> Result<Response> {
     check_reason(patch.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;

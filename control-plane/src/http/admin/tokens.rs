@@ -53,7 +53,7 @@ pub(crate) struct Token {
 
 /// A token and, this once, its secret.
 #[derive(Serialize, ToSchema)]
-struct NewToken {
+struct TokenMade {
     /// What was made.
     token: Token,
     /// Keep it; it cannot be had again.
@@ -131,7 +131,7 @@ async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filt
 /// What the token shall open: exactly one of `tenant`, `member`, `service` and `operator`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+struct TokenWanted {
     /// One tenant (name or id), with `role`.
     tenant: Option<String>,
     /// reader, writer or manager.
@@ -157,9 +157,9 @@ struct Wanted {
 }
 
 /// Makes a token and shows its secret once.
-#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = Wanted,
-    responses((status = 201, description = "The token and its secret", body = NewToken), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn create(State(api): State<Api>, caller: Caller, Json(wanted): Json<Wanted>) -> Result<Response> {
+#[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenWanted,
+    responses((status = 201, description = "The token and its secret", body = TokenMade), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn create(State(api): State<Api>, caller: Caller, Json(wanted): Json<TokenWanted>) -> Result<Response> {
     check_reason(wanted.reason.as_deref())?;
     let label = wanted.label.as_deref();
     if label.is_some_and(|l| l.len() > LABEL_BYTES_MAX || l.chars().any(char::is_control)) {
@@ -178,11 +178,11 @@ async fn create(State(api): State<Api>, caller: Caller, Json(wanted): Json<Wante
     events::append(&mut tx, &[event]).await?;
     let change =
         Change { kind: "token.created", tenant: None, action: format!("a {} token would be made", token.kind) };
-    let made = NewToken { token, secret: secret.expose_secret().to_owned() };
+    let made = TokenMade { token, secret: secret.expose_secret().to_owned() };
     settle(tx, wanted.dry_run, change, (StatusCode::CREATED, Json(made))).await
 }
 
-impl Wanted {
+impl TokenWanted {
     async fn scope(&self, tx: &mut ReadTx) -> Result<TokenScope> {
         let needs_role = || self.role.ok_or_else(|| Problem::invalid("role: expected reader, writer or manager"));
         let scope = match (&self.tenant, &self.member, self.service, self.operator) {

@@ -1,0 +1,209 @@
+//! `/v1/doctor`: what an experienced operator would look at first, with what to do about it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use axum::extract::State;
+use catalog::{ReadTx, backups, servers, tenants};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{migrations, status};
+use crate::http::Api;
+use crate::http::admission::Caller;
+use crate::http::error::Result;
+use crate::http::extract::Json;
+
+/// A nightly backup may start late.
+const BACKUP_AGE_MAX_MS: i64 = 26 * 3_600_000;
+/// Below this share of a disk, a migration of every tenant may fill it.
+const FREE_PERCENT_MIN: u64 = 10;
+/// A few thousand open tenants with their write-ahead logs.
+const OPEN_FILES_MIN: u64 = 8_192;
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(doctor))
+}
+
+/// Everything that was looked at.
+#[derive(Debug, Serialize, ToSchema)]
+struct DoctorReport {
+    /// One per thing looked at.
+    checks: Vec<DoctorCheck>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, ToSchema)]
+struct DoctorCheck {
+    /// Which.
+    name: String,
+    /// ok, warn or fail.
+    status: DoctorVerdict,
+    /// What was found.
+    detail: String,
+    /// What helps; empty when it is ok.
+    next_step: String,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum DoctorVerdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl DoctorCheck {
+    fn ok(name: &str, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: DoctorVerdict::Ok, detail: detail.into(), next_step: String::new() }
+    }
+    fn warn(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            status: DoctorVerdict::Warn,
+            detail: detail.into(),
+            next_step: next_step.to_owned(),
+        }
+    }
+    fn fail(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+        Self { status: DoctorVerdict::Fail, ..Self::warn(name, detail, next_step) }
+    }
+}
+
+/// Looks at everything and changes nothing.
+#[utoipa::path(get, path = "/v1/doctor", tag = "status", responses((status = 200, description = "What was found", body = DoctorReport)))]
+async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorReport>> {
+    let directory = &api.app.config.data_dir;
+    let mut checks = vec![
+        disk("data_dir", directory),
+        private("fleet_key", &directory.join("fleet.key")),
+        private("operator_token", &directory.join("operator.token")),
+        open_files(),
+        runner(&api),
+    ];
+    let mut tx = api.app.catalog.read().await?;
+    for (server, _) in servers::list(&mut tx).await? {
+        checks.push(disk(&format!("server {}", server.name), Path::new(&server.base)));
+    }
+    checks.push(schema(&mut tx).await?);
+    checks.push(backup_age(&mut tx).await?);
+    checks.push(failed_operations(&mut tx).await?);
+    Ok(Json(DoctorReport { checks }))
+}
+
+fn disk(name: &str, directory: &Path) -> DoctorCheck {
+    if rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_err() {
+        return DoctorCheck::fail(name, "this process cannot write there", "check that it is mounted and who owns it");
+    }
+    let Ok(disk) = rustix::fs::statvfs(directory) else {
+        return DoctorCheck::fail(name, "its disk does not answer", "check that it is mounted");
+    };
+    space(name, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+}
+
+/// PURE: what so much free space of so much means.
+fn space(name: &str, free: u64, total: u64) -> DoctorCheck {
+    let detail = format!("{} of {} MiB free", free >> 20, total >> 20);
+    match free.saturating_mul(100).checked_div(total).unwrap_or(0) {
+        _ if free == 0 => DoctorCheck::fail(name, detail, "free some space: nothing can be written"),
+        percent if percent < FREE_PERCENT_MIN => DoctorCheck::warn(name, detail, "free some space, or add a server"),
+        _ => DoctorCheck::ok(name, detail),
+    }
+}
+
+/// A secret's file is its owner's alone.
+fn private(name: &str, file: &Path) -> DoctorCheck {
+    match std::fs::metadata(file) {
+        Ok(found) if found.permissions().mode() & 0o077 == 0 => DoctorCheck::ok(name, "only its owner can read it"),
+        Ok(_) => DoctorCheck::fail(name, "others than its owner can read it", "chmod 600, and replace what was in it"),
+        Err(_) => DoctorCheck::ok(name, "not kept in the data directory"),
+    }
+}
+
+fn open_files() -> DoctorCheck {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < OPEN_FILES_MIN => DoctorCheck::warn(
+            "open_files",
+            format!("at most {limit}"),
+            "raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        ),
+        Some(limit) => DoctorCheck::ok("open_files", format!("at most {limit}")),
+        None => DoctorCheck::ok("open_files", "no limit"),
+    }
+}
+
+fn runner(api: &Api) -> DoctorCheck {
+    if api.app.runner_alive() {
+        DoctorCheck::ok("runner", "claims and runs steps")
+    } else {
+        DoctorCheck::fail("runner", "steps are not being run", "look into the log, then restart")
+    }
+}
+
+async fn schema(tx: &mut ReadTx) -> Result<DoctorCheck> {
+    let (release, set) = migrations::current(tx).await?;
+    if release.is_none() {
+        let next = "fleetctl migrate run <directory> --all";
+        return Ok(DoctorCheck::warn("schema", "no release yet: new tenants start empty", next));
+    }
+    let head = set.head();
+    let behind = tenants::count_by_version(tx).await?.into_iter().filter(|(version, _)| *version < head);
+    Ok(match behind.map(|(_, tenants)| tenants).sum::<i64>() {
+        0 => DoctorCheck::ok("schema", "every tenant is at the head"),
+        behind => {
+            DoctorCheck::warn("schema", format!("{behind} tenants are behind the head"), "fleetctl migrate status")
+        }
+    })
+}
+
+async fn backup_age(tx: &mut ReadTx) -> Result<DoctorCheck> {
+    let next = "fleetctl backup run --all";
+    let now = tx.now();
+    Ok(match backups::span(tx).await?.1 {
+        None => DoctorCheck::warn("backups", "there is no backup yet", next),
+        Some(at) if now - at > BACKUP_AGE_MAX_MS => {
+            DoctorCheck::warn("backups", format!("the newest is {} hours old", (now - at) / 3_600_000), next)
+        }
+        Some(at) => DoctorCheck::ok("backups", format!("the newest is {} minutes old", (now - at) / 60_000)),
+    })
+}
+
+async fn failed_operations(tx: &mut ReadTx) -> Result<DoctorCheck> {
+    Ok(match status::operations(tx).await?.failed_recent {
+        0 => DoctorCheck::ok("operations", "none failed within a day"),
+        failed => DoctorCheck::warn(
+            "operations",
+            format!("{failed} failed within a day"),
+            "fleetctl op list --state failed,partial",
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_space_warns_and_none_fails() {
+        assert_eq!(space("x", 50, 100).status, DoctorVerdict::Ok);
+        assert_eq!(space("x", 9, 100).status, DoctorVerdict::Warn);
+        assert_eq!(space("x", 0, 100).status, DoctorVerdict::Fail);
+        assert_eq!(space("x", 0, 0).status, DoctorVerdict::Fail);
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("key");
+        std::fs::write(&file, "x").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(private("key", &file).status, DoctorVerdict::Fail);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(private("key", &file).status, DoctorVerdict::Ok);
+        assert_eq!(private("key", &dir.path().join("none")).status, DoctorVerdict::Ok);
+    }
+}

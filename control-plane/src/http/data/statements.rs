@@ -1,0 +1,75 @@
+//! `/query` and `/batch`, below `/t/{tenant}` or with the tenant named by host or header.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+use tenant_engine::Statement;
+
+use super::opened::Opened;
+use super::value::{Answer, parameter};
+use crate::http::Api;
+use crate::http::error::{Problem, Result};
+use crate::http::extract::Json;
+use crate::http::routes::BULK_BYTES_MAX;
+
+/// Statements of one transaction: it holds the tenant's only writer.
+const STATEMENTS_MAX: usize = 100;
+/// What SQLite binds at most unless built otherwise.
+const PARAMETERS_MAX: usize = 32_766;
+
+/// The routes.
+pub(crate) fn routes() -> Router<Api> {
+    let queries = Router::new().route("/query", post(query)).route("/t/{tenant}/query", post(query));
+    let batches = Router::new().route("/batch", post(batch)).route("/t/{tenant}/batch", post(batch));
+    queries.merge(batches.layer(DefaultBodyLimit::max(BULK_BYTES_MAX)))
+}
+
+/// One statement.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    sql: String,
+    #[serde(default)]
+    params: Vec<serde_json::Value>,
+}
+
+/// Several, in one transaction.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch {
+    statements: Vec<Asked>,
+}
+
+/// What each answered, in order.
+#[derive(Debug, Serialize)]
+struct Results {
+    results: Vec<Answer>,
+}
+
+impl Asked {
+    /// Binds the parameters; a refusal names the parameter by its number, never its value.
+    fn statement(self) -> Result<Statement> {
+        if self.params.len() > PARAMETERS_MAX {
+            return Err(Problem::invalid(format!("params: expected at most {PARAMETERS_MAX}")));
+        }
+        let bind =
+            |(at, json)| parameter(json).map_err(|what| Problem::invalid(format!("params: ?{} is {what}", at + 1)));
+        let params = self.params.into_iter().enumerate().map(bind).collect::<Result<_>>()?;
+        Ok(Statement { sql: self.sql, params })
+    }
+}
+
+async fn query(tenant: Opened, Json(asked): Json<Asked>) -> Result<Json<Answer>> {
+    let mut results = tenant.run(vec![asked.statement()?]).await?;
+    Ok(Json(Answer(results.pop().unwrap_or_default())))
+}
+
+async fn batch(tenant: Opened, Json(batch): Json<Batch>) -> Result<Json<Results>> {
+    if batch.statements.is_empty() || batch.statements.len() > STATEMENTS_MAX {
+        return Err(Problem::invalid(format!("statements: expected 1 to {STATEMENTS_MAX}")));
+    }
+    let statements = batch.statements.into_iter().map(Asked::statement).collect::<Result<Vec<_>>>()?;
+    let results = tenant.run(statements).await?;
+    Ok(Json(Results { results: results.into_iter().map(Answer).collect() }))
+}

@@ -1,0 +1,44 @@
+//! The OpenAPI document is kept in the repository, so that a change of the API is seen in review.
+
+use serde_json::Value;
+
+fn kept() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.json")).unwrap_or_default()
+}
+
+#[test]
+fn the_document_is_the_one_that_is_kept() {
+    assert!(
+        kept() == control_plane::http::openapi::json(),
+        "the API changed; look at what changed, then: cargo run -p control-plane --example openapi > docs/openapi.json"
+    );
+}
+
+#[test]
+fn every_operation_says_what_it_does_and_every_reference_leads_somewhere() {
+    let document: Value = serde_json::from_str(&control_plane::http::openapi::json()).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path} has no responses");
+        }
+    }
+    let mut references = Vec::new();
+    collect(&document, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn collect<'a>(json: &'a Value, found: &mut Vec<&'a str>) {
+    match json {
+        Value::Object(object) => {
+            found.extend(object.get("$ref").and_then(Value::as_str));
+            object.values().for_each(|value| collect(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect(value, found)),
+        _ => {}
+    }
+}
