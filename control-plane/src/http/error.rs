@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::error::Error;
+use crate::error::{Error, Item};
 
 /// What a handler of this API returns.
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -21,11 +21,10 @@ pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("applicati
 #[derive(Debug)]
 pub(crate) struct Problem {
     error: Box<Error>,
-    lines: Vec<BadLine>,
 }
 
 /// One bad entry of a list in the request's body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BadLine {
     /// Which, from 0.
     pub(crate) index: usize,
@@ -57,14 +56,19 @@ pub(crate) struct ProblemBody {
     /// What helps, most helpful first.
     pub(crate) next_steps: Vec<String>,
     /// Each bad entry of a list, at most 100.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<BadLine>>)]
-    pub(crate) errors: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) errors: Vec<BadLine>,
+}
+
+impl BadLine {
+    fn new(item: &Item) -> Self {
+        Self { index: item.index, name: item.name.clone(), detail: item.detail.clone() }
+    }
 }
 
 impl<E: Into<Error>> From<E> for Problem {
     fn from(error: E) -> Self {
-        Self { error: Box::new(error.into()), lines: Vec::new() }
+        Self { error: Box::new(error.into()) }
     }
 }
 
@@ -87,12 +91,6 @@ impl Problem {
     /// The same, naming what helps.
     pub(crate) fn try_next(mut self, step: impl Into<String>) -> Self {
         self.error.next_steps.push(step.into());
-        self
-    }
-
-    /// The same, listing the bad entries of the request.
-    pub(crate) fn with_lines(mut self, lines: Vec<BadLine>) -> Self {
-        self.lines = lines;
         self
     }
 
@@ -123,7 +121,7 @@ impl Problem {
             code: self.error.code.clone().into_owned(),
             request_id: request_id.to_owned(),
             next_steps: self.error.next_steps.clone(),
-            errors: (!self.lines.is_empty()).then(|| serde_json::json!(self.lines)),
+            errors: self.error.items.iter().map(BadLine::new).collect(),
         }
     }
 }
