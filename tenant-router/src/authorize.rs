@@ -110,7 +110,8 @@ pub(crate) fn role_in(principal: &Principal, tenant: TenantId, membership: Optio
     }
 }
 
-/// The grant, or why not. `record` `None`: no such tenant. `membership`: see [`role_in`].
+/// The grant, or why not. `record` `None`: no such tenant. `membership`: what its members say of the principal, which counts
+/// for members only.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] for everybody who may not know that the tenant exists; only then the tenant's own state.

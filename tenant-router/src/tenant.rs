@@ -106,7 +106,7 @@ impl<A: Level> Tenant<A> {
     /// Runs one statement that reads, in a read-only transaction of its own: one hop.
     ///
     /// # Errors
-    /// The statement's own, as [`ErrorKind::Database`](crate::ErrorKind::Database); `Fenced` when the database stays
+    /// The statement's own, as [`ErrorKind::Database`]; `Fenced` when the database stays
     /// out of step with the catalog.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
         self.one(engine::Access::Read, sql, params.into()).await
