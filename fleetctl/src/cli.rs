@@ -17,7 +17,7 @@ use crate::settings::Settings;
 #[command(
     name = "fleetctl",
     version,
-    about,
+    about = "One database per tenant, and one command for all of them",
     max_term_width = 120,
     subcommand_required = true,
     arg_required_else_help = true,
@@ -28,8 +28,10 @@ use crate::settings::Settings;
   fleetctl backup run --all
 
 Exit codes:
-  0 done · 1 failed · 2 usage or not confirmed · 3 some tenants failed · 4 a check found something · 5 not found
-  6 timed out waiting · 7 conflict or locked · 8 fenced · 12 not authorised · 15 unreachable · 130 interrupted"
+  0 done                  4 a check found something   8 fenced
+  1 failed                5 not found                 12 not authorised
+  2 usage, unconfirmed    6 timed out waiting         15 unreachable
+  3 some tenants failed   7 conflict or locked        130 interrupted"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -147,6 +149,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether the command sets up its log itself; the others log only when asked to.
+    pub(crate) fn logs(&self) -> bool {
+        matches!(self, Self::Dev(_) | Self::Serve(_))
+    }
+
     /// Flags of this command that are settings, by their keys.
     pub(crate) fn given(&self) -> Vec<(&'static str, String)> {
         match self {

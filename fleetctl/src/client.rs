@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
+use control_plane::auth::operator::InProcess;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
@@ -22,13 +23,25 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Longer than the longest long poll (60 s), so that only a dead connection meets it.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// What this program can read.
+const ACCEPT: &str = "application/json, application/x-ndjson, application/problem+json";
+
 /// Where requests go.
 #[derive(Clone)]
 pub(crate) enum Transport {
     /// The control plane of this very process.
-    InProcess { router: axum::Router, principal: control_plane::auth::operator::InProcess },
+    InProcess { router: axum::Router, credential: Credential },
     /// A control plane elsewhere.
     Http { client: reqwest::Client, base: String, token: SecretString },
+}
+
+/// Who calls inside this process.
+#[derive(Clone)]
+pub(crate) enum Credential {
+    /// The human who started it: the admin API.
+    Operator(InProcess),
+    /// A token: the data API.
+    Bearer(SecretString),
 }
 
 /// What is asked.
@@ -184,8 +197,8 @@ impl Client {
     /// Sends it; an answer that is no success becomes a failure with the problem's own words.
     pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
         let (status, body) = match &self.transport {
-            Transport::InProcess { router, principal } => {
-                in_process(router.clone(), principal.clone(), request).await?
+            Transport::InProcess { router, credential } => {
+                in_process(router.clone(), credential.clone(), request).await?
             }
             Transport::Http { client, base, token } => over_http(client, base, token, request).await?,
         };
@@ -200,13 +213,13 @@ impl Client {
 
 type Raw = (StatusCode, BoxStream<'static, Result<Bytes>>);
 
-async fn in_process(
-    router: axum::Router,
-    principal: control_plane::auth::operator::InProcess,
-    request: &Request,
-) -> Result<Raw> {
-    let mut builder = axum::http::Request::builder().method(request.method.clone()).uri(&request.target);
-    builder = builder.extension(principal).header(header::ACCEPT, "application/json, application/x-ndjson");
+async fn in_process(router: axum::Router, credential: Credential, request: &Request) -> Result<Raw> {
+    let builder = axum::http::Request::builder().method(request.method.clone()).uri(&request.target);
+    let mut builder = builder.header(header::ACCEPT, ACCEPT);
+    builder = match credential {
+        Credential::Operator(principal) => builder.extension(principal),
+        Credential::Bearer(token) => builder.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret())),
+    };
     if let Some(key) = &request.idempotency_key {
         builder = builder.header("idempotency-key", key);
     }
@@ -228,7 +241,7 @@ async fn over_http(client: &reqwest::Client, base: &str, token: &SecretString, r
     let mut attempt = 1;
     let answer = loop {
         let mut ask = client.request(request.method.clone(), format!("{base}{}", request.target));
-        ask = ask.bearer_auth(token.expose_secret()).header(header::ACCEPT, "application/json, application/x-ndjson");
+        ask = ask.bearer_auth(token.expose_secret()).header(header::ACCEPT, ACCEPT);
         if let Some(key) = &request.idempotency_key {
             ask = ask.header("idempotency-key", key);
         }

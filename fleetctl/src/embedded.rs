@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control_plane::{App, Config};
+use secrecy::SecretString;
 
-use crate::client::{Client, Transport};
+use crate::client::{Client, Credential, Transport};
 use crate::error::{Exit, Failure, Result};
 
 /// An open data directory.
@@ -37,8 +38,14 @@ impl Embedded {
     pub(crate) fn client(&self) -> Client {
         Client::new(Transport::InProcess {
             router: control_plane::http::admin_router(self.app()),
-            principal: self.app.in_process_principal(&self.actor),
+            credential: Credential::Operator(self.app.in_process_principal(&self.actor)),
         })
+    }
+
+    /// Requests to its data API with a tenant's token.
+    pub(crate) fn data(&self, token: SecretString) -> Client {
+        let router = control_plane::http::data_router(self.app());
+        Client::new(Transport::InProcess { router, credential: Credential::Bearer(token) })
     }
 
     pub(crate) async fn shutdown(&self, drain: Duration) {

@@ -96,6 +96,11 @@ impl Failure {
         out.causes = details(problem);
         let steps = problem.get("next_steps").and_then(Value::as_array).into_iter().flatten();
         out.tries = steps.filter_map(Value::as_str).map(str::to_owned).collect();
+        if status == 500 {
+            out.tries.push(
+                "the same command with FLEET_LOG=info, where there is no server with a log of its own".to_owned(),
+            );
+        }
         out.code = code;
         out
     }

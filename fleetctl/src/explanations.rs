@@ -64,7 +64,7 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "fleetctl backup list TENANT",
     ),
     e(
-        "undo_not_found",
+        "nothing_to_undo",
         "There is no replaced database to go back to.",
         "the tenant was never restored in place, or the time to undo is over",
         "fleetctl restore run TENANT --to TIME",
@@ -118,7 +118,7 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "wait a moment and send the same request again",
     ),
     e(
-        "cursor_invalid",
+        "invalid_cursor",
         "The cursor of a list is damaged or belongs to another list.",
         "filters changed between two pages, or the text was cut",
         "start the list again without a cursor",
@@ -146,6 +146,20 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "Too many requests at once.",
         "a client without a limit of its own",
         "wait as long as Retry-After says",
+    ),
+    e(
+        "invalid_query",
+        "The part of the address after ? is malformed or names an unknown field.",
+        "a typing error in a script",
+        "see /openapi.json",
+    ),
+    e("invalid_path", "A part of the address is malformed.", "characters that are not encoded", "see /openapi.json"),
+    e("invalid_json", "The body is no JSON.", "a missing quote or brace, or an empty body", "correct the body"),
+    e(
+        "invalid_header",
+        "A header of the request is malformed.",
+        "an idempotency key or request id that is too long or no text",
+        "correct the header",
     ),
     // --- who asks
     e(
@@ -449,6 +463,12 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "address_unusable",
         "The address cannot be listened on.",
         "another program has the port, or the address is not this machine's",
+        "choose another: --listen 127.0.0.1:0 takes any free port",
+    ),
+    e(
+        "address_in_use",
+        "Another program listens on this address.",
+        "serve or dev for another fleet, or any other program",
         "choose another: --listen 127.0.0.1:0 takes any free port",
     ),
     e(

@@ -71,9 +71,11 @@ fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
         return context.out.text(&format!("{answer:#}\n"));
     }
     let sample = plan["sample"].as_array().cloned().unwrap_or_default();
-    let mut list = context.out.list(&PLAN)?;
-    list.page(&sample)?;
-    list.finish()?;
+    if !sample.is_empty() {
+        let mut list = context.out.list(&PLAN)?;
+        list.page(&sample)?;
+        list.finish()?;
+    }
     let n = |key: &str| plan[key].as_u64().unwrap_or_default();
     let (kind, tenants) = (plan["kind"].as_str().unwrap_or("change"), n("tenants"));
     context

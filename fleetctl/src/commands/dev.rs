@@ -6,21 +6,18 @@
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use axum::body::Body;
-use axum::http::{Method, Request as HttpRequest, header};
 use clap::Args;
 use control_plane::App;
 use control_plane::config::Role;
 use control_plane::serve::{Endpoint, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use super::serve::{Listeners, free, log, refuse_url, start, until_signalled};
-use crate::client::{Client, Request, Transport};
+use crate::client::{Client, Request};
 use crate::context::Context;
+use crate::embedded::Embedded;
 use crate::error::{Exit, Failure, Result};
 
 /// The example application's schema.
@@ -65,11 +62,11 @@ pub(crate) async fn run(_args: &Dev, context: &mut Context) -> Result<Exit> {
     let data_dir = config.data_dir.clone();
     free(&data_dir)?;
     App::init(&config).await?;
-    let app = App::open(config).await?;
-    let example = Example::new(&app, &data_dir, &context.environment.actor());
+    let fleet = Embedded::open(config, &context.environment.actor()).await?;
+    let example = Example { admin: fleet.client(), fleet: &fleet, file: data_dir.join("dev.json") };
     let saved = example.ensure().await?;
     let ports = "fleetctl dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0      # any free ports";
-    let serving = start(app, Options::default()).await.map_err(|failure| failure.try_next(ports))?;
+    let serving = start(fleet.app(), Options::default()).await.map_err(|failure| failure.try_next(ports))?;
     let operator = std::fs::read_to_string(data_dir.join("operator.token")).unwrap_or_default();
     context.out.text(&welcome(&data_dir, serving.endpoint(), &saved, operator.trim()))?;
     context.out.flush()?;
@@ -77,19 +74,13 @@ pub(crate) async fn run(_args: &Dev, context: &mut Context) -> Result<Exit> {
 }
 
 /// The example's parts, each made if it is missing.
-struct Example {
+struct Example<'f> {
     admin: Client,
-    data: axum::Router,
+    fleet: &'f Embedded,
     file: PathBuf,
 }
 
-impl Example {
-    fn new(app: &Arc<App>, data_dir: &Path, actor: &str) -> Self {
-        let router = control_plane::http::admin_router(Arc::clone(app));
-        let admin = Client::new(Transport::InProcess { router, principal: app.in_process_principal(actor) });
-        Self { admin, data: control_plane::http::data_router(Arc::clone(app)), file: data_dir.join("dev.json") }
-    }
-
+impl Example<'_> {
     async fn ensure(&self) -> Result<Saved> {
         let old = read_saved(&self.file)?;
         if old.is_none() && !self.is_empty().await? {
@@ -175,15 +166,12 @@ impl Example {
 
     /// Whether the data API answers this with success.
     async fn query(&self, tenant: &str, secret: &str, body: &Value) -> Result<bool> {
-        let request = HttpRequest::builder()
-            .method(Method::POST)
-            .uri(format!("/t/{tenant}/query"))
-            .header(header::AUTHORIZATION, format!("Bearer {secret}"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.to_string()))
-            .map_err(|e| Failure::new(Exit::Failed, "dev.json is damaged").because(e))?;
-        let answer = self.data.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-        Ok(answer.status().is_success())
+        let client = self.fleet.data(secret.to_owned().into());
+        match client.json(&Request::post(format!("/t/{tenant}/query"), body.clone())).await {
+            Ok(_) => Ok(true),
+            Err(failure) if matches!(failure.exit, Exit::NotAuthorised | Exit::NotFound) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 }
 

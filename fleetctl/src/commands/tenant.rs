@@ -258,22 +258,28 @@ async fn list(args: List, context: &mut Context) -> Result<Exit> {
 async fn list_named(context: &mut Context, request: Request, names: &[Value]) -> Result<Exit> {
     let client = context.client().await?;
     let mut items = Vec::new();
-    let mut missing = Tally::default();
+    let mut tally = Tally::default();
     for name in names.iter().filter_map(Value::as_str) {
-        let mut pages = Pages::of(request.clone().query("name", name));
-        let found = pages.next(&client).await?.unwrap_or_default();
-        if found.is_empty() {
-            context.out.complain(&format!("error: no tenant {name:?} fits"));
-            missing.add(Exit::NotFound);
-        } else {
-            missing.add(Exit::Done);
+        match Pages::of(request.clone().query("name", name)).next(&client).await {
+            Ok(Some(found)) if !found.is_empty() => {
+                items.extend(found);
+                tally.add(Exit::Done);
+            }
+            Ok(_) => {
+                context.out.complain(&format!("error: the tenant {name:?} does not fit the other filters"));
+                tally.add(Exit::NotFound);
+            }
+            Err(failure) if failure.exit == Exit::NotFound => {
+                context.out.complain(&format!("error: {}", failure.what));
+                tally.add(Exit::NotFound);
+            }
+            Err(failure) => return Err(failure),
         }
-        items.extend(found);
     }
     let mut list = context.out.list(&TENANT)?;
     list.page(&items)?;
     list.finish()?;
-    Ok(missing.exit())
+    Ok(tally.exit())
 }
 
 async fn label(args: Label, context: &mut Context) -> Result<Exit> {

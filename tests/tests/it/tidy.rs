@@ -42,11 +42,11 @@ fn each_library_is_used_only_where_it_belongs() {
                 "control-plane/src/serve.rs",
                 "control-plane/src/auth/",
                 "tenant-router/src/axum",
-                "fleetctl/src/context",
+                "fleetctl/src/client.rs",
             ],
         ),
         ("env::var", &["fleetctl/src/settings.rs"]),
-        ("comfy_table::", &["fleetctl/src/output"]),
+        ("unicode_width::", &["fleetctl/src/table.rs"]),
         ("indicatif::", &["fleetctl/src/progress"]),
     ];
     for (needle, allowed) in rules {
