@@ -1,6 +1,9 @@
 //! Whole-system tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cli_contract;
+mod cli_input;
 mod cli_offline;
+mod cli_process;
 mod shell;
 mod tidy;
