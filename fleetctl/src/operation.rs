@@ -186,13 +186,8 @@ async fn ended(context: &mut Context, client: &Client, operation: &Value, print:
         context.out.item(&OPERATION, operation)?;
     }
     if exit == Exit::Done {
-        if print == Print::Operation {
-            context.out.note(&progress::line(operation));
-        }
         return Ok(exit);
     }
-    // What was printed so far comes before what went wrong.
-    context.out.flush()?;
     context.out.complain(&format!("error: {}", progress::line(operation)));
     if let Some(detail) = operation["error"]["detail"].as_str() {
         context.out.complain(&format!("cause: {}: {}", plain(&operation["error"]["code"]), printable(detail)));

@@ -108,6 +108,8 @@ impl Output {
 
     /// For the human, on stderr, however quiet. What cannot be said is not worth failing for.
     pub(crate) fn complain(&mut self, text: &str) {
+        // On a terminal both streams are one: what was printed first should stand first. A failure stays for the end.
+        let _ = self.stdout.flush();
         let _ = writeln!(self.stderr, "{}", text.trim_end());
     }
 

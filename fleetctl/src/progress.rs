@@ -125,7 +125,7 @@ impl Display {
 
 fn counts(operation: &Value) -> (u64, u64) {
     let n = |key: &str| operation["progress"][key].as_u64().unwrap_or_default();
-    (n("done") + n("failed"), n("total"))
+    (n("done") + n("failed") + n("skipped"), n("total"))
 }
 
 fn message(operation: &Value) -> String {

@@ -91,7 +91,8 @@ impl Environment {
 
     /// Who acts, for the audit log: `user@host`.
     pub(crate) fn actor(&self) -> String {
-        let user = self.variables.get("USER").filter(|u| !u.is_empty()).map_or("unknown", String::as_str);
+        let named = self.variables.get("USER").filter(|u| !u.is_empty()).cloned();
+        let user = named.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
         let uname = rustix::system::uname();
         format!("{user}@{}", uname.nodename().to_string_lossy())
     }

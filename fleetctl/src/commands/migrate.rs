@@ -215,8 +215,14 @@ async fn status(args: Status, context: &mut Context) -> Result<Exit> {
 
 const VERSIONS: View =
     View { name: "/version", columns: &[Column::text("VERSION", "/version"), Column::text("TENANTS", "/tenants")] };
-const FAILED: View =
-    View { name: "/tenant", columns: &[Column::text("FAILED", "/tenant"), Column::text("ERROR", "/error")] };
+const FAILED: View = View {
+    name: "/tenant",
+    columns: &[
+        Column::text("FAILED", "/tenant"),
+        Column::text("CODE", "/error/code"),
+        Column::text("ERROR", "/error/detail"),
+    ],
+};
 
 fn print_versions(context: &mut Context, status: &Value) -> Result<()> {
     for (key, view) in [("versions", &VERSIONS), ("failed", &FAILED)] {
