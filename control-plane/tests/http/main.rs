@@ -1,0 +1,13 @@
+//! The HTTP surface on real sockets: a real fleet in a temporary directory, served on free ports.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod site;
+
+mod data;
+mod fleet;
+mod lists;
+mod openapi;
+mod problems;
+mod serving;
+mod streams;
+mod who;
