@@ -96,10 +96,17 @@ const fn rule(method: &'static str, path: &'static str, role: OperatorRole) -> R
     Rule { method, path, role, below: Below::Nothing }
 }
 
-/// The rule of a route, by its method and template.
+/// The rule of a route, by its method and template; HEAD is a GET without its body.
 #[must_use]
 pub fn rule_of(method: &str, path: &str) -> Option<&'static Rule> {
+    let method = if method == "HEAD" { "GET" } else { method };
     RULES.iter().find(|rule| rule.method == method && rule.path == path)
+}
+
+/// The methods that a template knows; empty for one without rules.
+#[must_use]
+pub fn methods_of(path: &str) -> Vec<&'static str> {
+    RULES.iter().filter(|rule| rule.path == path).map(|rule| rule.method).collect()
 }
 
 /// What `role` may do on a route; a route without a rule is refused.
@@ -124,6 +131,13 @@ mod tests {
         assert_eq!(decide(Some(&operators_only), Admin), Decision::Allow);
         let planned = Rule { below: Below::DryRun, ..operators_only };
         assert_eq!(decide(Some(&planned), Viewer), Decision::AllowDryRun);
+    }
+
+    #[test]
+    fn a_head_is_a_get_and_a_path_knows_its_methods() {
+        assert_eq!(rule_of("HEAD", "/v1/tenants"), rule_of("GET", "/v1/tenants"));
+        assert_eq!(methods_of("/v1/tokens/{token}"), ["DELETE"]);
+        assert!(methods_of("/v1/everything").is_empty());
     }
 
     #[test]

@@ -6,19 +6,19 @@
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use catalog::TenantId;
 use catalog::events::NewEvent;
 use catalog::tokens::OperatorRole;
 
 use super::Api;
-use super::error::{Problem, Result, too_large};
+use super::error::{Problem, Result, of_status, too_large};
 use super::extract::text_header;
 use super::middleware::RequestContext;
 use crate::auth::operator::InProcess;
-use crate::auth::policy::{Decision, decide, rule_of};
+use crate::auth::policy::{Decision, decide, methods_of, rule_of};
 use crate::runner::submit;
 
 /// A dry run's body is read before the route's own limit applies.
@@ -80,6 +80,9 @@ pub(crate) async fn admit(State(api): State<Api>, request: Request, next: Next) 
     context.set_principal(&operator.actor);
     let template = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
     let rule = rule_of(request.method().as_str(), &template);
+    if let (None, known @ [_, ..]) = (rule, methods_of(&template).as_slice()) {
+        return Ok(method_not_allowed(known));
+    }
     let mut request = match decide(rule, operator.role) {
         Decision::Allow => request,
         Decision::AllowDryRun => only_dry_run(request, operator.role).await?,
@@ -110,6 +113,14 @@ async fn only_dry_run(request: Request, role: OperatorRole) -> Result<Request> {
         return Err(forbidden(role).try_next("send \"dry_run\": true to see the plan"));
     }
     Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+/// Answered here: what has no rule goes no further, not even to be told that it is unknown.
+fn method_not_allowed(known: &[&str]) -> Response {
+    let mut response = of_status(StatusCode::METHOD_NOT_ALLOWED).into_response();
+    let allow = HeaderValue::from_str(&known.join(", ")).expect("methods are ASCII");
+    response.headers_mut().insert(header::ALLOW, allow);
+    response
 }
 
 fn forbidden(role: OperatorRole) -> Problem {

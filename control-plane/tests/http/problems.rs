@@ -13,6 +13,7 @@ async fn whatever_goes_wrong_is_a_problem() {
     let refused = send(site.admin(Method::PUT, "/v1/tenants")).await;
     refused.problem(405, "method_not_allowed");
     assert!(refused.headers["allow"].to_str().unwrap().contains("POST"));
+    assert_eq!(send(site.admin(Method::HEAD, "/v1/tenants")).await.status, 200);
     let post = |path| site.admin(Method::POST, path);
     let typed = |kind| post("/v1/tenants").header("content-type", kind).body(r#"{"name":"acme"}"#);
     send(typed("text/plain")).await.problem(415, "unsupported_media_type");
