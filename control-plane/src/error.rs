@@ -18,9 +18,9 @@ pub struct Error {
     /// Commands or requests that help.
     pub next_steps: Vec<String>,
     /// Seconds after which the same request may succeed.
-    pub retry_after_seconds: Option<u64>,
+    pub retry_after_seconds: Option<u32>,
     /// What is wrong with which item of a list; at most [`ITEMS_MAX`].
-    pub items: Vec<Item>,
+    pub items: Box<[Item]>,
     /// True when a step may be tried again without anybody doing anything.
     pub transient: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -49,7 +49,7 @@ impl Error {
             detail: detail.into(),
             next_steps: Vec::new(),
             retry_after_seconds: None,
-            items: Vec::new(),
+            items: Box::default(),
             transient: false,
             source: None,
         }
@@ -145,7 +145,7 @@ impl From<tenant_router::Error> for Error {
     fn from(error: tenant_router::Error) -> Self {
         let mut out = Self::new(error.status(), error.code(), error.detail());
         out.next_steps = error.kind().next_steps().iter().map(|&step| step.to_owned()).collect();
-        out.retry_after_seconds = error.retry_after().map(|after| after.as_secs());
+        out.retry_after_seconds = error.retry_after().map(|after| u32::try_from(after.as_secs()).unwrap_or(u32::MAX));
         out.transient = out.retry_after_seconds.is_some();
         out.with_source(error)
     }

@@ -122,7 +122,7 @@ impl Params {
         let first = items.first().map_or_else(String::new, |item| item.name.clone());
         let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
             .try_next(format!("fleetctl tenant get {first}"));
-        error.items = items;
+        error.items = items.into();
         Err(error)
     }
 }
@@ -149,7 +149,7 @@ fn names(tenants: &[NewTenant], if_exists: IfExists) -> Result<Vec<Name>> {
         [] => String::new(),
     };
     let mut error = Error::new(422, "invalid", detail);
-    error.items = items;
+    error.items = items.into();
     Err(error)
 }
 

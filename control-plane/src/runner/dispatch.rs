@@ -94,12 +94,12 @@ impl Runner {
     async fn forget_ended(&self, known: &mut Known, open: &[OperationRecord]) -> Result<()> {
         for id in self.no_longer_open(known, open) {
             let found = catalog::operations::get(&mut self.fleet.catalog.read().await?, id).await?;
-            // A paused operation comes back, to this process too.
-            if found.as_ref().is_some_and(|record| record.state == OperationState::Paused) {
-                continue;
-            }
-            if found.is_some_and(|record| record.finished_at.is_none()) {
-                self.end_cancelled(id).await?;
+            match found.map(|record| (record.state, record.finished_at)) {
+                // Cancelled while steps ran, and the last of them has come back.
+                Some((OperationState::Cancelled, None)) => self.end_cancelled(id).await?,
+                // Paused, and it comes back; or submitted since the open ones were read.
+                Some((_, None)) => continue,
+                Some((_, Some(_))) | None => {}
             }
             known.operations.remove(&id);
             self.state().mine.remove(&id);

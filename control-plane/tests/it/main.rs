@@ -4,6 +4,10 @@
 mod invariants;
 mod world;
 
+mod backing_up;
 mod crashes;
 mod creating;
+mod deleting;
 mod migrating;
+mod restoring;
+mod several_processes;

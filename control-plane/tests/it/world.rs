@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use catalog::backups::BackupRecord;
 use catalog::operations::{OperationRecord, OperationState};
 use catalog::steps::{StepRecord, StepState};
 use catalog::{Clock, OperationId, TenantRecord};
 use control_plane::config::Role;
-use control_plane::operations::{Params, create, migrate};
+use control_plane::operations::{Params, backup, create, delete, migrate, restore, restore_undo, verify};
 use control_plane::plan::{PlanView, Selection};
 use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
 use control_plane::{App, Config, Error};
@@ -44,6 +45,11 @@ impl World {
         // Not closed, as a dead process closes nothing; the files are all that counts.
         std::mem::forget(app);
         Self { app: next, dir, now }
+    }
+
+    /// Another process on the same directory, on the same machine.
+    pub async fn another(&self, role: Role) -> Arc<App> {
+        App::open_with(Config::new(self.data(), role), clock(&self.now)).await.unwrap()
     }
 
     pub fn advance(&self, by: Duration) {
@@ -104,6 +110,28 @@ impl World {
         self.succeed(migrating(files), Selection::all()).await
     }
 
+    pub async fn backup(&self, name: &str) -> BackupRecord {
+        self.succeed(backing_up(), Selection::one(name)).await;
+        self.newest(name).await.unwrap()
+    }
+
+    pub async fn newest(&self, name: &str) -> Option<BackupRecord> {
+        let tenant = self.tenant(name).await;
+        catalog::backups::newest(&mut self.app.catalog.read().await.unwrap(), tenant.id, None).await.unwrap()
+    }
+
+    /// Where an object of the local backup store lies.
+    pub fn object(&self, key: &str) -> PathBuf {
+        self.data().join("backups").join(key)
+    }
+
+    /// The code of the only step's failure.
+    pub async fn failure(&self, record: &OperationRecord) -> String {
+        let steps = self.steps(record.id, &[StepState::Failed]).await;
+        assert_eq!(steps.len(), 1, "{steps:?}");
+        steps[0].0.error_code.clone().unwrap()
+    }
+
     pub async fn tenant(&self, name: &str) -> TenantRecord {
         let name = catalog::Name::slug(name).unwrap();
         let mut tx = self.app.catalog.read().await.unwrap();
@@ -154,6 +182,26 @@ pub fn caller() -> Caller {
 pub fn creating(names: &[&str]) -> Params {
     let new = |name: &&str| create::NewTenant { name: (*name).to_owned(), labels: Default::default() };
     Params::Create(create::Params { tenants: names.iter().map(new).collect(), ..Default::default() })
+}
+
+pub fn backing_up() -> Params {
+    Params::Backup(backup::Params {})
+}
+
+pub fn restoring(to: restore::To) -> Params {
+    Params::Restore(restore::Params { to, as_name: None, resolved: None })
+}
+
+pub fn undoing() -> Params {
+    Params::RestoreUndo(restore_undo::Params {})
+}
+
+pub fn verifying() -> Params {
+    Params::Verify(verify::Params::default())
+}
+
+pub fn deleting() -> Params {
+    Params::Delete(delete::Params {})
 }
 
 pub fn files(files: &[(&str, &str)]) -> Vec<File> {

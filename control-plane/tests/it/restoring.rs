@@ -1,0 +1,232 @@
+//! restore and its undo
+
+use catalog::operations::OperationState;
+use control_plane::operations::restore::{self, To};
+use control_plane::operations::{Params, verify};
+use control_plane::plan::Selection;
+
+use crate::invariants;
+use crate::world::{DONE, TASKS, World, backing_up, restoring, undoing};
+
+/// Two tenants with colliding keys and a value of their own each.
+async fn two_tenants() -> World {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme", "globex"]).await;
+    for name in ["acme", "globex"] {
+        world.sql(name, &format!("insert into tasks (id, title) values (1, 'canary of {name}')")).await;
+    }
+    world
+}
+
+fn acme() -> Selection {
+    Selection::one("acme")
+}
+
+async fn canary(world: &World, name: &str, whose: &str) -> i64 {
+    world.int(name, &format!("select count(*) from tasks where id = 1 and title = 'canary of {whose}'")).await
+}
+
+#[tokio::test]
+async fn a_damaged_tenant_comes_back_under_its_name() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    for (what, spoil) in [("garbage", Some("garbage")), ("empty", Some("")), ("missing", None)] {
+        let file = world.file("acme").await;
+        match spoil {
+            Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        world.succeed(restoring(To::Latest), acme()).await;
+        assert_eq!(canary(&world, "acme", "acme").await, 1, "{what}");
+        world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+        invariants::check(&world).await;
+        // What cannot be read cannot come back by itself.
+        assert_eq!(world.run(undoing(), acme()).await.unwrap_err().code, "nothing_to_undo", "{what}");
+    }
+    assert_eq!(canary(&world, "globex", "globex").await, 1);
+}
+
+#[tokio::test]
+async fn an_undo_brings_back_what_was_replaced_and_can_be_undone() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.sql("acme", "insert into tasks (title) values ('after the backup')").await;
+    let before = world.tenant("acme").await.generation;
+    let ended = world.succeed(restoring(To::Latest), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
+    assert_eq!(world.tenant("acme").await.generation.0, before.0 + 2);
+    let facts: serde_json::Value = serde_json::from_str(&world.steps(ended.id, &[]).await[0].0.facts).unwrap();
+    assert!(facts["frozen_ms"].is_i64() && facts["undo_until"].is_i64(), "{facts}");
+    world.succeed(undoing(), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 2);
+    invariants::check(&world).await;
+    world.succeed(undoing(), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn an_older_backup_is_brought_forward_to_where_the_tenant_is() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.migrate(&[TASKS, DONE]).await;
+    world.succeed(restoring(To::Latest), acme()).await;
+    assert_eq!(world.tenant("acme").await.schema_version, Some(2));
+    assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 1);
+    let again = world.migrate(&[TASKS, DONE]).await;
+    assert_eq!(again.steps_total, 0);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_point_in_time_is_the_newest_backup_at_or_before_it() {
+    let world = two_tenants().await;
+    let before_all = world.now();
+    world.backup("acme").await;
+    let between = world.now();
+    world.sql("acme", "insert into tasks (title) values ('second')").await;
+    world.backup("acme").await;
+    world.sql("acme", "delete from tasks").await;
+    assert_eq!(world.run(restoring(To::At(before_all)), acme()).await.unwrap_err().code, "backup_not_found");
+    world.succeed(restoring(To::At(between)), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
+    world.succeed(restoring(To::At(world.now())), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 2);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_copy_is_a_tenant_of_its_own() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    let params = |name: &str| {
+        Params::Restore(restore::Params { to: To::Latest, as_name: Some(name.to_owned()), resolved: None })
+    };
+    world.succeed(params("copy"), acme()).await;
+    assert_eq!(canary(&world, "copy", "acme").await, 1);
+    world.sql("copy", "delete from tasks").await;
+    assert_eq!(canary(&world, "acme", "acme").await, 1);
+    assert_ne!(world.tenant("copy").await.id, world.tenant("acme").await.id);
+    assert_eq!(world.run(params("globex"), acme()).await.unwrap_err().code, "already_exists");
+    assert_eq!(world.run(params(".."), acme()).await.unwrap_err().code, "invalid");
+    // The copy's own backups are its own.
+    world.backup("copy").await;
+    world.succeed(restoring(To::Latest), Selection::one("copy")).await;
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn another_tenants_backup_is_refused_wherever_the_mix_up_is() {
+    let world = two_tenants().await;
+    let (mine, theirs) = (world.backup("acme").await, world.backup("globex").await);
+    // Named outright.
+    let error = world.run(restoring(To::Backup(theirs.id)), acme()).await.unwrap_err();
+    assert_eq!(error.code, "wrong_tenant_backup");
+    // Their objects under my keys: the manifest says so.
+    let object = |key: &str| world.object(&key.replace(".manifest.json", ".db.zst"));
+    std::fs::copy(object(&theirs.object_key), object(&mine.object_key)).unwrap();
+    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "backup_damaged");
+    // A manifest forged to fit their bytes: the identity inside says so.
+    let read = |key: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(world.object(key)).unwrap()).unwrap()
+    };
+    let (mut forged, real) = (read(&mine.object_key), read(&theirs.object_key));
+    forged["image"] = real["image"].clone();
+    for field in ["size_bytes", "sha256"] {
+        forged["object"][field] = real["object"][field].clone();
+    }
+    std::fs::write(world.object(&mine.object_key), forged.to_string()).unwrap();
+    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "wrong_tenant_backup");
+    assert_eq!(canary(&world, "acme", "acme").await, 1);
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn a_damaged_backup_changes_nothing() {
+    let world = two_tenants().await;
+    let backup = world.backup("acme").await;
+    let before = world.tenant("acme").await;
+    let object = world.object(&backup.object_key.replace(".manifest.json", ".db.zst"));
+    let whole = std::fs::read(&object).unwrap();
+    let mut flipped = whole.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 0x40;
+    for bytes in [&whole[..whole.len() / 3], &[][..], &flipped[..]] {
+        std::fs::write(&object, bytes).unwrap();
+        let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+        assert_eq!(world.failure(&ended).await, "backup_damaged");
+        let now = world.tenant("acme").await;
+        assert_eq!((now.generation, now.placement), (before.generation, before.placement.clone()));
+        invariants::check(&world).await;
+    }
+    std::fs::write(&object, whole).unwrap();
+    world.succeed(restoring(To::Latest), acme()).await;
+}
+
+#[tokio::test]
+async fn violations_that_were_there_do_not_block_a_restore() {
+    let world = World::new().await;
+    let tables = (
+        "0001_tables.sql",
+        "create table owners (id integer primary key);\n\
+         create table things (id integer primary key, owner integer references owners (id));\n",
+    );
+    world.migrate(&[tables]).await;
+    world.create(&["acme"]).await;
+    // As an application left it that never switched foreign keys on.
+    let file = rusqlite::Connection::open(world.file("acme").await).unwrap();
+    file.execute_batch("pragma foreign_keys = off; insert into things (owner) values (7)").unwrap();
+    drop(file);
+    let backup = world.backup("acme").await;
+    let manifest = world.app.backup_manifest(&backup).await.unwrap();
+    assert_eq!(manifest["foreign_key_violations"], 1);
+    world.succeed(restoring(To::Latest), acme()).await;
+    assert_eq!(world.int("acme", "select owner from things").await, 7);
+    // One more than the manifest admits to is damage.
+    let mut forged = manifest;
+    forged["foreign_key_violations"] = 0.into();
+    std::fs::write(world.object(&backup.object_key), forged.to_string()).unwrap();
+    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "backup_damaged");
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn one_tenant_is_restored_at_a_time_and_must_exist() {
+    let world = two_tenants().await;
+    world.succeed(backing_up(), Selection::all()).await;
+    assert_eq!(world.run(restoring(To::Latest), Selection::all()).await.unwrap_err().code, "invalid");
+    assert_eq!(world.run(restoring(To::Latest), Selection::one("nobody")).await.unwrap_err().code, "not_found");
+    let unknown = catalog::BackupId::generate();
+    assert_eq!(world.run(restoring(To::Backup(unknown)), acme()).await.unwrap_err().code, "backup_not_found");
+    let verify = Params::Verify(verify::Params { backups: vec![unknown] });
+    assert_eq!(world.run(verify, Selection::default()).await.unwrap_err().code, "backup_not_found");
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_come_back() {
+    let world = two_tenants().await;
+    let backup = world.backup("acme").await;
+    let plan = world.plan(restoring(To::Latest), acme()).await.unwrap();
+    assert!(plan.sample[0].action.contains(&backup.id.to_string()), "{plan:?}");
+    assert_eq!(world.tenant("acme").await.op_id, None);
+}
+
+#[tokio::test]
+async fn a_migration_that_cannot_follow_stops_the_restore_before_the_swap() {
+    let world = two_tenants().await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'canary of acme')").await;
+    world.backup("acme").await;
+    world.sql("acme", "delete from tasks where id = 2").await;
+    let unique = ("0002_unique.sql", "create unique index tasks_title on tasks (title);\n");
+    world.migrate(&[TASKS, unique]).await;
+    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    assert_eq!(ended.state, OperationState::Failed);
+    assert_eq!(world.failure(&ended).await, "migration_failed");
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
+    invariants::check(&world).await;
+}
