@@ -154,9 +154,9 @@ impl Store {
         let stream = found.into_stream().map_err(io::Error::other);
         let mut unpacker = Unpacker::new(Box::new(StreamReader::new(stream)));
         let image = if manifest.image.size_bytes <= MEMORY_BYTES_MAX {
-            into_memory(&mut unpacker, manifest.image.size_bytes).await?
+            to_memory(&mut unpacker, manifest.image.size_bytes).await?
         } else {
-            self.into_file(&mut unpacker, manifest.image.size_bytes).await?
+            self.to_file(&mut unpacker, manifest.image.size_bytes).await?
         };
         if unpacker.matches(&manifest.image, &manifest.object) {
             Ok(image)
@@ -165,7 +165,7 @@ impl Store {
         }
     }
 
-    async fn into_file(&self, unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
+    async fn to_file(&self, unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
         let (file, path) =
             tempfile::Builder::new().prefix("restore-").tempfile_in(&self.scratch).map_err(no_room)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
@@ -201,7 +201,7 @@ async fn reader(image: &Image) -> Result<Box<dyn tokio::io::AsyncRead + Send + U
     })
 }
 
-async fn into_memory(unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
+async fn to_memory(unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
     let mut out = BytesMut::with_capacity(usize::try_from(size_max).unwrap_or(0));
     while let Some(chunk) = next(unpacker, size_max).await? {
         out.extend_from_slice(&chunk);

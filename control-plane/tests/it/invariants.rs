@@ -11,7 +11,7 @@ use tenant_engine::{Depth, IdentityState, Placement};
 use crate::world::World;
 
 /// Checks I1, I3, I5, I6 and I7 over the whole fleet.
-pub async fn check(world: &World) {
+pub(crate) async fn check(world: &World) {
     let mut tx = world.app.catalog.read().await.unwrap();
     let every = Selection { states: vec![], ..Selection::default() };
     let tenants = catalog::tenants::page(&mut tx, &every, None, 10_000).await.unwrap();

@@ -21,14 +21,14 @@ use tenant_engine::{Access, After, Limits, Rows, Statement, Value};
 /// Far beyond what any test takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct World {
-    pub app: Arc<App>,
-    pub dir: TempDir,
+pub(crate) struct World {
+    pub(crate) app: Arc<App>,
+    pub(crate) dir: TempDir,
     now: Arc<AtomicI64>,
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// What a dead process leaves: nothing was closed, its leases have run out, and another opens the directory.
-    pub async fn crash(self) -> Self {
+    pub(crate) async fn crash(self) -> Self {
         let Self { app, dir, now } = self;
         app.kill().await;
         now.fetch_add(61_000, Ordering::SeqCst);
@@ -48,30 +48,30 @@ impl World {
     }
 
     /// Another process on the same directory, on the same machine.
-    pub async fn another(&self, role: Role) -> Arc<App> {
+    pub(crate) async fn another(&self, role: Role) -> Arc<App> {
         App::open_with(Config::new(self.data(), role), clock(&self.now)).await.unwrap()
     }
 
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.now.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    pub fn now(&self) -> i64 {
+    pub(crate) fn now(&self) -> i64 {
         self.now.load(Ordering::SeqCst)
     }
 
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap()
     }
 
-    pub async fn start(&self, submission: Submission) -> Result<OperationRecord, Error> {
+    pub(crate) async fn start(&self, submission: Submission) -> Result<OperationRecord, Error> {
         match self.app.submit(&caller(), submission, Mode::Run).await? {
             Submitted::Started(record) => Ok(record),
             Submitted::Planned(plan) => panic!("only planned: {plan:?}"),
         }
     }
 
-    pub async fn plan(&self, params: Params, targets: Selection) -> Result<PlanView, Error> {
+    pub(crate) async fn plan(&self, params: Params, targets: Selection) -> Result<PlanView, Error> {
         match self.app.submit(&caller(), Submission::new(params, targets), Mode::Plan).await? {
             Submitted::Planned(plan) => Ok(plan),
             Submitted::Started(record) => panic!("started {record:?}"),
@@ -79,75 +79,75 @@ impl World {
     }
 
     /// Runs an operation to its end.
-    pub async fn run(&self, params: Params, targets: Selection) -> Result<OperationRecord, Error> {
+    pub(crate) async fn run(&self, params: Params, targets: Selection) -> Result<OperationRecord, Error> {
         let started = self.start(Submission::new(params, targets)).await?;
         Ok(self.finish(started.id).await)
     }
 
     /// The same, when it must succeed.
-    pub async fn succeed(&self, params: Params, targets: Selection) -> OperationRecord {
+    pub(crate) async fn succeed(&self, params: Params, targets: Selection) -> OperationRecord {
         let ended = self.run(params, targets).await.unwrap();
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", self.steps(ended.id, &[]).await);
         ended
     }
 
-    pub async fn finish(&self, op: OperationId) -> OperationRecord {
+    pub(crate) async fn finish(&self, op: OperationId) -> OperationRecord {
         let ended = self.app.wait(op, PATIENCE).await.unwrap();
         assert!(ended.finished_at.is_some(), "{ended:?} {:?}", self.steps(op, &[]).await);
         ended
     }
 
-    pub async fn steps(&self, op: OperationId, states: &[StepState]) -> Vec<(StepRecord, String)> {
+    pub(crate) async fn steps(&self, op: OperationId, states: &[StepState]) -> Vec<(StepRecord, String)> {
         let mut tx = self.app.catalog.read().await.unwrap();
         catalog::steps::page(&mut tx, op, states, None, 10_000).await.unwrap()
     }
 
-    pub async fn create(&self, names: &[&str]) {
+    pub(crate) async fn create(&self, names: &[&str]) {
         self.succeed(creating(names), Selection::default()).await;
     }
 
-    pub async fn migrate(&self, files: &[(&str, &str)]) -> OperationRecord {
+    pub(crate) async fn migrate(&self, files: &[(&str, &str)]) -> OperationRecord {
         self.succeed(migrating(files), Selection::all()).await
     }
 
-    pub async fn backup(&self, name: &str) -> BackupRecord {
+    pub(crate) async fn backup(&self, name: &str) -> BackupRecord {
         self.succeed(backing_up(), Selection::one(name)).await;
         self.newest(name).await.unwrap()
     }
 
-    pub async fn newest(&self, name: &str) -> Option<BackupRecord> {
+    pub(crate) async fn newest(&self, name: &str) -> Option<BackupRecord> {
         let tenant = self.tenant(name).await;
         catalog::backups::newest(&mut self.app.catalog.read().await.unwrap(), tenant.id, None).await.unwrap()
     }
 
     /// Where an object of the local backup store lies.
-    pub fn object(&self, key: &str) -> PathBuf {
+    pub(crate) fn object(&self, key: &str) -> PathBuf {
         self.data().join("backups").join(key)
     }
 
     /// The code of the only step's failure.
-    pub async fn failure(&self, record: &OperationRecord) -> String {
+    pub(crate) async fn failure(&self, record: &OperationRecord) -> String {
         let steps = self.steps(record.id, &[StepState::Failed]).await;
         assert_eq!(steps.len(), 1, "{steps:?}");
         steps[0].0.error_code.clone().unwrap()
     }
 
-    pub async fn tenant(&self, name: &str) -> TenantRecord {
+    pub(crate) async fn tenant(&self, name: &str) -> TenantRecord {
         let name = catalog::Name::slug(name).unwrap();
         let mut tx = self.app.catalog.read().await.unwrap();
         catalog::tenants::by_name(&mut tx, &name).await.unwrap().unwrap()
     }
 
-    pub async fn file(&self, name: &str) -> PathBuf {
+    pub(crate) async fn file(&self, name: &str) -> PathBuf {
         self.data().join("tenants").join(self.tenant(name).await.placement.unwrap())
     }
 
     /// One statement in a tenant's current database, by the engine, as the router would run it.
-    pub async fn sql(&self, name: &str, sql: &str) -> Rows {
+    pub(crate) async fn sql(&self, name: &str, sql: &str) -> Rows {
         self.try_sql(name, sql).await.unwrap()
     }
 
-    pub async fn try_sql(&self, name: &str, sql: &str) -> Result<Rows, Error> {
+    pub(crate) async fn try_sql(&self, name: &str, sql: &str) -> Result<Rows, Error> {
         let tenant = self.tenant(name).await;
         let (engine, at) = self.app.fleet.current(&tenant).await?;
         let expected = tenant_engine::Expected {
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// The only value of the only row.
-    pub async fn int(&self, name: &str, sql: &str) -> i64 {
+    pub(crate) async fn int(&self, name: &str, sql: &str) -> i64 {
         match self.sql(name, sql).await.rows.as_slice() {
             [row] => match row.as_slice() {
                 [Value::Integer(number)] => *number,
@@ -175,46 +175,47 @@ impl World {
     }
 }
 
-pub fn caller() -> Caller {
+pub(crate) fn caller() -> Caller {
     Caller { actor: "test".to_owned(), request_id: None }
 }
 
-pub fn creating(names: &[&str]) -> Params {
+pub(crate) fn creating(names: &[&str]) -> Params {
     let new = |name: &&str| create::NewTenant { name: (*name).to_owned(), labels: Default::default() };
     Params::Create(create::Params { tenants: names.iter().map(new).collect(), ..Default::default() })
 }
 
-pub fn backing_up() -> Params {
+pub(crate) fn backing_up() -> Params {
     Params::Backup(backup::Params {})
 }
 
-pub fn restoring(to: restore::To) -> Params {
+pub(crate) fn restoring(to: restore::To) -> Params {
     Params::Restore(restore::Params { to, as_name: None, resolved: None })
 }
 
-pub fn undoing() -> Params {
+pub(crate) fn undoing() -> Params {
     Params::RestoreUndo(restore_undo::Params {})
 }
 
-pub fn verifying() -> Params {
+pub(crate) fn verifying() -> Params {
     Params::Verify(verify::Params::default())
 }
 
-pub fn deleting() -> Params {
+pub(crate) fn deleting() -> Params {
     Params::Delete(delete::Params {})
 }
 
-pub fn files(files: &[(&str, &str)]) -> Vec<File> {
+pub(crate) fn files(files: &[(&str, &str)]) -> Vec<File> {
     files.iter().map(|(name, sql)| File { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect()
 }
 
-pub fn migrating(set: &[(&str, &str)]) -> Params {
+pub(crate) fn migrating(set: &[(&str, &str)]) -> Params {
     Params::Migrate(migrate::Params::to(migrate::Release::Files(files(set))))
 }
 
-pub const TASKS: (&str, &str) =
+pub(crate) const TASKS: (&str, &str) =
     ("0001_tasks.sql", "create table tasks (id integer primary key, title text not null);\n");
-pub const DONE: (&str, &str) = ("0002_done.sql", "alter table tasks add column done integer not null default 0;\n");
+pub(crate) const DONE: (&str, &str) =
+    ("0002_done.sql", "alter table tasks add column done integer not null default 0;\n");
 
 fn config(dir: &TempDir) -> Config {
     Config::new(dir.path().canonicalize().unwrap(), Role::Embedded)
