@@ -10,6 +10,8 @@ use crate::error::{Exit, Failure, Result};
 use crate::output::{Format, csv_line};
 use crate::table::{Aligner, plain, printable};
 
+/// Rows lined up together: a screenful of small answers has one width, and a huge answer is not held back.
+const ROWS_TOGETHER_MAX: usize = 1_000;
 /// Failed tenants shown; the others are counted.
 const FAILED_SHOWN_MAX: usize = 20;
 
@@ -74,10 +76,14 @@ fn parameter(text: &str) -> Value {
 struct Printer<'c> {
     context: &'c mut Context,
     aligner: Aligner,
+    /// Rows of a table that wait for others to be lined up with.
+    waiting: Vec<Vec<String>>,
     /// The columns last printed as a header.
     header: Option<Vec<String>>,
     printed: usize,
     failed: usize,
+    /// Why the first tenant failed.
+    code: Option<String>,
 }
 
 impl<'c> Printer<'c> {
@@ -85,7 +91,15 @@ impl<'c> Printer<'c> {
         if context.out.format == Format::Json {
             context.out.text("{\"items\":[")?;
         }
-        Ok(Self { context, aligner: Aligner::default(), header: None, printed: 0, failed: 0 })
+        Ok(Self {
+            context,
+            aligner: Aligner::default(),
+            waiting: Vec::new(),
+            header: None,
+            printed: 0,
+            failed: 0,
+            code: None,
+        })
     }
 
     /// One tenant's answer: rows, or why there are none.
@@ -93,6 +107,7 @@ impl<'c> Printer<'c> {
         let name = plain(&answer["tenant"]);
         if let Some(error) = answer.get("error") {
             self.fail(&name, &format!("{}: {}", plain(&error["code"]), plain(&error["detail"])));
+            self.code.get_or_insert_with(|| plain(&error["code"]));
         }
         match self.context.out.format {
             Format::Json => self.json(answer),
@@ -153,18 +168,24 @@ impl<'c> Printer<'c> {
 
     fn table(&mut self, name: &str, answer: &Value) -> Result<()> {
         let columns = columns(answer);
-        let mut lines: Vec<Vec<String>> = Vec::new();
         if self.header.as_ref() != Some(&columns) {
-            lines.push(columns.iter().map(|c| printable(c)).collect());
+            self.print_waiting()?;
+            self.waiting.push(columns.iter().map(|c| printable(c)).collect());
             self.header = Some(columns);
         }
         let cell = |value: &Value| if value.is_null() { "-".to_owned() } else { printable(&plain(value)) };
-        lines.extend(rows(answer).map(|row| std::iter::once(name.to_owned()).chain(row.iter().map(cell)).collect()));
-        let text = self.aligner.lines(&lines);
+        let line = |row: &Vec<Value>| std::iter::once(name.to_owned()).chain(row.iter().map(cell)).collect();
+        self.waiting.extend(rows(answer).map(line));
+        if self.waiting.len() < ROWS_TOGETHER_MAX { Ok(()) } else { self.print_waiting() }
+    }
+
+    fn print_waiting(&mut self) -> Result<()> {
+        let text = self.aligner.lines(&std::mem::take(&mut self.waiting));
         self.context.out.text(&text)
     }
 
-    fn finish(self, summary: &Value) -> Result<Exit> {
+    fn finish(mut self, summary: &Value) -> Result<Exit> {
+        self.print_waiting()?;
         let out = &mut self.context.out;
         if out.format == Format::Json {
             out.text(&format!("\n],\"summary\":{summary}}}\n"))?;
@@ -173,14 +194,23 @@ impl<'c> Printer<'c> {
         if self.failed > FAILED_SHOWN_MAX {
             out.complain(&format!("error: and {} more", self.failed - FAILED_SHOWN_MAX));
         }
+        if let Some(code) = &self.code {
+            out.complain(&format!("try:   fleetctl explain {code}"));
+        }
         let n = |key: &str| summary[key].as_u64().unwrap_or_default();
-        out.note(&format!("{} rows of {} tenants, {} failed", n("rows"), n("tenants"), self.failed));
+        let (rows, tenants) = (counted(n("rows"), "row"), counted(n("tenants"), "tenant"));
+        out.note(&format!("{rows} of {tenants}, {} failed", self.failed));
         Ok(match (self.failed as u64, n("tenants")) {
             (0, _) => Exit::Done,
             (failed, tenants) if failed >= tenants => Exit::Failed,
             _ => Exit::Partial,
         })
     }
+}
+
+/// `1 row`, `2 rows`.
+fn counted(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// `tenant` first, then the query's own; a name that is already taken gets a number, so that nothing is lost.

@@ -5,5 +5,6 @@ mod cli_contract;
 mod cli_input;
 mod cli_offline;
 mod cli_process;
+mod readme;
 mod shell;
 mod tidy;
