@@ -94,10 +94,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>, io: Io) -> Exit {
             return failed(&mut context.out, &failure);
         }
     };
-    if !cli.command.logs() && context.settings.origin("log").is_some_and(|o| *o != settings::Origin::Default) {
-        if let Err(failure) = commands::serve::log(&context) {
-            return failed(&mut context.out, &failure);
-        }
+    let asked = context.settings.origin("log").is_some_and(|o| *o != settings::Origin::Default);
+    if asked
+        && !cli.command.logs()
+        && let Err(failure) = commands::serve::log(&context)
+    {
+        return failed(&mut context.out, &failure);
     }
     runtime.block_on(command(cli, &mut context))
 }

@@ -38,6 +38,7 @@ impl Served {
     /// # Panics
     /// When it does not start.
     #[must_use]
+    #[expect(clippy::print_stderr, reason = "a test shows the server's log when it fails")]
     pub fn start_with(dir: &Path, flags: &[&str]) -> Self {
         let data_dir = dir.join("fleet-data");
         let endpoint = data_dir.join("endpoint.json");
