@@ -15,7 +15,7 @@ use catalog::tokens::OperatorRole;
 
 use super::Api;
 use super::error::{Problem, Result, of_status, too_large};
-use super::extract::text_header;
+use super::extract::{in_time, text_header};
 use super::middleware::RequestContext;
 use crate::auth::operator::InProcess;
 use crate::auth::policy::{Decision, decide, methods_of, rule_of};
@@ -103,7 +103,7 @@ fn authorization(headers: &HeaderMap) -> Option<&str> {
 /// Lets the request through if its body asks for a plan only.
 async fn only_dry_run(request: Request, role: OperatorRole) -> Result<Request> {
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, PEEK_BYTES_MAX).await.map_err(|_| too_large())?;
+    let body = in_time(to_bytes(body, PEEK_BYTES_MAX)).await?.map_err(|_| too_large())?;
     let asked = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let in_body = asked.and_then(|json| json.get("dry_run").and_then(serde_json::Value::as_bool)) == Some(true);
     // As the query extractor reads it: exactly this spelling, and a second one is refused there.

@@ -3,6 +3,9 @@
 //! axum's own extractors refuse in plain text; these refuse as a [`Problem`]: 415 for another content type, 400 for what
 //! is no JSON, 413 for too much, 422 for JSON of another shape, naming the field.
 
+use std::future::Future;
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -13,6 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Problem, of_status, too_large};
+
+/// A client that needs longer for 32 MiB is broken or hostile; meanwhile it holds a connection and memory.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A JSON body, in or out. An absent body is read as `{}`, so that requests without options need none.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let body = in_time(Bytes::from_request(request, state)).await?.map_err(unreadable)?;
         if body.is_empty() {
             return parse(b"{}").map(Self);
         }
@@ -95,6 +101,18 @@ fn unreadable(error: BytesRejection) -> Problem {
     }
 }
 
+/// What reads a body, or 408 when it takes too long.
+pub(crate) async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Problem> {
+    within(BODY_TIMEOUT, read).await
+}
+
+async fn within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(limit, read).await.map_err(|_| {
+        let detail = format!("the body did not arrive within {} seconds", limit.as_secs());
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+    })
+}
+
 /// A header as text; `None` when absent or not text.
 pub(crate) fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
@@ -131,6 +149,12 @@ mod tests {
     fn deep_nesting_is_refused_not_followed() {
         let problem = parse::<serde_json::Value>("[".repeat(10_000).as_bytes()).unwrap_err();
         assert_eq!(problem.error().code, "invalid_json");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_ends_is_given_up() {
+        let problem = within(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!((problem.error().status, problem.error().code.as_ref()), (408, "body_timeout"));
     }
 
     #[test]

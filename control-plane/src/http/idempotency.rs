@@ -14,6 +14,7 @@ use catalog::idempotency::{self, Remembered};
 use super::Api;
 use super::admission::Caller;
 use super::error::{Problem, Result, too_large};
+use super::extract::in_time;
 
 const KEY: &str = "idempotency-key";
 /// UUIDs and the like; the limit of the draft's examples many times over.
@@ -31,7 +32,7 @@ const READS: &[&str] = &["/v1/queries", "/v1/migrations/plan", "/v1/restores/pre
 pub(crate) async fn once(State(api): State<Api>, caller: Caller, request: Request, next: Next) -> Result<Response> {
     let Some(key) = key_of(&request)? else { return Ok(next.run(request).await) };
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|_| too_large())?;
+    let body = in_time(to_bytes(body, BODY_BYTES_MAX)).await?.map_err(|_| too_large())?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let hash = blake3::Hasher::new().update(target.as_bytes()).update(b"\0").update(&body).finalize().to_hex();
     if let Some(answer) = begin(&api, &caller, &key, &hash).await? {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use control_plane::config::Tls;
 use control_plane::serve::{self, Options};
 use control_plane::{App, Config};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::site::{Site, send};
@@ -112,6 +113,39 @@ async fn nothing_that_was_begun_is_lost_at_the_end() {
     // A write may have been done and its answer cut with the listener: never the other way round.
     assert!((acknowledged..=acknowledged + 4).contains(&rows), "{acknowledged} acknowledged, {rows} found");
     again.stop().await;
+}
+
+/// A stream of an operation that stands still would never end by itself.
+#[tokio::test]
+async fn streams_and_long_polls_end_with_the_server() {
+    let mut site = Site::start().await;
+    let names: Vec<_> = (0..500).map(|n| json!({ "name": format!("t{n}") })).collect();
+    let started = site.post("/v1/tenants/batch", &json!({ "tenants": names })).await.ok();
+    let operation = format!("/v1/operations/{}", started["id"].as_str().unwrap());
+    assert_eq!(site.post(&format!("{operation}/pause"), &json!({})).await.ok()["state"], "paused");
+    let stream = site.admin(Method::GET, &format!("{operation}/events")).send().await.unwrap();
+    assert_eq!(stream.status(), 200);
+    let began = std::time::Instant::now();
+    site.serving().stop().await;
+    assert!(stream.text().await.unwrap().contains("event:"), "the stream ends whole");
+    assert!(began.elapsed() < Duration::from_secs(20), "nobody waited for the drain to run out");
+}
+
+/// A statement is run only when all of it has arrived.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_no_request() {
+    let site = Site::with_tenants(&["acme"]).await;
+    let token = site.tenant_token("acme", "writer").await;
+    let head = format!("POST /t/acme/query HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+    let insert = r#"{"sql":"insert into notes values (7, 'x')"}"#;
+    let cut = format!("{head}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}", insert.len() + 1, insert);
+    let address = site.data.trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, cut.as_bytes()).unwrap();
+    drop(stream);
+    let count = json!({ "sql": "select count(*) from notes" });
+    assert_eq!(site.ask("acme", &token, &count).await.ok()["rows"], json!([[1]]));
+    site.stop().await;
 }
 
 #[tokio::test]

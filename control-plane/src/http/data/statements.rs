@@ -1,7 +1,6 @@
 //! `/query` and `/batch`, below `/t/{tenant}` or with the tenant named by host or header.
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 use tenant_engine::Statement;
@@ -11,7 +10,6 @@ use super::value::{Answer, parameter};
 use crate::http::Api;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::Json;
-use crate::http::routes::BULK_BYTES_MAX;
 
 /// Statements of one transaction: it holds the tenant's only writer.
 const STATEMENTS_MAX: usize = 100;
@@ -20,9 +18,11 @@ const PARAMETERS_MAX: usize = 32_766;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Api> {
-    let queries = Router::new().route("/query", post(query)).route("/t/{tenant}/query", post(query));
-    let batches = Router::new().route("/batch", post(batch)).route("/t/{tenant}/batch", post(batch));
-    queries.merge(batches.layer(DefaultBodyLimit::max(BULK_BYTES_MAX)))
+    Router::new()
+        .route("/query", post(query))
+        .route("/t/{tenant}/query", post(query))
+        .route("/batch", post(batch))
+        .route("/t/{tenant}/batch", post(batch))
 }
 
 /// One statement.
