@@ -39,3 +39,64 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     tracing::info!(tenant = %record.tenant_id, "a replaced database was dropped");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use catalog::{Clock, Generation, OperationId};
+
+    use super::*;
+    use crate::config::{Config, Role};
+
+    #[tokio::test]
+    async fn a_kept_database_goes_when_its_time_is_over_and_not_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
+        let now = Arc::new(AtomicI64::new(1_000));
+        let reads = Arc::clone(&now);
+        let clock: Clock = Arc::new(move || reads.load(Ordering::SeqCst));
+        crate::app::App::init_with(&config, Arc::clone(&clock)).await.unwrap();
+        let app = crate::app::App::open_with(config.clone(), clock).await.unwrap();
+        let record = kept(&app.fleet).await;
+        let file = config.data_dir.join("tenants").join(&record.placement);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "kept").unwrap();
+        run(&app.fleet).await.unwrap();
+        assert!(file.exists());
+        now.store(record.keep_until + 1, Ordering::SeqCst);
+        run(&app.fleet).await.unwrap();
+        assert!(!file.exists());
+        let left =
+            catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap();
+        assert!(left.is_empty());
+        run(&app.fleet).await.unwrap();
+    }
+
+    /// A tenant with a kept database beside its current one.
+    async fn kept(fleet: &Fleet) -> RetainedRecord {
+        let mut tx = fleet.catalog.write().await.unwrap();
+        let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
+        let id = catalog::TenantId::generate();
+        let name = catalog::Name::slug("acme").unwrap();
+        let new = catalog::tenants::NewTenant { id, name, server_id: server.id, labels: Default::default() };
+        catalog::tenants::insert_many(&mut tx, &[new]).await.unwrap();
+        let at = tenant_engine::Placement::sqlite(server.base.as_ref(), id, Generation(2), 1);
+        let op_id = OperationId::generate();
+        let record = RetainedRecord {
+            tenant_id: id,
+            server_id: server.id,
+            placement: at.reference().to_owned(),
+            generation: Generation(2),
+            reason: "restore".to_owned(),
+            op_id,
+            schema_version: None,
+            created_at: 1_000,
+            keep_until: 5_000,
+        };
+        catalog::retained::insert(&mut tx, &record).await.unwrap();
+        tx.commit().await.unwrap();
+        record
+    }
+}

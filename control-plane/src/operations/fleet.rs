@@ -207,6 +207,12 @@ impl Fleet {
         self.halt.after(count);
     }
 
+    /// Ends all work when it next comes to this point.
+    #[cfg(feature = "test-util")]
+    pub fn halt_at(&self, name: &'static str) {
+        self.halt.at(name);
+    }
+
     /// The point where [`Fleet::halt_after`] ended the work; waits for it.
     #[cfg(feature = "test-util")]
     pub async fn halted(&self) -> &'static str {
@@ -243,36 +249,60 @@ mod halt {
 
     use tokio::sync::watch;
 
+    /// Where to stop.
+    #[derive(Debug)]
+    enum Stop {
+        Never,
+        /// After so many points.
+        After(usize),
+        At(&'static str),
+        /// It has stopped.
+        Now,
+    }
+
     #[derive(Debug)]
     pub(super) struct Halt {
-        left: Mutex<Option<usize>>,
+        stop: Mutex<Stop>,
         reached: watch::Sender<Option<&'static str>>,
     }
 
     impl Default for Halt {
         fn default() -> Self {
-            Self { left: Mutex::new(None), reached: watch::channel(None).0 }
+            Self { stop: Mutex::new(Stop::Never), reached: watch::channel(None).0 }
         }
     }
 
     impl Halt {
         pub(super) fn after(&self, count: usize) {
-            *super::lock(&self.left) = Some(count);
+            *super::lock(&self.stop) = Stop::After(count);
+        }
+
+        pub(super) fn at(&self, name: &'static str) {
+            *super::lock(&self.stop) = Stop::At(name);
         }
 
         pub(super) async fn pass(&self, name: &'static str) {
-            let stop = match &mut *super::lock(&self.left) {
-                None => false,
-                Some(0) => true,
-                Some(left) => {
-                    *left -= 1;
-                    *left == 0
-                }
-            };
-            if stop {
+            if self.stops(name) {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
                 std::future::pending::<()>().await;
             }
+        }
+
+        fn stops(&self, name: &'static str) -> bool {
+            let mut stop = super::lock(&self.stop);
+            if let Stop::After(left) = &mut *stop {
+                *left = left.saturating_sub(1);
+            }
+            let now = match &*stop {
+                Stop::Never => false,
+                Stop::After(left) => *left == 0,
+                Stop::At(at) => *at == name,
+                Stop::Now => true,
+            };
+            if now {
+                *stop = Stop::Now;
+            }
+            now
         }
 
         pub(super) async fn reached(&self) -> &'static str {

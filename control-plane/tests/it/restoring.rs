@@ -4,9 +4,11 @@ use catalog::operations::OperationState;
 use control_plane::operations::restore::{self, To};
 use control_plane::operations::{Params, verify};
 use control_plane::plan::Selection;
+use control_plane::runner::control::Control;
+use control_plane::runner::submit::Submission;
 
 use crate::invariants;
-use crate::world::{DONE, TASKS, World, backing_up, restoring, undoing};
+use crate::world::{DONE, TASKS, World, backing_up, caller, restoring, undoing};
 
 /// Two tenants with colliding keys and a value of their own each.
 async fn two_tenants() -> World {
@@ -229,4 +231,47 @@ async fn a_migration_that_cannot_follow_stops_the_restore_before_the_swap() {
     assert_eq!(world.failure(&ended).await, "migration_failed");
     assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
     invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn when_the_new_database_is_lost_at_the_last_moment_the_current_one_serves_again() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.sql("acme", "insert into tasks (title) values ('later')").await;
+    world.app.fleet.halt_at("restore: swaps");
+    let started = world.start(Submission::new(restoring(To::Latest), acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    // Fenced now: reads go on, writes do not.
+    assert!(world.tenant("acme").await.block_writes.is_some());
+    let current = world.file("acme").await;
+    let new = std::fs::read_dir(current.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+    let new: Vec<_> = new.filter(|path| !path.to_string_lossy().starts_with(&*current.to_string_lossy())).collect();
+    assert!(!new.is_empty());
+    for path in new {
+        std::fs::remove_file(path).unwrap();
+    }
+    let world = world.crash().await;
+    let ended = world.finish(started.id).await;
+    assert_eq!(world.failure(&ended).await, "database_missing");
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 2);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+    invariants::check(&world).await;
+    world.succeed(restoring(To::Latest), acme()).await;
+}
+
+#[tokio::test]
+async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.app.fleet.halt_at("restore: swaps");
+    let started = world.start(Submission::new(restoring(To::Latest), acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    let world = world.crash().await;
+    world.app.control(&caller(), started.id, Control::Cancel, Some("changed my mind")).await.unwrap();
+    assert_eq!(world.finish(started.id).await.state, OperationState::Cancelled);
+    let tenant = world.tenant("acme").await;
+    assert!(tenant.block_writes.is_some() && tenant.state_reason.unwrap().contains("restore"));
+    world.succeed(restoring(To::Latest), acme()).await;
+    assert_eq!(canary(&world, "acme", "acme").await, 1);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
 }
