@@ -5,6 +5,7 @@ mod cli_contract;
 mod cli_input;
 mod cli_offline;
 mod cli_process;
+mod cli_terminal;
 mod readme;
 mod shell;
 mod tidy;
