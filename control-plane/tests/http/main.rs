@@ -3,9 +3,11 @@
 
 mod site;
 
+mod backups;
 mod data;
 mod fleet;
 mod lists;
+mod logs;
 mod openapi;
 mod problems;
 mod serving;
