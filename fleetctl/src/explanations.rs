@@ -142,12 +142,6 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "send it in parts",
     ),
     e(
-        "too_many_requests",
-        "Too many requests at once.",
-        "a client without a limit of its own",
-        "wait as long as Retry-After says",
-    ),
-    e(
         "invalid_query",
         "The part of the address after ? is malformed or names an unknown field.",
         "a typing error in a script",
@@ -249,12 +243,11 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
     ),
     e("shutting_down", "The process is ending.", "a restart", "repeat in a moment"),
     e(
-        "misconfigured",
-        "The application's router lacks something it needs.",
-        "a mistake in the application's start-up",
-        "read its log",
+        "body_timeout",
+        "The body did not arrive in time.",
+        "a slow or broken connection",
+        "send it again, or in smaller parts",
     ),
-    e("timeout", "The request took too long.", "a busy server, or a slow statement", "repeat, or ask for less"),
     // --- SQL
     e(
         "sql_invalid",
@@ -452,7 +445,6 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "somebody ran fleetctl server cordon",
         "fleetctl server uncordon NAME, or name another server",
     ),
-    e("server_not_empty", "The server still has tenants.", "it was not emptied", "fleetctl tenant list --server NAME"),
     e(
         "already_serving",
         "Another process serves this data directory.",
