@@ -1,8 +1,12 @@
 //! create: a row and a name, a database copied from the release's template, probed, then active.
 //!
 //! The submission writes row, name and operation in one transaction. The step has one phase: leftovers of earlier
-//! claims are dropped, a placement that the claim reserved is filled and stamped, and the flip names exactly that
-//! placement. A crash anywhere before the flip leaves a placement that nobody was told of, for the next claim to drop.
+//! claims are dropped, a placement that the claim reserved is filled, and the flip names exactly that placement. A crash
+//! anywhere before the flip leaves a placement that nobody was told of, for the next claim to drop.
+//!
+//! The database appears under its name complete and with the identity `active`: between filling and serving nothing is
+//! done to it, and no router looks at a placement, or accepts a generation, that the catalog does not name yet. A stamp
+//! of its own would cost every tenant another opening and another flush, and make nothing safer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -18,6 +22,11 @@ use crate::error::{Error, ITEMS_MAX, Item, Result};
 
 /// Tenants of one operation: one transaction writes their rows.
 pub const TENANTS_MAX: usize = 50_000;
+
+/// Operations up to this size open every database they made.
+const PROBED_ALL_MAX: i64 = 32;
+/// Opening and closing a database costs as much as making it.
+const PROBED_ONE_IN: u64 = 32;
 
 /// What to make.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -195,12 +204,12 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.point("create: claimed").await;
     let (engine, at) = fleet.fresh(step, generation).await?;
     let template = fleet.template(engine, step.op.release_id).await?;
-    engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Building)).await?;
+    engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
     fleet.point("create: provisioned").await;
-    let building = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-    engine.stamp(&at, &building, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
-    fleet.point("create: stamped").await;
-    swap::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+    if probed(step) {
+        swap::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+        fleet.point("create: probed").await;
+    }
     let flip = Flip {
         state: Some(TenantState::Active),
         placement: Some(Some(at.reference().to_owned())),
@@ -213,6 +222,12 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     Ok(Outcome::done(json!({"schema_version": template.schema_version}))
         .with(Effect::Flip(flip))
         .with(Effect::Event(step.event("tenant.activated", data))))
+}
+
+/// Whether this tenant is opened before it is announced: all of a few, one in [`PROBED_ONE_IN`] of many. They are copies
+/// of one image, and a write that failed was told by the flush; what a probe finds is wrong with all of them.
+fn probed(step: &Step) -> bool {
+    step.op.steps_total <= PROBED_ALL_MAX || step.tenant.id.uuid().as_u64_pair().1 % PROBED_ONE_IN == 0
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ async fn create() {
         world.sql("acme", "insert into tasks (title) values ('x')").await;
     };
     let met = crash_everywhere(prepare, || creating(&["acme"]), Selection::default, check).await;
-    for point in ["create: claimed", "create: provisioned", "create: stamped", "record: begins", "record: committed"] {
+    for point in ["create: claimed", "create: provisioned", "create: probed", "record: begins", "record: committed"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
 }
