@@ -125,21 +125,21 @@ fn second_release(fleet: &Fleet) -> String {
     set.to_string_lossy().into_owned()
 }
 
-/// Runs a script in a mount namespace of its own, where `$FLEET` is the program and `$DISK` a small file system.
-fn on_a_small_disk(size: &str, script: &str) -> Output {
-    let dir = tempfile::tempdir().unwrap();
-    let program = fleetctl(dir.path()).get_program().to_owned();
-    let root = may_mount();
+/// Runs a script in a mount namespace of its own, where `$FLEET` is the program, `$DISK` a small file system and the
+/// working directory an ordinary one.
+fn with_a_small_disk(size: &str, script: &str) -> Output {
+    let (work, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut command = Command::new("unshare");
-    if !root {
+    if !may_mount() {
         command.args(["--user", "--map-root-user"]);
     }
     command
         .args(["--mount", "sh", "-euc"])
-        .arg(format!("mount -t tmpfs -o size={size} tmpfs \"$DISK\"; cd \"$DISK\"; {script}"))
-        .env("DISK", dir.path())
-        .env("FLEET", program)
-        .env("HOME", dir.path())
+        .arg(format!("mount -t tmpfs -o size={size} tmpfs \"$DISK\"; {script}"))
+        .current_dir(work.path())
+        .env("DISK", disk.path())
+        .env("FLEET", fleetctl(work.path()).get_program())
+        .env("HOME", work.path())
         .env("NO_COLOR", "1")
         .output()
         .unwrap()
@@ -152,12 +152,13 @@ fn may_mount() -> bool {
 
 #[test]
 fn a_full_disk_fails_the_steps_it_hits_and_a_retry_finishes_them() {
-    let output = on_a_small_disk(
-        "6m",
+    let output = with_a_small_disk(
+        "3m",
         r#"
         "$FLEET" init >/dev/null
+        "$FLEET" server add small --base "$DISK" >/dev/null
         seq -f 't%04g' 1 400 > names.txt
-        code=0; "$FLEET" tenant create --from-file names.txt 2>errors.txt || code=$?
+        code=0; "$FLEET" tenant create --server small --from-file names.txt >/dev/null 2>errors.txt || code=$?
         echo "first $code"; grep -o disk_full errors.txt | head -1
         mount -o remount,size=64m "$DISK"
         op=$("$FLEET" op list -o name | head -1)
@@ -173,10 +174,34 @@ fn a_full_disk_fails_the_steps_it_hits_and_a_retry_finishes_them() {
 }
 
 #[test]
+fn a_catalog_on_a_full_disk_is_told_in_time_and_the_work_goes_on_when_there_is_room() {
+    let output = with_a_small_disk(
+        "6m",
+        r#"
+        cd "$DISK"
+        "$FLEET" init >/dev/null 2>&1
+        seq -f 't%04g' 1 400 > names.txt
+        code=0; "$FLEET" tenant create --from-file names.txt >/dev/null 2>errors.txt || code=$?
+        echo "first $code"; grep -c '^error:' errors.txt
+        mount -o remount,size=64m "$DISK"
+        op=$("$FLEET" op list -o name | head -1)
+        "$FLEET" op retry "$op" >/dev/null 2>&1 || true
+        "$FLEET" op wait "$op" >/dev/null 2>&1
+        echo "active $("$FLEET" tenant list -o jsonl | grep -c '"state":"active"')"
+        "#,
+    );
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(matches!(lines.first(), Some(&("first 3" | "first 1"))), "{out}\n{}", stderr(&output));
+    assert_eq!(&lines[1..], ["1", "active 400"], "{out}\n{}", stderr(&output));
+}
+
+#[test]
 fn a_read_only_directory_is_told_and_nothing_changes() {
-    let output = on_a_small_disk(
+    let output = with_a_small_disk(
         "16m",
         r#"
+        cd "$DISK"
         "$FLEET" init >/dev/null 2>&1
         "$FLEET" tenant create acme >/dev/null 2>&1
         mount -o remount,ro "$DISK"
