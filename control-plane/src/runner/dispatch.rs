@@ -56,7 +56,11 @@ impl Runner {
         // Also when a bug ends the loop: whoever asks for health learns it.
         let _ended = EndsDispatching(&self);
         loop {
-            let again = match self.round(&mut known).await {
+            let looked = self.round(&mut known).await;
+            if looked.is_err() {
+                self.trouble.note(&looked);
+            }
+            let again = match looked {
                 Ok(again) => again,
                 Err(error) => {
                     tracing::warn!(code = %error.code, %error, "looking for work failed");
@@ -159,9 +163,10 @@ impl Runner {
             return Ok(());
         }
         let claimed = self.claim(prepared, most - held).await?;
-        if claimed.is_empty() && held == 0 {
-            return self.close_if_done(prepared).await;
+        if claimed.is_empty() {
+            return if held == 0 { self.close_if_done(prepared).await } else { Ok(()) };
         }
+        self.trouble.note(&Ok(()));
         for (step, tenant) in claimed {
             self.begin(prepared, step, tenant);
         }

@@ -16,6 +16,7 @@ mod effects;
 mod lease;
 mod record;
 mod select;
+mod trouble;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -39,7 +40,7 @@ use crate::tasks::Tasks;
 const STEPS_MAX: usize = 128;
 /// How long a claim is valid without being renewed: long enough for a stalled disk, short enough that somebody else
 /// takes over while an operator still watches.
-pub(crate) const LEASE_MS: i64 = 60_000;
+pub(crate) const LEASE_MS: i64 = 20_000;
 /// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -59,6 +60,7 @@ pub struct Runner {
     servers: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
     state: Mutex<State>,
     dispatching: AtomicBool,
+    trouble: trouble::Trouble,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +96,7 @@ impl Runner {
             servers: Mutex::default(),
             state: Mutex::default(),
             dispatching: AtomicBool::new(true),
+            trouble: trouble::Trouble::default(),
         });
         runner.tasks.spawn(Arc::clone(&runner).dispatch());
         runner.tasks.spawn(Arc::clone(&runner).renew());
@@ -101,10 +104,10 @@ impl Runner {
         runner
     }
 
-    /// True while steps are claimed and run.
+    /// True while steps are claimed, run and recorded.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.dispatching.load(Ordering::Relaxed)
+        self.dispatching.load(Ordering::Relaxed) && self.trouble.check().is_ok()
     }
 
     /// Makes this process run that operation.
@@ -118,7 +121,7 @@ impl Runner {
     /// Runs the operation here and returns its record when it has ended or is paused, or as it is after `timeout`.
     ///
     /// # Errors
-    /// `not_found`, and those of the catalog.
+    /// `not_found`; `catalog_unavailable` when it cannot be written for a while; those of the catalog.
     pub async fn wait(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
         self.run_only(op);
         let mut progress = self.progress.subscribe();
@@ -131,6 +134,7 @@ impl Runner {
             if ended || tokio::time::Instant::now() >= deadline {
                 return Ok(found);
             }
+            self.trouble.check()?;
             // Another process may be running it: then nothing here changes, and the poll finds it.
             let again = deadline.min(tokio::time::Instant::now() + POLL);
             let _ = tokio::time::timeout_at(again, self.recorded(&mut progress)).await;

@@ -67,6 +67,7 @@ impl Runner {
     async fn record_batch(&self, batch: Vec<Report>) {
         self.fleet.point("record: begins").await;
         let written = self.write_or_try_again(&batch).await;
+        self.trouble.note(&written);
         self.fleet.point("record: committed").await;
         if let Err(error) = &written {
             // The leases run out, and whoever claims the steps next finds their work done.
