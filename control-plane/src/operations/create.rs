@@ -227,7 +227,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 /// Whether this tenant is opened before it is announced: all of a few, one in [`PROBED_ONE_IN`] of many. They are copies
 /// of one image, and a write that failed was told by the flush; what a probe finds is wrong with all of them.
 fn probed(step: &Step) -> bool {
-    step.op.steps_total <= PROBED_ALL_MAX || step.tenant.id.uuid().as_u64_pair().1 % PROBED_ONE_IN == 0
+    step.op.steps_total <= PROBED_ALL_MAX || step.tenant.id.uuid().as_u64_pair().1.is_multiple_of(PROBED_ONE_IN)
 }
 
 #[cfg(test)]

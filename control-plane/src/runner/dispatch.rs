@@ -45,7 +45,9 @@ struct EndsDispatching<'a>(&'a Runner);
 
 impl Drop for EndsDispatching<'_> {
     fn drop(&mut self) {
-        self.0.dispatching.store(false, Ordering::Relaxed);
+        self.0.dispatching.store(false, Ordering::Release);
+        // The recorder stays for what a last round claimed, and waits for this.
+        self.0.progress.send_modify(|seen| *seen += 1);
     }
 }
 

@@ -19,7 +19,7 @@ impl Runner {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
                 () = self.tasks.stopping().cancelled() => {
                     // Steps that are allowed to finish still need their leases; an idle runner does not.
-                    if self.state().held.is_empty() { return }
+                    if !self.may_still_report() { return }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }

@@ -107,7 +107,7 @@ impl Runner {
     /// True while steps are claimed, run and recorded.
     #[must_use]
     pub fn alive(&self) -> bool {
-        self.dispatching.load(Ordering::Relaxed) && self.trouble.check().is_ok()
+        self.dispatching.load(Ordering::Acquire) && self.trouble.check().is_ok()
     }
 
     /// Makes this process run that operation.
@@ -155,6 +155,11 @@ impl Runner {
     pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
         let mut tx = self.fleet.catalog.read().await?;
         select::tenants(&mut tx, selection, &[catalog::TenantState::Active]).await
+    }
+
+    /// True while this process holds steps or may yet claim some.
+    fn may_still_report(&self) -> bool {
+        self.dispatching.load(Ordering::Acquire) || !self.state().held.is_empty()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -57,7 +57,7 @@ impl Runner {
     async fn idle_and_stopping(&self) {
         self.tasks.stopping().cancelled().await;
         let mut progress = self.progress.subscribe();
-        while !self.state().held.is_empty() {
+        while self.may_still_report() {
             if progress.changed().await.is_err() {
                 return;
             }
