@@ -14,11 +14,8 @@ use serde_json::json;
 use tenant_engine::IdentityState;
 
 use super::swap::{self, Current};
-use super::{
-    Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, Verdict, image,
-};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, image};
 use crate::error::{Error, Result};
-use crate::plan::retry::ATTEMPTS_MAX;
 
 /// From what, and as whom. The selection names exactly one tenant: the one whose backup it is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -241,15 +238,10 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     if frozen.built.generation != step.tenant.generation.next() {
         return Err(Error::new(409, "conflict", format!("{} was changed during the restore", step.tenant.name)));
     }
-    let Err(error) = activate(fleet, step, &frozen.built).await else { return Ok(swapped(fleet, step, &frozen)) };
-    let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
-    if may_pass || frozen.current != Current::Frozen {
-        return Err(error);
+    match activate(fleet, step, &frozen.built).await {
+        Ok(()) => Ok(swapped(fleet, step, &frozen)),
+        Err(error) => swap::give_up(fleet, step, frozen.current, error).await,
     }
-    let flip = swap::thaw(fleet, step).await?;
-    let event = step.event("tenant.restore_given_up", json!({"code": error.code}));
-    let effects = vec![Effect::Flip(flip), Effect::Event(event)];
-    Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
 }
 
 /// Stamps the new database with the generation that the catalog will have, and opens it as a request would.

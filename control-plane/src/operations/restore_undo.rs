@@ -74,7 +74,7 @@ impl Operation for Params {
         match step.phase.as_str() {
             "" => prepare(fleet, step).await,
             FREEZE => freeze(fleet, step).await,
-            SWAP => swap_in(fleet, step).await,
+            SWAP => swap_or_thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -108,7 +108,11 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
         return Err(Error::new(409, "database_corrupt", format!("the kept database is damaged: {problem}"))
             .try_next(format!("fleetctl restore run {} --to latest", step.tenant.name)));
     }
-    let states = [IdentityState::Frozen, IdentityState::Building];
+    if step.tenant.placement.as_deref() == Some(kept.placement.as_str()) {
+        return Err(Error::internal("the kept database is the current one"));
+    }
+    // Active: an undo stamped it, died before the catalog heard of it, and was cancelled.
+    let states = [IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
     let expected = step.expected_at(fleet.id(), found.identity.generation, &states);
     engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Building)).await?;
     Ok(())
@@ -126,17 +130,30 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     Ok(Outcome::next(SWAP, facts).with(Effect::Flip(swap::block(step))))
 }
 
-async fn swap_in(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let Frozen { ready, current, frozen_at } = step.facts()?;
-    if ready.generation != step.tenant.generation.next() {
+/// Swaps; when that cannot be, the current database serves again and the step fails.
+async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let frozen: Frozen = step.facts()?;
+    if frozen.ready.generation != step.tenant.generation.next() {
         return Err(Error::new(409, "conflict", format!("{} was changed during the undo", step.tenant.name)));
     }
+    match activate(fleet, step, &frozen.ready).await {
+        Ok(()) => Ok(swapped(fleet, step, frozen)),
+        Err(error) => swap::give_up(fleet, step, frozen.current, error).await,
+    }
+}
+
+/// Stamps the kept database with the generation that the catalog will have, and opens it as a request would.
+async fn activate(fleet: &Fleet, step: &Step, ready: &Ready) -> Result<()> {
     let (engine, at) = fleet.at(step.tenant.server_id, &ready.placement).await?;
     fleet.point("undo: swaps").await;
     let building = step.expected_at(fleet.id(), ready.generation, &[IdentityState::Building]);
     engine.stamp(&at, &building, &step.identity(fleet.id(), ready.generation, IdentityState::Active)).await?;
     fleet.point("undo: stamped").await;
-    swap::probe(engine, &at, &step.expected_at(fleet.id(), ready.generation, &[IdentityState::Active])).await?;
+    swap::probe(engine, &at, &step.expected_at(fleet.id(), ready.generation, &[IdentityState::Active])).await
+}
+
+fn swapped(fleet: &Fleet, step: &Step, frozen: Frozen) -> Outcome {
+    let Frozen { ready, current, frozen_at } = frozen;
     let now = fleet.catalog.now();
     let flip = Flip {
         block_writes: Some(None),
@@ -151,10 +168,10 @@ async fn swap_in(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         .with(Effect::Flip(flip))
         .with(Effect::Unretain { server: step.tenant.server_id, placement: ready.placement })
         .with(Effect::Event(step.event("tenant.restore_undone", facts)));
-    Ok(match retained(step, current, now, now + fleet.config.undo_ms) {
+    match retained(step, current, now, now + fleet.config.undo_ms) {
         Some(record) => outcome.with(Effect::Retain(record)),
         None => outcome,
-    })
+    }
 }
 
 fn nothing(name: &str) -> Error {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use catalog::tenants::Flip;
 use catalog::{BlockWrites, Generation, ReleaseId};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tenant_engine::{Access, After, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Statement};
 
-use super::{Fleet, Step};
+use super::{Effect, Fleet, Outcome, Step, Verdict};
 use crate::error::{Error, Result};
+use crate::plan::retry::ATTEMPTS_MAX;
 
 /// Opens a database with the verb, the expectation and the session that the router will use, and reads from it.
 pub(super) async fn probe(engine: &Arc<dyn Engine>, at: &Placement, expected: &Expected) -> Result<()> {
@@ -41,9 +43,15 @@ pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Current> {
     }
     let (engine, at) = fleet.current(&step.tenant).await?;
     // Frozen already: an earlier restore gave up after its fence.
-    let expected = step.expected(fleet.id(), &[IdentityState::Active, IdentityState::Frozen]);
+    let as_promised = step.expected(fleet.id(), &[IdentityState::Active, IdentityState::Frozen]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Frozen);
-    match engine.freeze(&at, &expected, &identity).await {
+    let mut frozen = engine.freeze(&at, &as_promised, &identity).await;
+    if frozen.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) && is_ours(fleet, step).await? {
+        // Sound, but a step ahead: an operation stamped it, died before the catalog heard of it, and was cancelled. It
+        // holds everything that was ever written, so it is kept like any other.
+        frozen = engine.freeze(&at, &a_step_ahead(fleet, step), &identity).await;
+    }
+    match frozen {
         Ok(()) => Ok(Current::Frozen),
         Err(error) => match error.kind() {
             ErrorKind::Missing => Ok(Current::Missing),
@@ -51,6 +59,19 @@ pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Current> {
             _ => Err(error.into()),
         },
     }
+}
+
+/// True while the tenant is this operation's and as it was claimed: what a late worker takes for a step ahead may be the
+/// present.
+async fn is_ours(fleet: &Fleet, step: &Step) -> Result<bool> {
+    let now = catalog::tenants::get(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+    Ok(now.is_some_and(|now| now.op_id == Some(step.op.id) && now.generation == step.tenant.generation))
+}
+
+/// The current database as an operation leaves it that stamped it and never told the catalog.
+fn a_step_ahead(fleet: &Fleet, step: &Step) -> Expected {
+    let states = [IdentityState::Active, IdentityState::Frozen, IdentityState::Tombstone];
+    step.expected_at(fleet.id(), step.tenant.generation.next(), &states)
 }
 
 /// The flip that goes with [`freeze`]: writes wait or are refused until the next flip.
@@ -62,8 +83,20 @@ pub(super) fn block(step: &Step) -> Flip {
     }
 }
 
+/// The end of a swap that cannot be: the current database serves again, unless another attempt may do better.
+pub(super) async fn give_up(fleet: &Fleet, step: &Step, current: Current, error: Error) -> Result<Outcome> {
+    let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
+    if may_pass || current != Current::Frozen {
+        return Err(error);
+    }
+    let flip = thaw(fleet, step).await?;
+    let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
+    let effects = vec![Effect::Flip(flip), Effect::Event(event)];
+    Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
+}
+
 /// Lets the frozen database serve again: the way back when its replacement cannot be used after all.
-pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Flip> {
+async fn thaw(fleet: &Fleet, step: &Step) -> Result<Flip> {
     let (engine, at) = fleet.current(&step.tenant).await?;
     let expected = step.expected(fleet.id(), &[IdentityState::Frozen]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Active);

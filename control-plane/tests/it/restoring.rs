@@ -8,7 +8,7 @@ use control_plane::runner::control::Control;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
-use crate::world::{DONE, TASKS, World, backing_up, caller, restoring, undoing};
+use crate::world::{DONE, TASKS, World, backing_up, caller, deleting, restoring, undoing};
 
 /// Two tenants with colliding keys and a value of their own each.
 async fn two_tenants() -> World {
@@ -273,5 +273,67 @@ async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
     assert!(tenant.block_writes.is_some() && tenant.state_reason.unwrap().contains("restore"));
     world.succeed(restoring(To::Latest), acme()).await;
     assert_eq!(canary(&world, "acme", "acme").await, 1);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+}
+
+/// Ends the process at a point of an operation, and cancels the operation before anybody takes its step over.
+async fn cancelled_at(world: World, params: Params, point: &'static str) -> World {
+    world.app.fleet.halt_at(point);
+    let started = world.start(Submission::new(params, acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    let world = world.crash().await;
+    world.app.control(&caller(), started.id, Control::Cancel, None).await.unwrap();
+    assert_eq!(world.finish(started.id).await.state, OperationState::Cancelled);
+    world
+}
+
+#[tokio::test]
+async fn what_a_dead_operation_stamped_ahead_of_the_catalog_is_not_lost() {
+    for (params, point) in [(restoring(To::Latest), "restore: frozen"), (deleting(), "delete: stamped")] {
+        let world = two_tenants().await;
+        world.backup("acme").await;
+        world.sql("acme", "insert into tasks (title) values ('after the backup')").await;
+        let world = cancelled_at(world, params, point).await;
+        // The database is a step ahead of the catalog: it is not served, and a restore is the way out.
+        world.succeed(restoring(To::Latest), acme()).await;
+        world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+        world.succeed(undoing(), acme()).await;
+        assert_eq!(
+            world.int("acme", "select count(*) from tasks where title = 'after the backup'").await,
+            1,
+            "{point}"
+        );
+        world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+    }
+}
+
+#[tokio::test]
+async fn an_undo_cancelled_after_its_stamp_can_be_done_again() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.sql("acme", "insert into tasks (title) values ('after the backup')").await;
+    world.succeed(restoring(To::Latest), acme()).await;
+    let world = cancelled_at(world, undoing(), "undo: stamped").await;
+    world.succeed(undoing(), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks where title = 'after the backup'").await, 1);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn when_the_kept_database_is_lost_at_the_last_moment_the_current_one_serves_again() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    let kept = world.file("acme").await;
+    world.succeed(restoring(To::Latest), acme()).await;
+    world.sql("acme", "insert into tasks (title) values ('later')").await;
+    world.app.fleet.halt_at("undo: swaps");
+    let started = world.start(Submission::new(undoing(), acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    std::fs::remove_file(kept).unwrap();
+    let world = world.crash().await;
+    let ended = world.finish(started.id).await;
+    assert_eq!(world.failure(&ended).await, "database_missing");
+    assert_eq!(world.int("acme", "select count(*) from tasks where title = 'later'").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
 }
