@@ -140,7 +140,7 @@ impl ErrorKind {
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::ShuttingDown => "The server is shutting down",
             Self::Misconfigured => "The server is misconfigured",
-            Self::Database(_) => "The statement was not run",
+            Self::Database(kind) => database_title(kind),
         }
     }
 
@@ -170,6 +170,22 @@ impl ErrorKind {
             Self::Database(kind) if kind.is_transient() => &["Repeat the request after the time in Retry-After."],
             Self::Database(_) => &[],
         }
+    }
+}
+
+/// What is wrong with a database, in words that tell nothing of where it is.
+fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
+    use tenant_engine::ErrorKind as Kind;
+    match kind {
+        Kind::Corrupt => "The tenant's database is damaged",
+        Kind::Missing => "The tenant's database is not where it should be",
+        Kind::WrongTenant => "The database found there is another tenant's; nothing was read",
+        Kind::Busy => "The tenant's database is locked by another writer",
+        Kind::ConnectionsMax => "Every connection to databases is in use",
+        Kind::DiskFull => "The disk that holds the tenant's database is full",
+        Kind::ReadOnlyStorage => "The tenant's database cannot be written: its storage is read-only",
+        Kind::Io => "The disk that holds the tenant's database failed, or is out of reach",
+        _ => "The statement was not run",
     }
 }
 
