@@ -37,6 +37,8 @@ pub enum ErrorKind {
     NotInitialised,
     /// The catalog could not be reached, is locked for too long, or its disk is full.
     Unavailable,
+    /// The catalog's files or their directory do not allow this process to write.
+    ReadOnlyStorage,
     /// What is stored breaks a rule of this program.
     Corrupt,
 }
@@ -56,6 +58,7 @@ impl ErrorKind {
             Self::WrongKey => "wrong_key",
             Self::NotInitialised => "not_initialised",
             Self::Unavailable => "catalog_unavailable",
+            Self::ReadOnlyStorage => "read_only_storage",
             Self::Corrupt => "catalog_corrupt",
         }
     }

@@ -66,8 +66,10 @@ fn storage(code: Option<i64>, message: &str) -> (ErrorKind, String) {
             "the disk that holds the catalog is full; free some space and try again".to_owned(),
         ),
         Some(sqlite::READONLY | sqlite::PERM) => (
-            ErrorKind::Unavailable,
-            format!("the catalog cannot be written ({message}): check the directory's permissions"),
+            ErrorKind::ReadOnlyStorage,
+            format!(
+                "the catalog cannot be written ({message}): its directory or a file in it is read-only; check the permissions"
+            ),
         ),
         Some(sqlite::CANTOPEN) => (
             ErrorKind::Unavailable,
@@ -102,7 +104,7 @@ mod tests {
         assert_eq!(full.kind(), ErrorKind::Unavailable);
         assert!(full.to_string().contains("disk") && full.to_string().contains("full"), "{full}");
         let read_only = failure(directory.path(), "mode=ro", "create table u (x)").await;
-        assert_eq!(read_only.kind(), ErrorKind::Unavailable);
+        assert_eq!(read_only.kind(), ErrorKind::ReadOnlyStorage);
         assert!(read_only.to_string().contains("permissions"), "{read_only}");
         std::fs::write(directory.path().join("x.db"), "no database, but long enough to be one".repeat(99)).unwrap();
         let damaged = failure(directory.path(), "mode=rw", "select * from t").await;

@@ -63,7 +63,8 @@ impl App {
         let home = Home::make(config)?;
         let done = if home.has_catalog() { Initialised::Found } else { Initialised::Created };
         let key = home.key_or_new(config)?;
-        let catalog = Catalog::create(&home.catalog(), key, clock).await?;
+        let created = Catalog::create(&home.catalog(), key, clock).await;
+        let catalog = created.map_err(|error| home.blame(error.into()))?;
         let settled = settle(&catalog, &home).await;
         catalog.close().await;
         settled.map(|()| done)
@@ -91,7 +92,8 @@ impl App {
         let store = Store::open(&url, &config.backup_options, &scratch)?;
         let sqlite =
             SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
-        let catalog = Catalog::open(&home.catalog(), home.key(&config)?, clock).await?;
+        let opened = Catalog::open(&home.catalog(), home.key(&config)?, clock).await;
+        let catalog = opened.map_err(|error| home.blame(error.into()))?;
         let router = router(&config, &catalog, &sqlite).await?;
         let engines: HashMap<EngineKind, Arc<dyn Engine>> =
             HashMap::from([(EngineKind::Sqlite, Arc::new(sqlite.clone()) as Arc<dyn Engine>)]);

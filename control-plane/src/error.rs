@@ -87,6 +87,22 @@ impl Error {
         self.source = Some(source.into());
         self
     }
+
+    /// What lies below, outermost first: for the log, and for who owns this process.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        let sources = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        sources.map(ToString::to_string).collect()
+    }
+
+    /// The detail and every cause that says something new, in one line.
+    #[must_use]
+    pub fn with_causes(&self) -> String {
+        self.causes().into_iter().fold(self.detail.clone(), |text, cause| match text.contains(&cause) {
+            true => text,
+            false => format!("{text}: {cause}"),
+        })
+    }
 }
 
 impl fmt::Display for Error {
@@ -109,6 +125,7 @@ impl From<catalog::Error> for Error {
             Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected => 409,
             Kind::Invalid => 422,
             Kind::Unavailable => 503,
+            Kind::ReadOnlyStorage => 507,
             _ => 500,
         };
         let mut out = Self::new(status, error.kind().code(), error.to_string());

@@ -70,6 +70,17 @@ impl Home {
         self.root.join("tenants")
     }
 
+    /// Why the catalog could not be opened: a directory or file this process may not write says so, because SQLite only
+    /// says that it is "unable to open". Asks the system; opens nothing, which could drop another connection's locks.
+    #[must_use]
+    pub fn blame(&self, error: Error) -> Error {
+        let catalog = self.root.join("catalog.db");
+        match [&self.root, &catalog].into_iter().find_map(|path| Some((path, may_write(path).err()?))) {
+            Some((path, refusal)) if error.status >= 500 => not_writable(path, refusal),
+            _ => error,
+        }
+    }
+
     /// Databases that are nobody's for a moment; made if it is not there.
     ///
     /// # Errors
@@ -157,7 +168,38 @@ pub fn not_initialised() -> Error {
     Error::new(409, "not_initialised", "there is no fleet in this data directory").try_next("fleetctl init")
 }
 
+fn may_write(path: &Path) -> rustix::io::Result<()> {
+    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
+}
+
+fn not_writable(path: &Path, refusal: rustix::io::Errno) -> Error {
+    let detail = format!("this process may not write to {}: {refusal}", path.display());
+    Error::new(500, "data_dir_unusable", detail)
+        .try_next("check who owns it, and that its disk is not mounted read-only")
+}
+
 fn unusable(root: &Path, error: &io::Error) -> Error {
     let detail = format!("the data directory {} cannot be used: {error}", root.display());
     Error::new(500, "data_dir_unusable", detail).try_next("choose another with --data-dir, or make it writable")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_blamed_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::new(directory.path().to_owned(), crate::config::Role::Embedded);
+        let home = Home::at(&config).unwrap();
+        std::fs::write(directory.path().join("catalog.db"), "").unwrap();
+        let fault = || Error::new(503, "catalog_unavailable", "unable to open database file");
+        assert_eq!(home.blame(fault()).code, "catalog_unavailable");
+        // Root may write where nobody else may, but not to what is not there.
+        std::fs::remove_file(directory.path().join("catalog.db")).unwrap();
+        let blamed = home.blame(fault());
+        assert_eq!((blamed.code.as_ref(), blamed.status), ("data_dir_unusable", 500));
+        assert!(blamed.detail.contains("may not write to"), "{blamed}");
+        assert_eq!(home.blame(Error::new(404, "not_found", "no")).code, "not_found");
+    }
 }

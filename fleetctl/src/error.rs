@@ -96,11 +96,6 @@ impl Failure {
         out.causes = details(problem);
         let steps = problem.get("next_steps").and_then(Value::as_array).into_iter().flatten();
         out.tries = steps.filter_map(Value::as_str).map(str::to_owned).collect();
-        if status == 500 {
-            out.tries.push(
-                "the same command with FLEET_LOG=info, where there is no server with a log of its own".to_owned(),
-            );
-        }
         out.code = code;
         out
     }
@@ -109,13 +104,10 @@ impl Failure {
 impl From<control_plane::Error> for Failure {
     fn from(error: control_plane::Error) -> Self {
         let mut out = Self::new(exit_of(error.status, &error.code), error.detail.clone()).code(error.code.clone());
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if text != out.what && !out.causes.contains(&text) {
-                out.causes.push(text);
+        for cause in error.causes() {
+            if !out.what.contains(&cause) && !out.causes.contains(&cause) {
+                out.causes.push(cause);
             }
-            source = cause.source();
         }
         out.tries = error.next_steps;
         out

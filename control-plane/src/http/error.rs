@@ -23,6 +23,16 @@ pub(crate) struct Problem {
     error: Box<Error>,
 }
 
+/// Who reads an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The human at this very process, who owns its data directory: there is no log beside the answer, and nothing in it
+    /// that this reader may not know.
+    Owner,
+    /// Whoever reached a socket.
+    Stranger,
+}
+
 /// One bad entry of a list in the request's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BadLine {
@@ -104,13 +114,13 @@ impl Problem {
         StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What the client reads. A 500 tells nothing but its code: what happened inside is the log's.
-    pub(crate) fn body(&self, request_id: &str) -> ProblemBody {
+    /// What the client reads. A 500 tells a stranger nothing but its code: what happened inside is the log's.
+    pub(crate) fn body(&self, request_id: &str, reader: Reader) -> ProblemBody {
         let hidden = self.status() == StatusCode::INTERNAL_SERVER_ERROR;
-        let detail = if hidden {
-            "the server met a fault; its log tells more under this request_id".to_owned()
-        } else {
-            self.error.detail.clone()
+        let detail = match reader {
+            Reader::Owner if hidden => self.error.with_causes(),
+            Reader::Stranger if hidden => "the server met a fault; its log tells more under this request_id".to_owned(),
+            _ => self.error.detail.clone(),
         };
         ProblemBody {
             type_uri: format!("urn:fleet:problem:{}", self.error.code),
@@ -175,15 +185,26 @@ mod tests {
     #[test]
     fn a_500_keeps_its_cause_for_the_log() {
         let problem: Problem = Error::new(500, "catalog_corrupt", "row 7 of /srv/secret").into();
-        let body = problem.body("req_1");
+        let body = problem.body("req_1", Reader::Stranger);
         assert_eq!((body.code.as_str(), body.status), ("catalog_corrupt", 500));
         assert!(!serde_json::to_string(&body).unwrap().contains("secret"));
     }
 
     #[test]
+    fn the_owner_of_the_process_reads_the_cause_once() {
+        let inner = Error::internal("disk on fire");
+        let problem: Problem = Error::internal("cannot read: disk on fire").with_source(inner).into();
+        assert_eq!(problem.body("req_1", Reader::Owner).detail, "cannot read: disk on fire");
+        let problem: Problem = Error::internal("cannot read").with_source(Error::internal("disk on fire")).into();
+        assert_eq!(problem.body("req_1", Reader::Owner).detail, "cannot read: disk on fire");
+        let refused: Problem = Error::new(422, "invalid", "no").with_source(Error::internal("inside")).into();
+        assert_eq!(refused.body("req_1", Reader::Owner).detail, "no");
+    }
+
+    #[test]
     fn everything_else_says_what_happened_and_what_helps() {
         let problem = Problem::not_found("no tenant 'acme'").try_next("fleetctl tenant list");
-        let body = serde_json::to_value(problem.body("req_1")).unwrap();
+        let body = serde_json::to_value(problem.body("req_1", Reader::Stranger)).unwrap();
         assert_eq!(
             body,
             serde_json::json!({

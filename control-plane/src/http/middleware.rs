@@ -12,8 +12,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::error::{PROBLEM_JSON, Problem, of_status};
+use super::error::{PROBLEM_JSON, Problem, Reader, of_status};
 use super::extract::text_header;
+use crate::auth::operator::InProcess;
 use crate::metrics::{HTTP_PANICS, HTTP_REQUESTS, HTTP_SECONDS};
 
 /// Names a request in responses and logs.
@@ -87,8 +88,9 @@ pub(crate) async fn around(listener: Listener, mut request: Request, next: Next)
     let context = RequestContext::new(request.headers());
     let traceparent = request.headers().get(TRACEPARENT).filter(|value| is_traceparent(value)).cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let reader = if request.extensions().get::<InProcess>().is_some() { Reader::Owner } else { Reader::Stranger };
     request.extensions_mut().insert(context.clone());
-    let mut response = finish_error(next.run(request).await, &context);
+    let mut response = finish_error(next.run(request).await, &context, reader);
     harden(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&context.id).expect("checked or made here"));
     if let Some(value) = traceparent {
@@ -113,7 +115,7 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 }
 
 /// Gives an error its body, and logs what a 500 hides.
-fn finish_error(mut response: Response, context: &RequestContext) -> Response {
+fn finish_error(mut response: Response, context: &RequestContext, reader: Reader) -> Response {
     let status = response.status();
     let known = response.extensions_mut().remove::<Arc<Problem>>();
     let foreign = (status.is_client_error() || status.is_server_error()) && !is_problem(&response);
@@ -125,7 +127,7 @@ fn finish_error(mut response: Response, context: &RequestContext) -> Response {
     if status.is_server_error() {
         log_fault(&problem, context);
     }
-    let body = serde_json::to_vec(&problem.body(context.id())).expect("a problem is plain JSON");
+    let body = serde_json::to_vec(&problem.body(context.id(), reader)).expect("a problem is plain JSON");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
     headers.remove(header::CONTENT_LENGTH);
@@ -140,13 +142,7 @@ fn is_problem(response: &Response) -> bool {
 /// The one place where the cause of a failed request is written down.
 fn log_fault(problem: &Problem, context: &RequestContext) {
     let error = problem.error();
-    let mut causes = Vec::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    let cause = causes.join(": ");
+    let cause = error.causes().join(": ");
     match error.status {
         500 => tracing::error!(request_id = context.id(), code = %error.code, detail = %error.detail, cause, "fault"),
         _ => tracing::warn!(request_id = context.id(), code = %error.code, detail = %error.detail, cause, "refused"),

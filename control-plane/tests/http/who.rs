@@ -137,3 +137,21 @@ async fn the_process_itself_is_an_administrator_and_nobody_else_without_a_token(
     assert_eq!(request(false).await.unwrap().status(), 401);
     site.stop().await;
 }
+
+#[tokio::test]
+async fn only_the_process_itself_is_told_what_a_500_is_about() {
+    let site = Site::start().await;
+    let other = rusqlite::Connection::open(site.dir.path().join("data/catalog.db")).unwrap();
+    other.execute_batch("alter table releases rename to elsewhere").unwrap();
+    let router = control_plane::http::admin_router(std::sync::Arc::clone(&site.app));
+    let mut request = axum::http::Request::get("/v1/releases").body(Body::empty()).unwrap();
+    request.extensions_mut().insert(site.app.in_process_principal("me@here"));
+    let answer = router.oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), 500);
+    let told = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    assert!(String::from_utf8_lossy(&told).contains("no such table: releases"), "{told:?}");
+    let stranger = site.get("/v1/releases").await.problem(500, "catalog_corrupt");
+    assert!(!stranger.to_string().contains("releases"), "{stranger}");
+    other.execute_batch("alter table elsewhere rename to releases").unwrap();
+    site.stop().await;
+}

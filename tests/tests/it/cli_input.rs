@@ -172,6 +172,28 @@ fn a_data_directory_that_cannot_be_written_is_an_error_in_words() {
 }
 
 #[test]
+fn a_read_only_data_directory_is_named_as_such() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let shell = Shell::init();
+    let data = shell.path().join("fleet-data");
+    for side in ["catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(data.join(side));
+    }
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write anyway; then the command must work as ever.
+    let writable = std::fs::File::create(data.join("probe")).is_ok();
+    let ran = shell.run("tenant list");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
+    match writable {
+        true => assert_eq!(ran.code, Some(0), "{ran:?}"),
+        false => {
+            assert_eq!(ran.code, Some(1), "{ran:?}");
+            assert!(ran.stderr.contains("may not write to"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
 fn a_damaged_or_foreign_key_is_told() {
     let shell = Shell::init();
     let other = Shell::init();
