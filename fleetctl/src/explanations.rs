@@ -363,7 +363,7 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "migration_failed",
         "A statement of a migration failed; the tenant is as before.",
         "data that does not fit the new schema",
-        "correct data or file, then fleetctl migrate retry",
+        "data: correct it, then fleetctl migrate retry; file: correct it, then fleetctl migrate run again (retry uses the old text)",
     ),
     e(
         "migration_dirty",

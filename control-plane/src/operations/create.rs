@@ -126,8 +126,10 @@ impl Params {
             return Ok(());
         }
         let taken = seen.prepared.named.iter().enumerate().filter(|(_, (_, name))| seen.taken.contains_key(name));
-        let items: Vec<Item> =
-            taken.take(ITEMS_MAX).map(|(index, (_, name))| item(index, name.as_str(), "is taken")).collect();
+        let items: Vec<Item> = taken
+            .take(ITEMS_MAX)
+            .map(|(index, (_, name))| item(index, name.as_str(), &format!("'{name}' is taken")))
+            .collect();
         let first = items.first().map_or_else(String::new, |item| item.name.clone());
         let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
             .try_next(format!("fleetctl tenant get {first}"));
@@ -142,7 +144,7 @@ fn names(tenants: &[NewTenant], if_exists: IfExists) -> Result<Vec<Name>> {
     for (index, tenant) in tenants.iter().enumerate() {
         match Name::slug(&tenant.name) {
             Ok(name) if met.insert(name.clone()) || if_exists == IfExists::Skip => names.push(name),
-            Ok(name) => items.push(item(index, name.as_str(), "is in the list twice")),
+            Ok(name) => items.push(item(index, name.as_str(), &format!("'{name}' is in the list twice"))),
             Err(error) => items.push(item(index, &tenant.name, &error.to_string())),
         }
         if items.len() == ITEMS_MAX {

@@ -68,6 +68,8 @@ async fn resolve(tx: &mut ReadTx, names: &[String]) -> Result<Vec<TenantId>> {
     }
     let known: std::collections::HashMap<Name, TenantId> =
         catalog::names::taken(tx, &slugs).await?.into_iter().collect();
+    slugs.sort_unstable();
+    slugs.dedup();
     let unknown: Vec<&str> =
         slugs.iter().filter(|name| !known.contains_key(name)).map(Name::as_str).take(TOLD_MAX + 1).collect();
     if !unknown.is_empty() {

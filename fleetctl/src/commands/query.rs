@@ -160,7 +160,7 @@ impl<'c> Printer<'c> {
         }
         self.header = Some(columns);
         for row in rows(answer) {
-            let cells = std::iter::once(name.to_owned()).chain(row.iter().map(plain));
+            let cells = std::iter::once(name.to_owned()).chain(row.iter().map(cell));
             self.context.out.text(&csv_line(cells))?;
         }
         Ok(())
@@ -173,8 +173,8 @@ impl<'c> Printer<'c> {
             self.waiting.push(columns.iter().map(|c| printable(c)).collect());
             self.header = Some(columns);
         }
-        let cell = |value: &Value| if value.is_null() { "-".to_owned() } else { printable(&plain(value)) };
-        let line = |row: &Vec<Value>| std::iter::once(name.to_owned()).chain(row.iter().map(cell)).collect();
+        let shown = |value: &Value| if value.is_null() { "-".to_owned() } else { printable(&cell(value)) };
+        let line = |row: &Vec<Value>| std::iter::once(name.to_owned()).chain(row.iter().map(shown)).collect();
         self.waiting.extend(rows(answer).map(line));
         if self.waiting.len() < ROWS_TOGETHER_MAX { Ok(()) } else { self.print_waiting() }
     }
@@ -208,6 +208,14 @@ impl<'c> Printer<'c> {
     }
 }
 
+/// A database's value in a table or CSV: numbers that JSON cannot carry are numbers again; a blob stays base64.
+fn cell(value: &Value) -> String {
+    match value.get("$int").or_else(|| value.get("$real")).or_else(|| value.get("$blob")) {
+        Some(tagged) => plain(tagged),
+        None => plain(value),
+    }
+}
+
 /// `1 row`, `2 rows`.
 fn counted(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
@@ -236,6 +244,14 @@ mod tests {
     fn no_column_is_lost_to_a_name_that_is_taken() {
         let answer = json!({"columns": ["tenant", "a", "a", "a_2"], "rows": []});
         assert_eq!(columns(&answer), ["tenant", "tenant_2", "a", "a_2", "a_2_2"]);
+    }
+
+    #[test]
+    fn what_json_cannot_carry_is_shown_as_it_is_in_the_database() {
+        assert_eq!(cell(&json!({"$int": "9223372036854775807"})), "9223372036854775807");
+        assert_eq!(cell(&json!({"$real": "-inf"})), "-inf");
+        assert_eq!(cell(&json!({"$blob": "AP8="})), "AP8=");
+        assert_eq!((cell(&json!(1.5)), cell(&Value::Null)), ("1.5".to_owned(), String::new()));
     }
 
     #[test]

@@ -144,6 +144,10 @@ impl Drop for TenantSql<'_> {
     }
 }
 
+/// Where SQLite keeps the schema; writing there is what CREATE and DROP do first.
+const SCHEMA_TABLES: [&str; 2] = ["sqlite_master", "sqlite_temp_master"];
+const SCHEMA_REFUSED: &str = "changing the schema is not allowed here: that is what migrations are for";
+
 /// Allows one action, or says why not.
 fn decide(action: AuthAction<'_>, database: Option<&str>) -> Result<(), String> {
     match action {
@@ -153,12 +157,12 @@ fn decide(action: AuthAction<'_>, database: Option<&str>) -> Result<(), String> 
         AuthAction::Update { table_name, .. } => writable(table_name, database),
         AuthAction::Function { function_name } => callable(function_name),
         AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Err(refused("ATTACH and DETACH")),
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Err(refused("ATTACH or DETACH")),
         AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
             Err("transaction control is not allowed here: send the statements together as one batch".to_owned())
         }
         AuthAction::Unknown { .. } => Err(refused("this statement")),
-        _ => Err("changing the schema is not allowed here: that is what migrations are for".to_owned()),
+        _ => Err(SCHEMA_REFUSED.to_owned()),
     }
 }
 
@@ -173,6 +177,10 @@ fn writable(table: &str, database: Option<&str>) -> Result<(), String> {
     let name = table.to_ascii_lowercase();
     let ours = name.starts_with(FLEET_PREFIX) || name == LEDGER || name.starts_with("sqlite_");
     let elsewhere = database.is_some_and(|database| database != "main");
+    // How SQLite announces CREATE, DROP and REINDEX; a plain write to it never comes this far.
+    if SCHEMA_TABLES.contains(&name.as_str()) {
+        return Err(SCHEMA_REFUSED.to_owned());
+    }
     if ours || elsewhere { Err(refused(&format!("writing to {table}"))) } else { Ok(()) }
 }
 
