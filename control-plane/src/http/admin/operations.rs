@@ -49,8 +49,8 @@ pub(crate) struct Operation {
     reason: Option<String>,
     /// Of the operation itself, not of a step.
     error: Option<Fault>,
-    /// What it was asked to do, and what came of it, as its kind says.
-    result: serde_json::Value,
+    /// What it was asked to do, as its kind says; what came of each tenant is in its step.
+    params: serde_json::Value,
 }
 
 /// Tenants by how far they are; all of them sum up to `total`.
@@ -109,7 +109,7 @@ impl Operation {
             requested_by: record.requested_by,
             reason: record.reason,
             error: Fault::new(record.error_code, record.error),
-            result: serde_json::from_str(&record.params).unwrap_or_default(),
+            params: serde_json::from_str(&record.params).unwrap_or_default(),
         })
     }
 }
