@@ -97,21 +97,25 @@ impl Runner {
         let claims: Vec<(OperationId, TenantId, i64)> =
             batch.iter().map(|r| (r.outcome.op_id, r.outcome.tenant_id, r.outcome.lease_epoch)).collect();
         let live = catalog::steps::live(&mut tx, &claims).await?;
-        let live: Vec<&Report> = batch.iter().zip(&live).filter(|(_, live)| **live).map(|(report, _)| report).collect();
+        let numbered = batch.iter().enumerate().zip(live);
+        let live: Vec<(usize, &Report)> = numbered.filter(|(_, live)| *live).map(|(report, _)| report).collect();
+        let reports: Vec<&Report> = live.iter().map(|(_, report)| *report).collect();
         let now = tx.now();
-        let conflicts = effects::flip(&mut tx, &live).await?;
-        let outcomes: Vec<StepOutcome> = live.iter().map(|report| settled(&report.outcome, &conflicts, now)).collect();
+        let conflicts = effects::flip(&mut tx, &reports).await?;
+        let outcomes: Vec<StepOutcome> =
+            reports.iter().map(|report| settled(&report.outcome, &conflicts, now)).collect();
         let recorded = catalog::steps::record(&mut tx, &outcomes).await?;
-        let kept: Vec<&Report> = live
+        // By number, not by tenant: a batch may also hold a report of an operation that the tenant belonged to before.
+        let kept: Vec<(usize, &Report)> = live
             .into_iter()
             .zip(&recorded)
-            .filter(|(report, recorded)| **recorded && !conflicts.contains(&report.outcome.tenant_id))
-            .map(|(report, _)| report)
+            .filter(|((_, report), recorded)| **recorded && !conflicts.contains(&report.outcome.tenant_id))
+            .map(|(numbered, _)| numbered)
             .collect();
-        effects::apply(&mut tx, &kept).await?;
+        let reports: Vec<&Report> = kept.iter().map(|(_, report)| *report).collect();
+        effects::apply(&mut tx, &reports).await?;
         tx.commit().await?;
-        let kept: HashSet<TenantId> = kept.iter().map(|report| report.outcome.tenant_id).collect();
-        Ok((0..batch.len()).filter(|number| kept.contains(&batch[*number].outcome.tenant_id)).collect())
+        Ok(kept.into_iter().map(|(number, _)| number).collect())
     }
 }
 
@@ -123,4 +127,65 @@ fn settled(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> St
     let message = "the tenant was changed while the step ran".to_owned();
     let result = StepResult::Retry { not_before: now + 1_000, code: "conflict".to_owned(), message };
     StepOutcome { result, ..outcome.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::WriteTx;
+    use catalog::operations::{NewOperation, OperationState};
+
+    use super::*;
+    use crate::config::{Config, Role};
+    use crate::tasks::Tasks;
+
+    /// An operation on one tenant, its only step claimed until `until`.
+    async fn claimed(tx: &mut WriteTx, tenant: TenantId, until: i64) -> StepOutcome {
+        let new = NewOperation {
+            id: OperationId::generate(),
+            kind: "backup".to_owned(),
+            params: "{}".to_owned(),
+            release_id: None,
+            tenants: vec![tenant],
+            skipped: 0,
+            concurrency: 1,
+            requested_by: "test".to_owned(),
+            reason: None,
+        };
+        catalog::operations::insert(tx, &new).await.unwrap();
+        let step = catalog::steps::claim(tx, new.id, "this process", until, 1).await.unwrap().remove(0);
+        StepOutcome {
+            op_id: new.id,
+            tenant_id: tenant,
+            lease_owner: "this process".to_owned(),
+            lease_epoch: step.lease_epoch,
+            result: StepResult::Next { phase: "next".to_owned(), facts: "{}".to_owned() },
+        }
+    }
+
+    fn report(outcome: StepOutcome) -> Report {
+        Report { outcome, effects: Vec::new(), answer: oneshot::channel().0 }
+    }
+
+    #[tokio::test]
+    async fn a_lost_step_is_not_told_that_another_operation_on_its_tenant_was_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
+        crate::app::App::init(&config).await.unwrap();
+        let app = crate::app::App::open(config).await.unwrap();
+        let runner = Runner::start(Arc::clone(&app.fleet), Tasks::default());
+        let mut tx = app.catalog.write().await.unwrap();
+        let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
+        let (id, name) = (TenantId::generate(), catalog::Name::slug("acme").unwrap());
+        let new = catalog::tenants::NewTenant { id, name, server_id: server.id, labels: Default::default() };
+        catalog::tenants::insert_many(&mut tx, &[new]).await.unwrap();
+        let now = tx.now();
+        let lost = claimed(&mut tx, id, now - 1).await;
+        let going = &[OperationState::Running];
+        catalog::operations::set_state(&mut tx, lost.op_id, going, OperationState::Cancelled).await.unwrap();
+        catalog::steps::cancel_pending(&mut tx, lost.op_id).await.unwrap();
+        let held = claimed(&mut tx, id, now + 60_000).await;
+        tx.commit().await.unwrap();
+        let written = runner.write(&[report(lost), report(held)]).await.unwrap();
+        assert_eq!(written, HashSet::from([1]));
+    }
 }
