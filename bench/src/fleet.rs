@@ -101,7 +101,7 @@ impl Fleet {
     }
 
     async fn run(&self, params: Params, targets: Selection) -> Result<()> {
-        let caller = Caller { actor: "bench".to_owned(), request_id: None };
+        let caller = Caller { actor: "bench".to_owned(), request_id: None, once: None };
         let submitted = self.app.submit(&caller, Submission::new(params, targets), Mode::Run).await?;
         let Submitted::Started(operation) = submitted else { bail!("it was only planned") };
         let ended = self.app.wait(operation.id, Duration::from_secs(3_600)).await?;

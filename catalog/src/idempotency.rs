@@ -68,12 +68,12 @@ pub async fn finish(tx: &mut WriteTx, actor: &str, key: &str, status: u16, body:
     }
 }
 
-/// Forgets a key whose request failed before it did anything.
+/// Forgets a key whose request failed before it did anything; one with an answer stays.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn forget(tx: &mut WriteTx, actor: &str, key: &str) -> Result<()> {
-    let sql = sqlx::query("delete from idempotency where actor = $1 and key = $2");
+    let sql = sqlx::query("delete from idempotency where actor = $1 and key = $2 and status is null");
     tx.run(sql.bind(actor.to_owned()).bind(key.to_owned())).await.map(|_| ())
 }
 

@@ -88,7 +88,7 @@ pub(crate) async fn admit(State(api): State<Api>, request: Request, next: Next) 
         Decision::AllowDryRun => only_dry_run(request, operator.role).await?,
         Decision::Refuse => return Err(forbidden(operator.role)),
     };
-    let who = submit::Caller { actor: operator.actor, request_id: Some(context.id().to_owned()) };
+    let who = submit::Caller { actor: operator.actor, request_id: Some(context.id().to_owned()), once: None };
     request.extensions_mut().insert(Caller { who });
     Ok(next.run(request).await)
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use catalog::idempotency::{self, Remembered};
 
 use super::Api;
+use super::admin::change;
 use super::admission::Caller;
 use super::error::{Problem, Result, too_large};
 use super::extract::in_time;
@@ -29,17 +30,19 @@ const STALE_MS: i64 = 60_000;
 const READS: &[&str] = &["/v1/queries", "/v1/migrations/plan", "/v1/restores/preview"];
 
 /// The middleware; runs inside the admission.
-pub(crate) async fn once(State(api): State<Api>, caller: Caller, request: Request, next: Next) -> Result<Response> {
+pub(crate) async fn once(State(api): State<Api>, mut caller: Caller, request: Request, next: Next) -> Result<Response> {
     let Some(key) = key_of(&request)? else { return Ok(next.run(request).await) };
     let (parts, body) = request.into_parts();
     let body = in_time(to_bytes(body, BODY_BYTES_MAX)).await?.map_err(|_| too_large())?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let hash = blake3::Hasher::new().update(target.as_bytes()).update(b"\0").update(&body).finalize().to_hex();
-    if let Some(answer) = begin(&api, &caller, &key, &hash).await? {
+    if let Some(answer) = begin(&api, &caller, &key, (&hash, parts.uri.path())).await? {
         return Ok(answer);
     }
     // In a task of its own: a client that hangs up must not leave a change without its answer remembered.
-    let request = Request::from_parts(parts, Body::from(body));
+    let mut request = Request::from_parts(parts, Body::from(body));
+    caller.who.once = Some(key.clone());
+    request.extensions_mut().insert(caller.clone());
     let run = async move {
         let answer = next.run(request).await;
         remember(&api, &caller, &key, answer).await
@@ -62,13 +65,13 @@ fn key_of(request: &Request) -> Result<Option<String>> {
 }
 
 /// Takes the key, or gives the answer there is already.
-async fn begin(api: &Api, caller: &Caller, key: &str, hash: &str) -> Result<Option<Response>> {
+async fn begin(api: &Api, caller: &Caller, key: &str, (hash, path): (&str, &str)) -> Result<Option<Response>> {
     let mut tx = api.app.catalog.write().await?;
     let found = idempotency::begin(&mut tx, &caller.who.actor, key, hash, STALE_MS).await?;
     tx.commit().await?;
     match found {
         Remembered::New => Ok(None),
-        Remembered::Answered { status, body } => Ok(Some(replay(status, &body))),
+        Remembered::Answered { status, body } => Ok(Some(replay(api, path, status, &body).await?)),
         Remembered::Running => {
             let detail = "the first request with this Idempotency-Key has not been answered yet";
             Err(Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail).try_next("repeat it in a moment"))
@@ -99,8 +102,14 @@ async fn remember(api: &Api, caller: &Caller, key: &str, answer: Response) -> Re
     Ok(answer)
 }
 
-fn replay(status: u16, kept: &str) -> Response {
+async fn replay(api: &Api, path: &str, status: u16, kept: &str) -> Result<Response> {
     let kept: serde_json::Value = serde_json::from_str(kept).unwrap_or_default();
+    if let Some(Ok(operation)) = kept["operation"].as_str().map(str::parse) {
+        // The process ended between the operation and its answer: the answer is made now.
+        let mut response = change::started(api, path, operation).await?;
+        response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        return Ok(response);
+    }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let body = kept["body"].as_str().unwrap_or_default().to_owned();
     let mut response = (status, body).into_response();
@@ -109,7 +118,7 @@ fn replay(status: u16, kept: &str) -> Response {
     if let Some(Ok(location)) = kept["location"].as_str().map(HeaderValue::from_str) {
         response.headers_mut().insert(header::LOCATION, location);
     }
-    response
+    Ok(response)
 }
 
 fn panicked() -> Problem {

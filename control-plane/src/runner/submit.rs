@@ -20,6 +20,9 @@ pub struct Caller {
     pub actor: String,
     /// Of the request it came with.
     pub request_id: Option<String>,
+    /// The request's Idempotency-Key, taken already: a submission answers it in the transaction that writes the
+    /// operation, so that a crash cannot come between.
+    pub once: Option<String>,
 }
 
 /// What is asked for.
@@ -166,6 +169,10 @@ async fn write(
     let mut events = vec![submitted_event(caller, &record)];
     events.extend(plan.new.iter().map(|tenant| created_event(caller, op, tenant)));
     catalog::events::append(tx, &events).await?;
+    if let Some(key) = &caller.once {
+        let answer = json!({"operation": record.id}).to_string();
+        catalog::idempotency::finish(tx, &caller.actor, key, 202, &answer).await?;
+    }
     Ok(record)
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use control_plane::operations::{Params, create};
+use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -110,4 +112,29 @@ async fn a_stale_change_is_refused() {
     let removed = site.admin(Method::PATCH, "/v1/tenants/acme").json(&json!({ "labels": { "plan": null } }));
     assert_eq!(send(removed).await.ok()["labels"], json!({}));
     site.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_process_ended_before_it_answered_does_not_do_it_again() {
+    let site = Site::start().await;
+    let first = send(site.admin(Method::POST, "/v1/tenants").json(&json!({ "name": "first" }))).await.ok();
+    let op = first["operation"]["id"].as_str().unwrap().parse().unwrap();
+    let mut tx = site.app.catalog.write().await.unwrap();
+    let actor = catalog::operations::get(&mut tx, op).await.unwrap().unwrap().requested_by;
+    // What the dead process did: it took the key and wrote the operation.
+    let body = json!({ "name": "acme" });
+    let text = serde_json::to_vec(&body).unwrap();
+    let hash = blake3::Hasher::new().update(b"/v1/tenants\0").update(&text).finalize().to_hex();
+    catalog::idempotency::begin(&mut tx, &actor, "key", &hash, 60_000).await.unwrap();
+    tx.commit().await.unwrap();
+    let tenants = vec![create::NewTenant { name: "acme".to_owned(), labels: Default::default() }];
+    let params = Params::Create(create::Params { tenants, ..Default::default() });
+    let caller = Caller { actor, request_id: None, once: Some("key".to_owned()) };
+    let submitted = site.app.submit(&caller, Submission::new(params, Default::default()), Mode::Run).await.unwrap();
+    let Submitted::Started(record) = submitted else { panic!("only planned") };
+    let again = send(site.admin(Method::POST, "/v1/tenants").header("idempotency-key", "key").json(&body)).await;
+    assert_eq!((again.status, &again.headers["idempotency-replayed"]), (202, &"true".parse().unwrap()));
+    assert_eq!(again.headers["location"], format!("/v1/operations/{}", record.id));
+    let again = again.json();
+    assert_eq!((&again["tenant"]["name"], &again["operation"]["id"]), (&json!("acme"), &json!(record.id)));
 }

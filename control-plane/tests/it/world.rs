@@ -176,7 +176,7 @@ impl World {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller { actor: "test".to_owned(), request_id: None }
+    Caller { actor: "test".to_owned(), request_id: None, once: None }
 }
 
 pub(crate) fn creating(names: &[&str]) -> Params {

@@ -2,11 +2,14 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use catalog::WriteTx;
+use catalog::operations::OperationRecord;
+use catalog::{OperationId, WriteTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::operations::Operation;
+use super::tenant_work;
+use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, Result};
@@ -119,11 +122,23 @@ pub(crate) async fn submit(api: &Api, caller: &Caller, submission: Submission, d
     let mode = if dry_run { Mode::Plan } else { Mode::Run };
     match api.app.submit(&caller.who, submission, mode).await? {
         Submitted::Planned(view) => Ok(Json(Planned::new(view.into())).into_response()),
-        Submitted::Started(record) => {
-            let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
-            let operation = Operation::read(&mut api.app.catalog.read().await?, record).await?;
-            Ok((StatusCode::ACCEPTED, place, Json(operation)).into_response())
-        }
+        Submitted::Started(record) => accepted(api, record).await,
+    }
+}
+
+async fn accepted(api: &Api, record: OperationRecord) -> Result<Response> {
+    let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
+    let operation = Operation::read(&mut api.app.catalog.read().await?, record).await?;
+    Ok((StatusCode::ACCEPTED, place, Json(operation)).into_response())
+}
+
+/// The answer of the route `path` that started this operation, made again.
+pub(crate) async fn started(api: &Api, path: &str, operation: OperationId) -> Result<Response> {
+    let found = catalog::operations::get(&mut api.app.catalog.read().await?, operation).await?;
+    let record = found.ok_or_else(|| Error::internal("a remembered operation is not in the catalog"))?;
+    match path {
+        "/v1/tenants" => tenant_work::created(api, record).await,
+        _ => accepted(api, record).await,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use catalog::operations::OperationRecord;
 use catalog::servers;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,6 +16,7 @@ use super::change::{self, Planned, Wish, check_reason};
 use super::lookup;
 use super::operations::Operation;
 use super::tenants::Tenant;
+use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
@@ -65,18 +67,24 @@ struct TenantCreated {
         (status = 409, description = "The name is taken", body = ProblemBody), (status = 422, description = "The name is not valid", body = ProblemBody)))]
 async fn create_one(State(api): State<Api>, caller: Caller, Json(new): Json<NewTenant>) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
-    let name = catalog::Name::slug(&new.name)?;
+    catalog::Name::slug(&new.name)?;
     let tenants = vec![create::NewTenant { name: new.name, labels: new.labels }];
     let params = create::Params { tenants, server: new.server, if_exists: create::IfExists::Error };
     let mut submission = Submission::new(Params::Create(params), Selection::default());
     submission.reason = new.reason;
     let mode = if new.dry_run { Mode::Plan } else { Mode::Run };
-    let record = match api.app.submit(&caller.who, submission, mode).await? {
-        Submitted::Started(record) => record,
-        Submitted::Planned(view) => return Ok(Json(Planned::new(view.into())).into_response()),
-    };
+    match api.app.submit(&caller.who, submission, mode).await? {
+        Submitted::Started(record) => created(&api, record).await,
+        Submitted::Planned(view) => Ok(Json(Planned::new(view.into())).into_response()),
+    }
+}
+
+/// The answer to a creation: the operation's only tenant, and the operation.
+pub(super) async fn created(api: &Api, record: OperationRecord) -> Result<Response> {
     let mut tx = api.app.catalog.read().await?;
-    let tenant = lookup::tenant(&mut tx, name.as_str()).await?;
+    let steps = catalog::steps::page(&mut tx, record.id, &[], None, 1).await?;
+    let (step, _) = steps.first().ok_or_else(|| Error::internal("a creation without a tenant"))?;
+    let tenant = lookup::tenant(&mut tx, &step.tenant_id.to_string()).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
     let operation = Operation::read(&mut tx, record).await?;
