@@ -50,7 +50,7 @@ impl App {
     /// that is there and makes what is missing of these.
     ///
     /// # Errors
-    /// `data_dir_unusable`, `wrong_key`, and those of the catalog.
+    /// `data_dir_unusable`, `catalog_missing`, `wrong_key`, and those of the catalog.
     pub async fn init(config: &Config) -> Result<Initialised> {
         Self::init_with(config, crate::clock::system()).await
     }
@@ -61,6 +61,7 @@ impl App {
     /// As [`App::init`].
     pub async fn init_with(config: &Config, clock: Clock) -> Result<Initialised> {
         let home = Home::make(config)?;
+        home.must_not_have_lost_its_catalog()?;
         let done = if home.has_catalog() { Initialised::Found } else { Initialised::Created };
         let key = home.key_or_new(config)?;
         let created = Catalog::create(&home.catalog(), key, clock).await;
@@ -73,7 +74,7 @@ impl App {
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
     ///
     /// # Errors
-    /// `not_initialised`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
+    /// `not_initialised`, `catalog_missing`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         Self::open_with(config, crate::clock::system()).await
     }
@@ -84,6 +85,7 @@ impl App {
     /// As [`App::open`].
     pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
         let home = Home::at(&config)?;
+        home.must_not_have_lost_its_catalog()?;
         if !home.has_catalog() {
             return Err(home::not_initialised());
         }

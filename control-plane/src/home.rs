@@ -58,10 +58,26 @@ impl Home {
         Location::File(self.root.join("catalog.db"))
     }
 
-    /// True once a catalog was made.
+    /// True once a catalog was made. An empty file is none: an `init` that was killed leaves one behind.
     #[must_use]
     pub fn has_catalog(&self) -> bool {
-        self.root.join("catalog.db").exists()
+        std::fs::metadata(self.root.join("catalog.db")).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Fails where a fleet was but its catalog is gone: a new one would forget tenants whose databases are still there.
+    /// Both traces are only ever made after the catalog.
+    ///
+    /// # Errors
+    /// `catalog_missing`.
+    pub fn must_not_have_lost_its_catalog(&self) -> Result<()> {
+        let has_tenants = std::fs::read_dir(self.tenants()).is_ok_and(|mut entries| entries.next().is_some());
+        if self.has_catalog() || !(has_tenants || self.operator_token().exists()) {
+            return Ok(());
+        }
+        let detail = format!("there was a fleet in {}, but its catalog.db is gone or empty", self.root.display());
+        Err(Error::new(500, "catalog_missing", detail)
+            .try_next("put catalog.db back; every backup run keeps a copy in the backup store, under v1/catalog")
+            .try_next("or begin anew in another place: --data-dir DIR"))
     }
 
     /// The base of the server `local`.
@@ -186,6 +202,21 @@ fn unusable(root: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_catalog_that_was_lost_is_not_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config::new(directory.path().to_owned(), crate::config::Role::Embedded);
+        let home = Home::make(&config).unwrap();
+        home.must_not_have_lost_its_catalog().unwrap();
+        std::fs::write(directory.path().join("catalog.db"), "").unwrap();
+        assert!(!home.has_catalog());
+        home.must_not_have_lost_its_catalog().unwrap();
+        std::fs::create_dir(home.tenants().join("somebody")).unwrap();
+        assert_eq!(home.must_not_have_lost_its_catalog().unwrap_err().code, "catalog_missing");
+        std::fs::write(directory.path().join("catalog.db"), "SQLite").unwrap();
+        home.must_not_have_lost_its_catalog().unwrap();
+    }
 
     #[test]
     fn a_directory_that_cannot_be_written_is_blamed_and_no_other() {

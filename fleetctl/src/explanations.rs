@@ -416,6 +416,12 @@ pub(crate) const EXPLANATIONS: &[Explanation] = &[
         "use the newer program",
     ),
     e(
+        "catalog_missing",
+        "A fleet was here, but its catalog is gone.",
+        "catalog.db was deleted, truncated or not copied along",
+        "put it back: every backup run keeps a copy under v1/catalog in the backup store",
+    ),
+    e(
         "catalog_corrupt",
         "What the catalog holds breaks a rule of this program.",
         "an edit by hand, or a failing disk",

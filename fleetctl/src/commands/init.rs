@@ -3,6 +3,7 @@
 use clap::Args;
 use control_plane::app::Initialised;
 use control_plane::config::Role;
+use control_plane::home::Home;
 use control_plane::{App, Config};
 use serde_json::json;
 
@@ -43,8 +44,7 @@ pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
     }
     let config = context.settings.config(Role::Embedded)?;
     if args.dry_run {
-        let there = config.data_dir.join("catalog.db").exists();
-        let what = if there { "nothing: a fleet is there" } else { "a new fleet would be made" };
+        let what = if is_there(&config)? { "nothing: a fleet is there" } else { "a new fleet would be made" };
         context.out.note(&format!("dry run: {what} in {}", config.data_dir.display()));
         return Ok(Exit::Done);
     }
@@ -59,6 +59,16 @@ pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
     context.out.facts(&MADE, &item)?;
     advise(context, initialised, &config);
     Ok(Exit::Done)
+}
+
+/// Whether there is a fleet; a directory where `init` would refuse is refused here too.
+fn is_there(config: &Config) -> Result<bool> {
+    if !config.data_dir.exists() {
+        return Ok(false);
+    }
+    let home = Home::at(config)?;
+    home.must_not_have_lost_its_catalog()?;
+    Ok(home.has_catalog())
 }
 
 fn advise(context: &mut Context, initialised: Initialised, config: &Config) {

@@ -172,6 +172,21 @@ fn a_data_directory_that_cannot_be_written_is_an_error_in_words() {
 }
 
 #[test]
+fn a_fleet_that_lost_its_catalog_is_not_replaced_by_a_new_one() {
+    let shell = Shell::init();
+    shell.ok("tenant create acme");
+    let data = shell.path().join("fleet-data");
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = std::fs::remove_file(data.join(file));
+    }
+    for line in ["init --dry-run", "init", "tenant list"] {
+        let said = shell.refused(line, 1);
+        assert!(said.contains("catalog.db is gone") && said.contains("explain catalog_missing"), "{line}: {said}");
+    }
+    assert!(!data.join("catalog.db").exists());
+}
+
+#[test]
 fn a_read_only_data_directory_is_named_as_such() {
     use std::os::unix::fs::PermissionsExt as _;
     let shell = Shell::init();
