@@ -144,7 +144,7 @@ fn check_exposure(at: SocketAddr, tls: Option<&Tls>, allowed: PlainAdmin) -> Res
     let detail =
         format!("the admin API would listen on {at} without TLS, and tokens would cross the network in the clear");
     Err(Error::new(422, "admin_exposed", detail)
-        .try_next("give a certificate and a key, or listen on 127.0.0.1, or allow it if something in front encrypts"))
+        .try_next("give a certificate and a key, or listen on 127.0.0.1, or give --allow-plain-admin if something in front encrypts"))
 }
 
 fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {

@@ -96,6 +96,11 @@ impl Failure {
         out.causes = details(problem);
         let steps = problem.get("next_steps").and_then(Value::as_array).into_iter().flatten();
         out.tries = steps.filter_map(Value::as_str).map(str::to_owned).collect();
+        if code.is_empty() {
+            out = out
+                .because("what answered is not a control plane, or something between here and it")
+                .try_next("check that the address is the admin API's: fleetctl config show --origin");
+        }
         out.code = code;
         out
     }
@@ -105,7 +110,8 @@ impl From<control_plane::Error> for Failure {
     fn from(error: control_plane::Error) -> Self {
         let mut out = Self::new(exit_of(error.status, &error.code), error.detail.clone()).code(error.code.clone());
         for cause in error.causes() {
-            if !out.what.contains(&cause) && !out.causes.contains(&cause) {
+            let said = |text: &String| text.contains(&cause);
+            if !said(&out.what) && !out.causes.iter().any(said) {
                 out.causes.push(cause);
             }
         }
@@ -198,6 +204,8 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_problem_still_says_its_status() {
-        assert_eq!(Failure::from_problem(502, &Value::Null).what, "HTTP status 502");
+        let failure = Failure::from_problem(502, &Value::Null);
+        assert_eq!(failure.what, "HTTP status 502");
+        assert!(failure.causes[0].contains("not a control plane"), "{failure:?}");
     }
 }

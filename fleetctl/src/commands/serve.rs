@@ -128,7 +128,8 @@ pub(crate) async fn start(app: Arc<App>, options: Options) -> Result<Serving> {
     match control_plane::serve::start(Arc::clone(&app), options).await {
         Ok(serving) => Ok(serving),
         Err(error) => {
-            app.shutdown(std::time::Duration::ZERO).await;
+            // Long enough for loops that only have to notice, short enough for who waits for the error.
+            app.shutdown(std::time::Duration::from_secs(1)).await;
             Err(error.into())
         }
     }
