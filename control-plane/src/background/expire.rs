@@ -1,6 +1,8 @@
 //! Drops replaced databases whose time for an undo is over.
 
+use catalog::WriteTx;
 use catalog::retained::RetainedRecord;
+use catalog::steps::StepState;
 
 use crate::error::Result;
 use crate::operations::Fleet;
@@ -29,7 +31,7 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     let in_use = |tenant: &catalog::TenantRecord| {
         tenant.op_id.is_some() || tenant.placement.as_deref() == Some(record.placement.as_str())
     };
-    if tenant.as_ref().is_none_or(in_use) {
+    if tenant.as_ref().is_none_or(in_use) || is_awaited(&mut tx, record).await? {
         return Ok(());
     }
     let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
@@ -38,6 +40,17 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     engine.drop_database(&at, None).await?;
     tracing::info!(tenant = %record.tenant_id, "a replaced database was dropped");
     Ok(())
+}
+
+/// True when a step on the tenant is still to run: between two attempts it holds nothing, and it may be an undo.
+async fn is_awaited(tx: &mut WriteTx, record: &RetainedRecord) -> Result<bool> {
+    for operation in catalog::operations::open(tx).await? {
+        let step = catalog::steps::get(tx, operation.id, record.tenant_id).await?;
+        if step.is_some_and(|step| matches!(step.state, StepState::Pending | StepState::Running)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -72,6 +85,40 @@ mod tests {
             catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap();
         assert!(left.is_empty());
         run(&app.fleet).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_kept_database_waits_for_an_operation_that_may_want_it_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
+        let clock: Clock = Arc::new(|| 10_000);
+        crate::app::App::init_with(&config, Arc::clone(&clock)).await.unwrap();
+        let app = crate::app::App::open_with(config, clock).await.unwrap();
+        let record = kept(&app.fleet).await;
+        let undo = catalog::operations::NewOperation {
+            id: OperationId::generate(),
+            kind: "restore_undo".to_owned(),
+            params: "{}".to_owned(),
+            release_id: None,
+            tenants: vec![record.tenant_id],
+            skipped: 0,
+            concurrency: 1,
+            requested_by: "test".to_owned(),
+            reason: None,
+        };
+        let mut tx = app.catalog.write().await.unwrap();
+        catalog::operations::insert(&mut tx, &undo).await.unwrap();
+        tx.commit().await.unwrap();
+        run(&app.fleet).await.unwrap();
+        let left = async || {
+            catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap().len()
+        };
+        assert_eq!(left().await, 1);
+        let mut tx = app.catalog.write().await.unwrap();
+        catalog::steps::cancel_pending(&mut tx, undo.id).await.unwrap();
+        tx.commit().await.unwrap();
+        run(&app.fleet).await.unwrap();
+        assert_eq!(left().await, 0);
     }
 
     /// A tenant with a kept database beside its current one.
