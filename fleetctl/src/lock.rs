@@ -60,7 +60,8 @@ async fn hold(context: &Context, kind: &str, deadline: Instant) -> Result<File> 
     }
 }
 
-async fn open_operation(client: &Client, kind: &str) -> Result<Option<Value>> {
+/// An operation of this kind that has not ended.
+pub(crate) async fn open_operation(client: &Client, kind: &str) -> Result<Option<Value>> {
     let request =
         Request::get("/v1/operations").query("kind", kind).query("state", "pending,running").query("limit", "1");
     let mut page = client.json(&request).await?;
@@ -77,7 +78,8 @@ async fn until_free(client: &Client, kind: &str, deadline: Instant) -> Result<()
     Ok(())
 }
 
-async fn finish_leftovers(context: &mut Context, client: &Client, kind: &str) -> Result<()> {
+/// Finishes what commands that died left open.
+pub(crate) async fn finish_leftovers(context: &mut Context, client: &Client, kind: &str) -> Result<()> {
     while let Some(left) = open_operation(client, kind).await? {
         context.out.note(&format!("finishing {} first, left by an earlier command", operation::id_of(&left)?));
         let exit = operation::finish(context, &left, &Wait::default(), Print::Nothing).await?;

@@ -188,13 +188,35 @@ async fn create(args: Create, context: &mut Context) -> Result<Exit> {
     if let Some(file) = &args.from_file {
         names.extend(input::names(file, context)?.into_iter().map(|n| n.text));
     }
-    match names.as_slice() {
+    let created = match names.as_slice() {
         [] => Err(Failure::usage("there is no name to make a tenant of").try_next("fleetctl tenant create acme")),
         [name] if args.from_file.is_none() && args.if_exists == IfExists::Error => {
             create_one(name, &args, context).await
         }
-        _ => create_many(&names, &args, context).await,
+        _ => {
+            // What an interrupted run reserved is no tenant yet; to skip it would call half-made ones done.
+            let client = context.client().await?;
+            if args.if_exists == IfExists::Skip && client.is_embedded() && !args.change.dry_run {
+                crate::lock::finish_leftovers(context, &client, "create").await?;
+            }
+            create_many(&names, &args, context).await
+        }
+    };
+    match created {
+        Err(failure) if failure.code == "already_exists" => Err(with_leftover(failure, context).await),
+        other => other,
     }
+}
+
+/// A name may be taken by an operation that an interrupted command left: says how to finish it.
+async fn with_leftover(mut failure: Failure, context: &mut Context) -> Failure {
+    let Ok(client) = context.client().await else { return failure };
+    if let Ok(Some(left)) = crate::lock::open_operation(&client, "create").await
+        && let Ok(id) = operation::id_of(&left)
+    {
+        failure.tries.insert(0, format!("fleetctl op wait {id}      # finishes a creation that has not ended"));
+    }
+    failure
 }
 
 fn described(name: &str, args: &Create) -> Value {

@@ -123,6 +123,19 @@ fn what_a_killed_command_left_is_finished_by_the_next_one() {
 }
 
 #[test]
+fn what_a_killed_creation_reserved_is_made_before_it_is_skipped() {
+    let shell = Shell::init();
+    let names: String = (0..300).map(|n| format!("t{n}\n")).collect();
+    shell.write("names", names);
+    let mut child = shell.command().args(["tenant", "create", "--from-file", "names"]).spawn().unwrap();
+    while shell.ok("op list -o name").is_empty() && child.try_wait().unwrap().is_none() {}
+    child.kill().unwrap();
+    child.wait().unwrap();
+    shell.ok("tenant create --from-file names --if-exists skip");
+    assert_eq!(shell.ok("tenant list --state active -o name").lines().count(), 300);
+}
+
+#[test]
 fn waiting_ends_when_patience_does() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d");
