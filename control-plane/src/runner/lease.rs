@@ -12,16 +12,12 @@ use crate::error::Result;
 const RENEW_EVERY: Duration = Duration::from_millis(LEASE_MS.unsigned_abs() / 3);
 
 impl Runner {
-    /// Renews until the process stops and holds nothing any more.
+    /// Renews until the process is stopping and holds nothing any more: steps that may finish still need their leases.
     pub(super) async fn renew(self: Arc<Self>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
-                () = self.tasks.stopping().cancelled() => {
-                    // Steps that are allowed to finish still need their leases; an idle runner does not.
-                    if !self.may_still_report() { return }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+                () = self.idle_and_stopping() => return,
             }
             if let Err(error) = self.renew_once().await {
                 tracing::warn!(code = %error.code, %error, "leases were not renewed");

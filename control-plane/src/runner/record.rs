@@ -54,7 +54,7 @@ impl Runner {
     }
 
     /// Resolves when the process is stopping and holds nothing more that could report.
-    async fn idle_and_stopping(&self) {
+    pub(super) async fn idle_and_stopping(&self) {
         self.tasks.stopping().cancelled().await;
         let mut progress = self.progress.subscribe();
         while self.may_still_report() {

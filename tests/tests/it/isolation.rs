@@ -113,7 +113,8 @@ async fn a_restored_tenant_holds_its_own_canaries_only() {
     plant(&served, &tokens).await;
     fleet.ok(&["backup", "run", "--all"]);
     let acme = Api::new(&served.data_url, &tokens[0]);
-    acme.post("/t/acme/query", &json!({"sql": "delete from tasks", "params": []})).await.ok();
+    let deleted = acme.post("/t/acme/query", &json!({"sql": "delete from tasks", "params": []})).await.ok();
+    assert_eq!(deleted["rows_affected"], ROWS);
     fleet.ok(&["restore", "run", "acme", "--to", "latest", "--yes"]);
     for id in 1..=ROWS {
         assert_eq!(title(&acme, "acme", id).await.ok()["rows"], json!([[canary("acme", id)]]));
