@@ -10,7 +10,7 @@ use catalog::{OperationId, TenantId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Runner, effects};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operations::Effect;
 
 /// Outcomes waiting for the recorder: more than all steps in flight have.
@@ -85,10 +85,37 @@ impl Runner {
         for _ in 1..WRITE_ATTEMPTS_MAX {
             match self.write(batch).await {
                 Err(error) if error.transient => tokio::time::sleep(AFTER_ERROR).await,
-                settled => return settled,
+                Err(error) => {
+                    tracing::warn!(code = %error.code, %error, outcomes = batch.len(), "a batch was refused");
+                    return self.write_each(batch).await;
+                }
+                written => return written,
             }
         }
         self.write(batch).await
+    }
+
+    /// One outcome that can never be written must not take the others with it, nor come back for ever: each is written
+    /// alone, and a refusal becomes the failure of its step.
+    async fn write_each(&self, batch: &[Report]) -> Result<HashSet<usize>> {
+        let mut written = HashSet::new();
+        for (number, report) in batch.iter().enumerate() {
+            match self.write(std::slice::from_ref(report)).await {
+                Ok(kept) if kept.is_empty() => {}
+                Ok(_) => drop(written.insert(number)),
+                Err(error) if error.transient => return Err(error),
+                Err(error) => self.fail(report, &error).await?,
+            }
+        }
+        Ok(written)
+    }
+
+    async fn fail(&self, report: &Report, error: &Error) -> Result<()> {
+        let message = format!("what came of it could not be recorded: {error}");
+        let result = StepResult::Failed { code: error.code.to_string(), message };
+        let mut tx = self.fleet.catalog.write().await?;
+        catalog::steps::record(&mut tx, &[StepOutcome { result, ..report.outcome.clone() }]).await?;
+        Ok(tx.commit().await?)
     }
 
     /// One transaction; returns which reports are in it.
@@ -166,18 +193,48 @@ mod tests {
         Report { outcome, effects: Vec::new(), answer: oneshot::channel().0 }
     }
 
-    #[tokio::test]
-    async fn a_lost_step_is_not_told_that_another_operation_on_its_tenant_was_recorded() {
-        let dir = tempfile::tempdir().unwrap();
+    /// A fleet with a tenant that is being made, and a runner beside the app's own.
+    async fn world(dir: &tempfile::TempDir) -> (Arc<crate::app::App>, Arc<Runner>, catalog::ServerId) {
         let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
         crate::app::App::init(&config).await.unwrap();
         let app = crate::app::App::open(config).await.unwrap();
         let runner = Runner::start(Arc::clone(&app.fleet), Tasks::default());
-        let mut tx = app.catalog.write().await.unwrap();
+        let mut tx = app.catalog.read().await.unwrap();
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
-        let (id, name) = (TenantId::generate(), catalog::Name::slug("acme").unwrap());
-        let new = catalog::tenants::NewTenant { id, name, server_id: server.id, labels: Default::default() };
-        catalog::tenants::insert_many(&mut tx, &[new]).await.unwrap();
+        (app, runner, server.id)
+    }
+
+    async fn tenant(tx: &mut WriteTx, name: &str, server_id: catalog::ServerId) -> TenantId {
+        let (id, name) = (TenantId::generate(), catalog::Name::slug(name).unwrap());
+        let new = catalog::tenants::NewTenant { id, name, server_id, labels: Default::default() };
+        catalog::tenants::insert_many(tx, &[new]).await.unwrap();
+        id
+    }
+
+    #[tokio::test]
+    async fn one_outcome_that_cannot_be_written_fails_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, runner, server) = world(&dir).await;
+        let mut tx = app.catalog.write().await.unwrap();
+        let (bad, good) = (tenant(&mut tx, "bad", server).await, tenant(&mut tx, "good", server).await);
+        let until = tx.now() + 60_000;
+        let mut reports = vec![report(claimed(&mut tx, bad, until).await), report(claimed(&mut tx, good, until).await)];
+        tx.commit().await.unwrap();
+        // No database is kept there, so this effect is refused for ever.
+        reports[0].effects.push(Effect::Unretain { server, placement: "nowhere".to_owned() });
+        let written = runner.write_or_try_again(&reports).await.unwrap();
+        assert_eq!(written, HashSet::from([1]));
+        let mut tx = app.catalog.read().await.unwrap();
+        let step = catalog::steps::get(&mut tx, reports[0].outcome.op_id, bad).await.unwrap().unwrap();
+        assert_eq!((step.state, step.error_code.as_deref()), (catalog::steps::StepState::Failed, Some("not_found")));
+    }
+
+    #[tokio::test]
+    async fn a_lost_step_is_not_told_that_another_operation_on_its_tenant_was_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (app, runner, server) = world(&dir).await;
+        let mut tx = app.catalog.write().await.unwrap();
+        let id = tenant(&mut tx, "acme", server).await;
         let now = tx.now();
         let lost = claimed(&mut tx, id, now - 1).await;
         let going = &[OperationState::Running];
