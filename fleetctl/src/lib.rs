@@ -1,8 +1,8 @@
 //! Lets one human, or cron, operate a fleet.
 //!
-//! [`run`] is the whole program: parse ([`cli`]), lay the settings over each other ([`settings`]), then one command
-//! ([`commands`]) that speaks the control plane's API through one [`client`] — in process or over HTTP, the same code.
-//! Nothing here opens a database; only [`settings`] reads the environment, only [`output`] prints.
+//! `run` is the whole program: parse (`cli`), lay the settings over each other (`settings`), then one command
+//! (`commands`) that speaks the control plane's API through one `client` — in process or over HTTP, the same code.
+//! Nothing here opens a database; only `settings` reads the environment, only `output` prints.
 
 mod args;
 mod cli;
