@@ -7,6 +7,7 @@ use std::time::Duration;
 use control_plane::config::Role;
 use control_plane::serve::Endpoint;
 use secrecy::SecretString;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
 use crate::embedded::Embedded;
@@ -29,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) asks: bool,
     client: Option<Client>,
     embedded: Option<Embedded>,
+    interrupts: Option<Signal>,
 }
 
 impl Context {
@@ -39,12 +41,31 @@ impl Context {
         stdin: Box<dyn Read + Send>,
         asks: bool,
     ) -> Self {
-        Self { settings, environment, out, stdin, asks, client: None, embedded: None }
+        Self { settings, environment, out, stdin, asks, client: None, embedded: None, interrupts: None }
     }
 
     /// A path relative to the working directory.
     pub(crate) fn absolute(&self, path: &Path) -> PathBuf {
         self.environment.directory.join(path)
+    }
+
+    /// From here on Ctrl-C does not end the process but is remembered for [`Context::interrupted`]: what is being asked
+    /// for may be in the catalog already, and whoever asked must be told how to go on.
+    pub(crate) fn remember_interrupts(&mut self) -> Result<()> {
+        if self.interrupts.is_none() {
+            let watched = signal(SignalKind::interrupt());
+            self.interrupts =
+                Some(watched.map_err(|e| Failure::new(Exit::Failed, "signals cannot be waited for").because(e))?);
+        }
+        Ok(())
+    }
+
+    /// Resolves at the next Ctrl-C, or at once for one that was remembered.
+    pub(crate) async fn interrupted(&mut self) {
+        match &mut self.interrupts {
+            Some(interrupts) => drop(interrupts.recv().await),
+            None => drop(tokio::signal::ctrl_c().await),
+        }
     }
 
     /// The control plane this command speaks to, found once.

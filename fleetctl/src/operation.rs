@@ -1,6 +1,6 @@
 //! What every command that starts work does: ask for it, wait for it, say what came of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -87,6 +87,9 @@ fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
     Ok(())
 }
 
+/// Between two attempts while another run is in the way.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// How a command's operation was started.
 pub(crate) enum Started {
     /// It runs; this is the whole answer.
@@ -106,10 +109,16 @@ pub(crate) async fn start(context: &mut Context, request: Request, change: &Chan
     let patience = context.settings.parse("lock_wait", crate::settings::duration)?.unwrap_or_default();
     let deadline = Instant::now() + patience;
     let mut request = changing(request, change);
+    context.remember_interrupts()?;
     let answer = loop {
         match client.json(&request).await {
             Err(failure) if is_in_the_way(&failure) && Instant::now() < deadline => {
-                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    () = context.interrupted() => {
+                        return Err(Failure::new(Exit::Interrupted, "interrupted while another run was in the way"));
+                    }
+                }
                 request = request.renewed();
             }
             other => break other?,

@@ -40,7 +40,7 @@ pub(crate) async fn wait(context: &mut Context, client: &Client, id: &str, timeo
             Request::get(format!("/v1/operations/{}", segment(id)?)).query("wait_seconds", &seconds.to_string());
         let operation = tokio::select! {
             answer = client.json(&request) => answer?,
-            _ = tokio::signal::ctrl_c() => { display.clear(); return Ok(Ended::Interrupted) }
+            () = context.interrupted() => { display.clear(); return Ok(Ended::Interrupted) }
         };
         display.show(context, &operation);
         if is_over(&operation) {

@@ -234,7 +234,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(not(feature = "test-util"))]
 mod halt {
     #[derive(Debug, Default)]
-    pub(super) struct Halt;
+    pub(super) struct Halt {}
 
     impl Halt {
         #[expect(clippy::unused_async, reason = "the other form waits")]

@@ -14,7 +14,7 @@ use control_plane::serve::{Endpoint, Options};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::serve::{Listeners, free, log, refuse_url, start, until_signalled};
+use super::serve::{Listeners, Signals, free, log, refuse_url, start};
 use crate::client::{Client, Request};
 use crate::context::Context;
 use crate::embedded::Embedded;
@@ -66,11 +66,12 @@ pub(crate) async fn run(_args: &Dev, context: &mut Context) -> Result<Exit> {
     let example = Example { admin: fleet.client(), fleet: &fleet, file: data_dir.join("dev.json") };
     let saved = example.ensure().await?;
     let ports = "fleetctl dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0      # any free ports";
+    let signals = Signals::watch()?;
     let serving = start(fleet.app(), Options::default()).await.map_err(|failure| failure.try_next(ports))?;
     let operator = std::fs::read_to_string(data_dir.join("operator.token")).unwrap_or_default();
     context.out.text(&welcome(&data_dir, serving.endpoint(), &saved, operator.trim()))?;
     context.out.flush()?;
-    until_signalled(serving).await
+    signals.end(serving).await
 }
 
 /// The example's parts, each made if it is missing.

@@ -9,7 +9,7 @@ use control_plane::config::Role;
 use control_plane::serve::{Options, PlainAdmin, Serving};
 use control_plane::telemetry;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
 use crate::embedded::Embedded;
@@ -100,9 +100,10 @@ pub(crate) async fn run(args: &Serve, context: &mut Context) -> Result<Exit> {
     if args.allow_plain_admin {
         options.plain_admin = PlainAdmin::Anywhere;
     }
+    let signals = Signals::watch()?;
     let serving = start(app, options).await?;
     print(context, &serving)?;
-    until_signalled(serving).await
+    signals.end(serving).await
 }
 
 /// The log goes to stderr, beside what this command says.
@@ -153,18 +154,34 @@ fn print(context: &mut Context, serving: &Serving) -> Result<()> {
     context.out.flush()
 }
 
-/// Serves until SIGTERM or SIGINT, then ends in order; a second signal ends at once.
-pub(crate) async fn until_signalled(serving: Serving) -> Result<Exit> {
-    let no_signals = |e: std::io::Error| Failure::new(Exit::Failed, "signals cannot be waited for").because(e);
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What ends a server. Watched from before its addresses are told: whoever reads them may stop it at once.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn watch() -> Result<Self> {
+        let no_signals = |e: std::io::Error| Failure::new(Exit::Failed, "signals cannot be waited for").because(e);
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+        })
     }
-    tokio::select! {
-        () = serving.stop() => Ok(Exit::Done),
-        _ = terminate.recv() => Ok(Exit::Interrupted),
-        _ = interrupt.recv() => Ok(Exit::Interrupted),
+
+    /// Serves until SIGTERM or SIGINT, then ends in order; a second signal ends at once.
+    pub(crate) async fn end(mut self, serving: Serving) -> Result<Exit> {
+        self.next().await;
+        tokio::select! {
+            () = serving.stop() => Ok(Exit::Done),
+            () = self.next() => Ok(Exit::Interrupted),
+        }
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
