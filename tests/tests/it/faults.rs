@@ -113,6 +113,29 @@ fn a_migration_that_fails_on_three_of_a_thousand_does_the_others_and_a_rerun_doe
     invariants::check(fleet.dir());
 }
 
+#[test]
+fn a_file_changed_after_it_was_applied_is_told_by_plan_and_by_run_and_nothing_is_applied() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let set = second_release(&fleet);
+    let first = oldest_file(&set);
+    let text = std::fs::read_to_string(&first).unwrap();
+    std::fs::write(&first, format!("{text}\n-- edited\n")).unwrap();
+    for verb in ["plan", "run"] {
+        let flags: &[&str] = if verb == "run" { &["--all"] } else { &[] };
+        let output = fleet.run(&[&["migrate", verb, &set], flags].concat());
+        assert_ne!(output.status.code(), Some(0), "{verb}");
+        assert!(stderr(&output).contains("migration_changed"), "{verb}: {}", stderr(&output));
+    }
+    assert_eq!(fleet.json(&["tenant", "get", "acme"])["schema_version"], json!(1));
+}
+
+/// The oldest file of a directory of migrations.
+fn oldest_file(set: &str) -> PathBuf {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(set).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.remove(0)
+}
+
 /// The example's files and one more.
 fn second_release(fleet: &Fleet) -> String {
     let set = fleet.dir().join("second");

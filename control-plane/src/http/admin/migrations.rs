@@ -136,6 +136,14 @@ async fn show_plan(
     let source = MigrationRun::source(run.release.as_deref(), run.files)?;
     let tenants = api.app.select(&run.selection.into()).await?;
     let (release, set) = describe(&api, &caller, source).await?;
+    let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
+    let newest = tenants.iter().filter_map(|tenant| tenant.schema_version).max();
+    if let Some(version) = edited(&set, &current, newest) {
+        let detail = format!("version {version} is not what tenants have applied: its file was changed afterwards");
+        return Err(Error::new(409, "migration_changed", detail)
+            .try_next("restore the file as it was, and put the change into a new version")
+            .into());
+    }
     let mut plan = MigrationPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
     for (version, tenants) in by_version(&tenants) {
         let lacking = lacking(&set, version, run.target);
@@ -164,6 +172,13 @@ async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Resul
     };
     let set = MigrationSet::from_files(&files).map_err(Error::from)?;
     Ok((Release::read(&mut tx, record).await?, set))
+}
+
+/// The first version that tenants (none is newer than `newest`) have from the current release and that `set` changes.
+fn edited(set: &MigrationSet, current: &MigrationSet, newest: Option<i64>) -> Option<i64> {
+    let applied = current.migrations().iter().filter(|m| newest.is_some_and(|newest| m.version <= newest));
+    let differs = |version: i64, checksum: &[u8]| set.get(version).is_some_and(|m| m.checksum != checksum);
+    applied.map(|m| (m.version, &m.checksum)).find(|(version, checksum)| differs(*version, checksum)).map(|(v, _)| v)
 }
 
 /// Where a tenant stands against a set.
@@ -331,6 +346,17 @@ mod tests {
         assert_eq!(lacking(&set(), Some(2), None), [4]);
         assert_eq!(lacking(&set(), Some(1), Some(2)), [2]);
         assert!(lacking(&set(), Some(9), None).is_empty());
+    }
+
+    #[test]
+    fn a_changed_file_is_found_when_a_tenant_has_it() {
+        let other = |n: i64, sql: &str| File { name: format!("{n:04}_x.sql"), sql: sql.to_owned() };
+        let changed =
+            MigrationSet::from_files(&[other(1, "create table t1 (a)"), other(2, "create table t2 (b)")]).unwrap();
+        assert_eq!(edited(&changed, &set(), Some(4)), Some(2));
+        assert_eq!(edited(&changed, &set(), Some(1)), None);
+        assert_eq!(edited(&changed, &set(), None), None);
+        assert_eq!(edited(&set(), &set(), Some(4)), None);
     }
 
     #[test]
