@@ -87,6 +87,13 @@ impl Failure {
         self
     }
 
+    /// A step that helps more than those named so far.
+    #[must_use]
+    pub(crate) fn try_first(mut self, step: impl Into<String>) -> Self {
+        self.tries.insert(0, step.into());
+        self
+    }
+
     /// From an `application/problem+json` answer.
     pub(crate) fn from_problem(status: u16, problem: &Value) -> Self {
         let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -1,5 +1,6 @@
 //! `fleetctl tenant`: make, list, label, protect and delete tenants.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Pages, Tally, filtered, print_one, selected_names};
 use crate::args::{Change, Confirm, Labels, Selection, Wait, labels, pairs};
-use crate::client::{Request, segment};
+use crate::client::{Client, Request, segment};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::input;
@@ -203,20 +204,35 @@ async fn create(args: Create, context: &mut Context) -> Result<Exit> {
         }
     };
     match created {
-        Err(failure) if failure.code == "already_exists" => Err(with_leftover(failure, context).await),
+        Err(failure) if failure.code == "already_exists" => taken(failure, &names, &args, context).await,
         other => other,
     }
 }
 
-/// A name may be taken by an operation that an interrupted command left: says how to finish it.
-async fn with_leftover(mut failure: Failure, context: &mut Context) -> Failure {
-    let Ok(client) = context.client().await else { return failure };
-    if let Ok(Some(left)) = crate::lock::open_operation(&client, "create").await
-        && let Ok(id) = operation::id_of(&left)
-    {
-        failure.tries.insert(0, format!("fleetctl op wait {id}      # finishes a creation that has not ended"));
+/// The names are taken. If it was by this very command, cut off before its end, it goes on now.
+async fn taken(failure: Failure, names: &[String], args: &Create, context: &mut Context) -> Result<Exit> {
+    let client = context.client().await?;
+    let Some(left) = crate::lock::open_operation(&client, "create").await? else { return Err(failure) };
+    let mine = client.is_embedded() && left["requested_by"] == json!(context.environment.actor());
+    if !mine || args.change.dry_run || !makes_exactly(&client, &left, names).await? {
+        let id = operation::id_of(&left)?;
+        return Err(failure.try_first(format!("fleetctl op wait {id}      # finishes a creation that has not ended")));
     }
-    failure
+    context.out.note(&format!("going on with {}, which was cut off", operation::id_of(&left)?));
+    operation::finish(context, &left, &args.wait, Print::Operation).await
+}
+
+/// Whether an operation's tenants are these names, no more and no fewer.
+async fn makes_exactly(client: &Client, operation: &Value, names: &[String]) -> Result<bool> {
+    let mut wanted: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let steps = format!("/v1/operations/{}/steps", segment(operation::id_of(operation)?)?);
+    let mut pages = Pages::of(Request::get(steps));
+    while let Some(page) = pages.next(client).await? {
+        if page.iter().any(|step| !step["tenant"].as_str().is_some_and(|name| wanted.remove(name))) {
+            return Ok(false);
+        }
+    }
+    Ok(wanted.is_empty())
 }
 
 fn described(name: &str, args: &Create) -> Value {

@@ -136,6 +136,22 @@ fn what_a_killed_creation_reserved_is_made_before_it_is_skipped() {
 }
 
 #[test]
+fn a_killed_creation_goes_on_when_it_is_repeated_and_another_one_does_not_take_its_names() {
+    let shell = Shell::init();
+    let names: String = (0..1000).map(|n| format!("t{n}\n")).collect();
+    shell.write("names", names);
+    let mut child = shell.command().args(["tenant", "create", "--from-file", "names"]).spawn().unwrap();
+    while shell.ok("op list -o name").is_empty() && child.try_wait().unwrap().is_none() {}
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = shell.refused("tenant create t7", 7);
+    assert!(said.contains("already_exists") && said.contains("fleetctl op wait op_"), "{said}");
+    shell.ok("tenant create --from-file names");
+    assert_eq!(shell.ok("tenant list --state active -o name").lines().count(), 1_000);
+    shell.refused("tenant create --from-file names", 7);
+}
+
+#[test]
 fn waiting_ends_when_patience_does() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d");
