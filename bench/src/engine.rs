@@ -52,7 +52,7 @@ impl Server {
     pub async fn provision(&self, set: &MigrationSet, count: usize) -> Result<(Vec<Tenant>, Duration)> {
         let tenants: Vec<Tenant> = (0..count).map(|_| self.tenant()).collect();
         let begun = Instant::now();
-        let template = self.engine.template(set).await?;
+        let template = self.engine.template(&tenant_engine::Server::sqlite(self.root.path()), set).await?;
         self.each(&tenants, |engine, tenant| {
             let template = template.clone();
             async move { Ok(engine.provision(&tenant.at, &template, &tenant.identity).await?) }

@@ -1,7 +1,12 @@
 //! The rows of servers.
 
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::AnyRow;
 use tenant_engine::placement::EngineKind;
+use tenant_engine::postgres::PostgresServer;
+use tenant_engine::server::Server;
 
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
@@ -60,6 +65,32 @@ pub async fn get(tx: &mut ReadTx, id: ServerId) -> Result<Option<ServerRecord>> 
 pub async fn by_name(tx: &mut ReadTx, name: &str) -> Result<Option<ServerRecord>> {
     let row = tx.one(sqlx::query("select * from servers where name = $1").bind(name.to_owned())).await?;
     row.as_ref().map(record).transpose()
+}
+
+/// The server as an engine reaches it.
+///
+/// # Errors
+/// `NotFound`; `WrongKey` or `Corrupt` when its secret cannot be read.
+pub async fn reach(tx: &mut ReadTx, server: &ServerRecord) -> Result<Server> {
+    if server.engine == EngineKind::Sqlite {
+        return Ok(Server::sqlite(&server.base));
+    }
+    let secret = secret(tx, server.id).await?;
+    let damaged = || Error::new(ErrorKind::Corrupt, format!("the server '{}' has no connection string", server.name));
+    let found = PostgresServer::from_secret(&secret.ok_or_else(damaged)?);
+    found.map(|found| Server::Postgres(Arc::new(found))).map_err(|error| damaged().with_source(error))
+}
+
+/// What is needed to enter a server, unsealed; `None` for a directory.
+///
+/// # Errors
+/// `WrongKey` when it cannot be unsealed.
+pub async fn secret(tx: &mut ReadTx, id: ServerId) -> Result<Option<SecretString>> {
+    let row = tx.one(sqlx::query("select secret from servers where id = $1").bind(id.to_string())).await?;
+    let Some(sealed) = row.map_or(Ok(None), |row| row::text_or_null(&row, "secret"))? else { return Ok(None) };
+    let secret = tx.sealer().open(("servers", "secret", &id.to_string()), &sealed)?;
+    let text = String::from_utf8(secret.expose_secret().to_vec());
+    text.map(|text| Some(text.into())).map_err(|_| Error::new(ErrorKind::Corrupt, "a server's secret is no text"))
 }
 
 /// All servers that are not removed, with the number of tenant databases on each, by name. A fleet has few.

@@ -143,11 +143,20 @@ impl From<tenant_engine::Error> for Error {
             | Kind::Constraint
             | Kind::ReadOnlyTransaction
             | Kind::ParameterMismatch
+            | Kind::UnsupportedType
+            | Kind::ServerInvalid
             | Kind::RowsMax
             | Kind::BytesMax
             | Kind::MigrationInvalid => 422,
             Kind::DeadlineExceeded => 408,
-            Kind::Busy | Kind::ConnectionsMax | Kind::Closed | Kind::Fenced => 503,
+            Kind::QueueFull => 429,
+            Kind::Busy
+            | Kind::ConnectionsMax
+            | Kind::Closed
+            | Kind::Fenced
+            | Kind::ServerUnreachable
+            | Kind::ServerFull
+            | Kind::ConnectionLost => 503,
             Kind::AlreadyExists | Kind::MigrationChanged | Kind::MigrationMissing | Kind::MigrationAhead => 409,
             Kind::DiskFull => 507,
             _ => 500,

@@ -156,7 +156,7 @@ pub(crate) fn exit_of(status: u16, code: &str) -> Exit {
         "fenced" => return Exit::Fenced,
         "not_initialised" => return Exit::NotFound,
         "count_mismatch" => return Exit::Usage,
-        "database_busy" | "connections_max" => return Exit::Conflict,
+        "database_busy" | "connections_max" | "queue_full" => return Exit::Conflict,
         _ => {}
     }
     match status {

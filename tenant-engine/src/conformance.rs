@@ -4,7 +4,6 @@
 //! Everything here goes through the public trait, so the suite also says what a caller may rely on.
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a law says that it does not hold")]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use crate::migration::File;
 use crate::{
     Access, After, Depth, Engine, ErrorKind, Expected, FleetId, Generation, Identity, IdentityState, Image, Limits,
-    MigrationSet, Placement, Result, Statement, TenantId, Value,
+    MigrationSet, Placement, Result, Server, Statement, TenantId, Value,
 };
 
 /// An engine under test.
@@ -20,8 +19,8 @@ use crate::{
 pub struct Subject {
     /// The engine.
     pub engine: Arc<dyn Engine>,
-    /// The server's directory.
-    pub root: PathBuf,
+    /// Where its databases live.
+    pub server: Server,
     /// Whether its databases can be connected to.
     pub serving: Serving,
 }
@@ -57,7 +56,7 @@ pub async fn run_all(subject: &Subject) {
 /// Provisioning twice is once; another identity does not get the same placement.
 pub async fn provisioning_is_repeatable_and_exclusive(subject: &Subject) {
     let one = subject.tenant();
-    let template = ok(subject.engine.template(&base()).await);
+    let template = ok(subject.engine.template(&subject.server, &base()).await);
     assert_eq!(template.schema_version, Some(2));
     assert_eq!(template.digest, base().digest());
     for _ in 0..2 {
@@ -74,7 +73,7 @@ pub async fn provisioning_is_repeatable_and_exclusive(subject: &Subject) {
 /// Migrating twice is once; a target is where it stops.
 pub async fn migrating_is_repeatable_and_stops_at_the_target(subject: &Subject) {
     let one = subject.provisioned(&base()).await;
-    let set = base_and(&["alter table t1 add column b;", "create index i on t1(b);"]);
+    let set = base_and(&["alter table t1 add column b integer;", "create index i on t1(b);"]);
     let to_three = ok(subject.engine.migrate(&one.at, &one.expected(), &set, Some(3)).await);
     assert_eq!((to_three.from_version, to_three.to_version, to_three.applied), (Some(2), Some(3), vec![3]));
     let rest = ok(subject.engine.migrate(&one.at, &one.expected(), &set, None).await);
@@ -87,22 +86,22 @@ pub async fn migrating_is_repeatable_and_stops_at_the_target(subject: &Subject) 
 /// What was applied before a failing version stays, and the failing one leaves nothing.
 pub async fn a_failing_version_is_rolled_back_alone(subject: &Subject) {
     let one = subject.provisioned(&base()).await;
-    let bad = base_and(&["create table t3(a);", "create table t4(a); insert into nowhere values(1);"]);
+    let bad = base_and(&["create table t3(a integer);", "create table t4(a integer); insert into nowhere values(1);"]);
     let error = refused(subject.engine.migrate(&one.at, &one.expected(), &bad, None).await, ErrorKind::MigrationFailed);
     assert!(error.contains("version 4"), "{error}");
-    let repaired = base_and(&["create table t3(a);", "create table t4(a);"]);
+    let repaired = base_and(&["create table t3(a integer);", "create table t4(a integer);"]);
     let done = ok(subject.engine.migrate(&one.at, &one.expected(), &repaired, None).await);
     assert_eq!((done.from_version, done.applied), (Some(3), vec![4]));
 }
 
 /// Ahead, changed and missing are three errors, and nothing is applied on any of them.
 pub async fn the_ledger_must_agree_with_the_set(subject: &Subject) {
-    let one = subject.provisioned(&base_and(&["create table t3(a);"])).await;
+    let one = subject.provisioned(&base_and(&["create table t3(a integer);"])).await;
     let files = |names: &[(&str, &str)]| ok(MigrationSet::from_files(&names.iter().map(file).collect::<Vec<_>>()));
     for (set, kind) in [
         (base(), ErrorKind::MigrationAhead),
-        (base_and(&["create table other(a);", "create table t4(a);"]), ErrorKind::MigrationChanged),
-        (files(&[BASE[0], BASE[1], ("4_v.sql", "create table t4(a);")]), ErrorKind::MigrationMissing),
+        (base_and(&["create table other(a integer);", "create table t4(a integer);"]), ErrorKind::MigrationChanged),
+        (files(&[BASE[0], BASE[1], ("4_v.sql", "create table t4(a integer);")]), ErrorKind::MigrationMissing),
     ] {
         refused(subject.engine.migrate(&one.at, &one.expected(), &set, None).await, kind);
     }
@@ -306,12 +305,12 @@ impl Subject {
     }
 
     fn placed(&self, identity: Identity) -> Tenant {
-        Tenant { at: Placement::sqlite(&self.root, identity.tenant, identity.generation, 1), identity }
+        Tenant { at: self.server.fresh(identity.tenant, identity.generation, 1), identity }
     }
 
     async fn provisioned(&self, set: &MigrationSet) -> Tenant {
         let tenant = self.tenant();
-        let template = ok(self.engine.template(set).await);
+        let template = ok(self.engine.template(&self.server, set).await);
         ok(self.engine.provision(&tenant.at, &template, &tenant.identity).await);
         tenant
     }
@@ -326,7 +325,7 @@ impl Subject {
         let (engine, at) = (&self.engine, &tenant.at);
         let next = tenant.at_generation(9, IdentityState::Active).identity;
         let frozen = tenant.at_generation(9, IdentityState::Frozen).identity;
-        let set = base_and(&["create table t3(a);"]);
+        let set = base_and(&["create table t3(a integer);"]);
         let mut answers = vec![
             ("migrate", engine.migrate(at, expected, &set, None).await.map(drop)),
             ("snapshot", engine.snapshot(at, expected).await.map(drop)),
@@ -351,7 +350,8 @@ async fn connect(engine: &Arc<dyn Engine>, at: &Placement, expected: &Expected) 
     answer.map(drop)
 }
 
-const BASE: [(&str, &str); 2] = [("1_v.sql", "create table t1(a);"), ("2_v.sql", "create table t2(a);")];
+const BASE: [(&str, &str); 2] =
+    [("1_v.sql", "create table t1(a integer);"), ("2_v.sql", "create table t2(a integer);")];
 
 fn base() -> MigrationSet {
     base_and(&[])

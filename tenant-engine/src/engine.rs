@@ -11,6 +11,7 @@ use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
+use crate::server::{Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
 /// A database at the head of a migration set, ready to be copied: what a new tenant starts from.
@@ -20,8 +21,10 @@ pub struct Template {
     pub digest: String,
     /// The newest version in it.
     pub schema_version: Option<i64>,
-    /// Engine-specific: the page image of a SQLite file.
+    /// The page image of a SQLite file; empty on Postgres, where a template is a database of each server.
     pub image: Bytes,
+    /// About how large a new database is.
+    pub size_bytes: u64,
 }
 
 /// What [`Engine::migrate`] did.
@@ -46,11 +49,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Which placements this engine understands.
     fn kind(&self) -> EngineKind;
 
-    /// Builds the database that new tenants of this set start from; the newest few are remembered by digest.
-    /// Leaves nothing behind.
+    /// What the server says about itself. Changes nothing, cancellable; answers within a few seconds or fails.
+    async fn survey(&self, server: &Server) -> Result<Survey>;
+
+    /// Builds the database that new tenants of this set start from on this server; the newest few are remembered by
+    /// digest. SQLite leaves nothing behind; Postgres keeps the database `tmpl_<digest>`, which nobody can enter.
+    /// Repeatable, also by several processes at once.
     ///
     /// Fails with [`crate::ErrorKind::MigrationFailed`] when the set does not apply to an empty database.
-    async fn template(&self, set: &MigrationSet) -> Result<Arc<Template>>;
+    async fn template(&self, on: &Server, set: &MigrationSet) -> Result<Arc<Template>>;
 
     /// Makes a new database from a template and stamps `identity` into it. Durable when it returns.
     /// Repeatable with the same identity. After a crash: nothing, or a `.part` file, or the finished database. After a

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     ReadOnlyTransaction,
     /// The parameters do not fit the statement.
     ParameterMismatch,
+    /// A column or parameter has a type that has no neutral form: cast it to text.
+    UnsupportedType,
     /// More rows than the caller allowed.
     RowsMax,
     /// More bytes than the caller allowed.
@@ -55,8 +57,29 @@ pub enum ErrorKind {
     Io,
     /// Every connection this process may open is in use.
     ConnectionsMax,
+    /// So many requests are waiting for this database that one more is refused at once.
+    QueueFull,
     /// The pool or the engine is shutting down.
     Closed,
+    // --- the server a database lives on
+    /// It does not answer: wrong address, down, restarting, or cut off.
+    ServerUnreachable,
+    /// The connection string, or what the catalog holds about the server, is malformed.
+    ServerInvalid,
+    /// It refuses who we say we are: a password or a rule of its access list.
+    ServerAuthFailed,
+    /// It wants TLS and we were told not to, the other way round, or its certificate is not trusted.
+    ServerTls,
+    /// It takes no more connections, others' than ours included.
+    ServerFull,
+    /// The role we were given lacks a right; the message says which and how to grant it.
+    ServerPrivilege,
+    /// The connection broke while something ran: nobody can know whether it was done.
+    ConnectionLost,
+    /// `pg_dump`, `pg_restore` or `psql` is not installed where we look, or does not start.
+    ToolMissing,
+    /// `pg_dump` is older than the server: its dump could lack something.
+    ToolTooOld,
     // --- migrations
     /// The directory itself is wrong (name, duplicate version, not UTF-8 …).
     MigrationInvalid,
@@ -84,6 +107,7 @@ impl ErrorKind {
             Self::Constraint => "constraint_violation",
             Self::ReadOnlyTransaction => "read_only_transaction",
             Self::ParameterMismatch => "parameter_mismatch",
+            Self::UnsupportedType => "unsupported_type",
             Self::RowsMax => "rows_max",
             Self::BytesMax => "bytes_max",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -97,7 +121,17 @@ impl ErrorKind {
             Self::ReadOnlyStorage => "read_only_storage",
             Self::Io => "io",
             Self::ConnectionsMax => "connections_max",
+            Self::QueueFull => "queue_full",
             Self::Closed => "closed",
+            Self::ServerUnreachable => "server_unreachable",
+            Self::ServerInvalid => "server_invalid",
+            Self::ServerAuthFailed => "server_auth_failed",
+            Self::ServerTls => "server_tls",
+            Self::ServerFull => "server_connections_max",
+            Self::ServerPrivilege => "server_privilege_missing",
+            Self::ConnectionLost => "connection_lost",
+            Self::ToolMissing => "tool_missing",
+            Self::ToolTooOld => "tool_too_old",
             Self::MigrationInvalid => "migration_invalid",
             Self::MigrationChanged => "migration_changed",
             Self::MigrationMissing => "migration_missing",
@@ -111,7 +145,18 @@ impl ErrorKind {
     /// True when the same call may succeed later without anybody doing anything.
     #[must_use]
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::Busy | Self::ConnectionsMax | Self::Closed | Self::Io | Self::DiskFull)
+        matches!(
+            self,
+            Self::Busy
+                | Self::ConnectionsMax
+                | Self::QueueFull
+                | Self::Closed
+                | Self::Io
+                | Self::DiskFull
+                | Self::ServerUnreachable
+                | Self::ServerFull
+                | Self::ConnectionLost
+        )
     }
 }
 

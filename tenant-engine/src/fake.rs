@@ -16,6 +16,7 @@ use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
+use crate::server::{Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 use crate::sqlite::memory::Memory;
 use crate::{TenantId, sqlite};
@@ -23,6 +24,8 @@ use crate::{TenantId, sqlite};
 /// The verbs a fault can strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
+    /// [`Engine::survey`]
+    Survey,
     /// [`Engine::template`]
     Template,
     /// [`Engine::provision`]
@@ -170,7 +173,11 @@ impl Engine for FakeEngine {
         EngineKind::Sqlite
     }
 
-    async fn template(&self, set: &MigrationSet) -> Result<Arc<Template>> {
+    async fn survey(&self, _server: &Server) -> Result<Survey> {
+        self.call(Verb::Survey, None, |_| Ok(Survey { version: "in memory".to_owned(), ..Survey::default() }))
+    }
+
+    async fn template(&self, _on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
         self.call(Verb::Template, None, |_| sqlite::memory::template(set).map(Arc::new))
     }
 

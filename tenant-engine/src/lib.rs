@@ -1,4 +1,4 @@
-//! Does things to *one database*: SQLite now, Postgres by the same trait.
+//! Does things to *one database*, on SQLite or Postgres.
 //!
 //! It knows placements (where a database is) and identities (whose it is), never names, operations or HTTP.
 //! The router asks it for a [`Pool`] and runs statements through a [`Session`]; the control plane asks an
@@ -17,6 +17,8 @@ pub mod inspection;
 pub mod migration;
 pub mod placement;
 pub mod pool;
+pub mod postgres;
+pub mod server;
 pub mod snapshot;
 pub mod sqlite;
 pub mod value;
@@ -29,5 +31,6 @@ pub use inspection::{Depth, Inspection};
 pub use migration::MigrationSet;
 pub use placement::{EngineKind, Placement};
 pub use pool::{Access, After, Limits, Pool, Session, Statement};
+pub use server::{Server, Survey};
 pub use snapshot::{Image, Restored, Snapshot, SnapshotInfo};
 pub use value::{Rows, Value};

@@ -3,24 +3,40 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, TenantId};
+use crate::postgres::PostgresServer;
 
 /// The kinds of database a tenant can live in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EngineKind {
     /// One file per tenant.
     Sqlite,
+    /// One database of a PostgreSQL server per tenant.
+    Postgres,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
+
+    /// As users write it, and as the folder of its migrations is called.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
 }
 
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sqlite => "sqlite",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -28,14 +44,12 @@ impl FromStr for EngineKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sqlite" => Ok(Self::Sqlite),
-            other => Err(format!("'{other}' is not an engine; this program knows sqlite")),
-        }
+        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        known.ok_or_else(|| format!("'{text}' is not an engine; this program knows sqlite and postgres"))
     }
 }
 
-/// Where one database is: the server's root and the path below it, which is made of ids only.
+/// Where one database is: its server, and a name on it that is made of ids only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Placement {
     /// `<root>/<tenant uuid>/g<generation>-<epoch>.db`
@@ -44,6 +58,13 @@ pub enum Placement {
         root: PathBuf,
         /// Relative to the root; what the catalog stores.
         file: String,
+    },
+    /// The database `t_<tenant uuid>_g<generation>_<epoch>`, at most 59 bytes; its two logins are named after it.
+    Postgres {
+        /// The server it is on.
+        server: Arc<PostgresServer>,
+        /// Its name there; what the catalog stores.
+        database: String,
     },
 }
 
@@ -54,14 +75,11 @@ impl Placement {
         Self::Sqlite { root: root.to_path_buf(), file: format!("{}/g{generation}-{epoch}.db", tenant.uuid()) }
     }
 
-    /// The placement that `reference` (a value of [`Placement::reference`]) names below a server's base.
-    ///
-    /// # Errors
-    /// When the reference is not of the form the engine writes; nothing else ever becomes a path.
-    pub fn parse(engine: EngineKind, base: &str, reference: &str) -> Result<Self, InvalidPlacement> {
-        match engine {
-            EngineKind::Sqlite => parse_sqlite(base, reference),
-        }
+    /// A fresh Postgres placement: `epoch` makes it unique per attempt, so no name is ever used twice.
+    #[must_use]
+    pub fn postgres(server: &Arc<PostgresServer>, tenant: TenantId, generation: Generation, epoch: i64) -> Self {
+        let database = format!("t_{}_g{generation}_{epoch}", tenant.uuid().simple());
+        Self::Postgres { server: Arc::clone(server), database }
     }
 
     /// What the catalog stores: the database's place relative to its server.
@@ -69,6 +87,7 @@ impl Placement {
     pub fn reference(&self) -> &str {
         match self {
             Self::Sqlite { file, .. } => file,
+            Self::Postgres { database, .. } => database,
         }
     }
 
@@ -77,22 +96,34 @@ impl Placement {
     pub fn engine(&self) -> EngineKind {
         match self {
             Self::Sqlite { .. } => EngineKind::Sqlite,
+            Self::Postgres { .. } => EngineKind::Postgres,
         }
     }
 
-    /// The directory of the server that holds it.
+    /// The directory of the server that holds it; empty, which no directory is, for a database that is no file.
     #[must_use]
     pub fn root(&self) -> &Path {
         match self {
             Self::Sqlite { root, .. } => root,
+            Self::Postgres { .. } => Path::new(""),
         }
     }
 
-    /// The file of a SQLite placement.
+    /// The file of a SQLite placement; empty, which no file is, for a database that is no file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Sqlite { root, file } => root.join(file),
+            Self::Postgres { .. } => PathBuf::new(),
+        }
+    }
+
+    /// The server and the database of a Postgres placement; `None` for any other.
+    #[must_use]
+    pub fn database(&self) -> Option<(&Arc<PostgresServer>, &str)> {
+        match self {
+            Self::Sqlite { .. } => None,
+            Self::Postgres { server, database } => Some((server, database)),
         }
     }
 }
@@ -105,21 +136,41 @@ impl fmt::Display for Placement {
 
 /// The text is no placement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is not a placement: expected <tenant uuid>/g<generation>-<epoch>.db")]
+#[error(
+    "'{0}' is not a placement: expected <tenant uuid>/g<generation>-<epoch>.db or t_<tenant uuid>_g<generation>_<epoch>"
+)]
 pub struct InvalidPlacement(String);
 
-fn parse_sqlite(base: &str, reference: &str) -> Result<Placement, InvalidPlacement> {
-    let invalid = || InvalidPlacement(reference.chars().take(120).collect());
-    let (tenant, file) = reference.split_once('/').ok_or_else(invalid)?;
-    let tenant = uuid::Uuid::try_parse(tenant).map_err(|_| invalid())?;
-    let (generation, epoch) = file
-        .strip_prefix('g')
-        .and_then(|rest| rest.strip_suffix(".db"))
-        .and_then(|rest| rest.split_once('-'))
-        .ok_or_else(invalid)?;
-    let generation: i64 = generation.parse().map_err(|_| invalid())?;
-    let epoch: i64 = epoch.parse().map_err(|_| invalid())?;
-    let placement = Placement::sqlite(Path::new(base), TenantId::from_uuid(tenant), Generation(generation), epoch);
-    // Only the one spelling this program writes is accepted: "+1", "007" or upper-case hex would name another file.
-    if placement.reference() == reference { Ok(placement) } else { Err(invalid()) }
+fn invalid(reference: &str) -> InvalidPlacement {
+    InvalidPlacement(reference.chars().take(120).collect())
+}
+
+pub(crate) fn parse_sqlite(root: &Path, reference: &str) -> Result<Placement, InvalidPlacement> {
+    let parts = || {
+        let (tenant, file) = reference.split_once('/')?;
+        let (generation, epoch) = file.strip_prefix('g')?.strip_suffix(".db")?.split_once('-')?;
+        numbers(tenant, generation, epoch)
+    };
+    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid(reference))?;
+    exactly(Placement::sqlite(root, tenant, generation, epoch), reference)
+}
+
+pub(crate) fn parse_postgres(server: &Arc<PostgresServer>, reference: &str) -> Result<Placement, InvalidPlacement> {
+    let parts = || {
+        let (tenant, rest) = reference.strip_prefix("t_")?.split_once("_g")?;
+        let (generation, epoch) = rest.split_once('_')?;
+        numbers(tenant, generation, epoch)
+    };
+    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid(reference))?;
+    exactly(Placement::postgres(server, tenant, generation, epoch), reference)
+}
+
+fn numbers(tenant: &str, generation: &str, epoch: &str) -> Option<(TenantId, Generation, i64)> {
+    let tenant = TenantId::from_uuid(uuid::Uuid::try_parse(tenant).ok()?);
+    Some((tenant, Generation(generation.parse().ok()?), epoch.parse().ok()?))
+}
+
+/// Only the one spelling this program writes is accepted: "+1", "007" or upper-case hex would name another database.
+fn exactly(placement: Placement, reference: &str) -> Result<Placement, InvalidPlacement> {
+    if placement.reference() == reference { Ok(placement) } else { Err(invalid(reference)) }
 }

@@ -5,6 +5,8 @@
 pub enum Value {
     /// SQL NULL.
     Null,
+    /// Postgres has them; to SQLite they are 0 and 1.
+    Boolean(bool),
     /// A 64-bit signed integer.
     Integer(i64),
     /// A 64-bit float.
@@ -20,13 +22,18 @@ impl Value {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
-            Self::Null | Self::Integer(_) | Self::Real(_) => 8,
+            Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Real(_) => 8,
             Self::Text(text) => text.len(),
             Self::Blob(bytes) => bytes.len(),
         }
     }
 }
 
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Integer(value)

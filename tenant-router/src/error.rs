@@ -114,7 +114,7 @@ impl ErrorKind {
                 Some(Duration::from_secs(1))
             }
             Self::SchemaBehind | Self::Archived => Some(Duration::from_secs(10)),
-            Self::Database(kind) if kind.is_transient() => Some(Duration::from_secs(1)),
+            Self::Database(kind) if may_be_repeated(kind) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -167,10 +167,18 @@ impl ErrorKind {
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
             Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
             Self::Misconfigured => &["See the log of the server."],
-            Self::Database(kind) if kind.is_transient() => &["Repeat the request after the time in Retry-After."],
+            Self::Database(kind) if may_be_repeated(kind) => &["Repeat the request after the time in Retry-After."],
+            Self::Database(tenant_engine::ErrorKind::ConnectionLost) => {
+                &["Look whether the change was made before repeating it."]
+            }
             Self::Database(_) => &[],
         }
     }
+}
+
+/// True when repeating a request is safe and may help. A statement whose connection broke may have been done.
+fn may_be_repeated(kind: tenant_engine::ErrorKind) -> bool {
+    kind.is_transient() && kind != tenant_engine::ErrorKind::ConnectionLost
 }
 
 /// What is wrong with a database, in words that tell nothing of where it is.
@@ -182,6 +190,13 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
         Kind::WrongTenant => "The database found there is another tenant's; nothing was read",
         Kind::Busy => "The tenant's database is locked by another writer",
         Kind::ConnectionsMax => "Every connection to databases is in use",
+        Kind::QueueFull => "Too many requests are waiting for the tenant's database",
+        Kind::ServerUnreachable => "The server that holds the tenant's database does not answer",
+        Kind::ServerFull => "The server that holds the tenant's database takes no more connections",
+        Kind::ServerAuthFailed | Kind::ServerTls | Kind::ServerInvalid | Kind::ServerPrivilege => {
+            "The server that holds the tenant's database refuses this service"
+        }
+        Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been done",
         Kind::DiskFull => "The disk that holds the tenant's database is full",
         Kind::ReadOnlyStorage => "The tenant's database cannot be written: its storage is read-only",
         Kind::Io => "The disk that holds the tenant's database failed, or is out of reach",
@@ -193,11 +208,18 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
 fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
     use tenant_engine::ErrorKind as Kind;
     match kind {
-        Kind::SqlInvalid | Kind::ParameterMismatch => 400,
+        Kind::SqlInvalid | Kind::ParameterMismatch | Kind::UnsupportedType => 400,
+        Kind::QueueFull => 429,
         Kind::SqlForbidden | Kind::ReadOnlyTransaction => 403,
         Kind::Constraint => 409,
         Kind::RowsMax | Kind::BytesMax => 422,
-        Kind::DeadlineExceeded | Kind::Busy | Kind::ConnectionsMax | Kind::Closed => 503,
+        Kind::DeadlineExceeded
+        | Kind::Busy
+        | Kind::ConnectionsMax
+        | Kind::Closed
+        | Kind::ServerUnreachable
+        | Kind::ServerFull
+        | Kind::ConnectionLost => 503,
         Kind::DiskFull | Kind::ReadOnlyStorage => 507,
         _ => 500,
     }
@@ -205,7 +227,9 @@ fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
 
 /// True for errors whose message is about the caller's own SQL, so that the caller may read it.
 fn is_callers_own(kind: tenant_engine::ErrorKind) -> bool {
-    database_status(kind) < 500 || kind == tenant_engine::ErrorKind::DeadlineExceeded
+    use tenant_engine::ErrorKind as Kind;
+    let ours = matches!(kind, Kind::QueueFull);
+    (database_status(kind) < 500 && !ours) || kind == Kind::DeadlineExceeded
 }
 
 impl Error {

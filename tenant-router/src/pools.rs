@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use catalog::{Catalog, FleetId, Generation, ServerId, ServerRecord, TenantId, TenantRecord, servers};
+use catalog::{Catalog, FleetId, Generation, ServerId, TenantId, TenantRecord, servers};
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
-use tenant_engine::{Engine, EngineKind, Placement, Pool};
+use tenant_engine::{Engine, EngineKind, Pool, Server};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -24,7 +24,7 @@ use crate::metrics::Meters;
 /// How many servers are remembered; a fleet has few.
 const SERVERS_MAX: u64 = 1_000;
 
-/// How long a server's record is used; its base never changes.
+/// How long what is known of a server is used; its place never changes, its password may.
 const SERVER_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// What a pool is for.
@@ -84,7 +84,7 @@ pub(crate) struct Pools {
     open: Cache<PoolKey, Arc<OpenPool>>,
     shared: Arc<Shared>,
     engines: HashMap<EngineKind, Arc<dyn Engine>>,
-    servers: Memo<ServerId, Option<Arc<ServerRecord>>>,
+    servers: Memo<ServerId, Option<Server>>,
     catalog: Catalog,
     fleet: FleetId,
 }
@@ -189,13 +189,17 @@ impl Pools {
         let (Some(server), Some(reference)) = (server, record.placement.as_deref()) else {
             return Err(ErrorKind::Fenced.into());
         };
-        let placement = Placement::parse(server.engine, &server.base, reference)
-            .map_err(|error| Error::new(ErrorKind::Misconfigured).with_source(error))?;
-        let engine = self.engines.get(&server.engine).ok_or(ErrorKind::Misconfigured)?;
+        let placement =
+            server.placement(reference).map_err(|error| Error::new(ErrorKind::Misconfigured).with_source(error))?;
+        let engine = self.engines.get(&server.engine()).ok_or(ErrorKind::Misconfigured)?;
         Ok(engine.connect(&placement, &gate::expected(record, self.fleet)).await?)
     }
 
-    async fn read_server(&self, id: ServerId) -> Result<Option<Arc<ServerRecord>>> {
-        Ok(servers::get(&mut self.catalog.read().await?, id).await?.map(Arc::new))
+    async fn read_server(&self, id: ServerId) -> Result<Option<Server>> {
+        let mut tx = self.catalog.read().await?;
+        match servers::get(&mut tx, id).await? {
+            Some(server) => Ok(Some(servers::reach(&mut tx, &server).await?)),
+            None => Ok(None),
+        }
     }
 }

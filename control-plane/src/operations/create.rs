@@ -205,7 +205,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.drop_leftovers(step, generation).await?;
     fleet.point("create: claimed").await;
     let (engine, at) = fleet.fresh(step, generation).await?;
-    let template = fleet.template(engine, step.op.release_id).await?;
+    let template = fleet.template(step.tenant.server_id, step.op.release_id).await?;
     engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
     fleet.point("create: provisioned").await;
     if probed(step) {
@@ -217,7 +217,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         placement: Some(Some(at.reference().to_owned())),
         schema_version: Some(template.schema_version),
         release_id: Some(step.op.release_id),
-        size_bytes: i64::try_from(template.image.len()).ok(),
+        size_bytes: i64::try_from(template.size_bytes).ok(),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
     let data = json!({"name": step.tenant.name, "schema_version": template.schema_version});

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerRecord, TenantId, TenantRecord};
-use tenant_engine::{Engine, EngineKind, FleetId, MigrationSet, Placement, Template};
+use catalog::{Catalog, Generation, ReleaseId, ServerId, TenantRecord};
+use tenant_engine::{Engine, EngineKind, FleetId, MigrationSet, Placement, Server, Template};
 use tokio::sync::Semaphore;
 
 use super::Step;
@@ -34,7 +34,7 @@ pub struct Fleet {
     pub images: Semaphore,
     /// Where databases are kept for a moment; absolute.
     pub scratch: PathBuf,
-    servers: Mutex<HashMap<ServerId, Arc<ServerRecord>>>,
+    servers: Mutex<HashMap<ServerId, Server>>,
     releases: Mutex<Vec<(ReleaseId, Arc<MigrationSet>)>>,
     halt: halt::Halt,
 }
@@ -82,19 +82,25 @@ impl Fleet {
         self.engines.get(&kind).ok_or_else(|| Error::internal(format!("this program has no engine for {kind}")))
     }
 
-    /// A server's record; what a step needs of it never changes.
+    /// A server as its engine reaches it; remembered until [`Fleet::forget_server`].
     ///
     /// # Errors
     /// Those of the catalog.
-    pub async fn server(&self, id: ServerId) -> Result<Arc<ServerRecord>> {
+    pub async fn server(&self, id: ServerId) -> Result<Server> {
         if let Some(known) = lock(&self.servers).get(&id) {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
         let mut tx = self.catalog.read().await?;
         let found = catalog::servers::get(&mut tx, id).await?;
-        let found = Arc::new(found.ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))?);
-        lock(&self.servers).insert(id, Arc::clone(&found));
-        Ok(found)
+        let found = found.ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))?;
+        let server = catalog::servers::reach(&mut tx, &found).await?;
+        lock(&self.servers).insert(id, server.clone());
+        Ok(server)
+    }
+
+    /// Reads a server anew the next time: its connection string was changed.
+    pub fn forget_server(&self, id: ServerId) {
+        lock(&self.servers).remove(&id);
     }
 
     /// The engine of a tenant's server, and where the tenant's database is.
@@ -115,9 +121,10 @@ impl Fleet {
     /// `internal` when the reference is not one.
     pub async fn at(&self, server: ServerId, reference: &str) -> Result<(&Arc<dyn Engine>, Placement)> {
         let server = self.server(server).await?;
-        let at = Placement::parse(server.engine, &server.base, reference)
+        let at = server
+            .placement(reference)
             .map_err(|error| Error::internal("the catalog names no valid placement").with_source(error))?;
-        Ok((self.engine(server.engine)?, at))
+        Ok((self.engine(server.engine())?, at))
     }
 
     /// A placement nobody has used: the claim counted the tenant's number up, in the catalog, before this step began.
@@ -126,8 +133,8 @@ impl Fleet {
     /// Those of the catalog.
     pub async fn fresh(&self, step: &Step, generation: Generation) -> Result<(&Arc<dyn Engine>, Placement)> {
         let server = self.server(step.tenant.server_id).await?;
-        let at = numbered(&server, step.tenant.id, generation, step.tenant.placement_epoch);
-        Ok((self.engine(server.engine)?, at))
+        let at = server.fresh(step.tenant.id, generation, step.tenant.placement_epoch);
+        Ok((self.engine(server.engine())?, at))
     }
 
     /// Removes what earlier claims of this step may have left: their numbers are this step's own, and the catalog names
@@ -139,9 +146,9 @@ impl Fleet {
         let server = self.server(step.tenant.server_id).await?;
         let last = step.tenant.placement_epoch;
         for number in (last - step.claim + 1).max(1)..last {
-            let at = numbered(&server, step.tenant.id, generation, number);
+            let at = server.fresh(step.tenant.id, generation, number);
             if step.tenant.placement.as_deref() != Some(at.reference()) {
-                self.engine(server.engine)?.drop_database(&at, None).await?;
+                self.engine(server.engine())?.drop_database(&at, None).await?;
             }
         }
         Ok(())
@@ -154,8 +161,8 @@ impl Fleet {
     pub async fn drop_unfinished(&self, tenant: &TenantRecord) -> Result<()> {
         let server = self.server(tenant.server_id).await?;
         for number in 1..=tenant.placement_epoch {
-            let at = numbered(&server, tenant.id, tenant.generation.next(), number);
-            self.engine(server.engine)?.drop_database(&at, None).await?;
+            let at = server.fresh(tenant.id, tenant.generation.next(), number);
+            self.engine(server.engine())?.drop_database(&at, None).await?;
         }
         Ok(())
     }
@@ -184,16 +191,17 @@ impl Fleet {
         Ok(set)
     }
 
-    /// What new tenants of a release start from; `None`: an empty database.
+    /// What new tenants of a release start from on this server; `None`: an empty database.
     ///
     /// # Errors
     /// Those of [`Fleet::release`] and of the engine.
-    pub async fn template(&self, engine: &Arc<dyn Engine>, release: Option<ReleaseId>) -> Result<Arc<Template>> {
+    pub async fn template(&self, on: ServerId, release: Option<ReleaseId>) -> Result<Arc<Template>> {
+        let server = self.server(on).await?;
         let set = match release {
             Some(id) => self.release(id).await?,
             None => Arc::new(MigrationSet::empty()),
         };
-        Ok(engine.template(&set).await?)
+        Ok(self.engine(server.engine())?.template(&server, &set).await?)
     }
 
     /// A place between two actions where a test may end this process's work as a crash would.
@@ -217,12 +225,6 @@ impl Fleet {
     #[cfg(feature = "test-util")]
     pub async fn halted(&self) -> &'static str {
         self.halt.reached().await
-    }
-}
-
-fn numbered(server: &ServerRecord, tenant: TenantId, generation: Generation, number: i64) -> Placement {
-    match server.engine {
-        EngineKind::Sqlite => Placement::sqlite(server.base.as_ref(), tenant, generation, number),
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use catalog::backups::BackupRecord;
 use catalog::{BackupId, TenantId};
-use tenant_engine::{Engine, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored};
+use tenant_engine::{
+    Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
+};
 
 use super::{Fleet, Step};
 use crate::backup::key::Part;
@@ -106,7 +108,8 @@ pub(super) async fn prove(fleet: &Fleet, backup: &BackupRecord) -> Result<()> {
     })?;
     let generation = Generation::FIRST;
     let at = match backup.engine {
-        tenant_engine::EngineKind::Sqlite => Placement::sqlite(folder.path(), backup.tenant_id, generation, 1),
+        EngineKind::Sqlite => Placement::sqlite(folder.path(), backup.tenant_id, generation, 1),
+        EngineKind::Postgres => return Err(Error::internal("backups of Postgres cannot be verified yet")),
     };
     let identity = Identity {
         tenant: backup.tenant_id,

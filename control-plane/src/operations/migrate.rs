@@ -10,7 +10,7 @@ use catalog::{ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::migration::File;
-use tenant_engine::{EngineKind, ErrorKind, IdentityState, MigrationSet};
+use tenant_engine::{EngineKind, ErrorKind, IdentityState, MigrationSet, Server};
 
 use super::planning::Current;
 use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, swap};
@@ -161,7 +161,7 @@ impl Params {
 
 /// The template is what new tenants are copied from: a set that builds none must not become current.
 async fn becomes_current(fleet: &Fleet, set: &MigrationSet) -> Result<Current> {
-    match fleet.engine(EngineKind::Sqlite)?.template(set).await {
+    match fleet.engine(EngineKind::Sqlite)?.template(&Server::sqlite(&fleet.scratch), set).await {
         Ok(_) => Ok(Current::Becomes),
         Err(error) => match error.kind() {
             ErrorKind::MigrationFailed | ErrorKind::MigrationInvalid => Ok(Current::CannotBuild(error.to_string())),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use catalog::TenantState;
 use catalog::tenants::Selection;
-use tenant_engine::{Depth, IdentityState, Placement};
+use tenant_engine::{Depth, IdentityState};
 
 use crate::world::World;
 
@@ -70,7 +70,7 @@ async fn identities(world: &World, known: &BTreeMap<PathBuf, catalog::TenantReco
     let base = world.data().join("tenants");
     let at = |path: &PathBuf| {
         let reference = path.strip_prefix(&base).unwrap().to_string_lossy().into_owned();
-        Placement::parse(tenant_engine::EngineKind::Sqlite, &base.to_string_lossy(), &reference).unwrap()
+        tenant_engine::Server::sqlite(&base).placement(&reference).unwrap()
     };
     for (path, tenant) in known {
         let found = engine.inspect(&at(path), None, Depth::Full).await.unwrap();

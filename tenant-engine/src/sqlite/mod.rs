@@ -12,6 +12,7 @@ use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
+use crate::server::{Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
 use budget::Budget;
@@ -47,6 +48,7 @@ mod session;
 mod snapshot;
 mod stamp;
 mod statement;
+mod survey;
 mod transaction;
 mod verbs;
 mod watch;
@@ -159,7 +161,10 @@ impl Engine for SqliteEngine {
     fn kind(&self) -> EngineKind {
         EngineKind::Sqlite
     }
-    async fn template(&self, set: &MigrationSet) -> Result<Arc<Template>> {
+    async fn survey(&self, server: &Server) -> Result<Survey> {
+        survey::survey(self, server).await
+    }
+    async fn template(&self, _on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
         provision::template(self, set).await
     }
     async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {

@@ -68,7 +68,8 @@ pub(super) fn build(set: &MigrationSet, rebuilds: &Rebuilds) -> Result<Template>
         apply(&mut writer, &rules, migration)?;
     }
     let image = Bytes::copy_from_slice(&writer.database().serialize(MAIN_DB).map_err(from_sqlite)?);
-    Ok(Template { digest: set.digest().to_owned(), schema_version: set.head(), image })
+    let size_bytes = image.len() as u64;
+    Ok(Template { digest: set.digest().to_owned(), schema_version: set.head(), image, size_bytes })
 }
 
 /// See [`crate::Engine::provision`].

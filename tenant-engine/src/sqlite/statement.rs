@@ -118,6 +118,7 @@ impl ToSql for Borrowed<'_> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
             Value::Null => ValueRef::Null,
             Value::Integer(value) => ValueRef::Integer(*value),
+            Value::Boolean(value) => ValueRef::Integer(i64::from(*value)),
             Value::Real(value) => ValueRef::Real(*value),
             Value::Text(text) => ValueRef::Text(text.as_bytes()),
             Value::Blob(bytes) => ValueRef::Blob(bytes),

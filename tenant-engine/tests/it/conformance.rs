@@ -12,7 +12,7 @@ use crate::kit::{BASE, Kit, set};
 async fn sqlite_files() {
     let kit = Kit::new();
     let engine = Arc::new(kit.engine.clone());
-    run_all(&Subject { engine, root: kit.root.path().to_path_buf(), serving: Serving::Pools }).await;
+    run_all(&Subject { engine, server: kit.server(), serving: Serving::Pools }).await;
     let left = |name: &std::ffi::OsStr| name.to_string_lossy().contains(".part");
     for tenant in std::fs::read_dir(kit.root.path()).unwrap() {
         for file in std::fs::read_dir(tenant.unwrap().path()).unwrap() {
@@ -25,8 +25,8 @@ async fn sqlite_files() {
 #[tokio::test]
 async fn sqlite_in_memory() {
     let fake = FakeEngine::new();
-    let root = std::path::PathBuf::from("/nowhere");
-    run_all(&Subject { engine: Arc::new(fake.clone()), root, serving: Serving::VerbsOnly }).await;
+    let server = Server::sqlite("/nowhere");
+    run_all(&Subject { engine: Arc::new(fake.clone()), server, serving: Serving::VerbsOnly }).await;
     assert!(fake.calls(Verb::Migrate) > 0);
 }
 
@@ -34,7 +34,7 @@ async fn sqlite_in_memory() {
 async fn faults_strike_once_whom_and_when_they_should() {
     let (kit, fake) = (Kit::new(), FakeEngine::new());
     let (one, two) = (kit.tenant(), kit.tenant());
-    let template = fake.template(&set(&BASE)).await.unwrap();
+    let template = fake.template(&kit.server(), &set(&BASE)).await.unwrap();
     let target = Target::Tenant(two.identity.tenant);
     fake.inject(Fault { verb: Verb::Provision, target, moment: Moment::Before, kind: ErrorKind::DiskFull });
     fake.inject(Fault { verb: Verb::Drop, target: Target::Anyone, moment: Moment::After, kind: ErrorKind::Io });

@@ -54,6 +54,11 @@ impl Kit {
         Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root }
     }
 
+    /// Where its tenants live.
+    pub(crate) fn server(&self) -> Server {
+        Server::sqlite(self.root.path())
+    }
+
     /// Every tenant on the server, by what their databases say.
     pub(crate) fn all(&self) -> Vec<Tenant> {
         let folders = std::fs::read_dir(self.root.path()).unwrap();
@@ -94,7 +99,7 @@ impl Kit {
     /// A tenant at the head of `set`.
     pub(crate) async fn provisioned(&self, set: &MigrationSet) -> Tenant {
         let tenant = self.tenant();
-        let template = self.engine.template(set).await.unwrap();
+        let template = self.engine.template(&self.server(), set).await.unwrap();
         self.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
         tenant
     }

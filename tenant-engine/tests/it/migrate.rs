@@ -168,7 +168,7 @@ async fn a_file_without_transaction_may_vacuum_and_hold_its_own() {
     ];
     assert_eq!(kit.migrate(&tenant, &base_and(&bare)).await.unwrap().applied, [3, 4]);
     assert_eq!(tenant.number("select count(*) from own"), 0);
-    assert!(kit.engine.template(&base_and(&bare)).await.is_ok(), "a template takes the same road");
+    assert!(kit.engine.template(&kit.server(), &base_and(&bare)).await.is_ok(), "a template takes the same road");
     for statement in ["vacuum into 'copy.db'", "attach 'other.db' as o", "delete from _fleet_identity"] {
         let bad = base_and(&[("0003_bad.sql", &format!("-- no-transaction\n{statement};"))]);
         let fresh = kit.provisioned(&set(&BASE)).await;

@@ -28,7 +28,7 @@ async fn provisioning_again_is_success_and_another_identity_is_refused() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
     tenant.open().execute_batch("insert into projects(name) values('kept')").unwrap();
-    let template = kit.engine.template(&MigrationSet::empty()).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &MigrationSet::empty()).await.unwrap();
     let again = Identity { stamped_at: 2_000, ..tenant.identity.clone() };
     kit.engine.provision(&tenant.at, &template, &again).await.unwrap();
     assert_eq!(tenant.number("select count(*) from projects"), 1, "the database was left as it is");
@@ -43,7 +43,7 @@ async fn provisioning_again_is_success_and_another_identity_is_refused() {
 async fn what_a_crash_left_is_replaced_or_named() {
     let kit = Kit::new();
     let tenant = kit.tenant();
-    let template = kit.engine.template(&set(&BASE)).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
     std::fs::create_dir(tenant.path().parent().unwrap()).unwrap();
     let part = tenant.path().with_extension("db.part");
     std::fs::write(&part, "half").unwrap();
@@ -64,7 +64,7 @@ async fn what_a_crash_left_is_replaced_or_named() {
 #[tokio::test]
 async fn a_missing_server_directory_and_a_linked_tenant_directory_are_refused() {
     let kit = Kit::new();
-    let template = kit.engine.template(&set(&BASE)).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
     let tenant = kit.tenant();
     let nowhere = Placement::sqlite(&kit.root.path().join("none"), tenant.identity.tenant, Generation::FIRST, 1);
     let error = kit.engine.provision(&nowhere, &template, &tenant.identity).await.unwrap_err();
@@ -80,7 +80,11 @@ async fn a_missing_server_directory_and_a_linked_tenant_directory_are_refused() 
 #[tokio::test]
 async fn a_broken_set_makes_no_template() {
     let kit = Kit::new();
-    let error = kit.engine.template(&set(&[("1_a.sql", "create table a(x);\ncreate tabel b(x);")])).await.unwrap_err();
+    let error = kit
+        .engine
+        .template(&kit.server(), &set(&[("1_a.sql", "create table a(x);\ncreate tabel b(x);")]))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MigrationFailed);
     assert!(error.message().starts_with("version 1 (a), line 2: near \"tabel\""), "{error}");
 }
@@ -88,7 +92,7 @@ async fn a_broken_set_makes_no_template() {
 #[tokio::test]
 async fn many_at_once_are_all_there() {
     let kit = Kit::new();
-    let template = kit.engine.template(&set(&BASE)).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let (engine, template, tenant) = (kit.engine.clone(), template.clone(), kit.tenant());

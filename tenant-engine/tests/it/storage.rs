@@ -34,7 +34,7 @@ async fn a_full_disk_leaves_nothing_half_made() {
         }
     }
     let refused = kit.tenant();
-    let template = kit.engine.template(&base).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &base).await.unwrap();
     let error = kit.engine.provision(&refused.at, &template, &refused.identity).await.unwrap_err();
     assert_eq!((error.kind(), error.kind().is_transient()), (ErrorKind::DiskFull, true), "{error}");
     assert!(!refused.path().parent().unwrap().exists());
@@ -67,7 +67,7 @@ async fn a_read_only_disk_is_named() {
     };
     let kit = Kit::at(&directory);
     let tenant = kit.tenant();
-    let template = kit.engine.template(&set(&BASE)).await.unwrap();
+    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
     let error = kit.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnlyStorage, "{error}");
 

@@ -76,9 +76,7 @@ async fn the_state_decides_who_may_enter() {
 async fn a_missing_file_is_never_created() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant();
-    let elsewhere = match &tenant.at {
-        Placement::Sqlite { root, .. } => Placement::sqlite(root, tenant.expected.tenant, Generation(2), 1),
-    };
+    let elsewhere = Placement::sqlite(tenant.at.root(), tenant.expected.tenant, Generation(2), 1);
     let error = fixture.engine.connect(&elsewhere, &tenant.expected).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
     assert!(!elsewhere.path().exists());

@@ -24,7 +24,7 @@ impl Fleet {
         let (tenant, generation) = (TenantId::generate(), Generation::FIRST.next());
         let at = Placement::sqlite(dir.path(), tenant, generation, 1);
         let set = [File { name: "0001_first.sql".to_owned(), sql: schema.to_owned() }];
-        let template = engine.template(&MigrationSet::from_files(&set).unwrap()).await.unwrap();
+        let template = engine.template(&tenant_engine::Server::sqlite(dir.path()), &MigrationSet::from_files(&set).unwrap()).await.unwrap();
         let (fleet, state) = (catalog.fleet_id(), IdentityState::Active);
         let identity = Identity { tenant, fleet, generation, state, op: None, stamped_at: 1 };
         engine.provision(&at, &template, &identity).await.unwrap();

@@ -9,7 +9,7 @@ use catalog::tokens::TokenScope;
 use catalog::{TenantId, members, tokens};
 use tenant_engine::{
     Depth, Engine, EngineKind, Expected, Identity, Image, Inspection, Migrated, MigrationSet, Placement, Pool,
-    Restored, Snapshot, Template,
+    Restored, Server, Snapshot, Survey, Template,
 };
 use tenant_router::{Authenticate, ErrorKind, Memberships, Principal, Read, RequestView, Result, Role, Router};
 use tokio::task::JoinSet;
@@ -45,8 +45,11 @@ impl Engine for Counting {
         self.opened.fetch_add(1, Ordering::SeqCst);
         self.engine.connect(at, expected).await
     }
-    async fn template(&self, set: &MigrationSet) -> tenant_engine::Result<Arc<Template>> {
-        self.engine.template(set).await
+    async fn survey(&self, server: &Server) -> tenant_engine::Result<Survey> {
+        self.engine.survey(server).await
+    }
+    async fn template(&self, on: &Server, set: &MigrationSet) -> tenant_engine::Result<Arc<Template>> {
+        self.engine.template(on, set).await
     }
     async fn provision(&self, at: &Placement, from: &Template, identity: &Identity) -> tenant_engine::Result<()> {
         self.engine.provision(at, from, identity).await

@@ -83,7 +83,11 @@ impl World {
         let at = self.fresh_placement(&record).await;
         let next = self.identity(&record, record.generation.next(), IdentityState::Building);
         let file = File { name: "0001_notes.sql".to_owned(), sql: SCHEMA.to_owned() };
-        let template = self.engine.template(&MigrationSet::from_files(&[file]).unwrap()).await.unwrap();
+        let template = self
+            .engine
+            .template(&tenant_engine::Server::sqlite(self.dir.path()), &MigrationSet::from_files(&[file]).unwrap())
+            .await
+            .unwrap();
         self.engine.provision(&at, &template, &next).await.unwrap();
         let db = rusqlite::Connection::open(at.path()).unwrap();
         for note in 1..=3 {
@@ -133,7 +137,7 @@ impl World {
     /// Where the tenant's database is now.
     pub(crate) async fn placement(&self, record: &TenantRecord) -> Placement {
         let server = servers::get(&mut self.catalog.read().await.unwrap(), record.server_id).await.unwrap().unwrap();
-        Placement::parse(server.engine, &server.base, record.placement.as_deref().unwrap()).unwrap()
+        tenant_engine::Server::sqlite(server.base).placement(record.placement.as_deref().unwrap()).unwrap()
     }
 
     async fn fresh_placement(&self, record: &TenantRecord) -> Placement {

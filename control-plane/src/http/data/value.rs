@@ -16,7 +16,7 @@ const EXACT_MAX: u64 = 1 << 53;
 pub(crate) fn parameter(json: Json) -> Result<Value, &'static str> {
     match json {
         Json::Null => Ok(Value::Null),
-        Json::Bool(truth) => Ok(Value::Integer(i64::from(truth))),
+        Json::Bool(truth) => Ok(Value::Boolean(truth)),
         Json::String(text) => Ok(Value::Text(text)),
         Json::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => Ok(Value::Integer(integer)),
@@ -86,6 +86,7 @@ impl Serialize for Cell<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Null => serializer.serialize_unit(),
+            Value::Boolean(truth) => serializer.serialize_bool(*truth),
             Value::Integer(integer) if integer.unsigned_abs() <= EXACT_MAX => serializer.serialize_i64(*integer),
             Value::Integer(integer) => tag(serializer, "$int", &integer.to_string()),
             Value::Real(real) if real.is_finite() => serializer.serialize_f64(*real),
@@ -128,6 +129,7 @@ mod tests {
     #[test]
     fn bytes_reals_and_text_survive() {
         for value in [
+            Value::Boolean(false),
             Value::Blob(vec![]),
             Value::Blob(vec![0, 255, 10]),
             Value::Real(0.1),
@@ -142,7 +144,7 @@ mod tests {
             assert_eq!(parameter(serde_json::from_str(&wire).unwrap()), Ok(value), "{wire}");
         }
         assert_eq!(out(Value::Real(f64::NAN)), json!({"$real": "nan"}));
-        assert_eq!(parameter(json!(true)), Ok(Value::Integer(1)));
+        assert_eq!(parameter(json!(true)), Ok(Value::Boolean(true)));
     }
 
     #[test]

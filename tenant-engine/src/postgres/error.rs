@@ -1,0 +1,125 @@
+//! What a failure of the driver or the server means to a caller. Messages never hold a parameter's value: the server's
+//! own message may name a table or a constraint, its detail (which quotes values) is left out.
+
+use std::io;
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+use crate::error::{Error, ErrorKind};
+
+/// The error of a failed statement, connection or transaction.
+pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
+    let (kind, message) = match &error {
+        sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
+            Some(server) => from_server(server),
+            None => (ErrorKind::Internal, "another driver's error".to_owned()),
+        },
+        sqlx::Error::Io(io) => from_io(io),
+        sqlx::Error::Tls(cause) => (ErrorKind::ServerTls, format!("no trusted connection to the server: {cause}")),
+        sqlx::Error::Protocol(text) => (ErrorKind::ConnectionLost, format!("the server answered nonsense: {text}")),
+        sqlx::Error::Configuration(cause) => (ErrorKind::ServerInvalid, format!("the connection string: {cause}")),
+        other => (ErrorKind::Internal, format!("the database driver failed: {other}")),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// The error of an attempt to connect: what broke before it stood never was a connection.
+pub(super) fn from_connect(error: sqlx::Error) -> Error {
+    let error = from_sqlx(error);
+    match error.kind() {
+        ErrorKind::ConnectionLost => {
+            Error::new(ErrorKind::ServerUnreachable, error.message().to_owned()).with_source(error)
+        }
+        _ => error,
+    }
+}
+
+/// True when the session is over, whatever the statement did.
+pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => database
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => false,
+        _ => true,
+    }
+}
+
+fn from_io(error: &io::Error) -> (ErrorKind, String) {
+    use io::ErrorKind as Io;
+    match error.kind() {
+        Io::ConnectionRefused | Io::NotFound | Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable => {
+            (ErrorKind::ServerUnreachable, format!("the server cannot be reached: {error}"))
+        }
+        Io::PermissionDenied => {
+            (ErrorKind::ServerUnreachable, format!("the server's socket cannot be opened: {error}"))
+        }
+        _ => (ErrorKind::ConnectionLost, format!("the connection to the server broke: {error}")),
+    }
+}
+
+fn from_server(error: &PgDatabaseError) -> (ErrorKind, String) {
+    let kind = from_code(error.code(), error.message());
+    (kind, error.message().to_owned())
+}
+
+/// PURE: what an SQLSTATE means (appendix A of PostgreSQL's manual). Where one state has several meanings, the English
+/// message decides only between shades of a refusal.
+fn from_code(code: &str, message: &str) -> ErrorKind {
+    match code {
+        "28000" if message.contains("encryption") || message.contains("SSL") => ErrorKind::ServerTls,
+        "28000" | "28P01" => ErrorKind::ServerAuthFailed,
+        "3D000" => ErrorKind::Missing,
+        "42P04" => ErrorKind::AlreadyExists,
+        "53300" => ErrorKind::ServerFull,
+        "53100" => ErrorKind::DiskFull,
+        "57P01" | "57P02" | "57P05" | "25P03" => ErrorKind::ConnectionLost,
+        "57P03" => ErrorKind::ServerUnreachable,
+        "57014" | "25P04" => ErrorKind::DeadlineExceeded,
+        "55P03" | "55006" | "40001" | "40P01" => ErrorKind::Busy,
+        "25006" => ErrorKind::ReadOnlyTransaction,
+        "42501" => ErrorKind::SqlForbidden,
+        "XX001" | "XX002" => ErrorKind::Corrupt,
+        "58030" => ErrorKind::Io,
+        "08P01" => ErrorKind::ParameterMismatch,
+        _ => from_class(code.get(..2).unwrap_or_default()),
+    }
+}
+
+fn from_class(class: &str) -> ErrorKind {
+    match class {
+        "08" => ErrorKind::ConnectionLost,
+        "22" | "42" | "0A" | "21" | "26" | "34" | "2B" | "P0" => ErrorKind::SqlInvalid,
+        "23" | "44" => ErrorKind::Constraint,
+        "25" | "2D" => ErrorKind::SqlForbidden,
+        "53" | "54" => ErrorKind::Busy,
+        "57" | "58" => ErrorKind::Io,
+        _ => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_mean_what_the_manual_says() {
+        for (code, kind) in [
+            ("28P01", ErrorKind::ServerAuthFailed),
+            ("53300", ErrorKind::ServerFull),
+            ("57P01", ErrorKind::ConnectionLost),
+            ("57P03", ErrorKind::ServerUnreachable),
+            ("23505", ErrorKind::Constraint),
+            ("42703", ErrorKind::SqlInvalid),
+            ("22P02", ErrorKind::SqlInvalid),
+            ("42501", ErrorKind::SqlForbidden),
+            ("53100", ErrorKind::DiskFull),
+            ("XX000", ErrorKind::Internal),
+            ("", ErrorKind::Internal),
+        ] {
+            assert_eq!(from_code(code, ""), kind, "{code}");
+        }
+        let hba = "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", no encryption";
+        assert_eq!(from_code("28000", hba), ErrorKind::ServerTls);
+    }
+}
