@@ -1,8 +1,7 @@
 //! Releases: immutable migration sets, their files kept in the catalog so that any process can resume.
 
 use sqlx::any::AnyRow;
-use tenant_engine::migration::{File, MigrationSet};
-use tenant_engine::placement::EngineKind;
+use tenant_engine::migration::{File, MigrationSets};
 
 use crate::bulk::{built, limit};
 use crate::db::{ReadTx, WriteTx};
@@ -19,8 +18,8 @@ pub struct ReleaseRecord {
     pub id: ReleaseId,
     /// Of versions and checksums: equal digest, equal release.
     pub digest: String,
-    /// Whose SQL it is.
-    pub engine: EngineKind,
+    /// Whose SQL it is: `any`, `sqlite`, `postgres` or `sqlite+postgres`.
+    pub engine: String,
     /// The newest version.
     pub head_version: Option<i64>,
     /// Milliseconds since 1970.
@@ -29,27 +28,21 @@ pub struct ReleaseRecord {
     pub created_by: String,
 }
 
-/// The release with this set's digest, stored now if it is new. Of one that is there the first files stay: they have
+/// The release with these sets' digest, stored now if it is new. Of one that is there the first files stay: they have
 /// the same versions and checksums.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn ensure(
-    tx: &mut WriteTx,
-    engine: EngineKind,
-    set: &MigrationSet,
-    files: &[File],
-    actor: &str,
-) -> Result<ReleaseRecord> {
+pub async fn ensure(tx: &mut WriteTx, sets: &MigrationSets, files: &[File], actor: &str) -> Result<ReleaseRecord> {
     let sql = format!("select {COLUMNS} from releases where digest = $1");
-    if let Some(row) = tx.one(built(sql).bind(set.digest().to_owned())).await? {
+    if let Some(row) = tx.one(built(sql).bind(sets.digest().to_owned())).await? {
         return record(&row);
     }
     let release = ReleaseRecord {
         id: ReleaseId::generate(),
-        digest: set.digest().to_owned(),
-        engine,
-        head_version: set.head(),
+        digest: sets.digest().to_owned(),
+        engine: sets.written_for().to_owned(),
+        head_version: sets.versions().head(),
         created_at: tx.now(),
         created_by: actor.to_owned(),
     };
@@ -57,7 +50,7 @@ pub async fn ensure(
     let sql = built(sql)
         .bind(release.id.to_string())
         .bind(release.digest.clone())
-        .bind(release.engine.to_string())
+        .bind(release.engine.clone())
         .bind(release.head_version)
         .bind(release.created_at)
         .bind(release.created_by.clone());
@@ -106,7 +99,7 @@ fn record(row: &AnyRow) -> Result<ReleaseRecord> {
     Ok(ReleaseRecord {
         id: row::parsed(row, "id")?,
         digest: row::text(row, "digest")?,
-        engine: row::parsed(row, "engine")?,
+        engine: row::text(row, "engine")?,
         head_version: row::int_or_null(row, "head_version")?,
         created_at: row::int(row, "created_at")?,
         created_by: row::text(row, "created_by")?,

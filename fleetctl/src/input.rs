@@ -15,6 +15,8 @@ const LIST_BYTES_MAX: u64 = 64 << 20;
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Files in a migration directory.
 const FILES_MAX: usize = 10_000;
+/// A connection string.
+const SECRET_BYTES_MAX: u64 = 8 << 10;
 /// A typed confirmation.
 const ANSWER_BYTES_MAX: u64 = 1_024;
 
@@ -64,11 +66,32 @@ fn unreadable(file: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::usage(format!("cannot read {}", file.display())).because(why)
 }
 
-/// The `.sql` files of a migration directory, as the API takes them, in the order of their names.
+/// Folders of a migration directory that hold one engine's files each.
+const ENGINES: [&str; 2] = ["sqlite", "postgres"];
+
+/// The `.sql` files of a migration directory, as the API takes them, in the order of their names: those at its top, or
+/// those of its folders `sqlite` and `postgres`.
 pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Value> {
-    let unreadable = |e: std::io::Error| unreadable(directory, e);
+    let mut names = sql_files(directory, context)?;
+    for engine in ENGINES {
+        let folder = directory.join(engine);
+        if context.absolute(&folder).is_dir() {
+            names.extend(sql_files(&folder, context)?.into_iter().map(|name| format!("{engine}/{name}")));
+        }
+    }
+    if names.is_empty() || names.len() > FILES_MAX {
+        return Err(Failure::usage(format!("{} holds {} .sql files", directory.display(), names.len()))
+            .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
+    }
+    names.sort();
+    names.into_iter().map(|name| migration_file(directory, name, context)).collect::<Result<Vec<_>>>().map(Value::from)
+}
+
+/// The names of the `.sql` files in one folder.
+fn sql_files(folder: &Path, context: &Context) -> Result<Vec<String>> {
+    let unreadable = |e: std::io::Error| unreadable(folder, e);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(context.absolute(directory)).map_err(unreadable)? {
+    for entry in std::fs::read_dir(context.absolute(folder)).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
         if Path::new(&name).extension().is_some_and(|e| e == "sql") && entry.path().is_file() {
@@ -78,12 +101,7 @@ pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Val
             names.push(name);
         }
     }
-    if names.is_empty() || names.len() > FILES_MAX {
-        return Err(Failure::usage(format!("{} holds {} .sql files", directory.display(), names.len()))
-            .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
-    }
-    names.sort();
-    names.into_iter().map(|name| migration_file(directory, name, context)).collect::<Result<Vec<_>>>().map(Value::from)
+    Ok(names)
 }
 
 fn migration_file(directory: &Path, name: String, context: &Context) -> Result<Value> {
@@ -96,6 +114,13 @@ fn migration_file(directory: &Path, name: String, context: &Context) -> Result<V
     }
     let sql = String::from_utf8(bytes).map_err(|_| unreadable(&path, "it is not UTF-8"))?;
     Ok(json!({"name": name, "sql": sql}))
+}
+
+/// A connection string from a file (or standard input): secrets are never flags, which others can see.
+pub(crate) fn secret(file: &Path, context: &mut Context) -> Result<String> {
+    let bytes = read(file, SECRET_BYTES_MAX, context)?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable(file, "it is not UTF-8"))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Asks before something that cannot simply be taken back.

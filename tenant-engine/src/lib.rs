@@ -28,7 +28,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};
 pub use inspection::{Depth, Inspection};
-pub use migration::MigrationSet;
+pub use migration::{MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
 pub use pool::{Access, After, Limits, Pool, Session, Statement};
 pub use server::{Server, Survey};

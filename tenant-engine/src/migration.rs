@@ -6,12 +6,16 @@
 //! turns on one database; where sqlx is silent about a directory that cannot be meant (two files of one version, a
 //! byte-order mark, a revert without what it reverts), this refuses it.
 
+mod sets;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use sets::MigrationSets;
 
 use crate::error::{Error, ErrorKind, Result};
 

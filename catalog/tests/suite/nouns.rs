@@ -17,7 +17,7 @@ use catalog::{
 };
 use secrecy::ExposeSecret as _;
 use tenant_engine::EngineKind;
-use tenant_engine::migration::{File, MigrationSet};
+use tenant_engine::migration::{File, MigrationSets};
 
 use super::{Fixture, START, new_tenant, seed};
 
@@ -250,8 +250,8 @@ async fn a_revoked_token_stays_known_as_revoked() {
 
 async fn release(tx: &mut WriteTx, sql: &str) -> ReleaseId {
     let files = vec![File { name: "0001_a.sql".to_owned(), sql: sql.to_owned() }];
-    let set = MigrationSet::from_files(&files).unwrap();
-    releases::ensure(tx, EngineKind::Sqlite, &set, &files, "test").await.unwrap().id
+    let sets = MigrationSets::from_files(&files).unwrap();
+    releases::ensure(tx, &sets, &files, "test").await.unwrap().id
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use catalog::{Catalog, Generation, ReleaseId, ServerId, TenantRecord};
-use tenant_engine::{Engine, EngineKind, FleetId, MigrationSet, Placement, Server, Template};
+use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerState, TenantRecord};
+use tenant_engine::{Engine, EngineKind, FleetId, MigrationSets, Placement, Server, Template};
 use tokio::sync::Semaphore;
 
 use super::Step;
@@ -35,7 +35,7 @@ pub struct Fleet {
     /// Where databases are kept for a moment; absolute.
     pub scratch: PathBuf,
     servers: Mutex<HashMap<ServerId, Server>>,
-    releases: Mutex<Vec<(ReleaseId, Arc<MigrationSet>)>>,
+    releases: Mutex<Vec<(ReleaseId, Arc<MigrationSets>)>>,
     halt: halt::Halt,
 }
 
@@ -96,6 +96,27 @@ impl Fleet {
         let server = catalog::servers::reach(&mut tx, &found).await?;
         lock(&self.servers).insert(id, server.clone());
         Ok(server)
+    }
+
+    /// One server of each engine that takes tenants; without any, the scratch space of this process.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn one_of_each_engine(&self) -> Result<Vec<Server>> {
+        let mut tx = self.catalog.read().await?;
+        let mut found: Vec<Server> = Vec::new();
+        for (server, _) in catalog::servers::list(&mut tx).await? {
+            let known = found.iter().any(|known| known.engine() == server.engine);
+            match server.engine {
+                _ if known || server.state != ServerState::Active => {}
+                EngineKind::Sqlite => found.push(Server::sqlite(&self.scratch)),
+                EngineKind::Postgres => found.push(catalog::servers::reach(&mut tx, &server).await?),
+            }
+        }
+        if found.is_empty() {
+            found.push(Server::sqlite(&self.scratch));
+        }
+        Ok(found)
     }
 
     /// Reads a server anew the next time: its connection string was changed.
@@ -167,11 +188,11 @@ impl Fleet {
         Ok(())
     }
 
-    /// The migration set of a release.
+    /// The migration sets of a release.
     ///
     /// # Errors
     /// `not_found`, and those of the catalog.
-    pub async fn release(&self, id: ReleaseId) -> Result<Arc<MigrationSet>> {
+    pub async fn release(&self, id: ReleaseId) -> Result<Arc<MigrationSets>> {
         if let Some((_, set)) = lock(&self.releases).iter().find(|(known, _)| *known == id) {
             return Ok(Arc::clone(set));
         }
@@ -182,7 +203,7 @@ impl Fleet {
             );
         }
         let files = catalog::releases::files(&mut tx, id).await?;
-        let set = Arc::new(MigrationSet::from_files(&files)?);
+        let set = Arc::new(MigrationSets::from_files(&files)?);
         let mut known = lock(&self.releases);
         if known.len() >= RELEASES_MAX {
             known.remove(0);
@@ -197,11 +218,12 @@ impl Fleet {
     /// Those of [`Fleet::release`] and of the engine.
     pub async fn template(&self, on: ServerId, release: Option<ReleaseId>) -> Result<Arc<Template>> {
         let server = self.server(on).await?;
-        let set = match release {
+        let sets = match release {
             Some(id) => self.release(id).await?,
-            None => Arc::new(MigrationSet::empty()),
+            None => Arc::new(MigrationSets::empty()),
         };
-        Ok(self.engine(server.engine())?.template(&server, &set).await?)
+        let engine = server.engine();
+        Ok(self.engine(engine)?.template(&server, sets.of(engine)?).await?)
     }
 
     /// A place between two actions where a test may end this process's work as a crash would.

@@ -10,7 +10,7 @@ use catalog::{ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::migration::File;
-use tenant_engine::{EngineKind, ErrorKind, IdentityState, MigrationSet, Server};
+use tenant_engine::{ErrorKind, IdentityState, MigrationSets, Server};
 
 use super::planning::Current;
 use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, swap};
@@ -76,19 +76,20 @@ impl Operation for Params {
     }
 
     async fn prepare(&self, fleet: &Fleet, scope: Scope) -> Result<Prepared> {
-        let set = match &self.release {
+        let sets = match &self.release {
             Release::Id(id) => fleet.release(*id).await?,
-            Release::Files(files) => Arc::new(MigrationSet::from_files(files)?),
+            Release::Files(files) => Arc::new(MigrationSets::from_files(files)?),
         };
+        let versions = sets.versions();
         if let Some(target) = self.target
-            && set.get(target).is_none()
+            && versions.get(target).is_none()
         {
             return Err(Error::new(422, "invalid", format!("the release holds no version {target}"))
                 .try_next("name one of its versions as the target, or none for its head"));
         }
-        let reaches_head = self.target.is_none_or(|target| set.head() == Some(target));
+        let reaches_head = self.target.is_none_or(|target| versions.head() == Some(target));
         let current = match scope {
-            Scope::All if reaches_head => becomes_current(fleet, &set).await?,
+            Scope::All if reaches_head => becomes_current(fleet, &sets).await?,
             _ => Current::Unchanged,
         };
         Ok(Prepared { current, ..Prepared::default() })
@@ -96,8 +97,8 @@ impl Operation for Params {
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         if let Release::Files(files) = &self.release {
-            let set = MigrationSet::from_files(files)?;
-            let stored = catalog::releases::ensure(tx, EngineKind::Sqlite, &set, files, &seen.actor).await?;
+            let sets = MigrationSets::from_files(files)?;
+            let stored = catalog::releases::ensure(tx, &sets, files, &seen.actor).await?;
             self.release = Release::Id(stored.id);
         }
         Ok(())
@@ -114,11 +115,10 @@ impl Operation for Params {
         }
         match &seen.prepared.current {
             Current::Unchanged => {}
-            Current::Becomes => {
-                plan.current = Some(release);
-                if seen.current_release != Some(release) {
-                    plan.notes.push("new tenants start from this release from now on".to_owned());
-                }
+            Current::Becomes => become_current(&mut plan, seen, release),
+            Current::BecomesExcept(why) => {
+                become_current(&mut plan, seen, release);
+                plan.notes.push(format!("no new tenant can start from it on a server of: {why}"));
             }
             Current::CannotBuild(why) => plan.notes.push(format!(
                 "new tenants will not start from this release: it cannot be applied to an empty database: {why}"
@@ -136,11 +136,12 @@ impl Params {
     async fn migrate(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         swap::require_unblocked(step)?;
         let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
-        let set = fleet.release(release).await?;
+        let sets = fleet.release(release).await?;
         let (engine, at) = fleet.current(&step.tenant).await?;
+        let set = sets.of(at.engine())?;
         let expected = step.expected(fleet.id(), &[IdentityState::Active]);
         fleet.point("migrate: claimed").await;
-        let migrated = engine.migrate(&at, &expected, &set, self.target).await?;
+        let migrated = engine.migrate(&at, &expected, set, self.target).await?;
         fleet.point("migrate: applied").await;
         let at_head = migrated.to_version == set.head();
         let reached = Effect::Schema {
@@ -159,14 +160,42 @@ impl Params {
     }
 }
 
-/// The template is what new tenants are copied from: a set that builds none must not become current.
-async fn becomes_current(fleet: &Fleet, set: &MigrationSet) -> Result<Current> {
-    match fleet.engine(EngineKind::Sqlite)?.template(&Server::sqlite(&fleet.scratch), set).await {
-        Ok(_) => Ok(Current::Becomes),
+/// The template is what new tenants are copied from: a release that builds none anywhere must not become current.
+async fn becomes_current(fleet: &Fleet, sets: &MigrationSets) -> Result<Current> {
+    let (mut builds, mut refusals) = (false, Vec::new());
+    for server in fleet.one_of_each_engine().await? {
+        match builds_on(fleet, &server, sets).await? {
+            None => builds = true,
+            Some(why) => refusals.push(format!("{}: {why}", server.engine())),
+        }
+    }
+    Ok(match (builds, refusals.is_empty()) {
+        (true, true) => Current::Becomes,
+        (true, false) => Current::BecomesExcept(refusals.join("; ")),
+        (false, _) => Current::CannotBuild(refusals.join("; ")),
+    })
+}
+
+/// Why no empty database of this server can be brought there, if so.
+async fn builds_on(fleet: &Fleet, server: &Server, sets: &MigrationSets) -> Result<Option<String>> {
+    let engine = fleet.engine(server.engine())?;
+    let built = match sets.of(server.engine()) {
+        Ok(set) => engine.template(server, set).await.map(drop),
+        Err(lacking) => Err(lacking),
+    };
+    match built {
+        Ok(()) => Ok(None),
         Err(error) => match error.kind() {
-            ErrorKind::MigrationFailed | ErrorKind::MigrationInvalid => Ok(Current::CannotBuild(error.to_string())),
+            ErrorKind::MigrationFailed | ErrorKind::MigrationInvalid => Ok(Some(error.to_string())),
             _ => Err(error.into()),
         },
+    }
+}
+
+fn become_current(plan: &mut Plan, seen: &Seen, release: ReleaseId) {
+    plan.current = Some(release);
+    if seen.current_release != Some(release) {
+        plan.notes.push("new tenants start from this release from now on".to_owned());
     }
 }
 

@@ -26,6 +26,8 @@ pub enum Current {
     Unchanged,
     /// Every tenant goes there, so new ones do too.
     Becomes,
+    /// The same, but no empty database of some engine can be brought there, for this reason.
+    BecomesExcept(String),
     /// It would, but no empty database can be brought there, for this reason.
     CannotBuild(String),
 }

@@ -115,8 +115,8 @@ pub(super) async fn forward(
     found: Option<i64>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
     let Some(id) = release else { return Ok((found, None)) };
-    let set = fleet.release(id).await?;
-    match engine.migrate(at, expected, &set, None).await {
+    let sets = fleet.release(id).await?;
+    match engine.migrate(at, expected, sets.of(at.engine())?, None).await {
         Ok(migrated) => Ok((migrated.to_version, Some(id))),
         Err(error) if error.kind() == ErrorKind::MigrationAhead => Ok((found, None)),
         Err(error) => Err(error.into()),

@@ -145,12 +145,12 @@ fn runner(api: &Api) -> DoctorCheck {
 }
 
 async fn schema(tx: &mut ReadTx) -> Result<DoctorCheck> {
-    let (release, set) = migrations::current(tx).await?;
+    let (release, sets) = migrations::current(tx).await?;
     if release.is_none() {
         let next = "fleetctl migrate run <directory> --all";
         return Ok(DoctorCheck::warn("schema", "no release yet: new tenants start empty", next));
     }
-    let head = set.head();
+    let head = sets.versions().head();
     let behind = tenants::count_by_version(tx).await?.into_iter().filter(|(version, _)| *version < head);
     Ok(match behind.map(|(_, tenants)| tenants).sum::<i64>() {
         0 => DoctorCheck::ok("schema", "every tenant is at the head"),

@@ -8,7 +8,7 @@ use catalog::operations as catalog_operations;
 use catalog::steps::{self, StepState};
 use catalog::{OperationId, ReadTx, TenantRecord, TenantState, fleet, releases};
 use serde::{Deserialize, Serialize};
-use tenant_engine::migration::{File, MigrationSet};
+use tenant_engine::migration::{File, MigrationSet, MigrationSets};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::change::{self, Planned};
 use super::lookup;
 use super::operations::{Fault, Operation};
-use super::releases::{Release, ReleaseFile, set_of};
+use super::releases::{Release, ReleaseFile, sets_of};
 use super::selection::Selection;
 use crate::error::Error;
 use crate::http::Api;
@@ -72,7 +72,7 @@ impl MigrationRun {
             (Some(id), None) => Ok(migrate::Release::Id(lookup::id(id)?)),
             (None, Some(files)) => {
                 let files: Vec<File> = files.into_iter().map(File::from).collect();
-                set_of(&files)?;
+                sets_of(&files)?;
                 Ok(migrate::Release::Files(files))
             }
             _ => Err(Problem::invalid("expected exactly one of release and files")),
@@ -135,10 +135,10 @@ async fn show_plan(
 ) -> Result<Json<MigrationPlan>> {
     let source = MigrationRun::source(run.release.as_deref(), run.files)?;
     let tenants = api.app.select(&run.selection.into()).await?;
-    let (release, set) = describe(&api, &caller, source).await?;
+    let (release, sets) = describe(&api, &caller, source).await?;
     let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
     let newest = tenants.iter().filter_map(|tenant| tenant.schema_version).max();
-    if let Some(version) = edited(&set, &current, newest) {
+    if let Some(version) = edited(&sets, &current, newest) {
         let detail = format!("version {version} is not what tenants have applied: its file was changed afterwards");
         return Err(Error::new(409, "migration_changed", detail)
             .try_next("restore the file as it was, and put the change into a new version")
@@ -146,8 +146,8 @@ async fn show_plan(
     }
     let mut plan = MigrationPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
     for (version, tenants) in by_version(&tenants) {
-        let lacking = lacking(&set, version, run.target);
-        let count = match standing(&set, version, &lacking) {
+        let lacking = lacking(sets.versions(), version, run.target);
+        let count = match standing(sets.versions(), version, &lacking) {
             Standing::Behind => &mut plan.pending,
             Standing::There => &mut plan.up_to_date,
             Standing::Ahead => &mut plan.ahead,
@@ -158,24 +158,27 @@ async fn show_plan(
     Ok(Json(plan))
 }
 
-/// The release and its set. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.
-async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Result<(Release, MigrationSet)> {
+/// The release and its sets. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.
+async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Result<(Release, MigrationSets)> {
     let mut tx = api.app.catalog.write().await?;
     let (record, files) = match source {
         migrate::Release::Id(id) => {
             (super::releases::find(&mut tx, &id.to_string()).await?, releases::files(&mut tx, id).await?)
         }
         migrate::Release::Files(files) => {
-            let engine = tenant_engine::EngineKind::Sqlite;
-            (releases::ensure(&mut tx, engine, &set_of(&files)?, &files, &caller.who.actor).await?, files)
+            (releases::ensure(&mut tx, &sets_of(&files)?, &files, &caller.who.actor).await?, files)
         }
     };
-    let set = MigrationSet::from_files(&files).map_err(Error::from)?;
-    Ok((Release::read(&mut tx, record).await?, set))
+    let sets = MigrationSets::from_files(&files).map_err(Error::from)?;
+    Ok((Release::read(&mut tx, record).await?, sets))
 }
 
-/// The first version that tenants (none is newer than `newest`) have from the current release and that `set` changes.
-fn edited(set: &MigrationSet, current: &MigrationSet, newest: Option<i64>) -> Option<i64> {
+/// The first version that tenants (none is newer than `newest`) have from the current release and that `sets` change.
+fn edited(sets: &MigrationSets, current: &MigrationSets, newest: Option<i64>) -> Option<i64> {
+    sets.iter().find_map(|(engine, set)| edited_in(set, current.of(engine).ok()?, newest))
+}
+
+fn edited_in(set: &MigrationSet, current: &MigrationSet, newest: Option<i64>) -> Option<i64> {
     let applied = current.migrations().iter().filter(|m| newest.is_some_and(|newest| m.version <= newest));
     let differs = |version: i64, checksum: &[u8]| set.get(version).is_some_and(|m| m.checksum != checksum);
     applied.map(|m| (m.version, &m.checksum)).find(|(version, checksum)| differs(*version, checksum)).map(|(v, _)| v)
@@ -278,10 +281,11 @@ async fn status(
     let mut tx = api.app.catalog.read().await?;
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
-    let (head, set) = current(&mut tx).await?;
+    let (head, sets) = current(&mut tx).await?;
     let (failed, last_operation) = last(&mut tx).await?;
     let counted = by_version(&tenants);
-    let standings = counted.iter().map(|(v, n)| (standing(&set, *v, &lacking(&set, *v, None)), *n));
+    let set = sets.versions();
+    let standings = counted.iter().map(|(v, n)| (standing(set, *v, &lacking(set, *v, None)), *n));
     let sum = |wanted: Standing| standings.clone().filter(|(s, _)| *s == wanted).map(|(_, n)| n).sum();
     Ok(Json(MigrationStatus {
         head,
@@ -309,12 +313,12 @@ impl Filters {
     }
 }
 
-/// The current release and its set; nothing before the first.
-pub(crate) async fn current(tx: &mut ReadTx) -> Result<(Option<Release>, MigrationSet)> {
-    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSet::empty())) };
+/// The current release and its sets; nothing before the first.
+pub(crate) async fn current(tx: &mut ReadTx) -> Result<(Option<Release>, MigrationSets)> {
+    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSets::empty())) };
     let record = super::releases::find(tx, &id.to_string()).await?;
-    let set = MigrationSet::from_files(&releases::files(tx, id).await?).map_err(Error::from)?;
-    Ok((Some(Release::read(tx, record).await?), set))
+    let sets = MigrationSets::from_files(&releases::files(tx, id).await?).map_err(Error::from)?;
+    Ok((Some(Release::read(tx, record).await?), sets))
 }
 
 /// The last migration and the tenants it gave up.
@@ -353,10 +357,10 @@ mod tests {
         let other = |n: i64, sql: &str| File { name: format!("{n:04}_x.sql"), sql: sql.to_owned() };
         let changed =
             MigrationSet::from_files(&[other(1, "create table t1 (a)"), other(2, "create table t2 (b)")]).unwrap();
-        assert_eq!(edited(&changed, &set(), Some(4)), Some(2));
-        assert_eq!(edited(&changed, &set(), Some(1)), None);
-        assert_eq!(edited(&changed, &set(), None), None);
-        assert_eq!(edited(&set(), &set(), Some(4)), None);
+        assert_eq!(edited_in(&changed, &set(), Some(4)), Some(2));
+        assert_eq!(edited_in(&changed, &set(), Some(1)), None);
+        assert_eq!(edited_in(&changed, &set(), None), None);
+        assert_eq!(edited_in(&set(), &set(), Some(4)), None);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use axum::response::Response;
 use catalog::releases::{self, ReleaseRecord};
 use catalog::{ReadTx, ReleaseId, events, fleet};
 use serde::{Deserialize, Serialize};
-use tenant_engine::migration::{File, MigrationSet};
-use tenant_engine::placement::EngineKind;
+use tenant_engine::migration::{File, MigrationSet, MigrationSets};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -37,7 +36,7 @@ pub(crate) struct Release {
     id: String,
     /// Of versions and checksums.
     digest: String,
-    /// Whose SQL it is.
+    /// Whose SQL it is: any, sqlite, postgres or sqlite+postgres.
     engine: String,
     /// The newest version.
     head_version: Option<i64>,
@@ -69,7 +68,7 @@ pub(crate) struct ReleaseVersion {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseFile {
-    /// As in the directory: `0001_tasks.sql`.
+    /// As in the directory: `0001_tasks.sql`, or `postgres/0001_tasks.sql` when each engine has its own.
     name: String,
     /// Its text, byte for byte.
     sql: String,
@@ -83,12 +82,12 @@ impl From<ReleaseFile> for File {
 
 impl Release {
     fn new(record: ReleaseRecord, files: &[File], current: Option<ReleaseId>) -> Self {
-        let versions = MigrationSet::from_files(files).map(|set| versions(&set)).unwrap_or_default();
+        let versions = MigrationSets::from_files(files).map(|sets| versions(sets.versions())).unwrap_or_default();
         Self {
             current: current == Some(record.id),
             id: record.id.to_string(),
             digest: record.digest,
-            engine: record.engine.to_string(),
+            engine: record.engine,
             head_version: record.head_version,
             versions,
             created_at: time::text(record.created_at),
@@ -160,8 +159,7 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewRelease>
     check_reason(new.reason.as_deref())?;
     let files: Vec<File> = new.files.into_iter().map(File::from).collect();
     let mut tx = api.app.catalog.write().await?;
-    let set = set_of(&files)?;
-    let record = releases::ensure(&mut tx, EngineKind::Sqlite, &set, &files, &caller.who.actor).await?;
+    let record = releases::ensure(&mut tx, &sets_of(&files)?, &files, &caller.who.actor).await?;
     let data = serde_json::json!({ "release": record.id, "head_version": record.head_version });
     events::append(&mut tx, &[caller.event("release.stored", None, data, new.reason.as_deref())]).await?;
     let release = Release::read(&mut tx, record).await?;
@@ -170,14 +168,14 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewRelease>
     settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(release))).await
 }
 
-/// The set these files make; no files are a mistake, not a release.
-pub(crate) fn set_of(files: &[File]) -> Result<MigrationSet> {
-    let set = MigrationSet::from_files(files).map_err(Error::from)?;
-    if set.migrations().is_empty() {
+/// The sets these files make; no files are a mistake, not a release.
+pub(crate) fn sets_of(files: &[File]) -> Result<MigrationSets> {
+    let sets = MigrationSets::from_files(files).map_err(Error::from)?;
+    if sets.versions().migrations().is_empty() {
         let detail = "files: none is a migration; names begin with a number, as 0001_tasks.sql";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "migration_invalid", detail));
     }
-    Ok(set)
+    Ok(sets)
 }
 
 /// One release with the names of its files.
