@@ -12,7 +12,6 @@ use catalog::seal::FleetKey;
 use catalog::steps::{self, StepOutcome, StepResult};
 use catalog::tenants::{self, Flip, NewTenant, Selection};
 use catalog::{Catalog, Generation, Name, OperationId, ReleaseId, TenantId, TenantState, changes, servers};
-use tenant_engine::EngineKind;
 
 const TENANTS: usize = 10_000;
 const BATCH: usize = 500;
@@ -42,7 +41,7 @@ async fn main() {
 
 async fn insert(catalog: &Catalog) -> Vec<TenantId> {
     let mut tx = catalog.write().await.unwrap();
-    let server = servers::insert(&mut tx, "local", EngineKind::Sqlite, "/srv", None).await.unwrap().id;
+    let server = servers::insert(&mut tx, servers::NewServer::directory("local", "/srv")).await.unwrap().id;
     tx.commit().await.unwrap();
     let new: Vec<NewTenant> = (0..TENANTS)
         .map(|n| NewTenant {

@@ -11,6 +11,7 @@ pub mod events;
 pub mod fleet;
 pub mod idempotency;
 pub mod ids;
+pub mod leases;
 pub mod members;
 pub mod name;
 pub mod names;

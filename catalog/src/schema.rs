@@ -21,8 +21,10 @@ struct Migration {
 }
 
 /// Every file, in order. A released one is never changed.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "catalog", sql: include_str!("../../migrations/catalog/0001_catalog.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "catalog", sql: include_str!("../../migrations/catalog/0001_catalog.sql") },
+    Migration { version: 2, name: "postgres", sql: include_str!("../../migrations/catalog/0002_postgres.sql") },
+];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \
     name text not null, checksum text not null, applied_at bigint not null)";

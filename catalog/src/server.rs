@@ -29,12 +29,14 @@ pub struct ServerRecord {
     pub name: String,
     /// What it runs.
     pub engine: EngineKind,
-    /// Absolute root directory (SQLite).
+    /// Absolute root directory (SQLite), or host:port without credentials (Postgres).
     pub base: String,
     /// See [`ServerState`].
     pub state: ServerState,
     /// `None`: no limit.
     pub tenants_max: Option<i64>,
+    /// Postgres: the cluster's own system identifier, the same under every address.
+    pub system_id: Option<String>,
     /// Milliseconds since 1970.
     pub created_at: i64,
 }

@@ -8,6 +8,7 @@ use tenant_engine::placement::EngineKind;
 use tenant_engine::postgres::PostgresServer;
 use tenant_engine::server::Server;
 
+use crate::changes;
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ServerId;
@@ -18,35 +19,88 @@ use crate::word::Word as _;
 /// Names are for humans, tables and metrics labels.
 const NAME_MAX: usize = 63;
 
+/// What a new server is.
+#[derive(Debug, Clone, Copy)]
+pub struct NewServer<'a> {
+    /// What operators call it: 1 to 63 of `[a-z0-9-]`.
+    pub name: &'a str,
+    /// What it runs.
+    pub engine: EngineKind,
+    /// Absolute root directory (SQLite), or host:port without credentials (Postgres).
+    pub base: &'a str,
+    /// `None`: no limit.
+    pub tenants_max: Option<i64>,
+    /// The connection string of the maintenance role; sealed before it is stored, read with [`secret`].
+    pub secret: Option<&'a SecretString>,
+    /// Postgres: the cluster's own system identifier.
+    pub system_id: Option<&'a str>,
+}
+
+impl<'a> NewServer<'a> {
+    /// A root directory for SQLite files, without a limit.
+    #[must_use]
+    pub fn directory(name: &'a str, base: &'a str) -> Self {
+        Self { name, engine: EngineKind::Sqlite, base, tenants_max: None, secret: None, system_id: None }
+    }
+}
+
 /// Adds a server.
 ///
 /// # Errors
-/// `AlreadyExists`; `Invalid` when the name is not 1 to 63 of `[a-z0-9-]` or `tenants_max` is negative.
-pub async fn insert(
-    tx: &mut WriteTx,
-    name: &str,
-    engine: EngineKind,
-    base: &str,
-    tenants_max: Option<i64>,
-) -> Result<ServerRecord> {
-    check(name, tenants_max)?;
-    if by_name(tx, name).await?.is_some() {
-        return Err(Error::new(ErrorKind::AlreadyExists, format!("there is a server '{name}' already")));
+/// `AlreadyExists` when the name is taken or the same cluster (by `system_id`) is in use under another name; `Invalid`
+/// when the name is not 1 to 63 of `[a-z0-9-]` or `tenants_max` is negative.
+pub async fn insert(tx: &mut WriteTx, new: NewServer<'_>) -> Result<ServerRecord> {
+    check(new.name, new.tenants_max)?;
+    if by_name(tx, new.name).await?.is_some() {
+        return Err(Error::new(ErrorKind::AlreadyExists, format!("there is a server '{}' already", new.name)));
     }
+    refuse_same_cluster(tx, new.system_id).await?;
     let server = ServerRecord {
         id: ServerId::generate(),
-        name: name.to_owned(),
-        engine,
-        base: base.to_owned(),
+        name: new.name.to_owned(),
+        engine: new.engine,
+        base: new.base.to_owned(),
         state: ServerState::Active,
-        tenants_max,
+        tenants_max: new.tenants_max,
+        system_id: new.system_id.map(str::to_owned),
         created_at: tx.now(),
     };
-    let sql = "insert into servers (id, name, engine, base, state, tenants_max, created_at) \
-               values ($1, $2, $3, $4, $5, $6, $7)";
-    let sql = sqlx::query(sql).bind(server.id.to_string()).bind(name.to_owned()).bind(engine.to_string());
-    tx.run(sql.bind(base.to_owned()).bind(server.state.word()).bind(tenants_max).bind(server.created_at)).await?;
+    let id = server.id.to_string();
+    let sealed = new.secret.map(|plain| tx.sealer().seal(context(&id), plain.expose_secret().as_bytes()));
+    let sql = "insert into servers (id, name, engine, base, secret, state, tenants_max, system_id, created_at) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let sql = sqlx::query(sql).bind(id).bind(server.name.clone()).bind(server.engine.to_string());
+    let sql = sql.bind(server.base.clone()).bind(sealed).bind(server.state.word()).bind(server.tenants_max);
+    tx.run(sql.bind(server.system_id.clone()).bind(server.created_at)).await?;
     Ok(server)
+}
+
+/// Two names for one cluster would count its connections twice and let two tenants meet in one database.
+async fn refuse_same_cluster(tx: &mut ReadTx, system_id: Option<&str>) -> Result<()> {
+    let Some(system_id) = system_id else { return Ok(()) };
+    let sql = "select name from servers where system_id = $1 and state <> 'removed' limit 1";
+    let Some(row) = tx.one(sqlx::query(sql).bind(system_id.to_owned())).await? else { return Ok(()) };
+    let message = format!("it is the same cluster as the server '{}'", row::text(&row, "name")?);
+    Err(Error::new(ErrorKind::AlreadyExists, message))
+}
+
+/// The secret a server was added with; `None`: it has none, or there is no such server.
+///
+/// # Errors
+/// `WrongKey` when another key sealed it, `Corrupt` when it was changed.
+pub async fn secret(tx: &mut ReadTx, id: ServerId) -> Result<Option<SecretString>> {
+    let id = id.to_string();
+    let row = tx.one(sqlx::query("select secret from servers where id = $1").bind(id.clone())).await?;
+    let Some(sealed) = row.map_or(Ok(None), |row| row::text_or_null(&row, "secret"))? else { return Ok(None) };
+    let opened = tx.sealer().open(context(&id), &sealed)?;
+    let text = std::str::from_utf8(opened.expose_secret());
+    let text = text.map_err(|_| Error::new(ErrorKind::Corrupt, "the sealed secret of a server is not text"))?;
+    Ok(Some(SecretString::from(text.to_owned())))
+}
+
+/// Where the secret belongs: it opens nowhere else.
+fn context(id: &str) -> (&'static str, &'static str, &str) {
+    ("servers", "secret", id)
 }
 
 /// One server by its id.
@@ -81,16 +135,18 @@ pub async fn reach(tx: &mut ReadTx, server: &ServerRecord) -> Result<Server> {
     found.map(|found| Server::Postgres(Arc::new(found))).map_err(|error| damaged().with_source(error))
 }
 
-/// What is needed to enter a server, unsealed; `None` for a directory.
+/// Replaces how a server is entered; its databases stay where they are.
 ///
 /// # Errors
-/// `WrongKey` when it cannot be unsealed.
-pub async fn secret(tx: &mut ReadTx, id: ServerId) -> Result<Option<SecretString>> {
-    let row = tx.one(sqlx::query("select secret from servers where id = $1").bind(id.to_string())).await?;
-    let Some(sealed) = row.map_or(Ok(None), |row| row::text_or_null(&row, "secret"))? else { return Ok(None) };
-    let secret = tx.sealer().open(("servers", "secret", &id.to_string()), &sealed)?;
-    let text = String::from_utf8(secret.expose_secret().to_vec());
-    text.map(|text| Some(text.into())).map_err(|_| Error::new(ErrorKind::Corrupt, "a server's secret is no text"))
+/// `NotFound`.
+pub async fn set_secret(tx: &mut WriteTx, id: ServerId, base: &str, secret: &SecretString) -> Result<()> {
+    let text = id.to_string();
+    let sealed = tx.sealer().seal(context(&text), secret.expose_secret().as_bytes());
+    let sql = sqlx::query("update servers set base = $2, secret = $3 where id = $1");
+    match tx.run(sql.bind(text).bind(base.to_owned()).bind(sealed)).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, format!("there is no server {id}"))),
+        _ => changes::append_everything(tx).await,
+    }
 }
 
 /// All servers that are not removed, with the number of tenant databases on each, by name. A fleet has few.
@@ -148,6 +204,7 @@ fn record(row: &AnyRow) -> Result<ServerRecord> {
         base: row::text(row, "base")?,
         state: row::word(row, "state")?,
         tenants_max: row::int_or_null(row, "tenants_max")?,
+        system_id: row::text_or_null(row, "system_id")?,
         created_at: row::int(row, "created_at")?,
     })
 }

@@ -201,8 +201,9 @@ impl App {
 async fn settle(catalog: &Catalog, home: &Home) -> Result<()> {
     let mut tx = catalog.write().await?;
     if catalog::servers::by_name(&mut tx, LOCAL_SERVER).await?.is_none() {
-        let base = home.tenants();
-        catalog::servers::insert(&mut tx, LOCAL_SERVER, EngineKind::Sqlite, &base.to_string_lossy(), None).await?;
+        let base = home.tenants().to_string_lossy().into_owned();
+        let local = catalog::servers::NewServer::directory(LOCAL_SERVER, &base);
+        catalog::servers::insert(&mut tx, local).await?;
     }
     let token = match home.operator_token().exists() {
         true => None,

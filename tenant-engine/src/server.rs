@@ -69,6 +69,9 @@ pub struct Survey {
     pub connections_used: Option<u64>,
     /// Sessions the server allows to roles like ours; `None` for a directory.
     pub connections_max: Option<u64>,
+    /// Of these, what all processes of a fleet together hold for requests at most; the rest is for fleet work and for
+    /// others. `None` for a directory.
+    pub connections_budget: Option<u64>,
     /// Bytes of all its databases; `None` for a directory, or when asking takes too long.
     pub databases_bytes: Option<u64>,
     /// Bytes free on its disk; `None` when it cannot be asked.

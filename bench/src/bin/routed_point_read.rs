@@ -23,8 +23,8 @@ use fleet_bench::tenants::{ROWS, make_one};
 use secrecy::ExposeSecret as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
+use tenant_engine::Value;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-use tenant_engine::{EngineKind, Value};
 use tenant_router::{Read, RequestView, Role, Router};
 
 const SQL: &str = "select id, title from item where id = ?1";
@@ -177,7 +177,7 @@ impl Fleet {
 async fn fill(catalog: &Catalog, root: &Path, count: usize) -> Result<Vec<TenantId>> {
     let mut tx = catalog.write().await?;
     let base = root.to_str().context("a temporary path is text")?;
-    let server = servers::insert(&mut tx, "local", EngineKind::Sqlite, base, None).await?.id;
+    let server = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await?.id;
     tx.commit().await?;
     let mut ids = Vec::new();
     for first in (0..count).step_by(BATCH) {

@@ -1,6 +1,7 @@
 //! The suite, and what its functions need.
 
 mod feed;
+mod leases;
 mod nouns;
 mod opening;
 mod steps;
@@ -13,9 +14,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use catalog::db::Location;
 use catalog::seal::FleetKey;
+use catalog::servers::NewServer;
 use catalog::tenants::NewTenant;
 use catalog::{Catalog, Name, ServerId, TenantId, WriteTx, servers};
-use tenant_engine::EngineKind;
 
 /// A moment to start from.
 pub(crate) const START: i64 = 1_790_000_000_000;
@@ -73,7 +74,7 @@ pub(crate) fn reader(clock: &Arc<AtomicI64>) -> catalog::Clock {
 }
 
 pub(crate) async fn server(tx: &mut WriteTx, name: &str, base: &Path) -> ServerId {
-    servers::insert(tx, name, EngineKind::Sqlite, base.to_str().unwrap(), None).await.unwrap().id
+    servers::insert(tx, NewServer::directory(name, base.to_str().unwrap())).await.unwrap().id
 }
 
 /// A server and tenants named `t0`, `t1`, …

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use catalog::db::Location;
 use catalog::seal::FleetKey;
+use catalog::servers::NewServer;
 use catalog::tenants::{self, Selection};
 use catalog::{Catalog, ErrorKind, TenantState, servers};
 
@@ -322,10 +323,31 @@ async fn servers_are_named_once() {
     let fixture = Fixture::new().await;
     let mut tx = fixture.catalog.write().await.unwrap();
     let first = server(&mut tx, "local", Path::new("/srv/a")).await;
-    let kind = tenant_engine::EngineKind::Sqlite;
     for (name, refused) in [("local", ErrorKind::AlreadyExists), ("", ErrorKind::Invalid), ("a b", ErrorKind::Invalid)]
     {
-        assert_eq!(servers::insert(&mut tx, name, kind, "/srv/b", None).await.unwrap_err().kind(), refused);
+        assert_eq!(servers::insert(&mut tx, NewServer::directory(name, "/srv/b")).await.unwrap_err().kind(), refused);
     }
     assert_eq!(servers::by_name(&mut tx, "local").await.unwrap().unwrap().id, first);
+}
+
+#[tokio::test]
+async fn a_servers_secret_is_sealed_and_comes_back() {
+    use secrecy::{ExposeSecret as _, SecretString};
+    let fixture = Fixture::new().await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let dsn = SecretString::from("postgres://maintenance:hunter2@db:5432/postgres".to_owned());
+    let id = Some("7300000000000000001");
+    let new = NewServer { secret: Some(&dsn), system_id: id, ..NewServer::directory("pg1", "db:5432") };
+    let added = servers::insert(&mut tx, new).await.unwrap();
+    assert_eq!(servers::get(&mut tx, added.id).await.unwrap().as_ref(), Some(&added));
+    assert!(!format!("{added:?}").contains("hunter2"));
+    let secret = servers::secret(&mut tx, added.id).await.unwrap().unwrap();
+    assert_eq!(secret.expose_secret(), dsn.expose_secret());
+    let twin = servers::insert(&mut tx, NewServer { name: "pg2", base: "10.0.0.7:5432", ..new }).await.unwrap_err();
+    assert_eq!(twin.kind(), ErrorKind::AlreadyExists);
+    assert!(twin.to_string().contains("'pg1'"), "{twin}");
+    servers::set_state(&mut tx, added.id, catalog::ServerState::Removed).await.unwrap();
+    let again = servers::insert(&mut tx, NewServer { name: "pg2", secret: None, ..new }).await.unwrap();
+    assert!(servers::secret(&mut tx, again.id).await.unwrap().is_none());
+    assert!(servers::secret(&mut tx, catalog::ServerId::generate()).await.unwrap().is_none());
 }

@@ -58,6 +58,7 @@ pub const RULES: &[Rule] = &[
     planned("POST", "/v1/servers", Admin),
     rule("GET", "/v1/servers/{server}", Viewer),
     planned("DELETE", "/v1/servers/{server}", Admin),
+    planned("POST", "/v1/servers/{server}/entry", Admin),
     planned("POST", "/v1/servers/{server}/cordon", Admin),
     planned("POST", "/v1/servers/{server}/uncordon", Admin),
     rule("GET", "/v1/releases", Viewer),

@@ -29,6 +29,7 @@ fn nouns() -> OpenApiRouter<Api> {
         .merge(admin::members::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
+        .merge(admin::server_entry::routes())
         .merge(admin::releases::routes())
         .merge(admin::migrations::routes())
         .merge(admin::backups::routes())

@@ -241,7 +241,8 @@ mod tests {
 
     fn server(name: &str, state: ServerState, tenants_max: Option<i64>) -> ServerRecord {
         let (id, engine) = (ServerId::generate(), EngineKind::Sqlite);
-        ServerRecord { id, name: name.to_owned(), engine, base: "/srv".to_owned(), state, tenants_max, created_at: 0 }
+        let base = "/srv".to_owned();
+        ServerRecord { id, name: name.to_owned(), engine, base, state, tenants_max, system_id: None, created_at: 0 }
     }
 
     fn tenants(names: &[&str]) -> Vec<NewTenant> {

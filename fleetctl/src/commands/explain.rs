@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
-use crate::explanations::{EXPLANATIONS, Explanation, find};
+use crate::explanations::{Explanation, all, find};
 use crate::output::Format;
 use crate::table::{Column, View};
 
@@ -33,7 +33,7 @@ pub(crate) struct Explain {
 pub(crate) fn run(args: &Explain, context: &mut Context) -> Result<Exit> {
     match &args.code {
         None => {
-            let items: Vec<_> = EXPLANATIONS.iter().map(item).collect();
+            let items: Vec<_> = all().map(item).collect();
             let mut list = context.out.list(&VIEW)?;
             list.page(&items)?;
             list.finish()?;
@@ -59,7 +59,7 @@ fn prose(e: &Explanation) -> String {
 
 fn unknown(code: &str) -> Failure {
     let failure = Failure::new(Exit::NotFound, format!("there is no error code {code:?}"));
-    let near = EXPLANATIONS.iter().map(|e| e.code).find(|known| known.contains(code) || code.contains(known));
+    let near = all().map(|e| e.code).find(|known| known.contains(code) || code.contains(known));
     match near {
         Some(near) if !code.is_empty() => failure.try_next(format!("fleetctl explain {near}")),
         _ => failure.try_next("fleetctl explain      # lists every code"),

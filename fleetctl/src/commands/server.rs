@@ -10,6 +10,7 @@ use crate::args::Change;
 use crate::client::{Request, segment};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
+use crate::input;
 use crate::table::{Column, View};
 
 const SERVER: View = View {
@@ -20,9 +21,16 @@ const SERVER: View = View {
         Column::text("STATE", "/state"),
         Column::text("TENANTS", "/tenants"),
         Column::text("MAX", "/tenants_max"),
+        Column::text("HEALTHY", "/healthy"),
+        Column::text("CONNECTIONS", "/connections_used"),
+        Column::text("BUDGET", "/connections_budget"),
+        Column::bytes("USED", "/databases_bytes"),
         Column::bytes("FREE", "/disk_free_bytes"),
         Column::bytes("DISK", "/disk_total_bytes"),
         Column::text("BASE", "/base"),
+        Column::text("MAX CONNECTIONS", "/connections_max").wide(),
+        Column::text("VERSION", "/version").wide(),
+        Column::text("PROBLEM", "/problem/detail").wide(),
         Column::text("ID", "/id").wide(),
     ],
 };
@@ -39,6 +47,8 @@ pub(crate) enum Verb {
         /// Its name
         server: String,
     },
+    /// Change how a Postgres server is entered: a new password, another address
+    Set(Set),
     /// Take no more tenants
     Cordon(One),
     /// Take tenants again
@@ -50,19 +60,40 @@ pub(crate) enum Verb {
 /// Flags of `server add`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  fleetctl server add disk2 --base /mnt/disk2/tenants --tenants-max 5000")]
+  fleetctl server add disk2 --base /mnt/disk2/tenants --tenants-max 5000
+  fleetctl server add pg1 --engine postgres --dsn-file pg1.dsn
+
+The file holds one line: postgres://user:password@host:port/database. The role may
+create databases and roles; it should be no superuser.")]
 pub(crate) struct Add {
     /// What operators call it
     name: String,
-    /// What it runs
+    /// What it runs: sqlite or postgres
     #[arg(long, default_value = "sqlite")]
     engine: String,
-    /// The directory that holds its databases
+    /// sqlite: the directory that holds its databases
     #[arg(long, value_name = "DIR")]
-    base: PathBuf,
+    base: Option<PathBuf>,
+    /// postgres: a file with the connection string (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    dsn_file: Option<PathBuf>,
     /// Take at most this many tenants
     #[arg(long, value_name = "N")]
     tenants_max: Option<u64>,
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Flags of `server set`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  fleetctl server set pg1 --dsn-file pg1.dsn")]
+pub(crate) struct Set {
+    /// Its name
+    server: String,
+    /// A file with the connection string (- is standard input)
+    #[arg(long, value_name = "FILE")]
+    dsn_file: PathBuf,
     #[command(flatten)]
     change: Change,
 }
@@ -84,6 +115,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
         Verb::Get { server } => {
             print_one(context, Request::get(format!("/v1/servers/{}", segment(&server)?)), &SERVER).await
         }
+        Verb::Set(args) => set(args, context).await,
         Verb::Cordon(one) => switch(context, &one, "cordon").await,
         Verb::Uncordon(one) => switch(context, &one, "uncordon").await,
         Verb::Remove(one) => {
@@ -94,12 +126,28 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
 }
 
 async fn add(args: Add, context: &mut Context) -> Result<Exit> {
-    let base = base(&args.base, context).await?;
-    let mut body = json!({"name": args.name, "engine": args.engine, "base": base});
+    let mut body = json!({"name": args.name, "engine": args.engine});
+    if let Some(path) = &args.base {
+        body["base"] = json!(base(path, context).await?);
+    }
+    if let Some(file) = &args.dsn_file {
+        body["dsn"] = json!(input::secret(file, context)?);
+    }
+    if args.base.is_none() && args.dsn_file.is_none() {
+        return Err(Failure::usage(
+            "a server is a directory (--base DIR) or a Postgres server (--engine postgres --dsn-file FILE)",
+        ));
+    }
     if let Some(max) = args.tenants_max {
         body["tenants_max"] = json!(max);
     }
     change_and_print(context, Request::post("/v1/servers", body), &args.change, &SERVER).await
+}
+
+async fn set(args: Set, context: &mut Context) -> Result<Exit> {
+    let body = json!({"dsn": input::secret(&args.dsn_file, context)?});
+    let request = Request::post(format!("/v1/servers/{}/entry", segment(&args.server)?), body);
+    change_and_print(context, request, &args.change, &SERVER).await
 }
 
 /// A relative directory means one of this machine, so it may only be given to a control plane in this process.

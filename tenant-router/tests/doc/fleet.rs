@@ -13,7 +13,7 @@ impl Fleet {
         use secrecy::ExposeSecret;
         use std::sync::Arc;
         use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-        use tenant_engine::{Engine, EngineKind, Identity, IdentityState, MigrationSet, Placement, migration::File};
+        use tenant_engine::{Engine, Identity, IdentityState, MigrationSet, Placement, migration::File};
 
         let dir = tempfile::tempdir().unwrap();
         let file = catalog::db::Location::File(dir.path().join("catalog.db"));
@@ -31,7 +31,7 @@ impl Fleet {
 
         let mut tx = catalog.write().await.unwrap();
         let base = dir.path().to_str().unwrap();
-        let server_id = servers::insert(&mut tx, "local", EngineKind::Sqlite, base, None).await.unwrap().id;
+        let server_id = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await.unwrap().id;
         let name = Name::slug("acme").unwrap();
         let new = tenants::NewTenant { id: tenant, name, server_id, labels: Default::default() };
         tenants::insert_many(&mut tx, &[new]).await.unwrap();

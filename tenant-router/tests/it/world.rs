@@ -12,7 +12,7 @@ use catalog::{servers, tenants, tokens};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-use tenant_engine::{Engine, EngineKind, Expected, Identity, IdentityState, MigrationSet, Placement, migration::File};
+use tenant_engine::{Engine, Expected, Identity, IdentityState, MigrationSet, Placement, migration::File};
 use tenant_router::{Level, RequestView, Result, Role, Router, RouterBuilder, Tenant};
 
 /// What every tenant's database has: the same keys everywhere, content that is the tenant's alone.
@@ -35,7 +35,7 @@ impl World {
         let root = dir.path().join("tenants");
         std::fs::create_dir(&root).unwrap();
         let base = root.to_str().unwrap();
-        let server = servers::insert(&mut tx, "local", EngineKind::Sqlite, base, None).await.unwrap().id;
+        let server = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await.unwrap().id;
         tx.commit().await.unwrap();
         let scratch = dir.path().join("scratch");
         let options = SqliteOptions { workers: None, connections_max: None, scratch };

@@ -4,13 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use axum::extract::State;
-use catalog::{ReadTx, backups, servers, tenants};
+use catalog::{ReadTx, ServerRecord, backups, servers, tenants};
 use serde::Serialize;
+use tenant_engine::Survey;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{migrations, status};
+use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::Result;
@@ -84,10 +86,11 @@ async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorRe
         open_files(),
         runner(&api),
     ];
-    let mut tx = api.app.catalog.read().await?;
-    for (server, _) in servers::list(&mut tx).await? {
-        checks.push(disk(&format!("server {}", server.name), Path::new(&server.base)));
+    let known = servers::list(&mut api.app.catalog.read().await?).await?;
+    for (record, _) in known {
+        checks.push(server(&record, super::servers::survey(&api, &record).await));
     }
+    let mut tx = api.app.catalog.read().await?;
     checks.push(schema(&mut tx).await?);
     checks.push(backup_age(&mut tx).await?);
     checks.push(failed_operations(&mut tx).await?);
@@ -102,6 +105,27 @@ fn disk(name: &str, directory: &Path) -> DoctorCheck {
         return DoctorCheck::fail(name, "its disk does not answer", "check that it is mounted");
     };
     space(name, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+}
+
+/// PURE: what a server's own words mean.
+fn server(record: &ServerRecord, survey: std::result::Result<Survey, Error>) -> DoctorCheck {
+    let name = format!("server {}", record.name);
+    let next = format!("fleetctl server get {}", record.name);
+    let survey = match survey {
+        Err(error) => return DoctorCheck::fail(&name, format!("{}: {}", error.code, error.detail), &next),
+        Ok(survey) if !survey.lacks.is_empty() => {
+            return DoctorCheck::fail(&name, format!("its role lacks {}", survey.lacks.join("; ")), &next);
+        }
+        Ok(survey) => survey,
+    };
+    match (survey.disk_free_bytes, survey.disk_total_bytes, survey.connections_used, survey.connections_max) {
+        (Some(free), Some(total), ..) => space(&name, free, total),
+        (_, _, Some(used), Some(max)) if used >= max => {
+            DoctorCheck::warn(&name, format!("all {max} connections are in use"), "raise max_connections")
+        }
+        (_, _, Some(used), Some(max)) => DoctorCheck::ok(&name, format!("{used} of {max} connections in use")),
+        _ => DoctorCheck::ok(&name, survey.version),
+    }
 }
 
 /// PURE: what so much free space of so much means.

@@ -1,28 +1,33 @@
 //! `/v1/servers`: the places databases live.
 
-use std::path::Path as FilePath;
-
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tenant_engine::EngineKind;
+use tenant_engine::Survey;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, Planned, Wish, check_reason, settle};
+use super::change::{Change, Wish, check_reason, settle};
 use super::lookup;
+use super::operations::Fault;
+use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
 use crate::http::pages::{PageOf, Window};
 
+/// Servers asked at once for a list.
+const SURVEYS_MAX: usize = 8;
+/// What a server's problem is called when its role may not do what it must.
+pub(crate) const PRIVILEGE_MISSING: &str = "server_privilege_missing";
+
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(list, add))
+        .routes(routes!(list))
         .routes(routes!(get, remove))
         .routes(routes!(cordon))
         .routes(routes!(uncordon))
@@ -46,6 +51,20 @@ pub(crate) struct Server {
     tenants: i64,
     /// No new ones beyond this.
     tenants_max: Option<i64>,
+    /// Whether it answers now.
+    healthy: bool,
+    /// Why it does not, or what its role lacks.
+    problem: Option<Fault>,
+    /// What it runs, in its own words; null when it does not answer.
+    version: Option<String>,
+    /// Sessions open on it, everybody's; null for a directory.
+    connections_used: Option<u64>,
+    /// Sessions it allows to roles like ours; null for a directory.
+    connections_max: Option<u64>,
+    /// Of these, what all processes of the fleet together may hold for requests; null for a directory.
+    connections_budget: Option<u64>,
+    /// Bytes of all its databases; null when they cannot be asked quickly.
+    databases_bytes: Option<u64>,
     /// Null when its disk cannot be asked.
     disk_free_bytes: Option<u64>,
     /// Null when its disk cannot be asked.
@@ -53,9 +72,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The wire form of a record; asks the disk.
-    pub(crate) fn new(record: ServerRecord, tenants: i64) -> Self {
-        let disk = rustix::fs::statvfs(FilePath::new(&record.base)).ok();
+    /// The wire form of a record, with what the server says about itself now.
+    pub(crate) fn new(record: ServerRecord, tenants: i64, survey: Result<Survey, Error>) -> Self {
+        let (survey, problem) = match survey {
+            Ok(survey) => {
+                let lacks = (!survey.lacks.is_empty()).then(|| survey.lacks.join("; "));
+                (survey, lacks.and_then(|lacks| Fault::new(Some(PRIVILEGE_MISSING.to_owned()), Some(lacks))))
+            }
+            Err(error) => (Survey::default(), Fault::new(Some(error.code.to_string()), Some(error.detail))),
+        };
         Self {
             id: record.id.to_string(),
             name: record.name,
@@ -64,10 +89,35 @@ impl Server {
             state: record.state,
             tenants,
             tenants_max: record.tenants_max,
-            disk_free_bytes: disk.as_ref().map(|d| d.f_bavail * d.f_frsize),
-            disk_total_bytes: disk.as_ref().map(|d| d.f_blocks * d.f_frsize),
+            healthy: problem.is_none(),
+            problem,
+            version: Some(survey.version).filter(|version| !version.is_empty()),
+            connections_used: survey.connections_used,
+            connections_max: survey.connections_max,
+            connections_budget: survey.connections_budget,
+            databases_bytes: survey.databases_bytes,
+            disk_free_bytes: survey.disk_free_bytes,
+            disk_total_bytes: survey.disk_total_bytes,
         }
     }
+
+    /// The same; asks the server.
+    pub(crate) async fn surveyed(api: &Api, record: ServerRecord, tenants: i64) -> Self {
+        let survey = survey(api, &record).await;
+        Self::new(record, tenants, survey)
+    }
+}
+
+/// Servers with what each says about itself, a few asked at once.
+pub(crate) async fn surveyed(api: &Api, rows: Vec<(ServerRecord, i64)>) -> Vec<Server> {
+    let asked = rows.into_iter().map(|(server, tenants)| Server::surveyed(api, server, tenants));
+    futures_util::stream::iter(asked).buffered(SURVEYS_MAX).collect().await
+}
+
+/// What a known server says about itself.
+pub(crate) async fn survey(api: &Api, record: &ServerRecord) -> Result<Survey, Error> {
+    let server = api.app.fleet.server(record.id).await?;
+    Ok(api.app.fleet.engine(record.engine)?.survey(&server).await?)
 }
 
 /// Which part of the list.
@@ -87,72 +137,11 @@ struct Part {
 async fn list(State(api): State<Api>, caller: Caller, Query(part): Query<Part>) -> Result<Json<PageOf<Server>>> {
     let window = Window::open(&api, &caller, "servers", &(), (part.limit, part.cursor.as_deref()))?;
     let after: Option<String> = window.after()?;
-    let mut tx = api.app.catalog.read().await?;
-    let mut rows = servers::list(&mut tx).await?;
+    let mut rows = servers::list(&mut api.app.catalog.read().await?).await?;
     rows.retain(|(server, _)| after.as_ref().is_none_or(|after| server.name > *after));
-    Ok(Json(window.page(rows, |(server, _)| server.name.clone(), |(server, tenants)| Server::new(server, tenants))))
-}
-
-/// A place to add.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewServer {
-    /// 1 to 63 of a-z, 0-9 and '-'.
-    name: String,
-    /// sqlite
-    #[schema(value_type = String)]
-    engine: EngineKind,
-    /// An absolute directory that exists.
-    base: String,
-    /// No new databases beyond this.
-    tenants_max: Option<i64>,
-    /// Only say what would be done.
-    #[serde(default)]
-    dry_run: bool,
-    /// Why, for the audit log.
-    reason: Option<String>,
-}
-
-/// Adds a server.
-#[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = NewServer,
-    responses((status = 201, description = "The server", body = Server), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewServer>) -> Result<Response> {
-    check_reason(new.reason.as_deref())?;
-    let name = catalog::Name::slug(&new.name)?;
-    check_base(&new.base)?;
-    if new.tenants_max.is_some_and(|max| max < 1) {
-        return Err(Problem::invalid("tenants_max: expected at least 1"));
-    }
-    let mut tx = api.app.catalog.write().await?;
-    let known = servers::list(&mut tx).await?;
-    if let Some((other, _)) = known.iter().find(|(server, _)| overlap(&server.base, &new.base)) {
-        let detail = format!("base: overlaps that of the server '{}'", other.name);
-        return Err(Problem::new(StatusCode::CONFLICT, "already_exists", detail));
-    }
-    let record = servers::insert(&mut tx, name.as_str(), new.engine, &new.base, new.tenants_max).await?;
-    let data = serde_json::json!({ "server": record.name, "base": record.base });
-    events::append(&mut tx, &[caller.event("server.added", None, data, new.reason.as_deref())]).await?;
-    let change = Change { kind: "server.added", tenant: None, action: format!("'{}' would be added", record.name) };
-    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Server::new(record, 0)))).await
-}
-
-/// Refuses what could not hold a database, before it holds one.
-fn check_base(base: &str) -> Result<()> {
-    let path = FilePath::new(base);
-    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-    if !path.is_absolute() || !plain || base.contains('\0') {
-        return Err(Problem::invalid("base: expected an absolute path without '..'"));
-    }
-    if !path.is_dir() {
-        return Err(Problem::invalid("base: there is no such directory on this machine").try_next("make it first"));
-    }
-    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-        .map_err(|_| Problem::invalid("base: this process may not write there"))
-}
-
-/// One inside the other would mix two servers' files.
-fn overlap(one: &str, other: &str) -> bool {
-    FilePath::new(one).starts_with(other) || FilePath::new(other).starts_with(one)
+    let page = window.page(rows, |(server, _)| server.name.clone(), |row| row);
+    let items = surveyed(&api, page.items).await;
+    Ok(Json(PageOf { items, next_cursor: page.next_cursor }))
 }
 
 /// One server.
@@ -162,8 +151,9 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) 
     let mut tx = api.app.catalog.read().await?;
     let id = lookup::server(&mut tx, &name).await?.id;
     let found = servers::list(&mut tx).await?.into_iter().find(|(server, _)| server.id == id);
+    drop(tx);
     let (server, tenants) = found.ok_or_else(|| Problem::not_found("there is no such server any more"))?;
-    Ok(Json(Server::new(server, tenants)))
+    Ok(Json(Server::surveyed(&api, server, tenants).await))
 }
 
 /// Takes no new tenants.
@@ -204,6 +194,9 @@ async fn remove(
 
 async fn change(api: &Api, caller: &Caller, name: &str, to: ServerState, wish: Wish) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
+    // Before the transaction, which waits for nothing but the catalog.
+    let found = lookup::server(&mut api.app.catalog.read().await?, name).await?;
+    let survey = survey(api, &found).await;
     let mut tx = api.app.catalog.write().await?;
     let mut server = lookup::server(&mut tx, name).await?;
     let tenants = servers::list(&mut tx).await?.into_iter().find(|(s, _)| s.id == server.id).map_or(0, |(_, n)| n);
@@ -213,26 +206,5 @@ async fn change(api: &Api, caller: &Caller, name: &str, to: ServerState, wish: W
     events::append(&mut tx, &[caller.event(kind, None, data, wish.reason.as_deref())]).await?;
     server.state = to;
     let change = Change { kind, tenant: None, action: format!("'{}' would change its state", server.name) };
-    settle(tx, wish.dry_run, change, Json(Server::new(server, tenants))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_base_is_an_existing_absolute_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(check_base(dir.path().to_str().unwrap()).is_ok());
-        for bad in ["", "data", "/no/such/place", "/tmp/../etc", "/\0"] {
-            assert!(check_base(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn one_inside_the_other_overlaps() {
-        assert!(overlap("/a/b", "/a"));
-        assert!(overlap("/a", "/a/b"));
-        assert!(!overlap("/a/b", "/a/bc"));
-    }
+    settle(tx, wish.dry_run, change, Json(Server::new(server, tenants, survey))).await
 }

@@ -72,6 +72,8 @@ struct CatalogStatus {
 /// Shows the fleet on one page.
 #[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, description = "The fleet", body = FleetStatus)))]
 async fn status(State(api): State<Api>, _caller: Caller) -> Result<Json<FleetStatus>> {
+    let known = servers::list(&mut api.app.catalog.read().await?).await?;
+    let servers = super::servers::surveyed(&api, known).await;
     let mut tx = api.app.catalog.read().await?;
     let by_state = tenants::count_by_state(&mut tx).await?;
     let by_version = tenants::count_by_version(&mut tx).await?;
@@ -84,7 +86,7 @@ async fn status(State(api): State<Api>, _caller: Caller) -> Result<Json<FleetSta
         tenants: by_state.into_iter().map(|(state, count)| (word(&state), count)).collect(),
         schema_versions: by_version.into_iter().map(version).collect(),
         current_release: fleet::current_release(&mut tx).await?.map(|id| id.to_string()),
-        servers: servers::list(&mut tx).await?.into_iter().map(|(server, count)| Server::new(server, count)).collect(),
+        servers,
         operations: operations(&mut tx).await?,
         last_backup_at: time::maybe(newest),
         oldest_backup_at: time::maybe(oldest),

@@ -1,0 +1,46 @@
+//! What live processes hold for a while.
+
+use catalog::leases::{self, Slice};
+
+use super::{Fixture, START, seed};
+
+#[tokio::test]
+async fn a_task_has_one_owner_until_its_time_is_over() {
+    let fixture = Fixture::new().await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert!(leases::take_task(&mut tx, "trim", "a", START + 100).await.unwrap());
+    assert!(!leases::take_task(&mut tx, "trim", "b", START + 100).await.unwrap());
+    assert!(leases::take_task(&mut tx, "expire", "b", START + 100).await.unwrap(), "another task");
+    assert!(leases::take_task(&mut tx, "trim", "a", START + 200).await.unwrap(), "renewed");
+    tx.commit().await.unwrap();
+    fixture.advance(200);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert!(leases::take_task(&mut tx, "trim", "b", START + 300).await.unwrap());
+    assert!(!leases::take_task(&mut tx, "trim", "a", START + 300).await.unwrap(), "taken over");
+    leases::release_task(&mut tx, "trim", "a").await.unwrap();
+    assert!(!leases::take_task(&mut tx, "trim", "a", START + 300).await.unwrap(), "it was not a's to give back");
+    leases::release_task(&mut tx, "trim", "b").await.unwrap();
+    assert!(leases::take_task(&mut tx, "trim", "a", START + 300).await.unwrap());
+}
+
+#[tokio::test]
+async fn slices_are_each_processs_own_and_run_out() {
+    let fixture = Fixture::new().await;
+    let (server, _) = seed(&fixture.catalog, 0).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    leases::set_slice(&mut tx, server, "b", 10, START + 100).await.unwrap();
+    leases::set_slice(&mut tx, server, "a", 20, START + 200).await.unwrap();
+    leases::set_slice(&mut tx, server, "a", 30, START + 200).await.unwrap();
+    leases::set_slice(&mut tx, catalog::ServerId::generate(), "c", 1, START + 200).await.unwrap();
+    assert!(leases::set_slice(&mut tx, server, "a", -1, START).await.is_err());
+    let slice = |owner: &str, amount, until| Slice { owner: owner.to_owned(), amount, until };
+    let both = [slice("a", 30, START + 200), slice("b", 10, START + 100)];
+    assert_eq!(leases::slices(&mut tx, server).await.unwrap(), both);
+    tx.commit().await.unwrap();
+    fixture.advance(100);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert_eq!(leases::slices(&mut tx, server).await.unwrap(), both[..1]);
+    assert_eq!(leases::expire(&mut tx).await.unwrap(), 1);
+    leases::drop_slice(&mut tx, server, "a").await.unwrap();
+    assert!(leases::slices(&mut tx, server).await.unwrap().is_empty());
+}

@@ -1,0 +1,228 @@
+//! `/v1/servers`: adding a place, and changing how a Postgres server is entered. Both look at the server before anything
+//! is written.
+
+use std::path::Path as FilePath;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use catalog::servers::{self, NewServer};
+use catalog::{ServerRecord, WriteTx, events};
+use secrecy::SecretString;
+use serde::Deserialize;
+use tenant_engine::postgres::PostgresServer;
+use tenant_engine::{EngineKind, Server as EngineServer, Survey};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::change::{Change, Planned, check_reason, settle};
+use super::lookup;
+use super::servers::{PRIVILEGE_MISSING, Server};
+use crate::error::Error;
+use crate::http::Api;
+use crate::http::admission::Caller;
+use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::extract::{Json, Path};
+
+pub(crate) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(add)).routes(routes!(enter))
+}
+
+/// A place to add.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ServerToAdd {
+    /// 1 to 63 of a-z, 0-9 and '-'.
+    name: String,
+    /// sqlite or postgres
+    #[schema(value_type = String)]
+    engine: EngineKind,
+    /// sqlite: an absolute directory that exists.
+    base: Option<String>,
+    /// postgres: `postgres://user:password@host:port/database` of a role that may create databases and roles.
+    #[schema(value_type = Option<String>)]
+    dsn: Option<SecretString>,
+    /// No new databases beyond this.
+    tenants_max: Option<i64>,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
+}
+
+/// How to enter a server from now on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    /// `postgres://user:password@host:port/database`
+    #[schema(value_type = String)]
+    dsn: SecretString,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
+}
+
+/// Adds a server.
+#[utoipa::path(post, path = "/v1/servers", tag = "servers", request_body = ServerToAdd,
+    responses((status = 201, description = "The server", body = Server), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<ServerToAdd>) -> Result<Response> {
+    check_reason(new.reason.as_deref())?;
+    let name = catalog::Name::slug(&new.name)?;
+    if new.tenants_max.is_some_and(|max| max < 1) {
+        return Err(Problem::invalid("tenants_max: expected at least 1"));
+    }
+    let place = place(&new)?;
+    let survey = look(&api, &place).await?;
+    let base = base(&place);
+    let mut tx = api.app.catalog.write().await?;
+    refuse_overlap(&mut tx, &base, new.engine).await?;
+    let secret = secret(&place);
+    let (engine, tenants_max, system_id) = (new.engine, new.tenants_max, survey.system_id.as_deref());
+    let server =
+        NewServer { name: name.as_str(), engine, base: &base, tenants_max, secret: secret.as_ref(), system_id };
+    let record = servers::insert(&mut tx, server).await?;
+    let change = Change { kind: "server.added", tenant: None, action: format!("'{}' would be added", record.name) };
+    append(&mut tx, &caller, &change, &record, new.reason.as_deref()).await?;
+    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Server::new(record, 0, Ok(survey))))).await
+}
+
+/// Enters a server with another connection string: a new password, another address of the same server.
+#[utoipa::path(post, path = "/v1/servers/{server}/entry", tag = "servers", request_body = Entry, params(("server" = String, Path, description = "Name or id")),
+    responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
+async fn enter(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Json(entry): Json<Entry>,
+) -> Result<Response> {
+    check_reason(entry.reason.as_deref())?;
+    let known = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
+    let EngineServer::Postgres(before) = api.app.fleet.server(known.id).await? else {
+        return Err(Problem::invalid(format!("'{}' is a directory: nothing is needed to enter it", known.name)));
+    };
+    let after = Arc::new(before.with_dsn(&entry.dsn).map_err(Error::from)?);
+    let place = EngineServer::Postgres(Arc::clone(&after));
+    let survey = look(&api, &place).await?;
+    if survey.system_id != known.system_id {
+        let detail = format!("that is another server than '{}': its databases are not there", known.name);
+        return Err(Problem::new(StatusCode::CONFLICT, "server_invalid", detail).try_next("fleetctl server add"));
+    }
+    let mut tx = api.app.catalog.write().await?;
+    servers::set_secret(&mut tx, known.id, after.address(), &after.secret()).await?;
+    let action = format!("'{}' would be entered at {}", known.name, after.address());
+    let change = Change { kind: "server.entry_changed", tenant: None, action };
+    let record = ServerRecord { base: after.address().to_owned(), ..known };
+    append(&mut tx, &caller, &change, &record, entry.reason.as_deref()).await?;
+    let tenants = servers::list(&mut tx).await?.into_iter().find(|(s, _)| s.id == record.id).map_or(0, |(_, n)| n);
+    let id = record.id;
+    let answer = settle(tx, entry.dry_run, change, Json(Server::new(record, tenants, Ok(survey)))).await;
+    api.app.fleet.forget_server(id);
+    answer
+}
+
+async fn append(
+    tx: &mut WriteTx,
+    caller: &Caller,
+    change: &Change,
+    record: &ServerRecord,
+    reason: Option<&str>,
+) -> Result<()> {
+    let data = serde_json::json!({ "server": record.name, "engine": record.engine, "base": record.base });
+    Ok(events::append(tx, &[caller.event(change.kind, None, data, reason)]).await?)
+}
+
+/// The place that is meant, checked as far as that can be done without asking it.
+fn place(new: &ServerToAdd) -> Result<EngineServer> {
+    match (new.engine, &new.base, &new.dsn) {
+        (EngineKind::Sqlite, Some(base), None) => {
+            check_base(base)?;
+            Ok(EngineServer::sqlite(base))
+        }
+        (EngineKind::Postgres, None, Some(dsn)) => {
+            Ok(EngineServer::Postgres(Arc::new(PostgresServer::new(dsn).map_err(Error::from)?)))
+        }
+        (EngineKind::Sqlite, ..) => Err(Problem::invalid("base: expected for sqlite, and no dsn")),
+        (EngineKind::Postgres, ..) => Err(Problem::invalid("dsn: expected for postgres, and no base")),
+    }
+}
+
+/// Asks the place; one that does not answer or whose role lacks something is refused, saying what.
+async fn look(api: &Api, place: &EngineServer) -> Result<Survey> {
+    let survey = api.app.fleet.engine(place.engine())?.survey(place).await.map_err(Error::from)?;
+    if survey.lacks.is_empty() {
+        return Ok(survey);
+    }
+    let detail = format!("the server cannot be used, because its role lacks {}", survey.lacks.join("; "));
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, PRIVILEGE_MISSING, detail))
+}
+
+fn base(place: &EngineServer) -> String {
+    match place {
+        EngineServer::Sqlite { root } => root.to_string_lossy().into_owned(),
+        EngineServer::Postgres(server) => server.address().to_owned(),
+    }
+}
+
+fn secret(place: &EngineServer) -> Option<SecretString> {
+    match place {
+        EngineServer::Sqlite { .. } => None,
+        EngineServer::Postgres(server) => Some(server.secret()),
+    }
+}
+
+async fn refuse_overlap(tx: &mut WriteTx, base: &str, engine: EngineKind) -> Result<()> {
+    let known = servers::list(tx).await?;
+    let meets = |server: &ServerRecord| server.engine == engine && overlap(&server.base, base);
+    match known.iter().find(|(server, _)| meets(server)) {
+        None => Ok(()),
+        Some((other, _)) => {
+            let detail = format!("base: overlaps that of the server '{}'", other.name);
+            Err(Problem::new(StatusCode::CONFLICT, "already_exists", detail))
+        }
+    }
+}
+
+/// Refuses what could not hold a database, before it holds one.
+fn check_base(base: &str) -> Result<()> {
+    let path = FilePath::new(base);
+    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    if !path.is_absolute() || !plain || base.contains('\0') {
+        return Err(Problem::invalid("base: expected an absolute path without '..'"));
+    }
+    if !path.is_dir() {
+        return Err(Problem::invalid("base: there is no such directory on this machine").try_next("make it first"));
+    }
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        .map_err(|_| Problem::invalid("base: this process may not write there"))
+}
+
+/// One inside the other would mix two servers' files.
+fn overlap(one: &str, other: &str) -> bool {
+    FilePath::new(one).starts_with(other) || FilePath::new(other).starts_with(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_an_existing_absolute_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_base(dir.path().to_str().unwrap()).is_ok());
+        for bad in ["", "data", "/no/such/place", "/tmp/../etc", "/\0"] {
+            assert!(check_base(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn one_inside_the_other_overlaps() {
+        assert!(overlap("/a/b", "/a"));
+        assert!(overlap("/a", "/a/b"));
+        assert!(!overlap("/a/b", "/a/bc"));
+    }
+}

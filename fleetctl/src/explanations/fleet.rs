@@ -1,0 +1,154 @@
+//! Codes about migrations, backups and the fleet itself.
+
+use super::{Explanation, e};
+
+pub(super) const ALL: &[Explanation] = &[
+    // --- migrations
+    e(
+        "migration_invalid",
+        "The migration directory itself is wrong.",
+        "a file name without version, a version twice, a file that is not UTF-8",
+        "names look like 0001_name.sql",
+    ),
+    e(
+        "migration_changed",
+        "A file was changed after this database applied it.",
+        "an edit of an old migration",
+        "put the old text back, and write a new migration",
+    ),
+    e(
+        "migration_missing",
+        "The database applied a version whose file is not in the set.",
+        "a deleted file, or another branch",
+        "run the set that holds it",
+    ),
+    e("migration_ahead", "The database is newer than the set.", "an old checkout", "run the newer set"),
+    e(
+        "migration_failed",
+        "A statement of a migration failed; the tenant is as before.",
+        "data that does not fit the new schema",
+        "data: correct it, then fleetctl migrate retry; file: correct it, then fleetctl migrate run again (retry uses the old text)",
+    ),
+    e(
+        "migration_dirty",
+        "A migration without transaction stopped in the middle.",
+        "a crash or an error in a file marked no-transaction",
+        "look into the tenant's database and finish by hand, or restore it",
+    ),
+    // --- backups
+    e(
+        "backup_damaged",
+        "The backup does not match its manifest.",
+        "a truncated or changed object",
+        "fleetctl backup list TENANT, and take another one; fleetctl backup verify finds others",
+    ),
+    e(
+        "backup_newer",
+        "The backup was written by a newer version of this program.",
+        "a downgrade",
+        "update the program",
+    ),
+    e(
+        "backup_store_unavailable",
+        "The backup store does not answer.",
+        "network, credentials, or the store itself",
+        "fleetctl doctor; then fleetctl op retry OPERATION",
+    ),
+    e(
+        "backup_store_unusable",
+        "The backup store's settings cannot be used.",
+        "a mistyped address or option",
+        "fleetctl config show --origin",
+    ),
+    // --- the fleet
+    e(
+        "not_initialised",
+        "There is no fleet here yet.",
+        "another directory is meant, or init was not run",
+        "fleetctl init, or --data-dir DIR",
+    ),
+    e(
+        "catalog_unavailable",
+        "The catalog cannot be reached, is locked for too long, or its disk is full.",
+        "another process, or a full disk",
+        "repeat; then fleetctl doctor",
+    ),
+    e(
+        "catalog_newer",
+        "The catalog was made by a newer version of this program.",
+        "a downgrade",
+        "use the newer program",
+    ),
+    e(
+        "catalog_missing",
+        "A fleet was here, but its catalog is gone.",
+        "catalog.db was deleted, truncated or not copied along",
+        "put it back: every backup run keeps a copy under v1/catalog in the backup store",
+    ),
+    e(
+        "catalog_corrupt",
+        "What the catalog holds breaks a rule of this program.",
+        "an edit by hand, or a failing disk",
+        "restore the catalog's snapshot from the backup store",
+    ),
+    e(
+        "wrong_key",
+        "The key is missing or is not this fleet's.",
+        "fleet.key was lost or exchanged, or FLEET_KEY is another fleet's",
+        "put the right key back; init said to keep a copy",
+    ),
+    e(
+        "data_dir_unusable",
+        "The data directory cannot be used.",
+        "it is missing, read-only, or another user's",
+        "check path, owner and mount",
+    ),
+    e(
+        "server_full",
+        "No server has room for another tenant.",
+        "every server is at its maximum or cordoned",
+        "fleetctl server add, or raise tenants_max",
+    ),
+    e(
+        "server_cordoned",
+        "The server takes no new tenants.",
+        "somebody ran fleetctl server cordon",
+        "fleetctl server uncordon NAME, or name another server",
+    ),
+    e(
+        "already_serving",
+        "Another process serves this data directory.",
+        "serve or dev runs already",
+        "use it, or stop it first",
+    ),
+    e(
+        "address_unusable",
+        "The address cannot be listened on.",
+        "another program has the port, or the address is not this machine's",
+        "choose another: --listen 127.0.0.1:0 takes any free port",
+    ),
+    e(
+        "address_in_use",
+        "Another program listens on this address.",
+        "serve or dev for another fleet, or any other program",
+        "choose another: --listen 127.0.0.1:0 takes any free port",
+    ),
+    e(
+        "admin_exposed",
+        "The admin API would be reachable from outside without encryption.",
+        "--admin-listen with an outside address and no certificate",
+        "give --tls-certificate and --tls-key, or listen on 127.0.0.1",
+    ),
+    e(
+        "tls_invalid",
+        "Certificate or key cannot be used.",
+        "a wrong file, no PEM, or two that do not belong together",
+        "check tls_certificate and tls_key",
+    ),
+    e(
+        "internal",
+        "A bug in this program.",
+        "something nobody thought of",
+        "report it with the request id and the log around it",
+    ),
+];
