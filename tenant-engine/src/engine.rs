@@ -38,6 +38,15 @@ pub struct Migrated {
     pub applied: Vec<i64>,
 }
 
+/// The connections that requests use on one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// How many all processes of a fleet together may hold.
+    pub budget: u64,
+    /// How many this process holds now, those being opened and closed included.
+    pub open: u64,
+}
+
 /// Does things to one database. Implementations are shared, and every verb may run for many databases at once:
 /// where it can, an engine makes many callers durable with one flush, so a runner that keeps some hundreds of calls in
 /// flight is several times faster than one that keeps eight. A call that waits for the flush holds no thread.
@@ -114,4 +123,14 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// Looks without changing anything; `expected` `None` looks at whatever is there.
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection>;
+
+    /// What is known of the connections that requests use on this server, once it has said so: after the first
+    /// [`Engine::connect`]. `None` also for databases that are files.
+    fn connections(&self, _server: &Server) -> Option<Connections> {
+        None
+    }
+
+    /// How many of them this process may hold from now on; those beyond it are closed as they come back. Until it is
+    /// called, all of them.
+    fn set_connections_max(&self, _server: &Server, _connections: u64) {}
 }

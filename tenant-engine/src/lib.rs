@@ -23,7 +23,7 @@ pub mod snapshot;
 pub mod sqlite;
 pub mod value;
 
-pub use engine::{Engine, Migrated, Template};
+pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};

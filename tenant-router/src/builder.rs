@@ -125,6 +125,7 @@ impl RouterBuilder {
         let caches = Arc::new(self.caches().await?);
         let stop = CancellationToken::new();
         tokio::spawn(feed::follow(Arc::clone(&caches), self.catalog.clone(), stop.clone()));
+        tokio::spawn(caches.pools.slices().keep(stop.clone()));
         let inner = Inner {
             catalog: self.catalog,
             naming,

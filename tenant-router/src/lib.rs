@@ -96,6 +96,7 @@ mod pools;
 pub mod principal;
 mod resolve;
 pub mod router;
+mod slices;
 pub mod tenant;
 
 pub use authorize::{Access, Grant, OperatorAccess};

@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gate;
 use crate::memo::{Epoch, Memo};
 use crate::metrics::Meters;
+use crate::slices::Slices;
 
 /// How many servers are remembered; a fleet has few.
 const SERVERS_MAX: u64 = 1_000;
@@ -85,6 +86,7 @@ pub(crate) struct Pools {
     shared: Arc<Shared>,
     engines: HashMap<EngineKind, Arc<dyn Engine>>,
     servers: Memo<ServerId, Option<Server>>,
+    slices: Arc<Slices>,
     catalog: Catalog,
     fleet: FleetId,
 }
@@ -115,6 +117,7 @@ impl Pools {
             shared: Arc::new(shared),
             engines,
             servers: Memo::new(epoch, SERVERS_MAX, SERVER_AGE_MAX),
+            slices: Arc::new(Slices::new(catalog.clone())),
             fleet: catalog.fleet_id(),
             catalog,
         }
@@ -161,6 +164,11 @@ impl Pools {
         }
     }
 
+    /// This process's shares of the servers' connections, for whoever keeps them.
+    pub(crate) fn slices(&self) -> Arc<Slices> {
+        Arc::clone(&self.slices)
+    }
+
     /// Lets go of every pool and waits until each is closed.
     pub(crate) async fn close(&self) {
         self.open.invalidate_all();
@@ -192,6 +200,7 @@ impl Pools {
         let placement =
             server.placement(reference).map_err(|error| Error::new(ErrorKind::Misconfigured).with_source(error))?;
         let engine = self.engines.get(&server.engine()).ok_or(ErrorKind::Misconfigured)?;
+        self.slices.meet(record.server_id, &server, engine);
         Ok(engine.connect(&placement, &gate::expected(record, self.fleet)).await?)
     }
 

@@ -151,6 +151,7 @@ impl Router {
     pub async fn shutdown(&self) {
         self.inner.closed.store(true, Ordering::Release);
         self.inner.caches.pools.close().await;
+        self.inner.caches.pools.slices().part().await;
     }
 
     /// Opens the granted tenant's database, asking the catalog again for as long as the request may wait.

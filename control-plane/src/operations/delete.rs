@@ -65,7 +65,7 @@ async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.point("delete: claimed").await;
     let expected = step.expected(fleet.id(), &[IdentityState::Active]);
     let backup = image::take(fleet, step, &expected, "pre_delete").await?;
-    image::prove(fleet, &backup).await?;
+    image::prove(fleet, step, &backup).await?;
     fleet.point("delete: proved").await;
     let id = backup.id;
     Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: id }))

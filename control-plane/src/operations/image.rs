@@ -5,13 +5,18 @@ use std::sync::Arc;
 use catalog::backups::BackupRecord;
 use catalog::{BackupId, TenantId};
 use tenant_engine::{
-    Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
+    Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored, Server,
 };
 
 use super::{Fleet, Step};
 use crate::backup::key::Part;
 use crate::backup::{Key, Manifest, manifest};
 use crate::error::{Error, Result};
+
+/// Tenants begin at 1: a database of this generation is never anybody's.
+const NOBODYS: Generation = Generation(0);
+/// What of an operation's id fits the number in a database's name.
+const NUMBER_MASK: u64 = 0x7fff_ffff;
 
 /// Takes a picture of the tenant's current database and stores it, manifest last. A crash before the manifest leaves an
 /// object that nobody refers to; after it, a backup that the catalog does not list yet.
@@ -87,6 +92,10 @@ pub(super) async fn fill(
     (manifest, image): (&Manifest, Image),
     identity: &Identity,
 ) -> Result<Restored> {
+    if manifest.engine != engine.kind() {
+        let detail = format!("the backup is of {}, the tenant's server runs {}", manifest.engine, engine.kind());
+        return Err(Error::new(409, "wrong_engine_backup", detail).try_next("restore it on a server of its own engine"));
+    }
     let restored = engine.restore(at, image, manifest.tenant, identity).await.map_err(told)?;
     if restored.foreign_key_violations > manifest.foreign_key_violations {
         engine.drop_database(at, None).await?;
@@ -99,28 +108,48 @@ pub(super) async fn fill(
 }
 
 /// Proves a backup by restoring it into scratch space, which is gone afterwards.
-pub(super) async fn prove(fleet: &Fleet, backup: &BackupRecord) -> Result<()> {
+pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> Result<()> {
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let (manifest, image) = fetch(fleet, backup, backup.tenant_id).await?;
+    match backup.engine {
+        EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await,
+        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await,
+    }
+}
+
+async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("verify-").tempdir_in(&fleet.scratch);
     let folder = folder.map_err(|error| {
         Error::new(500, "io", "the scratch directory cannot be written").with_source(error).transient()
     })?;
-    let generation = Generation::FIRST;
-    let at = match backup.engine {
-        EngineKind::Sqlite => Placement::sqlite(folder.path(), backup.tenant_id, generation, 1),
-        EngineKind::Postgres => return Err(Error::internal("backups of Postgres cannot be verified yet")),
-    };
-    let identity = Identity {
-        tenant: backup.tenant_id,
+    let at = Server::sqlite(folder.path()).fresh(picture.0.tenant, Generation::FIRST, 1);
+    let identity = scratch_identity(fleet, picture.0);
+    fill(fleet.engine(EngineKind::Sqlite)?, &at, picture, &identity).await?;
+    Ok(())
+}
+
+/// On the tenant's own server, beside its databases, under a generation that no tenant ever has.
+async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<()> {
+    let server = fleet.server(step.tenant.server_id).await?;
+    // Of this operation alone, and the same when the step is repeated: what a crash left is dropped by the next attempt.
+    let number = i64::try_from(step.op.id.uuid().as_u64_pair().1 & NUMBER_MASK).unwrap_or_default();
+    let at = server.fresh(picture.0.tenant, NOBODYS, number);
+    let engine = fleet.engine(EngineKind::Postgres)?;
+    engine.drop_database(&at, None).await?;
+    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
+    fill(engine, &at, picture, &identity).await?;
+    Ok(engine.drop_database(&at, None).await?)
+}
+
+fn scratch_identity(fleet: &Fleet, manifest: &Manifest) -> Identity {
+    Identity {
+        tenant: manifest.tenant,
         fleet: fleet.id(),
-        generation,
+        generation: Generation::FIRST,
         state: IdentityState::Building,
         op: None,
         stamped_at: fleet.catalog.now(),
-    };
-    fill(fleet.engine(backup.engine)?, &at, (&manifest, image), &identity).await?;
-    Ok(())
+    }
 }
 
 /// What an engine says about an image, in the words of whoever restores a backup.

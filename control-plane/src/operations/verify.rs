@@ -82,7 +82,7 @@ impl Params {
     async fn verify(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         let (mut effects, mut worst, mut proved) = (Vec::new(), None, Vec::new());
         for backup in self.of_tenant(fleet, step).await? {
-            let error = match image::prove(fleet, &backup).await {
+            let error = match image::prove(fleet, step, &backup).await {
                 Ok(()) => None,
                 // Says nothing about the backup.
                 Err(error) if error.transient => return Err(error),

@@ -60,6 +60,12 @@ pub(super) const ALL: &[Explanation] = &[
         "a mistyped address or option",
         "fleetctl config show --origin",
     ),
+    e(
+        "wrong_engine_backup",
+        "A backup of one engine cannot fill a database of the other.",
+        "the tenant's server runs another engine than the backup was taken from",
+        "restore it for a tenant on a server of its own engine",
+    ),
     // --- the fleet
     e(
         "not_initialised",
