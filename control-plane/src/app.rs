@@ -8,6 +8,7 @@ use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use catalog::tokens::{OperatorRole, TokenScope};
 use catalog::{Catalog, Clock, OperationId, TenantRecord, WriteTx};
+use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::{Engine, EngineKind};
 use tenant_router::{Naming, Router};
@@ -43,6 +44,7 @@ pub struct App {
     runner: Arc<Runner>,
     tasks: Tasks,
     sqlite: SqliteEngine,
+    postgres: PostgresEngine,
 }
 
 impl App {
@@ -96,16 +98,21 @@ impl App {
             SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
         let opened = Catalog::open(&home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
-        let router = router(&config, &catalog, &sqlite).await?;
+        let postgres = PostgresEngine::new(PostgresOptions {
+            tools: config.postgres_tools.clone(),
+            ..PostgresOptions::new(&scratch)
+        });
+        let all: [Arc<dyn Engine>; 2] = [Arc::new(sqlite.clone()), Arc::new(postgres.clone())];
+        let router = router(&config, &catalog, &all).await?;
         let engines: HashMap<EngineKind, Arc<dyn Engine>> =
-            HashMap::from([(EngineKind::Sqlite, Arc::new(sqlite.clone()) as Arc<dyn Engine>)]);
+            all.into_iter().map(|engine| (engine.kind(), engine)).collect();
         let fleet = Arc::new(Fleet::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
         let tasks = Tasks::default();
         let runner = Runner::start(Arc::clone(&fleet), tasks.clone());
         if config.role == Role::Serving {
             background::start(&fleet, &tasks);
         }
-        Ok(Arc::new(Self { config, catalog, engines, router, fleet, runner, tasks, sqlite }))
+        Ok(Arc::new(Self { config, catalog, engines, router, fleet, runner, tasks, sqlite, postgres }))
     }
 
     /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
@@ -193,6 +200,7 @@ impl App {
         }
         self.router.shutdown().await;
         self.sqlite.shutdown().await;
+        self.postgres.shutdown().await;
         self.catalog.close().await;
     }
 }
@@ -223,13 +231,14 @@ async fn first_token(tx: &mut WriteTx) -> Result<secrecy::SecretString> {
     Ok(secret)
 }
 
-async fn router(config: &Config, catalog: &Catalog, sqlite: &SqliteEngine) -> Result<Router> {
+async fn router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>]) -> Result<Router> {
     let naming = match &config.domain {
         Some(domain) => Naming::default().domain(domain.clone()),
         None => Naming::default(),
     };
-    Router::builder(catalog.clone())
-        .engine(Arc::new(sqlite.clone()))
+    let builder =
+        engines.iter().fold(Router::builder(catalog.clone()), |builder, engine| builder.engine(Arc::clone(engine)));
+    builder
         .naming(naming)
         .hold(Duration::from_millis(config.hold_ms))
         .build()

@@ -14,6 +14,8 @@ pub struct Config {
     pub backup_url: Option<String>,
     /// Extra options of the backup store (endpoint, region, credentials), by the store's own names.
     pub backup_options: Vec<(String, secrecy::SecretString)>,
+    /// The directory of `pg_dump` and `pg_restore`; `None`: the newest that are installed.
+    pub postgres_tools: Option<PathBuf>,
     /// Whether this process runs everything or only what it is asked to.
     pub role: Role,
     /// The data API.
@@ -62,6 +64,7 @@ impl Config {
             fleet_key: None,
             backup_url: None,
             backup_options: Vec::new(),
+            postgres_tools: None,
             role,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),

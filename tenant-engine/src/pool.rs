@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::postgres;
 use crate::sqlite;
 use crate::value::{Rows, Value};
 
@@ -50,7 +51,7 @@ impl Default for Limits {
     }
 }
 
-/// One statement with its positional parameters (`?1`, `?2` …).
+/// One statement with its positional parameters: `?1`, `?2` … on SQLite, `$1`, `$2` … on Postgres.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statement {
     /// Exactly one SQL statement.
@@ -64,6 +65,8 @@ pub struct Statement {
 pub enum Pool {
     /// Connections to one file.
     Sqlite(sqlite::SqlitePool),
+    /// Connections to one database of a server, shared with the server's other databases.
+    Postgres(postgres::PostgresPool),
 }
 
 impl Pool {
@@ -72,6 +75,7 @@ impl Pool {
     pub fn session(&self, access: Access, limits: Limits) -> Session {
         match self {
             Self::Sqlite(pool) => Session::Sqlite(pool.session(access, limits)),
+            Self::Postgres(pool) => Session::Postgres(pool.session(access, limits)),
         }
     }
 
@@ -79,6 +83,7 @@ impl Pool {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
         }
     }
 
@@ -87,6 +92,7 @@ impl Pool {
     pub fn connections(&self) -> usize {
         match self {
             Self::Sqlite(pool) => pool.connections(),
+            Self::Postgres(pool) => pool.connections(),
         }
     }
 }
@@ -96,6 +102,8 @@ impl Pool {
 pub enum Session {
     /// On one SQLite connection.
     Sqlite(sqlite::SqliteSession),
+    /// On one connection to a server.
+    Postgres(postgres::PostgresSession),
 }
 
 impl Session {
@@ -111,6 +119,7 @@ impl Session {
     pub async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
         match self {
             Self::Sqlite(session) => session.run(statements, after).await,
+            Self::Postgres(session) => session.run(statements, after).await,
         }
     }
 
@@ -122,6 +131,7 @@ impl Session {
     pub async fn commit(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(session) => session.commit().await,
+            Self::Postgres(session) => session.commit().await,
         }
     }
 
@@ -132,6 +142,7 @@ impl Session {
     pub async fn rollback(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(session) => session.rollback().await,
+            Self::Postgres(session) => session.rollback().await,
         }
     }
 }

@@ -159,6 +159,7 @@ impl<A: Level> Tenant<A> {
             async move {
                 match pool {
                     Pool::Sqlite(pool) => pool.with(access, limits, work).await,
+                    Pool::Postgres(_) => Err(engine::Error::new(engine::ErrorKind::Internal, CLOSURES_OF_SQLITE)),
                 }
             }
         })
@@ -347,6 +348,9 @@ impl<A: CanWrite> WriteTx<'_, A> {
         }
     }
 }
+
+/// Of a server's connection a closure would hold a thread while it waits for the network.
+const CLOSURES_OF_SQLITE: &str = "closures run on SQLite only; this tenant lives in a PostgreSQL database: use query, execute, batch or a transaction";
 
 /// Makes the statements of a hop, again for each try.
 type Statements<'a> = dyn Fn() -> Vec<Statement> + Sync + 'a;

@@ -1,13 +1,13 @@
 //! PostgreSQL: one database per tenant on servers that hold many.
 //!
 //! [`PostgresServer`] knows how to enter a server (`dsn.rs`) and which logins its databases have (`logins.rs`);
-//! `identity.rs` reads whose a database is; `error.rs` says what a failure means.
+//! `identity.rs` reads whose a database is; `error.rs` says what a failure means. `requests/` is the other half: the
+//! connections of tenants' requests.
 //!
 //! The verbs have a file each. Under them: `host.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
 //! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`
 //! and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
-#![expect(dead_code, reason = "the pools on top of these come next")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::engine::{Engine, Migrated, Template};
+use crate::engine::{Connections, Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -45,6 +45,7 @@ mod logins;
 mod migrate;
 mod prepare;
 mod provision;
+pub mod requests;
 mod restore;
 mod rules;
 mod script;
@@ -57,6 +58,7 @@ mod template;
 mod tool;
 mod work;
 
+pub use requests::{PostgresPool, PostgresSession, RequestOptions, Requests, ServerReport};
 pub use server::PostgresServer;
 
 /// Settings of the engine.
@@ -96,6 +98,7 @@ pub struct PostgresEngine {
 #[derive(Debug)]
 struct Inner {
     hosts: Hosts,
+    requests: Requests,
     tools: Tools,
     options: PostgresOptions,
 }
@@ -105,7 +108,19 @@ impl PostgresEngine {
     #[must_use]
     pub fn new(options: PostgresOptions) -> Self {
         let tools = Tools::find(options.tools.clone());
-        Self { inner: Arc::new(Inner { hosts: Hosts::default(), tools, options }) }
+        let requests = Requests::new(RequestOptions::default());
+        Self { inner: Arc::new(Inner { hosts: Hosts::default(), requests, tools, options }) }
+    }
+
+    /// The connections of requests, for whoever watches them.
+    #[must_use]
+    pub fn requests(&self) -> &Requests {
+        &self.inner.requests
+    }
+
+    /// Refuses new requests and closes their connections; verbs that run go on to their end.
+    pub async fn shutdown(&self) {
+        self.inner.requests.shutdown().await;
     }
 
     fn tools(&self) -> &Tools {
@@ -155,8 +170,8 @@ impl Engine for PostgresEngine {
     async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
         provision::provision(self, at, template, identity).await
     }
-    async fn connect(&self, _at: &Placement, _expected: &Expected) -> Result<Pool> {
-        Err(Error::new(ErrorKind::Internal, "this engine does not serve requests yet"))
+    async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
+        self.inner.requests.connect(at, expected).await.map(Pool::Postgres)
     }
     async fn migrate(
         &self,
@@ -190,5 +205,16 @@ impl Engine for PostgresEngine {
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
+    }
+    fn connections(&self, server: &Server) -> Option<Connections> {
+        match server {
+            Server::Postgres(server) => self.inner.requests.connections(server),
+            Server::Sqlite { .. } => None,
+        }
+    }
+    fn set_connections_max(&self, server: &Server, connections: u64) {
+        if let Server::Postgres(server) = server {
+            self.inner.requests.set_slice(server, usize::try_from(connections).unwrap_or(usize::MAX));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::requests::capacity;
 use super::work::{Work, quoted, text};
 use super::{PostgresEngine, prepare};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,12 +38,18 @@ pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<S
         lacks: lacks(&mut work, &text(row, 4)?).await?,
         connections_used: count(2)?,
         connections_max: count(3)?,
+        connections_budget: count(3)?.map(budget),
         databases_bytes: size(&mut work).await,
         disk_free_bytes: None,
         disk_total_bytes: None,
     };
     work.close().await;
     Ok(survey)
+}
+
+/// What requests of all processes share, as far as the maintenance role itself is not limited.
+fn budget(usable: u64) -> u64 {
+    capacity::of_usable(usize::try_from(usable).unwrap_or(usize::MAX), None) as u64
 }
 
 /// In words an administrator can act on. A superuser lacks nothing.

@@ -127,5 +127,6 @@ pub(crate) async fn keep(session: &mut Session, sql: &str) -> Result<Rows> {
 pub(crate) fn sqlite(pool: &Pool) -> &SqlitePool {
     match pool {
         Pool::Sqlite(pool) => pool,
+        other => panic!("a pool of SQLite: {other:?}"),
     }
 }

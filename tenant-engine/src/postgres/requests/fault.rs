@@ -1,0 +1,85 @@
+//! What a failed step of a transaction means for its connection, and whether it may be tried once more.
+
+use super::error::{ends_connection, from_sqlx};
+use crate::error::{Error, ErrorKind};
+
+/// `admin_shutdown`: somebody ended this session. Sent by the session itself, at a point where nothing is half done.
+const ENDED: &str = "57P01";
+/// The server's words when a migration changed what a prepared statement answers (`feature_not_supported`).
+const STALE: (&str, &str) = ("0A000", "cached plan must not change result type");
+
+/// An error, and what is known about the connection after it.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) error: Error,
+    pub(super) cause: Cause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// We refused it; the server knows nothing of it.
+    Refused,
+    /// The server refused it; the connection is fine.
+    Server,
+    /// The prepared statement is out of date; nothing has run.
+    Stale,
+    /// We did not read the answer to its end.
+    Unread,
+    /// The server did not answer in time; whatever it does now, nobody listens.
+    Late,
+    /// The connection is gone. What ran on it, if the commit was not sent before, is undone or never was.
+    Lost(Lost),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The statement did not run, or was undone.
+    NothingRan,
+    /// What ran is undone: its transaction was not committed.
+    Undone,
+    /// It broke before an answer came: a statement of its own may have run.
+    Unanswered,
+    /// It broke after the answer, before the server said that it is durable.
+    Unconfirmed,
+}
+
+impl Fault {
+    /// A failure of what changes nothing: BEGIN, settings, preparing.
+    pub(super) fn before_anything(error: sqlx::Error) -> Self {
+        Self::of(error, Lost::NothingRan)
+    }
+
+    /// A failure before the server said that the statement is complete.
+    pub(super) fn before_completion(error: sqlx::Error) -> Self {
+        let lost = if code(&error) == ENDED { Lost::NothingRan } else { Lost::Unanswered };
+        Self::of(error, lost)
+    }
+
+    /// A failure after that.
+    pub(super) fn after_completion(error: sqlx::Error) -> Self {
+        Self::of(error, Lost::Unconfirmed)
+    }
+
+    fn of(error: sqlx::Error, lost: Lost) -> Self {
+        let cause = if ends_connection(&error) {
+            Cause::Lost(lost)
+        } else if code(&error) == STALE.0 && error.to_string().contains(STALE.1) {
+            Cause::Stale
+        } else {
+            Cause::Server
+        };
+        let error = from_sqlx(error);
+        match (cause, error.kind()) {
+            // The driver's words for a connection that ends in the middle.
+            (Cause::Lost(_), ErrorKind::Internal | ErrorKind::ServerUnreachable) => {
+                let message = format!("the connection to the server broke: {}", error.message());
+                Self { error: Error::new(ErrorKind::ConnectionLost, message).with_source(error), cause }
+            }
+            _ => Self { error, cause },
+        }
+    }
+}
+
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+}

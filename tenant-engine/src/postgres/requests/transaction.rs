@@ -1,0 +1,220 @@
+//! One call of a session on one connection: begin, run, end, and what to do when something fails.
+//!
+//! A single statement that commits is sent alone: one round trip, and the server makes a transaction of it. Everything
+//! else is BEGIN … COMMIT. Called by `session.rs`.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{Connection as _, PgConnection};
+
+use super::connection::Timeouts;
+use super::fault::{Cause, Fault, Lost};
+use super::lease::{Lease, Phase};
+use super::pool::PoolInner;
+use super::sandbox::Verb;
+use super::statement;
+use super::tally::Reason;
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::{Access, After, Limits, Statement};
+use crate::value::Rows;
+
+const BEGIN_READ: &str = "begin isolation level repeatable read read only";
+const BEGIN_WRITE: &str = "begin";
+
+/// The server ends a statement by itself at its timeout, and the connection stays good. It is given this much longer to
+/// say so before the connection is closed.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// How long a rollback may take before the connection is closed instead, which rolls back as well.
+const ROLLBACK_MAX: Duration = Duration::from_millis(500);
+
+/// What one call is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) access: Access,
+    pub(super) limits: Limits,
+    pub(super) after: After,
+    pub(super) deadline: Instant,
+}
+
+/// A statement that the sandbox allowed.
+pub(super) type Allowed = (Statement, Verb);
+
+/// Checks a connection out and makes the first call of a session on it. Once, when the connection turns out to have
+/// been ended while it was idle, or to hold a statement from before a migration, the call is made again: nothing has
+/// run then.
+pub(super) async fn first(pool: &PoolInner, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
+    pool.target().timeouts.set(Timeouts::of(&call.limits));
+    let mut lease = pool.check_out(call.access, call.deadline).await?;
+    let mut again = true;
+    loop {
+        let fault = match in_time(&mut lease, call, statements, Step::Begin).await {
+            Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
+            Err(fault) => fault,
+        };
+        match (again, repeat(&fault, call)) {
+            (true, Repeat::Here) => refresh(&mut lease).await?,
+            (true, Repeat::Elsewhere) => {
+                lease.close(Reason::Broken);
+                pool.forget_idle(call.access);
+                lease = pool.check_out(call.access, call.deadline).await?;
+            }
+            _ => return Err(settle(lease, fault).await),
+        }
+        again = false;
+    }
+}
+
+/// Goes on with the transaction that is open on the lease; gives the lease back when it stays open.
+pub(super) async fn go_on(mut lease: Lease, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
+    match in_time(&mut lease, call, statements, Step::Proceed).await {
+        Ok(rows) => Ok((rows, (call.after == After::Keep).then_some(lease))),
+        Err(fault) => Err(settle(lease, fault).await),
+    }
+}
+
+/// # Errors
+/// When the connection is lost.
+pub(super) async fn roll_back(mut lease: Lease) -> Result<()> {
+    if end_transaction(&mut lease).await {
+        return Ok(());
+    }
+    lease.close(Reason::Broken);
+    Err(Error::new(ErrorKind::ConnectionLost, "the connection was lost; the server rolls the transaction back"))
+}
+
+async fn begin(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
+    let timeouts = Timeouts::of(&call.limits);
+    lease.conn(Phase::Setting).set_timeouts(timeouts).await.map_err(Fault::before_anything)?;
+    if let ([(statement, verb)], After::Commit) = (statements, call.after) {
+        let connection = lease.conn(Phase::Alone).sqlx();
+        let rows = statement::run(connection, &call.limits, statement, *verb).await?;
+        lease.mark(Phase::Clean);
+        return Ok(vec![rows]);
+    }
+    let begin = if call.access == Access::Read { BEGIN_READ } else { BEGIN_WRITE };
+    simple(lease.conn(Phase::Transaction).sqlx(), begin).await.map_err(Fault::before_anything)?;
+    proceed(lease, call, statements).await
+}
+
+async fn proceed(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
+    let mut answers = Vec::with_capacity(statements.len());
+    for (statement, verb) in statements {
+        let connection = lease.conn(Phase::Transaction).sqlx();
+        let answer = statement::run(connection, &call.limits, statement, *verb).await;
+        answers.push(answer.map_err(undone)?);
+    }
+    if call.after == After::Commit {
+        let connection = lease.conn(Phase::Committing).sqlx();
+        simple(connection, "commit").await.map_err(Fault::after_completion)?;
+        lease.mark(Phase::Clean);
+    }
+    Ok(answers)
+}
+
+async fn simple(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(sql).execute(connection).await.map(drop)
+}
+
+/// Inside a transaction whatever ran is undone when the connection ends before the commit.
+fn undone(fault: Fault) -> Fault {
+    match fault.cause {
+        Cause::Lost(_) => Fault { cause: Cause::Lost(Lost::Undone), ..fault },
+        _ => fault,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Begin,
+    Proceed,
+}
+
+/// Does the step until the deadline, and not for ever after.
+async fn in_time(lease: &mut Lease, call: &Call, statements: &[Allowed], step: Step) -> Result<Vec<Rows>, Fault> {
+    let until = call.deadline + GRACE;
+    let work = async {
+        match step {
+            Step::Begin => begin(lease, call, statements).await,
+            Step::Proceed => proceed(lease, call, statements).await,
+        }
+    };
+    match tokio::time::timeout_at(until.into(), work).await {
+        Ok(answer) => answer,
+        Err(_) => Err(late(call, lease.phase())),
+    }
+}
+
+fn late(call: &Call, phase: Phase) -> Fault {
+    let unknown = match phase {
+        Phase::Committing => true,
+        Phase::Alone => call.access == Access::Write,
+        Phase::Clean | Phase::Setting | Phase::Transaction => false,
+    };
+    let error = if unknown {
+        let message = "the server did not answer in time: nobody can know whether it was done";
+        Error::new(ErrorKind::ConnectionLost, message)
+    } else {
+        deadline()
+    };
+    Fault { error, cause: Cause::Late }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    No,
+    Here,
+    Elsewhere,
+}
+
+fn repeat(fault: &Fault, call: &Call) -> Repeat {
+    match fault.cause {
+        Cause::Stale => Repeat::Here,
+        Cause::Lost(Lost::NothingRan) => Repeat::Elsewhere,
+        Cause::Lost(Lost::Unanswered) if call.access == Access::Read => Repeat::Elsewhere,
+        _ => Repeat::No,
+    }
+}
+
+/// Forgets prepared statements, and the transaction they failed in.
+async fn refresh(lease: &mut Lease) -> Result<()> {
+    let ended = lease.phase() != Phase::Transaction || end_transaction(lease).await;
+    let cleared = lease.conn(Phase::Setting).sqlx().clear_cached_statements();
+    if ended && tokio::time::timeout(ROLLBACK_MAX, cleared).await.is_ok_and(|cleared| cleared.is_ok()) {
+        lease.mark(Phase::Clean);
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::ConnectionLost, "the connection to the server broke; nothing was done"))
+}
+
+/// Leaves the connection as the fault demands, and returns what the caller is told.
+async fn settle(mut lease: Lease, fault: Fault) -> Error {
+    match (fault.cause, lease.phase()) {
+        (Cause::Lost(_), _) => lease.close(Reason::Broken),
+        (Cause::Late, _) => lease.close(Reason::TimedOut),
+        // Cleaned up by the lease: reading the rest may take a while.
+        (Cause::Unread, _) => drop(lease),
+        (Cause::Refused | Cause::Server | Cause::Stale, Phase::Transaction) => {
+            if !end_transaction(&mut lease).await {
+                lease.close(Reason::Broken);
+            }
+        }
+        (Cause::Refused | Cause::Server | Cause::Stale, _) => lease.mark(Phase::Clean),
+    }
+    fault.error
+}
+
+/// True when no transaction is open any more.
+async fn end_transaction(lease: &mut Lease) -> bool {
+    let rollback = simple(lease.conn(Phase::Transaction).sqlx(), "rollback");
+    let ended = tokio::time::timeout(ROLLBACK_MAX, rollback).await.is_ok_and(|ended| ended.is_ok());
+    if ended {
+        lease.mark(Phase::Clean);
+    }
+    ended
+}
+
+/// The error of a call that came, or came to its end, too late.
+pub(super) fn deadline() -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "the time allowed for this is over")
+}

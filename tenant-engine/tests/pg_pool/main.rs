@@ -1,0 +1,13 @@
+//! The request path on a real PostgreSQL server, through the public API only.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod dropped;
+mod failures;
+mod fairness;
+mod fixture;
+mod lifecycle;
+mod limits;
+mod requests;
+mod sandbox;
+mod values;
