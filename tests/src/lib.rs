@@ -3,6 +3,7 @@
 mod api;
 mod fleet;
 pub mod invariants;
+pub mod postgres;
 mod program;
 mod served;
 

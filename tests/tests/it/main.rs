@@ -9,6 +9,7 @@ mod cli_terminal;
 mod faults;
 mod isolation;
 mod kill;
+mod postgres;
 mod readme;
 mod s3;
 mod shell;
