@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::file;
 use crate::ids::FleetId;
-use crate::lane::{Held, Lane, Underneath};
+use crate::lane::{self, Held, Lane, Underneath};
 use crate::opener::{Feed, Opener};
 use crate::schema;
 use crate::seal::{FleetKey, Sealer};
@@ -42,6 +42,16 @@ pub enum Location {
     File(PathBuf),
     /// The tables of a Postgres database's first schema.
     Postgres(Dsn),
+}
+
+impl std::fmt::Display for Location {
+    /// For humans; without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Postgres(dsn) => dsn.fmt(f),
+        }
+    }
 }
 
 /// An open catalog; clones are the same one.
@@ -116,6 +126,22 @@ impl Catalog {
         let opener = Opener::new(location)?;
         opener.exists()?;
         Self::start(opener, Sealer::new(&key), clock, schema::Start::Open).await
+    }
+
+    /// Whether there is one, without a key and without making anything.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Refused`.
+    pub async fn is_there(location: &Location) -> Result<bool> {
+        if let Location::File(path) = location {
+            // An empty file is none: a creation that was killed leaves one behind.
+            return Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0));
+        }
+        let opener = Opener::new(location)?;
+        let mut connection = opener.connect().await?;
+        let tables = opener.tables(&mut connection).await?;
+        lane::close(connection).await;
+        Ok(schema::is_catalog(&tables))
     }
 
     async fn start(opener: Opener, sealer: Sealer, clock: Clock, start: schema::Start) -> Result<Self> {

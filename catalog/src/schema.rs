@@ -50,7 +50,7 @@ pub(crate) async fn settle(
     start: Start,
 ) -> Result<FleetId> {
     let tables = opener.tables(db).await?;
-    if !tables.iter().any(|table| table == "_catalog_migrations") {
+    if !is_catalog(&tables) {
         begin_ledger(db, &tables, start).await?;
     }
     let applied = applied(db).await?;
@@ -62,6 +62,11 @@ pub(crate) async fn settle(
         opener.order_bytewise(db).await?;
     }
     fleet(db, sealer, now, start).await
+}
+
+/// Whether these are the tables of a catalog.
+pub(crate) fn is_catalog(tables: &[String]) -> bool {
+    tables.iter().any(|table| table == "_catalog_migrations")
 }
 
 /// Makes the tables of a new catalog, all of them empty: what they will hold comes from elsewhere.
