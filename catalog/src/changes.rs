@@ -1,7 +1,8 @@
 //! The change feed: routers drop what changed from their caches. Safety does not depend on it.
 //!
 //! A commit of this process wakes those who wait at once. Commits of other processes are looked for by one of those who
-//! wait, for all of them; while nobody waits nobody looks.
+//! wait, for all of them; while nobody waits nobody looks. Where the database tells (Postgres: `listen`), it is looked at
+//! once when it does; looking every now and then stays, because what was told may have been lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,13 +15,12 @@ use crate::db::{Catalog, ReadTx, Shared, WriteTx};
 use crate::error::Result;
 use crate::fault;
 use crate::ids::TenantId;
+use crate::lane;
+use crate::listener::Ear;
 use crate::row;
 
 /// Longer lists are not worth more than dropping everything.
 const LIST_MAX: i64 = 10_000;
-
-/// How often another process is looked for: half of what is promised.
-const POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// Stands for the tenant in an entry that is not about one tenant.
 const EVERYTHING: &str = "*";
@@ -116,8 +116,8 @@ pub fn known(catalog: &Catalog) -> i64 {
     *catalog.shared().watch.known.borrow()
 }
 
-/// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms), or after
-/// `timeout`. Cheap: on SQLite it asks `PRAGMA data_version`.
+/// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms, on Postgres at
+/// once and at the latest after a second), or after `timeout`. Cheap: on SQLite it asks `PRAGMA data_version`.
 ///
 /// # Errors
 /// `Unavailable`; wait a moment before the next call.
@@ -154,6 +154,7 @@ pub(crate) struct Watch {
 struct Lookout {
     connection: Option<AnyConnection>,
     commits_seen: Option<i64>,
+    ear: Ear,
 }
 
 impl Default for Watch {
@@ -163,22 +164,21 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// The feed has at least come this far.
-    pub(crate) fn reached(&self, seq: i64) {
+    /// The feed has at least come this far; `true`: further than was known.
+    pub(crate) fn reached(&self, seq: i64) -> bool {
         self.known.send_if_modified(|known| {
             let further = seq > *known;
             *known = seq.max(*known);
             further
-        });
+        })
     }
 
-    /// Closes the connection it looks through. Whoever still waits opens another or waits for its timeout.
+    /// Closes the connections it looks through. Whoever still waits opens others or waits for its timeout.
     pub(crate) async fn close(&self) {
         let Ok(mut lookout) = self.lookout.try_lock() else { return };
-        if let Some(connection) = lookout.connection.take()
-            && let Err(error) = sqlx::Connection::close(connection).await
-        {
-            tracing::warn!(%error, "a connection of the catalog did not close cleanly");
+        lookout.ear.close();
+        if let Some(connection) = lookout.connection.take() {
+            lane::close(connection).await;
         }
     }
 }
@@ -191,7 +191,7 @@ async fn look_for_all(shared: &Shared) -> Result<()> {
             *lookout = Lookout::default();
             return Err(error);
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        lookout.ear.wait(&shared.opener).await;
     }
 }
 
@@ -202,14 +202,14 @@ impl Lookout {
             empty => empty.insert(shared.opener.connect().await?),
         };
         let commits = shared.opener.commits_seen(connection).await?;
-        if self.commits_seen == Some(commits) {
+        if commits.is_some() && self.commits_seen == commits {
             return Ok(());
         }
         // Looked at before it is remembered: a look that is cancelled is repeated.
         let newest = sqlx::query("select coalesce(max(seq), 0) as seq from changes");
-        let row = newest.fetch_one(connection).await.map_err(fault::of)?;
-        shared.watch.reached(row::int(&row, "seq")?);
-        self.commits_seen = Some(commits);
+        let row = shared.opener.underneath().answer(newest.fetch_one(connection)).await.map_err(fault::of)?;
+        self.ear.looked(shared.watch.reached(row::int(&row, "seq")?));
+        self.commits_seen = commits;
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Write transactions are serial: check-then-act is safe inside one, and the order of every sequence is commit order.
 //! A write transaction waits on nothing but the catalog. Time is read once per transaction.
+//! A statement that the database refused ends its transaction, as Postgres does: whoever means to go on looks first.
 //! Connections are held, not pooled: one for writes, a few for reads. A transaction that is dropped is rolled back
 //! before its connection serves anybody else.
 
@@ -10,16 +11,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 
 use crate::bulk::Sql;
 use crate::changes::Watch;
+pub use crate::dsn::Dsn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::file;
 use crate::ids::FleetId;
-use crate::lane::{Held, Lane};
-use crate::opener::Opener;
+use crate::lane::{self, Held, Lane, Underneath};
+use crate::opener::{Feed, Opener};
 use crate::schema;
 use crate::seal::{FleetKey, Sealer};
 
@@ -27,7 +30,7 @@ use crate::seal::{FleetKey, Sealer};
 const READERS: usize = 4;
 
 /// How long a write waits for another process that holds the write lock.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Milliseconds since 1970; tests move it by hand.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -37,6 +40,18 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub enum Location {
     /// A SQLite file.
     File(PathBuf),
+    /// The tables of a Postgres database's first schema.
+    Postgres(Dsn),
+}
+
+impl std::fmt::Display for Location {
+    /// For humans; without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Postgres(dsn) => dsn.fmt(f),
+        }
+    }
 }
 
 /// An open catalog; clones are the same one.
@@ -92,10 +107,10 @@ impl Catalog {
     /// Makes a new catalog (schema, fleet row) and opens it; one that is already there is opened, if the key fits.
     ///
     /// # Errors
-    /// As [`Catalog::open`], but never `NotInitialised`: the directory is made, too.
+    /// As [`Catalog::open`], but never `NotInitialised`: a file's directory is made, too; a database must be there.
     pub async fn create(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
-        match location {
-            Location::File(path) => file::make_directory(path)?,
+        if let Location::File(path) = location {
+            file::make_directory(path)?;
         }
         let opener = Opener::new(location)?;
         opener.prepare()?;
@@ -105,23 +120,39 @@ impl Catalog {
     /// Opens a catalog, applying the schema migrations this program has and it has not.
     ///
     /// # Errors
-    /// `NotInitialised`, `SchemaNewer`, `WrongKey`, `Corrupt` (not a catalog, damaged) or `Unavailable` (locked,
-    /// read-only, disk full).
+    /// `NotInitialised`, `SchemaNewer`, `WrongKey`, `Corrupt` (not a catalog, damaged), `Unavailable` (not reachable,
+    /// locked, disk full), `ReadOnlyStorage`, or `Refused` (by its server).
     pub async fn open(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
         let opener = Opener::new(location)?;
         opener.exists()?;
         Self::start(opener, Sealer::new(&key), clock, schema::Start::Open).await
     }
 
+    /// Whether there is one, without a key and without making anything.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Refused`.
+    pub async fn is_there(location: &Location) -> Result<bool> {
+        if let Location::File(path) = location {
+            // An empty file is none: a creation that was killed leaves one behind.
+            return Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0));
+        }
+        let opener = Opener::new(location)?;
+        let mut connection = opener.connect().await?;
+        let tables = opener.tables(&mut connection).await?;
+        lane::close(connection).await;
+        Ok(schema::is_catalog(&tables))
+    }
+
     async fn start(opener: Opener, sealer: Sealer, clock: Clock, start: schema::Start) -> Result<Self> {
         let writer = Lane::new(1, "write transaction");
         let mut held = writer.take(&opener).await?;
         opener.settle(held.connection()).await?;
-        begin(&mut held, opener.begin_write()).await?;
+        begin(&mut held, &opener, opener.begin_schema()).await?;
         let db = held.during().ok_or_else(over)?;
         let fleet_id = schema::settle(&opener, db, &sealer, clock(), start).await?;
         held.after(&Ok(()));
-        held.commit().await.ok_or_else(over)?.map_err(fault::of)?;
+        held.commit(opener.commit(Feed::Unchanged)).await.ok_or_else(over)?.map_err(fault::of_commit)?;
         drop(held);
         let readers = Lane::new(READERS, "read transaction");
         let shared = Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default() };
@@ -164,7 +195,7 @@ impl Catalog {
 
     async fn begin(&self, lane: &Arc<Lane>, statement: &'static str) -> Result<ReadTx> {
         let mut held = lane.take(&self.shared.opener).await?;
-        begin(&mut held, statement).await?;
+        begin(&mut held, &self.shared.opener, statement).await?;
         Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None })
     }
 
@@ -185,7 +216,7 @@ impl Catalog {
         done
     }
 
-    /// Closes all connections; the write-ahead log is folded in. Waits up to 30 s for transactions still open.
+    /// Closes all connections; a file's write-ahead log is folded in. Waits up to 30 s for transactions still open.
     pub async fn close(&self) {
         self.shared.watch.close().await;
         self.shared.readers.close(u32::try_from(READERS).expect("READERS is small")).await;
@@ -197,21 +228,19 @@ impl Catalog {
     }
 }
 
-/// Begins, waiting for another process that holds the lock, up to [`LOCK_WAIT_MAX`].
-async fn begin(held: &mut Held, statement: &'static str) -> Result<()> {
+/// Begins, waiting for another process that holds the lock, up to [`LOCK_WAIT_MAX`]. A server waits by itself.
+async fn begin(held: &mut Held, opener: &Opener, statement: &'static str) -> Result<()> {
     let started = Instant::now();
     loop {
         match held.begin(statement).await {
             Ok(()) => return Ok(()),
-            Err(error) if fault::is_busy(&error) && started.elapsed() < LOCK_WAIT_MAX => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            // The server went away while the connection was kept: nothing was asked through it yet.
+            Err(error) if held.may_be_replaced() && fault::is_lost(&error) => held.replace(opener).await?,
             Err(error) if fault::is_busy(&error) => {
-                let message = format!(
-                    "another process has held the catalog's write lock for {} s: find out which one, then try again",
-                    LOCK_WAIT_MAX.as_secs()
-                );
-                return Err(Error::new(ErrorKind::Unavailable, message).with_source(error));
+                if held.underneath() == Underneath::Socket || started.elapsed() >= LOCK_WAIT_MAX {
+                    return Err(opener.locked(error).await);
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             Err(error) => return Err(fault::of(error)),
         }
@@ -234,21 +263,35 @@ impl ReadTx {
         self.appended = Some(seq);
     }
 
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.shared.opener
+    }
+
+    /// For what asks more than one statement at a time; [`ReadTx::returned`] when all of it went well.
+    pub(crate) fn lend(&mut self) -> Result<&mut AnyConnection> {
+        self.held.during().ok_or_else(over)
+    }
+
+    pub(crate) fn returned(&mut self) {
+        self.held.after(&Ok(()));
+    }
+
     pub(crate) async fn all(&mut self, sql: Sql<'_>) -> Result<Vec<AnyRow>> {
-        let rows = sql.fetch_all(self.held.during().ok_or_else(over)?).await;
+        let underneath = self.held.underneath();
+        let rows = underneath.answer(sql.fetch_all(self.held.during().ok_or_else(over)?)).await;
         self.held.after(&rows);
         rows.map_err(fault::of)
     }
 
+    /// The first row. The answer is read to its end: a connection comes back with nothing left to say.
     pub(crate) async fn one(&mut self, sql: Sql<'_>) -> Result<Option<AnyRow>> {
-        let row = sql.fetch_optional(self.held.during().ok_or_else(over)?).await;
-        self.held.after(&row);
-        row.map_err(fault::of)
+        Ok(self.all(sql).await?.into_iter().next())
     }
 
     /// Returns how many rows were changed.
     pub(crate) async fn run(&mut self, sql: Sql<'_>) -> Result<i64> {
-        let done = sql.execute(self.held.during().ok_or_else(over)?).await;
+        let underneath = self.held.underneath();
+        let done = underneath.answer(sql.execute(self.held.during().ok_or_else(over)?)).await;
         self.held.after(&done);
         Ok(i64::try_from(done.map_err(fault::of)?.rows_affected()).unwrap_or(i64::MAX))
     }
@@ -265,7 +308,9 @@ impl WriteTx {
     /// # Errors
     /// `Unavailable`: nothing of it was done, or, when the connection was lost, nobody can know.
     pub async fn commit(mut self) -> Result<()> {
-        self.inner.held.commit().await.ok_or_else(over)?.map_err(fault::of)?;
+        let feed = if self.inner.appended.is_some() { Feed::Appended } else { Feed::Unchanged };
+        let commit = self.inner.shared.opener.commit(feed);
+        self.inner.held.commit(commit).await.ok_or_else(over)?.map_err(fault::of_commit)?;
         if let Some(seq) = self.inner.appended {
             self.inner.shared.watch.reached(seq);
         }

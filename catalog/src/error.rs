@@ -39,6 +39,10 @@ pub enum ErrorKind {
     Unavailable,
     /// The catalog's files or their directory do not allow this process to write.
     ReadOnlyStorage,
+    /// The catalog's server refuses this process: password, database, rights, TLS or its release.
+    Refused,
+    /// A program that the catalog's database needs is not installed here.
+    ToolMissing,
     /// What is stored breaks a rule of this program.
     Corrupt,
 }
@@ -59,6 +63,8 @@ impl ErrorKind {
             Self::NotInitialised => "not_initialised",
             Self::Unavailable => "catalog_unavailable",
             Self::ReadOnlyStorage => "read_only_storage",
+            Self::Refused => "catalog_refused",
+            Self::ToolMissing => "tool_missing",
             Self::Corrupt => "catalog_corrupt",
         }
     }

@@ -1,21 +1,40 @@
 //! Held connections. A lane lends each to one transaction at a time, first come, first served; what comes back with an
-//! open transaction is rolled back before anybody else can use it.
+//! open transaction is rolled back before anybody else can use it, and what comes back in doubt is closed.
+//!
+//! A turn belongs to the loan and ends with it, whatever became of the connection: a dead peer cannot keep one, because
+//! every answer of a server is waited for only so long.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use sqlx::{AnyConnection, Executor as _};
+use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
-use crate::opener::Opener;
+use crate::opener::{Opener, answered};
 
 /// How long a transaction waits for its turn before it says so: longer means that somebody forgot one open.
 const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// How long an answer of a server is waited for: longer than it waits for the write lock itself, and than the longest
+/// statement it allows.
+const ANSWER_MAX: Duration = Duration::from_secs(25);
+
+/// A farewell to a server that does not listen is cut short.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// How connections behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Underneath {
+    /// A thread with a queue in this process: it always answers.
+    File,
+    /// A server: it may die at any moment.
+    Socket,
+}
 
 /// A few connections for one purpose.
 #[derive(Debug)]
@@ -29,15 +48,28 @@ pub(crate) struct Lane {
 #[derive(Debug)]
 pub(crate) struct Held {
     connection: Option<AnyConnection>,
+    underneath: Underneath,
+    origin: Origin,
     state: State,
     lane: Arc<Lane>,
     _turn: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Made for this loan.
+    New,
+    /// It lay here since an earlier one: its server may have gone since.
+    Kept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
     InTransaction,
+    /// A constraint refused a statement of a file's database: the transaction is open, but nothing more may be done in it,
+    /// as it could not be on a server.
+    Refused,
     /// A statement is under way, or one failed in a way that may have ended the transaction. Whoever drops it so does
     /// not know what became of it: the connection is closed, not given back.
     Unknown,
@@ -59,11 +91,12 @@ impl Lane {
             }
         };
         let idle = self.idle().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => opener.connect().await?,
+        let (connection, origin) = match idle {
+            Some(connection) => (connection, Origin::Kept),
+            None => (opener.connect().await?, Origin::New),
         };
-        Ok(Held { connection: Some(connection), state: State::Idle, lane: self.clone(), _turn: turn })
+        let (connection, underneath) = (Some(connection), opener.underneath());
+        Ok(Held { connection, underneath, origin, state: State::Idle, lane: self.clone(), _turn: turn })
     }
 
     /// No more loans; waits for those that are out and closes every connection.
@@ -73,14 +106,29 @@ impl Lane {
         drop(all);
         let idle = std::mem::take(&mut *self.idle());
         for connection in idle {
-            if let Err(error) = sqlx::Connection::close(connection).await {
-                tracing::warn!(%error, "a connection of the catalog did not close cleanly");
-            }
+            close(connection).await;
         }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<AnyConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes a connection, saying so to its server.
+pub(crate) async fn close(connection: AnyConnection) {
+    if let Err(error) = answered(CLOSE_MAX, connection.close()).await {
+        tracing::warn!(%error, "a connection of the catalog did not close cleanly");
+    }
+}
+
+impl Underneath {
+    /// A server that does not answer is as good as gone.
+    pub(crate) async fn answer<T>(self, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+        match self {
+            Self::File => work.await,
+            Self::Socket => answered(ANSWER_MAX, work).await,
+        }
     }
 }
 
@@ -90,13 +138,32 @@ impl Held {
         self.connection.as_mut().expect("taken only when dropped")
     }
 
+    pub(crate) fn underneath(&self) -> Underneath {
+        self.underneath
+    }
+
+    /// Nothing was asked through it in this loan: another connection does as well.
+    pub(crate) fn may_be_replaced(&self) -> bool {
+        self.origin == Origin::Kept
+    }
+
+    /// Replaces a connection that died while it was kept, and forgets the others that were: they met the same end.
+    pub(crate) async fn replace(&mut self, opener: &Opener) -> Result<()> {
+        self.state = State::Unknown;
+        drop(std::mem::take(&mut *self.lane.idle()));
+        self.connection = Some(opener.connect().await?);
+        (self.origin, self.state) = (Origin::New, State::Idle);
+        Ok(())
+    }
+
     /// Begins a transaction with this statement.
     pub(crate) async fn begin(&mut self, statement: &'static str) -> sqlx::Result<()> {
         self.state = State::Unknown;
-        let begun = self.connection().execute(statement).await;
+        let underneath = self.underneath;
+        let begun = underneath.answer(self.connection().execute(statement)).await;
         match &begun {
             Ok(_) => self.state = State::InTransaction,
-            Err(error) if fault::is_busy(error) => self.state = State::Idle,
+            Err(error) if underneath == Underneath::File && fault::is_busy(error) => self.state = State::Idle,
             Err(_) => {}
         }
         begun.map(|_| ())
@@ -110,16 +177,21 @@ impl Held {
         })
     }
 
-    /// What a statement's result says about the transaction: a refused one leaves it as it was.
+    /// What a statement's result says about the transaction.
     pub(crate) fn after<T>(&mut self, result: &sqlx::Result<T>) {
-        if result.as_ref().err().is_none_or(fault::is_constraint) {
-            self.state = State::InTransaction;
+        match result {
+            Ok(_) => self.state = State::InTransaction,
+            Err(error) if self.underneath == Underneath::File && fault::is_constraint(error) => {
+                self.state = State::Refused;
+            }
+            Err(_) => {}
         }
     }
 
-    /// Commits. `None` when the transaction is over.
-    pub(crate) async fn commit(&mut self) -> Option<sqlx::Result<()>> {
-        let done = self.during()?.execute("commit").await;
+    /// Commits with this statement. `None` when the transaction is over.
+    pub(crate) async fn commit(&mut self, statement: &'static str) -> Option<sqlx::Result<()>> {
+        let underneath = self.underneath;
+        let done = underneath.answer(self.during()?.execute(statement)).await;
         if done.is_ok() {
             self.state = State::Idle;
         }
@@ -130,19 +202,27 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
-        match self.state {
-            State::Unknown => return,
-            State::InTransaction => start_rollback(&mut connection),
-            State::Idle => {}
+        let clean = match self.state {
+            State::Idle => true,
+            State::InTransaction | State::Refused => start_rollback(&mut connection),
+            State::Unknown => false,
+        };
+        if clean {
+            self.lane.idle().push(connection);
         }
-        self.lane.idle().push(connection);
     }
 }
 
-/// Sends a rollback without waiting for it. No statement is under way, so the connection's queue is empty and one poll
-/// puts the rollback into it: before whatever the next user asks. (SQLite's connection is a queue; a database behind a
-/// socket needs its own way here, closing the connection being the certain one.)
-fn start_rollback(connection: &mut AnyConnection) {
-    let mut rollback = pin!(connection.execute("rollback"));
-    let _ = rollback.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+/// Sends a rollback without waiting for its answer, which the next user of the connection reads before its own; `false`
+/// when it did not get away: then the connection must be closed, which rolls back, too.
+///
+/// No statement is under way and every answer was read to its end, so one poll puts the rollback into the queue of a
+/// file's connection, or into the socket of a server's. (Unconstrained: the runtime may otherwise say "later" to a task
+/// that has done much.)
+fn start_rollback(connection: &mut AnyConnection) -> bool {
+    let polled = {
+        let mut rollback = pin!(tokio::task::unconstrained(connection.execute("rollback")));
+        rollback.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    };
+    !matches!(polled, Poll::Ready(Err(_))) && !connection.should_flush()
 }

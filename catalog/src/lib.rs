@@ -5,6 +5,8 @@
 
 pub mod backups;
 pub mod changes;
+pub mod check;
+pub mod copy;
 pub mod db;
 pub mod error;
 pub mod events;
@@ -28,11 +30,14 @@ pub mod tenants;
 pub mod tokens;
 
 mod bulk;
+mod dsn;
 mod fault;
 mod file;
 mod lane;
+mod listener;
 mod opener;
 mod row;
+mod tables;
 mod word;
 
 pub use db::{Catalog, Clock, ReadTx, WriteTx};

@@ -50,7 +50,7 @@ pub(crate) async fn settle(
     start: Start,
 ) -> Result<FleetId> {
     let tables = opener.tables(db).await?;
-    if !tables.iter().any(|table| table == "_catalog_migrations") {
+    if !is_catalog(&tables) {
         begin_ledger(db, &tables, start).await?;
     }
     let applied = applied(db).await?;
@@ -58,7 +58,24 @@ pub(crate) async fn settle(
     for migration in MIGRATIONS.iter().skip(applied.len()) {
         apply(db, migration, now).await?;
     }
+    if applied.len() < MIGRATIONS.len() {
+        opener.order_bytewise(db).await?;
+    }
     fleet(db, sealer, now, start).await
+}
+
+/// Whether these are the tables of a catalog.
+pub(crate) fn is_catalog(tables: &[String]) -> bool {
+    tables.iter().any(|table| table == "_catalog_migrations")
+}
+
+/// Makes the tables of a new catalog, all of them empty: what they will hold comes from elsewhere.
+pub(crate) async fn make(opener: &Opener, db: &mut AnyConnection) -> Result<()> {
+    sqlx::raw_sql(LEDGER).execute(&mut *db).await.map_err(fault::of)?;
+    for migration in MIGRATIONS {
+        sqlx::raw_sql(migration.sql).execute(&mut *db).await.map_err(fault::of)?;
+    }
+    opener.order_bytewise(db).await
 }
 
 async fn begin_ledger(db: &mut AnyConnection, tables: &[String], start: Start) -> Result<()> {
@@ -66,7 +83,7 @@ async fn begin_ledger(db: &mut AnyConnection, tables: &[String], start: Start) -
         return Err(Error::new(ErrorKind::Corrupt, "this is a database, but not a catalog"));
     }
     if start == Start::Open {
-        return Err(Error::new(ErrorKind::NotInitialised, "the catalog is empty: run `fleetctl init` first"));
+        return Err(Error::new(ErrorKind::NotInitialised, "there is no catalog yet: run `fleetctl init` first"));
     }
     sqlx::raw_sql(LEDGER).execute(db).await.map_err(fault::of)?;
     Ok(())

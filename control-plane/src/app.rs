@@ -17,7 +17,8 @@ use crate::background;
 use crate::backup::Store;
 use crate::config::{Config, Role};
 use crate::error::{Error, Result};
-use crate::home::{self, Home};
+use crate::home::Home;
+pub use crate::home::Initialised;
 use crate::operations::Fleet;
 use crate::plan::Selection;
 use crate::runner::Runner;
@@ -25,7 +26,7 @@ use crate::runner::control::Control;
 use crate::runner::submit::{Caller, Mode, Submission, Submitted};
 use crate::tasks::Tasks;
 
-/// The server that every fleet has: a directory beside the catalog.
+/// The server that every fleet on one machine has: a directory beside the catalog.
 const LOCAL_SERVER: &str = "local";
 
 /// One process's control plane.
@@ -49,10 +50,11 @@ pub struct App {
 
 impl App {
     /// Makes a new fleet in the data directory (keys, catalog, the server `local`, an operator token), or finds the one
-    /// that is there and makes what is missing of these.
+    /// that is there and makes what is missing of these. With a catalog on Postgres, a second data directory joins the
+    /// fleet that is there, with that fleet's key; no server is made, because another machine could not reach it.
     ///
     /// # Errors
-    /// `data_dir_unusable`, `catalog_missing`, `wrong_key`, and those of the catalog.
+    /// `data_dir_unusable`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, and those of the catalog.
     pub async fn init(config: &Config) -> Result<Initialised> {
         Self::init_with(config, crate::clock::system()).await
     }
@@ -63,11 +65,10 @@ impl App {
     /// As [`App::init`].
     pub async fn init_with(config: &Config, clock: Clock) -> Result<Initialised> {
         let home = Home::make(config)?;
-        home.must_not_have_lost_its_catalog()?;
-        let done = if home.has_catalog() { Initialised::Found } else { Initialised::Created };
-        let key = home.key_or_new(config)?;
-        let created = Catalog::create(&home.catalog(), key, clock).await;
-        let catalog = created.map_err(|error| home.blame(error.into()))?;
+        let done = if home.look_for_catalog().await? { Initialised::Found } else { Initialised::Created };
+        let (key, origin) = home.key_or_new(config, done)?;
+        let created = Catalog::create(home.catalog(), key, clock).await;
+        let catalog = created.map_err(|error| home.blame(home.take_back(origin, error.into())))?;
         let settled = settle(&catalog, &home).await;
         catalog.close().await;
         settled.map(|()| done)
@@ -76,7 +77,7 @@ impl App {
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
     ///
     /// # Errors
-    /// `not_initialised`, `catalog_missing`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
+    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         Self::open_with(config, crate::clock::system()).await
     }
@@ -87,16 +88,13 @@ impl App {
     /// As [`App::open`].
     pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
         let home = Home::at(&config)?;
-        home.must_not_have_lost_its_catalog()?;
-        if !home.has_catalog() {
-            return Err(home::not_initialised());
-        }
+        home.must_have_catalog().await?;
         let scratch = home.scratch()?;
         let url = config.backup_url.clone().unwrap_or_else(|| home.backups());
         let store = Store::open(&url, &config.backup_options, &scratch)?;
         let sqlite =
             SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
-        let opened = Catalog::open(&home.catalog(), home.key(&config)?, clock).await;
+        let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),
@@ -208,7 +206,7 @@ impl App {
 /// Makes what every fleet has and a crash of an earlier `init` may have left out.
 async fn settle(catalog: &Catalog, home: &Home) -> Result<()> {
     let mut tx = catalog.write().await?;
-    if catalog::servers::by_name(&mut tx, LOCAL_SERVER).await?.is_none() {
+    if !home.is_elsewhere() && catalog::servers::by_name(&mut tx, LOCAL_SERVER).await?.is_none() {
         let base = home.tenants().to_string_lossy().into_owned();
         let local = catalog::servers::NewServer::directory(LOCAL_SERVER, &base);
         catalog::servers::insert(&mut tx, local).await?;
@@ -244,13 +242,4 @@ async fn router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>])
         .build()
         .await
         .map_err(|error| Error::new(500, error.kind().code(), "the router could not be started").with_source(error))
-}
-
-/// What [`App::init`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Initialised {
-    /// A new fleet.
-    Created,
-    /// One was there.
-    Found,
 }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// Holds catalog, keys, tenants and local backups unless told otherwise; absolute.
     pub data_dir: PathBuf,
+    /// The address of a catalog on Postgres; `None`: the file `catalog.db` in the data directory.
+    pub catalog_url: Option<secrecy::SecretString>,
     /// The fleet's key; `None`: the file `fleet.key` in the data directory.
     pub fleet_key: Option<secrecy::SecretString>,
     /// Where backups go; `None`: `file://<data_dir>/backups`. `s3://bucket/prefix` and what else the store knows.
@@ -61,6 +63,7 @@ impl Config {
     pub fn new(data_dir: PathBuf, role: Role) -> Self {
         Self {
             data_dir,
+            catalog_url: None,
             fleet_key: None,
             backup_url: None,
             backup_options: Vec::new(),

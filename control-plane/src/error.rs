@@ -124,7 +124,7 @@ impl From<catalog::Error> for Error {
             Kind::NotFound => 404,
             Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected => 409,
             Kind::Invalid => 422,
-            Kind::Unavailable => 503,
+            Kind::Unavailable | Kind::Refused => 503,
             Kind::ReadOnlyStorage => 507,
             _ => 500,
         };

@@ -3,14 +3,18 @@
 //! ```text
 //! catalog.db  fleet.key  operator.token     0600
 //! tenants/  backups/  scratch/              0700
+//! catalog.moved                             the catalog is on Postgres now: nobody goes on with the file by accident
 //! ```
+//! With a catalog on Postgres, `catalog.db` and `tenants/` are not made: another machine could not reach them.
+
+mod catalog_place;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use catalog::db::Location;
+use catalog::db::{Dsn, Location};
 use catalog::seal::FleetKey;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -24,6 +28,25 @@ const KEY_BYTES_MAX: u64 = 4_096;
 #[derive(Debug, Clone)]
 pub struct Home {
     root: PathBuf,
+    catalog: Location,
+}
+
+/// What `init` found or did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Initialised {
+    /// A new fleet.
+    Created,
+    /// One was there.
+    Found,
+}
+
+/// Where the key came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// It was made and written just now.
+    New,
+    /// It was given, or in its file.
+    Kept,
 }
 
 impl Home {
@@ -34,7 +57,8 @@ impl Home {
     pub fn make(config: &Config) -> Result<Self> {
         let root = config.data_dir.clone();
         let unusable = |error: io::Error| unusable(&root, &error).with_source(error);
-        for directory in [root.clone(), root.join("tenants"), root.join("scratch")] {
+        let own = ["tenants"].into_iter().filter(|_| config.catalog_url.is_none());
+        for directory in [""].into_iter().chain(own).chain(["scratch"]).map(|name| root.join(name)) {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
         }
         Self::at(config)
@@ -43,58 +67,25 @@ impl Home {
     /// The directory as it is, by its canonical path: it goes into the catalog, which must not depend on links.
     ///
     /// # Errors
-    /// `data_dir_unusable`.
+    /// `data_dir_unusable`; `invalid` when the address of the catalog is none.
     pub fn at(config: &Config) -> Result<Self> {
         let root = config.data_dir.canonicalize().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => not_initialised().with_source(error),
             _ => unusable(&config.data_dir, &error).with_source(error),
         })?;
-        Ok(Self { root })
-    }
-
-    /// Where the catalog is.
-    #[must_use]
-    pub fn catalog(&self) -> Location {
-        Location::File(self.root.join("catalog.db"))
-    }
-
-    /// True once a catalog was made. An empty file is none: an `init` that was killed leaves one behind.
-    #[must_use]
-    pub fn has_catalog(&self) -> bool {
-        std::fs::metadata(self.root.join("catalog.db")).is_ok_and(|file| file.len() > 0)
-    }
-
-    /// Fails where a fleet was but its catalog is gone: a new one would forget tenants whose databases are still there.
-    /// Both traces are only ever made after the catalog.
-    ///
-    /// # Errors
-    /// `catalog_missing`.
-    pub fn must_not_have_lost_its_catalog(&self) -> Result<()> {
-        let has_tenants = std::fs::read_dir(self.tenants()).is_ok_and(|mut entries| entries.next().is_some());
-        if self.has_catalog() || !(has_tenants || self.operator_token().exists()) {
-            return Ok(());
-        }
-        let detail = format!("there was a fleet in {}, but its catalog.db is gone or empty", self.root.display());
-        Err(Error::new(500, "catalog_missing", detail)
-            .try_next("put catalog.db back; every backup run keeps a copy in the backup store, under v1/catalog")
-            .try_next("or begin anew in another place: --data-dir DIR"))
+        let catalog = match &config.catalog_url {
+            None => Location::File(root.join("catalog.db")),
+            Some(url) => Location::Postgres(Dsn::parse(url.expose_secret()).map_err(|error| {
+                Error::from(error).try_next("fleetctl config show --origin      # says where the address comes from")
+            })?),
+        };
+        Ok(Self { root, catalog })
     }
 
     /// The base of the server `local`.
     #[must_use]
     pub fn tenants(&self) -> PathBuf {
         self.root.join("tenants")
-    }
-
-    /// Why the catalog could not be opened: a directory or file this process may not write says so, because SQLite only
-    /// says that it is "unable to open". Asks the system; opens nothing, which could drop another connection's locks.
-    #[must_use]
-    pub fn blame(&self, error: Error) -> Error {
-        let catalog = self.root.join("catalog.db");
-        match [&self.root, &catalog].into_iter().find_map(|path| Some((path, may_write(path).err()?))) {
-            Some((path, refusal)) if error.status >= 500 => not_writable(path, refusal),
-            _ => error,
-        }
     }
 
     /// Databases that are nobody's for a moment; made if it is not there.
@@ -132,7 +123,7 @@ impl Home {
         let text = read_small(&path).map_err(|error| {
             let detail = "the fleet's key is neither given nor in the file fleet.key of the data directory";
             Error::new(500, "wrong_key", detail)
-                .try_next("restore fleet.key from where you keep it, or set FLEET_KEY")
+                .try_next("copy fleet.key from where you keep it, or from another control plane of this fleet; or set FLEET_KEY")
                 .with_source(error)
         })?;
         Ok(FleetKey::parse(text.expose_secret())?)
@@ -142,12 +133,24 @@ impl Home {
     ///
     /// # Errors
     /// As [`Home::key`]; `data_dir_unusable`.
-    pub fn key_or_new(&self, config: &Config) -> Result<FleetKey> {
+    pub fn key_or_new(&self, config: &Config, fleet: Initialised) -> Result<(FleetKey, KeyOrigin)> {
         let path = self.root.join("fleet.key");
-        if config.fleet_key.is_none() && !path.exists() && !self.has_catalog() {
+        let mut origin = KeyOrigin::Kept;
+        if fleet == Initialised::Created && config.fleet_key.is_none() && !path.exists() {
             self.write_secret(&path, &FleetKey::generate().expose())?;
+            origin = KeyOrigin::New;
         }
-        self.key(config)
+        Ok((self.key(config)?, origin))
+    }
+
+    /// Takes a new key back that opens nothing: another process made the fleet in this very moment, with its own.
+    #[must_use]
+    pub fn take_back(&self, origin: KeyOrigin, error: Error) -> Error {
+        if origin == KeyOrigin::New && error.code == "wrong_key" {
+            // What cannot be removed is found by the next one as the wrong key it is.
+            let _ = std::fs::remove_file(self.root.join("fleet.key"));
+        }
+        error
     }
 
     /// Writes a file that only its owner can read, durable when it returns. One that is there stays as it is: of two
@@ -171,6 +174,12 @@ impl Home {
     }
 }
 
+/// The address of a catalog for humans: without its password.
+#[must_use]
+pub fn shown_url(url: &str) -> String {
+    Dsn::parse(url).map_or_else(|_| "(set, but not usable)".to_owned(), |dsn| dsn.to_string())
+}
+
 fn read_small(path: &Path) -> io::Result<SecretString> {
     use std::io::Read as _;
     let mut text = String::new();
@@ -184,53 +193,7 @@ pub fn not_initialised() -> Error {
     Error::new(409, "not_initialised", "there is no fleet in this data directory").try_next("fleetctl init")
 }
 
-fn may_write(path: &Path) -> rustix::io::Result<()> {
-    rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::WRITE_OK, rustix::fs::AtFlags::EACCESS)
-}
-
-fn not_writable(path: &Path, refusal: rustix::io::Errno) -> Error {
-    let detail = format!("this process may not write to {}: {refusal}", path.display());
-    Error::new(500, "data_dir_unusable", detail)
-        .try_next("check who owns it, and that its disk is not mounted read-only")
-}
-
 fn unusable(root: &Path, error: &io::Error) -> Error {
     let detail = format!("the data directory {} cannot be used: {error}", root.display());
     Error::new(500, "data_dir_unusable", detail).try_next("choose another with --data-dir, or make it writable")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_catalog_that_was_lost_is_not_made_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        let config = Config::new(directory.path().to_owned(), crate::config::Role::Embedded);
-        let home = Home::make(&config).unwrap();
-        home.must_not_have_lost_its_catalog().unwrap();
-        std::fs::write(directory.path().join("catalog.db"), "").unwrap();
-        assert!(!home.has_catalog());
-        home.must_not_have_lost_its_catalog().unwrap();
-        std::fs::create_dir(home.tenants().join("somebody")).unwrap();
-        assert_eq!(home.must_not_have_lost_its_catalog().unwrap_err().code, "catalog_missing");
-        std::fs::write(directory.path().join("catalog.db"), "SQLite").unwrap();
-        home.must_not_have_lost_its_catalog().unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_written_is_blamed_and_no_other() {
-        let directory = tempfile::tempdir().unwrap();
-        let config = Config::new(directory.path().to_owned(), crate::config::Role::Embedded);
-        let home = Home::at(&config).unwrap();
-        std::fs::write(directory.path().join("catalog.db"), "").unwrap();
-        let fault = || Error::new(503, "catalog_unavailable", "unable to open database file");
-        assert_eq!(home.blame(fault()).code, "catalog_unavailable");
-        // Root may write where nobody else may, but not to what is not there.
-        std::fs::remove_file(directory.path().join("catalog.db")).unwrap();
-        let blamed = home.blame(fault());
-        assert_eq!((blamed.code.as_ref(), blamed.status), ("data_dir_unusable", 500));
-        assert!(blamed.detail.contains("may not write to"), "{blamed}");
-        assert_eq!(home.blame(Error::new(404, "not_found", "no")).code, "not_found");
-    }
 }

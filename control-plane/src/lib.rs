@@ -27,6 +27,7 @@ pub mod runner;
 pub mod background;
 
 pub mod app;
+pub mod catalog_care;
 pub mod http;
 pub mod serve;
 

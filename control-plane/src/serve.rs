@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum_server::Handle;
 use tokio::task::JoinHandle;
 
+pub(crate) use endpoint::lock;
 pub use endpoint::{Endpoint, running};
 
 use crate::app::App;

@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, completions, config, dev, doctor, explain, init, man, member, migrate, op, query, release, restore, serve,
-    server, status, tenant, token, version,
+    backup, catalog, completions, config, dev, doctor, explain, init, man, member, migrate, op, query, release,
+    restore, serve, server, status, tenant, token, version,
 };
 use crate::context::Context;
 use crate::error::Exit;
@@ -56,6 +56,9 @@ pub(crate) struct Flags {
     /// Where the fleet lives [FLEET_DATA_DIR] [default: ./fleet-data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
+    /// A file that holds the address of a catalog on Postgres [FLEET_CATALOG_URL_FILE; or FLEET_CATALOG_URL]
+    #[arg(long, global = true, value_name = "FILE")]
+    catalog_url_file: Option<String>,
     /// How data is printed [FLEET_OUTPUT] [default: table]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
@@ -79,6 +82,7 @@ impl Flags {
             ("token_file", &self.token_file),
             ("ca_file", &self.ca_file),
             ("data_dir", &self.data_dir),
+            ("catalog_url_file", &self.catalog_url_file),
             ("output", &output),
             ("lock_wait", &self.lock_wait),
             ("ping_url", &self.ping_url),
@@ -133,6 +137,9 @@ pub(crate) enum Command {
     /// Pieces of fleet work: list, get, wait, events, retry, cancel, pause, resume, abandon
     #[command(subcommand)]
     Op(op::Verb),
+    /// Where the fleet is written down: check, copy to Postgres
+    #[command(subcommand)]
+    Catalog(catalog::Verb),
     /// Run one read-only statement in many tenants
     Query(query::Query),
     /// Say what an error code means and what helps
@@ -181,6 +188,7 @@ pub(crate) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Backup(verb) => backup::run(verb, context).await,
         Command::Restore(verb) => restore::run(verb, context).await,
         Command::Op(verb) => op::run(verb, context).await,
+        Command::Catalog(verb) => catalog::run(&verb, context).await,
         Command::Query(args) => query::run(args, context).await,
         Command::Explain(args) => explain::run(&args, context),
         Command::Config(verb) => config::run(&verb, context),

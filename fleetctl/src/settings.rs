@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -39,6 +40,9 @@ const fn secret(key: &'static str, variable: &'static str) -> Setting {
     Setting { key, variable, default: None, place: Place::EnvironmentOnly }
 }
 
+/// The address of a catalog on Postgres: a secret, because it holds a password.
+pub(crate) const CATALOG_URL: &str = "catalog_url";
+
 /// Every setting there is; `config show` prints them in this order.
 pub(crate) const SETTINGS: &[Setting] = &[
     anywhere("url", "FLEET_URL", None),
@@ -46,6 +50,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
     anywhere("token_file", "FLEET_TOKEN_FILE", None),
     anywhere("ca_file", "FLEET_CA_FILE", None),
     anywhere("data_dir", "FLEET_DATA_DIR", Some("./fleet-data")),
+    secret(CATALOG_URL, "FLEET_CATALOG_URL"),
+    anywhere("catalog_url_file", "FLEET_CATALOG_URL_FILE", None),
     anywhere("output", "FLEET_OUTPUT", Some("table")),
     anywhere("lock_wait", "FLEET_LOCK_WAIT", Some("0")),
     anywhere("ping_url", "FLEET_PING_URL", None),
@@ -137,12 +143,6 @@ pub(crate) struct Settings {
 impl Settings {
     /// Lays the sources over each other. `flags` holds what was given on the command line, by key.
     pub(crate) fn resolve(environment: &Environment, flags: Vec<(&'static str, String)>) -> Result<Self> {
-        if environment.variables.get("FLEET_CATALOG_URL").is_some_and(|v| !v.is_empty()) {
-            return Err(Failure::usage(
-                "FLEET_CATALOG_URL is set, but this version keeps its catalog in the data directory only",
-            )
-            .try_next("unset FLEET_CATALOG_URL"));
-        }
         let mut out = Self {
             values: SETTINGS.iter().filter_map(|s| Some((s.key, (s.default?.to_owned(), Origin::Default)))).collect(),
             backup_options: store_variables(environment),
@@ -235,9 +235,22 @@ impl Settings {
         self.get("token").map(|t| SecretString::from(t.trim().to_owned()))
     }
 
+    /// The address of the catalog, if it is not in the data directory. A flag beats the environment, which beats a file's
+    /// word, as for every setting; the two settings are one thing said in two ways.
+    pub(crate) fn catalog_url(&self) -> Result<Option<SecretString>> {
+        let given = self.get(CATALOG_URL).map(|url| SecretString::from(url.to_owned()));
+        let Some(file) = self.path("catalog_url_file") else { return Ok(given) };
+        let file_is_nearer = matches!(self.origin("catalog_url_file"), Some(Origin::Flag));
+        match given {
+            Some(given) if !file_is_nearer => Ok(Some(given)),
+            _ => secret_in(&file).map(Some),
+        }
+    }
+
     /// What a control plane in this process is told.
     pub(crate) fn config(&self, role: Role) -> Result<Config> {
         let mut config = Config::new(self.data_dir(), role);
+        config.catalog_url = self.catalog_url()?;
         config.fleet_key = self.get("key").map(|k| SecretString::from(k.to_owned()));
         config.backup_url = self.get("backup_url").map(str::to_owned);
         config.backup_options = self.backup_options.clone();
@@ -262,6 +275,20 @@ impl Settings {
                     .try_next("fleetctl config show --origin"))
             }
         }
+    }
+}
+
+/// The one secret that a file holds; white space around it is ignored.
+pub(crate) fn secret_in(file: &Path) -> Result<SecretString> {
+    /// A longer one is some other file.
+    const SECRET_BYTES_MAX: u64 = 16_384;
+    let unusable = |why: String| Failure::usage(format!("cannot use the secret in {}", file.display())).because(why);
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|e| unusable(e.to_string()))?;
+    opened.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
+    match text.trim() {
+        "" => Err(unusable("it is empty".to_owned())),
+        secret => Ok(SecretString::from(secret.to_owned())),
     }
 }
 
@@ -383,6 +410,27 @@ mod tests {
             assert!(failure.causes.join(" ").contains(says), "{text}: {failure:?}");
             assert!(!format!("{failure:?}").contains("flt_x"));
         }
+    }
+
+    #[test]
+    fn the_catalogs_address_comes_from_the_nearest_place() {
+        use secrecy::ExposeSecret;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("url"), " postgres://in-a-file\n").unwrap();
+        let given = |variables: &[(&str, &str)], flags: Vec<(&'static str, String)>| {
+            let settings = Settings::resolve(&environment(dir.path(), variables), flags).unwrap();
+            settings.catalog_url().map(|url| url.map(|url| url.expose_secret().to_owned()))
+        };
+        let variable = [("FLEET_CATALOG_URL", "postgres://in-a-variable")];
+        let flag = || vec![("catalog_url_file", "url".to_owned())];
+        assert_eq!(given(&[], vec![]).unwrap(), None);
+        assert_eq!(given(&variable, vec![]).unwrap().unwrap(), "postgres://in-a-variable");
+        assert_eq!(given(&variable, flag()).unwrap().unwrap(), "postgres://in-a-file");
+        assert_eq!(given(&[("FLEET_CATALOG_URL_FILE", "url")], vec![]).unwrap().unwrap(), "postgres://in-a-file");
+        assert!(given(&[("FLEET_CATALOG_URL_FILE", "none")], vec![]).is_err());
+        std::fs::write(dir.path().join("fleet.toml"), "catalog_url_file = 'none'").unwrap();
+        assert_eq!(given(&variable, vec![]).unwrap().unwrap(), "postgres://in-a-variable");
+        assert!(given(&[], vec![]).is_err());
     }
 
     #[test]

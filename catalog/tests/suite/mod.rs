@@ -12,50 +12,56 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use catalog::db::Location;
 use catalog::seal::FleetKey;
 use catalog::servers::NewServer;
 use catalog::tenants::NewTenant;
 use catalog::{Catalog, Name, ServerId, TenantId, WriteTx, servers};
 
+use crate::world::World;
+
 /// A moment to start from.
 pub(crate) const START: i64 = 1_790_000_000_000;
 
-/// A catalog in a directory of its own, with a clock moved by hand.
+/// A catalog in a place of its own, with a clock moved by hand.
 pub(crate) struct Fixture {
     pub(crate) catalog: Catalog,
     pub(crate) clock: Arc<AtomicI64>,
-    pub(crate) directory: tempfile::TempDir,
+    pub(crate) world: World,
     key: FleetKey,
 }
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::in_world(World::new()).await
+    }
+
+    pub(crate) async fn in_world(world: World) -> Self {
         let clock = Arc::new(AtomicI64::new(START));
         let key = FleetKey::generate();
-        let location = Location::File(directory.path().join("catalog.db"));
-        let catalog = Catalog::create(&location, copy(&key), reader(&clock)).await.unwrap();
-        Self { catalog, clock, directory, key }
+        let catalog = Catalog::create(&world.location(), copy(&key), reader(&clock)).await.unwrap();
+        Self { catalog, clock, world, key }
     }
 
     /// The same catalog as another process has it: own connections, own caches.
     pub(crate) async fn other_process(&self) -> Catalog {
-        let location = Location::File(self.directory.path().join("catalog.db"));
-        Catalog::open(&location, copy(&self.key), reader(&self.clock)).await.unwrap()
+        Catalog::open(&self.world.location(), copy(&self.key), reader(&self.clock)).await.unwrap()
     }
 
     pub(crate) fn advance(&self, ms: i64) {
         self.clock.fetch_add(ms, Ordering::SeqCst);
     }
 
-    pub(crate) fn path(&self) -> std::path::PathBuf {
-        self.directory.path().join("catalog.db")
-    }
-
     pub(crate) fn key(&self) -> FleetKey {
         copy(&self.key)
     }
+}
+
+pub(crate) async fn open(world: &World, key: &FleetKey) -> catalog::Result<Catalog> {
+    Catalog::open(&world.location(), copy(key), clock()).await
+}
+
+pub(crate) async fn create(world: &World, key: &FleetKey) -> catalog::Result<Catalog> {
+    Catalog::create(&world.location(), copy(key), clock()).await
 }
 
 pub(crate) fn copy(key: &FleetKey) -> FleetKey {

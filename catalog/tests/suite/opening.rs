@@ -2,27 +2,16 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use catalog::db::Location;
 use catalog::seal::FleetKey;
 use catalog::servers::NewServer;
 use catalog::tenants::{self, Selection};
-use catalog::{Catalog, ErrorKind, TenantState, servers};
+use catalog::{ErrorKind, TenantState, servers};
 
-use super::{Fixture, START, clock, copy, new_tenant, seed, server};
-
-async fn open(path: &Path, key: &FleetKey) -> catalog::Result<Catalog> {
-    Catalog::open(&Location::File(path.to_path_buf()), copy(key), clock()).await
-}
-
-async fn create(path: &Path, key: &FleetKey) -> catalog::Result<Catalog> {
-    Catalog::create(&Location::File(path.to_path_buf()), copy(key), clock()).await
-}
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
+use super::{Fixture, START, copy, create, new_tenant, open, seed, server};
+use crate::world::World;
 
 #[tokio::test]
 async fn a_catalog_outlives_its_process() {
@@ -30,86 +19,30 @@ async fn a_catalog_outlives_its_process() {
     let (_, ids) = seed(&fixture.catalog, 2).await;
     let fleet = fixture.catalog.fleet_id();
     fixture.catalog.close().await;
-    assert!(!fixture.directory.path().join("catalog.db-wal").exists(), "the write-ahead log is folded in");
     let again = fixture.other_process().await;
     assert_eq!(again.fleet_id(), fleet);
     let mut tx = again.read().await.unwrap();
     assert!(tenants::get(&mut tx, ids[1]).await.unwrap().is_some());
-    let created = create(&fixture.path(), &fixture.key()).await.unwrap();
+    let created = create(&fixture.world, &fixture.key()).await.unwrap();
     assert_eq!(created.fleet_id(), fleet, "create opens what is there");
-}
-
-#[tokio::test]
-async fn all_files_are_their_owners_only() {
-    let fixture = Fixture::new().await;
-    seed(&fixture.catalog, 1).await;
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(fixture.directory.path()).unwrap() {
-        let path = entry.unwrap().path();
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
-        files.push(path);
-    }
-    assert_eq!(files.len(), 3, "main file, log and index: {files:?}");
-}
-
-#[tokio::test]
-async fn paths_may_hold_any_character() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a b%20c?d#é'x/fleet ü.db");
-    let key = FleetKey::generate();
-    create(&path, &key).await.unwrap().close().await;
-    assert!(path.exists());
-    open(&path, &key).await.unwrap();
-}
-
-#[tokio::test]
-async fn nothing_there_is_not_initialised() {
-    let directory = tempfile::tempdir().unwrap();
-    let key = FleetKey::generate();
-    let empty = directory.path().join("empty.db");
-    std::fs::write(&empty, "").unwrap();
-    for path in [directory.path().join("catalog.db"), directory.path().join("no/catalog.db"), empty] {
-        let error = open(&path, &key).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error}");
-        assert!(error.to_string().contains("fleetctl init"), "{error}");
-    }
 }
 
 #[tokio::test]
 async fn another_key_is_refused() {
     let fixture = Fixture::new().await;
     let other = FleetKey::generate();
-    for refused in [open(&fixture.path(), &other).await, create(&fixture.path(), &other).await] {
+    for refused in [open(&fixture.world, &other).await, create(&fixture.world, &other).await] {
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::WrongKey);
     }
-    open(&fixture.path(), &fixture.key()).await.unwrap();
-}
-
-#[tokio::test]
-async fn what_is_not_a_catalog_is_left_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let key = FleetKey::generate();
-    let text = directory.path().join("text.db");
-    std::fs::write(&text, "dear diary, ".repeat(1000)).unwrap();
-    for refused in [open(&text, &key).await, create(&text, &key).await] {
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Corrupt);
-    }
-    assert_eq!(std::fs::read(&text).unwrap().len(), 12_000);
-    assert_eq!(open(directory.path(), &key).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    open(&fixture.world, &fixture.key()).await.unwrap();
 }
 
 #[tokio::test]
 async fn another_programs_database_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
+    let world = World::new();
     let key = FleetKey::generate();
-    let path = directory.path().join("theirs.db");
-    std::fs::write(&path, "").unwrap();
-    sqlx::any::install_default_drivers();
-    let url = format!("sqlite://{}", path.display());
-    let mut theirs = <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
-    sqlx::raw_sql("create table notes (x)").execute(&mut theirs).await.unwrap();
-    sqlx::Connection::close(theirs).await.unwrap();
-    for refused in [open(&path, &key).await, create(&path, &key).await] {
+    world.tool("create table notes (x text)").await;
+    for refused in [open(&world, &key).await, create(&world, &key).await] {
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("not a catalog"), "{error}");
@@ -117,40 +50,35 @@ async fn another_programs_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_truncated_catalog_is_corrupt() {
-    let fixture = Fixture::new().await;
-    seed(&fixture.catalog, 500).await;
-    fixture.catalog.close().await;
-    let whole = std::fs::read(fixture.path()).unwrap();
-    for length in [whole.len() / 2, 4096, 1000] {
-        std::fs::write(fixture.path(), &whole[..length]).unwrap();
-        let error = open(&fixture.path(), &fixture.key()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{length}: {error}");
-    }
+async fn an_empty_place_is_not_initialised() {
+    let world = World::new();
+    let key = FleetKey::generate();
+    let error = open(&world, &key).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotInitialised, "{error}");
+    assert!(error.to_string().contains("fleetctl init"), "{error}");
+    create(&world, &key).await.unwrap();
+    open(&world, &key).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_a_changed_one_is_corrupt() {
     let fixture = Fixture::new().await;
     fixture.catalog.close().await;
-    let url = format!("sqlite://{}", fixture.path().display());
     let cases = [
-        ("insert into _catalog_migrations values (999, 'later', 'x', 0)", ErrorKind::SchemaNewer),
-        ("delete from _catalog_migrations where version = 999", ErrorKind::NotFound),
-        ("update _catalog_migrations set checksum = 'x'", ErrorKind::Corrupt),
+        ("insert into _catalog_migrations values (999, 'later', 'x', 0)", Some(ErrorKind::SchemaNewer)),
+        ("delete from _catalog_migrations where version = 999", None),
+        ("update _catalog_migrations set checksum = 'x'", Some(ErrorKind::Corrupt)),
     ];
-    for (sql, kind) in cases {
-        let mut tool = <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut tool).await.unwrap();
-        sqlx::Connection::close(tool).await.unwrap();
-        match open(&fixture.path(), &fixture.key()).await {
+    for (sql, refused) in cases {
+        fixture.world.tool(sql).await;
+        match open(&fixture.world, &fixture.key()).await {
             Ok(catalog) => {
-                assert_eq!(kind, ErrorKind::NotFound, "{sql}");
+                assert_eq!(refused, None, "{sql}");
                 catalog.close().await;
             }
             Err(error) => {
-                assert_eq!(error.kind(), kind, "{error}");
-                assert!(kind != ErrorKind::SchemaNewer || error.to_string().contains("999"), "{error}");
+                assert_eq!(Some(error.kind()), refused, "{error}");
+                assert!(error.kind() != ErrorKind::SchemaNewer || error.to_string().contains("999"), "{error}");
             }
         }
     }
@@ -158,12 +86,12 @@ async fn a_newer_schema_is_refused_and_a_changed_one_is_corrupt() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_may_create_at_once() {
-    let directory = tempfile::tempdir().unwrap();
+    let world = Arc::new(World::new());
     let key = FleetKey::generate();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        let (path, key) = (directory.path().join("new/catalog.db"), copy(&key));
-        tasks.spawn(async move { create(&path, &key).await.map(|catalog| catalog.fleet_id()) });
+        let (world, key) = (world.clone(), copy(&key));
+        tasks.spawn(async move { create(&world, &key).await.map(|catalog| catalog.fleet_id()) });
     }
     let fleets: Vec<_> = tasks.join_all().await.into_iter().map(Result::unwrap).collect();
     assert!(fleets.iter().all(|fleet| *fleet == fleets[0]), "{fleets:?}");
@@ -212,16 +140,36 @@ async fn cancelled_work_leaves_nothing_and_nobody_stuck() {
 }
 
 #[tokio::test]
-async fn a_failed_statement_does_not_undo_the_ones_before_it() {
+async fn what_is_refused_before_it_is_written_leaves_the_transaction_as_it_was() {
     let fixture = Fixture::new().await;
+    let (local, ids) = seed(&fixture.catalog, 1).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let local = server(&mut tx, "local", Path::new("/srv/a")).await;
-    let missing = new_tenant("x", catalog::ServerId::generate());
-    assert_eq!(tenants::insert_many(&mut tx, &[missing]).await.unwrap_err().kind(), ErrorKind::NotFound);
-    tenants::insert_many(&mut tx, &[new_tenant("y", local)]).await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("x", local)]).await.unwrap();
+    let taken = tenants::insert_many(&mut tx, &[new_tenant("t0", local)]).await.unwrap_err();
+    assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
+    let free = catalog::names::taken(&mut tx, &[catalog::Name::slug("x").unwrap()]).await.unwrap();
+    assert_eq!((free.len(), ids.len()), (1, 1));
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
-    assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 1);
+    assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_a_constraint_refuses_is_never_half_done() {
+    let fixture = Fixture::new().await;
+    let (local, _) = seed(&fixture.catalog, 1).await;
+    for _ in 0..3 {
+        let mut tx = fixture.catalog.write().await.unwrap();
+        let missing = new_tenant("x", catalog::ServerId::generate());
+        assert_eq!(tenants::insert_many(&mut tx, &[missing]).await.unwrap_err().kind(), ErrorKind::NotFound);
+        drop(tx);
+        // Whatever became of that transaction, the next one begins clean.
+        let mut tx = fixture.catalog.write().await.unwrap();
+        assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 1);
+    }
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("y", local)]).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 #[tokio::test]
@@ -274,31 +222,20 @@ async fn a_lock_held_for_too_long_is_reported_and_then_forgotten() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_hold_a_catalog_says_why() {
-    let fixture = Fixture::new().await;
-    // Below a file, and where not even an administrator may write.
-    for path in [fixture.path().join("catalog.db"), "/proc/catalog.db".into(), "/proc/fleet/catalog.db".into()] {
-        let error = create(&path, &fixture.key()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert!(std::error::Error::source(&error).is_some(), "the system's own reason is kept");
-    }
-    assert_eq!(create(Path::new("/"), &fixture.key()).await.unwrap_err().kind(), ErrorKind::Invalid);
-}
-
-#[tokio::test]
 async fn a_snapshot_is_a_catalog_of_its_own() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 30).await;
-    let target = fixture.directory.path().join("copy of.db");
+    let target = fixture.world.directory.path().join("copy of.db");
     fixture.catalog.snapshot_to(&target).await.unwrap();
-    assert_eq!(mode(&target), 0o600);
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
     let error = fixture.catalog.snapshot_to(&target).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    let restored = open(&target, &fixture.key()).await.unwrap();
+    let world = fixture.world.restored(&target);
+    let restored = open(&world, &fixture.key()).await.unwrap();
     assert_eq!(restored.fleet_id(), fixture.catalog.fleet_id());
     let mut tx = restored.read().await.unwrap();
     assert!(tenants::get(&mut tx, ids[29]).await.unwrap().is_some());
-    let nowhere = fixture.directory.path().join("no/such/dir.db");
+    let nowhere = fixture.world.directory.path().join("no/such/dir.db");
     assert_eq!(fixture.catalog.snapshot_to(&nowhere).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 

@@ -1,4 +1,4 @@
-//! Keeps the change feed and the remembered answers from growing without end.
+//! Keeps the change feed, the remembered answers and the leases of processes that died from growing without end.
 
 use crate::error::Result;
 use crate::operations::Fleet;
@@ -13,6 +13,7 @@ pub(super) async fn run(fleet: &Fleet) -> Result<()> {
     catalog::changes::trim(&mut tx, CHANGES_KEPT).await?;
     let before = tx.now() - ANSWERS_KEPT_MS;
     catalog::idempotency::trim(&mut tx, before).await?;
+    catalog::leases::expire(&mut tx).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -50,7 +50,7 @@ fn reachable(at: SocketAddr) -> SocketAddr {
 
 /// The right to serve a data directory; the operating system ends it with the process.
 #[derive(Debug)]
-pub(super) struct ServeLock {
+pub(crate) struct ServeLock {
     directory: PathBuf,
     _file: File,
 }
@@ -59,7 +59,7 @@ pub(super) struct ServeLock {
 ///
 /// # Errors
 /// `already_serving` when another process has it, `data_dir_unusable` when the directory cannot be written.
-pub(super) async fn lock(data_dir: &Path) -> Result<ServeLock> {
+pub(crate) async fn lock(data_dir: &Path) -> Result<ServeLock> {
     let file = open(data_dir)?;
     for _ in 0..PROBES_MAX {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::error::{Exit, Result};
-use crate::settings::{Place, SETTINGS, Settings};
+use crate::settings::{CATALOG_URL, Place, SETTINGS, Settings};
 use crate::table::{Column, View};
 
 const PLAIN: View = View { name: "/key", columns: &[Column::text("KEY", "/key"), Column::text("VALUE", "/value")] };
@@ -46,6 +46,8 @@ pub(crate) fn run(verb: &Verb, context: &mut Context) -> Result<Exit> {
 
 fn row(settings: &Settings, setting: &crate::settings::Setting) -> Value {
     let value = settings.get(setting.key).map(|value| match setting.place {
+        // Without its password it is no secret, and which database it is must be seen.
+        Place::EnvironmentOnly if setting.key == CATALOG_URL => control_plane::home::shown_url(value),
         Place::EnvironmentOnly => "(set, not shown)".to_owned(),
         Place::Anywhere => without_password(value),
     });

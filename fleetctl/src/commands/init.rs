@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
     }
     let config = context.settings.config(Role::Embedded)?;
     if args.dry_run {
-        let what = if is_there(&config)? { "nothing: a fleet is there" } else { "a new fleet would be made" };
+        let what = if is_there(&config).await? { "nothing: a fleet is there" } else { "a new fleet would be made" };
         context.out.note(&format!("dry run: {what} in {}", config.data_dir.display()));
         return Ok(Exit::Done);
     }
@@ -62,21 +62,29 @@ pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
 }
 
 /// Whether there is a fleet; a directory where `init` would refuse is refused here too.
-fn is_there(config: &Config) -> Result<bool> {
+async fn is_there(config: &Config) -> Result<bool> {
     if !config.data_dir.exists() {
         return Ok(false);
     }
-    let home = Home::at(config)?;
-    home.must_not_have_lost_its_catalog()?;
-    Ok(home.has_catalog())
+    Ok(Home::at(config)?.look_for_catalog().await?)
 }
 
 fn advise(context: &mut Context, initialised: Initialised, config: &Config) {
-    if initialised == Initialised::Found {
-        return context.out.note("A fleet is here already; nothing was changed.");
+    let elsewhere = config.catalog_url.is_some();
+    match (initialised, elsewhere) {
+        (Initialised::Found, false) => return context.out.note("A fleet is here already; nothing was changed."),
+        (Initialised::Found, true) => {
+            return context
+                .out
+                .note("This directory belongs to the fleet that is in the catalog. Next: fleetctl serve");
+        }
+        (Initialised::Created, _) => {}
     }
     if config.fleet_key.is_none() {
         context.out.note("Back this up: without fleet.key the sealed secrets of this fleet cannot be read again.");
     }
-    context.out.note("Next: fleetctl tenant create acme");
+    context.out.note(match elsewhere {
+        false => "Next: fleetctl tenant create acme",
+        true => "Next: fleetctl server add      # where tenants' databases live: every control plane must reach it",
+    });
 }

@@ -1,6 +1,7 @@
 //! One file per noun: its flags, its requests, its columns. A new noun is a file here and a line in `cli`.
 
 pub(crate) mod backup;
+pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dev;

@@ -76,8 +76,26 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "catalog_unavailable",
         "The catalog cannot be reached, is locked for too long, or its disk is full.",
-        "another process, or a full disk",
-        "repeat; then fleetctl doctor",
+        "another process, a full disk, a Postgres server that is down, restarting or out of connections",
+        "repeat; then fleetctl doctor, or fleetctl catalog check",
+    ),
+    e(
+        "catalog_refused",
+        "The server of the catalog refuses this process.",
+        "a wrong password or database in FLEET_CATALOG_URL, missing rights, TLS that one side demands, a server older than 14",
+        "do what the message says; fleetctl catalog check tries again",
+    ),
+    e(
+        "catalog_moved",
+        "The catalog of this data directory was copied to Postgres and lives there now.",
+        "FLEET_CATALOG_URL (or catalog_url_file) is not set for this command",
+        "set it; catalog.moved says where to. To go back to the file and lose what was written since, remove catalog.moved",
+    ),
+    e(
+        "two_catalogs",
+        "The data directory has a catalog of its own, and another one is named too.",
+        "FLEET_CATALOG_URL is set on a machine that had a fleet of its own",
+        "unset it, or fleetctl catalog copy, or another --data-dir",
     ),
     e(
         "catalog_newer",
@@ -88,7 +106,7 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "catalog_missing",
         "A fleet was here, but its catalog is gone.",
-        "catalog.db was deleted, truncated or not copied along",
+        "catalog.db was deleted, truncated or not copied along; or FLEET_CATALOG_URL names an empty database",
         "put it back: every backup run keeps a copy under v1/catalog in the backup store",
     ),
     e(
@@ -100,8 +118,8 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "wrong_key",
         "The key is missing or is not this fleet's.",
-        "fleet.key was lost or exchanged, or FLEET_KEY is another fleet's",
-        "put the right key back; init said to keep a copy",
+        "fleet.key was lost or exchanged, FLEET_KEY is another fleet's, or a new data directory joins a catalog that is there",
+        "put the right key back; init said to keep a copy. To join, copy fleet.key from a control plane of that fleet",
     ),
     e(
         "data_dir_unusable",

@@ -1,6 +1,7 @@
 //! Whole-system tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod catalog_postgres;
 mod cli_contract;
 mod cli_input;
 mod cli_offline;

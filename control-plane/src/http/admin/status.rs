@@ -79,7 +79,8 @@ async fn status(State(api): State<Api>, _caller: Caller) -> Result<Json<FleetSta
     let by_version = tenants::count_by_version(&mut tx).await?;
     let version = |(version, tenants): (Option<i64>, i64)| VersionCount { version, tenants: tenants.unsigned_abs() };
     let (oldest, newest) = backups::span(&mut tx).await?;
-    let size_bytes = std::fs::metadata(api.app.config.data_dir.join("catalog.db")).ok().map(|file| file.len());
+    let file = api.app.config.catalog_url.is_none().then(|| api.app.config.data_dir.join("catalog.db"));
+    let size_bytes = file.and_then(|file| std::fs::metadata(file).ok()).map(|file| file.len());
     Ok(Json(FleetStatus {
         fleet_id: api.app.catalog.fleet_id().to_string(),
         version: env!("CARGO_PKG_VERSION"),

@@ -1,32 +1,41 @@
 //! What a failure of the database underneath means to a caller.
 
+mod postgres;
+mod sqlite;
+
+use std::io::ErrorKind as Io;
+
 use crate::error::{Error, ErrorKind};
-
-/// SQLite's primary result codes that need an answer of their own.
-mod sqlite {
-    pub(super) const PERM: i64 = 3;
-    pub(super) const BUSY: i64 = 5;
-    pub(super) const LOCKED: i64 = 6;
-    pub(super) const READONLY: i64 = 8;
-    pub(super) const IOERR: i64 = 10;
-    pub(super) const CORRUPT: i64 = 11;
-    pub(super) const FULL: i64 = 13;
-    pub(super) const CANTOPEN: i64 = 14;
-    pub(super) const NOTADB: i64 = 26;
-}
-
-/// The primary result code; the driver gives the extended one.
-fn primary(error: &sqlx::Error) -> Option<i64> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<i64>().ok().map(|code| code & 0xff)
-}
 
 /// Somebody else holds the lock; trying again helps.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
-    matches!(primary(error), Some(sqlite::BUSY | sqlite::LOCKED))
+    match postgres::state(error) {
+        Some(state) => postgres::is_busy(state),
+        None => sqlite::is_busy(error),
+    }
 }
 
-/// A constraint refused the statement; the transaction is as it was before it.
+/// The connection is of no use any more; what was asked last may have been done or not.
+pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
+    match postgres::state(error) {
+        Some(state) => postgres::ends_the_connection(state),
+        None => matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed),
+    }
+}
+
+/// The server is restarting or full at this moment: worth another connection.
+pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
+    match (postgres::state(error), error) {
+        (Some(state), _) => postgres::is_passing(state),
+        (None, sqlx::Error::Io(cause)) => matches!(
+            cause.kind(),
+            Io::ConnectionRefused | Io::ConnectionReset | Io::ConnectionAborted | Io::UnexpectedEof | Io::BrokenPipe
+        ),
+        _ => false,
+    }
+}
+
+/// A constraint refused the statement.
 pub(crate) fn is_constraint(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|e| !matches!(e.kind(), sqlx::error::ErrorKind::Other))
 }
@@ -35,13 +44,38 @@ pub(crate) fn is_constraint(error: &sqlx::Error) -> bool {
 pub(crate) fn of(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(cause) if is_constraint(&error) => constraint(cause.as_ref()),
-        sqlx::Error::Database(cause) => storage(primary(&error), cause.message()),
+        sqlx::Error::Database(cause) => match postgres::state(&error) {
+            Some(state) => postgres::meaning(state, cause.message()),
+            None => sqlite::meaning(&error, cause.message()),
+        },
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
             (ErrorKind::Corrupt, format!("the catalog holds a row that cannot be read: {error}"))
         }
+        sqlx::Error::Tls(cause) => no_tls(cause),
+        // A certificate that is not believed comes as data that is not understood.
+        sqlx::Error::Io(cause) if cause.kind() == Io::InvalidData => no_tls(cause),
+        sqlx::Error::Io(cause) => (
+            ErrorKind::Unavailable,
+            format!("the catalog cannot be reached ({cause}): check that its server runs, and its address"),
+        ),
         other => (ErrorKind::Unavailable, format!("the catalog could not be reached: {other}")),
     };
     Error::new(kind, message).with_source(error)
+}
+
+/// The error of a commit: when the answer was lost, nobody can know.
+pub(crate) fn of_commit(error: sqlx::Error) -> Error {
+    if !is_lost(&error) {
+        return of(error);
+    }
+    let message = "the connection was lost while the catalog committed: whether it was done, nobody can know; look \
+                   before doing it again";
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}
+
+fn no_tls(cause: &dyn std::fmt::Display) -> (ErrorKind, String) {
+    let advice = "check sslmode and sslrootcert of its address";
+    (ErrorKind::Refused, format!("no TLS with the catalog's server ({cause}): {advice}"))
 }
 
 fn constraint(cause: &dyn sqlx::error::DatabaseError) -> (ErrorKind, String) {
@@ -53,34 +87,6 @@ fn constraint(cause: &dyn sqlx::error::DatabaseError) -> (ErrorKind, String) {
             (ErrorKind::NotFound, "something it refers to is not in the catalog".to_owned())
         }
         _ => (ErrorKind::Invalid, format!("the catalog refuses the value: {}", cause.message())),
-    }
-}
-
-fn storage(code: Option<i64>, message: &str) -> (ErrorKind, String) {
-    match code {
-        Some(sqlite::BUSY | sqlite::LOCKED) => {
-            (ErrorKind::Unavailable, "the catalog is locked by another process; try again".to_owned())
-        }
-        Some(sqlite::FULL) => (
-            ErrorKind::Unavailable,
-            "the disk that holds the catalog is full; free some space and try again".to_owned(),
-        ),
-        Some(sqlite::READONLY | sqlite::PERM) => (
-            ErrorKind::ReadOnlyStorage,
-            format!(
-                "the catalog cannot be written ({message}): its directory or a file in it is read-only; check the permissions"
-            ),
-        ),
-        Some(sqlite::CANTOPEN) => (
-            ErrorKind::Unavailable,
-            format!("the catalog cannot be opened ({message}): check the directory and its permissions"),
-        ),
-        Some(sqlite::IOERR) => (ErrorKind::Unavailable, format!("the disk that holds the catalog failed: {message}")),
-        Some(sqlite::CORRUPT | sqlite::NOTADB) => (
-            ErrorKind::Corrupt,
-            format!("the catalog's file is damaged or is not a catalog ({message}): restore it from a backup"),
-        ),
-        _ => (ErrorKind::Corrupt, format!("the catalog's database refused a statement: {message}")),
     }
 }
 

@@ -1,0 +1,53 @@
+//! SQLite's result codes.
+
+use crate::error::ErrorKind;
+
+const PERM: i64 = 3;
+const BUSY: i64 = 5;
+const LOCKED: i64 = 6;
+const READONLY: i64 = 8;
+const IOERR: i64 = 10;
+const CORRUPT: i64 = 11;
+const FULL: i64 = 13;
+const CANTOPEN: i64 = 14;
+const NOTADB: i64 = 26;
+
+/// The primary result code; the driver gives the extended one.
+fn primary(error: &sqlx::Error) -> Option<i64> {
+    let code = error.as_database_error()?.code()?;
+    code.parse::<i64>().ok().map(|code| code & 0xff)
+}
+
+/// Another process holds the file's lock.
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
+    matches!(primary(error), Some(BUSY | LOCKED))
+}
+
+/// What such a failure means, and what to do.
+pub(super) fn meaning(error: &sqlx::Error, message: &str) -> (ErrorKind, String) {
+    match primary(error) {
+        Some(BUSY | LOCKED) => {
+            (ErrorKind::Unavailable, "the catalog is locked by another process; try again".to_owned())
+        }
+        Some(FULL) => (
+            ErrorKind::Unavailable,
+            "the disk that holds the catalog is full; free some space and try again".to_owned(),
+        ),
+        Some(READONLY | PERM) => (
+            ErrorKind::ReadOnlyStorage,
+            format!(
+                "the catalog cannot be written ({message}): its directory or a file in it is read-only; check the permissions"
+            ),
+        ),
+        Some(CANTOPEN) => (
+            ErrorKind::Unavailable,
+            format!("the catalog cannot be opened ({message}): check the directory and its permissions"),
+        ),
+        Some(IOERR) => (ErrorKind::Unavailable, format!("the disk that holds the catalog failed: {message}")),
+        Some(CORRUPT | NOTADB) => (
+            ErrorKind::Corrupt,
+            format!("the catalog's file is damaged or is not a catalog ({message}): restore it from a backup"),
+        ),
+        _ => (ErrorKind::Corrupt, format!("the catalog's database refused a statement: {message}")),
+    }
+}

@@ -1,0 +1,180 @@
+//! A catalog in a Postgres database: the tables of one schema, the first of the connection's search path.
+//!
+//! Write transactions are serial as on SQLite: each takes one advisory lock with its first message, so what it reads is
+//! what the one before it committed. A database's own collation may order text by a language; the catalog's columns are
+//! made `collate "C"`, because ids, pages and cursors compare bytes.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{AnyConnection, ConnectOptions as _};
+
+use super::Opener;
+use crate::dsn::Dsn;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
+use crate::row;
+
+/// The key of the one write lock: "fleet" in ASCII. Locks of this kind are a database's own.
+const LOCK: i64 = 0x66_6c_65_65_74;
+
+/// The lock is asked for together with `begin`: one trip. The level is said, because a database may have another default.
+pub(super) const BEGIN_WRITE: &str = "begin isolation level read committed; select pg_advisory_xact_lock(439905248628)";
+
+pub(super) const BEGIN_SCHEMA: &str = "begin isolation level read committed; set local statement_timeout = 0; \
+    select pg_advisory_xact_lock(439905248628)";
+
+/// What listeners hear carries nothing: it makes them look, so that nobody can tell them anything wrong.
+const CHANNEL: &str = "fleet_catalog_changes";
+pub(super) const COMMIT_AND_NOTIFY: &str = "select pg_notify('fleet_catalog_changes', ''); commit";
+
+/// The oldest release with security updates.
+const VERSION_MIN: i64 = 140_000;
+
+/// Per connection. 10 s: what a write waits for the lock. 20 s: no statement here takes a second; a lost client is given
+/// up by then. 30 s: a transaction whose process was stopped must not keep the lock. Keep-alive: a peer without power is
+/// noticed within a minute. The last two leave what is stricter or unknown as it is: an acknowledged write survives power
+/// loss, and a waiting statement whose client has gone ends (release 14 and later).
+const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '10s'; set statement_timeout = '20s'; \
+    set idle_in_transaction_session_timeout = '30s'; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; \
+    set tcp_keepalives_count = 3; \
+    select set_config('synchronous_commit', 'on', false) \
+      where current_setting('synchronous_commit') in ('off', 'local'); \
+    select set_config('client_connection_check_interval', '2s', false)";
+
+/// How long a server may take to accept a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// A server that restarts, or has no connection free at this moment, is asked again for so long.
+const RECONNECT_MAX: Duration = Duration::from_secs(3);
+const RECONNECT_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) const TABLES: &str = "select cast(c.relname as text) as name from pg_class c \
+    where c.relnamespace = cast(quote_ident(current_schema()) as regnamespace) and c.relkind in ('r', 'p') order by c.oid";
+
+pub(super) const COLUMNS: &str = "select cast(a.attname as text) as name, format_type(a.atttypid, a.atttypmod) as kind \
+    from pg_attribute a join pg_class c on c.oid = a.attrelid \
+    where c.relnamespace = cast(quote_ident(current_schema()) as regnamespace) and c.relname = $1 \
+    and a.attnum > 0 and not a.attisdropped order by cast(a.attname as text) collate \"C\"";
+
+/// The columns of text that are not `collate "C"`.
+macro_rules! other_columns {
+    () => {
+        "from pg_attribute a join pg_class c on c.oid = a.attrelid \
+         where c.relnamespace = cast(quote_ident(current_schema()) as regnamespace) and c.relkind = 'r' \
+         and a.atttypid = cast('text' as regtype) and a.attnum > 0 and not a.attisdropped \
+         and a.attcollation <> cast('\"C\"' as regcollation)"
+    };
+}
+
+const ORDER_BYTEWISE: &str = concat!(
+    "do $$ declare r record; begin for r in select c.relname, a.attname ",
+    other_columns!(),
+    " loop execute format('alter table %I alter column %I type text collate \"C\"', r.relname, r.attname); \
+     end loop; end $$"
+);
+
+const OUT_OF_ORDER: &str = concat!("select count(*) as columns ", other_columns!());
+
+/// Who holds the lock; the name is what that process called itself.
+const HOLDER: &str = "select a.application_name || coalesce(' at ' || host(a.client_addr), '') as holder \
+    from pg_locks l join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted \
+    and a.datname = current_database() and cast(l.classid as bigint) * 4294967296 + cast(l.objid as bigint) = $1 limit 1";
+
+/// What this process is called in the server's lists and log.
+fn application() -> String {
+    format!("fleet catalog, process {}", std::process::id())
+}
+
+pub(super) async fn connect(dsn: &Dsn) -> Result<AnyConnection> {
+    let options = dsn.options(&application())?.disable_statement_logging();
+    let started = Instant::now();
+    loop {
+        let attempt = async {
+            let mut connection = options.connect().await?;
+            sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
+            Ok(connection)
+        };
+        match answered(CONNECT_MAX, attempt).await {
+            Err(error) if fault::is_passing(&error) && started.elapsed() < RECONNECT_MAX => {
+                tokio::time::sleep(RECONNECT_EVERY).await;
+            }
+            done => return done.map_err(fault::of),
+        }
+    }
+}
+
+/// A peer that says nothing is as lost as one that closed the connection.
+pub(crate) async fn answered<T>(at_most: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    tokio::time::timeout(at_most, work).await.unwrap_or_else(|_| {
+        let message = format!("no answer within {} s", at_most.as_secs());
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
+    })
+}
+
+pub(super) async fn check_server(connection: &mut AnyConnection) -> Result<()> {
+    let sql = "select cast(current_setting('server_version_num') as bigint) as version, \
+               current_setting('server_version') as name, current_setting('server_encoding') as encoding";
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(fault::of)?;
+    if row::int(&row, "version")? < VERSION_MIN {
+        let message = format!("the catalog needs PostgreSQL 14 or newer; the server runs {}", row::text(&row, "name")?);
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    match row::text(&row, "encoding")?.as_str() {
+        "UTF8" => Ok(()),
+        other => {
+            let message = format!("the catalog's database must have the encoding UTF8, this one has {other}");
+            Err(Error::new(ErrorKind::Refused, message))
+        }
+    }
+}
+
+pub(super) async fn order_bytewise(connection: &mut AnyConnection) -> Result<()> {
+    sqlx::raw_sql(ORDER_BYTEWISE).execute(connection).await.map(|_| ()).map_err(fault::of)
+}
+
+pub(super) async fn columns_out_of_order(connection: &mut AnyConnection) -> Result<i64> {
+    let row = sqlx::query(OUT_OF_ORDER).fetch_one(connection).await.map_err(fault::of)?;
+    row::int(&row, "columns")
+}
+
+pub(super) async fn listen(dsn: &Dsn) -> Result<PgListener> {
+    let options = dsn.listener_options(&format!("{}, listening", application()))?.disable_statement_logging();
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_MAX);
+    let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
+    let attempt = async {
+        let mut listener = PgListener::connect_with(&pool).await?;
+        // A lost connection is told, not mended in silence: what was said meanwhile must be looked for.
+        listener.eager_reconnect(false);
+        listener.ignore_pool_close_event(true);
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    };
+    answered(CONNECT_MAX, attempt).await.map_err(fault::of)
+}
+
+/// For the error of a lock that was waited for in vain: looked up at best effort.
+pub(super) async fn holder(opener: &Opener) -> String {
+    let look = async {
+        let mut connection = opener.connect().await?;
+        let row = sqlx::query(HOLDER).bind(LOCK).fetch_optional(&mut connection).await.map_err(fault::of)?;
+        row.map(|row| row::text(&row, "holder")).transpose()
+    };
+    match tokio::time::timeout(CONNECT_MAX, look).await {
+        Ok(Ok(Some(holder))) => format!("it is held by: {holder}; look at pg_stat_activity"),
+        _ => "look at pg_locks where locktype = 'advisory'".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_has_one_number_and_the_channel_one_name() {
+        for sql in [BEGIN_WRITE, BEGIN_SCHEMA] {
+            assert!(sql.contains(&format!("pg_advisory_xact_lock({LOCK})")), "{sql}");
+        }
+        assert!(COMMIT_AND_NOTIFY.contains(&format!("'{CHANNEL}'")));
+    }
+}

@@ -1,0 +1,172 @@
+//! A server that goes away: while nobody asks, inside a transaction, under load, in silence.
+
+use std::time::{Duration, Instant};
+
+use catalog::tenants::{self, Selection};
+use catalog::{Catalog, ErrorKind};
+use postgres_fixture::Settings;
+
+use crate::suite::{Fixture, new_tenant, seed};
+use crate::world::World;
+
+async fn alone() -> Fixture {
+    Fixture::in_world(World::alone(&Settings::default())).await
+}
+
+async fn count(catalog: &Catalog) -> catalog::Result<i64> {
+    tenants::count(&mut catalog.read().await?, &Selection::default()).await
+}
+
+#[tokio::test]
+async fn a_restart_while_nobody_asks_is_not_noticed() {
+    let fixture = alone().await;
+    let (server, _) = seed(&fixture.catalog, 1).await;
+    assert_eq!(count(&fixture.catalog).await.unwrap(), 1);
+    for kill in [false, true] {
+        if kill {
+            fixture.world.cluster.kill()
+        } else {
+            fixture.world.cluster.stop()
+        }
+        fixture.world.cluster.start_again();
+        count(&fixture.catalog).await.unwrap();
+        let mut tx = fixture.catalog.write().await.unwrap();
+        tenants::insert_many(&mut tx, &[new_tenant(&format!("after-{kill}"), server)]).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(count(&fixture.catalog).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_restart_inside_a_transaction_ends_it_and_nothing_else() {
+    let fixture = alone().await;
+    let (server, _) = seed(&fixture.catalog, 1).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("lost", server)]).await.unwrap();
+    fixture.world.cluster.stop();
+    fixture.world.cluster.start_again();
+    let error = tenants::insert_many(&mut tx, &[new_tenant("more", server)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(tx.commit().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(count(&fixture.catalog).await.unwrap(), 1);
+
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("doubtful", server)]).await.unwrap();
+    fixture.world.cluster.stop();
+    fixture.world.cluster.start_again();
+    let error = tx.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("nobody can know"), "{error}");
+    drop(fixture.catalog.write().await.unwrap());
+}
+
+#[tokio::test]
+async fn while_the_server_is_away_it_is_said_soon() {
+    let fixture = alone().await;
+    count(&fixture.catalog).await.unwrap();
+    fixture.world.cluster.stop();
+    let started = Instant::now();
+    let error = count(&fixture.catalog).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind().code()), (ErrorKind::Unavailable, "catalog_unavailable"));
+    assert!(started.elapsed() < Duration::from_secs(10));
+    fixture.world.cluster.start_again();
+    count(&fixture.catalog).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_every_acknowledged_write_is_there_and_every_turn_comes_back() {
+    let fixture = alone().await;
+    let (server, _) = seed(&fixture.catalog, 0).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let catalog = fixture.catalog.clone();
+        tasks.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for number in 0..25 {
+                let name = format!("w{writer}-n{number}");
+                let write = async {
+                    let mut tx = catalog.write().await?;
+                    tenants::insert_many(&mut tx, &[new_tenant(&name, server)]).await?;
+                    tx.commit().await
+                };
+                match write.await {
+                    Ok(()) => acknowledged.push(name),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+                }
+            }
+            acknowledged
+        });
+    }
+    for _ in 0..2 {
+        while count(&fixture.catalog).await.unwrap_or(0) < 5 {
+            tokio::task::yield_now().await;
+        }
+        fixture.world.cluster.stop();
+        fixture.world.cluster.start_again();
+    }
+    let acknowledged: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let found = tenants::page(&mut tx, &Selection::default(), None, 10_000).await.unwrap();
+    for name in &acknowledged {
+        assert_eq!(found.iter().filter(|tenant| tenant.name == *name).count(), 1, "{name}");
+    }
+    tx.commit().await.unwrap();
+    assert!(acknowledged.len() >= 50, "{}", acknowledged.len());
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_given_up_and_comes_back() {
+    let fixture = alone().await;
+    let (server, _) = seed(&fixture.catalog, 0).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    fixture.world.cluster.freeze();
+    let started = Instant::now();
+    let error = tenants::insert_many(&mut tx, &[new_tenant("silent", server)]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    drop(tx);
+    fixture.world.cluster.thaw();
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("heard", server)]).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dropped_write_frees_its_lock_at_once_and_its_holder_is_named() {
+    let fixture = Fixture::new().await;
+    let other = fixture.other_process().await;
+    for _ in 0..20 {
+        drop(fixture.catalog.write().await.unwrap());
+        let started = Instant::now();
+        drop(other.write().await.unwrap());
+        assert!(started.elapsed() < Duration::from_secs(5), "the lock was kept");
+    }
+    let holder = other.write().await.unwrap();
+    let error = fixture.catalog.write().await.unwrap_err();
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    drop(holder);
+}
+
+#[tokio::test]
+async fn text_orders_by_its_bytes_whatever_the_database_prefers() {
+    let world = World::new();
+    let database = format!("{}_german", world.database);
+    let sql = format!(
+        "create database {database} owner {} template template0 locale_provider icu icu_locale 'de' encoding 'UTF8'",
+        postgres_fixture::ROLE
+    );
+    world.cluster.psql("postgres", &sql);
+    let world = World { database, ..world };
+    let sorted = "select string_agg(name, '' order by name) from (values ('a'), ('B'), ('_')) as v(name)";
+    assert_ne!(world.psql(sorted), "B_a", "the database orders as a language does");
+    let fixture = Fixture::in_world(world).await;
+    let (server, _) = seed(&fixture.catalog, 1).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let (_, ids) = (server, tenants::page(&mut tx, &Selection::default(), None, 1).await.unwrap());
+    for principal in ["a", "B", "_", "ä", "Z"] {
+        catalog::members::set(&mut tx, ids[0].id, principal, catalog::members::Role::Reader).await.unwrap();
+    }
+    let page = catalog::members::page(&mut tx, ids[0].id, None, 10).await.unwrap();
+    let order: Vec<&str> = page.iter().map(|member| member.principal.as_str()).collect();
+    assert_eq!(order, ["B", "Z", "_", "a", "ä"]);
+}
