@@ -34,6 +34,34 @@ pub(super) fn from_connect(error: sqlx::Error) -> Error {
     }
 }
 
+/// The error of a statement of ours, run as the maintenance role: a right that is missing is that role's.
+pub(super) fn from_ours(error: sqlx::Error) -> Error {
+    let error = from_sqlx(error);
+    match error.kind() {
+        ErrorKind::SqlForbidden => lacking(error),
+        _ => error,
+    }
+}
+
+/// Which right, and how it is granted.
+fn lacking(error: Error) -> Error {
+    let words = error.message();
+    let grant = match words {
+        _ if words.contains("create database") => "alter role … createdb",
+        _ if words.contains("role") => {
+            "alter role … createrole, and make it a member of fleet_owner, fleet_read and fleet_write"
+        }
+        _ => "grant … to the role, or make it the owner",
+    };
+    let message = format!("the role that maintains this server lacks a right: {words} (as an administrator: {grant})");
+    Error::new(ErrorKind::ServerPrivilege, message).with_source(error)
+}
+
+/// The SQLSTATE, when the server gave one.
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+}
+
 /// True when the session is over, whatever the statement did.
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
@@ -51,6 +79,7 @@ fn from_io(error: &io::Error) -> (ErrorKind, String) {
         Io::ConnectionRefused | Io::NotFound | Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable => {
             (ErrorKind::ServerUnreachable, format!("the server cannot be reached: {error}"))
         }
+        Io::InvalidData => (ErrorKind::ServerTls, format!("no trusted connection to the server: {error}")),
         Io::PermissionDenied => {
             (ErrorKind::ServerUnreachable, format!("the server's socket cannot be opened: {error}"))
         }
@@ -76,6 +105,10 @@ fn from_code(code: &str, message: &str) -> ErrorKind {
         "57P01" | "57P02" | "57P05" | "25P03" => ErrorKind::ConnectionLost,
         "57P03" => ErrorKind::ServerUnreachable,
         "57014" | "25P04" => ErrorKind::DeadlineExceeded,
+        // Two sessions changed one row of a system catalog at once.
+        "XX000" if message.contains("concurrently updated") => ErrorKind::Busy,
+        // Somebody closed the database (ALLOW_CONNECTIONS false), or it is being made.
+        "55000" if message.contains("accepting connections") => ErrorKind::Busy,
         "55P03" | "55006" | "40001" | "40P01" => ErrorKind::Busy,
         "25006" => ErrorKind::ReadOnlyTransaction,
         "42501" => ErrorKind::SqlForbidden,

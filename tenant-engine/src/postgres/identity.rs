@@ -7,12 +7,13 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::error::from_sqlx;
+use super::work::literal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::ids::Generation;
 
 /// As text, by the simple protocol: one round trip, and nothing is prepared on the server.
-const READ: &str =
+pub(super) const READ: &str =
     "select tenant_id, fleet_id, generation::text, state, op_id, stamped_at::text from public._fleet_identity";
 
 /// Whose database this is.
@@ -21,7 +22,12 @@ const READ: &str =
 /// [`ErrorKind::Missing`] when the database carries no identity: it was never finished, or is nobody's.
 pub(super) async fn read(connection: &mut PgConnection) -> Result<Identity> {
     let rows = sqlx::raw_sql(READ).fetch_all(connection).await.map_err(without_table)?;
-    match rows.as_slice() {
+    from_rows(&rows)
+}
+
+/// What the rows that [`READ`] answers with say.
+pub(super) fn from_rows(rows: &[PgRow]) -> Result<Identity> {
+    match rows {
         [row] => identity(row),
         [] => Err(none()),
         _ => Err(Error::new(ErrorKind::Corrupt, "the database carries more than one identity")),
@@ -33,6 +39,22 @@ pub(super) async fn check(connection: &mut PgConnection, expected: &Expected) ->
     let found = read(connection).await?;
     expected.check(&found)?;
     Ok(found)
+}
+
+/// The row, as a statement that makes it or replaces it.
+pub(super) fn write(identity: &Identity) -> String {
+    let op = identity.op.map_or_else(|| "null".to_owned(), |op| literal(&op.to_string()));
+    format!(
+        "insert into public._fleet_identity (one, tenant_id, fleet_id, generation, state, op_id, stamped_at) \
+         values (1, {}, {}, {}, {}, {op}, {}) on conflict (one) do update set tenant_id = excluded.tenant_id, \
+         fleet_id = excluded.fleet_id, generation = excluded.generation, state = excluded.state, \
+         op_id = excluded.op_id, stamped_at = excluded.stamped_at;",
+        literal(&identity.tenant.to_string()),
+        literal(&identity.fleet.to_string()),
+        identity.generation.0,
+        literal(identity.state.as_str()),
+        identity.stamped_at,
+    )
 }
 
 fn identity(row: &PgRow) -> Result<Identity> {
@@ -55,6 +77,14 @@ fn none() -> Error {
 
 fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(ErrorKind::Corrupt, "the identity of the database cannot be read").with_source(error)
+}
+
+/// The same for a statement among others of ours.
+pub(super) fn missing(why: super::work::Why) -> Error {
+    match why {
+        super::work::Why::Sql(error) if super::error::code(&error).as_deref() == Some("42P01") => without_table(error),
+        why => why.into_ours(),
+    }
 }
 
 /// `undefined_table`: the database is there, its identity is not.

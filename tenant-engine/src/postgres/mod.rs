@@ -2,12 +2,193 @@
 //!
 //! [`PostgresServer`] knows how to enter a server (`dsn.rs`) and which logins its databases have (`logins.rs`);
 //! `identity.rs` reads whose a database is; `error.rs` says what a failure means.
-#![expect(dead_code, reason = "the verbs and pools on top of these come next")]
+//!
+//! The verbs have a file each. Under them: `host.rs` (what this process keeps about a server) and `work.rs` (a
+//! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
+//! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`
+//! and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
+#![expect(dead_code, reason = "the pools on top of these come next")]
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::engine::{Engine, Migrated, Template};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{Expected, Identity};
+use crate::inspection::{Depth, Inspection};
+use crate::migration::MigrationSet;
+use crate::placement::{EngineKind, Placement, parse_postgres};
+use crate::pool::Pool;
+use crate::server::{Server, Survey};
+use crate::snapshot::{Image, Restored, Snapshot};
+
+use host::{Host, Hosts};
+use tool::Tools;
+use work::Patience;
+
+mod archive;
+mod bare;
+mod contents;
+mod database;
+mod drop;
 mod dsn;
 mod error;
+mod host;
 mod identity;
+mod inspect;
+mod layout;
+mod ledger;
 mod logins;
+mod migrate;
+mod prepare;
+mod provision;
+mod restore;
+mod rules;
+mod script;
 mod server;
+mod sessions;
+mod snapshot;
+mod stamp;
+mod survey;
+mod template;
+mod tool;
+mod work;
 
 pub use server::PostgresServer;
+
+/// Settings of the engine.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Where dumps too large for memory are written; must be on a disk with room.
+    pub scratch: PathBuf,
+    /// The directory of `pg_dump` and `pg_restore`; `None`: the newest in `/usr/lib/postgresql/*/bin`, else the search
+    /// path.
+    pub tools: Option<PathBuf>,
+    /// How long a migration or another verb waits for a lock that an application holds; everybody who comes after
+    /// waits behind it meanwhile.
+    pub lock_timeout: Duration,
+    /// How long one statement may run. Files marked `-- no-transaction` have hours.
+    pub statement_timeout: Duration,
+}
+
+impl PostgresOptions {
+    /// Two seconds for a lock, ten minutes for a statement.
+    #[must_use]
+    pub fn new(scratch: impl Into<PathBuf>) -> Self {
+        Self {
+            scratch: scratch.into(),
+            tools: None,
+            lock_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The PostgreSQL engine. Clones share what is known about the servers.
+#[derive(Debug, Clone)]
+pub struct PostgresEngine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hosts: Hosts,
+    tools: Tools,
+    options: PostgresOptions,
+}
+
+impl PostgresEngine {
+    /// Opens nothing yet; servers come with the calls.
+    #[must_use]
+    pub fn new(options: PostgresOptions) -> Self {
+        let tools = Tools::find(options.tools.clone());
+        Self { inner: Arc::new(Inner { hosts: Hosts::default(), tools, options }) }
+    }
+
+    fn tools(&self) -> &Tools {
+        &self.inner.tools
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.inner.options.scratch
+    }
+
+    fn patience(&self) -> Patience {
+        let PostgresOptions { lock_timeout: lock, statement_timeout: statement, .. } = self.inner.options;
+        Patience { lock, statement }
+    }
+
+    fn host_of(&self, server: &Server) -> Result<Arc<Host>> {
+        match server {
+            Server::Postgres(server) => Ok(self.inner.hosts.of(server, self.patience())),
+            Server::Sqlite { .. } => Err(another_engines("server")),
+        }
+    }
+
+    /// The server of a placement, and the name of its database: never anything but what this program makes from ids.
+    fn host<'a>(&self, at: &'a Placement) -> Result<(Arc<Host>, &'a str)> {
+        let (server, database) = at.database().ok_or_else(|| another_engines("placement"))?;
+        parse_postgres(server, database)
+            .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))?;
+        Ok((self.inner.hosts.of(server, self.patience()), database))
+    }
+}
+
+fn another_engines(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("this {what} is another engine's"))
+}
+
+#[async_trait]
+impl Engine for PostgresEngine {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Postgres
+    }
+    async fn survey(&self, server: &Server) -> Result<Survey> {
+        survey::survey(self, server).await
+    }
+    async fn template(&self, on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
+        template::template(self, on, set).await
+    }
+    async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
+        provision::provision(self, at, template, identity).await
+    }
+    async fn connect(&self, _at: &Placement, _expected: &Expected) -> Result<Pool> {
+        Err(Error::new(ErrorKind::Internal, "this engine does not serve requests yet"))
+    }
+    async fn migrate(
+        &self,
+        at: &Placement,
+        expected: &Expected,
+        set: &MigrationSet,
+        target: Option<i64>,
+    ) -> Result<Migrated> {
+        migrate::migrate(self, at, expected, set, target).await
+    }
+    async fn snapshot(&self, at: &Placement, expected: &Expected) -> Result<Snapshot> {
+        snapshot::snapshot(self, at, expected).await
+    }
+    async fn restore(
+        &self,
+        at: &Placement,
+        image: Image,
+        source: crate::TenantId,
+        identity: &Identity,
+    ) -> Result<Restored> {
+        restore::restore(self, at, image, source, identity).await
+    }
+    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
+        stamp::stamp(self, at, expected, identity).await
+    }
+    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
+        stamp::freeze(self, at, expected, identity).await
+    }
+    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+        drop::drop_database(self, at, expected).await
+    }
+    async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
+        inspect::inspect(self, at, expected, depth).await
+    }
+}

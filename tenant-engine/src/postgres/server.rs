@@ -90,6 +90,22 @@ impl PostgresServer {
         self.dsn.options().database(database).username(&login).password(password.expose_secret())
     }
 
+    /// The one login that runs migrations, in every database of ours here. Named after the key, because another fleet
+    /// on the same server has another password.
+    pub(crate) fn migrator(&self) -> String {
+        format!("fleet_migrator_{}", self.key.id())
+    }
+
+    /// As the login that runs migrations, in this database.
+    pub(crate) fn migration(&self, database: &str) -> PgConnectOptions {
+        let options = self.dsn.options().database(database).application_name("fleet migration");
+        options.username(&self.migrator()).password(self.migrator_password().expose_secret())
+    }
+
+    pub(crate) fn migrator_password(&self) -> SecretString {
+        self.key.password(&self.migrator())
+    }
+
     /// What the server is to store as the password of a login.
     pub(crate) fn verifier(&self, login: &str) -> String {
         self.key.verifier(login)

@@ -1,0 +1,205 @@
+//! The bytes of `pg_dump --format=custom` on their way into memory or a file: their length and the hash of their
+//! content.
+//!
+//! Two dumps of the same content differ in the time that the header holds, and in nothing else, so the hash counts
+//! those bytes as zero. The layout is that of `WriteHead` in PostgreSQL's `pg_backup_archiver.c`.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::TempPath;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::Image;
+
+/// Up to here an archive is handled in memory; with every slot of a server at it that is 64 MiB.
+const MEMORY_BYTES_MAX: usize = 8 << 20;
+/// Read at once: a pipe holds no more.
+const CHUNK_BYTES: usize = 64 << 10;
+/// "PGDMP", three bytes of version, the sizes of a number and an offset, the format.
+const FIXED_BYTES: usize = 11;
+/// Second, minute, hour, day, month, year, summer time.
+const TIME_NUMBERS: usize = 7;
+/// More than any header has up to and with its time.
+const HEADER_BYTES_MAX: usize = 128;
+
+/// An archive that was taken.
+#[derive(Debug)]
+pub(super) struct Archive {
+    pub(super) image: Image,
+    /// blake3, hex.
+    pub(super) content_hash: String,
+    pub(super) size_bytes: u64,
+}
+
+/// Reads an archive to its end.
+///
+/// # Errors
+/// [`ErrorKind::DiskFull`] or [`ErrorKind::Io`] when it cannot be kept.
+pub(super) async fn take(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Result<Archive> {
+    let mut sink = Sink::Memory(Vec::new());
+    let (mut hasher, mut header, mut size_bytes) = (blake3::Hasher::new(), Vec::new(), 0);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let read = from.read(&mut chunk).await.map_err(|error| fault("cannot read what pg_dump writes", error))?;
+        let bytes = &chunk[..read];
+        size_bytes += read as u64;
+        sink.write(bytes, scratch).await?;
+        let begun = header.len() >= HEADER_BYTES_MAX;
+        if !begun {
+            header.extend_from_slice(bytes);
+        }
+        match (begun, read) {
+            (true, 0) => break,
+            (true, _) => drop(hasher.update(bytes)),
+            // The first chunks, until the whole head is there or nothing more comes.
+            (false, 0) => {
+                hasher.update(&without_time(header));
+                break;
+            }
+            (false, _) if header.len() >= HEADER_BYTES_MAX => drop(hasher.update(&without_time(header.clone()))),
+            (false, _) => {}
+        }
+    }
+    Ok(Archive { image: sink.end().await?, content_hash: hasher.finalize().to_hex().to_string(), size_bytes })
+}
+
+/// The first bytes of an archive with its time as zeros; anything else as it is.
+fn without_time(mut head: Vec<u8>) -> Vec<u8> {
+    if let Some(time) = time_in(&head).filter(|time| time.end <= head.len()) {
+        head[time].fill(0);
+    }
+    head
+}
+
+/// Where the time is: after the compression, which is a number up to version 1.14 and one byte from 1.15 on.
+fn time_in(head: &[u8]) -> Option<std::ops::Range<usize>> {
+    let (&major, &minor) = (head.get(5)?, head.get(6)?);
+    if !head.starts_with(b"PGDMP") || major != 1 || minor < 12 {
+        return None;
+    }
+    // A number is a byte for its sign and then its bytes.
+    let number = 1 + usize::from(*head.get(8)?);
+    let start = FIXED_BYTES + if minor <= 14 { number } else { 1 };
+    Some(start..start + TIME_NUMBERS * number)
+}
+
+enum Sink {
+    Memory(Vec<u8>),
+    File(tokio::fs::File, TempPath),
+}
+
+impl Sink {
+    async fn write(&mut self, bytes: &[u8], scratch: &Path) -> Result<()> {
+        if let Self::Memory(kept) = self
+            && kept.len() + bytes.len() > MEMORY_BYTES_MAX
+        {
+            let (mut file, path) = create(scratch)?;
+            file.write_all(kept).await.map_err(unwritable)?;
+            *self = Self::File(file, path);
+        }
+        match self {
+            Self::Memory(kept) => kept.extend_from_slice(bytes),
+            Self::File(file, _) => file.write_all(bytes).await.map_err(unwritable)?,
+        }
+        Ok(())
+    }
+
+    async fn end(self) -> Result<Image> {
+        match self {
+            Self::Memory(kept) => Ok(Image::Memory(Bytes::from(kept))),
+            Self::File(mut file, path) => {
+                file.flush().await.map_err(unwritable)?;
+                Ok(Image::File(path))
+            }
+        }
+    }
+}
+
+/// A file of ours in the scratch directory; nobody else can read it, and it goes away with its path.
+pub(super) fn create(scratch: &Path) -> Result<(tokio::fs::File, TempPath)> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(unwritable)?;
+    let file = tempfile::Builder::new().prefix("archive-").tempfile_in(scratch).map_err(unwritable)?;
+    let (file, path) = file.into_parts();
+    Ok((tokio::fs::File::from_std(file), path))
+}
+
+/// Writes all of it.
+pub(super) async fn write(file: &mut tokio::fs::File, bytes: &[u8]) -> Result<()> {
+    file.write_all(bytes).await.map_err(unwritable)?;
+    file.flush().await.map_err(unwritable)
+}
+
+/// The file of an image; one in memory is written out, because the programs read files.
+pub(super) async fn on_disk(image: Image, scratch: &Path) -> Result<TempPath> {
+    match image {
+        Image::File(path) => Ok(path),
+        Image::Memory(bytes) => {
+            let (mut file, path) = create(scratch)?;
+            write(&mut file, &bytes).await?;
+            Ok(path)
+        }
+    }
+}
+
+fn unwritable(error: std::io::Error) -> Error {
+    fault("cannot write to the scratch directory", error)
+}
+
+fn fault(what: &str, error: std::io::Error) -> Error {
+    let kind = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, format!("{what}: {error}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A head of this version, the time all `t`, and then content.
+    fn archive(minor: u8, t: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = b"PGDMP".to_vec();
+        bytes.extend([1, minor, 0, 4, 8, 1]);
+        bytes.extend(vec![0; if minor <= 14 { 5 } else { 1 }]);
+        bytes.extend([[0, t, 0, 0, 0]; TIME_NUMBERS].concat());
+        bytes.extend(content);
+        bytes
+    }
+
+    async fn hash(bytes: &[u8]) -> String {
+        let taken = take(bytes, Path::new("/nowhere")).await.unwrap();
+        assert_eq!(taken.size_bytes, bytes.len() as u64);
+        taken.content_hash
+    }
+
+    #[tokio::test]
+    async fn only_the_time_does_not_count() {
+        for minor in [12, 14, 15, 16] {
+            for content in [&b"short"[..], &[7; 200_000]] {
+                let one = hash(&archive(minor, 1, content)).await;
+                assert_eq!(one, hash(&archive(minor, 9, content)).await, "1.{minor}");
+                let mut other = archive(minor, 1, content);
+                *other.last_mut().unwrap() ^= 1;
+                assert_ne!(one, hash(&other).await);
+            }
+            let (a, b) = (archive(minor, 0, b"x"), archive(minor, 0, b"y"));
+            assert_ne!(hash(&a).await, hash(&b).await, "the first byte after the time counts");
+        }
+        assert_ne!(hash(b"PGDMP").await, hash(b"PGDM").await);
+    }
+
+    #[tokio::test]
+    async fn a_large_one_goes_to_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = archive(14, 1, &vec![5; MEMORY_BYTES_MAX]);
+        let taken = take(&bytes[..], directory.path()).await.unwrap();
+        let Image::File(path) = &taken.image else { panic!("in memory") };
+        assert!(std::fs::read(path).unwrap() == bytes);
+        drop(taken);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,157 @@
+//! What is in a dump, as `pg_restore` reads it without a server: whether it is whole, whose data it is, and which of its
+//! entries are to be restored.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::tool::{Tools, start};
+use crate::TenantId;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Reading a dump once, at the speed of a slow disk: hours for the largest.
+const READ_MAX: Duration = Duration::from_secs(6 * 3600);
+/// An identity is a few hundred bytes, a list some hundred bytes for each object.
+const TEXT_BYTES_MAX: u64 = 64 << 20;
+
+/// What every database of ours gets from us, and what belongs to a server.
+const NOT_RESTORED: [&str; 7] = [
+    "TABLE public _fleet_identity",
+    "TABLE DATA public _fleet_identity",
+    "CONSTRAINT public _fleet_identity _fleet_identity_pkey",
+    "TABLE public _sqlx_migrations",
+    "CONSTRAINT public _sqlx_migrations _sqlx_migrations_pkey",
+    "SCHEMA - public",
+    "COMMENT - SCHEMA public",
+];
+const KINDS_NOT_RESTORED: [&str; 5] =
+    ["COMMENT - EXTENSION ", "EVENT TRIGGER ", "PUBLICATION ", "SUBSCRIPTION ", "SECURITY LABEL "];
+
+/// The list of entries to restore, of a dump that is whole and holds this tenant's data.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`], [`ErrorKind::WrongTenant`], [`ErrorKind::ToolMissing`].
+pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Result<String> {
+    // A dump of newer programs is not damaged: the reader says so by itself.
+    let list = read(tools, dump, &["--list"]).await?;
+    let identity = ["--data-only", "--schema=public", "--table=_fleet_identity", "--file=-"];
+    let (identity, whole) = tokio::join!(read(tools, dump, &identity), read(tools, dump, &["--file=/dev/null"]));
+    whole?;
+    let found = tenant_in(&identity?)?;
+    if found != source {
+        let message = format!("the dump holds the data of {found}, expected {source}");
+        return Err(Error::new(ErrorKind::WrongTenant, message));
+    }
+    Ok(restored(&list))
+}
+
+/// Runs `pg_restore` without a server and returns what it prints.
+async fn read(tools: &Tools, dump: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = tools.command("pg_restore");
+    command.args(arguments).arg(dump).stdout(Stdio::piped());
+    let child = start(&mut command)?;
+    let output = tokio::time::timeout(READ_MAX, bounded_output(child)).await;
+    let output = output.map_err(|_| Error::new(ErrorKind::Io, "reading the dump did not end"))?;
+    let (complete, text, complaint) = output
+        .map_err(|error| Error::new(ErrorKind::Io, format!("the dump cannot be read: {error}")).with_source(error))?;
+    match complete {
+        true => Ok(text),
+        false if complaint.contains("unsupported version") => Err(too_new(&complaint)),
+        false => Err(Error::new(ErrorKind::Corrupt, format!("the dump is damaged: {complaint}"))),
+    }
+}
+
+/// Whether it succeeded, what it printed, and its first complaint.
+async fn bounded_output(mut child: tokio::process::Child) -> std::io::Result<(bool, String, String)> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let printed = async {
+        match stdout {
+            Some(stdout) => stdout.take(TEXT_BYTES_MAX).read_to_end(&mut out).await,
+            None => Ok(0),
+        }
+    };
+    let complained = async {
+        match stderr {
+            Some(stderr) => stderr.take(TEXT_BYTES_MAX).read_to_end(&mut err).await,
+            None => Ok(0),
+        }
+    };
+    let (printed, complained) = tokio::join!(printed, complained);
+    printed?;
+    complained?;
+    let status = child.wait().await?;
+    let complaint = String::from_utf8_lossy(&err).lines().next().unwrap_or("no reason given").to_owned();
+    Ok((status.success(), String::from_utf8_lossy(&out).into_owned(), complaint))
+}
+
+fn too_new(complaint: &str) -> Error {
+    let message = format!("the dump was made by newer programs than the pg_restore here: {complaint}");
+    Error::new(ErrorKind::ToolTooOld, message)
+}
+
+/// PURE: the tenant in the rows of `_fleet_identity`, as COPY prints them.
+fn tenant_in(copied: &str) -> Result<TenantId> {
+    let corrupt = || Error::new(ErrorKind::Corrupt, "the dump does not say whose data it holds");
+    let mut lines = copied.lines().skip_while(|line| !line.starts_with("COPY public._fleet_identity ("));
+    let columns = lines.next().and_then(|line| line.split_once('(')?.1.split_once(')')).ok_or_else(corrupt)?.0;
+    let column = columns.split(", ").position(|name| name == "tenant_id").ok_or_else(corrupt)?;
+    let row = lines.next().filter(|row| *row != "\\.").ok_or_else(corrupt)?;
+    let only = lines.next() == Some("\\.");
+    let tenant = row.split('\t').nth(column).and_then(|text| text.parse().ok());
+    tenant.filter(|_| only).ok_or_else(corrupt)
+}
+
+/// PURE: a list without what is not restored.
+fn restored(list: &str) -> String {
+    list.lines().filter(|line| is_restored(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// A line is `<id>; <table> <object> <kind> <schema> <name> <owner>`, or a comment.
+fn is_restored(line: &str) -> bool {
+    let Some((_, entry)) = line.split_once("; ") else { return true };
+    let entry = entry.splitn(3, ' ').nth(2).unwrap_or_default();
+    let object = entry.rsplit_once(' ').map_or(entry, |(object, _owner)| object);
+    !NOT_RESTORED.contains(&object) && !KINDS_NOT_RESTORED.iter().any(|kind| entry.starts_with(kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tenant_is_found_wherever_its_column_stands() {
+        let tenant = TenantId::generate();
+        let copied = |rows: &str| {
+            format!("SET x;\n\nCOPY public._fleet_identity (one, tenant_id, op_id) FROM stdin;\n{rows}\\.\n\n\n")
+        };
+        assert_eq!(tenant_in(&copied(&format!("1\t{tenant}\t\\N\n"))).unwrap(), tenant);
+        let two = format!("1\t{tenant}\t\\N\n2\t{tenant}\t\\N\n");
+        for bad in [copied(""), copied(&two), copied("1\tnonsense\t\\N\n"), String::new()] {
+            assert_eq!(tenant_in(&bad).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn our_own_tables_and_the_servers_things_are_left_out() {
+        let kept = [
+            ";",
+            "; Archive created at 2026-01-01 10:00:00",
+            "3384; 0 16417 TABLE DATA public _sqlx_migrations fleet",
+            "215; 1259 16417 TABLE public projects fleet_owner",
+            "215; 1259 16417 TABLE other _fleet_identity fleet_owner",
+            "2; 3079 16384 EXTENSION - pgcrypto ",
+        ];
+        let left = [
+            "214; 1259 16410 TABLE public _fleet_identity fleet",
+            "3383; 0 16410 TABLE DATA public _fleet_identity fleet",
+            "3236; 2606 16416 CONSTRAINT public _fleet_identity _fleet_identity_pkey fleet",
+            "3400; 0 0 COMMENT - EXTENSION pgcrypto ",
+            "5; 2615 2200 SCHEMA - public pg_database_owner",
+        ];
+        let list = kept.iter().chain(&left).flat_map(|line| [*line, "\n"]).collect::<String>();
+        assert_eq!(restored(&list).lines().collect::<Vec<_>>(), kept);
+    }
+}

@@ -1,0 +1,127 @@
+//! Databases as the server counts them: making one that nobody can enter, opening it to its own two logins, seeing what
+//! is at a placement, removing it with its logins.
+//!
+//! The order is the fence: until the transaction that takes the rights from PUBLIC has committed, a new database
+//! accepts no connection at all, so no other tenant's login can slip in and stay.
+
+use std::time::Duration;
+
+use super::host::Host;
+use super::logins::login;
+use super::prepare::{OWNER, READ, WRITE};
+use super::work::{Why, Work, literal, quoted, text};
+use super::{identity, sessions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::pool::Access;
+
+/// Between attempts to drop a database that somebody is just entering or copying.
+const DROP_PAUSE: Duration = Duration::from_millis(200);
+const DROP_ATTEMPTS: u32 = 10;
+
+/// Whether a database was made now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    Now,
+    Before,
+}
+
+/// Makes a copy of a template that accepts no connections yet.
+pub(super) async fn create(center: &mut Work, database: &str, template: &str) -> Result<Made, Why> {
+    let (name, template) = (quoted(database), quoted(template));
+    let sql = format!("create database {name} template {template} encoding 'UTF8' allow_connections false");
+    match center.try_answers(sql).await {
+        Ok(_) => Ok(Made::Now),
+        Err(why) if why.code() == "42P04" => Ok(Made::Before),
+        Err(why) => Err(why),
+    }
+}
+
+/// Makes the logins, gives and takes every right on the database, and lets connections in: one transaction. It needs
+/// no flush of its own, because the identity, without which the database is nothing, is committed after it.
+pub(super) async fn open(host: &Host, center: &mut Work, database: &str) -> Result<()> {
+    let name = quoted(database);
+    let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
+    let [read_verifier, write_verifier] = [&read, &write].map(|login| literal(&host.server.verifier(login)));
+    let (read, write) = (quoted(&read), quoted(&write));
+    center
+        .run(format!(
+            "begin;
+             set local synchronous_commit = off;
+             revoke all on database {name} from public;
+             drop role if exists {read}, {write};
+             create role {read} login inherit password {read_verifier} in role {READ};
+             create role {write} login inherit password {write_verifier} in role {WRITE};
+             alter role {read} set default_transaction_read_only = on;
+             grant connect on database {name} to {read}, {write};
+             grant connect, create, temporary on database {name} to {OWNER};
+             alter database {name} with allow_connections true;
+             commit;"
+        ))
+        .await
+}
+
+/// What is at a placement.
+pub(super) enum Found {
+    Nothing,
+    /// What a process left that died before the identity was in it; nobody's data.
+    Unfinished,
+    /// A finished database, with the connection that looked.
+    Finished(Identity, Work),
+}
+
+/// Looks.
+///
+/// # Errors
+/// [`ErrorKind::Busy`] when somebody closed a finished database to connections: it is not ours to judge then.
+pub(super) async fn look(host: &Host, database: &str) -> Result<Found> {
+    let mut center = host.center().await?;
+    let sql = format!(
+        "select datallowconn::text, (datacl is null)::text from pg_database where datname = {}",
+        literal(database)
+    );
+    let answers = center.answers(sql).await?;
+    host.leave(center);
+    let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(Found::Nothing) };
+    match (text(row, 0)?.as_str(), text(row, 1)?.as_str()) {
+        // The rights and the permission to enter come in one transaction: this one never had it.
+        ("false", "true") => Ok(Found::Unfinished),
+        ("false", _) => Err(Error::new(ErrorKind::Busy, "somebody closed the database to connections")),
+        _ => enter(host, database).await,
+    }
+}
+
+async fn enter(host: &Host, database: &str) -> Result<Found> {
+    let mut work = match host.enter(database).await {
+        Err(error) if error.kind() == ErrorKind::Missing => return Ok(Found::Nothing),
+        work => work?,
+    };
+    match identity::read(work.connection()).await {
+        Ok(found) => Ok(Found::Finished(found, work)),
+        Err(error) if error.kind() == ErrorKind::Missing => {
+            work.close().await;
+            Ok(Found::Unfinished)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the database, whoever is in it, and then its logins; what is missing is fine.
+pub(super) async fn remove(host: &Host, database: &str) -> Result<()> {
+    let mut center = host.center().await?;
+    let drop = format!("drop database if exists {} with (force)", quoted(database));
+    let mut attempt = 1;
+    while let Err(why) = center.try_answers(drop.clone()).await {
+        // Logins' sessions may be ended only by their members; and a dump or a copy may be in it for a moment.
+        if !matches!(why.code().as_str(), "42501" | "55006") || attempt == DROP_ATTEMPTS {
+            return Err(why.into_ours());
+        }
+        attempt += 1;
+        sessions::lock_out(&mut center, database).await?;
+        tokio::time::sleep(DROP_PAUSE).await;
+    }
+    let [read, write] = [Access::Read, Access::Write].map(|access| quoted(&login(database, access)));
+    center.run(format!("drop role if exists {read}, {write}")).await?;
+    host.leave(center);
+    Ok(())
+}

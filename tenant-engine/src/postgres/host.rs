@@ -1,0 +1,115 @@
+//! What this process keeps about each server: how many verbs may work on it at once, a few idle connections to its
+//! maintenance database, whether its roles are there, and the templates it holds.
+//!
+//! Every verb takes one slot for its whole run and never a second, so slots cannot deadlock; the connections it opens
+//! are values ([`Work`]) that go away with it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use secrecy::ExposeSecret as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::server::PostgresServer;
+use super::template::Known;
+use super::work::{Patience, Work};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Verbs at once per server and process: more make a server of few cores no faster (creating and dropping databases
+/// does not scale at all), and each uses up to two of its connections.
+const SLOTS: usize = 8;
+/// Idle connections to the maintenance database: one for each slot.
+const IDLE_MAX: usize = SLOTS;
+/// A little less than the server's own limit, which ends them when nobody comes back for them.
+const IDLE_AGE_MAX: Duration = Duration::from_secs(50);
+/// Servers remembered; a fleet has tens. Past it the memory starts over, which costs a few connections.
+const HOSTS_MAX: usize = 256;
+
+/// All servers this process has worked on.
+#[derive(Debug, Default)]
+pub(super) struct Hosts(Mutex<HashMap<[u8; 32], Arc<Host>>>);
+
+/// One server, entered in one way.
+pub(super) struct Host {
+    pub(super) server: Arc<PostgresServer>,
+    pub(super) patience: Patience,
+    slots: Semaphore,
+    idle: Mutex<Vec<(Instant, Work)>>,
+    /// Whether [`super::prepare::ensure`] has run.
+    pub(super) prepared: tokio::sync::Mutex<bool>,
+    /// Held while one is built, so that a process builds each once.
+    pub(super) templates: tokio::sync::Mutex<VecDeque<Known>>,
+}
+
+impl Hosts {
+    /// Another connection string or another key of the same server is another host: its connections are its own.
+    pub(super) fn of(&self, server: &Arc<PostgresServer>, patience: Patience) -> Arc<Host> {
+        let key = *blake3::hash(server.secret().expose_secret().as_bytes()).as_bytes();
+        let mut hosts = lock(&self.0);
+        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&key) {
+            hosts.clear();
+        }
+        Arc::clone(hosts.entry(key).or_insert_with(|| Arc::new(Host::new(server, patience))))
+    }
+}
+
+impl Host {
+    fn new(server: &Arc<PostgresServer>, patience: Patience) -> Self {
+        Self {
+            server: Arc::clone(server),
+            patience,
+            slots: Semaphore::new(SLOTS),
+            idle: Mutex::default(),
+            prepared: tokio::sync::Mutex::default(),
+            templates: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The right to run one verb. Waits in line; everybody before is bounded by its own timeouts.
+    pub(super) async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        self.slots.acquire().await.map_err(|_| Error::new(ErrorKind::Closed, "the engine is shutting down"))
+    }
+
+    /// A new connection of the maintenance role.
+    pub(super) async fn enter(&self, database: &str) -> Result<Work> {
+        Work::maintenance(&self.server, self.patience, database).await
+    }
+
+    /// A connection of the maintenance role to the maintenance database, perhaps one that was left.
+    pub(super) async fn center(&self) -> Result<Work> {
+        while let Some(mut left) = self.take() {
+            if left.ping().await.is_ok() {
+                return Ok(left);
+            }
+        }
+        self.enter(&self.server.dsn().database()).await
+    }
+
+    /// Gives a connection of [`Host::center`] back, in no transaction and with nothing set. One that is dropped
+    /// instead is closed.
+    pub(super) fn leave(&self, work: Work) {
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_MAX {
+            idle.push((Instant::now(), work));
+        }
+    }
+
+    fn take(&self) -> Option<Work> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|(since, _)| since.elapsed() < IDLE_AGE_MAX);
+        idle.pop().map(|(_, work)| work)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// Nothing panics while it is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,301 @@
+//! The verb `migrate`: what is pending, one transaction per version, on one connection of the login that runs
+//! migrations.
+//!
+//! A version costs two round trips: its text as it is in the file, and its ledger row with the commit and the look for
+//! the next one. [`look`] begins a transaction and sees lock, identity and ledger in it; [`apply`] runs the text;
+//! `bare.rs` runs the files that want no transaction. Called for a tenant's database, and by `template.rs` for a
+//! database that is nobody's yet.
+
+use std::time::{Duration, Instant};
+
+use super::host::Host;
+use super::prepare::{self, OWNER};
+use super::work::{ConnectError, Stopped, Why, Work, from_ours_connect, text};
+use super::{PostgresEngine, bare, error, identity, layout, ledger, rules, script};
+use crate::engine::Migrated;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Expected;
+use crate::migration::{Applied, Migration, MigrationSet, pending_to};
+use crate::placement::Placement;
+
+/// See [`crate::Engine::migrate`].
+pub(super) async fn migrate(
+    engine: &PostgresEngine,
+    at: &Placement,
+    expected: &Expected,
+    set: &MigrationSet,
+    target: Option<i64>,
+) -> Result<Migrated> {
+    let (host, database) = engine.host(at)?;
+    let _slot = host.slot().await?;
+    bring(&Job { host: &host, database, expected: Some(expected), set, target }).await
+}
+
+/// What is to be migrated, and how far.
+pub(super) struct Job<'a> {
+    pub(super) host: &'a Host,
+    pub(super) database: &'a str,
+    /// `None` for a template, which is nobody's.
+    pub(super) expected: Option<&'a Expected>,
+    pub(super) set: &'a MigrationSet,
+    pub(super) target: Option<i64>,
+}
+
+/// Applies what is pending.
+pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
+    let mut work = enter(job.host, job.database).await?;
+    let outcome = match run(job, &mut work).await {
+        // A ledger that somebody dropped, or that sqlx's command line made anew.
+        Err(error) if error.kind() == ErrorKind::ServerPrivilege => {
+            repair_ledger(job).await?;
+            work.run("rollback").await?;
+            run(job, &mut work).await
+        }
+        outcome => outcome,
+    };
+    leave(work, outcome.as_ref().err().map(Error::kind)).await;
+    outcome
+}
+
+/// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed.
+async fn leave(mut work: Work, failed: Option<ErrorKind>) {
+    if !matches!(failed, Some(ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable)) {
+        let _ = work.run("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
+        work.close().await;
+    }
+}
+
+async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
+    let mut look = begin(job, work).await?;
+    let from_version = ledger::newest(&look.finished());
+    let mut applied = Vec::new();
+    loop {
+        let todo = pending_to(job.set, &look.finished(), job.target)?;
+        let Some(migration) = todo.first() else { break };
+        if migration.transactional {
+            apply(job, work, migration, &look, todo.len() == 1).await?.store(&mut look);
+        } else {
+            bare::apply(job, work, migration, &look).await?;
+            look = begin(job, work).await?;
+        }
+        applied.push(migration.version);
+        if todo.len() == 1 {
+            break;
+        }
+    }
+    let to_version = applied.iter().copied().max().max(from_version);
+    Ok(Migrated { from_version, to_version, applied })
+}
+
+/// A connection of the login that runs migrations; its role is made again if somebody dropped it.
+pub(super) async fn enter(host: &Host, database: &str) -> Result<Work> {
+    let connect = || Work::migration(&host.server, host.patience, database);
+    let failed = match connect().await {
+        Ok(work) => return Ok(work),
+        Err(failed) => failed,
+    };
+    // No such login, another password, or no such role to be in.
+    match &failed {
+        ConnectError::Refused(error) if matches!(error::code(error).as_deref(), Some("28000" | "28P01" | "22023")) => {
+            prepare::repair(host).await?;
+            connect().await.map_err(from_ours_connect)
+        }
+        _ => Err(from_ours_connect(failed)),
+    }
+}
+
+/// What a transaction that has begun sees.
+pub(super) struct Look {
+    /// Of the transaction, to know it again.
+    id: String,
+    applied: Vec<Applied>,
+    /// A version begun outside a transaction, cut off, that can go on by itself.
+    pub(super) resumes: Option<i64>,
+}
+
+impl Look {
+    /// The ledger without the version that is to go on.
+    fn finished(&self) -> Vec<Applied> {
+        self.applied.iter().filter(|row| Some(row.version) != self.resumes).cloned().collect()
+    }
+}
+
+/// What came after a version.
+enum Next {
+    Look(Look),
+    /// It was the last one.
+    Done,
+}
+
+impl Next {
+    fn store(self, look: &mut Look) {
+        if let Self::Look(next) = self {
+            *look = next;
+        }
+    }
+}
+
+/// Begins a transaction that holds the migrators' lock and sees identity and ledger. The lock is tried, not waited
+/// for: whoever has it is migrating, or replacing the identity.
+fn look(database: &str) -> String {
+    format!(
+        "begin;
+         reset all;
+         set local role {OWNER};
+         select pg_catalog.pg_try_advisory_xact_lock({})::text;
+         select pg_catalog.pg_current_xact_id()::text;
+         {};
+         {};",
+        ledger::lock_key(database),
+        identity::READ,
+        ledger::READ
+    )
+}
+
+async fn begin(job: &Job<'_>, work: &mut Work) -> Result<Look> {
+    let answers = work.try_answers(look(job.database)).await.map_err(without_layout)?;
+    seen(job, &answers)
+}
+
+/// The answers to [`look`].
+fn seen(job: &Job<'_>, answers: &[Vec<sqlx::postgres::PgRow>]) -> Result<Look> {
+    let [_, _, _, lock, id, identity, ledger] = answers else {
+        return Err(Error::new(ErrorKind::Internal, "a transaction of a migration answered something else"));
+    };
+    let one = |rows: &[sqlx::postgres::PgRow]| rows.first().map_or_else(|| Ok(String::new()), |row| text(row, 0));
+    if let Some(expected) = job.expected {
+        expected.check(&identity::from_rows(identity)?)?;
+    }
+    if one(lock)? != "true" {
+        return Err(Error::new(ErrorKind::Busy, "another migration of this database is running"));
+    }
+    let applied = ledger::from_rows(ledger)?;
+    let resumes = bare::resumable(job.set, &applied);
+    Ok(Look { id: one(id)?, applied, resumes })
+}
+
+/// Runs one version in the transaction that has begun, writes its row and commits; then looks for the next one, unless
+/// this is the last.
+async fn apply(job: &Job<'_>, work: &mut Work, migration: &Migration, look: &Look, last: bool) -> Result<Next> {
+    rules::check(migration).map_err(|refused| failed(migration, Some(refused.line), refused.why))?;
+    let started = Instant::now();
+    let whole = statement_max(job, migration);
+    let sent = Sent { migration, sql: &migration.sql, line: 1 };
+    work.script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
+    let mut end = still_ours(&look.id);
+    end.push_str(&ledger::insert(migration, true, nanoseconds(started)));
+    end.push_str("commit;");
+    if !last {
+        end.push_str(&self::look(job.database));
+    }
+    let answers = work.try_answers(end).await.map_err(|why| at_the_end(&sent, why))?;
+    // The guard, the row and the commit answer, too.
+    if last { Ok(Next::Done) } else { seen(job, &answers[3..]).map(Next::Look) }
+}
+
+/// Fails, and with it everything after it, when the transaction is another one: the file ended ours in a way that
+/// `rules.rs` did not see.
+fn still_ours(id: &str) -> String {
+    format!("select 1 / (pg_catalog.pg_current_xact_id()::text = '{id}')::int;")
+}
+
+fn at_the_end(sent: &Sent<'_>, why: Why) -> Error {
+    match why.code().as_str() {
+        "22012" => failed(sent.migration, None, "the file ended its own transaction; what it changed may be committed"),
+        _ => stopped_at(&Sent { sql: "", ..*sent }, Stopped { done: 0, why }),
+    }
+}
+
+/// A script of many statements may take this long as a whole.
+fn statement_max(job: &Job<'_>, migration: &Migration) -> Duration {
+    let statements = script::statements(&migration.sql).len().max(1);
+    job.host.patience.statement.saturating_mul(u32::try_from(statements).unwrap_or(u32::MAX))
+}
+
+/// A text of a migration that went to the server as one.
+pub(super) struct Sent<'a> {
+    pub(super) migration: &'a Migration,
+    pub(super) sql: &'a str,
+    /// Of the file, where the text begins.
+    pub(super) line: usize,
+}
+
+impl Sent<'_> {
+    /// The line of the token that the server points at.
+    fn pointed_at(&self, error: &sqlx::Error) -> Option<usize> {
+        use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
+        let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+        let Some(PgErrorPosition::Original(character)) = error.position() else { return None };
+        let byte = self.sql.char_indices().nth(character.saturating_sub(1)).map(|(byte, _)| byte)?;
+        Some(self.line - 1 + script::line_at(self.sql, byte))
+    }
+
+    /// The line of the statement after so many that ran.
+    fn line_after(&self, done: usize) -> Option<usize> {
+        script::statements(self.sql).get(done).map(|statement| self.line - 1 + statement.line)
+    }
+}
+
+/// Faults of the server and a busy application stay what they are; everything else is the migration's own fault.
+pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
+    let cause = match stopped.why {
+        Why::Silent(error) => return error,
+        Why::Sql(cause) => cause,
+    };
+    let line = sent.pointed_at(&cause).or_else(|| sent.line_after(stopped.done));
+    let (migration, hint) = (sent.migration, hint(&cause));
+    let error = error::from_sqlx(cause);
+    match error.kind() {
+        ErrorKind::Busy
+        | ErrorKind::ConnectionLost
+        | ErrorKind::ServerUnreachable
+        | ErrorKind::ServerFull
+        | ErrorKind::Corrupt
+        | ErrorKind::DiskFull
+        | ErrorKind::Io => {
+            let message = told(migration, line, error.message());
+            Error::new(error.kind(), message).with_source(error)
+        }
+        _ => failed(migration, line, &format!("{}{hint}", error.message())).with_source(error),
+    }
+}
+
+fn hint(error: &sqlx::Error) -> &'static str {
+    match error::code(error).as_deref() {
+        Some("25001") => " ('-- no-transaction' as the first line of the file runs it outside of one)",
+        Some("57014") => " (see statement_timeout of the engine)",
+        _ => "",
+    }
+}
+
+pub(super) fn failed(migration: &Migration, line: Option<usize>, why: &str) -> Error {
+    Error::new(ErrorKind::MigrationFailed, told(migration, line, why))
+}
+
+fn told(migration: &Migration, line: Option<usize>, why: &str) -> String {
+    let line = line.map_or_else(String::new, |line| format!(", line {line}"));
+    format!("version {} ({}){line}: {why}", migration.version, migration.description)
+}
+
+pub(super) fn nanoseconds(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// `undefined_table`: identity or ledger are gone, and only the maintenance role can say which.
+fn without_layout(why: Why) -> Error {
+    match why.code().as_str() {
+        "42P01" => Error::new(ErrorKind::ServerPrivilege, "the database lacks a table of the fleet's own"),
+        _ => why.into_ours(),
+    }
+}
+
+/// As the maintenance role: the identity decides first, then the ledger is made or its rights are given again.
+async fn repair_ledger(job: &Job<'_>) -> Result<()> {
+    let mut work = job.host.enter(job.database).await?;
+    if let Some(expected) = job.expected {
+        identity::check(work.connection(), expected).await?;
+    }
+    work.run(layout::ledger_again()).await?;
+    work.close().await;
+    Ok(())
+}

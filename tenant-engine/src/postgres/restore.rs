@@ -1,0 +1,119 @@
+//! The verb `restore`: a dump becomes a database at a new placement, or nothing.
+//!
+//! Everything that can be wrong with the dump is looked for before anything is made: its table of contents, whose data
+//! it is, and every byte once. Then an empty database gets the layout and the rights that every database of ours has;
+//! `pg_restore` fills it as the login that runs migrations, so what the dump holds never runs with more rights than a
+//! migration has; and the identity comes last.
+
+use std::path::Path;
+
+use super::database::{self, Found, Made};
+use super::host::Host;
+use super::inspect::number;
+use super::prepare::{self, OWNER};
+use super::tool::{self, Who};
+use super::work::{Why, Work};
+use super::{PostgresEngine, archive, contents, identity, layout, ledger, provision};
+use crate::TenantId;
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
+use crate::placement::Placement;
+use crate::snapshot::{Image, Restored};
+
+/// See [`crate::Engine::restore`].
+pub(super) async fn restore(
+    engine: &PostgresEngine,
+    at: &Placement,
+    image: Image,
+    source: TenantId,
+    identity: &Identity,
+) -> Result<Restored> {
+    let (host, database) = engine.host(at)?;
+    let _slot = host.slot().await?;
+    let dump = archive::on_disk(image, engine.scratch()).await?;
+    let contents = contents::examine(engine.tools(), &dump, source).await?;
+    prepare::ensure(&host).await?;
+    match database::look(&host, database).await? {
+        Found::Finished(found, mut work) => {
+            provision::is_the_same(at, &found, identity)?;
+            return outcome(&mut work).await;
+        }
+        Found::Unfinished => database::remove(&host, database).await?,
+        Found::Nothing => {}
+    }
+    let filled = fill(engine, &host, database, &dump, &contents, identity).await;
+    if let Err(error) = &filled
+        && error.kind() != ErrorKind::AlreadyExists
+    {
+        // What cannot be removed now carries no identity, and a repeated call removes it.
+        let _ = database::remove(&host, database).await;
+    }
+    filled
+}
+
+async fn fill(
+    engine: &PostgresEngine,
+    host: &Host,
+    database: &str,
+    dump: &Path,
+    contents: &str,
+    identity: &Identity,
+) -> Result<Restored> {
+    let mut center = host.center().await?;
+    if database::create(&mut center, database, "template0").await.map_err(Why::into_ours)? == Made::Before {
+        return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is filling the same placement"));
+    }
+    database::open(host, &mut center, database).await?;
+    host.leave(center);
+    let mut work = host.enter(database).await?;
+    work.run(layout::statements()).await?;
+    work.close().await;
+    load(engine, host, database, dump, contents).await?;
+    let mut work = host.enter(database).await?;
+    work.run(identity::write(identity)).await?;
+    outcome(&mut work).await
+}
+
+/// Everything in the dump but what the layout made.
+async fn load(engine: &PostgresEngine, host: &Host, database: &str, dump: &Path, contents: &str) -> Result<()> {
+    let (mut file, list) = archive::create(engine.scratch())?;
+    archive::write(&mut file, contents.as_bytes()).await?;
+    let mut command = engine.tools().connecting("pg_restore", &host.server, Who::Migrator, database);
+    command.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--no-security-labels"]);
+    command.args(["--no-publications", "--no-subscriptions", "--no-password"]).arg(format!("--role={OWNER}"));
+    command.arg("--dbname").arg(database).arg("--use-list").arg(&*list).arg(dump);
+    let child = tool::start(&mut command)?;
+    let ((), ended) = tool::finish(&host.server, child, async { Ok(()) }).await?;
+    match ended.succeeded() {
+        true => Ok(()),
+        false => Err(refused(host, &ended.complaint()).await),
+    }
+}
+
+/// The dump was whole, so either the server is in trouble, or it refuses what the dump holds.
+async fn refused(host: &Host, complaint: &str) -> Error {
+    let message = format!("the dump could not be restored: {complaint}");
+    let kind = match host.center().await {
+        Err(error) => error.kind(),
+        Ok(center) => {
+            host.leave(center);
+            match complaint {
+                _ if complaint.contains("No space left") => ErrorKind::DiskFull,
+                _ if complaint.contains("permission denied") => ErrorKind::ServerPrivilege,
+                _ if complaint.contains("connection") => ErrorKind::ConnectionLost,
+                _ => ErrorKind::Internal,
+            }
+        }
+    };
+    Error::new(kind, message)
+}
+
+async fn outcome(work: &mut Work) -> Result<Restored> {
+    let sql = format!("{}; select pg_database_size(current_database())::text;", ledger::READ);
+    let answers = work.answers(sql).await?;
+    let [rows, size] = answers.as_slice() else {
+        return Err(Error::new(ErrorKind::Internal, "two questions have two answers"));
+    };
+    let schema_version = ledger::newest(&ledger::from_rows(rows)?);
+    Ok(Restored { schema_version, size_bytes: number(size)?, foreign_key_violations: 0 })
+}

@@ -1,0 +1,98 @@
+//! Ending the sessions of a database's logins, so that nobody goes on under an identity that has changed.
+//!
+//! Ending a session takes membership in its role. The maintenance role is no lasting member of the logins (each
+//! membership makes every check of its rights slower, and there are two for each tenant): it becomes one inside the
+//! transaction that ends the sessions, and leaves before the commit.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::logins::login;
+use super::work::{Work, literal, quoted, text};
+use crate::error::{Error, ErrorKind, Result};
+use crate::pool::Access;
+
+/// A session that is told to end does so at its next look, within milliseconds, unless it writes to a full or broken
+/// disk.
+const END_MAX: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Ends the sessions of these logins and waits until none is left. New ones must be kept out already: by the right to
+/// connect, or by the identity that they read first.
+///
+/// # Errors
+/// [`ErrorKind::Busy`] when one does not end.
+pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> Result<()> {
+    let names: Vec<String> = logins.iter().map(|access| login(database, *access)).collect();
+    let deadline = Instant::now() + END_MAX;
+    while !names.is_empty() && is_inhabited(work, database, &names).await? {
+        if Instant::now() > deadline {
+            let message = format!("a session of {database} does not end; the server's pg_stat_activity shows it");
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        terminate(work, database, &names).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Takes the right to connect from both logins, if they exist, and ends their sessions.
+pub(super) async fn lock_out(work: &mut Work, database: &str) -> Result<()> {
+    let both = [Access::Read, Access::Write];
+    let names = both.map(|access| literal(&login(database, access))).join(", ");
+    let there = work
+        .answers(format!(
+            "select count(*)::text from pg_roles where rolname in ({names}) \
+             and exists (select from pg_database where datname = {})",
+            literal(database)
+        ))
+        .await?;
+    if there.iter().flatten().next().map(|row| text(row, 0)).transpose()?.as_deref() != Some("2") {
+        return Ok(());
+    }
+    let logins = both.map(|access| quoted(&login(database, access))).join(", ");
+    work.run(format!("revoke connect on database {} from {logins}", quoted(database))).await?;
+    end(work, database, &both).await
+}
+
+/// Whether one of them is in, or anybody is just entering: a session shows only after its right to connect was
+/// checked, and holds a lock on the database until then. So the locks are looked at first.
+async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Result<bool> {
+    let (name, logins) = (literal(database), list(logins));
+    let entering = format!(
+        "select count(*)::text from pg_locks l join pg_database d on d.oid = l.objid
+         where l.locktype = 'object' and l.classid = 'pg_database'::regclass and l.mode = 'RowExclusiveLock'
+         and d.datname = {name} and l.pid <> pg_backend_pid()"
+    );
+    let inside =
+        format!("select count(*)::text from pg_stat_activity where datname = {name} and usename in ({logins})");
+    let mut inhabited = false;
+    for question in [entering, inside] {
+        let answers = work.answers(question).await?;
+        for row in answers.iter().flatten() {
+            inhabited |= text(row, 0)? != "0";
+        }
+    }
+    Ok(inhabited)
+}
+
+async fn terminate(work: &mut Work, database: &str, logins: &[String]) -> Result<()> {
+    let (name, listed) = (literal(database), list(logins));
+    let roles = logins.iter().map(|login| quoted(login)).collect::<Vec<_>>().join(", ");
+    // One at a time for a database: two would grant and revoke across each other.
+    let lock = super::ledger::lock_key(database);
+    work.run(format!(
+        "begin;
+         select pg_advisory_xact_lock({lock});
+         grant {roles} to current_user;
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = {name} and usename in ({listed});
+         revoke {roles} from current_user;
+         commit;"
+    ))
+    .await
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
+}

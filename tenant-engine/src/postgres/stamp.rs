@@ -1,0 +1,113 @@
+//! The verbs `stamp` and `freeze`: the identity row, the right to connect, and the end of the sessions that were opened
+//! under what was before.
+//!
+//! Row and right change in one transaction, which no migration is running beside. A session that came in before reads
+//! the old row and is ended after the commit; one that comes later reads the new row, or has no right to connect.
+
+use super::host::Host;
+use super::logins::login;
+use super::work::{Work, quoted};
+use super::{PostgresEngine, identity, ledger, sessions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{Expected, Identity, IdentityState};
+use crate::placement::Placement;
+use crate::pool::Access;
+
+/// See [`crate::Engine::stamp`].
+pub(super) async fn stamp(engine: &PostgresEngine, at: &Placement, expected: &Expected, new: &Identity) -> Result<()> {
+    let (host, database) = engine.host(at)?;
+    let _slot = host.slot().await?;
+    replace(&host, database, expected, new).await
+}
+
+/// See [`crate::Engine::freeze`].
+pub(super) async fn freeze(engine: &PostgresEngine, at: &Placement, expected: &Expected, new: &Identity) -> Result<()> {
+    if new.state != IdentityState::Frozen {
+        return Err(Error::new(ErrorKind::Internal, format!("freeze was asked to stamp '{}'", new.state)));
+    }
+    stamp(engine, at, expected, new).await
+}
+
+async fn replace(host: &Host, database: &str, expected: &Expected, new: &Identity) -> Result<()> {
+    let mut work = host.enter(database).await?;
+    let found = begin(&mut work, database).await?;
+    let mut change = String::new();
+    if !found.same_as(new) {
+        expected.check(&found)?;
+        change.push_str(&identity::write(new));
+    }
+    if found.state != new.state || found.same_as(new) {
+        change.push_str(&rights(database, new.state));
+    }
+    work.run(change + "commit;").await?;
+    sessions::end(&mut work, database, ended(&found, new)).await?;
+    work.close().await;
+    Ok(())
+}
+
+/// A transaction that nobody else changes the identity beside, and in which no migration runs.
+async fn begin(work: &mut Work, database: &str) -> Result<Identity> {
+    let (lock, read) = (ledger::lock_key(database), identity::READ);
+    let sql = format!("begin; select pg_advisory_xact_lock({lock}); {read} for update;");
+    let answers = work.try_answers(sql).await.map_err(identity::missing)?;
+    identity::from_rows(answers.get(2).map_or(&[], Vec::as_slice))
+}
+
+/// Who may connect in a state.
+fn may_connect(state: IdentityState) -> &'static [Access] {
+    match state {
+        IdentityState::Building | IdentityState::Active => &[Access::Read, Access::Write],
+        IdentityState::Frozen => &[Access::Read],
+        IdentityState::Moved | IdentityState::Tombstone => &[],
+    }
+}
+
+fn rights(database: &str, state: IdentityState) -> String {
+    let right = |access: Access| {
+        let (name, login) = (quoted(database), quoted(&login(database, access)));
+        match may_connect(state).contains(&access) {
+            true => format!("grant connect on database {name} to {login};"),
+            false => format!("revoke connect on database {name} from {login};"),
+        }
+    };
+    [Access::Read, Access::Write].map(right).concat()
+}
+
+/// Whose sessions the new identity would refuse. A repeated call cannot know what was before, so it ends all whose
+/// right could have changed; what it ends without need connects again.
+fn ended(found: &Identity, new: &Identity) -> &'static [Access] {
+    let same_owner = Identity { state: new.state, op: new.op, ..found.clone() }.same_as(new);
+    let repeated = found.same_as(new);
+    match new.state {
+        IdentityState::Frozen if same_owner && !repeated => &[Access::Write],
+        IdentityState::Active if same_owner && !repeated => &[],
+        _ => &[Access::Read, Access::Write],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{FleetId, Generation, TenantId};
+
+    #[test]
+    fn sessions_end_when_the_new_identity_would_refuse_them() {
+        use IdentityState::{Active, Frozen, Moved};
+        let (tenant, fleet) = (TenantId::generate(), FleetId::generate());
+        let at = |generation, state| Identity {
+            tenant,
+            fleet,
+            generation: Generation(generation),
+            state,
+            op: None,
+            stamped_at: generation,
+        };
+        let both: &[Access] = &[Access::Read, Access::Write];
+        assert_eq!(ended(&at(1, Active), &at(1, Frozen)), [Access::Write]);
+        assert_eq!(ended(&at(1, Frozen), &at(1, Active)), []);
+        assert_eq!(ended(&at(1, Active), &at(2, Active)), both);
+        assert_eq!(ended(&at(1, Active), &at(2, Frozen)), both);
+        assert_eq!(ended(&at(1, Active), &at(1, Moved)), both);
+        assert_eq!(ended(&at(2, Active), &at(2, Active)), both, "repeated");
+    }
+}

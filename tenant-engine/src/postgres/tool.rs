@@ -1,0 +1,238 @@
+//! PostgreSQL's own programs: where they are, how old they are, and running one so that it ends when nobody waits for
+//! it any more. Passwords travel in the child's environment only.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+
+use super::server::PostgresServer;
+use super::work::while_alive;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where Debian and its descendants put each major version's programs.
+const DEBIAN: &str = "/usr/lib/postgresql";
+/// Kept of what a program complains about: its first line tells, the rest is repetition.
+const COMPLAINT_BYTES_MAX: usize = 8 << 10;
+/// Of it, shown to a human.
+const COMPLAINT_SHOWN_MAX: usize = 400;
+/// A dump or a restore of one database that takes longer is not going to end.
+pub(super) const WHOLE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A program that does not say its version by then hangs.
+const VERSION_MAX: Duration = Duration::from_secs(20);
+
+/// What a parent's environment must not tell a child of ours: only we say where it connects.
+const FORGOTTEN: [&str; 14] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGDATABASE",
+    "PGSERVICE",
+    "PGSERVICEFILE",
+    "PGOPTIONS",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
+    "PGSSLCERT",
+    "PGSSLKEY",
+];
+
+/// The programs, as found once.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// `None`: whatever the search path leads to.
+    directory: Option<PathBuf>,
+    /// The major version of `pg_dump`.
+    version: OnceCell<u32>,
+}
+
+/// Who a program connects as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Who {
+    Maintenance,
+    Migrator,
+}
+
+impl Tools {
+    /// In this directory, or the newest that is installed.
+    pub(super) fn find(directory: Option<PathBuf>) -> Self {
+        Self { directory: directory.or_else(newest), version: OnceCell::new() }
+    }
+
+    /// Refuses programs that are older than the server, whose version counts like 150018.
+    pub(super) async fn require(&self, server_version: u32) -> Result<()> {
+        let (ours, theirs) = (self.major().await?, server_version / 10_000);
+        if ours >= theirs {
+            return Ok(());
+        }
+        let message = format!(
+            "the pg_dump here is of PostgreSQL {ours}, the server is {theirs}: install the client programs of version \
+             {theirs} or newer"
+        );
+        Err(Error::new(ErrorKind::ToolTooOld, message))
+    }
+
+    /// The major version of the programs.
+    pub(super) async fn major(&self) -> Result<u32> {
+        self.version.get_or_try_init(|| self.ask()).await.copied()
+    }
+
+    async fn ask(&self) -> Result<u32> {
+        let mut command = self.command("pg_dump");
+        let asked = command.arg("--version").output();
+        let answer = tokio::time::timeout(VERSION_MAX, asked).await;
+        let answer = answer.map_err(|_| unusable("it does not say its version"))?.map_err(|error| missing(&error))?;
+        let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+        major_in(&text).ok_or_else(|| unusable("it does not say its version"))
+    }
+
+    /// The program, alone in the world.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let path = self.directory.as_deref().map_or_else(|| PathBuf::from(program), |at| at.join(program));
+        let mut command = Command::new(path);
+        for name in FORGOTTEN {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C").current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// The program, connecting to a database.
+    pub(super) fn connecting(&self, program: &str, server: &PostgresServer, who: Who, database: &str) -> Command {
+        let dsn = server.dsn();
+        let mut command = self.command(program);
+        command.env("PGHOST", dsn.host().trim_matches(['[', ']'])).env("PGPORT", dsn.port().to_string());
+        command.env("PGDATABASE", database).env("PGAPPNAME", "fleet tool").env("PGCONNECT_TIMEOUT", "10");
+        let (user, password) = match who {
+            Who::Maintenance => (dsn.user(), dsn.password()),
+            Who::Migrator => (server.migrator(), Some(server.migrator_password())),
+        };
+        command.env("PGUSER", user);
+        if let Some(password) = password {
+            command.env("PGPASSWORD", password.expose_secret());
+        }
+        for (parameter, name) in [
+            ("sslmode", "PGSSLMODE"),
+            ("sslrootcert", "PGSSLROOTCERT"),
+            ("sslcert", "PGSSLCERT"),
+            ("sslkey", "PGSSLKEY"),
+        ] {
+            if let Some(value) = dsn.parameter(parameter) {
+                command.env(name, value);
+            }
+        }
+        // The server lets go soon when the program is killed; nothing is durable before the identity is.
+        command.env("PGOPTIONS", "-c client_connection_check_interval=2s -c synchronous_commit=off");
+        command
+    }
+}
+
+/// A program that ran: how it ended, and what it complained about.
+#[derive(Debug)]
+pub(super) struct Ended {
+    status: ExitStatus,
+    complaint: String,
+}
+
+impl Ended {
+    pub(super) fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+
+    /// The first line that says what is wrong.
+    pub(super) fn complaint(&self) -> String {
+        let is_error = |line: &&str| line.contains("error:") || line.contains("FATAL:");
+        let line = self.complaint.lines().find(is_error).or_else(|| self.complaint.lines().next());
+        match line {
+            Some(line) => line.chars().take(COMPLAINT_SHOWN_MAX).collect(),
+            None => format!("it ended with {}", self.status),
+        }
+    }
+}
+
+/// Starts a program.
+///
+/// # Errors
+/// [`ErrorKind::ToolMissing`].
+pub(super) fn start(command: &mut Command) -> Result<Child> {
+    command.spawn().map_err(|error| missing(&error))
+}
+
+/// Waits for a program that works on a server, while `output` is read by the caller's own future.
+///
+/// # Errors
+/// [`ErrorKind::ConnectionLost`] when the server stops answering; the caller's own.
+pub(super) async fn finish<T>(
+    server: &Arc<PostgresServer>,
+    mut child: Child,
+    output: impl Future<Output = Result<T>>,
+) -> Result<(T, Ended)> {
+    let stderr = child.stderr.take().expect("it is piped");
+    let work = async {
+        let (complaint, taken) = tokio::join!(first_bytes(stderr), output);
+        let status = child.wait().await.map_err(|error| missing(&error))?;
+        Ok((taken?, Ended { status, complaint }))
+    };
+    while_alive(server, WHOLE_MAX, work).await?
+}
+
+/// Reads to the end, keeps the beginning.
+async fn first_bytes(mut from: impl AsyncRead + Unpin) -> String {
+    let (mut kept, mut chunk) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        let room = COMPLAINT_BYTES_MAX.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..read.min(room)]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn newest() -> Option<PathBuf> {
+    let versions = std::fs::read_dir(Path::new(DEBIAN)).ok()?.flatten();
+    let installed = versions.filter(|entry| entry.path().join("bin/pg_dump").exists());
+    let newest = installed.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max()?;
+    Some(Path::new(DEBIAN).join(newest.to_string()).join("bin"))
+}
+
+/// `pg_dump (PostgreSQL) 15.18 (Debian …)`, `17beta1`.
+fn major_in(text: &str) -> Option<u32> {
+    let number = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+fn missing(error: &dyn fmt::Display) -> Error {
+    unusable(&format!("it does not start: {error}"))
+}
+
+fn unusable(why: &str) -> Error {
+    let message =
+        format!("pg_dump and pg_restore are needed for this, and {why}; install PostgreSQL's client programs");
+    Error::new(ErrorKind::ToolMissing, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(major_in("pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
+        assert_eq!(major_in("pg_dump (PostgreSQL) 18beta1\n"), Some(18));
+        assert_eq!(major_in("something else"), None);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_missing() {
+        let tools = Tools::find(Some("/nowhere".into()));
+        assert_eq!(tools.require(150_000).await.unwrap_err().kind(), ErrorKind::ToolMissing);
+    }
+}

@@ -1,0 +1,18 @@
+//! The suite every engine must pass, on a real server, as a role that is no superuser.
+
+use std::sync::Arc;
+
+use tenant_engine::conformance::{Serving, Subject, run_all};
+
+use crate::kit::Kit;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_server() {
+    let kit = Kit::new();
+    let engine = Arc::new(kit.engine.clone());
+    run_all(&Subject { engine, server: kit.server(), serving: Serving::VerbsOnly }).await;
+    let left = "select count(*) from pg_roles r where rolname like 't\\_%' and not exists \
+                (select from pg_database d where r.rolname in (d.datname || '_r', d.datname || '_w'))";
+    assert_eq!(kit.cluster.psql("postgres", left), "0", "no login outlives its database");
+    assert_eq!(std::fs::read_dir(kit.scratch.path()).unwrap().count(), 0, "no verb leaves a file");
+}

@@ -1,0 +1,14 @@
+//! The PostgreSQL engine's verbs on real servers, one file per noun.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod child;
+mod conformance;
+mod crash;
+mod faults;
+mod freeze;
+mod kit;
+mod logins;
+mod migrate;
+mod refused;
+mod snapshot;
+mod sqlx_compat;
