@@ -79,6 +79,7 @@ fn from_io(error: &io::Error) -> (ErrorKind, String) {
         Io::ConnectionRefused | Io::NotFound | Io::TimedOut | Io::HostUnreachable | Io::NetworkUnreachable => {
             (ErrorKind::ServerUnreachable, format!("the server cannot be reached: {error}"))
         }
+        Io::InvalidData => (ErrorKind::ServerTls, format!("no trusted connection to the server: {error}")),
         Io::PermissionDenied => {
             (ErrorKind::ServerUnreachable, format!("the server's socket cannot be opened: {error}"))
         }

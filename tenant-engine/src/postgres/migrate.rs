@@ -44,34 +44,45 @@ pub(super) struct Job<'a> {
 /// Applies what is pending.
 pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
     let mut work = enter(job.host, job.database).await?;
-    let mut look = match begin(job, &mut work).await {
+    let outcome = match run(job, &mut work).await {
         // A ledger that somebody dropped, or that sqlx's command line made anew.
         Err(error) if error.kind() == ErrorKind::ServerPrivilege => {
-            work.close().await;
             repair_ledger(job).await?;
-            work = enter(job.host, job.database).await?;
-            begin(job, &mut work).await?
+            work.run("rollback").await?;
+            run(job, &mut work).await
         }
-        look => look?,
+        outcome => outcome,
     };
+    leave(work, outcome.as_ref().err().map(Error::kind)).await;
+    outcome
+}
+
+/// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed.
+async fn leave(mut work: Work, failed: Option<ErrorKind>) {
+    if !matches!(failed, Some(ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable)) {
+        let _ = work.run("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
+        work.close().await;
+    }
+}
+
+async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
+    let mut look = begin(job, work).await?;
     let from_version = ledger::newest(&look.finished());
     let mut applied = Vec::new();
     loop {
         let todo = pending_to(job.set, &look.finished(), job.target)?;
         let Some(migration) = todo.first() else { break };
         if migration.transactional {
-            apply(job, &mut work, migration, &look, todo.len() == 1).await?.store(&mut look);
+            apply(job, work, migration, &look, todo.len() == 1).await?.store(&mut look);
         } else {
-            bare::apply(job, &mut work, migration, &look).await?;
-            look = begin(job, &mut work).await?;
+            bare::apply(job, work, migration, &look).await?;
+            look = begin(job, work).await?;
         }
         applied.push(migration.version);
         if todo.len() == 1 {
             break;
         }
     }
-    // Ends what the last look began, if it did.
-    work.close().await;
     let to_version = applied.iter().copied().max().max(from_version);
     Ok(Migrated { from_version, to_version, applied })
 }

@@ -58,6 +58,8 @@ mod template;
 mod tool;
 mod work;
 
+#[cfg(feature = "test-util")]
+pub use requests::fixture;
 pub use requests::{PostgresPool, PostgresSession, RequestOptions, Requests, ServerReport};
 pub use server::PostgresServer;
 

@@ -79,7 +79,8 @@ async fn dump(engine: &PostgresEngine, host: &Host, database: &str, view: &View)
 fn refused(ended: &Ended) -> Error {
     let why = ended.complaint();
     let kind = match &why {
-        _ if why.contains("lock") => ErrorKind::Busy,
+        // Its own limit for a lock is a statement timeout to the server; it has no other.
+        _ if why.contains("lock timeout") || why.contains("statement timeout") => ErrorKind::Busy,
         _ if why.contains("permission denied") => ErrorKind::ServerPrivilege,
         _ if why.contains("connection") => ErrorKind::ConnectionLost,
         _ if why.contains("server version") => ErrorKind::ToolTooOld,

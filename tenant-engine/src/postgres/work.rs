@@ -264,14 +264,19 @@ fn bounded_options(options: PgConnectOptions, patience: Patience) -> PgConnectOp
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
-        ("client_min_messages", "warning"),
+        // Warnings are for people at a terminal.
+        ("client_min_messages", "error"),
         ("standard_conforming_strings", "on"),
     ])
 }
 
-/// A text as SQL writes it.
+/// A text as SQL writes it, whatever a migration has set `standard_conforming_strings` to.
 pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let doubled = text.replace('\'', "''");
+    match doubled.contains('\\') {
+        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
+        false => format!("'{doubled}'"),
+    }
 }
 
 /// A name as SQL writes it.
@@ -281,12 +286,11 @@ pub(super) fn quoted(name: &str) -> String {
 
 /// Bytes as SQL writes them.
 pub(super) fn bytea(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len() + 10);
-    text.push_str("'\\x");
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("a text takes everything");
-    }
-    text + "'::bytea"
+    let hex = bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a text takes everything");
+        hex
+    });
+    format!("pg_catalog.decode('{hex}', 'hex')")
 }
 
 /// A value that the simple protocol sent as text.

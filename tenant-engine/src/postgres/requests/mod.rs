@@ -2,6 +2,8 @@
 //! `transaction.rs`, `statement.rs`) borrow connections (`lease.rs`) that all pools of one server share (`host.rs`,
 //! decided by `budget.rs`).
 
+#[cfg(feature = "test-util")]
+use super::logins;
 use super::{error, identity, server};
 
 mod account;
