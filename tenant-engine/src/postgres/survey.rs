@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::work::{Work, quoted, text};
+use super::sql::{quoted, text};
+use super::work::Work;
 use super::{PostgresEngine, prepare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, Survey};
@@ -38,8 +39,7 @@ pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<S
         connections_used: count(2)?,
         connections_max: count(3)?,
         databases_bytes: size(&mut work).await,
-        disk_free_bytes: None,
-        disk_total_bytes: None,
+        ..Survey::default()
     };
     work.close().await;
     Ok(survey)
