@@ -8,12 +8,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::failure::{Sent, failed, stopped_at};
 use super::ledger;
-use super::migrate::{Job, Look, Sent, failed, nanoseconds, stopped_at};
+use super::migrate::{Job, Look, nanoseconds};
 use super::prepare::OWNER;
 use super::rules::{self, Again};
 use super::script::{self, Statement};
-use super::work::{Stopped, Why, Work, literal, text};
+use super::sql::{literal, text};
+use super::work::{Stopped, Why, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{Applied, Migration, MigrationSet};
 

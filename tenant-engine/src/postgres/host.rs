@@ -1,8 +1,9 @@
 //! What this process keeps about each server: how many verbs may work on it at once, a few idle connections to its
 //! maintenance database, whether its roles are there, and the templates it holds.
 //!
-//! Every verb takes one slot for its whole run and never a second, so slots cannot deadlock; the connections it opens
-//! are values ([`Work`]) that go away with it.
+//! Every verb takes its slots at once, for its whole run, so they cannot deadlock; the connections it opens are values
+//! ([`Work`]) that go away with it. So a process has at most [`SLOTS`] connections at work on a server, [`IDLE_MAX`] that
+//! are idle for less than a minute, and for moments one per long wait that asks whether the server lives.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -17,8 +18,8 @@ use super::template::Known;
 use super::work::{Patience, Work};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Verbs at once per server and process: more make a server of few cores no faster (creating and dropping databases
-/// does not scale at all), and each uses up to two of its connections.
+/// Connections of verbs at once per server and process: more make a server of few cores no faster (creating and dropping
+/// databases does not scale at all).
 const SLOTS: usize = 8;
 /// Idle connections to the maintenance database: one for each slot.
 const IDLE_MAX: usize = SLOTS;
@@ -67,9 +68,20 @@ impl Host {
         }
     }
 
-    /// The right to run one verb. Waits in line; everybody before is bounded by its own timeouts.
+    /// The right to run one verb, with one connection at a time. Waits in line; everybody before is bounded by its own
+    /// timeouts.
     pub(super) async fn slot(&self) -> Result<SemaphorePermit<'_>> {
-        self.slots.acquire().await.map_err(|_| Error::new(ErrorKind::Closed, "the engine is shutting down"))
+        self.slots(1).await
+    }
+
+    /// The same for a verb that has a program with a connection of its own.
+    pub(super) async fn slot_with_program(&self) -> Result<SemaphorePermit<'_>> {
+        self.slots(2).await
+    }
+
+    async fn slots(&self, connections: u32) -> Result<SemaphorePermit<'_>> {
+        let slots = self.slots.acquire_many(connections).await;
+        slots.map_err(|_| Error::new(ErrorKind::Closed, "the engine is shutting down"))
     }
 
     /// A new connection of the maintenance role.

@@ -7,7 +7,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 
 use super::error::from_sqlx;
-use super::work::literal;
+use super::sql::literal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::ids::Generation;

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgRow;
 
-use super::work::text;
+use super::sql::text;
 use super::{PostgresEngine, identity, ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Expected;

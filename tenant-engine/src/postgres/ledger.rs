@@ -5,7 +5,7 @@
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::work::{bytea, literal};
+use super::sql::{bytea, literal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{Applied, Migration};
 

@@ -8,9 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::failure::{Sent, failed, stopped_at};
 use super::host::Host;
 use super::prepare::{self, OWNER};
-use super::work::{ConnectError, Stopped, Why, Work, from_ours_connect, text};
+use super::sql::text;
+use super::work::{ConnectError, Stopped, Why, Work, from_ours_connect};
 use super::{PostgresEngine, bare, error, identity, layout, ledger, rules, script};
 use crate::engine::Migrated;
 use crate::error::{Error, ErrorKind, Result};
@@ -210,71 +212,6 @@ fn at_the_end(sent: &Sent<'_>, why: Why) -> Error {
 fn statement_max(job: &Job<'_>, migration: &Migration) -> Duration {
     let statements = script::statements(&migration.sql).len().max(1);
     job.host.patience.statement.saturating_mul(u32::try_from(statements).unwrap_or(u32::MAX))
-}
-
-/// A text of a migration that went to the server as one.
-pub(super) struct Sent<'a> {
-    pub(super) migration: &'a Migration,
-    pub(super) sql: &'a str,
-    /// Of the file, where the text begins.
-    pub(super) line: usize,
-}
-
-impl Sent<'_> {
-    /// The line of the token that the server points at.
-    fn pointed_at(&self, error: &sqlx::Error) -> Option<usize> {
-        use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
-        let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
-        let Some(PgErrorPosition::Original(character)) = error.position() else { return None };
-        let byte = self.sql.char_indices().nth(character.saturating_sub(1)).map(|(byte, _)| byte)?;
-        Some(self.line - 1 + script::line_at(self.sql, byte))
-    }
-
-    /// The line of the statement after so many that ran.
-    fn line_after(&self, done: usize) -> Option<usize> {
-        script::statements(self.sql).get(done).map(|statement| self.line - 1 + statement.line)
-    }
-}
-
-/// Faults of the server and a busy application stay what they are; everything else is the migration's own fault.
-pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
-    let cause = match stopped.why {
-        Why::Silent(error) => return error,
-        Why::Sql(cause) => cause,
-    };
-    let line = sent.pointed_at(&cause).or_else(|| sent.line_after(stopped.done));
-    let (migration, hint) = (sent.migration, hint(&cause));
-    let error = error::from_sqlx(cause);
-    match error.kind() {
-        ErrorKind::Busy
-        | ErrorKind::ConnectionLost
-        | ErrorKind::ServerUnreachable
-        | ErrorKind::ServerFull
-        | ErrorKind::Corrupt
-        | ErrorKind::DiskFull
-        | ErrorKind::Io => {
-            let message = told(migration, line, error.message());
-            Error::new(error.kind(), message).with_source(error)
-        }
-        _ => failed(migration, line, &format!("{}{hint}", error.message())).with_source(error),
-    }
-}
-
-fn hint(error: &sqlx::Error) -> &'static str {
-    match error::code(error).as_deref() {
-        Some("25001") => " ('-- no-transaction' as the first line of the file runs it outside of one)",
-        Some("57014") => " (see statement_timeout of the engine)",
-        _ => "",
-    }
-}
-
-pub(super) fn failed(migration: &Migration, line: Option<usize>, why: &str) -> Error {
-    Error::new(ErrorKind::MigrationFailed, told(migration, line, why))
-}
-
-fn told(migration: &Migration, line: Option<usize>, why: &str) -> String {
-    let line = line.map_or_else(String::new, |line| format!(", line {line}"));
-    format!("version {} ({}){line}: {why}", migration.version, migration.description)
 }
 
 pub(super) fn nanoseconds(since: Instant) -> i64 {

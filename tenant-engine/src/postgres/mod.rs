@@ -6,8 +6,8 @@
 //!
 //! The verbs have a file each. Under them: `host.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
-//! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`
-//! and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
+//! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`,
+//! `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ mod database;
 mod drop;
 mod dsn;
 mod error;
+mod failure;
 mod host;
 mod identity;
 mod inspect;
@@ -52,6 +53,7 @@ mod script;
 mod server;
 mod sessions;
 mod snapshot;
+mod sql;
 mod stamp;
 mod survey;
 mod template;

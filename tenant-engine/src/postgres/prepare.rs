@@ -7,7 +7,7 @@
 
 use super::host::Host;
 use super::server::PostgresServer;
-use super::work::{literal, quoted};
+use super::sql::{literal, quoted};
 use crate::error::Result;
 
 /// Owns the objects in every tenant database.

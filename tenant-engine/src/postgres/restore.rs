@@ -29,7 +29,7 @@ pub(super) async fn restore(
     identity: &Identity,
 ) -> Result<Restored> {
     let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
+    let _slot = host.slot_with_program().await?;
     let dump = archive::on_disk(image, engine.scratch()).await?;
     let contents = contents::examine(engine.tools(), &dump, source).await?;
     prepare::ensure(&host).await?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::logins::login;
-use super::work::{Work, literal, quoted, text};
+use super::sql::{literal, quoted, text};
+use super::work::Work;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Access;
 

@@ -6,8 +6,9 @@
 use std::process::Stdio;
 
 use super::host::Host;
+use super::sql::text;
 use super::tool::{self, Ended, Who};
-use super::work::{Work, text};
+use super::work::Work;
 use super::{PostgresEngine, archive, identity, ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
@@ -25,7 +26,7 @@ struct View {
 /// See [`crate::Engine::snapshot`].
 pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
     let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
+    let _slot = host.slot_with_program().await?;
     let mut work = host.enter(database).await?;
     let view = view(&mut work, expected).await?;
     engine.tools().require(work.version()).await?;

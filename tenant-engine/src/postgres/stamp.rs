@@ -6,7 +6,8 @@
 
 use super::host::Host;
 use super::logins::login;
-use super::work::{Work, quoted};
+use super::sql::quoted;
+use super::work::Work;
 use super::{PostgresEngine, identity, ledger, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity, IdentityState};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::requests::capacity;
-use super::work::{Work, quoted, text};
+use super::sql::{quoted, text};
+use super::work::Work;
 use super::{PostgresEngine, prepare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, Survey};
@@ -40,8 +41,7 @@ pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<S
         connections_max: count(3)?,
         connections_budget: count(3)?.map(budget),
         databases_bytes: size(&mut work).await,
-        disk_free_bytes: None,
-        disk_total_bytes: None,
+        ..Survey::default()
     };
     work.close().await;
     Ok(survey)

@@ -4,7 +4,6 @@
 //! Everything goes by the simple protocol: several statements in one round trip, nothing prepared, values as text.
 //! Dropped, it is closed, and the server rolls back and notices within seconds, even in the middle of a statement.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,36 +267,4 @@ fn bounded_options(options: PgConnectOptions, patience: Patience) -> PgConnectOp
         ("client_min_messages", "error"),
         ("standard_conforming_strings", "on"),
     ])
-}
-
-/// A text as SQL writes it, whatever a migration has set `standard_conforming_strings` to.
-pub(super) fn literal(text: &str) -> String {
-    let doubled = text.replace('\'', "''");
-    match doubled.contains('\\') {
-        true => format!("E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
-    }
-}
-
-/// A name as SQL writes it.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Bytes as SQL writes them.
-pub(super) fn bytea(bytes: &[u8]) -> String {
-    let hex = bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
-        write!(hex, "{byte:02x}").expect("a text takes everything");
-        hex
-    });
-    format!("pg_catalog.decode('{hex}', 'hex')")
-}
-
-/// A value that the simple protocol sent as text.
-///
-/// # Errors
-/// When the column is not there or NULL: a bug, or a server that answers nonsense.
-pub(super) fn text(row: &PgRow, column: usize) -> Result<String> {
-    use sqlx::Row as _;
-    row.try_get_unchecked(column).map_err(from_ours)
 }

@@ -177,6 +177,11 @@ fn longest_function(code: &str) -> Option<(String, usize)> {
         let Some(name) = function_name(line) else { continue };
         let indent = &line[..line.len() - line.trim_start().len()];
         let end = format!("{indent}}}");
+        // A declaration in a trait has no body to be long.
+        let body = lines[start..].iter().position(|l| l.ends_with(['{', ';', '}'])).map(|n| lines[start + n]);
+        if body.is_none_or(|line| line.ends_with(';')) {
+            continue;
+        }
         let length = lines[start..].iter().position(|l| *l == end).map_or(1, |n| n + 1);
         if longest.as_ref().is_none_or(|(_, n)| length > *n) {
             longest = Some((name, length));
