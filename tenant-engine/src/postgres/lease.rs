@@ -137,7 +137,7 @@ impl Held {
     }
 
     fn used(&self) -> Use {
-        Use { charged: self.charged, held: self.since.elapsed() }
+        Use { charged: self.charged, held: self.since.elapsed(), born: self.conn.born() }
     }
 }
 
