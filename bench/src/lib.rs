@@ -4,5 +4,6 @@
 pub mod engine;
 pub mod fleet;
 pub mod latency;
+pub mod postgres;
 pub mod side;
 pub mod tenants;

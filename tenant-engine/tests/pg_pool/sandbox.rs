@@ -1,1 +1,202 @@
-//! To come.
+//! What a tenant's SQL may and may not do, and that nothing of it is left on the connection.
+
+use tenant_engine::{Access, After, ErrorKind, Limits, Pool, Value};
+
+use crate::fixture::{Fixture, cell, keep, read, statement, write};
+
+async fn refused(pool: &Pool, sql: &str) {
+    for access in [Access::Read, Access::Write] {
+        let mut session = pool.session(access, Limits::default());
+        let error = session.run(vec![statement(sql)], After::Commit).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SqlForbidden, "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn queries_and_dml_are_allowed() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    for sql in [
+        "select 1",
+        " \n select 1 ; -- done",
+        "select 'a;b'",
+        "/* first; /* nested */ */ select 1",
+        "(select 1)",
+        "(with x as (select 1) select * from x)",
+        "values (1), (2)",
+        "table t",
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 10) select sum(i) from n",
+        "select $$set_config('a', 'b', false)$$, $x$ ; commit $x$, E'\\'; commit'",
+        "select 1 as \"a \"\" b\", 2 as \"select into\"",
+        "explain select * from t",
+        "explain (analyze, buffers off) select * from t",
+        "explain analyze verbose select * from t",
+        "explain (select 1)",
+        "select generation, state from _fleet_identity",
+        "select pg_sleep(0)",
+        "select id from t order by id limit 1",
+        "select jsonb_build_object('a', 1)->>'a', now() is null, gen_random_uuid() is null",
+    ] {
+        read(&pool, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    for sql in [
+        "insert into t(id, v) values (7, 'seven')",
+        "insert into t(id, v) values (7, 'seven') on conflict do nothing",
+        "update t set v = 'x' where id = 7",
+        "merge into t using (values (8)) s(i) on t.id = s.i when not matched then insert (id, v) values (8, 'eight')",
+        "delete from t where id = 7",
+        "select pg_advisory_xact_lock(1)",
+        "select * from t for update",
+    ] {
+        write(&pool, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn everything_else_is_refused() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    for sql in [
+        "begin",
+        "commit",
+        "rollback",
+        "savepoint a",
+        "abort",
+        "end",
+        "start transaction",
+        "prepare transaction 'x'",
+        "set search_path = x",
+        "reset all",
+        "show all",
+        "discard all",
+        "listen x",
+        "notify x",
+        "unlisten *",
+        "copy t to stdout",
+        "do $$begin end$$",
+        "call p()",
+        "prepare p as select 1",
+        "execute p",
+        "deallocate all",
+        "declare c cursor for select 1",
+        "fetch 1 from c",
+        "close c",
+        "lock t",
+        "vacuum",
+        "analyze",
+        "cluster",
+        "create table x(a int)",
+        "create temp table x(a int)",
+        "alter table t add x int",
+        "drop table t",
+        "truncate t",
+        "grant select on t to public",
+        "revoke all on t from public",
+        "comment on table t is 'x'",
+        "select 1 into x",
+        "select * into temp x from t",
+        "with a as (select 1) select * into x from a",
+        "explain create table x as select 1",
+        "explain execute p",
+        "explain (analyze) declare c cursor for select 1",
+        "security label on table t is 'x'",
+        "load 'x'",
+        "checkpoint",
+        "reindex table t",
+        "refresh materialized view v",
+        "select set_config('a.b', 'c', false)",
+        "select pg_catalog.set_config('a.b', 'c', false)",
+        "select \"set_config\"('a.b', 'c', false)",
+        "select pg_catalog . \"set_config\" /* x */ ('a.b', 'c', false)",
+        "select SET_Config\n('a.b', 'c', false)",
+        "select U&\"\\0073et_config\"('a.b', 'c', false)",
+        "select u&\"!0073et_config\" uescape '!' ('a.b', 'c', false)",
+        "select E'a'\n'\\'', set_config('a.b', 'c', false) --'",
+        "select E'a' -- x\n '\\'', set_config('a.b', 'c', false) --'",
+        "select '\\', set_config('a.b', 'c', false) --'",
+        "select $a$ $b$ $a$, set_config('a.b', 'c', false) --$b$",
+        "update pg_settings set setting = '1s' where name = 'statement_timeout'",
+        "select * from pg_catalog.\"pg_settings\"",
+        "select pg_advisory_lock(1)",
+        "select pg_try_advisory_lock(1)",
+        "select pg_advisory_unlock_all()",
+        "select pg_terminate_backend(1)",
+        "select pg_cancel_backend(1)",
+        "select pg_notify('a', 'b')",
+        "select query_to_xml('select 1', true, true, '')",
+        "select database_to_xml(true, true, '')",
+        "select cursor_to_xml('c', 1, true, true, '')",
+        "select * from dblink('x', 'y')",
+        "select * from ts_stat('select 1')",
+        "select ts_rewrite('a'::tsquery, 'select 1')",
+        "select lo_import('/etc/passwd')",
+        "select pg_read_file('x')",
+        "select pg_ls_dir('.')",
+        "select pg_stat_file('x')",
+        "insert into t select 9, set_config('a.b', 'c', false)",
+    ] {
+        refused(&pool, sql).await;
+    }
+    for sql in ["", " ; ", "-- nothing", "/* nothing", "(", "with x as (select 1)", "selec 1\0"] {
+        let error = read(&pool, sql).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::SqlInvalid | ErrorKind::SqlForbidden), "{sql}: {error}");
+    }
+    let error = read(&pool, "select 1; select 2").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SqlInvalid, "{error}");
+    // What was refused before it was sent cost nobody a connection.
+    assert_eq!(pool.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_ends_the_transaction_it_is_in() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    let mut session = pool.session(Access::Write, Limits::default());
+    keep(&mut session, "insert into t values(2, 'two')").await.unwrap();
+    assert_eq!(keep(&mut session, "commit").await.unwrap_err().kind(), ErrorKind::SqlForbidden);
+    assert_eq!(session.commit().await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    fixture.settles().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_on_a_connection() {
+    let fixture = Fixture::budget(2);
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    let state = "select array_to_string(array(select name || '=' || setting from pg_show_all_settings() a \
+        where name not like '%timestamp%' order by name), ' ') \
+        || (select count(*) from pg_cursors) || (select count(*) from pg_listening_channels()) \
+        || (select count(*) from pg_locks where locktype = 'advisory') \
+        || (select count(*) from pg_class where relpersistence = 't') || pg_backend_pid()";
+    let before = cell(&pool, state).await;
+    for sql in [
+        "select set_config('a.b', 'c', false)",
+        "update pg_settings set setting = '1' where name = 'work_mem'",
+        "select pg_advisory_lock(1)",
+        "select 1 into temp x",
+        "listen x",
+        "declare c cursor with hold for select 1",
+        "select pg_advisory_xact_lock(1)",
+        "select * from nowhere",
+        "select 1 / 0",
+    ] {
+        let _ = read(&pool, sql).await;
+    }
+    let mut session = pool.session(Access::Read, Limits::default());
+    keep(&mut session, "select pg_advisory_xact_lock(2)").await.unwrap();
+    keep(&mut session, "select nowhere").await.unwrap_err();
+    assert_eq!(cell(&pool, state).await, before);
+}
+
+#[tokio::test]
+async fn one_tenants_login_cannot_enter_another_tenants_database() {
+    let fixture = Fixture::new();
+    let (one, two) = (fixture.tenant().await, fixture.tenant().await);
+    let (a, b) = (one.database(), two.database());
+    let entered = format!(
+        "select has_database_privilege('{a}_r', '{b}', 'connect') or has_database_privilege('{a}_w', '{b}', 'connect')"
+    );
+    assert_eq!(fixture.cluster.psql("postgres", &entered), "f");
+    let pool = fixture.pool(&one).await;
+    assert_eq!(cell(&pool, "select current_database()::text").await, a.into());
+}

@@ -1,1 +1,192 @@
-//! To come.
+//! What goes in comes out, through the real server.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tenant_engine::{Access, ErrorKind, Pool, Value};
+
+use crate::fixture::{Fixture, one, read};
+
+async fn echo(pool: &Pool, of: &str, value: Value) -> tenant_engine::Result<Value> {
+    let sql = format!("select $1::{of}");
+    one(pool, Access::Read, &sql, vec![value]).await.map(|mut rows| rows.rows.remove(0).remove(0))
+}
+
+fn text(value: &str) -> Value {
+    Value::Text(value.to_owned())
+}
+
+#[tokio::test]
+async fn every_type_takes_and_gives_its_own_form() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant().await;
+    let types = "create type mood as enum ('sad', 'glad'); create domain positive as integer check (value > 0)";
+    fixture.cluster.psql(tenant.database(), types);
+    let pool = fixture.pool(&tenant).await;
+    let same = |of: &'static str, value: Value| (of, value.clone(), value);
+    for (of, given, back) in [
+        same("bool", Value::Boolean(true)),
+        ("bool", text("off"), Value::Boolean(false)),
+        ("bool", Value::Integer(1), Value::Boolean(true)),
+        same("int2", Value::Integer(-32_768)),
+        same("int4", Value::Integer(2_147_483_647)),
+        same("int8", Value::Integer(i64::MIN)),
+        ("int8", text(" 42 "), Value::Integer(42)),
+        ("int4", Value::Real(5.0), Value::Integer(5)),
+        same("oid", Value::Integer(4_294_967_295)),
+        same("float4", Value::Real(0.5)),
+        same("float8", Value::Real(-1.25e300)),
+        ("float8", Value::Integer(3), Value::Real(3.0)),
+        ("float8", text("1e3"), Value::Real(1_000.0)),
+        ("numeric", text("123456789012345678901234567890.0001"), text("123456789012345678901234567890.0001")),
+        ("numeric", Value::Integer(-7), text("-7")),
+        ("numeric", Value::Real(0.1), text("0.1")),
+        ("numeric(6, 2)", text("12.345"), text("12.35")),
+        ("numeric", text("NaN"), text("NaN")),
+        ("numeric", text("-Infinity"), text("-Infinity")),
+        same("text", text("naïve \u{1F600}")),
+        same("text", text("")),
+        same("varchar", text("v")),
+        ("char(3)", text("a"), text("a  ")),
+        same("name", text("n")),
+        same("mood", text("glad")),
+        ("positive", Value::Integer(3), Value::Integer(3)),
+        same("bytea", Value::Blob(vec![0, 255, 1])),
+        ("bytea", text("\\x00ff01"), Value::Blob(vec![0, 255, 1])),
+        ("uuid", text("{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"), text("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
+        same("json", text("{\"a\" : 1}")),
+        ("jsonb", text("{\"a\" : 1}"), text("{\"a\": 1}")),
+        ("jsonb", Value::Integer(5), text("5")),
+        same("date", text("2024-02-29")),
+        same("date", text("-infinity")),
+        same("time", text("23:59:59.000001")),
+        same("timestamp", text("1999-12-31 23:59:59.5")),
+        ("timestamptz", text("2024-05-06T07:08:09+02:00"), text("2024-05-06 05:08:09Z")),
+        same("timestamptz", text("infinity")),
+    ] {
+        let came = echo(&pool, of, given.clone()).await.unwrap_or_else(|error| panic!("{of} {given:?}: {error}"));
+        assert_eq!(came, back, "{of} {given:?}");
+        assert_eq!(echo(&pool, of, Value::Null).await.unwrap(), Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_named_without_its_value() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    for (of, value) in [
+        ("int2", Value::Integer(32_768)),
+        ("int4", Value::Integer(-2_147_483_649)),
+        ("int8", Value::Real(1.5)),
+        ("int8", text("secret")),
+        ("oid", Value::Integer(-1)),
+        ("bool", Value::Integer(2)),
+        ("float4", Value::Real(1e300)),
+        ("float8", text("secret")),
+        ("numeric", text("secret")),
+        ("numeric", Value::Boolean(true)),
+        ("text", Value::Integer(5)),
+        ("text", Value::Blob(vec![1])),
+        ("text", text("secret\0")),
+        ("bytea", text("secret")),
+        ("bytea", text("\\x0")),
+        ("uuid", text("secret")),
+        ("date", text("secret")),
+        ("time", text("secret")),
+        ("timestamp", text("secret")),
+        ("timestamptz", Value::Integer(0)),
+    ] {
+        let error = echo(&pool, of, value.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{of} {value:?}: {error}");
+        assert!(error.message().contains("$1 is of type") && !error.message().contains("secret"), "{error}");
+    }
+    let error = echo(&pool, "json", text("secret")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SqlInvalid);
+    assert!(!error.message().contains("secret"), "{error}");
+    assert_eq!(pool.connections(), 1);
+}
+
+#[tokio::test]
+async fn types_without_a_neutral_form_are_refused_before_anything_runs() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    let error = read(&pool, "select 1 as n, array['a'] as tags from pg_sleep(1)").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedType);
+    assert_eq!(error.message(), "column 'tags' is of type text[]: cast it to text");
+    let sql = "insert into t select 9, 'nine' returning interval '1 day' as i";
+    let error = one(&pool, Access::Write, sql, vec![]).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::UnsupportedType, "column 'i' is of type interval: cast it to text")
+    );
+    assert!(read(&pool, "select id from t where id = 9").await.unwrap().rows.is_empty());
+    let error = echo(&pool, "int4[]", text("{1}")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedType, "{error}");
+    assert_eq!(echo(&pool, "text::int4[]::text", text("{1}")).await.unwrap(), text("{1}"));
+}
+
+#[tokio::test]
+async fn years_beyond_four_digits_read_as_the_server_writes_them() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    for day in ["4714-11-24 BC", "0001-12-31 BC", "5874897-12-31", "10000-01-01", "0001-01-01", "1900-03-01"] {
+        let rows = read(&pool, &format!("select '{day}'::date, '{day}'::date::text")).await.unwrap();
+        assert_eq!(rows.rows[0][0], rows.rows[0][1]);
+    }
+    let at = "'0044-03-15 12:00:00.25 BC'::timestamp";
+    let rows = read(&pool, &format!("select {at}, {at}::text")).await.unwrap();
+    assert_eq!(rows.rows[0][0], rows.rows[0][1]);
+}
+
+/// A type, a value for it, and the text the server makes of that.
+fn cases() -> impl Strategy<Value = (&'static str, Value)> {
+    prop_oneof![
+        any::<i64>().prop_map(|value| ("int8", Value::Integer(value))),
+        any::<f64>().prop_map(|value| ("float8", Value::Real(value))),
+        "[^\0]{0,40}".prop_map(|value| ("text", Value::Text(value))),
+        any::<Vec<u8>>().prop_map(|value| ("bytea", Value::Blob(value))),
+        "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?".prop_map(|value| ("numeric", Value::Text(value))),
+        (0..3_600_000_i64).prop_map(|days| ("date", Value::Text(date(days)))),
+        (0..3_600_000_i64, 0..86_400_i64).prop_map(|(days, second)| {
+            let time = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
+            ("timestamp", Value::Text(format!("{} {time}", date(days))))
+        }),
+        any::<u128>().prop_map(|bits| ("uuid", Value::Text(uuid::Uuid::from_u128(bits).to_string()))),
+    ]
+}
+
+fn date(days: i64) -> String {
+    let first: jiff::civil::Date = "0001-01-01".parse().unwrap();
+    first.checked_add(jiff::Span::new().days(days)).unwrap().to_string()
+}
+
+#[test]
+fn any_value_comes_back_and_is_what_the_server_means_by_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fixture = Fixture::new();
+    let pool = runtime.block_on(async { fixture.pool(&fixture.tenant().await).await });
+    let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&cases(), |(of, value)| {
+        let sql = format!("select $1::{of}, $1::{of}::text");
+        let rows = runtime.block_on(one(&pool, Access::Read, &sql, vec![value.clone()])).unwrap().rows;
+        prop_assert!(same(&rows[0][0], &value), "{:?} {:?}", rows[0][0], value);
+        let Value::Text(written) = &rows[0][1] else { panic!("a text") };
+        match &rows[0][0] {
+            Value::Text(read) => prop_assert!(read == written || value == Value::Text("-0".into()), "{read} {written}"),
+            Value::Integer(read) => prop_assert_eq!(&read.to_string(), written),
+            Value::Real(read) => prop_assert!(written.parse::<f64>().unwrap() == *read || read.is_nan()),
+            Value::Blob(read) => prop_assert_eq!(written.len(), 2 + 2 * read.len()),
+            _ => {}
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+fn same(one: &Value, two: &Value) -> bool {
+    match (one, two) {
+        (Value::Real(one), Value::Real(two)) => one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan(),
+        // There is no negative zero.
+        (Value::Text(one), Value::Text(two)) => one == two || two.strip_prefix('-') == Some(one),
+        _ => one == two,
+    }
+}

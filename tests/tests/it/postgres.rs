@@ -156,7 +156,7 @@ async fn colliding_ids_return_the_own_canary_under_concurrency() {
     for (name, token) in names.iter().zip(&tokens) {
         let api = Api::new(&served.data_url, token);
         for id in 1..=3 {
-            insert(&api, name, id, &format!("canary-{name}-{id}")).await.ok();
+            assert_eq!(insert(&api, name, id, &format!("canary-{name}-{id}")).await.status, 200);
         }
     }
     let readers = names.iter().zip(&tokens).flat_map(|reader| std::iter::repeat_n(reader, 3));

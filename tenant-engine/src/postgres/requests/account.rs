@@ -45,6 +45,8 @@ pub(super) struct Idle<C> {
     /// Its place in the budget's order of idle connections.
     pub(super) sequence: u64,
     pub(super) since: Instant,
+    /// When it was opened.
+    pub(super) born: Instant,
     pub(super) conn: C,
 }
 

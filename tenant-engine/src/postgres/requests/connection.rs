@@ -93,7 +93,8 @@ impl LastTimeouts {
 pub(super) struct Conn {
     sqlx: PgConnection,
     timeouts: Timeouts,
-    expires_at: Instant,
+    born: Instant,
+    lifetime: Duration,
 }
 
 impl Conn {
@@ -108,15 +109,20 @@ impl Conn {
         let mut sqlx = PgConnection::connect_with(&options).await.map_err(from_login)?;
         let found = identity::check(&mut sqlx, &target.expected).await?;
         check_access(&found, login)?;
-        Ok(Self { sqlx, timeouts, expires_at: Instant::now() + lifetime() })
+        Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: lifetime() })
     }
 
     pub(super) fn sqlx(&mut self) -> &mut PgConnection {
         &mut self.sqlx
     }
 
+    /// When it was opened.
+    pub(super) fn born(&self) -> Instant {
+        self.born
+    }
+
     pub(super) fn is_old(&self, now: Instant) -> bool {
-        self.expires_at <= now
+        self.born + self.lifetime <= now
     }
 
     /// Tells the server how long it may take, unless it knows already.

@@ -15,8 +15,7 @@ use super::host::Host;
 use super::tally::Reason;
 use crate::pool::Access;
 
-/// How long an abandoned connection may take to finish what it was doing, before closing it is cheaper for everybody
-/// than waiting.
+/// How long an abandoned connection may take to become clean, before closing it is cheaper for everybody than waiting.
 const RECOVER_MAX: Duration = Duration::from_millis(250);
 
 /// What is known about the state of a connection.
@@ -28,6 +27,8 @@ pub(super) enum Phase {
     Setting,
     /// A statement of its own is under way, or its answer was not read to the end.
     Alone,
+    /// The same for a statement of a transaction.
+    Statement,
     /// A transaction is open, or may be.
     Transaction,
     /// A commit is under way.
@@ -90,7 +91,10 @@ impl Drop for Lease {
         let Some(held) = self.held.take() else { return };
         match held.phase {
             Phase::Clean => held.give_back(),
-            _ => held.recover(),
+            // Reading an answer of any length to its end would occupy a thread: the driver does not pause while data
+            // keeps coming.
+            Phase::Alone | Phase::Statement => held.close(Reason::Abandoned),
+            Phase::Setting | Phase::Transaction | Phase::Committing => held.recover(),
         }
     }
 }
@@ -116,7 +120,10 @@ impl Held {
         runtime.spawn(async move {
             let Some(held) = doomed.0.as_mut() else { return };
             let clean = tokio::time::timeout(RECOVER_MAX, held.clean()).await;
-            if let (Ok(Ok(())), Some(held)) = (clean, doomed.0.take()) {
+            if !matches!(clean, Ok(Ok(()))) {
+                return;
+            }
+            if let Some(held) = doomed.0.take() {
                 held.give_back();
             }
         });
@@ -125,12 +132,12 @@ impl Held {
     async fn clean(&mut self) -> Result<(), sqlx::Error> {
         match self.phase {
             Phase::Transaction => sqlx::raw_sql("rollback").execute(self.conn.sqlx()).await.map(drop),
-            Phase::Clean | Phase::Setting | Phase::Alone | Phase::Committing => self.conn.sqlx().ping().await,
+            _ => self.conn.sqlx().ping().await,
         }
     }
 
     fn used(&self) -> Use {
-        Use { charged: self.charged, held: self.since.elapsed() }
+        Use { charged: self.charged, held: self.since.elapsed(), born: self.conn.born() }
     }
 }
 

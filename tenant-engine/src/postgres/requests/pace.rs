@@ -115,9 +115,9 @@ impl Pace {
         (probing || now < broken.rest.until).then(|| broken.failure.clone())
     }
 
-    /// True while the server refuses for want of connections.
+    /// True when the server refused for want of connections lately.
     pub(super) fn is_full(&self) -> bool {
-        self.full.is_some()
+        self.full.is_some() || self.lowered.is_some()
     }
 
     /// `target`, or what the server lets us have.

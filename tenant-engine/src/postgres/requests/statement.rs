@@ -3,8 +3,8 @@
 //! Called by `transaction.rs`, after `sandbox.rs` allowed the text. By the extended protocol only, which takes exactly
 //! one statement. A prepared statement is kept on its connection: the next time it is one round trip.
 
-use futures_util::TryStreamExt as _;
-use sqlx::postgres::{PgArguments, PgRow, PgStatement, PgTypeInfo};
+use futures_util::{Stream, TryStreamExt as _};
+use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{
     Arguments as _, AssertSqlSafe, Column as _, Either, Executor as _, PgConnection, Row as _, SqlSafeStr as _,
     Statement as _, TypeInfo as _, ValueRef as _,
@@ -22,6 +22,11 @@ const BUFFER_KEPT_BYTES: usize = 64 << 10;
 
 /// No value that is not a text or bytes is sent in more: what is wider counts by its length.
 const WIDEST_BYTES: usize = 64;
+
+/// Rows of an answer that is too long anyway that are read and thrown away: about what a new connection costs.
+const DRAINED_MAX: u32 = 1_000;
+
+type Part = Either<PgQueryResult, PgRow>;
 
 /// Runs one statement to its end and returns all it answers.
 pub(super) async fn run(
@@ -62,11 +67,30 @@ async fn collect(
                 completed = true;
                 answer.affected += done.rows_affected();
             }
-            Ok(Some(Either::Right(row))) => answer.push(&row)?,
+            Ok(Some(Either::Right(row))) => {
+                // The driver does not pause while data keeps coming.
+                tokio::task::coop::consume_budget().await;
+                if let Err(fault) = answer.push(&row) {
+                    return Err(drain(parts, fault).await);
+                }
+            }
             Err(error) if completed => return Err(Fault::after_completion(error)),
             Err(error) => return Err(Fault::before_completion(error)),
         }
     }
+}
+
+/// Reads the rest of an answer that is too long, if little is left: the connection can be used again then.
+async fn drain(mut parts: impl Stream<Item = sqlx::Result<Part>> + Unpin, fault: Fault) -> Fault {
+    let mut left = DRAINED_MAX;
+    while let Ok(part) = parts.try_next().await {
+        left = match part {
+            None => return Fault { cause: Cause::Server, ..fault },
+            Some(_) if left == 0 => return fault,
+            Some(_) => left - 1,
+        };
+    }
+    fault
 }
 
 /// How each column is read.

@@ -17,8 +17,10 @@ pub enum Reason {
     Broken,
     /// The server did not answer within the time of the request.
     TimedOut,
-    /// Its request was given up in the middle, and it could not be cleaned in time.
+    /// Its request was given up in the middle of a statement, or it could not be cleaned in time.
     Abandoned,
+    /// An answer was longer than its request may take, and not read to its end.
+    Overlong,
     /// This process may hold fewer now.
     Shrunk,
     /// The process is ending.
@@ -27,7 +29,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Evicted,
         Self::Idle,
         Self::Lifetime,
@@ -36,6 +38,7 @@ impl Reason {
         Self::Broken,
         Self::TimedOut,
         Self::Abandoned,
+        Self::Overlong,
         Self::Shrunk,
         Self::Shutdown,
     ];
@@ -52,6 +55,7 @@ impl Reason {
             Self::Broken => "broken",
             Self::TimedOut => "timed_out",
             Self::Abandoned => "abandoned",
+            Self::Overlong => "overlong",
             Self::Shrunk => "shrunk",
             Self::Shutdown => "shutdown",
         }

@@ -100,9 +100,10 @@ async fn begin(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result
 async fn proceed(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
     let mut answers = Vec::with_capacity(statements.len());
     for (statement, verb) in statements {
-        let connection = lease.conn(Phase::Transaction).sqlx();
+        let connection = lease.conn(Phase::Statement).sqlx();
         let answer = statement::run(connection, &call.limits, statement, *verb).await;
         answers.push(answer.map_err(undone)?);
+        lease.mark(Phase::Transaction);
     }
     if call.after == After::Commit {
         let connection = lease.conn(Phase::Committing).sqlx();
@@ -149,7 +150,7 @@ fn late(call: &Call, phase: Phase) -> Fault {
     let unknown = match phase {
         Phase::Committing => true,
         Phase::Alone => call.access == Access::Write,
-        Phase::Clean | Phase::Setting | Phase::Transaction => false,
+        Phase::Clean | Phase::Setting | Phase::Statement | Phase::Transaction => false,
     };
     let error = if unknown {
         let message = "the server did not answer in time: nobody can know whether it was done";
@@ -178,7 +179,8 @@ fn repeat(fault: &Fault, call: &Call) -> Repeat {
 
 /// Forgets prepared statements, and the transaction they failed in.
 async fn refresh(lease: &mut Lease) -> Result<()> {
-    let ended = lease.phase() != Phase::Transaction || end_transaction(lease).await;
+    let alone = !matches!(lease.phase(), Phase::Statement | Phase::Transaction);
+    let ended = alone || end_transaction(lease).await;
     let cleared = lease.conn(Phase::Setting).sqlx().clear_cached_statements();
     if ended && tokio::time::timeout(ROLLBACK_MAX, cleared).await.is_ok_and(|cleared| cleared.is_ok()) {
         lease.mark(Phase::Clean);
@@ -192,9 +194,8 @@ async fn settle(mut lease: Lease, fault: Fault) -> Error {
     match (fault.cause, lease.phase()) {
         (Cause::Lost(_), _) => lease.close(Reason::Broken),
         (Cause::Late, _) => lease.close(Reason::TimedOut),
-        // Cleaned up by the lease: reading the rest may take a while.
-        (Cause::Unread, _) => drop(lease),
-        (Cause::Refused | Cause::Server | Cause::Stale, Phase::Transaction) => {
+        (Cause::Unread, _) => lease.close(Reason::Overlong),
+        (Cause::Refused | Cause::Server | Cause::Stale, Phase::Statement | Phase::Transaction) => {
             if !end_transaction(&mut lease).await {
                 lease.close(Reason::Broken);
             }

@@ -1,0 +1,429 @@
+//! The budget in simulated time: a server that takes a while to connect, and tenants that never stop asking.
+
+use std::collections::{BTreeMap, HashMap};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A connection.
+#[derive(Debug, Clone, Copy)]
+struct Conn {
+    number: u64,
+    born: Instant,
+}
+
+const CONNECT: Duration = Duration::from_millis(4);
+
+fn budget(target: usize) -> Budget<Conn, u64> {
+    Budget::new(target, Pace::new(11))
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What happens next, in order of time.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Ask(usize),
+    Opened(AccountId, Access),
+    Done { tenant: usize, login: Access, conn: Conn, charged: u64, held: Duration },
+    Look,
+}
+
+/// Tenants whose tasks each ask again as soon as (or a pause after) they were served.
+struct World {
+    budget: Budget<Conn, u64>,
+    now: Instant,
+    events: BTreeMap<(Instant, u64), Event>,
+    number: u64,
+    tenants: Vec<Tenant>,
+    by_account: HashMap<AccountId, usize>,
+    /// Who waits since when.
+    asked: HashMap<u64, (usize, Instant)>,
+    looks_at: Option<Instant>,
+}
+
+struct Tenant {
+    account: AccountId,
+    holds: Duration,
+    pause: Duration,
+    used: Duration,
+    waits: Vec<Duration>,
+}
+
+impl World {
+    fn new(connections: usize) -> Self {
+        Self {
+            budget: budget(connections),
+            now: Instant::now(),
+            events: BTreeMap::new(),
+            number: 0,
+            tenants: Vec::new(),
+            by_account: HashMap::new(),
+            asked: HashMap::new(),
+            looks_at: None,
+        }
+    }
+
+    fn tenant(&mut self, tasks: usize, holds: Duration, pause: Duration) {
+        let account = self.budget.register();
+        self.by_account.insert(account, self.tenants.len());
+        self.tenants.push(Tenant { account, holds, pause, used: Duration::ZERO, waits: Vec::new() });
+        (0..tasks).for_each(|_| self.at(Duration::ZERO, Event::Ask(self.tenants.len() - 1)));
+    }
+
+    fn at(&mut self, after: Duration, event: Event) {
+        self.number += 1;
+        self.events.insert((self.now + after, self.number), event);
+    }
+
+    fn run(&mut self, length: Duration) {
+        let end = self.now + length;
+        while let Some(first) = self.events.first_entry().filter(|first| first.key().0 <= end) {
+            let ((at, _), event) = first.remove_entry();
+            self.now = at;
+            self.happen(event);
+            self.act();
+            assert!(self.budget.tally().open() <= self.budget.limit());
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Ask(tenant) => self.ask(tenant),
+            Event::Opened(account, login) => {
+                self.number += 1;
+                let conn = Conn { number: self.number, born: self.now };
+                self.budget.opened(account, login, conn, CONNECT, self.now);
+            }
+            Event::Done { tenant, login, conn, charged, held } => {
+                self.tenants[tenant].used += held;
+                self.at(self.tenants[tenant].pause, Event::Ask(tenant));
+                let account = self.tenants[tenant].account;
+                self.budget.release(account, login, conn, Use { charged, held, born: conn.born }, self.now);
+            }
+            Event::Look => {
+                self.looks_at = None;
+                self.budget.pass_time(self.now);
+            }
+        }
+    }
+
+    fn ask(&mut self, tenant: usize) {
+        let (account, login) = (self.tenants[tenant].account, Access::Read);
+        if let Some(taken) = self.budget.take_idle(account, login, self.now).unwrap() {
+            return self.served(tenant, login, taken.conn, taken.charged, Duration::ZERO);
+        }
+        self.number += 1;
+        self.asked.insert(self.number, (tenant, self.now));
+        self.budget.wait(account, login, self.number, self.now).unwrap();
+    }
+
+    fn served(&mut self, tenant: usize, login: Access, conn: Conn, charged: u64, wait: Duration) {
+        self.tenants[tenant].waits.push(wait);
+        let held = self.tenants[tenant].holds;
+        self.at(held, Event::Done { tenant, login, conn, charged, held });
+    }
+
+    fn act(&mut self) {
+        for action in self.budget.take_actions() {
+            match action {
+                Action::Grant { account, login, wakes, conn, charged } => {
+                    let (tenant, since) = self.asked.remove(&wakes).unwrap();
+                    assert_eq!(self.by_account[&account], tenant);
+                    self.served(tenant, login, conn, charged, self.now - since);
+                }
+                Action::Open { account, login, .. } => self.at(CONNECT, Event::Opened(account, login)),
+                Action::Close { account, .. } => self.budget.closed(account, self.now),
+                Action::Fail { failure, .. } => panic!("{failure:?}"),
+                Action::Gone { .. } => {}
+            }
+        }
+        if let Some(at) = self.budget.next_event(self.now).filter(|at| self.looks_at.is_none_or(|looks| *at < looks)) {
+            self.looks_at = Some(at);
+            self.at(at - self.now, Event::Look);
+        }
+    }
+}
+
+fn jain(shares: impl Iterator<Item = f64> + Clone) -> f64 {
+    let count = shares.clone().count() as f64;
+    let (sum, squares) = (shares.clone().sum::<f64>(), shares.map(|share| share * share).sum::<f64>());
+    sum * sum / (count * squares)
+}
+
+#[test]
+fn backlogged_tenants_get_the_same_time_whatever_their_statements_take() {
+    let mut world = World::new(16);
+    for holds in [1, 2, 5, 10, 20, 50, 100, 200] {
+        world.tenant(30, ms(holds), Duration::ZERO);
+    }
+    world.run(Duration::from_secs(60));
+    let fairness = jain(world.tenants.iter().map(|tenant| tenant.used.as_secs_f64()));
+    assert!(fairness > 0.95, "{fairness}");
+}
+
+#[test]
+fn more_tenants_than_connections_take_turns_and_none_starves() {
+    let mut world = World::new(8);
+    (0..64).for_each(|_| world.tenant(1, ms(1), Duration::ZERO));
+    world.run(Duration::from_secs(30));
+    let fairness = jain(world.tenants.iter().map(|tenant| tenant.used.as_secs_f64()));
+    let served: usize = world.tenants.iter().map(|tenant| tenant.waits.len()).sum();
+    let longest = world.tenants.iter().flat_map(|tenant| &tenant.waits).max().unwrap();
+    assert!(fairness > 0.95, "{fairness}");
+    // Eight connections could serve 8,000 a second; moving them costs a sixth of that at most.
+    assert!(served > 30 * 6_000, "{served}");
+    assert!(*longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[test]
+fn a_flood_delays_a_light_tenant_by_about_one_turn() {
+    let mut world = World::new(16);
+    world.tenant(1_000, ms(20), Duration::ZERO);
+    (0..40).for_each(|_| world.tenant(1, ms(2), ms(200)));
+    world.run(Duration::from_secs(30));
+    let longest = world.tenants[1..].iter().flat_map(|tenant| &tenant.waits).max().unwrap();
+    let turn = world.budget.pace().switch_after() + CONNECT * 4 + ms(20);
+    assert!(*longest <= turn, "{longest:?} {turn:?}");
+    assert!(world.tenants[0].used > Duration::from_secs(30 * 10), "the flood may use what nobody else wants");
+}
+
+#[test]
+fn a_tenant_alone_keeps_its_connections_and_nothing_moves() {
+    let mut world = World::new(8);
+    world.tenant(20, ms(1), Duration::ZERO);
+    world.tenant(1, ms(1), Duration::ZERO);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.budget.tally().switches(), 0);
+    assert_eq!(world.budget.connections(world.tenants[0].account), 7);
+}
+
+#[test]
+fn idle_connections_end_with_time_alone() {
+    let mut world = World::new(8);
+    (0..4).for_each(|_| world.tenant(1, ms(1), Duration::from_secs(100_000)));
+    world.run(Duration::from_secs(299));
+    assert_eq!(world.budget.tally().idle, 4);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.budget.tally().open(), 0);
+    assert_eq!(world.budget.tally().closes[Reason::Idle as usize], 4);
+    assert!(world.budget.next_event(world.now).is_none());
+}
+
+#[test]
+fn queues_are_bounded_and_say_whose_fault_it_is() {
+    let (mut budget, now) = (budget(1), Instant::now());
+    let accounts: Vec<_> = (0..9).map(|_| budget.register()).collect();
+    for account in &accounts[..8] {
+        for n in 0..TENANT_WAITING_MAX as u64 {
+            budget.wait(*account, Access::Read, n, now).unwrap();
+        }
+        assert_eq!(budget.wait(*account, Access::Write, 0, now).unwrap_err().kind, ErrorKind::QueueFull);
+    }
+    assert_eq!(budget.wait(accounts[8], Access::Read, 0, now).unwrap_err().kind, ErrorKind::ConnectionsMax);
+}
+
+#[test]
+fn a_silent_server_fails_everybody_at_once_and_one_probe_finds_it_back() {
+    let (mut budget, now) = (budget(8), Instant::now());
+    let (one, two) = (budget.register(), budget.register());
+    budget.wait(one, Access::Read, 1, now).unwrap();
+    budget.wait(two, Access::Read, 2, now).unwrap();
+    assert_eq!(budget.take_actions().len(), 2);
+    let down = OpenFailure::Unreachable(Failure::new(ErrorKind::ServerUnreachable, "down"));
+    budget.open_failed(one, Access::Read, down.clone(), now);
+    let told = budget.take_actions();
+    assert!(told.len() == 2 && told.iter().all(|action| matches!(action, Action::Fail { .. })), "{told:?}");
+    budget.open_failed(two, Access::Read, down, now);
+    assert_eq!(budget.wait(two, Access::Read, 3, now).unwrap_err().kind, ErrorKind::ServerUnreachable);
+    let later = now + Duration::from_secs(10);
+    budget.wait(two, Access::Read, 4, later).unwrap();
+    assert!(matches!(budget.take_actions()[..], [Action::Open { .. }]));
+    assert_eq!(budget.wait(one, Access::Read, 5, later).unwrap_err().kind, ErrorKind::ServerUnreachable);
+    budget.opened(two, Access::Read, Conn { number: 77, born: later }, CONNECT, later);
+    assert!(matches!(budget.take_actions()[..], [Action::Grant { conn: Conn { number: 77, .. }, .. }]));
+    budget.wait(one, Access::Read, 6, later).unwrap();
+}
+
+#[test]
+fn a_tenants_own_failure_is_told_to_its_login_only() {
+    let (mut budget, now) = (budget(8), Instant::now());
+    let (one, two) = (budget.register(), budget.register());
+    for (account, login) in [(one, Access::Read), (one, Access::Write), (two, Access::Read)] {
+        budget.wait(account, login, 1, now).unwrap();
+    }
+    budget.take_actions();
+    let gone = OpenFailure::Own(Failure::new(ErrorKind::Missing, "gone"));
+    budget.open_failed(one, Access::Write, gone, now);
+    assert!(matches!(budget.take_actions()[..], [Action::Fail { .. }]));
+    assert_eq!((budget.tally().waiting, budget.tally().opening), (2, 2));
+    budget.wait(two, Access::Write, 1, now).unwrap();
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(usize, bool),
+    Release(usize),
+    Lose(usize),
+    Open(usize),
+    Fail(usize, u8),
+    Cancel(usize),
+    Target(usize),
+    CloseAccount(usize),
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0..6_usize, any::<bool>()).prop_map(|(tenant, write)| Step::Ask(tenant, write)),
+        6 => (0..8_usize).prop_map(Step::Release),
+        1 => (0..8_usize).prop_map(Step::Lose),
+        6 => (0..8_usize).prop_map(Step::Open),
+        1 => (0..8_usize, 0..3_u8).prop_map(|(which, how)| Step::Fail(which, how)),
+        2 => (0..8_usize).prop_map(Step::Cancel),
+        1 => (1..9_usize).prop_map(Step::Target),
+        1 => (0..6_usize).prop_map(Step::CloseAccount),
+        3 => (0..40_u64).prop_map(Step::Pass),
+    ];
+    proptest::collection::vec(step, 1..200)
+}
+
+/// What is out there, as the budget should count it.
+#[derive(Default)]
+struct Model {
+    waiting: Vec<(AccountId, Access, Ticket, u64)>,
+    used: Vec<(AccountId, Access, Conn, u64)>,
+    opening: Vec<(AccountId, Access)>,
+    closing: Vec<AccountId>,
+    conns: u64,
+}
+
+fn act(budget: &mut Budget<Conn, u64>, model: &mut Model) {
+    for action in budget.take_actions() {
+        match action {
+            Action::Grant { account, login, wakes, conn, charged } => {
+                model.waiting.retain(|(_, _, _, waiter)| *waiter != wakes);
+                model.used.push((account, login, conn, charged));
+            }
+            Action::Open { account, login, .. } => model.opening.push((account, login)),
+            Action::Close { account, .. } => model.closing.push(account),
+            Action::Fail { wakes, .. } => model.waiting.retain(|(_, _, _, waiter)| *waiter != wakes),
+            Action::Gone { .. } => {}
+        }
+    }
+}
+
+fn pick<T>(from: &mut Vec<T>, which: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from.remove(which % from.len()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn nothing_is_lost_whatever_happens(steps in steps()) {
+        let (mut budget, mut model, mut now) = (budget(4), Model::default(), Instant::now());
+        let accounts: Vec<_> = (0..6).map(|_| budget.register()).collect();
+        for (number, step) in steps.into_iter().enumerate() {
+            let used = |charged, conn: Conn| Use { charged, held: ms(3), born: conn.born };
+            match step {
+                Step::Ask(tenant, write) => {
+                    let (account, login) = (accounts[tenant], if write { Access::Write } else { Access::Read });
+                    if let Ok(Some(taken)) = budget.take_idle(account, login, now) {
+                        model.used.push((account, login, taken.conn, taken.charged));
+                    } else {
+                        let wakes = number as u64;
+                        if let Ok(ticket) = budget.wait(account, login, wakes, now) {
+                            model.waiting.push((account, login, ticket, wakes));
+                        }
+                    }
+                }
+                Step::Release(which) => {
+                    if let Some((account, login, conn, charged)) = pick(&mut model.used, which) {
+                        budget.release(account, login, conn, used(charged, conn), now);
+                    }
+                }
+                Step::Lose(which) => {
+                    if let Some((account, _, conn, charged)) = pick(&mut model.used, which) {
+                        budget.begin_close(account, used(charged, conn), Reason::Broken);
+                        model.closing.push(account);
+                    }
+                }
+                Step::Open(which) => {
+                    if let Some((account, login)) = pick(&mut model.opening, which) {
+                        model.conns += 1;
+                        budget.opened(account, login, Conn { number: model.conns, born: now }, ms(2), now);
+                    }
+                }
+                Step::Fail(which, how) => {
+                    if let Some((account, login)) = pick(&mut model.opening, which) {
+                        let failure = Failure::new(ErrorKind::Io, "x");
+                        let failure = match how {
+                            0 => OpenFailure::Unreachable(failure),
+                            1 => OpenFailure::Full,
+                            _ => OpenFailure::Own(failure),
+                        };
+                        budget.open_failed(account, login, failure, now);
+                    }
+                }
+                Step::Cancel(which) => {
+                    if let Some((account, login, ticket, _)) = pick(&mut model.waiting, which) {
+                        budget.cancel(account, login, ticket);
+                    }
+                }
+                Step::Target(target) => budget.set_target(target, now),
+                Step::CloseAccount(tenant) => budget.close_account(accounts[tenant], Reason::PoolClosed),
+                Step::Pass(time) => {
+                    now += ms(time);
+                    budget.pass_time(now);
+                }
+            }
+            act(&mut budget, &mut model);
+            while let Some(account) = model.closing.pop() {
+                budget.closed(account, now);
+                act(&mut budget, &mut model);
+            }
+            let tally = budget.tally();
+            prop_assert_eq!(tally.in_use, model.used.len());
+            prop_assert_eq!(tally.opening, model.opening.len());
+            prop_assert_eq!(tally.waiting, model.waiting.len());
+            prop_assert_eq!(tally.closing, 0);
+            prop_assert_eq!(tally.idle, budget.idle.len());
+            prop_assert!(tally.open() <= 8);
+        }
+        // Everybody goes home, and the server is well again: nothing is left, and who waits is served.
+        now += Duration::from_secs(3_600);
+        budget.set_target(4, now);
+        let mut rounds = 0;
+        loop {
+            act(&mut budget, &mut model);
+            while let Some(account) = model.closing.pop() {
+                budget.closed(account, now);
+                act(&mut budget, &mut model);
+            }
+            if let Some((account, login, conn, charged)) = model.used.pop() {
+                budget.release(account, login, conn, Use { charged, held: ms(3), born: conn.born }, now);
+            } else if let Some((account, login)) = model.opening.pop() {
+                model.conns += 1;
+                budget.opened(account, login, Conn { number: model.conns, born: now }, ms(2), now);
+            } else if model.waiting.is_empty() {
+                break;
+            } else {
+                now += ms(100);
+                budget.pass_time(now);
+            }
+            rounds += 1;
+            prop_assert!(rounds < 10_000, "{:?} waits for ever", model.waiting);
+        }
+        accounts.iter().for_each(|account| budget.close_account(*account, Reason::PoolClosed));
+        act(&mut budget, &mut model);
+        while let Some(account) = model.closing.pop() {
+            budget.closed(account, now);
+        }
+        prop_assert_eq!(budget.tally().open(), 0);
+        prop_assert!(budget.accounts.is_empty() && budget.ready.is_empty() && budget.hungry.is_empty());
+    }
+}
