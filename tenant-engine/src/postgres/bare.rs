@@ -71,7 +71,7 @@ fn unlock(database: &str) -> String {
 
 async fn run(work: &mut Work, job: &Job<'_>, statement: &Statement<'_>, resumed: bool) -> Result<(), Why> {
     let concurrent = statement.words.iter().any(|word| word == "CONCURRENTLY");
-    let lock = if concurrent { CONCURRENT_LOCK_MAX } else { job.host.patience.lock };
+    let lock = if concurrent { CONCURRENT_LOCK_MAX } else { job.site.patience.lock };
     work.try_answers(format!("set lock_timeout = '{}ms';", lock.as_millis())).await?;
     match work.script(statement.text, STATEMENT_MAX).await {
         Ok(()) => Ok(()),

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::host::Host;
 use super::logins::login;
 use super::prepare::{OWNER, READ, WRITE};
+use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::{Why, Work};
 use super::{identity, sessions};
@@ -33,17 +33,18 @@ pub(super) async fn create(center: &mut Work, database: &str, template: &str) ->
     let sql = format!("create database {name} template {template} encoding 'UTF8' allow_connections false");
     match center.try_answers(sql).await {
         Ok(_) => Ok(Made::Now),
-        Err(why) if why.code() == "42P04" => Ok(Made::Before),
+        // The second: the server was still making it, for a process that died meanwhile perhaps.
+        Err(why) if matches!(why.code().as_str(), "42P04" | "23505") => Ok(Made::Before),
         Err(why) => Err(why),
     }
 }
 
 /// Makes the logins, gives and takes every right on the database, and lets connections in: one transaction. It needs
 /// no flush of its own, because the identity, without which the database is nothing, is committed after it.
-pub(super) async fn open(host: &Host, center: &mut Work, database: &str) -> Result<()> {
+pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Result<()> {
     let name = quoted(database);
     let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
-    let [read_verifier, write_verifier] = [&read, &write].map(|login| literal(&host.server.verifier(login)));
+    let [read_verifier, write_verifier] = [&read, &write].map(|login| literal(&site.server.verifier(login)));
     let (read, write) = (quoted(&read), quoted(&write));
     center
         .run(format!(
@@ -75,25 +76,25 @@ pub(super) enum Found {
 ///
 /// # Errors
 /// [`ErrorKind::Busy`] when somebody closed a finished database to connections: it is not ours to judge then.
-pub(super) async fn look(host: &Host, database: &str) -> Result<Found> {
-    let mut center = host.center().await?;
+pub(super) async fn look(site: &Site, database: &str) -> Result<Found> {
+    let mut center = site.center().await?;
     let sql = format!(
         "select datallowconn::text, (datacl is null)::text from pg_database where datname = {}",
         literal(database)
     );
     let answers = center.answers(sql).await?;
-    host.leave(center);
+    site.leave(center);
     let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(Found::Nothing) };
     match (text(row, 0)?.as_str(), text(row, 1)?.as_str()) {
         // The rights and the permission to enter come in one transaction: this one never had it.
         ("false", "true") => Ok(Found::Unfinished),
         ("false", _) => Err(Error::new(ErrorKind::Busy, "somebody closed the database to connections")),
-        _ => enter(host, database).await,
+        _ => enter(site, database).await,
     }
 }
 
-async fn enter(host: &Host, database: &str) -> Result<Found> {
-    let mut work = match host.enter(database).await {
+async fn enter(site: &Site, database: &str) -> Result<Found> {
+    let mut work = match site.enter(database).await {
         Err(error) if error.kind() == ErrorKind::Missing => return Ok(Found::Nothing),
         work => work?,
     };
@@ -108,8 +109,8 @@ async fn enter(host: &Host, database: &str) -> Result<Found> {
 }
 
 /// Removes the database, whoever is in it, and then its logins; what is missing is fine.
-pub(super) async fn remove(host: &Host, database: &str) -> Result<()> {
-    let mut center = host.center().await?;
+pub(super) async fn remove(site: &Site, database: &str) -> Result<()> {
+    let mut center = site.center().await?;
     let drop = format!("drop database if exists {} with (force)", quoted(database));
     let mut attempt = 1;
     while let Err(why) = center.try_answers(drop.clone()).await {
@@ -123,6 +124,6 @@ pub(super) async fn remove(host: &Host, database: &str) -> Result<()> {
     }
     let [read, write] = [Access::Read, Access::Write].map(|access| quoted(&login(database, access)));
     center.run(format!("drop role if exists {read}, {write}")).await?;
-    host.leave(center);
+    site.leave(center);
     Ok(())
 }

@@ -7,10 +7,10 @@ use crate::placement::Placement;
 
 /// See [`crate::Engine::drop_database`].
 pub(super) async fn drop_database(engine: &PostgresEngine, at: &Placement, expected: Option<&Expected>) -> Result<()> {
-    let (host, name) = engine.host(at)?;
-    let _slot = host.slot().await?;
+    let (site, name) = engine.site(at)?;
+    let _slot = site.slot().await?;
     if let Some(expected) = expected {
-        match host.enter(name).await {
+        match site.enter(name).await {
             Ok(mut work) => {
                 identity::check(work.connection(), expected).await?;
                 work.close().await;
@@ -20,5 +20,5 @@ pub(super) async fn drop_database(engine: &PostgresEngine, at: &Placement, expec
             Err(error) => return Err(error),
         }
     }
-    database::remove(&host, name).await
+    database::remove(&site, name).await
 }

@@ -22,9 +22,9 @@ pub(super) async fn inspect(
     expected: Option<&Expected>,
     depth: Depth,
 ) -> Result<Inspection> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
-    let mut work = host.enter(database).await?;
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot().await?;
+    let mut work = site.enter(database).await?;
     let size = "select pg_database_size(current_database())::text";
     let problems = match depth {
         Depth::Ledger => "select null where false",

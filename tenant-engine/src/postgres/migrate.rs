@@ -9,8 +9,8 @@
 use std::time::{Duration, Instant};
 
 use super::failure::{Sent, failed, stopped_at};
-use super::host::Host;
 use super::prepare::{self, OWNER};
+use super::site::Site;
 use super::sql::text;
 use super::work::{ConnectError, Stopped, Why, Work, from_ours_connect};
 use super::{PostgresEngine, bare, error, identity, layout, ledger, rules, script};
@@ -28,14 +28,14 @@ pub(super) async fn migrate(
     set: &MigrationSet,
     target: Option<i64>,
 ) -> Result<Migrated> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
-    bring(&Job { host: &host, database, expected: Some(expected), set, target }).await
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot().await?;
+    bring(&Job { site: &site, database, expected: Some(expected), set, target }).await
 }
 
 /// What is to be migrated, and how far.
 pub(super) struct Job<'a> {
-    pub(super) host: &'a Host,
+    pub(super) site: &'a Site,
     pub(super) database: &'a str,
     /// `None` for a template, which is nobody's.
     pub(super) expected: Option<&'a Expected>,
@@ -45,7 +45,7 @@ pub(super) struct Job<'a> {
 
 /// Applies what is pending.
 pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
-    let mut work = enter(job.host, job.database).await?;
+    let mut work = enter(job.site, job.database).await?;
     let outcome = match run(job, &mut work).await {
         // A ledger that somebody dropped, or that sqlx's command line made anew.
         Err(error) if error.kind() == ErrorKind::ServerPrivilege => {
@@ -90,8 +90,8 @@ async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
 }
 
 /// A connection of the login that runs migrations; its role is made again if somebody dropped it.
-pub(super) async fn enter(host: &Host, database: &str) -> Result<Work> {
-    let connect = || Work::migration(&host.server, host.patience, database);
+pub(super) async fn enter(site: &Site, database: &str) -> Result<Work> {
+    let connect = || Work::migration(&site.server, site.patience, database);
     let failed = match connect().await {
         Ok(work) => return Ok(work),
         Err(failed) => failed,
@@ -99,7 +99,7 @@ pub(super) async fn enter(host: &Host, database: &str) -> Result<Work> {
     // No such login, another password, or no such role to be in.
     match &failed {
         ConnectError::Refused(error) if matches!(error::code(error).as_deref(), Some("28000" | "28P01" | "22023")) => {
-            prepare::repair(host).await?;
+            prepare::repair(site).await?;
             connect().await.map_err(from_ours_connect)
         }
         _ => Err(from_ours_connect(failed)),
@@ -211,7 +211,7 @@ fn at_the_end(sent: &Sent<'_>, why: Why) -> Error {
 /// A script of many statements may take this long as a whole.
 fn statement_max(job: &Job<'_>, migration: &Migration) -> Duration {
     let statements = script::statements(&migration.sql).len().max(1);
-    job.host.patience.statement.saturating_mul(u32::try_from(statements).unwrap_or(u32::MAX))
+    job.site.patience.statement.saturating_mul(u32::try_from(statements).unwrap_or(u32::MAX))
 }
 
 pub(super) fn nanoseconds(since: Instant) -> i64 {
@@ -228,7 +228,7 @@ fn without_layout(why: Why) -> Error {
 
 /// As the maintenance role: the identity decides first, then the ledger is made or its rights are given again.
 async fn repair_ledger(job: &Job<'_>) -> Result<()> {
-    let mut work = job.host.enter(job.database).await?;
+    let mut work = job.site.enter(job.database).await?;
     if let Some(expected) = job.expected {
         identity::check(work.connection(), expected).await?;
     }

@@ -4,7 +4,7 @@
 //! `identity.rs` reads whose a database is; `error.rs` says what a failure means. `requests/` is the other half: the
 //! connections of tenants' requests.
 //!
-//! The verbs have a file each. Under them: `host.rs` (what this process keeps about a server) and `work.rs` (a
+//! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
 //! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`,
 //! `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
@@ -25,7 +25,7 @@ use crate::pool::Pool;
 use crate::server::{Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
-use host::{Host, Hosts};
+use site::{Site, Sites};
 use tool::Tools;
 use work::Patience;
 
@@ -37,7 +37,6 @@ mod drop;
 mod dsn;
 mod error;
 mod failure;
-mod host;
 mod identity;
 mod inspect;
 mod layout;
@@ -52,6 +51,7 @@ mod rules;
 mod script;
 mod server;
 mod sessions;
+mod site;
 mod snapshot;
 mod sql;
 mod stamp;
@@ -101,7 +101,7 @@ pub struct PostgresEngine {
 
 #[derive(Debug)]
 struct Inner {
-    hosts: Hosts,
+    sites: Sites,
     requests: Requests,
     tools: Tools,
     options: PostgresOptions,
@@ -113,7 +113,7 @@ impl PostgresEngine {
     pub fn new(options: PostgresOptions) -> Self {
         let tools = Tools::find(options.tools.clone());
         let requests = Requests::new(RequestOptions::default());
-        Self { inner: Arc::new(Inner { hosts: Hosts::default(), requests, tools, options }) }
+        Self { inner: Arc::new(Inner { sites: Sites::default(), requests, tools, options }) }
     }
 
     /// The connections of requests, for whoever watches them.
@@ -140,19 +140,19 @@ impl PostgresEngine {
         Patience { lock, statement }
     }
 
-    fn host_of(&self, server: &Server) -> Result<Arc<Host>> {
+    fn site_of(&self, server: &Server) -> Result<Arc<Site>> {
         match server {
-            Server::Postgres(server) => Ok(self.inner.hosts.of(server, self.patience())),
+            Server::Postgres(server) => Ok(self.inner.sites.of(server, self.patience())),
             Server::Sqlite { .. } => Err(another_engines("server")),
         }
     }
 
     /// The server of a placement, and the name of its database: never anything but what this program makes from ids.
-    fn host<'a>(&self, at: &'a Placement) -> Result<(Arc<Host>, &'a str)> {
+    fn site<'a>(&self, at: &'a Placement) -> Result<(Arc<Site>, &'a str)> {
         let (server, database) = at.database().ok_or_else(|| another_engines("placement"))?;
         parse_postgres(server, database)
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))?;
-        Ok((self.inner.hosts.of(server, self.patience()), database))
+        Ok((self.inner.sites.of(server, self.patience()), database))
     }
 }
 

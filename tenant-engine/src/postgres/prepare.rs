@@ -5,8 +5,8 @@
 //! migration that leaves its role finds no more rights than it had.
 //! Run by the verbs that need them, once per process and server; several processes take turns.
 
-use super::host::Host;
 use super::server::PostgresServer;
+use super::site::Site;
 use super::sql::{literal, quoted};
 use crate::error::Result;
 
@@ -24,20 +24,20 @@ pub(super) const SERVER_LOCK: i64 = 0x66_6c65_6574;
 ///
 /// # Errors
 /// [`crate::ErrorKind::ServerPrivilege`] when the maintenance role may not make them.
-pub(super) async fn ensure(host: &Host) -> Result<()> {
-    let mut prepared = host.prepared.lock().await;
+pub(super) async fn ensure(site: &Site) -> Result<()> {
+    let mut prepared = site.prepared.lock().await;
     if !*prepared {
-        repair(host).await?;
+        repair(site).await?;
         *prepared = true;
     }
     Ok(())
 }
 
 /// The same, whatever was seen before: somebody may have dropped a role.
-pub(super) async fn repair(host: &Host) -> Result<()> {
-    let mut center = host.center().await?;
-    center.run(statements(&host.server)).await?;
-    host.leave(center);
+pub(super) async fn repair(site: &Site) -> Result<()> {
+    let mut center = site.center().await?;
+    center.run(statements(&site.server)).await?;
+    site.leave(center);
     Ok(())
 }
 

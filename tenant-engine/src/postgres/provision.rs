@@ -4,7 +4,7 @@
 //! Without its identity a database is nobody's: what an earlier call left without one is dropped and made again.
 
 use super::database::{self, Found, Made};
-use super::host::Host;
+use super::site::Site;
 use super::work::Why;
 use super::{PostgresEngine, identity, prepare, template};
 use crate::engine::Template;
@@ -19,48 +19,48 @@ pub(super) async fn provision(
     template: &Template,
     identity: &Identity,
 ) -> Result<()> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
-    prepare::ensure(&host).await?;
-    if copy(&host, database, &template.digest).await? == Made::Before {
-        match database::look(&host, database).await? {
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot().await?;
+    prepare::ensure(&site).await?;
+    if copy(&site, database, &template.digest).await? == Made::Before {
+        match database::look(&site, database).await? {
             Found::Finished(found, work) => {
                 work.close().await;
                 return is_the_same(at, &found, identity);
             }
-            Found::Unfinished | Found::Nothing => database::remove(&host, database).await?,
+            Found::Unfinished | Found::Nothing => database::remove(&site, database).await?,
         }
-        copy(&host, database, &template.digest).await?;
+        copy(&site, database, &template.digest).await?;
     }
-    stamp(&host, database, identity).await
+    stamp(&site, database, identity).await
 }
 
 /// A copy that is open to its logins, unless a database of this name is there.
-async fn copy(host: &Host, database: &str, digest: &str) -> Result<Made> {
+async fn copy(site: &Site, database: &str, digest: &str) -> Result<Made> {
     let name = template::name(digest);
-    let mut center = host.center().await?;
+    let mut center = site.center().await?;
     let made = match database::create(&mut center, database, &name).await {
         Err(why) => {
-            cure(host, why, digest).await?;
+            cure(site, why, digest).await?;
             database::create(&mut center, database, &name).await.map_err(Why::into_ours)?
         }
         Ok(made) => made,
     };
     if made == Made::Now {
-        database::open(host, &mut center, database).await?;
+        database::open(site, &mut center, database).await?;
     }
-    host.leave(center);
+    site.leave(center);
     Ok(made)
 }
 
 /// Makes a second attempt worth it: somebody dropped the template, or is in it.
-async fn cure(host: &Host, why: Why, digest: &str) -> Result<()> {
+async fn cure(site: &Site, why: Why, digest: &str) -> Result<()> {
     match why.code().as_str() {
-        "3D000" => template::make_again(host, digest).await,
+        "3D000" => template::make_again(site, digest).await,
         "55006" => {
-            let mut center = host.center().await?;
+            let mut center = site.center().await?;
             template::seal(&mut center, &template::name(digest)).await?;
-            host.leave(center);
+            site.leave(center);
             Ok(())
         }
         _ => Err(why.into_ours()),
@@ -68,8 +68,8 @@ async fn cure(host: &Host, why: Why, digest: &str) -> Result<()> {
 }
 
 /// Writes the identity; with it the database is finished, and durable with everything before.
-pub(super) async fn stamp(host: &Host, database: &str, identity: &Identity) -> Result<()> {
-    let mut work = host.enter(database).await?;
+pub(super) async fn stamp(site: &Site, database: &str, identity: &Identity) -> Result<()> {
+    let mut work = site.enter(database).await?;
     work.run(identity::write(identity)).await?;
     work.close().await;
     Ok(())

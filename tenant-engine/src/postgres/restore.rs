@@ -8,9 +8,9 @@
 use std::path::Path;
 
 use super::database::{self, Found, Made};
-use super::host::Host;
 use super::inspect::number;
 use super::prepare::{self, OWNER};
+use super::site::Site;
 use super::tool::{self, Who};
 use super::work::{Why, Work};
 use super::{PostgresEngine, archive, contents, identity, layout, ledger, provision};
@@ -28,75 +28,75 @@ pub(super) async fn restore(
     source: TenantId,
     identity: &Identity,
 ) -> Result<Restored> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot_with_program().await?;
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot_with_program().await?;
     let dump = archive::on_disk(image, engine.scratch()).await?;
     let contents = contents::examine(engine.tools(), &dump, source).await?;
-    prepare::ensure(&host).await?;
-    match database::look(&host, database).await? {
+    prepare::ensure(&site).await?;
+    match database::look(&site, database).await? {
         Found::Finished(found, mut work) => {
             provision::is_the_same(at, &found, identity)?;
             return outcome(&mut work).await;
         }
-        Found::Unfinished => database::remove(&host, database).await?,
+        Found::Unfinished => database::remove(&site, database).await?,
         Found::Nothing => {}
     }
-    let filled = fill(engine, &host, database, &dump, &contents, identity).await;
+    let filled = fill(engine, &site, database, &dump, &contents, identity).await;
     if let Err(error) = &filled
         && error.kind() != ErrorKind::AlreadyExists
     {
         // What cannot be removed now carries no identity, and a repeated call removes it.
-        let _ = database::remove(&host, database).await;
+        let _ = database::remove(&site, database).await;
     }
     filled
 }
 
 async fn fill(
     engine: &PostgresEngine,
-    host: &Host,
+    site: &Site,
     database: &str,
     dump: &Path,
     contents: &str,
     identity: &Identity,
 ) -> Result<Restored> {
-    let mut center = host.center().await?;
+    let mut center = site.center().await?;
     if database::create(&mut center, database, "template0").await.map_err(Why::into_ours)? == Made::Before {
         return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is filling the same placement"));
     }
-    database::open(host, &mut center, database).await?;
-    host.leave(center);
-    let mut work = host.enter(database).await?;
+    database::open(site, &mut center, database).await?;
+    site.leave(center);
+    let mut work = site.enter(database).await?;
     work.run(layout::statements()).await?;
     work.close().await;
-    load(engine, host, database, dump, contents).await?;
-    let mut work = host.enter(database).await?;
+    load(engine, site, database, dump, contents).await?;
+    let mut work = site.enter(database).await?;
     work.run(identity::write(identity)).await?;
     outcome(&mut work).await
 }
 
 /// Everything in the dump but what the layout made.
-async fn load(engine: &PostgresEngine, host: &Host, database: &str, dump: &Path, contents: &str) -> Result<()> {
+async fn load(engine: &PostgresEngine, site: &Site, database: &str, dump: &Path, contents: &str) -> Result<()> {
     let (mut file, list) = archive::create(engine.scratch())?;
     archive::write(&mut file, contents.as_bytes()).await?;
-    let mut command = engine.tools().connecting("pg_restore", &host.server, Who::Migrator, database);
+    let mut command = engine.tools().connecting("pg_restore", &site.server, Who::Migrator, database);
     command.args(["--exit-on-error", "--no-owner", "--no-acl", "--no-tablespaces", "--no-security-labels"]);
     command.args(["--no-publications", "--no-subscriptions", "--no-password"]).arg(format!("--role={OWNER}"));
     command.arg("--dbname").arg(database).arg("--use-list").arg(&*list).arg(dump);
     let child = tool::start(&mut command)?;
-    let ((), ended) = tool::finish(&host.server, child, async { Ok(()) }).await?;
+    let ((), ended) = tool::finish(&site.server, child, async { Ok(()) }).await?;
     match ended.succeeded() {
         true => Ok(()),
-        false => Err(refused(host, &ended.complaint()).await),
+        false => Err(refused(site, &ended.complaint()).await),
     }
 }
 
 /// The dump was whole, so either the server is in trouble, or it refuses what the dump holds.
-async fn refused(host: &Host, complaint: &str) -> Error {
+async fn refused(site: &Site, complaint: &str) -> Error {
     let message = format!("the dump could not be restored: {complaint}");
-    let kind = match host.center().await {
+    let kind = match site.center().await {
         Err(error) => error.kind(),
         Ok(center) => {
-            host.leave(center);
+            site.leave(center);
             match complaint {
                 _ if complaint.contains("No space left") => ErrorKind::DiskFull,
                 _ if complaint.contains("permission denied") => ErrorKind::ServerPrivilege,

@@ -5,7 +5,7 @@
 
 use std::process::Stdio;
 
-use super::host::Host;
+use super::site::Site;
 use super::sql::text;
 use super::tool::{self, Ended, Who};
 use super::work::Work;
@@ -25,12 +25,12 @@ struct View {
 
 /// See [`crate::Engine::snapshot`].
 pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot_with_program().await?;
-    let mut work = host.enter(database).await?;
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot_with_program().await?;
+    let mut work = site.enter(database).await?;
     let view = view(&mut work, expected).await?;
     engine.tools().require(work.version()).await?;
-    let (taken, ended) = dump(engine, &host, database, &view).await?;
+    let (taken, ended) = dump(engine, &site, database, &view).await?;
     work.run("commit;").await?;
     if !ended.succeeded() {
         return Err(refused(&ended));
@@ -65,15 +65,15 @@ async fn view(work: &mut Work, expected: &Expected) -> Result<View> {
     Ok(View { id, identity, schema_version: ledger::newest(&ledger::from_rows(rows)?) })
 }
 
-async fn dump(engine: &PostgresEngine, host: &Host, database: &str, view: &View) -> Result<(archive::Archive, Ended)> {
-    let mut command = engine.tools().connecting("pg_dump", &host.server, Who::Maintenance, database);
+async fn dump(engine: &PostgresEngine, site: &Site, database: &str, view: &View) -> Result<(archive::Archive, Ended)> {
+    let mut command = engine.tools().connecting("pg_dump", &site.server, Who::Maintenance, database);
     command.args(["--format=custom", "--compress=0", "--no-password", "--snapshot", &view.id]);
     // Whoever backs up compresses, and these belong to the server, not to the database.
     command.args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]);
-    command.arg(format!("--lock-wait-timeout={}", host.patience.lock.as_millis())).stdout(Stdio::piped());
+    command.arg(format!("--lock-wait-timeout={}", site.patience.lock.as_millis())).stdout(Stdio::piped());
     let mut child = tool::start(&mut command)?;
     let stdout = child.stdout.take().expect("it is piped");
-    tool::finish(&host.server, child, archive::take(stdout, engine.scratch())).await
+    tool::finish(&site.server, child, archive::take(stdout, engine.scratch())).await
 }
 
 /// Our own connection lives, so it is the dump that failed.

@@ -4,8 +4,8 @@
 //! Row and right change in one transaction, which no migration is running beside. A session that came in before reads
 //! the old row and is ended after the commit; one that comes later reads the new row, or has no right to connect.
 
-use super::host::Host;
 use super::logins::login;
+use super::site::Site;
 use super::sql::quoted;
 use super::work::Work;
 use super::{PostgresEngine, identity, ledger, sessions};
@@ -16,9 +16,9 @@ use crate::pool::Access;
 
 /// See [`crate::Engine::stamp`].
 pub(super) async fn stamp(engine: &PostgresEngine, at: &Placement, expected: &Expected, new: &Identity) -> Result<()> {
-    let (host, database) = engine.host(at)?;
-    let _slot = host.slot().await?;
-    replace(&host, database, expected, new).await
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot().await?;
+    replace(&site, database, expected, new).await
 }
 
 /// See [`crate::Engine::freeze`].
@@ -29,8 +29,8 @@ pub(super) async fn freeze(engine: &PostgresEngine, at: &Placement, expected: &E
     stamp(engine, at, expected, new).await
 }
 
-async fn replace(host: &Host, database: &str, expected: &Expected, new: &Identity) -> Result<()> {
-    let mut work = host.enter(database).await?;
+async fn replace(site: &Site, database: &str, expected: &Expected, new: &Identity) -> Result<()> {
+    let mut work = site.enter(database).await?;
     let found = begin(&mut work, database).await?;
     let mut change = String::new();
     if !found.same_as(new) {

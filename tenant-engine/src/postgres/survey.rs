@@ -25,10 +25,10 @@ const QUESTIONS: &str = "
 
 /// See [`crate::Engine::survey`].
 pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<Survey> {
-    let host = engine.host_of(server)?;
-    let _slot = host.slot().await?;
+    let site = engine.site_of(server)?;
+    let _slot = site.slot().await?;
     // A new connection: whether these credentials are good is part of the question.
-    let mut work = host.enter(&host.server.dsn().database()).await?;
+    let mut work = site.enter(&site.server.dsn().database()).await?;
     let answers = work.answers(QUESTIONS).await?;
     let row = answers.iter().flatten().next();
     let row = row.ok_or_else(|| Error::new(ErrorKind::Internal, "the server did not answer the survey"))?;

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::database::{self, Made};
-use super::host::Host;
 use super::migrate::{Job, bring};
 use super::prepare::{self, OWNER, SERVER_LOCK};
+use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::Work;
 use super::{PostgresEngine, layout};
@@ -40,30 +40,30 @@ pub(super) struct Known {
 
 /// See [`crate::Engine::template`].
 pub(super) async fn template(engine: &PostgresEngine, on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
-    let host = engine.host_of(on)?;
-    let mut known = host.templates.lock().await;
+    let site = engine.site_of(on)?;
+    let mut known = site.templates.lock().await;
     if let Some(found) = known.iter().find(|known| known.template.digest == set.digest()) {
         return Ok(Arc::clone(&found.template));
     }
-    make(&host, &mut known, set).await
+    make(&site, &mut known, set).await
 }
 
 /// Makes one again that is remembered and was dropped by somebody.
 ///
 /// # Errors
 /// [`ErrorKind::Busy`] when it is not remembered: whoever asks for the template again gets it.
-pub(super) async fn make_again(host: &Host, digest: &str) -> Result<()> {
-    let mut known = host.templates.lock().await;
+pub(super) async fn make_again(site: &Site, digest: &str) -> Result<()> {
+    let mut known = site.templates.lock().await;
     let Some(at) = known.iter().position(|known| known.template.digest == digest) else {
         return Err(Error::new(ErrorKind::Busy, "the template of this release is gone from the server"));
     };
     let set = known.remove(at).expect("it was just found").set;
-    make(host, &mut known, &set).await.map(drop)
+    make(site, &mut known, &set).await.map(drop)
 }
 
-async fn make(host: &Host, known: &mut VecDeque<Known>, set: &MigrationSet) -> Result<Arc<Template>> {
-    prepare::ensure(host).await?;
-    let template = Arc::new(ensure(host, set).await?);
+async fn make(site: &Site, known: &mut VecDeque<Known>, set: &MigrationSet) -> Result<Arc<Template>> {
+    prepare::ensure(site).await?;
+    let template = Arc::new(ensure(site, set).await?);
     if known.len() >= TEMPLATES_MAX {
         known.pop_front();
     }
@@ -77,18 +77,18 @@ pub(super) fn name(digest: &str) -> String {
 }
 
 /// While the connection lives it is our turn; if this process dies, the server notices and it is another's.
-async fn ensure(host: &Host, set: &MigrationSet) -> Result<Template> {
-    let mut turn = host.center().await?;
+async fn ensure(site: &Site, set: &MigrationSet) -> Result<Template> {
+    let mut turn = site.center().await?;
     turn.run(format!("set lock_timeout = '{TURN_MAX}'; select pg_advisory_lock({TEMPLATE_LOCK}); reset lock_timeout"))
         .await?;
     let name = name(set.digest());
     if !is_finished(&mut turn, &name).await? {
-        build(host, &mut turn, &name, set).await?;
+        build(site, &mut turn, &name, set).await?;
     }
     let size = turn.answers(format!("select pg_database_size({})::text", literal(&name))).await?;
     let size = size.iter().flatten().next().map(|row| text(row, 0)).transpose()?;
     turn.run(format!("select pg_advisory_unlock({TEMPLATE_LOCK})")).await?;
-    host.leave(turn);
+    site.leave(turn);
     Ok(Template {
         digest: set.digest().to_owned(),
         schema_version: set.head(),
@@ -102,7 +102,7 @@ async fn is_finished(turn: &mut Work, name: &str) -> Result<bool> {
     Ok(turn.answers(sql).await?.iter().any(|rows| !rows.is_empty()))
 }
 
-async fn build(host: &Host, turn: &mut Work, name: &str, set: &MigrationSet) -> Result<()> {
+async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> Result<()> {
     if create(turn, name).await? == Made::Before {
         turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
         create(turn, name).await?;
@@ -116,7 +116,7 @@ async fn build(host: &Host, turn: &mut Work, name: &str, set: &MigrationSet) -> 
          commit;"
     ))
     .await?;
-    let filled = fill(host, name, set).await;
+    let filled = fill(site, name, set).await;
     if filled.is_err() {
         turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
     }
@@ -129,11 +129,11 @@ async fn create(turn: &mut Work, name: &str) -> Result<Made> {
     database::create(turn, name, "template0").await.map_err(super::work::Why::into_ours)
 }
 
-async fn fill(host: &Host, name: &str, set: &MigrationSet) -> Result<()> {
-    let mut work = host.enter(name).await?;
+async fn fill(site: &Site, name: &str, set: &MigrationSet) -> Result<()> {
+    let mut work = site.enter(name).await?;
     work.run(layout::statements()).await?;
     work.close().await;
-    bring(&Job { host, database: name, expected: None, set, target: None }).await.map(drop)
+    bring(&Job { site, database: name, expected: None, set, target: None }).await.map(drop)
 }
 
 /// Lets nobody in any more, and ends who is in: one session delays every copy by seconds and then fails it.

@@ -26,14 +26,14 @@ const IDLE_MAX: usize = SLOTS;
 /// A little less than the server's own limit, which ends them when nobody comes back for them.
 const IDLE_AGE_MAX: Duration = Duration::from_secs(50);
 /// Servers remembered; a fleet has tens. Past it the memory starts over, which costs a few connections.
-const HOSTS_MAX: usize = 256;
+const SITES_MAX: usize = 256;
 
 /// All servers this process has worked on.
 #[derive(Debug, Default)]
-pub(super) struct Hosts(Mutex<HashMap<[u8; 32], Arc<Host>>>);
+pub(super) struct Sites(Mutex<HashMap<[u8; 32], Arc<Site>>>);
 
 /// One server, entered in one way.
-pub(super) struct Host {
+pub(super) struct Site {
     pub(super) server: Arc<PostgresServer>,
     pub(super) patience: Patience,
     slots: Semaphore,
@@ -44,19 +44,19 @@ pub(super) struct Host {
     pub(super) templates: tokio::sync::Mutex<VecDeque<Known>>,
 }
 
-impl Hosts {
-    /// Another connection string or another key of the same server is another host: its connections are its own.
-    pub(super) fn of(&self, server: &Arc<PostgresServer>, patience: Patience) -> Arc<Host> {
+impl Sites {
+    /// Another connection string or another key of the same server is another site: its connections are its own.
+    pub(super) fn of(&self, server: &Arc<PostgresServer>, patience: Patience) -> Arc<Site> {
         let key = *blake3::hash(server.secret().expose_secret().as_bytes()).as_bytes();
-        let mut hosts = lock(&self.0);
-        if hosts.len() >= HOSTS_MAX && !hosts.contains_key(&key) {
-            hosts.clear();
+        let mut sites = lock(&self.0);
+        if sites.len() >= SITES_MAX && !sites.contains_key(&key) {
+            sites.clear();
         }
-        Arc::clone(hosts.entry(key).or_insert_with(|| Arc::new(Host::new(server, patience))))
+        Arc::clone(sites.entry(key).or_insert_with(|| Arc::new(Site::new(server, patience))))
     }
 }
 
-impl Host {
+impl Site {
     fn new(server: &Arc<PostgresServer>, patience: Patience) -> Self {
         Self {
             server: Arc::clone(server),
@@ -99,7 +99,7 @@ impl Host {
         self.enter(&self.server.dsn().database()).await
     }
 
-    /// Gives a connection of [`Host::center`] back, in no transaction and with nothing set. One that is dropped
+    /// Gives a connection of [`Site::center`] back, in no transaction and with nothing set. One that is dropped
     /// instead is closed.
     pub(super) fn leave(&self, work: Work) {
         let mut idle = lock(&self.idle);
@@ -115,9 +115,9 @@ impl Host {
     }
 }
 
-impl fmt::Debug for Host {
+impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Site").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
