@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use secrecy::SecretString;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -109,6 +110,16 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
         source: crate::TenantId,
         identity: &Identity,
     ) -> Result<Restored>;
+
+    /// Fills a **new** placement with a copy of a database that no fleet knows yet, and stamps `identity` (state
+    /// `building`) into it. `source` is its connection string; it is only read, in one state of its data. Durable when it
+    /// returns. Repeatable, then with what the source holds by then. After a crash: as [`Engine::restore`].
+    ///
+    /// Fails with [`crate::ErrorKind::WrongTenant`] when the source belongs to a fleet, and leaves nothing then.
+    async fn adopt(&self, _at: &Placement, _source: &SecretString, _identity: &Identity) -> Result<Restored> {
+        let message = "only a Postgres database can be adopted, onto a Postgres server";
+        Err(Error::new(ErrorKind::Internal, message))
+    }
 
     /// Replaces the identity row. Durable when it returns. Repeatable: finding `identity` already there is success.
     async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()>;

@@ -45,6 +45,7 @@ pub const RULES: &[Rule] = &[
     rule("GET", "/v1/tenants", Viewer),
     planned("POST", "/v1/tenants", Operator),
     planned("POST", "/v1/tenants/batch", Operator),
+    planned("POST", "/v1/tenants/adopt", Operator),
     rule("GET", "/v1/tenants/{tenant}", Viewer),
     planned("DELETE", "/v1/tenants/{tenant}", Admin),
     planned("PATCH", "/v1/tenants/{tenant}", Operator),

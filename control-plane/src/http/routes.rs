@@ -26,6 +26,7 @@ fn nouns() -> OpenApiRouter<Api> {
         .merge(admin::doctor::routes())
         .merge(admin::tenants::routes())
         .merge(admin::tenant_work::routes())
+        .merge(admin::tenant_adopt::routes())
         .merge(admin::members::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())

@@ -169,7 +169,11 @@ fn item(index: usize, name: &str, detail: &str) -> Item {
 }
 
 /// The server for `count` new tenants: the one named, else the active one with the fewest that has room for all.
-fn place<'a>(servers: &'a [(ServerRecord, i64)], wanted: Option<&str>, count: usize) -> Result<&'a ServerRecord> {
+pub(super) fn place<'a>(
+    servers: &'a [(ServerRecord, i64)],
+    wanted: Option<&str>,
+    count: usize,
+) -> Result<&'a ServerRecord> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let room =
         |server: &ServerRecord, tenants: i64| server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max);

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod planning;
 pub mod step;
 
+pub mod adopt;
 pub mod backup;
 pub mod create;
 pub mod delete;
@@ -40,6 +41,8 @@ use crate::error::{Error, Result};
 pub enum Params {
     /// Makes new tenants.
     Create(create::Params),
+    /// Makes a new tenant of a database that no fleet knows.
+    Adopt(adopt::Params),
     /// Brings tenants to a release.
     Migrate(migrate::Params),
     /// Puts a picture of each tenant into the backup store.
@@ -60,6 +63,7 @@ impl Params {
     pub fn operation(&self) -> &dyn Operation {
         match self {
             Self::Create(params) => params,
+            Self::Adopt(params) => params,
             Self::Migrate(params) => params,
             Self::Backup(params) => params,
             Self::Restore(params) => params,
@@ -73,6 +77,7 @@ impl Params {
     pub(crate) fn operation_mut(&mut self) -> &mut dyn Operation {
         match self {
             Self::Create(params) => params,
+            Self::Adopt(params) => params,
             Self::Migrate(params) => params,
             Self::Backup(params) => params,
             Self::Restore(params) => params,

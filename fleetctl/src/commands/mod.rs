@@ -1,5 +1,6 @@
 //! One file per noun: its flags, its requests, its columns. A new noun is a file here and a line in `cli`.
 
+pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod catalog;
 pub(crate) mod completions;

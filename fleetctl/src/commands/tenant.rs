@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::adopt::Adopt;
 use super::{Pages, Tally, filtered, print_one, selected_names};
 use crate::args::{Change, Confirm, Labels, Selection, Wait, labels, pairs};
 use crate::client::{Client, Request, segment};
@@ -45,6 +46,8 @@ pub(crate) const TENANT: View = View {
 pub(crate) enum Verb {
     /// Make tenants
     Create(Create),
+    /// Make a tenant of a Postgres database that exists already
+    Adopt(Adopt),
     /// List tenants
     List(List),
     /// Show one tenant
@@ -169,6 +172,7 @@ pub(crate) struct Delete {
 pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
     match verb {
         Verb::Create(args) => create(args, context).await,
+        Verb::Adopt(args) => super::adopt::run(args, context).await,
         Verb::List(args) => list(args, context).await,
         Verb::Get { tenant } => print_one(context, one(&tenant)?, &TENANT).await,
         Verb::Label(args) => label(args, context).await,
@@ -252,8 +256,13 @@ async fn create_one(name: &str, args: &Create, context: &mut Context) -> Result<
     let Started::Answer(answer) = operation::start(context, request, &args.change, &args.wait).await? else {
         return Ok(Exit::Done);
     };
-    let exit = operation::finish(context, &answer["operation"], &args.wait, Print::Nothing).await?;
-    if exit == Exit::Done && !args.wait.no_wait {
+    finish_created(context, &answer, name, &args.wait).await
+}
+
+/// Waits for the operation that makes a tenant, and shows the tenant.
+pub(super) async fn finish_created(context: &mut Context, answer: &Value, name: &str, wait: &Wait) -> Result<Exit> {
+    let exit = operation::finish(context, &answer["operation"], wait, Print::Nothing).await?;
+    if exit == Exit::Done && !wait.no_wait {
         let client = context.client().await?;
         let id = answer["tenant"]["id"].as_str().unwrap_or(name);
         let tenant = client.json(&one(id)?).await?;

@@ -47,6 +47,19 @@ pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Res
     Ok(restored(&list))
 }
 
+/// The list of entries to restore, of a whole dump of a database that no fleet knows.
+///
+/// # Errors
+/// [`ErrorKind::WrongTenant`] when it carries an identity; [`ErrorKind::Corrupt`], [`ErrorKind::ToolMissing`].
+pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<String> {
+    let list = read(tools, dump, &["--list"]).await?;
+    if list.lines().any(|line| line.contains(" TABLE public _fleet_identity ")) {
+        let message = "that database is a tenant's of a fleet already: back it up there and restore it, or clone it";
+        return Err(Error::new(ErrorKind::WrongTenant, message));
+    }
+    Ok(restored(&list))
+}
+
 /// Runs `pg_restore` without a server and returns what it prints.
 async fn read(tools: &Tools, dump: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = tools.command("pg_restore");

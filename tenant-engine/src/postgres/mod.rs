@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 
 use crate::engine::{Connections, Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,6 +30,7 @@ use site::{Site, Sites};
 use tool::Tools;
 use work::Patience;
 
+mod adopt;
 mod archive;
 mod bare;
 mod contents;
@@ -197,6 +199,9 @@ impl Engine for PostgresEngine {
         identity: &Identity,
     ) -> Result<Restored> {
         restore::restore(self, at, image, source, identity).await
+    }
+    async fn adopt(&self, at: &Placement, source: &SecretString, identity: &Identity) -> Result<Restored> {
+        adopt::adopt(self, at, source, identity).await
     }
     async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
         stamp::stamp(self, at, expected, identity).await

@@ -28,10 +28,21 @@ pub(super) async fn restore(
     source: TenantId,
     identity: &Identity,
 ) -> Result<Restored> {
-    let (site, database) = engine.site(at)?;
+    let (site, _) = engine.site(at)?;
     let _slot = site.slot_with_program().await?;
     let dump = archive::on_disk(image, engine.scratch()).await?;
     let contents = contents::examine(engine.tools(), &dump, source).await?;
+    from_dump(engine, at, (&dump, &contents), identity).await
+}
+
+/// Fills a placement from a dump that was examined; the caller holds a slot of the site.
+pub(super) async fn from_dump(
+    engine: &PostgresEngine,
+    at: &Placement,
+    (dump, contents): (&Path, &str),
+    identity: &Identity,
+) -> Result<Restored> {
+    let (site, database) = engine.site(at)?;
     prepare::ensure(&site).await?;
     match database::look(&site, database).await? {
         Found::Finished(found, mut work) => {
@@ -41,7 +52,7 @@ pub(super) async fn restore(
         Found::Unfinished => database::remove(&site, database).await?,
         Found::Nothing => {}
     }
-    let filled = fill(engine, &site, database, &dump, &contents, identity).await;
+    let filled = fill(engine, &site, database, dump, contents, identity).await;
     if let Err(error) = &filled
         && error.kind() != ErrorKind::AlreadyExists
     {

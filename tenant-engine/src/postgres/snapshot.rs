@@ -77,7 +77,7 @@ async fn dump(engine: &PostgresEngine, site: &Site, database: &str, view: &View)
 }
 
 /// Our own connection lives, so it is the dump that failed.
-fn refused(ended: &Ended) -> Error {
+pub(super) fn refused(ended: &Ended) -> Error {
     let why = ended.complaint();
     let kind = match &why {
         // Its own limit for a lock is a statement timeout to the server; it has no other.

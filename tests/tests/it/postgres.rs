@@ -290,6 +290,30 @@ async fn write_until(
 }
 
 #[test]
+fn a_database_that_exists_already_is_adopted_as_a_copy() {
+    let pg = PostgresFleet::init();
+    let source = postgres_fixture::Cluster::start();
+    source.psql("postgres", "create database shop owner fleet");
+    source
+        .psql("shop", "create table orders (id integer primary key, what text); insert into orders values (1, 'tea')");
+    source.psql("shop", "grant select on orders to fleet");
+    let dsn = pg.dsn_file("shop.dsn", &source.dsn("shop"));
+    let adopt = ["tenant", "adopt", "shop", "--dsn-file", &dsn, "-l", "plan=pro"];
+    assert!(pg.fleet.ok(&[&adopt[..], &["--dry-run"]].concat()).contains("shop"));
+    let tenant = pg.fleet.json(&adopt);
+    assert_eq!((&tenant["state"], &tenant["engine"]), (&json!("active"), &json!("postgres")), "{tenant}");
+    assert!(pg.fleet.ok(&["query", "select what from orders", "shop"]).contains("tea"));
+    assert_eq!(source.psql("shop", "select count(*) from orders"), "1", "the original stays");
+    let catalog = std::fs::read(pg.fleet.dir().join("fleet-data/catalog.db")).unwrap();
+    let secret = postgres_fixture::PASSWORD.as_bytes();
+    assert!(!catalog.windows(secret.len()).any(|window| window == secret), "no password lies in the catalog");
+    // A tenant's database is no stranger's.
+    let own = pg.dsn_file("own.dsn", &pg.cluster.dsn(&pg.database("shop")));
+    let (_, text) = refused(&pg, &["tenant", "adopt", "again", "--dsn-file", &own]);
+    assert!(text.contains("wrong_tenant"), "{text}");
+}
+
+#[test]
 fn a_server_without_room_for_connections_is_told_and_the_work_goes_on_when_there_is_some() {
     let pg = PostgresFleet::with(&Settings { connections_max: 12, ..Settings::default() });
     pg.fleet.ok(&["tenant", "create", "acme", "--server", SERVER]);

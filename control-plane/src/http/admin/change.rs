@@ -137,7 +137,7 @@ pub(crate) async fn started(api: &Api, path: &str, operation: OperationId) -> Re
     let found = catalog::operations::get(&mut api.app.catalog.read().await?, operation).await?;
     let record = found.ok_or_else(|| Error::internal("a remembered operation is not in the catalog"))?;
     match path {
-        "/v1/tenants" => tenant_work::created(api, record).await,
+        "/v1/tenants" | "/v1/tenants/adopt" => tenant_work::created(api, record).await,
         _ => accepted(api, record).await,
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod restores;
 pub(crate) mod server_entry;
 pub(crate) mod servers;
 pub(crate) mod status;
+pub(crate) mod tenant_adopt;
 pub(crate) mod tenant_work;
 pub(crate) mod tenants;
 pub(crate) mod tokens;

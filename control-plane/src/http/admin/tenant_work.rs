@@ -54,7 +54,7 @@ struct NewTenant {
 
 /// A tenant that is being made, and the operation that makes it.
 #[derive(Debug, Serialize, ToSchema)]
-struct TenantCreated {
+pub(super) struct TenantCreated {
     /// Provisioning until the operation has ended.
     tenant: Tenant,
     /// What makes it.

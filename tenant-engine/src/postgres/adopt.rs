@@ -1,0 +1,52 @@
+//! The verb `adopt`: a database that no fleet knows yet is copied to a new placement, as a dump and a restore.
+//!
+//! The original is only read, by its own credentials, and stays as it was. What is adopted is what one `pg_dump` saw.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::server::PostgresServer;
+use super::tool::{self, Who};
+use super::work::Work;
+use super::{PostgresEngine, archive, contents, restore, snapshot};
+use crate::error::Result;
+use crate::identity::Identity;
+use crate::placement::Placement;
+use crate::snapshot::{Image, Restored};
+
+/// See [`crate::Engine::adopt`].
+pub(super) async fn adopt(
+    engine: &PostgresEngine,
+    at: &Placement,
+    source: &SecretString,
+    identity: &Identity,
+) -> Result<Restored> {
+    let source = Arc::new(PostgresServer::new(source)?);
+    let (site, _) = engine.site(at)?;
+    let _slot = site.slot_with_program().await?;
+    let image = dump(engine, &source).await?;
+    let dump = archive::on_disk(image, engine.scratch()).await?;
+    let contents = contents::examine_foreign(engine.tools(), &dump).await?;
+    restore::from_dump(engine, at, (&dump, &contents), identity).await
+}
+
+async fn dump(engine: &PostgresEngine, source: &Arc<PostgresServer>) -> Result<Image> {
+    let database = source.dsn().database();
+    let work = Work::maintenance(source, engine.patience(), &database).await?;
+    let version = work.version();
+    work.close().await;
+    engine.tools().require(version).await?;
+    let mut command = engine.tools().connecting("pg_dump", source, Who::Maintenance, &database);
+    command.args(["--format=custom", "--compress=0", "--no-password"]);
+    command.args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]);
+    command.arg(format!("--lock-wait-timeout={}", engine.patience().lock.as_millis())).stdout(Stdio::piped());
+    let mut child = tool::start(&mut command)?;
+    let stdout = child.stdout.take().expect("it is piped");
+    let (taken, ended) = tool::finish(source, child, archive::take(stdout, engine.scratch())).await?;
+    match ended.succeeded() {
+        true => Ok(taken.image),
+        false => Err(snapshot::refused(&ended)),
+    }
+}
