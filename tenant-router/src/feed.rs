@@ -103,6 +103,7 @@ impl Caches {
             }
             Changes::Everything { seq: at } => {
                 self.forget_all();
+                self.pools.forget_servers().await?;
                 at
             }
         };

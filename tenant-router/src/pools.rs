@@ -34,6 +34,7 @@ pub(crate) type PoolKey = (TenantId, Generation);
 /// One tenant's open database; closed when the last one who holds it lets go.
 pub(crate) struct OpenPool {
     key: PoolKey,
+    server: Server,
     pool: Pool,
     shared: Arc<Shared>,
 }
@@ -164,6 +165,28 @@ impl Pools {
         }
     }
 
+    /// Looks again at every server, and lets go of the pools of those that are somewhere else now.
+    ///
+    /// # Errors
+    /// `CatalogUnavailable`.
+    pub(crate) async fn forget_servers(&self) -> Result<()> {
+        self.servers.forget_all();
+        let held: Vec<_> = self.shared.held().values().filter_map(Weak::upgrade).collect();
+        for pool in held.iter().filter(|pool| matches!(pool.server, Server::Postgres(_))) {
+            if !self.is_where_it_was(pool).await? {
+                self.discard(pool).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_where_it_was(&self, pool: &OpenPool) -> Result<bool> {
+        let mut tx = self.catalog.read().await?;
+        let Some(tenant) = catalog::tenants::get(&mut tx, pool.key.0).await? else { return Ok(true) };
+        let Some(server) = servers::get(&mut tx, tenant.server_id).await? else { return Ok(true) };
+        Ok(servers::reach(&mut tx, &server).await? == pool.server)
+    }
+
     /// This process's shares of the servers' connections, for whoever keeps them.
     pub(crate) fn slices(&self) -> Arc<Slices> {
         Arc::clone(&self.slices)
@@ -183,15 +206,15 @@ impl Pools {
         if let Some(pool) = held {
             return Ok(pool);
         }
-        let pool = self.connect(record).await?;
-        let pool = Arc::new(OpenPool { key, pool, shared: Arc::clone(&self.shared) });
+        let (server, pool) = self.connect(record).await?;
+        let pool = Arc::new(OpenPool { key, server, pool, shared: Arc::clone(&self.shared) });
         self.shared.held().insert(key, Arc::downgrade(&pool));
         self.shared.meters.pools_opened.increment(1);
         self.drop_older(key.0, key.1).await;
         Ok(pool)
     }
 
-    async fn connect(&self, record: &TenantRecord) -> Result<Pool> {
+    async fn connect(&self, record: &TenantRecord) -> Result<(Server, Pool)> {
         let server = self.servers.get_or(record.server_id, self.read_server(record.server_id)).await?;
         // A record that serves has a server and a placement; without, it is being changed right now.
         let (Some(server), Some(reference)) = (server, record.placement.as_deref()) else {
@@ -201,7 +224,8 @@ impl Pools {
             server.placement(reference).map_err(|error| Error::new(ErrorKind::Misconfigured).with_source(error))?;
         let engine = self.engines.get(&server.engine()).ok_or(ErrorKind::Misconfigured)?;
         self.slices.meet(record.server_id, &server, engine);
-        Ok(engine.connect(&placement, &gate::expected(record, self.fleet)).await?)
+        let pool = engine.connect(&placement, &gate::expected(record, self.fleet)).await?;
+        Ok((server, pool))
     }
 
     async fn read_server(&self, id: ServerId) -> Result<Option<Server>> {

@@ -2,7 +2,7 @@
 //! what the server allows.
 //!
 //! A share is a lease in the catalog, renewed in the background and never by a request. A process that comes new takes
-//! a handful at once, then what the others leave; they shrink to an equal part at their next renewal. One that dies
+//! very few at once, then what the others leave; they shrink to an equal part at their next renewal. One that dies
 //! leaves a lease that runs out.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Result;
 
 /// What a process may open before it holds a share: enough to answer, too few to hurt the others.
-const FIRST: u64 = 4;
+const FIRST: u64 = 2;
 /// How long a share lasts without being renewed: a process that died gives it back after this.
 const LEASE_MS: i64 = 15_000;
 /// A third of the lease: two renewals may fail.

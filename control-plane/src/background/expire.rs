@@ -17,7 +17,10 @@ pub(super) async fn run(fleet: &Fleet) -> Result<()> {
         catalog::retained::expired(&mut tx, now, BATCH).await?
     };
     for record in expired {
-        drop_one(fleet, &record).await?;
+        // One server that is away must not keep the databases of the others.
+        if let Err(error) = drop_one(fleet, &record).await {
+            tracing::warn!(tenant = %record.tenant_id, code = %error.code, %error, "a replaced database was not dropped");
+        }
     }
     Ok(())
 }
@@ -37,7 +40,13 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
     catalog::retained::remove(&mut tx, record.server_id, &record.placement).await?;
     tx.commit().await?;
-    engine.drop_database(&at, None).await?;
+    if let Err(error) = engine.drop_database(&at, None).await {
+        // Remembered again: what is not known to be gone must stay findable.
+        let mut tx = fleet.catalog.write().await?;
+        catalog::retained::insert(&mut tx, record).await?;
+        tx.commit().await?;
+        return Err(error.into());
+    }
     tracing::info!(tenant = %record.tenant_id, "a replaced database was dropped");
     Ok(())
 }

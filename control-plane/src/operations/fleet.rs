@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerState, TenantRecord};
 use tenant_engine::{Engine, EngineKind, FleetId, MigrationSets, Placement, Server, Template};
@@ -20,6 +21,9 @@ const RELEASES_MAX: usize = 8;
 /// compressing is the work.
 const IMAGES_MAX: usize = 16;
 
+/// How long another process may go on with how a server was entered before `server set` changed it.
+const SERVER_AGE_MAX: Duration = Duration::from_secs(2);
+
 /// Everything a step can reach.
 pub struct Fleet {
     /// Of the process.
@@ -34,7 +38,7 @@ pub struct Fleet {
     pub images: Semaphore,
     /// Where databases are kept for a moment; absolute.
     pub scratch: PathBuf,
-    servers: Mutex<HashMap<ServerId, Server>>,
+    servers: Mutex<HashMap<ServerId, (Server, Instant)>>,
     releases: Mutex<Vec<(ReleaseId, Arc<MigrationSets>)>>,
     halt: halt::Halt,
 }
@@ -82,19 +86,21 @@ impl Fleet {
         self.engines.get(&kind).ok_or_else(|| Error::internal(format!("this program has no engine for {kind}")))
     }
 
-    /// A server as its engine reaches it; remembered until [`Fleet::forget_server`].
+    /// A server as its engine reaches it; remembered for [`SERVER_AGE_MAX`].
     ///
     /// # Errors
     /// Those of the catalog.
     pub async fn server(&self, id: ServerId) -> Result<Server> {
-        if let Some(known) = lock(&self.servers).get(&id) {
+        if let Some((known, read)) = lock(&self.servers).get(&id)
+            && read.elapsed() < SERVER_AGE_MAX
+        {
             return Ok(known.clone());
         }
         let mut tx = self.catalog.read().await?;
         let found = catalog::servers::get(&mut tx, id).await?;
         let found = found.ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))?;
         let server = catalog::servers::reach(&mut tx, &found).await?;
-        lock(&self.servers).insert(id, server.clone());
+        lock(&self.servers).insert(id, (server.clone(), Instant::now()));
         Ok(server)
     }
 

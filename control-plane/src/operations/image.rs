@@ -16,7 +16,9 @@ use crate::error::{Error, Result};
 /// Tenants begin at 1: a database of this generation is never anybody's.
 const NOBODYS: Generation = Generation(0);
 /// What of an operation's id fits the number in a database's name.
-const NUMBER_MASK: u64 = 0x7fff_ffff;
+const NUMBER_MASK: u64 = 0x00ff_ffff;
+/// Claims of one step that are told apart in such a name; a step is given up long before.
+const CLAIMS_MAX: i64 = 100;
 
 /// Takes a picture of the tenant's current database and stores it, manifest last. A crash before the manifest leaves an
 /// object that nobody refers to; after it, a backup that the catalog does not list yet.
@@ -131,11 +133,16 @@ async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<(
 /// On the tenant's own server, beside its databases, under a generation that no tenant ever has.
 async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<()> {
     let server = fleet.server(step.tenant.server_id).await?;
-    // Of this operation alone, and the same when the step is repeated: what a crash left is dropped by the next attempt.
-    let number = i64::try_from(step.op.id.uuid().as_u64_pair().1 & NUMBER_MASK).unwrap_or_default();
-    let at = server.fresh(picture.0.tenant, NOBODYS, number);
+    // Of this claim alone: a late worker of an earlier one must not drop it. What earlier claims left is dropped here.
+    let number = |claim: i64| {
+        let of_operation = i64::try_from(step.op.id.uuid().as_u64_pair().1 & NUMBER_MASK).unwrap_or_default();
+        server.fresh(picture.0.tenant, NOBODYS, of_operation * CLAIMS_MAX + claim % CLAIMS_MAX)
+    };
     let engine = fleet.engine(EngineKind::Postgres)?;
-    engine.drop_database(&at, None).await?;
+    for claim in 1..=step.claim.min(CLAIMS_MAX - 1) {
+        engine.drop_database(&number(claim), None).await?;
+    }
+    let at = number(step.claim);
     let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
     fill(engine, &at, picture, &identity).await?;
     Ok(engine.drop_database(&at, None).await?)

@@ -75,26 +75,50 @@ async fn run(work: &mut Work, job: &Job<'_>, statement: &Statement<'_>, resumed:
     work.try_answers(format!("set lock_timeout = '{}ms';", lock.as_millis())).await?;
     match work.script(statement.text, STATEMENT_MAX).await {
         Ok(()) => Ok(()),
-        Err(stopped) if resumed && says_done(&stopped.why) => Ok(()),
+        Err(stopped) if resumed && is_done(work, statement, &stopped.why).await => Ok(()),
         Err(stopped) => Err(stopped.why),
     }
 }
 
-/// The index is there, or gone, or the value is in the type: what an earlier run did before it was cut off.
-fn says_done(why: &Why) -> bool {
-    matches!(why.code().as_str(), "42P07" | "42704" | "42710")
+/// Whether an earlier run did it before it was cut off: the index of this name is on this table and valid, the one to
+/// drop is gone, the value is in the type. The same words about anything else are a failure.
+async fn is_done(work: &mut Work, statement: &Statement<'_>, why: &Why) -> bool {
+    match (why.code().as_str(), rules::again(statement)) {
+        ("42P07", Again::Index { name, table }) => is_built(work, &name, &table).await.unwrap_or(false),
+        ("42704", _) => statement.begins(&["DROP", "INDEX"]),
+        ("42710", _) => statement.begins(&["ALTER", "TYPE"]) && statement.words.iter().any(|word| word == "ADD"),
+        _ => false,
+    }
+}
+
+async fn is_built(work: &mut Work, name: &str, table: &str) -> Result<bool> {
+    let sql = format!(
+        "select 1::text from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+         where i.indisvalid and c.relname = {} and i.indrelid = pg_catalog.to_regclass({})",
+        literal(&stored_name(name)),
+        literal(table)
+    );
+    Ok(work.answers(sql).await?.iter().any(|rows| !rows.is_empty()))
+}
+
+/// Whether a statement that failed like this has certainly done nothing: the server said so, and it is none that commits
+/// by itself on its way.
+fn did_nothing(statement: &Statement<'_>, why: &Why) -> bool {
+    let refused = matches!(why, Why::Sql(_)) && why.code().len() == 5 && !why.code().starts_with("57P");
+    refused && !statement.begins(&["CALL"]) && !statement.begins(&["DO"])
 }
 
 /// A failed statement: nothing has happened before the first one, and a file that may be run again goes on by itself.
 async fn stopped(work: &mut Work, migration: &Migration, statements: &[Statement<'_>], done: usize, why: Why) -> Error {
     let statement = &statements[done];
     let sent = Sent { migration, sql: statement.text, line: statement.line };
+    let nothing_happened = done == 0 && did_nothing(statement, &why);
     let error = stopped_at(&sent, Stopped { done: 0, why });
     let repeatable = is_repeatable(statements);
     if repeatable && clear_leftovers(work, statements).await.is_err() {
         return error;
     }
-    if done == 0 {
+    if nothing_happened {
         let _ = work.run(ledger::forget(migration)).await;
     } else if !repeatable && error.kind() == ErrorKind::MigrationFailed {
         return half_done(migration, &error);

@@ -1,7 +1,7 @@
 //! A connection string, taken apart once: what the driver, the tools and the catalog each need of it.
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +11,11 @@ const LENGTH_MAX: usize = 4_096;
 const PORT_DEFAULT: u16 = 5432;
 /// Where a maintenance connection goes when the string names no database: it exists on every server.
 const DATABASE_DEFAULT: &str = "postgres";
+
+/// What may follow the `?`: what the driver and PostgreSQL's own programs both understand, by one name. The driver logs
+/// names it does not know together with their values.
+const PARAMETERS: [&str; 6] = ["host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
 /// `postgres://user:password@host:port/database?sslmode=…`, checked.
 #[derive(Clone)]
@@ -34,8 +39,22 @@ impl Dsn {
         if dsn.host().is_empty() {
             return Err(invalid("it names no host"));
         }
+        dsn.check_parameters()?;
         given.parse::<PgConnectOptions>().map_err(|_| invalid("a parameter of it is not understood"))?;
         Ok(dsn)
+    }
+
+    fn check_parameters(&self) -> Result<()> {
+        let mut met = std::collections::BTreeSet::new();
+        for (name, value) in self.url.query_pairs() {
+            if !PARAMETERS.contains(&name.as_ref()) || !met.insert(name.clone()) {
+                return Err(invalid(&format!("after the '?' each of {} may stand once", PARAMETERS.join(", "))));
+            }
+            if name == "sslmode" && !SSL_MODES.contains(&value.as_ref()) {
+                return Err(invalid(&format!("sslmode is one of {}", SSL_MODES.join(", "))));
+            }
+        }
+        Ok(())
     }
 
     /// As given, for sealing.
@@ -79,7 +98,10 @@ impl Dsn {
     /// For the driver: this server, user and database, with what is the same for all our connections.
     pub(crate) fn options(&self) -> PgConnectOptions {
         let options: PgConnectOptions = self.text.expose_secret().parse().expect("it was read once already");
-        options.database(&self.database()).application_name("fleet")
+        // Said in full: the driver would fill gaps from the environment and from a password file.
+        let password = self.password().unwrap_or_default();
+        let mode = if self.parameter("sslmode").is_none() { options.ssl_mode(PgSslMode::Prefer) } else { options };
+        mode.password(password.expose_secret()).database(&self.database()).application_name("fleet")
     }
 }
 
@@ -120,6 +142,8 @@ mod tests {
             "mysql://u:secret-word@h/d",
             "postgres://h/d",
             "postgres://u:secret-word@h/d?sslmode=secret-word",
+            "postgres://u:secret-word@h/d?pasword=secret-word",
+            "postgres://u@h/d?host=a&host=secret-word",
         ] {
             let error = parse(bad).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::ServerInvalid);

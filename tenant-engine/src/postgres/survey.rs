@@ -58,6 +58,9 @@ async fn lacks(work: &mut Work, role: &str) -> Result<Vec<String>> {
     if work.version() < VERSION_MIN {
         lacks.push(format!("PostgreSQL {} or newer", VERSION_MIN / 10_000));
     }
+    if is_some(work, "select 1::text where pg_is_in_recovery()").await? {
+        lacks.push("the right to write: this is a standby, name the primary".to_owned());
+    }
     let name = quoted(role);
     let attributes = "select rolname from pg_roles where rolname = current_user and not rolsuper and not ";
     for (attribute, right) in [("rolcreatedb", "createdb"), ("rolcreaterole", "createrole"), ("rolinherit", "inherit")]

@@ -79,15 +79,19 @@ pub(super) fn name(digest: &str) -> String {
 /// While the connection lives it is our turn; if this process dies, the server notices and it is another's.
 async fn ensure(site: &Site, set: &MigrationSet) -> Result<Template> {
     let mut turn = site.center().await?;
-    turn.run(format!("set lock_timeout = '{TURN_MAX}'; select pg_advisory_lock({TEMPLATE_LOCK}); reset lock_timeout"))
-        .await?;
+    // Our turn is as long as the building takes, and this connection is idle meanwhile.
+    turn.run(format!(
+        "set idle_session_timeout = 0; set lock_timeout = '{TURN_MAX}'; select pg_advisory_lock({TEMPLATE_LOCK});
+         reset lock_timeout"
+    ))
+    .await?;
     let name = name(set.digest());
     if !is_finished(&mut turn, &name).await? {
         build(site, &mut turn, &name, set).await?;
     }
     let size = turn.answers(format!("select pg_database_size({})::text", literal(&name))).await?;
     let size = size.iter().flatten().next().map(|row| text(row, 0)).transpose()?;
-    turn.run(format!("select pg_advisory_unlock({TEMPLATE_LOCK})")).await?;
+    turn.run(format!("select pg_advisory_unlock({TEMPLATE_LOCK}); reset idle_session_timeout")).await?;
     site.leave(turn);
     Ok(Template {
         digest: set.digest().to_owned(),

@@ -71,7 +71,12 @@ impl Work {
         patience: Patience,
         database: &str,
     ) -> Result<Self, ConnectError> {
-        let options = server.migration(database).options([("role", super::prepare::OWNER)]);
+        // Said here, because what a role says of itself yields to it: SQL that ran as this login may have changed that.
+        let options = server.migration(database).options([
+            ("role", super::prepare::OWNER),
+            ("search_path", "\"$user\", public"),
+            ("default_transaction_read_only", "off"),
+        ]);
         Self::connect(server, patience, options).await
     }
 

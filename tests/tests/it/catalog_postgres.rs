@@ -132,6 +132,63 @@ fn a_second_data_directory_joins_with_the_same_key_only() {
     one.ok("backup run --all");
 }
 
+/// A client that reads from one tenant after the other until told to stop; every answer must be a success.
+async fn read_until(api: Api, tenants: usize, stopped: tokio::sync::watch::Receiver<bool>) -> usize {
+    let mut answered = 0;
+    while !*stopped.borrow() {
+        let tenant = format!("tenant-{:04}", answered % tenants);
+        let answer = api.post(&format!("/t/{tenant}/query"), &json!({"sql": "select 1 as one"})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answered += 1;
+    }
+    answered
+}
+
+/// Live shares of a server's connections, smallest first.
+fn shares(catalog: &Cluster) -> Vec<i64> {
+    let now = "(extract(epoch from clock_timestamp()) * 1000)::bigint";
+    let sql = format!("select amount from leases where kind = 'connections' and until > {now} order by amount");
+    catalog.psql("catalog", &sql).lines().map(|amount| amount.parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_control_planes_share_a_servers_connections() {
+    const TENANTS: usize = 10;
+    let (catalog, dsn) = database();
+    // 17 for roles like ours; of them 14 for requests.
+    let server = Cluster::with(&Settings { connections_max: 20, ..Settings::default() });
+    let (one, two, _shared) = two_machines(&dsn);
+    std::fs::write(one.dir.path().join("pg1.dsn"), server.dsn("postgres")).unwrap();
+    one.ok("server add pg1 --engine postgres --dsn-file pg1.dsn");
+    std::fs::write(one.dir.path().join("names"), (0..TENANTS).map(|n| format!("tenant-{n:04}\n")).collect::<String>())
+        .unwrap();
+    one.ok("tenant create --from-file names --server pg1");
+    let token = one.ok("token create --service --role reader -o name");
+    let served = [Served::start(one.dir.path()), Served::start(two.dir.path())];
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let clients: Vec<_> = (0..24)
+        .map(|n| Api::new(&served[n % 2].data_url, &token))
+        .map(|api| tokio::spawn(read_until(api, TENANTS, stopped.clone())))
+        .collect();
+    let sessions = "select count(*) from pg_stat_activity where usename like 't\\_%'";
+    let mut most = 0_i64;
+    loop {
+        most = most.max(server.psql("postgres", sessions).parse().unwrap());
+        match shares(&catalog).as_slice() {
+            [7, 7] => break,
+            _ if clients.iter().any(tokio::task::JoinHandle::is_finished) => break,
+            _ => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    }
+    stop.send(true).unwrap();
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+    assert_eq!(shares(&catalog), [7, 7]);
+    assert!(most <= 17, "{most} sessions of requests at once");
+    drop(served);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_of_two_control_planes_leaves_the_other_finishes() {
     let (cluster, dsn) = database();

@@ -181,7 +181,7 @@ fn a_fleet_that_lost_its_catalog_is_not_replaced_by_a_new_one() {
     }
     for line in ["init --dry-run", "init", "tenant list"] {
         let said = shell.refused(line, 1);
-        assert!(said.contains("catalog.db is gone") && said.contains("explain catalog_missing"), "{line}: {said}");
+        assert!(said.contains("catalog.db, is gone") && said.contains("explain catalog_missing"), "{line}: {said}");
     }
     assert!(!data.join("catalog.db").exists());
 }

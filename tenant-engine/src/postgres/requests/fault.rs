@@ -75,6 +75,10 @@ impl Fault {
                 let message = format!("the connection to the server broke: {}", error.message());
                 Self { error: Error::new(ErrorKind::ConnectionLost, message).with_source(error), cause }
             }
+            // The statement's own words about some database: only connecting can find that ours is another one.
+            (Cause::Server, ErrorKind::Missing | ErrorKind::Fenced | ErrorKind::WrongTenant) => {
+                Self { error: Error::new(ErrorKind::SqlInvalid, error.message().to_owned()).with_source(error), cause }
+            }
             _ => Self { error, cause },
         }
     }
