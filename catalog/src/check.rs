@@ -39,6 +39,17 @@ pub async fn check(catalog: &Catalog) -> Result<Found> {
     Ok(Found { schema_version, rows, columns_out_of_order, write: probe(catalog).await? })
 }
 
+/// How far this process's clock is ahead of the catalog's own, milliseconds; 0 for a file, which has none. Processes that
+/// share a catalog decide by their own clocks whose lease and whose date is over.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn skew_ms(catalog: &Catalog) -> Result<i64> {
+    let mut tx = catalog.read().await?;
+    let theirs = tx.walk(async |opener, db| opener.clock(db).await).await?;
+    Ok(theirs.map_or(0, |theirs| catalog.now() - theirs))
+}
+
 async fn probe(catalog: &Catalog) -> Result<Duration> {
     let owner = std::process::id().to_string();
     let started = Instant::now();

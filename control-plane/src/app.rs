@@ -29,6 +29,9 @@ use crate::tasks::Tasks;
 /// The server that every fleet on one machine has: a directory beside the catalog.
 const LOCAL_SERVER: &str = "local";
 
+/// How far the clocks of processes may differ: a quarter of a lease.
+const SKEW_MS_MAX: i64 = 5_000;
+
 /// One process's control plane.
 #[derive(Debug)]
 pub struct App {
@@ -96,6 +99,7 @@ impl App {
             SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
         let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
+        refuse_skew(&catalog).await?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),
             ..PostgresOptions::new(&scratch)
@@ -201,6 +205,16 @@ impl App {
         self.postgres.shutdown().await;
         self.catalog.close().await;
     }
+}
+
+/// Of several processes, one whose clock is off would end the others' leases and drop what they still keep.
+async fn refuse_skew(catalog: &Catalog) -> Result<()> {
+    let skew_ms = catalog::check::skew_ms(catalog).await?;
+    if skew_ms.abs() <= SKEW_MS_MAX {
+        return Ok(());
+    }
+    let detail = format!("this machine's clock is {} s away from the catalog's", skew_ms / 1_000);
+    Err(Error::new(500, "clock_skew", detail).try_next("set the clock (ntp), then start again"))
 }
 
 /// Makes what every fleet has and a crash of an earlier `init` may have left out.

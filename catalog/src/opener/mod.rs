@@ -122,6 +122,14 @@ impl Opener {
         }
     }
 
+    /// The database's own clock, milliseconds since 1970; `None` where there is none but ours.
+    pub(crate) async fn clock(&self, connection: &mut AnyConnection) -> Result<Option<i64>> {
+        match self {
+            Self::Sqlite { .. } => Ok(None),
+            Self::Postgres { .. } => postgres::clock(connection).await.map(Some),
+        }
+    }
+
     /// How many columns of text would order in another way.
     pub(crate) async fn columns_out_of_order(&self, connection: &mut AnyConnection) -> Result<i64> {
         match self {

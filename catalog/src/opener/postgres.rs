@@ -166,6 +166,13 @@ pub(super) async fn holder(opener: &Opener) -> String {
     }
 }
 
+/// Milliseconds since 1970.
+pub(super) async fn clock(connection: &mut AnyConnection) -> Result<i64> {
+    let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(fault::of)?;
+    row::int(&row, "now")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

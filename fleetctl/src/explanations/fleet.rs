@@ -68,6 +68,12 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     // --- the fleet
     e(
+        "clock_skew",
+        "This machine's clock and the catalog's server's differ by more than five seconds.",
+        "no time synchronisation on one of them",
+        "set the clock (ntp, chrony); processes that share a catalog decide by it whose lease is over",
+    ),
+    e(
         "not_initialised",
         "There is no fleet here yet.",
         "another directory is meant, or init was not run",
