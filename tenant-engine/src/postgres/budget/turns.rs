@@ -1,13 +1,23 @@
 //! Whose turn it is: who is given the connection that came back, and for whom one is opened.
 
-use std::time::Instant;
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
-use super::{AccountId, Action, Budget, Waiter, nanos};
+use super::{Account, AccountId, Action, Budget, Waiter, nanos};
 use crate::pool::Access;
 
 /// One tenant may use at most this part of a server's connections, so that others always find some that are not in the
 /// middle of its work.
 const TENANT_SHARE: (usize, usize) = (7, 8);
+
+/// Accounts that are looked at for one that may take an idle connection: those behind them have had more.
+const TAKERS_MAX: usize = 16;
+
+/// Where a connection is to be opened.
+enum Place {
+    Free,
+    OfLeastRecent,
+}
 
 impl<C, W> Budget<C, W> {
     /// Gives a connection that has come back to whom it is due.
@@ -41,29 +51,41 @@ impl<C, W> Budget<C, W> {
     /// Opens connections for waiting accounts while there is room, or something to close instead.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.pace.recover(self.target, now);
-        while let Some((_, id)) = self.ready.first().copied() {
-            if self.tally.opening >= self.pace.connects_max(now) {
-                return;
-            }
-            let instead_of = if self.tally.open() < self.limit() {
-                None
-            } else if self.is_ripe(now) && self.tally.open() <= self.limit() {
-                let Some((_, _, victim)) = self.take_least_recent() else { return };
-                self.tally.evicted();
-                Some(victim.conn)
-            } else {
-                return;
+        while self.tally.opening < self.pace.connects_max(now) {
+            let Some((id, place)) = self.next(now) else { return };
+            let instead_of = match place {
+                Place::Free => None,
+                Place::OfLeastRecent => self.take_least_recent(),
             };
-            self.open(id, instead_of, now);
+            if instead_of.is_some() {
+                self.tally.evicted();
+            }
+            self.open(id, instead_of.map(|(_, _, idle)| idle.conn), now);
         }
     }
 
-    /// True when the least recently used idle connection may be taken from its tenant.
-    pub(super) fn is_ripe(&self, now: Instant) -> bool {
-        let Some(idle) = self.least_recent() else { return false };
+    /// Whose connection is opened next, and in which place; nobody's while there is no place.
+    fn next(&self, now: Instant) -> Option<(AccountId, Place)> {
+        let (_, first) = *self.ready.first()?;
+        match self.tally.open().cmp(&self.limit()) {
+            Ordering::Less => return Some((first, Place::Free)),
+            Ordering::Equal => {}
+            Ordering::Greater => return None,
+        }
+        let idle = self.least_recent()?;
         let patience = self.pace.switch_after();
         let overdue = self.hungry.first().is_some_and(|(since, _)| *since + patience <= now);
-        overdue && idle.born + patience <= now || idle.since + self.pace.ripe_after() <= now
+        if overdue && idle.born + patience <= now {
+            return Some((first, Place::OfLeastRecent));
+        }
+        let taker = self.takers().find(|(_, ripe_after)| idle.since + *ripe_after <= now);
+        taker.map(|(id, _)| (id, Place::OfLeastRecent))
+    }
+
+    /// The first accounts in turn, and for how long a connection must have been idle to be taken for each.
+    pub(super) fn takers(&self) -> impl Iterator<Item = (AccountId, Duration)> {
+        let held = |id| self.accounts.get(&id).map_or(0, Account::connections);
+        self.ready.iter().take(TAKERS_MAX).map(move |(_, id)| (*id, self.pace.ripe_after(held(*id))))
     }
 
     pub(super) fn open(&mut self, id: AccountId, instead_of: Option<C>, now: Instant) {
