@@ -50,7 +50,7 @@ impl<'a> Lexer<'a> {
 
     /// Past the end of a string whose first quote is `bytes` away.
     fn string(&mut self, bytes: usize, escapes: Escapes) -> Token<'a> {
-        let mut text = self.rest[bytes + 1..].as_bytes();
+        let mut text = &self.rest.as_bytes()[bytes + 1..];
         while let Some((byte, rest)) = text.split_first() {
             text = match (byte, escapes) {
                 (b'\\', Escapes::Backslash) => rest.get(1..).unwrap_or_default(),
@@ -107,7 +107,7 @@ impl<'a> Lexer<'a> {
     fn word(&mut self) -> Token<'a> {
         let end = self.rest.find(|c: char| !is_word_part(c)).unwrap_or(self.rest.len());
         let word = &self.rest[..end];
-        let next = self.rest[end..].as_bytes();
+        let next = &self.rest.as_bytes()[end..];
         match (word, next) {
             ("e" | "E", [b'\'', ..]) => self.string(end, Escapes::Backslash),
             ("b" | "B" | "x" | "X" | "n" | "N", [b'\'', ..]) => self.string(end, Escapes::None),

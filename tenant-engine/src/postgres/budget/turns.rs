@@ -10,6 +10,10 @@ use crate::pool::Access;
 /// middle of its work.
 const TENANT_SHARE: (usize, usize) = (7, 8);
 
+/// Differences in use below this, in nanoseconds of connection time, do not count: who came first comes first. Finer, a
+/// tenant that logged in a few times lately would wait for all that did not.
+const TURN: u64 = 250_000_000;
+
 /// Accounts that are looked at for one that may take an idle connection: those behind them have had more.
 const TAKERS_MAX: usize = 16;
 
@@ -41,10 +45,11 @@ impl<C, W> Budget<C, W> {
         if self.tally.opening >= self.pace.connects_max(now) || now < born + patience {
             return None;
         }
-        let (used, rival) = *self.ready.iter().find(|(_, other)| *other != id)?;
+        let (_, _, rival) = *self.ready.iter().find(|(_, _, other)| *other != id)?;
         let (since, _) = *self.hungry.iter().find(|(_, other)| *other != id)?;
-        let account = self.accounts.get(&id)?;
-        let wasteful = account.used > used.saturating_add(nanos(patience)) && !account.waiting.of(login).is_empty();
+        let (account, other) = (self.accounts.get(&id)?, self.accounts.get(&rival)?);
+        let wasteful =
+            account.used > other.used.saturating_add(nanos(patience)) && !account.waiting.of(login).is_empty();
         (wasteful || since + patience <= now).then_some(rival)
     }
 
@@ -66,7 +71,7 @@ impl<C, W> Budget<C, W> {
 
     /// Whose connection is opened next, and in which place; nobody's while there is no place.
     fn next(&self, now: Instant) -> Option<(AccountId, Place)> {
-        let (_, first) = *self.ready.first()?;
+        let (_, _, first) = *self.ready.first()?;
         match self.tally.open().cmp(&self.limit()) {
             Ordering::Less => return Some((first, Place::Free)),
             Ordering::Equal => {}
@@ -85,7 +90,7 @@ impl<C, W> Budget<C, W> {
     /// The first accounts in turn, and for how long a connection must have been idle to be taken for each.
     pub(super) fn takers(&self) -> impl Iterator<Item = (AccountId, Duration)> {
         let held = |id| self.accounts.get(&id).map_or(0, Account::connections);
-        self.ready.iter().take(TAKERS_MAX).map(move |(_, id)| (*id, self.pace.ripe_after(held(*id))))
+        self.ready.iter().take(TAKERS_MAX).map(move |(_, _, id)| (*id, self.pace.ripe_after(held(*id))))
     }
 
     pub(super) fn open(&mut self, id: AccountId, instead_of: Option<C>, now: Instant) {
@@ -117,16 +122,16 @@ impl<C, W> Budget<C, W> {
         let share = self.tenant_max();
         let Some(account) = self.accounts.get_mut(&id) else { return };
         let wanting = account.claimed() < share && account.wants().is_some();
-        let listed = account.hungry_since().filter(|_| wanting).map(|since| (account.used, since));
+        let listed = account.hungry_since().filter(|_| wanting).map(|since| (account.used / TURN, since));
         if listed == account.listed {
             return;
         }
-        if let Some((used, since)) = std::mem::replace(&mut account.listed, listed) {
-            self.ready.remove(&(used, id));
+        if let Some((turn, since)) = std::mem::replace(&mut account.listed, listed) {
+            self.ready.remove(&(turn, since, id));
             self.hungry.remove(&(since, id));
         }
-        if let Some((used, since)) = listed {
-            self.ready.insert((used, id));
+        if let Some((turn, since)) = listed {
+            self.ready.insert((turn, since, id));
             self.hungry.insert((since, id));
         }
     }
