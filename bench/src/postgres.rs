@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,7 +113,9 @@ impl PgBouncer {
         let dir = tempfile::Builder::new().prefix("fleet-pgbouncer-").tempdir()?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let ini = dir.path().join("pgbouncer.ini");
-        fs::write(&ini, settings(server.cluster.port(), port, connections_max)?)?;
+        let users = dir.path().join("users.txt");
+        fs::write(&users, format!("\"{ROLE}\" \"{PASSWORD}\"\n"))?;
+        fs::write(&ini, settings(server.cluster.port(), port, &users, connections_max)?)?;
         // It refuses root as PostgreSQL does; its files must be readable for the other user.
         run(Command::new("chown").arg("-R").arg("postgres:postgres").arg(dir.path()))?;
         let mut command = Command::new("setpriv");
@@ -143,14 +146,15 @@ impl Drop for PgBouncer {
     }
 }
 
-fn settings(server: u16, port: u16, connections_max: usize) -> Result<String> {
-    let mut ini =
-        format!("[databases]\n* = host=127.0.0.1 port={server} user={ROLE} password={PASSWORD}\n[pgbouncer]\n");
+fn settings(server: u16, port: u16, users: &Path, connections_max: usize) -> Result<String> {
+    // No user in the line: each database would have one of its own then, and a limit of its own.
+    let mut ini = format!("[databases]\n* = host=127.0.0.1 port={server}\n[pgbouncer]\n");
     for (name, value) in [
         ("listen_addr", "127.0.0.1".to_owned()),
         ("listen_port", port.to_string()),
         ("unix_socket_dir", String::new()),
-        ("auth_type", "any".to_owned()),
+        ("auth_type", "trust".to_owned()),
+        ("auth_file", users.display().to_string()),
         ("pool_mode", "transaction".to_owned()),
         ("max_client_conn", "10000".to_owned()),
         // One tenant may use the whole budget; the budget is over all of them, as the user is the same.

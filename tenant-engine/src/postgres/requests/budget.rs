@@ -71,8 +71,9 @@ pub(super) struct Budget<C, W> {
     last_number: u64,
     /// Idle connections, least recently used first.
     idle: BTreeMap<u64, (AccountId, Access)>,
-    /// Accounts that want a connection and may have one, the one that used least first.
-    ready: BTreeSet<(u64, AccountId)>,
+    /// Accounts that want a connection and may have one: those that used least first, by turns, and of those the one
+    /// that got nothing for longest.
+    ready: BTreeSet<(u64, Instant, AccountId)>,
     /// The same accounts, the one that got nothing for longest first.
     hungry: BTreeSet<(Instant, AccountId)>,
     tally: Tally,

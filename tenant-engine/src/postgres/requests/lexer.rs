@@ -197,3 +197,59 @@ fn after_comment(text: &str) -> &str {
     }
     &text[at..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(sql: &str) -> Vec<&str> {
+        let word = |token| match token {
+            Token::Word(word) | Token::Quoted(word) => Some(word),
+            _ => None,
+        };
+        Lexer::new(sql).filter_map(word).collect()
+    }
+
+    #[test]
+    fn only_what_is_code_is_seen() {
+        for (sql, seen) in [
+            ("a 'b' c", vec!["a", "c"]),
+            ("a 'b''c' d", vec!["a", "d"]),
+            ("a 'b\\' c", vec!["a", "c"]),
+            ("a E'b\\' c' d", vec!["a", "d"]),
+            ("a e'b\\\\' c", vec!["a", "c"]),
+            ("a E'b'\n'\\'' c --'", vec!["a", "c"]),
+            ("a E'b' '\\' c", vec!["a", "c"]),
+            ("a 'b'\n'\\' c", vec!["a", "c"]),
+            ("a U&'\\' c", vec!["a", "c"]),
+            ("a \"b c\" d", vec!["a", "b c", "d"]),
+            ("a \"b\"\"c\" d", vec!["a", "d"]),
+            ("a $$b$$ c", vec!["a", "c"]),
+            ("a $x$b$$c$x$ d", vec!["a", "d"]),
+            ("a $1 b $2c$d$2c$", vec!["a", "b", "c$d$2c$"]),
+            ("a$b$c", vec!["a$b$c"]),
+            ("a -- b\nc", vec!["a", "c"]),
+            ("a /* b /* c */ d */ e", vec!["a", "e"]),
+            ("a /* b", vec!["a"]),
+            ("a 'b", vec!["a"]),
+            ("1E'b\\' c' d", vec!["d"]),
+            ("x'41' b'1' n'a' fooE'\\' d", vec!["fooE", "d"]),
+            ("ä.öß('x')", vec!["ä", "öß"]),
+        ] {
+            assert_eq!(words(sql), seen, "{sql}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_comes_to_its_end(sql: String) {
+            proptest::prop_assert!(Lexer::new(&sql).count() <= sql.chars().count());
+        }
+
+        #[test]
+        fn any_mix_of_what_matters_comes_to_its_end(sql in "([eEuUxX&]|'|\"|\\$|\\\\|-|/|\\*|\n| |[a1é(])*") {
+            proptest::prop_assert!(Lexer::new(&sql).count() <= sql.chars().count());
+            let _ = super::super::sandbox::check(&sql);
+        }
+    }
+}

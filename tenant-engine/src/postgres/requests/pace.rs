@@ -16,6 +16,9 @@ const SWITCH_FACTOR: u32 = 5;
 /// Nobody waits longer than this for another tenant's turn to end, however slow connecting is.
 const SWITCH_MAX: Duration = Duration::from_millis(500);
 
+/// What is idle for longer than this may be taken for anybody.
+const RIPE_MAX: Duration = Duration::from_secs(2);
+
 /// Connections being made at once: a login is a fork and some milliseconds of the server's processor; more at once only
 /// makes each slower.
 const CONNECTS_MAX: usize = 4;
@@ -92,10 +95,11 @@ impl Pace {
         (self.connect * SWITCH_FACTOR).min(SWITCH_MAX)
     }
 
-    /// How long a connection must have been idle before it is taken from its tenant: in less, a tenant that sends one
-    /// request after the other would lose it between two of them.
-    pub(super) fn ripe_after(&self) -> Duration {
-        self.connect
+    /// How long a connection must have been idle before it is taken for a tenant that has `held` already. In less than
+    /// a login takes, a tenant that sends one request after the other would lose it between two of them; and the more
+    /// its taker has, the less one more is worth, while its owner pays for a login all the same.
+    pub(super) fn ripe_after(&self, held: usize) -> Duration {
+        self.connect.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX).saturating_add(1)).min(RIPE_MAX)
     }
 
     /// How many connections may be in the making.

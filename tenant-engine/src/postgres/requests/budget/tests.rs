@@ -35,6 +35,7 @@ enum Event {
 /// Tenants whose tasks each ask again as soon as (or a pause after) they were served.
 struct World {
     budget: Budget<Conn, u64>,
+    connect: Duration,
     now: Instant,
     events: BTreeMap<(Instant, u64), Event>,
     number: u64,
@@ -57,6 +58,7 @@ impl World {
     fn new(connections: usize) -> Self {
         Self {
             budget: budget(connections),
+            connect: CONNECT,
             now: Instant::now(),
             events: BTreeMap::new(),
             number: 0,
@@ -97,7 +99,7 @@ impl World {
             Event::Opened(account, login) => {
                 self.number += 1;
                 let conn = Conn { number: self.number, born: self.now };
-                self.budget.opened(account, login, conn, CONNECT, self.now);
+                self.budget.opened(account, login, conn, self.connect, self.now);
             }
             Event::Done { tenant, login, conn, charged, held } => {
                 self.tenants[tenant].used += held;
@@ -136,7 +138,7 @@ impl World {
                     assert_eq!(self.by_account[&account], tenant);
                     self.served(tenant, login, conn, charged, self.now - since);
                 }
-                Action::Open { account, login, .. } => self.at(CONNECT, Event::Opened(account, login)),
+                Action::Open { account, login, .. } => self.at(self.connect, Event::Opened(account, login)),
                 Action::Close { account, .. } => self.budget.closed(account, self.now),
                 Action::Fail { failure, .. } => panic!("{failure:?}"),
                 Action::Gone { .. } => {}
@@ -190,6 +192,36 @@ fn a_flood_delays_a_light_tenant_by_about_one_turn() {
     let turn = world.budget.pace().switch_after() + CONNECT * 4 + ms(20);
     assert!(*longest <= turn, "{longest:?} {turn:?}");
     assert!(world.tenants[0].used > Duration::from_secs(30 * 10), "the flood may use what nobody else wants");
+}
+
+/// Of 199 tenants by Zipf's law, beside a flood; the slowest of a hundred requests, without those of the beginning, when
+/// all come at once and have to log in.
+fn p99_beside_a_flood(pause: Duration) -> Duration {
+    let mut world = World::new(84);
+    // A server under load: 120 logins a second.
+    world.connect = ms(33);
+    world.tenant(300, ms(10), Duration::ZERO);
+    (1..200).for_each(|rank| world.tenant(1, ms(2), pause * rank));
+    world.run(Duration::from_secs(5));
+    world.tenants.iter_mut().for_each(|tenant| tenant.waits.clear());
+    world.run(Duration::from_secs(60));
+    let mut waits: Vec<_> = world.tenants[1..].iter().flat_map(|tenant| tenant.waits.iter().copied()).collect();
+    waits.sort();
+    let held = world.budget.connections(world.tenants[0].account);
+    let missed = waits.iter().filter(|wait| !wait.is_zero()).count();
+    let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| waits[(waits.len() - 1) * percent / 100]);
+    let (switches, count) = (world.budget.tally().switches(), waits.len());
+    println!(
+        "{missed} of {count} waited, p50 {p50:?} p90 {p90:?} p99 {p99:?} max {max:?}, {held} held, {switches} switches"
+    );
+    p99
+}
+
+#[test]
+fn a_flood_leaves_the_others_their_connections() {
+    // 50 and 400 requests a second; the latter needs more logins than the server can take.
+    assert!(p99_beside_a_flood(ms(120)) < ms(60));
+    assert!(p99_beside_a_flood(ms(15)) < ms(400));
 }
 
 #[test]

@@ -1,13 +1,27 @@
 //! Whose turn it is: who is given the connection that came back, and for whom one is opened.
 
-use std::time::Instant;
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
-use super::{AccountId, Action, Budget, Waiter, nanos};
+use super::{Account, AccountId, Action, Budget, Waiter, nanos};
 use crate::pool::Access;
 
 /// One tenant may use at most this part of a server's connections, so that others always find some that are not in the
 /// middle of its work.
 const TENANT_SHARE: (usize, usize) = (7, 8);
+
+/// Differences in use below this, in nanoseconds of connection time, do not count: who came first comes first. Finer, a
+/// tenant that logged in a few times lately would wait for all that did not.
+const TURN: u64 = 250_000_000;
+
+/// Accounts that are looked at for one that may take an idle connection: those behind them have had more.
+const TAKERS_MAX: usize = 16;
+
+/// Where a connection is to be opened.
+enum Place {
+    Free,
+    OfLeastRecent,
+}
 
 impl<C, W> Budget<C, W> {
     /// Gives a connection that has come back to whom it is due.
@@ -31,39 +45,52 @@ impl<C, W> Budget<C, W> {
         if self.tally.opening >= self.pace.connects_max(now) || now < born + patience {
             return None;
         }
-        let (used, rival) = *self.ready.iter().find(|(_, other)| *other != id)?;
+        let (_, _, rival) = *self.ready.iter().find(|(_, _, other)| *other != id)?;
         let (since, _) = *self.hungry.iter().find(|(_, other)| *other != id)?;
-        let account = self.accounts.get(&id)?;
-        let wasteful = account.used > used.saturating_add(nanos(patience)) && !account.waiting.of(login).is_empty();
+        let (account, other) = (self.accounts.get(&id)?, self.accounts.get(&rival)?);
+        let wasteful =
+            account.used > other.used.saturating_add(nanos(patience)) && !account.waiting.of(login).is_empty();
         (wasteful || since + patience <= now).then_some(rival)
     }
 
     /// Opens connections for waiting accounts while there is room, or something to close instead.
     pub(super) fn dispatch(&mut self, now: Instant) {
         self.pace.recover(self.target, now);
-        while let Some((_, id)) = self.ready.first().copied() {
-            if self.tally.opening >= self.pace.connects_max(now) {
-                return;
-            }
-            let instead_of = if self.tally.open() < self.limit() {
-                None
-            } else if self.is_ripe(now) && self.tally.open() <= self.limit() {
-                let Some((_, _, victim)) = self.take_least_recent() else { return };
-                self.tally.evicted();
-                Some(victim.conn)
-            } else {
-                return;
+        while self.tally.opening < self.pace.connects_max(now) {
+            let Some((id, place)) = self.next(now) else { return };
+            let instead_of = match place {
+                Place::Free => None,
+                Place::OfLeastRecent => self.take_least_recent(),
             };
-            self.open(id, instead_of, now);
+            if instead_of.is_some() {
+                self.tally.evicted();
+            }
+            self.open(id, instead_of.map(|(_, _, idle)| idle.conn), now);
         }
     }
 
-    /// True when the least recently used idle connection may be taken from its tenant.
-    pub(super) fn is_ripe(&self, now: Instant) -> bool {
-        let Some(idle) = self.least_recent() else { return false };
+    /// Whose connection is opened next, and in which place; nobody's while there is no place.
+    fn next(&self, now: Instant) -> Option<(AccountId, Place)> {
+        let (_, _, first) = *self.ready.first()?;
+        match self.tally.open().cmp(&self.limit()) {
+            Ordering::Less => return Some((first, Place::Free)),
+            Ordering::Equal => {}
+            Ordering::Greater => return None,
+        }
+        let idle = self.least_recent()?;
         let patience = self.pace.switch_after();
         let overdue = self.hungry.first().is_some_and(|(since, _)| *since + patience <= now);
-        overdue && idle.born + patience <= now || idle.since + self.pace.ripe_after() <= now
+        if overdue && idle.born + patience <= now {
+            return Some((first, Place::OfLeastRecent));
+        }
+        let taker = self.takers().find(|(_, ripe_after)| idle.since + *ripe_after <= now);
+        taker.map(|(id, _)| (id, Place::OfLeastRecent))
+    }
+
+    /// The first accounts in turn, and for how long a connection must have been idle to be taken for each.
+    pub(super) fn takers(&self) -> impl Iterator<Item = (AccountId, Duration)> {
+        let held = |id| self.accounts.get(&id).map_or(0, Account::connections);
+        self.ready.iter().take(TAKERS_MAX).map(move |(_, _, id)| (*id, self.pace.ripe_after(held(*id))))
     }
 
     pub(super) fn open(&mut self, id: AccountId, instead_of: Option<C>, now: Instant) {
@@ -95,16 +122,16 @@ impl<C, W> Budget<C, W> {
         let share = self.tenant_max();
         let Some(account) = self.accounts.get_mut(&id) else { return };
         let wanting = account.claimed() < share && account.wants().is_some();
-        let listed = account.hungry_since().filter(|_| wanting).map(|since| (account.used, since));
+        let listed = account.hungry_since().filter(|_| wanting).map(|since| (account.used / TURN, since));
         if listed == account.listed {
             return;
         }
-        if let Some((used, since)) = std::mem::replace(&mut account.listed, listed) {
-            self.ready.remove(&(used, id));
+        if let Some((turn, since)) = std::mem::replace(&mut account.listed, listed) {
+            self.ready.remove(&(turn, since, id));
             self.hungry.remove(&(since, id));
         }
-        if let Some((used, since)) = listed {
-            self.ready.insert((used, id));
+        if let Some((turn, since)) = listed {
+            self.ready.insert((turn, since, id));
             self.hungry.insert((since, id));
         }
     }

@@ -39,7 +39,7 @@ impl<C, W> Budget<C, W> {
         if self.ready.is_empty() {
             return idle;
         }
-        let ripe = since.map(|since| since + self.pace.ripe_after());
+        let ripe = self.takers().filter_map(|(_, ripe_after)| Some(since? + ripe_after)).filter(|at| *at > now).min();
         let overdue = self.hungry.first().map(|(since, _)| *since + self.pace.switch_after());
         let overdue = overdue.filter(|_| since.is_some());
         [idle, ripe, overdue, self.pace.next_change(now)].into_iter().flatten().filter(|at| *at > now).min()
