@@ -1,6 +1,6 @@
 //! Periodic tasks of a serving process: idempotent, without input, never retrying inside. One line each in [`start`].
 //!
-//! Of several processes on one catalog, one runs a task: the one that holds its lease ([`turn`]).
+//! Of several processes on one catalog, one runs a task: the one that holds its lease (`turn.rs`).
 
 mod expire;
 mod reconcile;

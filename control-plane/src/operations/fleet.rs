@@ -86,7 +86,7 @@ impl Fleet {
         self.engines.get(&kind).ok_or_else(|| Error::internal(format!("this program has no engine for {kind}")))
     }
 
-    /// A server as its engine reaches it; remembered for [`SERVER_AGE_MAX`].
+    /// A server as its engine reaches it; remembered for two seconds.
     ///
     /// # Errors
     /// Those of the catalog.
