@@ -6,7 +6,6 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use fleet_bench::postgres::{PgBouncer, Server, report};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tenant_engine::postgres::Requests;
 use tenant_engine::{Access, After, ErrorKind, Limits, Pool, Statement};
+use tokio::sync::Mutex;
 
 /// Twice what a server with `max_connections = 100` has: 84 of those are for requests.
 const CONNECTIONS_MAX: u32 = 200;
@@ -49,16 +49,19 @@ async fn main() -> Result<()> {
     backlog(&server, &setup).await
 }
 
-/// How one side runs a statement of a task for a tenant.
+/// How one side runs a statement for a tenant.
 #[derive(Clone)]
 enum Way {
     Ours(Arc<Vec<Pool>>),
-    PgBouncer(Arc<(PgBouncer, Arc<Server>)>),
+    PgBouncer(Arc<Clients>),
 }
 
-/// A task's own connections; only PgBouncer's clients have any.
-#[derive(Default)]
-struct Clients(HashMap<usize, PgConnection>);
+/// Connections of clients to PgBouncer that no task uses, by tenant.
+struct Clients {
+    bouncer: PgBouncer,
+    server: Arc<Server>,
+    idle: Vec<Mutex<Vec<PgConnection>>>,
+}
 
 enum Outcome {
     Done,
@@ -67,41 +70,40 @@ enum Outcome {
 }
 
 impl Way {
-    /// Connects the client, which is not measured.
-    async fn prepare(&self, clients: &mut Clients, tenant: usize) -> Result<()> {
-        if let Self::PgBouncer(at) = self
-            && !clients.0.contains_key(&tenant)
-        {
-            clients.0.insert(tenant, at.0.connect(&at.1, tenant).await?);
+    /// The client's connection, which is not measured; none is needed on our side.
+    async fn client(&self, tenant: usize) -> Result<Option<PgConnection>> {
+        let Self::PgBouncer(clients) = self else { return Ok(None) };
+        let idle = clients.idle[tenant].lock().await.pop();
+        match idle {
+            Some(client) => Ok(Some(client)),
+            None => Ok(Some(clients.bouncer.connect(&clients.server, tenant).await?)),
         }
-        Ok(())
     }
 
-    async fn run(&self, clients: &mut Clients, tenant: usize, sql: &str) -> Outcome {
-        match self {
-            Self::Ours(pools) => {
-                let limits =
-                    Limits { statement_timeout: PATIENCE, transaction_timeout: PATIENCE * 2, ..Limits::default() };
-                let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-                let mut session = pools[tenant].session(Access::Read, limits);
-                match session.run(vec![statement], After::Commit).await {
-                    Ok(_) => Outcome::Done,
-                    Err(error) if error.kind() == ErrorKind::QueueFull => Outcome::QueueFull,
-                    Err(_) => Outcome::Failed,
+    async fn run(&self, client: Option<PgConnection>, tenant: usize, sql: &str) -> Outcome {
+        match (self, client) {
+            (Self::Ours(pools), _) => on_pool(&pools[tenant], sql).await,
+            (Self::PgBouncer(clients), Some(mut client)) => {
+                let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut client);
+                let done = matches!(tokio::time::timeout(PATIENCE, query).await, Ok(Ok(_)));
+                if !done {
+                    return Outcome::Failed;
                 }
+                clients.idle[tenant].lock().await.push(client);
+                Outcome::Done
             }
-            Self::PgBouncer(_) => {
-                let Some(client) = clients.0.get_mut(&tenant) else { return Outcome::Failed };
-                let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(client);
-                match tokio::time::timeout(PATIENCE, query).await {
-                    Ok(Ok(_)) => Outcome::Done,
-                    _ => {
-                        clients.0.remove(&tenant);
-                        Outcome::Failed
-                    }
-                }
-            }
+            (Self::PgBouncer(_), None) => Outcome::Failed,
         }
+    }
+}
+
+async fn on_pool(pool: &Pool, sql: &str) -> Outcome {
+    let limits = Limits { statement_timeout: PATIENCE, transaction_timeout: PATIENCE * 2, ..Limits::default() };
+    let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
+    match pool.session(Access::Read, limits).run(vec![statement], After::Commit).await {
+        Ok(_) => Outcome::Done,
+        Err(error) if error.kind() == ErrorKind::QueueFull => Outcome::QueueFull,
+        Err(_) => Outcome::Failed,
     }
 }
 
@@ -116,7 +118,8 @@ impl Sides {
     async fn new(server: &Arc<Server>, budget: usize) -> Result<Self> {
         let (requests, pools) = server.pools(budget).await?;
         let bouncer = PgBouncer::start(server, budget)?;
-        let theirs = Way::PgBouncer(Arc::new((bouncer, Arc::clone(server))));
+        let idle = server.tenants.iter().map(|_| Mutex::default()).collect();
+        let theirs = Way::PgBouncer(Arc::new(Clients { bouncer, server: Arc::clone(server), idle }));
         Ok(Self { budget, requests, ways: [("Pool::session", Way::Ours(Arc::new(pools))), ("PgBouncer", theirs)] })
     }
 }
@@ -183,7 +186,7 @@ async fn light_and_flood(way: &Way, setup: &Setup, length: Duration) -> Result<L
     let flooding: Vec<_> =
         (0..setup["flood"]).map(|_| tokio::spawn(repeat(way.clone(), 0, FLOOD.to_owned(), until))).collect();
     let (tasks, tenants) = (setup["tasks"], setup["tenants"]);
-    let light: Vec<_> = (0..tasks).map(|task| tokio::spawn(visit(way.clone(), task, tasks, tenants, until))).collect();
+    let light: Vec<_> = (0..tasks).map(|task| tokio::spawn(visit(way.clone(), task, tenants, until))).collect();
     let mut totals = LightTotals::default();
     for task in light {
         totals.add(task.await.context("a task panicked")??);
@@ -196,15 +199,14 @@ async fn light_and_flood(way: &Way, setup: &Setup, length: Duration) -> Result<L
     Ok(totals)
 }
 
-/// Point reads of the light tenants that fall to this task, by Zipf's law.
-async fn visit(way: Way, task: usize, tasks: usize, tenants: usize, until: Instant) -> Result<LightTotals> {
-    let mine: Vec<usize> = (1..tenants).filter(|tenant| tenant % tasks == task).collect();
-    let (mut clients, mut totals, mut dice) = (Clients::default(), LightTotals::default(), Dice(task as u64 + 1));
-    while !mine.is_empty() && Instant::now() < until {
-        let tenant = mine[dice.zipf(mine.len())];
-        way.prepare(&mut clients, tenant).await?;
+/// Point reads of the light tenants, by Zipf's law.
+async fn visit(way: Way, task: usize, tenants: usize, until: Instant) -> Result<LightTotals> {
+    let (mut totals, mut dice) = (LightTotals::default(), Dice(task as u64 + 1));
+    while Instant::now() < until {
+        let tenant = 1 + dice.zipf(tenants - 1);
+        let client = way.client(tenant).await?;
         let begin = Instant::now();
-        if !matches!(way.run(&mut clients, tenant, READ).await, Outcome::Done) {
+        if !matches!(way.run(client, tenant, READ).await, Outcome::Done) {
             totals.failed += 1;
         }
         totals.latencies.record(begin.elapsed());
@@ -215,10 +217,10 @@ async fn visit(way: Way, task: usize, tasks: usize, tenants: usize, until: Insta
 
 /// One statement after the other; how many were done and refused.
 async fn repeat(way: Way, tenant: usize, sql: String, until: Instant) -> Result<(u64, u64)> {
-    let (mut clients, mut done, mut refused) = (Clients::default(), 0, 0);
+    let (mut done, mut refused) = (0, 0);
     while Instant::now() < until {
-        way.prepare(&mut clients, tenant).await?;
-        match way.run(&mut clients, tenant, &sql).await {
+        let client = way.client(tenant).await?;
+        match way.run(client, tenant, &sql).await {
             Outcome::Done => done += 1,
             Outcome::QueueFull | Outcome::Failed => refused += 1,
         }

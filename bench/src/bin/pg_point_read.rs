@@ -65,15 +65,22 @@ async fn as_many_connections(server: &Server, rounds: usize, length: Duration) -
         theirs.push(PgPoolOptions::new().max_connections(1).connect_with(server.options(tenant)).await?);
     }
     let theirs = Arc::new(theirs);
-    let mut sides = [Side::new("Pool::session"), Side::new("PgPool each")];
+    let mut held = Vec::new();
+    for tenant in 0..count {
+        held.push(Arc::new(Mutex::new(server.options(tenant).connect().await?)));
+    }
+    let held = Arc::new(held);
+    let mut sides = [Side::new("Pool::session"), Side::new("PgPool each"), Side::new("held, each")];
     for round in 0..=rounds as u64 {
         let length = warm(round, length);
         let pools = Arc::clone(&pools);
         sides[0].round(round, count as u64, length, move |task, id| ours(pools[task].clone(), id)).await?;
         let theirs = Arc::clone(&theirs);
         sides[1].round(round, count as u64, length, move |task, id| from_pgpool(theirs[task].clone(), id)).await?;
+        let held = Arc::clone(&held);
+        sides[2].round(round, count as u64, length, move |task, id| from_held(Arc::clone(&held[task]), id)).await?;
     }
-    let [ours, theirs] = sides.each_mut().map(Side::report);
+    let [ours, theirs, _] = sides.each_mut().map(Side::report);
     println!("  ratio {:.2} (must be ahead)", ours / theirs);
     requests.shutdown().await;
     Ok(())
