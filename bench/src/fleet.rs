@@ -86,13 +86,14 @@ impl Fleet {
         Ok(Self { app: App::open(config).await?, dir })
     }
 
-    /// The same, its tenants on the Postgres server of this connection string, so many steps at once.
+    /// The same, its tenants on the Postgres server of this connection string. The engine works on 8 databases of a
+    /// server at once, however many steps are in flight.
     ///
     /// # Errors
     /// Those of the control plane.
-    pub async fn on_postgres(dsn: &str, steps: usize) -> Result<Self> {
+    pub async fn on_postgres(dsn: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let config = Config { concurrency: Some(steps), ..Config::new(dir.path().canonicalize()?, Role::Embedded) };
+        let config = Config::new(dir.path().canonicalize()?, Role::Embedded);
         App::init(&config).await?;
         let app = App::open(config).await?;
         let server = PostgresServer::new(&dsn.to_owned().into())?;

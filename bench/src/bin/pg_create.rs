@@ -18,7 +18,7 @@ fn main() -> Result<()> {
 async fn run(setup: &Setup) -> Result<()> {
     let (tenants, threads) = (setup["tenants"], setup["threads"]);
     let cluster = Cluster::with(&durable(100));
-    let fleet = Fleet::on_postgres(&cluster.dsn("postgres"), threads).await?;
+    let fleet = Fleet::on_postgres(&cluster.dsn("postgres")).await?;
     fleet.migrate(task_files()).await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..setup["rounds"] {

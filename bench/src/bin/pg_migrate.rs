@@ -19,7 +19,7 @@ fn main() -> Result<()> {
 async fn run(setup: &Setup) -> Result<()> {
     let (tenants, threads) = (setup["tenants"], setup["threads"]);
     let cluster = Cluster::with(&durable(100));
-    let fleet = Fleet::on_postgres(&cluster.dsn("postgres"), threads).await?;
+    let fleet = Fleet::on_postgres(&cluster.dsn("postgres")).await?;
     let mut files = task_files();
     fleet.migrate(files.clone()).await?;
     fleet.create(0, tenants).await?;
