@@ -86,7 +86,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// With `target`, stops after that version.
     ///
     /// Fails with one of the migration kinds naming the version, or [`crate::ErrorKind::Busy`] when an application's
-    /// writer does not let go within a tenth of a second. The versions before a failing one stay applied.
+    /// writer does not let go within a tenth of a second (SQLite) or the engine's lock timeout (Postgres, 2 s). The
+    /// versions before a failing one stay applied.
     async fn migrate(
         &self,
         at: &Placement,
