@@ -56,7 +56,9 @@ pub fn ratio(theirs: &mut [Duration], ours: &mut [Duration]) -> f64 {
 /// A Postgres server that survives power loss, as the other benchmarks' do not need to.
 #[must_use]
 pub fn durable(connections_max: u32) -> Settings {
-    Settings { connections_max, more: vec!["fsync=on".to_owned()], ..Settings::default() }
+    // The server's own default of memory: the catalogs of hundreds of databases do not fit in what tests make do with.
+    let more = ["fsync=on", "shared_buffers=128MB"].map(str::to_owned).to_vec();
+    Settings { connections_max, more, ..Settings::default() }
 }
 
 /// A small schema for Postgres.

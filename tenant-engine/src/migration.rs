@@ -131,6 +131,23 @@ impl MigrationSet {
         Self { migrations: migrations.into(), digest: hasher.finalize().to_hex().to_string() }
     }
 
+    /// The digests of the sets that this one goes on from: without its last version, its last two, and so on.
+    pub(crate) fn earlier_digests(&self) -> Vec<String> {
+        let mut hasher = blake3::Hasher::new();
+        let mut digests: Vec<String> = self
+            .migrations
+            .iter()
+            .map(|migration| {
+                let before = hasher.finalize().to_hex().to_string();
+                hasher.update(&migration.version.to_be_bytes());
+                hasher.update(&migration.checksum);
+                before
+            })
+            .collect();
+        digests.reverse();
+        digests
+    }
+
     /// blake3 (hex) over versions and checksums: names the release.
     #[must_use]
     pub fn digest(&self) -> &str {

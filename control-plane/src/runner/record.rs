@@ -1,5 +1,6 @@
-//! The recorder: many outcomes, one transaction. It commits at once when one outcome waits, and while it commits the
-//! next batch gathers, so that a busy runner pays one flush of the catalog for dozens of steps.
+//! The recorder: many outcomes, one transaction. What others wait for is committed at once (a step's next phase, the
+//! last steps of a run); ends of steps gather for a moment while many more are at work, so that a busy runner pays one
+//! flush of the catalog for dozens of steps.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,11 @@ use crate::operations::Effect;
 pub(super) const QUEUE_MAX: usize = 1_024;
 /// Outcomes in one transaction: what keeps it a few tens of milliseconds short.
 const BATCH_MAX: usize = 512;
+
+/// Ends of steps wait this long for each other: a kill repeats that much work, and finds it done.
+const GATHER_MAX: Duration = Duration::from_millis(100);
+/// With so many of the steps at work ended, the catalog is told.
+const GATHER_SHARE: usize = 4;
 
 /// Attempts to write a batch: with the pause between them, still well within a lease.
 const WRITE_ATTEMPTS_MAX: u32 = 5;
@@ -49,8 +55,27 @@ impl Runner {
                 received = reports.recv_many(&mut batch, BATCH_MAX) => if received == 0 { return },
                 () = self.idle_and_stopping() => return,
             }
+            self.gather(&mut reports, &mut batch).await;
             self.record_batch(std::mem::take(&mut batch)).await;
         }
+    }
+
+    /// Lets the batch grow as long as nobody waits for it.
+    async fn gather(&self, reports: &mut mpsc::Receiver<Report>, batch: &mut Vec<Report>) {
+        let until = tokio::time::Instant::now() + GATHER_MAX;
+        while self.may_gather(batch) {
+            let room = BATCH_MAX - batch.len();
+            match tokio::time::timeout_at(until, reports.recv_many(batch, room)).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn may_gather(&self, batch: &[Report]) -> bool {
+        let ends = |report: &Report| matches!(report.outcome.result, StepResult::Done { .. });
+        let few = batch.len() < BATCH_MAX.min(self.state().held.len() / GATHER_SHARE);
+        few && batch.iter().all(ends) && !self.tasks.stopping().is_cancelled()
     }
 
     /// Resolves when the process is stopping and holds nothing more that could report.

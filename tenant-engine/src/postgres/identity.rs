@@ -14,7 +14,7 @@ use crate::ids::Generation;
 
 /// As text, by the simple protocol: one round trip, and nothing is prepared on the server.
 pub(super) const READ: &str =
-    "select tenant_id, fleet_id, generation::text, state, op_id, stamped_at::text from public._fleet_identity";
+    "select tenant_id, fleet_id, generation, state, op_id, stamped_at from public._fleet_identity";
 
 /// Whose database this is.
 ///

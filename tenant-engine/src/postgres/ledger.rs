@@ -22,9 +22,9 @@ pub(super) const CREATE: &str = "create table if not exists public._sqlx_migrati
     execution_time bigint not null
 );";
 
-/// All rows, by version.
-pub(super) const READ: &str = "select version::text, pg_catalog.encode(checksum, 'hex'), success::text \
-                               from public._sqlx_migrations order by version limit 20001";
+/// All rows, by the simple protocol: as text without being asked. A connection that has just begun looks up every
+/// function, operator and type that a statement names, and most of a migration's connections run this one once.
+pub(super) const READ: &str = "select version, checksum, success from public._sqlx_migrations limit 20001";
 
 /// What the rows that [`READ`] answers with say.
 ///
@@ -34,12 +34,18 @@ pub(super) fn from_rows(rows: &[PgRow]) -> Result<Vec<Applied>> {
     if rows.len() > ROWS_MAX {
         return Err(Error::new(ErrorKind::Corrupt, format!("_sqlx_migrations holds more than {ROWS_MAX} rows")));
     }
-    rows.iter().map(|row| applied(row).ok_or_else(no_ledger)).collect()
+    let mut ledger: Vec<Applied> = rows.iter().map(|row| applied(row).ok_or_else(no_ledger)).collect::<Result<_>>()?;
+    ledger.sort_unstable_by_key(|row| row.version);
+    Ok(ledger)
 }
 
 fn applied(row: &PgRow) -> Option<Applied> {
     let text = |column: usize| row.try_get_unchecked::<String, _>(column).ok();
-    Some(Applied { version: text(0)?.parse().ok()?, checksum: bytes(&text(1)?)?, success: text(2)? == "true" })
+    Some(Applied {
+        version: text(0)?.parse().ok()?,
+        checksum: bytes(text(1)?.strip_prefix("\\x")?)?,
+        success: text(2)? == "t",
+    })
 }
 
 fn bytes(hex: &str) -> Option<Vec<u8>> {

@@ -55,14 +55,21 @@ pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
         }
         outcome => outcome,
     };
-    leave(work, outcome.as_ref().err().map(Error::kind)).await;
+    leave(work, &outcome).await;
     outcome
 }
 
-/// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed.
-async fn leave(mut work: Work, failed: Option<ErrorKind>) {
-    if !matches!(failed, Some(ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable)) {
+/// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed. Of a
+/// migration that was committed nothing is left.
+async fn leave(mut work: Work, outcome: &Result<Migrated>) {
+    let committed = outcome.as_ref().is_ok_and(|migrated| !migrated.applied.is_empty());
+    let lost = outcome
+        .as_ref()
+        .is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable));
+    if !committed && !lost {
         let _ = work.run("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
+    }
+    if !lost {
         work.close().await;
     }
 }
@@ -78,7 +85,9 @@ async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
             apply(job, work, migration, &look, todo.len() == 1).await?.store(&mut look);
         } else {
             bare::apply(job, work, migration, &look).await?;
-            look = begin(job, work).await?;
+            if todo.len() > 1 {
+                look = begin(job, work).await?;
+            }
         }
         applied.push(migration.version);
         if todo.len() == 1 {
@@ -138,14 +147,13 @@ impl Next {
 }
 
 /// Begins a transaction that holds the migrators' lock and sees identity and ledger. The lock is tried, not waited
-/// for: whoever has it is migrating, or replacing the identity.
+/// for: whoever has it is migrating, or replacing the identity. What an earlier file set for the session is undone.
 fn look(database: &str) -> String {
     format!(
         "begin;
          reset all;
          set local role {OWNER};
-         select pg_catalog.pg_try_advisory_xact_lock({})::text;
-         select pg_catalog.pg_current_xact_id()::text;
+         select pg_catalog.pg_try_advisory_xact_lock({}), pg_catalog.pg_current_xact_id();
          {};
          {};",
         ledger::lock_key(database),
@@ -161,19 +169,19 @@ async fn begin(job: &Job<'_>, work: &mut Work) -> Result<Look> {
 
 /// The answers to [`look`].
 fn seen(job: &Job<'_>, answers: &[Vec<sqlx::postgres::PgRow>]) -> Result<Look> {
-    let [_, _, _, lock, id, identity, ledger] = answers else {
+    let [_, _, _, ours, identity, ledger] = answers else {
         return Err(Error::new(ErrorKind::Internal, "a transaction of a migration answered something else"));
     };
-    let one = |rows: &[sqlx::postgres::PgRow]| rows.first().map_or_else(|| Ok(String::new()), |row| text(row, 0));
+    let ours = |column| ours.first().map_or_else(|| Ok(String::new()), |row| text(row, column));
     if let Some(expected) = job.expected {
         expected.check(&identity::from_rows(identity)?)?;
     }
-    if one(lock)? != "true" {
+    if ours(0)? != "t" {
         return Err(Error::new(ErrorKind::Busy, "another migration of this database is running"));
     }
     let applied = ledger::from_rows(ledger)?;
     let resumes = bare::resumable(job.set, &applied);
-    Ok(Look { id: one(id)?, applied, resumes })
+    Ok(Look { id: ours(1)?, applied, resumes })
 }
 
 /// Runs one version in the transaction that has begun, writes its row and commits; then looks for the next one, unless

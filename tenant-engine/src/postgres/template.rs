@@ -1,6 +1,7 @@
 //! The verb `template`: the database `tmpl_<digest>` of a server, at the head of a set, which new tenants are copies
 //! of and which nobody can enter.
 //!
+//! One of an earlier release is gone on from, if the server has it: only what is new is applied then.
 //! It counts as finished when the server says that it is a template, which is the last thing that is done to it; one
 //! that a killed process left is dropped and made again. An advisory lock makes processes take turns, a lock in memory
 //! the callers of one process. What is remembered is the set, too: if somebody drops a template, the next copy makes it
@@ -25,6 +26,8 @@ use crate::server::Server;
 
 /// Templates remembered for each server: one release is current, a rollout and a rehearsal add a few.
 const TEMPLATES_MAX: usize = 8;
+/// Releases looked back for one to go on from.
+const EARLIER_MAX: usize = 256;
 /// Digits of the digest in the name: 128 bits tell sets apart, and the server allows 63 bytes.
 const DIGITS: usize = 32;
 /// Another process may be applying a long set to an empty database just now.
@@ -106,11 +109,22 @@ async fn is_finished(turn: &mut Work, name: &str) -> Result<bool> {
     Ok(turn.answers(sql).await?.iter().any(|rows| !rows.is_empty()))
 }
 
-async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> Result<()> {
-    if create(turn, name).await? == Made::Before {
-        turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
-        create(turn, name).await?;
+/// The finished template of the newest release that this set goes on from.
+async fn earlier(turn: &mut Work, set: &MigrationSet) -> Result<Option<String>> {
+    let mut names: Vec<String> = set.earlier_digests().iter().map(|digest| name(digest)).collect();
+    names.truncate(EARLIER_MAX);
+    if names.is_empty() {
+        return Ok(None);
     }
+    let listed: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    let sql = format!("select datname from pg_database where datistemplate and datname in ({})", listed.join(", "));
+    let answers = turn.answers(sql).await?;
+    let found = answers.iter().flatten().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
+    Ok(names.into_iter().find(|name| found.contains(name)))
+}
+
+async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> Result<()> {
+    let from = start(turn, name, set).await?;
     let open = quoted(name);
     turn.run(format!(
         "begin;
@@ -120,7 +134,7 @@ async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> 
          commit;"
     ))
     .await?;
-    let filled = fill(site, name, set).await;
+    let filled = fill(site, name, set, from).await;
     if filled.is_err() {
         turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
     }
@@ -129,14 +143,39 @@ async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> 
     turn.run(format!("alter database {} with is_template true", quoted(name))).await
 }
 
-async fn create(turn: &mut Work, name: &str) -> Result<Made> {
-    database::create(turn, name, "template0").await.map_err(super::work::Why::into_ours)
+/// What a template was copied from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    Nothing,
+    Earlier,
 }
 
-async fn fill(site: &Site, name: &str, set: &MigrationSet) -> Result<()> {
-    let mut work = site.enter(name).await?;
-    work.run(layout::statements()).await?;
-    work.close().await;
+async fn start(turn: &mut Work, name: &str, set: &MigrationSet) -> Result<From> {
+    if let Some(earlier) = earlier(turn, set).await?
+        && create(turn, name, &earlier).await.is_ok()
+    {
+        return Ok(From::Earlier);
+    }
+    create(turn, name, "template0").await?;
+    Ok(From::Nothing)
+}
+
+/// What a process left that was killed at this is made anew.
+async fn create(turn: &mut Work, name: &str, from: &str) -> Result<()> {
+    let made = database::create(turn, name, from).await.map_err(super::work::Why::into_ours)?;
+    if made == Made::Before {
+        turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
+        database::create(turn, name, from).await.map_err(super::work::Why::into_ours)?;
+    }
+    Ok(())
+}
+
+async fn fill(site: &Site, name: &str, set: &MigrationSet, from: From) -> Result<()> {
+    if from == From::Nothing {
+        let mut work = site.enter(name).await?;
+        work.run(layout::statements()).await?;
+        work.close().await;
+    }
     bring(&Job { site, database: name, expected: None, set, target: None }).await.map(drop)
 }
 

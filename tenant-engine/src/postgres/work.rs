@@ -271,5 +271,6 @@ fn bounded_options(options: PgConnectOptions, patience: Patience) -> PgConnectOp
         // Warnings are for people at a terminal.
         ("client_min_messages", "error"),
         ("standard_conforming_strings", "on"),
+        ("bytea_output", "hex"),
     ])
 }

@@ -12,3 +12,4 @@ mod migrate;
 mod refused;
 mod snapshot;
 mod sqlx_compat;
+mod template;

@@ -218,7 +218,7 @@ impl<C, W> Budget<C, W> {
         let keep = self.accounts.get(&id).is_some_and(|account| !account.closed);
         if !keep {
             self.close(id, conn, Reason::PoolClosed);
-        } else if self.tally.open() >= self.limit() {
+        } else if self.tally.staying() >= self.limit() {
             self.close(id, conn, Reason::Shrunk);
         } else {
             self.pass_on(id, login, conn, used.born, now);
@@ -255,7 +255,7 @@ impl<C, W> Budget<C, W> {
         let Some(account) = self.accounts.get_mut(&id) else { return };
         if account.closed {
             self.close(id, conn, Reason::PoolClosed);
-        } else if self.tally.open() >= self.pace.limit(self.target) {
+        } else if self.tally.staying() >= self.pace.limit(self.target) {
             self.close(id, conn, Reason::Shrunk);
         } else if let Some(waiter) = account.waiting.of_mut(login).pop_front() {
             self.grant(id, login, waiter, conn, now);

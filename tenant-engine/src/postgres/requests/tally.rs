@@ -80,6 +80,11 @@ impl Tally {
         self.idle + self.in_use + self.opening + self.closing
     }
 
+    /// Connections that take a place and are not about to free it.
+    pub(super) fn staying(&self) -> usize {
+        self.idle + self.in_use + self.opening
+    }
+
     pub(super) fn closed(&mut self, reason: Reason) {
         self.closes[reason as usize] += 1;
     }

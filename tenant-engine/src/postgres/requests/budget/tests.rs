@@ -225,6 +225,37 @@ fn a_flood_leaves_the_others_their_connections() {
 }
 
 #[test]
+fn a_smaller_budget_closes_no_more_than_it_must_however_long_closing_takes() {
+    let (mut budget, now) = (budget(8), Instant::now());
+    let accounts = [budget.register(), budget.register()];
+    let mut model = Model::default();
+    for wakes in 0..8 {
+        budget.wait(accounts[wakes as usize % 2], Access::Read, wakes, now).unwrap();
+    }
+    act(&mut budget, &mut model);
+    while let Some((account, login)) = model.opening.pop() {
+        model.conns += 1;
+        budget.opened(account, login, Conn { number: model.conns, born: now }, CONNECT, now);
+        act(&mut budget, &mut model);
+    }
+    assert_eq!(model.used.len(), 8);
+    let give_back = |budget: &mut Budget<Conn, u64>, model: &mut Model| {
+        let (account, login, conn, charged) = model.used.pop().unwrap();
+        budget.release(account, login, conn, Use { charged, held: ms(1), born: conn.born }, now);
+        act(budget, model);
+    };
+    (0..4).for_each(|_| give_back(&mut budget, &mut model));
+    budget.set_target(6, now);
+    act(&mut budget, &mut model);
+    assert_eq!((budget.tally().idle, model.closing.len()), (2, 2));
+    budget.set_target(2, now);
+    act(&mut budget, &mut model);
+    // None of the closed ones is gone yet when those in use come back.
+    (0..4).for_each(|_| give_back(&mut budget, &mut model));
+    assert_eq!((budget.tally().idle, model.closing.len()), (2, 6));
+}
+
+#[test]
 fn a_tenant_alone_keeps_its_connections_and_nothing_moves() {
     let mut world = World::new(8);
     world.tenant(20, ms(1), Duration::ZERO);

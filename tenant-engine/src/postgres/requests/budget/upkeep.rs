@@ -16,7 +16,7 @@ impl<C, W> Budget<C, W> {
     /// How many connections there may be from now on.
     pub(in crate::postgres) fn set_target(&mut self, target: usize, now: Instant) {
         self.target = target.max(1);
-        while self.tally.open() > self.limit() {
+        while self.tally.staying() > self.limit() {
             let Some((_, id, idle)) = self.take_least_recent() else { break };
             self.close(id, idle.conn, Reason::Shrunk);
         }
