@@ -5,9 +5,10 @@ mod invariants;
 mod world;
 
 mod backing_up;
-mod crashes;
 mod creating;
 mod deleting;
+mod matrix;
 mod migrating;
 mod restoring;
 mod several_processes;
+mod stale;

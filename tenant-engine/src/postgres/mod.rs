@@ -18,6 +18,7 @@ use secrecy::SecretString;
 
 use crate::engine::{Connections, Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -39,6 +40,7 @@ mod drop;
 mod dsn;
 mod error;
 mod failure;
+mod fingerprint;
 mod identity;
 mod inspect;
 mod layout;
@@ -214,6 +216,9 @@ impl Engine for PostgresEngine {
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
+    }
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
+        fingerprint::fingerprint(self, at, expected).await
     }
     fn connections(&self, server: &Server) -> Option<Connections> {
         match server {
