@@ -17,7 +17,7 @@ use control_plane::operations::{Params, r#move, resume, suspend};
 use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
 use fleet_bench::fleet::{Fleet, Setup, arguments, durable, task_files};
-use postgres_fixture::{Cluster, bin};
+use postgres_fixture::{Cluster, Settings, bin};
 use tenant_engine::migration::File;
 use tenant_router::{Principal, Role, Write};
 
@@ -98,7 +98,8 @@ fn fill_file(file: &Path, mb: usize) -> Result<()> {
 async fn moves_of_postgres(setup: &Setup) -> Result<()> {
     println!("a move of one Postgres database to another server on the same machine, fsync on");
     for mb in sizes(setup) {
-        let (one, two) = (Cluster::with(&durable(100)), Cluster::with(&durable(100)));
+        let other = Settings { other: true, ..durable(100) };
+        let (one, two) = (Cluster::with(&durable(100)), Cluster::with(&other));
         let fleet = Fleet::on_postgres(&one.dsn("postgres")).await?;
         fleet.migrate(task_files()).await?;
         fleet.create(0, 1).await?;

@@ -42,7 +42,8 @@ pub(crate) enum On {
 impl On {
     pub(crate) fn postgres() -> Self {
         let settings = Settings { connections_max: 100, ..Settings::default() };
-        Self::Postgres(Arc::new([Cluster::with(&settings), Cluster::with(&settings)]))
+        let other = Settings { other: true, ..settings.clone() };
+        Self::Postgres(Arc::new([Cluster::with(&settings), Cluster::with(&other)]))
     }
 }
 

@@ -26,11 +26,13 @@ pub struct Settings {
     pub more: Vec<String>,
     /// Whole lines of `pg_hba.conf` that come before the usual ones.
     pub hba: Vec<String>,
+    /// With another system identifier than most: what a server made elsewhere has.
+    pub other: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { connections_max: 60, more: Vec::new(), hba: Vec::new() }
+        Self { connections_max: 60, more: Vec::new(), hba: Vec::new(), other: false }
     }
 }
 
@@ -66,7 +68,10 @@ impl Cluster {
     #[must_use]
     pub fn with(settings: &Settings) -> Self {
         let mut cluster = Self { dir: own_directory("fleet-pg-"), port: 0, server: Mutex::default() };
-        run(as_server_user(Path::new("cp")).arg("-a").arg(template()).arg(cluster.data()), "copying a data directory");
+        run(
+            as_server_user(Path::new("cp")).arg("-a").arg(template(settings.other)).arg(cluster.data()),
+            "copying a data directory",
+        );
         configure(&cluster.data(), settings);
         for _ in 0..PORT_ATTEMPTS {
             cluster.port = free_port();

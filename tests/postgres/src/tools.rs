@@ -73,10 +73,14 @@ pub(crate) fn own_directory(prefix: &str) -> tempfile::TempDir {
 }
 
 /// The data directory that clusters are copies of; made by whoever comes first.
-pub(crate) fn template() -> PathBuf {
+pub(crate) fn template(other: bool) -> PathBuf {
     let version = run(Command::new(bin("postgres")).arg("--version"), "postgres --version");
     let version: String = String::from_utf8_lossy(&version.stdout).chars().filter(|c| c.is_ascii_digit()).collect();
-    let place = std::env::temp_dir().join(format!("fleet-postgres-{version}-{}", rustix::process::geteuid().as_raw()));
+    let place = std::env::temp_dir().join(format!(
+        "fleet-postgres-{version}-{}{}",
+        rustix::process::geteuid().as_raw(),
+        if other { "-other" } else { "" }
+    ));
     if !place.exists() {
         make_template(&place);
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use fleet_tests::postgres::{PostgresFleet, SERVER};
 use fleet_tests::{Api, Fleet, Served, invariants};
-use postgres_fixture::Cluster;
+use postgres_fixture::{Cluster, Settings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -158,7 +158,7 @@ async fn moving_files_through_kills_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_postgres_databases_through_kills_under_load_loses_nothing() {
     let pg = PostgresFleet::with_tenants(&TENANTS);
-    let other = Cluster::start();
+    let other = Cluster::with(&Settings { other: true, ..Settings::default() });
     let dsn = pg.dsn_file("pg2.dsn", &other.dsn("postgres"));
     pg.fleet.ok(&["server", "add", "pg2", "--engine", "postgres", "--dsn-file", &dsn]);
     to_and_fro(&pg.fleet, [SERVER, "pg2"]).await;
