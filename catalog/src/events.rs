@@ -65,6 +65,16 @@ pub async fn append(tx: &mut WriteTx, events: &[NewEvent]) -> Result<()> {
     Ok(())
 }
 
+/// The data of the latest event of a kind about a tenant, by the order of commits and by no clock.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn latest(tx: &mut ReadTx, tenant: TenantId, kind: &str) -> Result<Option<String>> {
+    let sql = "select data from events where tenant_id = $1 and kind = $2 order by seq desc limit 1";
+    let row = tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(kind.to_owned())).await?;
+    row.map(|row| row::text(&row, "data")).transpose()
+}
+
 /// A page in commit order after `after`; of one tenant or operation when given.
 ///
 /// # Errors

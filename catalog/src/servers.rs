@@ -178,7 +178,7 @@ pub async fn set_state(tx: &mut WriteTx, id: ServerId, state: ServerState) -> Re
 
 /// A tenant without a database yet counts too: its database is on its way.
 async fn holds_anything(tx: &mut ReadTx, id: ServerId) -> Result<bool> {
-    let sql = "select 1 as found from tenants where server_id = $1 and (placement is not null or state = 'provisioning') \
+    let sql = "select 1 as found from tenants where server_id = $1 and (placement is not null or state in ('provisioning', 'archived')) \
                union all select 1 as found from retained where server_id = $1 limit 1";
     Ok(tx.one(sqlx::query(sql).bind(id.to_string())).await?.is_some())
 }

@@ -206,6 +206,28 @@ pub async fn awaited(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> 
     Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
 }
 
+/// Whether an operation other than `except` stopped in the middle of a tenant and will go on. One that only waits for
+/// its turn is not in the middle of anything: a rollout may wait for days.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn in_the_middle(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
+    let sql = "select 1 as found from steps where tenant_id = $1 and op_id <> $2 and \
+               (state = 'running' or (state = 'pending' and phase <> '')) limit 1";
+    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
+}
+
+/// What the steps of other operations than `except` that came to nothing noted of a tenant, the latest first.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn last_facts(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<Vec<String>> {
+    let sql = "select facts from steps where tenant_id = $1 and op_id <> $2 and phase <> '' and \
+               state in ('failed', 'cancelled') order by finished_at desc limit 20";
+    let rows = tx.all(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?;
+    rows.iter().map(|row| row::text(row, "facts")).collect()
+}
+
 /// One step.
 ///
 /// # Errors

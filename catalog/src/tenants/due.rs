@@ -32,7 +32,7 @@ pub async fn wanted(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>> {
                and state_reason is null and op_id is null \
                and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
                and not exists (select 1 from steps s join operations o on o.id = s.op_id where s.tenant_id = t.id \
-                 and o.kind = 'unarchive' and s.state = 'failed' and s.finished_at > $2) \
+                 and o.kind = 'unarchive' and s.state in ('failed', 'cancelled') and s.finished_at > $2) \
                order by wake_requested_at, id limit $1";
     let since = tx.now() - AGAIN_AFTER_MS;
     ids(&tx.all(sqlx::query(sql).bind(limit(page_limit)).bind(since)).await?)
@@ -46,7 +46,7 @@ pub async fn purgeable(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>
     let sql = "select id from tenants t where state = 'deleted' and purge_after <= $1 and op_id is null \
                and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
                and not exists (select 1 from steps s join operations o on o.id = s.op_id where s.tenant_id = t.id \
-                 and o.kind = 'purge' and s.state = 'failed' and s.finished_at > $3) \
+                 and o.kind = 'purge' and s.state in ('failed', 'cancelled') and s.finished_at > $3) \
                order by purge_after, id limit $2";
     let now = tx.now();
     ids(&tx.all(sqlx::query(sql).bind(now).bind(limit(page_limit)).bind(now - AGAIN_AFTER_MS)).await?)
@@ -59,7 +59,8 @@ pub async fn purgeable(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>
 /// `Unavailable`.
 pub async fn unsettled(tx: &mut ReadTx, since: i64, page_limit: u32) -> Result<Vec<TenantId>> {
     let sql = "select t.id from tenants t where t.state in ('active', 'suspended') and t.op_id is null \
-               and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
+               and not exists (select 1 from steps s where s.tenant_id = t.id \
+                 and (s.state = 'running' or (s.state = 'pending' and s.phase <> ''))) \
                and not exists (select 1 from steps s join operations o on o.id = s.op_id \
                  where s.tenant_id = t.id and o.kind = 'settle' and o.created_at >= $1) \
                and (t.block_writes = 'operation' or exists (select 1 from steps s \

@@ -1,8 +1,6 @@
 //! Drops replaced databases whose time for an undo is over.
 
-use catalog::WriteTx;
 use catalog::retained::RetainedRecord;
-use catalog::steps::StepState;
 
 use crate::error::Result;
 use crate::operations::Fleet;
@@ -34,7 +32,9 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     let in_use = |tenant: &catalog::TenantRecord| {
         tenant.op_id.is_some() || tenant.placement.as_deref() == Some(record.placement.as_str())
     };
-    if tenant.as_ref().is_none_or(in_use) || is_awaited(&mut tx, record).await? {
+    // Also of a paused operation: between two attempts it holds nothing, and it may be an undo.
+    let is_awaited = catalog::steps::awaited(&mut tx, record.tenant_id, record.op_id).await?;
+    if tenant.as_ref().is_none_or(in_use) || is_awaited {
         return Ok(());
     }
     let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
@@ -49,17 +49,6 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     }
     tracing::info!(tenant = %record.tenant_id, "a replaced database was dropped");
     Ok(())
-}
-
-/// True when a step on the tenant is still to run: between two attempts it holds nothing, and it may be an undo.
-async fn is_awaited(tx: &mut WriteTx, record: &RetainedRecord) -> Result<bool> {
-    for operation in catalog::operations::open(tx).await? {
-        let step = catalog::steps::get(tx, operation.id, record.tenant_id).await?;
-        if step.is_some_and(|step| matches!(step.state, StepState::Pending | StepState::Running)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -12,5 +12,5 @@ const BATCH: u32 = 1_000;
 
 pub(super) async fn run(fleet: Arc<Fleet>, runner: Arc<Runner>) -> Result<()> {
     let due = catalog::tenants::purgeable(&mut fleet.catalog.read().await?, BATCH).await?;
-    submit(&runner, Params::Purge(purge::Params::default()), &due, "its time for an undelete is over").await
+    submit(&runner, Params::Purge(purge::Params { due: true }), &due, "its time for an undelete is over").await
 }

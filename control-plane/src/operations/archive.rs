@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, ServerId, TenantState};
+use catalog::{BackupId, Generation, ServerId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -37,6 +37,8 @@ struct BackedUp {
 #[derive(Debug, Serialize, Deserialize)]
 struct Buried {
     backup: BackupId,
+    /// Of its tombstone.
+    generation: Generation,
     server: ServerId,
     placement: String,
 }
@@ -84,8 +86,11 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 
 async fn back_up_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let fence: Fence = step.facts()?;
+    if !swap::stands(step, &fence) {
+        return Ok(Outcome::next("", json!({})));
+    }
     match back_up(fleet, step, &fence).await {
-        Err(error) => swap::give_up(fleet, step, &fence, error).await,
+        Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
         done => done,
     }
 }
@@ -105,8 +110,12 @@ async fn back_up(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<Outcome> {
 
 async fn bury_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let BackedUp { fence, backup } = step.facts()?;
+    if !swap::stands(step, &fence) {
+        // It was written to since the backup.
+        return Ok(Outcome::next("", json!({})));
+    }
     match bury(fleet, step, backup).await {
-        Err(error) => swap::give_up(fleet, step, &fence, error).await,
+        Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
         done => done,
     }
 }
@@ -120,7 +129,7 @@ async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
         state: Some(TenantState::Archived),
         block_writes: Some(None),
         placement: Some(None),
-        // One that was suspended comes back suspended, and only on an operator's word.
+        // One that was suspended or read-only comes back suspended, and only on an operator's word.
         reason: Some(suspension(step)),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
@@ -135,7 +144,8 @@ async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
         created_at: now,
         keep_until: now + 1,
     };
-    let facts = json!(Buried { backup, server: step.tenant.server_id, placement });
+    let generation = step.tenant.generation.next();
+    let facts = json!(Buried { backup, generation, server: step.tenant.server_id, placement });
     Ok(Outcome::next(DROP, facts)
         .with(Effect::Flip(flip))
         .with(Effect::Retain(kept))
@@ -145,13 +155,14 @@ async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
 /// Why it was suspended, if it was.
 fn suspension(step: &Step) -> Option<String> {
     let fence: Fence = step.facts().ok()?;
-    (step.tenant.state == TenantState::Suspended).then(|| fence.reason().unwrap_or("suspended").to_owned())
+    let held = step.tenant.state == TenantState::Suspended || fence.at_rest() == IdentityState::Frozen;
+    held.then(|| fence.reason().unwrap_or("suspended").to_owned())
 }
 
 async fn drop_buried(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let Buried { backup, server, placement } = step.facts()?;
+    let Buried { backup, generation, server, placement } = step.facts()?;
     let (engine, at) = fleet.at(server, &placement).await?;
-    let expected = step.expected(fleet.id(), &[IdentityState::Tombstone]);
+    let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Tombstone]);
     engine.drop_database(&at, Some(&expected)).await?;
     fleet.point("archive: dropped").await;
     Ok(Outcome::done(json!({"backup": backup})).with(Effect::Unretain { server, placement }))

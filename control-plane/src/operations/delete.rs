@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{BackupId, TenantState};
+use catalog::{BackupId, Generation, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -17,12 +17,16 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Params {}
 
+const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended, TenantState::Archived];
+
 const TOMBSTONE: &str = "tombstone";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BackedUp {
     /// `None`: it was archived, with a backup of its own.
     backup: Option<BackupId>,
+    /// The tenant's then: another one later, and the backup may not be its last.
+    generation: Generation,
 }
 
 #[async_trait]
@@ -32,7 +36,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])
+        Targets::Selected(STATES)
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
@@ -60,27 +64,38 @@ impl Operation for Params {
 
 async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     swap::require_unblocked(step)?;
-    if step.tenant.protected {
-        return Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name)));
-    }
+    swap::require_state(step, STATES)?;
+    require_unprotected(step)?;
     fleet.point("delete: claimed").await;
     if step.tenant.state == TenantState::Archived {
         // Its backup exists, and its database does not.
-        return Ok(Outcome::next(TOMBSTONE, json!({})));
+        let facts = BackedUp { backup: None, generation: step.tenant.generation };
+        return Ok(Outcome::next(TOMBSTONE, json!(facts)));
     }
     let expected = step.expected(fleet.id(), &[swap::at_rest(&step.tenant)]);
     let backup = image::take(fleet, step, &expected, "pre_delete").await?;
     image::prove(fleet, step, &backup).await?;
     fleet.point("delete: proved").await;
     let id = backup.id;
-    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: Some(id) }))
+    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: Some(id), generation: step.tenant.generation }))
         .with(Effect::Backup(Box::new(backup)))
         .with(Effect::Verified { backup: id, error: None })
         .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_delete"})))))
 }
 
+fn require_unprotected(step: &Step) -> Result<()> {
+    match step.tenant.protected {
+        true => Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name))),
+        false => Ok(()),
+    }
+}
+
 async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let BackedUp { backup } = step.facts()?;
+    let BackedUp { backup, generation } = step.facts()?;
+    if generation != step.tenant.generation {
+        return Ok(Outcome::next("", json!({})));
+    }
+    require_unprotected(step)?;
     fleet.point("delete: begins").await;
     if step.tenant.placement.is_some() {
         swap::restamp(fleet, step, &[swap::at_rest(&step.tenant)], IdentityState::Tombstone).await?;

@@ -4,12 +4,14 @@
 //! and proves that it holds the same rows; *switch* stamps the new one active and the old one moved, and flips the
 //! catalog. When copying fails the tenant serves where it was. The old database is kept for a while.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use catalog::tenants::Flip;
 use catalog::{ServerId, ServerRecord, ServerState, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{EngineKind, IdentityState};
+use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
 
 use super::build::{self, Built};
 use super::restore::retained;
@@ -156,6 +158,7 @@ impl Params {
         swap::require_unblocked(step)?;
         swap::require_state(step, &[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
         let to = self.to(fleet, step).await?;
+        takes_tenants(fleet, to).await?;
         fleet.point("move: claimed").await;
         if step.tenant.state == TenantState::Archived {
             let flip = Flip { server_id: Some(to), ..Flip::of(step.tenant.id, step.tenant.generation) };
@@ -170,9 +173,12 @@ impl Params {
 
     async fn copy_or_thaw(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         let fence: Fence = step.facts()?;
+        if !swap::stands(step, &fence) {
+            return Ok(Outcome::next("", json!({})));
+        }
         match self.copy(fleet, step).await {
             Ok(built) => Ok(Outcome::next(SWITCH, json!(Copied { built, fence }))),
-            Err(error) => swap::give_up(fleet, step, &fence, error).await,
+            Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
         }
     }
 
@@ -190,11 +196,9 @@ impl Params {
         let restored = engine.restore(&at, picture.image, step.tenant.id, &building).await?;
         fleet.point("move: filled").await;
         let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-        let (there, here) = tokio::try_join!(engine.fingerprint(&at, &expected), source.fingerprint(&from, &frozen))?;
-        if let Some(difference) = here.difference(&there) {
+        if let Err(error) = prove(step, (engine, &at, &expected), (source, &from, &frozen)).await {
             engine.drop_database(&at, Some(&expected)).await?;
-            let detail = format!("the copy of {} is not the same: {difference}", step.tenant.name);
-            return Err(Error::new(500, "copy_differs", detail));
+            return Err(error);
         }
         fleet.point("move: verified").await;
         Ok(Built {
@@ -205,6 +209,30 @@ impl Params {
             release: step.tenant.release_id,
             size_bytes: restored.size_bytes,
         })
+    }
+}
+
+type There<'a> = (&'a Arc<dyn Engine>, &'a Placement, &'a Expected);
+
+/// Both hold the same rows.
+async fn prove(step: &Step, (engine, at, expected): There<'_>, (source, from, frozen): There<'_>) -> Result<()> {
+    let (there, here) = tokio::try_join!(engine.fingerprint(at, expected), source.fingerprint(from, frozen))?;
+    match here.difference(&there) {
+        None => Ok(()),
+        Some(difference) => {
+            let detail = format!("the copy of {} is not the same: {difference}", step.tenant.name);
+            Err(Error::new(500, "copy_differs", detail))
+        }
+    }
+}
+
+/// Asked again before the flip: a server may be emptied or removed while something is copied to it.
+async fn takes_tenants(fleet: &Fleet, to: ServerId) -> Result<()> {
+    let found = catalog::servers::get(&mut fleet.catalog.read().await?, to).await?;
+    match found {
+        Some(server) if server.state == ServerState::Active => Ok(()),
+        _ => Err(Error::new(409, "server_cordoned", "the server that it was to go to takes no tenants any more")
+            .try_next("fleetctl server list")),
     }
 }
 
@@ -235,11 +263,14 @@ async fn switch_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match switch(fleet, step, &copied).await {
         Ok(()) => Ok(moved(fleet, step, &copied)),
-        Err(error) => swap::give_up(fleet, step, &copied.fence, error).await,
+        Err(error) => swap::give_up(fleet, step, &copied.fence, Some(&copied.built), error).await,
     }
 }
 
 async fn switch(fleet: &Fleet, step: &Step, Copied { built, fence }: &Copied) -> Result<()> {
+    if let Some(to) = built.server {
+        takes_tenants(fleet, to).await?;
+    }
     build::activate(fleet, step, built, fence.at_rest()).await?;
     swap::retire(fleet, step, fence).await?;
     fleet.point("move: retired").await;

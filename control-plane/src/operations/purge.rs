@@ -9,11 +9,15 @@ use serde_json::json;
 use tenant_engine::{ErrorKind, IdentityState};
 
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Nothing to say: the selection says which tenants.
+/// The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct Params {
+    /// Only those whose time for an undelete is over, also when it is tried again later.
+    #[serde(default)]
+    pub due: bool,
+}
 
 #[async_trait]
 impl Operation for Params {
@@ -38,12 +42,15 @@ impl Operation for Params {
     }
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        purge(fleet, step).await.into()
+        purge(fleet, step, self.due).await.into()
     }
 }
 
-async fn purge(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
     swap::require_state(step, &[TenantState::Deleted])?;
+    if due && step.tenant.purge_after.is_none_or(|at| at > step.now) {
+        return Err(Error::new(409, "conflict", format!("{} can still be undeleted", step.tenant.name)));
+    }
     fleet.point("purge: claimed").await;
     drop_current(fleet, step).await?;
     fleet.point("purge: dropped").await;
@@ -74,6 +81,10 @@ async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
     let expected = step.expected(fleet.id(), &[IdentityState::Tombstone]);
     match engine.drop_database(&at, Some(&expected)).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(engine.drop_database(&at, None).await?),
+        // An undelete stamped it, died before the catalog heard of it, and was given up.
+        Err(error) if error.kind() == ErrorKind::Fenced && swap::is_ours(fleet, step).await? => {
+            Ok(engine.drop_database(&at, Some(&swap::a_step_ahead(fleet, step))).await?)
+        }
         dropped => Ok(dropped?),
     }
 }

@@ -156,6 +156,7 @@ impl Params {
     /// In place: while the tenant serves.
     async fn build(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         swap::require_unawaited(fleet, step).await?;
+        swap::require_state(step, IN_PLACE)?;
         let generation = swap::after_swap(step.tenant.generation);
         let built = build::from_backup(fleet, step, self.source()?, generation, step.tenant.release_id).await?;
         Ok(Outcome::next(FREEZE, json!(built)))
@@ -169,6 +170,10 @@ impl Params {
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
+    if !IN_PLACE.contains(&step.tenant.state) {
+        build::discard(fleet, step, &built).await?;
+        swap::require_state(step, IN_PLACE)?;
+    }
     if built.generation != swap::after_swap(step.tenant.generation) {
         // Somebody changed the tenant between two attempts: what was built fits no more.
         build::discard(fleet, step, &built).await?;
@@ -188,7 +193,7 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, &frozen)),
-        Err(error) => swap::give_up(fleet, step, &frozen.fence, error).await,
+        Err(error) => swap::give_up(fleet, step, &frozen.fence, Some(&frozen.built), error).await,
     }
 }
 

@@ -17,9 +17,15 @@ use super::swap::{self, Fence};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets};
 use crate::error::{Error, Result};
 
-/// Nothing to say: the selection names exactly one tenant.
+/// The selection names exactly one tenant.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct Params {
+    /// The kept database that was the last one at submission; filled there.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub placement: Option<String>,
+}
+
+const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
 
 const FREEZE: &str = "freeze";
 const SWAP: &str = "swap";
@@ -40,12 +46,13 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::One(&[TenantState::Active, TenantState::Suspended])
+        Targets::One(STATES)
     }
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         if let Some(tenant) = seen.tenants.first() {
             seen.retained.extend(catalog::retained::newest(tx, tenant.id, RETAINED).await?);
+            self.placement = seen.retained.first().map(|kept| kept.placement.clone());
         }
         Ok(())
     }
@@ -62,7 +69,7 @@ impl Operation for Params {
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
         match step.phase.as_str() {
-            "" => prepare(fleet, step).await,
+            "" => self.prepare(fleet, step).await,
             FREEZE => freeze(fleet, step).await,
             SWAP => swap_or_thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
@@ -71,10 +78,17 @@ impl Operation for Params {
     }
 }
 
-async fn prepare(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unawaited(fleet, step).await?;
-    let kept = catalog::retained::newest(&mut fleet.catalog.read().await?, step.tenant.id, RETAINED).await?;
-    let kept = kept.ok_or_else(|| nothing(&step.tenant.name))?;
+impl Params {
+    async fn prepare(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        swap::require_unawaited(fleet, step).await?;
+        swap::require_state(step, STATES)?;
+        let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+        let kept = all.into_iter().find(|kept| Some(&kept.placement) == self.placement.as_ref());
+        prepare(fleet, step, kept.ok_or_else(|| nothing(&step.tenant.name))?).await
+    }
+}
+
+async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Outcome> {
     let (engine, at) = fleet.at(kept.server_id, &kept.placement).await?;
     fleet.point("undo: claimed").await;
     let generation = swap::after_swap(step.tenant.generation);
@@ -113,6 +127,7 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
+    swap::require_state(step, STATES)?;
     if built.generation != swap::after_swap(step.tenant.generation) {
         return Ok(Outcome::next("", json!({})));
     }
@@ -130,7 +145,7 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, frozen)),
-        Err(error) => swap::give_up(fleet, step, &frozen.fence, error).await,
+        Err(error) => swap::give_up(fleet, step, &frozen.fence, None, error).await,
     }
 }
 

@@ -43,14 +43,15 @@ impl Operation for Params {
 
 async fn settle(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     swap::require_state(step, &[TenantState::Active, TenantState::Suspended])?;
-    if catalog::steps::awaited(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+    if catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
         return Ok(Outcome::done(json!({"settled": false, "why": "another operation will go on with it"})));
     }
     fleet.point("settle: claimed").await;
     let (engine, at) = fleet.current(&step.tenant).await?;
     let found = engine.inspect(&at, None, Depth::Ledger).await?.identity;
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let state = swap::at_rest(&step.tenant);
+    let (block, reason) = swap::before(fleet, step).await?;
+    let state = if held { swap::resting(block) } else { swap::at_rest(&step.tenant) };
     if !held && found.generation == step.tenant.generation && found.state == state {
         return Ok(Outcome::done(json!({"settled": false})));
     }
@@ -60,8 +61,8 @@ async fn settle(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     swap::stamp(engine, &at, &expected, &identity).await?;
     fleet.point("settle: stamped").await;
     let flip = Flip {
-        block_writes: held.then_some(None),
-        reason: held.then_some(None),
+        block_writes: held.then_some(block),
+        reason: held.then_some(reason),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
     let facts = json!({"settled": true, "was": {"generation": found.generation, "state": found.state}});

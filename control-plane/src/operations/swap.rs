@@ -11,6 +11,7 @@ use tenant_engine::{
     Access, After, Engine, ErrorKind, Expected, Identity, IdentityState, Limits, Placement, Statement,
 };
 
+use super::build::{self, Built};
 use super::{Effect, Fleet, Outcome, Step, Verdict};
 use crate::error::{Error, Result};
 use crate::plan::retry::ATTEMPTS_MAX;
@@ -43,6 +44,8 @@ pub(super) struct Fence {
     pub(super) current: Current,
     /// Since when writes wait, milliseconds since 1970.
     pub(super) frozen_at: i64,
+    /// What the fence stamped, and the catalog has while it stands.
+    pub(super) generation: Generation,
     /// Who blocked writes before: it is so again afterwards.
     #[serde(default)]
     block: Option<BlockWrites>,
@@ -72,7 +75,7 @@ pub(super) fn at_rest(tenant: &TenantRecord) -> IdentityState {
     resting(tenant.block_writes)
 }
 
-fn resting(block: Option<BlockWrites>) -> IdentityState {
+pub(super) fn resting(block: Option<BlockWrites>) -> IdentityState {
     match block {
         Some(BlockWrites::Operator) => IdentityState::Frozen,
         Some(BlockWrites::Operation) | None => IdentityState::Active,
@@ -83,12 +86,26 @@ fn resting(block: Option<BlockWrites>) -> IdentityState {
 /// that is damaged or gone needs no fence, and replacing it is the way out.
 pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Fence> {
     let frozen_at = fleet.catalog.now();
+    let (block, reason) = before(fleet, step).await?;
     let current = stop_writers(fleet, step).await?;
-    // What an operation blocked that is no more ends with this one.
-    let dead = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let block = step.tenant.block_writes.filter(|_| !dead);
-    let reason = step.tenant.state_reason.clone().filter(|_| !dead);
-    Ok(Fence { current, frozen_at, block, reason })
+    Ok(Fence { current, frozen_at, generation: step.tenant.generation.next(), block, reason })
+}
+
+/// Who blocked the tenant's writes, and why, without what an operation that is no more did: that it noted itself.
+pub(super) async fn before(fleet: &Fleet, step: &Step) -> Result<(Option<BlockWrites>, Option<String>)> {
+    let tenant = &step.tenant;
+    if tenant.block_writes != Some(BlockWrites::Operation) {
+        return Ok((tenant.block_writes, tenant.state_reason.clone()));
+    }
+    let left = catalog::steps::last_facts(&mut fleet.catalog.read().await?, tenant.id, step.op.id).await?;
+    let fences = left.iter().filter_map(|facts| serde_json::from_str::<Fence>(facts).ok());
+    let fence = fences.into_iter().find(|fence| fence.generation == tenant.generation);
+    Ok(fence.map_or((None, None), |fence| (fence.block, fence.reason)))
+}
+
+/// Whether this step's fence still stands: between two attempts somebody may have lifted it, and writes went on.
+pub(super) fn stands(step: &Step, fence: &Fence) -> bool {
+    step.tenant.generation == fence.generation && step.tenant.block_writes == Some(BlockWrites::Operation)
 }
 
 async fn stop_writers(fleet: &Fleet, step: &Step) -> Result<Current> {
@@ -104,6 +121,11 @@ async fn stop_writers(fleet: &Fleet, step: &Step) -> Result<Current> {
         // Sound, but a step ahead: an operation stamped it, died before the catalog heard of it, and was cancelled. It
         // holds everything that was ever written, so it is kept like any other.
         frozen = engine.freeze(&at, &a_step_ahead(fleet, step), &identity).await;
+        if frozen.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+            // Or it was about to be replaced, and was not.
+            let retired = step.expected(fleet.id(), &[IdentityState::Moved]);
+            frozen = engine.freeze(&at, &retired, &identity).await;
+        }
     }
     match frozen {
         Ok(()) => Ok(Current::Frozen),
@@ -144,7 +166,13 @@ pub(super) async fn retire(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<
 pub(super) async fn restamp(fleet: &Fleet, step: &Step, from: &[IdentityState], to: IdentityState) -> Result<()> {
     let (engine, at) = fleet.current(&step.tenant).await?;
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), to);
-    stamp(engine, &at, &step.expected(fleet.id(), from), &identity).await
+    match stamp(engine, &at, &step.expected(fleet.id(), from), &identity).await {
+        // Stamped by an operation that died before the catalog heard of it: nobody has been served by it since.
+        Err(error) if error.code == "fenced" && is_ours(fleet, step).await? => {
+            stamp(engine, &at, &a_step_ahead(fleet, step), &identity).await
+        }
+        stamped => stamped,
+    }
 }
 
 /// Stamps, with the fence against writers where the state wants it.
@@ -162,13 +190,13 @@ pub(super) async fn stamp(
 
 /// True while the tenant is this operation's and as it was claimed: what a late worker takes for a step ahead may be the
 /// present.
-async fn is_ours(fleet: &Fleet, step: &Step) -> Result<bool> {
+pub(super) async fn is_ours(fleet: &Fleet, step: &Step) -> Result<bool> {
     let now = catalog::tenants::get(&mut fleet.catalog.read().await?, step.tenant.id).await?;
     Ok(now.is_some_and(|now| now.op_id == Some(step.op.id) && now.generation == step.tenant.generation))
 }
 
 /// The current database as an operation leaves it that stamped it and never told the catalog.
-fn a_step_ahead(fleet: &Fleet, step: &Step) -> Expected {
+pub(super) fn a_step_ahead(fleet: &Fleet, step: &Step) -> Expected {
     use IdentityState::{Active, Frozen, Moved, Tombstone};
     let states = [Active, Frozen, Moved, Tombstone];
     step.expected_at(fleet.id(), step.tenant.generation.next(), &states)
@@ -184,12 +212,24 @@ pub(super) fn block(step: &Step) -> Flip {
 }
 
 /// The end of a swap that cannot be: the current database serves again, unless another attempt may do better.
-pub(super) async fn give_up(fleet: &Fleet, step: &Step, fence: &Fence, error: Error) -> Result<Outcome> {
+/// What was made in its place goes.
+pub(super) async fn give_up(
+    fleet: &Fleet,
+    step: &Step,
+    fence: &Fence,
+    built: Option<&Built>,
+    error: Error,
+) -> Result<Outcome> {
     let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
     if may_pass || fence.current != Current::Frozen {
         return Err(error);
     }
     let flip = thaw(fleet, step, fence).await?;
+    if let Some(built) = built
+        && let Err(error) = build::discard(fleet, step, built).await
+    {
+        tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed stays");
+    }
     let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
     let effects = vec![Effect::Flip(flip), Effect::Event(event)];
     Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
@@ -241,7 +281,7 @@ pub(super) async fn require_unawaited(fleet: &Fleet, step: &Step) -> Result<()> 
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(());
     }
-    match catalog::steps::awaited(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+    match catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
         true => require_unblocked(step),
         false => Ok(()),
     }

@@ -1,8 +1,8 @@
 //! unarchive: the database of an archived tenant from its last backup, brought to the release of the day.
 
 use async_trait::async_trait;
-use catalog::TenantState;
 use catalog::tenants::Flip;
+use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -43,17 +43,34 @@ impl Operation for Params {
 
 async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     swap::require_state(step, &[TenantState::Archived])?;
-    // An archived tenant is never backed up, so the newest one is the one it was archived with.
-    let newest = catalog::backups::newest(&mut fleet.catalog.read().await?, step.tenant.id, None).await?;
-    let newest = newest.ok_or_else(|| restore::not_found(&step.tenant.name))?;
-    let source = build::Source { backup: newest.id, tenant: step.tenant.id };
+    let backup = archived_with(fleet, step).await?;
+    let source = build::Source { backup, tenant: step.tenant.id };
     let release = step.op.release_id.or(step.tenant.release_id);
     let built = build::from_backup(fleet, step, source, step.tenant.generation.next(), release).await?;
     build::activate(fleet, step, &built, IdentityState::Active).await?;
     let suspended = step.tenant.state_reason.is_some();
     let state = if suspended { TenantState::Suspended } else { TenantState::Active };
     let flip = Flip { state: Some(state), ..built.flip(step) };
-    let facts = json!({"backup": newest.id, "state": state, "schema_version": built.schema_version});
+    let facts = json!({"backup": backup, "state": state, "schema_version": built.schema_version});
     let event = step.event("tenant.unarchived", facts.clone());
     Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
+}
+
+/// The backup that it was archived with: by the audit log, which no clock orders. A log that was cut leaves the newest,
+/// as an archived tenant is never backed up.
+async fn archived_with(fleet: &Fleet, step: &Step) -> Result<BackupId> {
+    let mut tx = fleet.catalog.read().await?;
+    let data = catalog::events::latest(&mut tx, step.tenant.id, "tenant.archived").await?;
+    let named = data.and_then(|data| serde_json::from_str::<Archived>(&data).ok()).map(|archived| archived.backup);
+    if let Some(named) = named {
+        return Ok(named);
+    }
+    let newest = catalog::backups::newest(&mut tx, step.tenant.id, None).await?;
+    newest.map(|newest| newest.id).ok_or_else(|| restore::not_found(&step.tenant.name))
+}
+
+/// What the audit log says of it.
+#[derive(Deserialize)]
+struct Archived {
+    backup: BackupId,
 }

@@ -45,17 +45,13 @@ async fn undelete(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let state = match step.tenant.placement {
         Some(_) => {
             swap::restamp(fleet, step, &[IdentityState::Tombstone], IdentityState::Active).await?;
-            TenantState::Active
+            // Suspended or read-only before it was deleted: it does not answer without an operator's word.
+            if step.tenant.state_reason.is_some() { TenantState::Suspended } else { TenantState::Active }
         }
         None => TenantState::Archived,
     };
     fleet.point("undelete: stamped").await;
-    let flip = Flip {
-        state: Some(state),
-        reason: Some(step.tenant.state_reason.clone().filter(|_| state == TenantState::Archived)),
-        purge_after: Some(None),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
-    };
+    let flip = Flip { state: Some(state), purge_after: Some(None), ..Flip::of(step.tenant.id, step.tenant.generation) };
     let event = step.event("tenant.undeleted", json!({"state": state}));
     Ok(Outcome::done(json!({"state": state})).with(Effect::Flip(flip)).with(Effect::Event(event)))
 }

@@ -58,7 +58,11 @@ async fn rare(tx: &mut WriteTx, effect: &Effect) -> Result<()> {
     match effect {
         Effect::Verified { backup, error } => catalog::backups::set_verified(tx, *backup, error.as_deref()).await?,
         Effect::Retain(record) => catalog::retained::insert(tx, record).await?,
-        Effect::Unretain { server, placement } => catalog::retained::remove(tx, *server, placement).await?,
+        Effect::Unretain { server, placement } => match catalog::retained::remove(tx, *server, placement).await {
+            // It expired while the step waited for another attempt.
+            Err(error) if error.kind() == catalog::ErrorKind::NotFound => {}
+            removed => removed?,
+        },
         _ => {}
     }
     Ok(())

@@ -477,7 +477,7 @@ async fn purge_one(on: &On) {
         let again = world.start(Submission::new(creating(&["acme"]), Selection::default())).await;
         assert_eq!(again.unwrap_err().code, "already_exists", "the name stays reserved");
     };
-    let params = |_: &World| Params::Purge(purge::Params {});
+    let params = |_: &World| Params::Purge(purge::Params::default());
     let met = crash_everywhere(on, "purge", prepare, params, acme, check).await;
     assert!(met.contains(&"purge: dropped a kept one"), "{met:?}");
 }

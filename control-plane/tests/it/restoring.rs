@@ -2,7 +2,7 @@
 
 use catalog::operations::OperationState;
 use control_plane::operations::restore::{self, To};
-use control_plane::operations::{Params, settle, verify};
+use control_plane::operations::{Params, r#move, read_only, settle, verify};
 use control_plane::plan::Selection;
 use control_plane::runner::control::Control;
 use control_plane::runner::submit::Submission;
@@ -298,6 +298,39 @@ async fn what_a_cancelled_operation_left_fenced_is_settled() {
         let mut tx = world.app.catalog.read().await.unwrap();
         assert!(catalog::tenants::unsettled(&mut tx, 0, 10).await.unwrap().is_empty(), "once is enough");
     }
+}
+
+#[tokio::test]
+async fn a_block_of_an_operator_outlives_an_operation_that_died_behind_its_own() {
+    let world = two_tenants().await;
+    world.add_other().await;
+    world.succeed(Params::ReadOnly(read_only::Params { on: true }), acme()).await;
+    let reason = world.tenant("acme").await.state_reason;
+    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
+    let world = cancelled_at(world, moving, "move: filled").await;
+    world.succeed(Params::Settle(settle::Params {}), acme()).await;
+    let tenant = world.tenant("acme").await;
+    assert_eq!((tenant.block_writes, tenant.state_reason), (Some(catalog::BlockWrites::Operator), reason));
+    assert!(world.try_sql("acme", "insert into tasks (title) values ('no')").await.is_err());
+    assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
+}
+
+#[tokio::test]
+async fn an_operation_that_finds_the_tenant_deleted_does_nothing() {
+    let world = two_tenants().await;
+    world.backup("acme").await;
+    world.app.fleet.halt_at("delete: proved");
+    let deleting = world.start(Submission::new(deleting(), acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    let world = world.crash().await;
+    // Accepted while the tenant still is active, and run when it is no more.
+    let restoring = world.start(Submission::new(restoring(To::Latest), acme())).await.unwrap();
+    assert_eq!(world.finish(deleting.id).await.state, OperationState::Succeeded);
+    let ended = world.finish(restoring.id).await;
+    if ended.state == OperationState::Failed {
+        assert_eq!(world.tenant("acme").await.state, catalog::TenantState::Deleted);
+    }
+    invariants::check(&world).await;
 }
 
 /// Ends the process at a point of an operation, and cancels the operation before anybody takes its step over.

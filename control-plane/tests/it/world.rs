@@ -258,7 +258,7 @@ pub(crate) fn restoring(to: restore::To) -> Params {
 }
 
 pub(crate) fn undoing() -> Params {
-    Params::RestoreUndo(restore_undo::Params {})
+    Params::RestoreUndo(restore_undo::Params::default())
 }
 
 pub(crate) fn verifying() -> Params {

@@ -11,9 +11,9 @@ use crate::identity::Expected;
 use crate::placement::Placement;
 
 /// Tables with rows of their own, partitions too, and sequences; not the identity, which differs on purpose, nor what
-/// belongs to an extension.
+/// belongs to an extension, nor views that keep their rows, which a restore fills anew.
 const OBJECTS: &str = "select n.nspname, c.relname, c.relkind from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where c.relkind in ('r', 'm', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
+     where c.relkind in ('r', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
      and c.relpersistence <> 't' and (n.nspname, c.relname) <> ('public', '_fleet_identity')
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
      order by 1, 2";
