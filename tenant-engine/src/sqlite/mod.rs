@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -25,6 +26,7 @@ mod apply;
 mod budget;
 mod clock;
 mod connection;
+mod databases;
 mod drop;
 mod durability;
 pub(crate) mod error;
@@ -41,6 +43,7 @@ mod migrate;
 mod open;
 mod pool;
 mod provision;
+mod quarantine;
 mod restore;
 mod sandbox;
 mod script;
@@ -202,6 +205,12 @@ impl Engine for SqliteEngine {
     }
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
         drop::drop_database(self, at, expected).await
+    }
+    async fn databases(&self, on: &Server) -> Result<Listing> {
+        databases::databases(self, on).await
+    }
+    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
+        quarantine::quarantine(self, on, found, expected, label).await
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
