@@ -10,4 +10,5 @@ mod creating;
 mod deleting;
 mod migrating;
 mod restoring;
+mod scrubbing;
 mod several_processes;

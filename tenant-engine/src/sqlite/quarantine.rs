@@ -58,6 +58,10 @@ fn aside(root: &Path, found: &Found, expected: Option<&Expected>, to: &str) -> R
     still(&from, found)?;
     make_folders(root, &target)?;
     rename(&from, &target)?;
+    if lock.is_some() {
+        // Empty, and under the lock nobody fills it: it holds nothing that could be put aside.
+        let _ = std::fs::remove_file(beside(&from, "-wal"));
+    }
     drop(lock);
     for side in SIDES {
         match rename(&beside(&from, side), &beside(&target, side)) {
