@@ -124,16 +124,18 @@ impl<'a> Index<'a> {
             .after
             .iter()
             .flat_map(|((place, _), claims)| claims.iter().map(|claim| (*place, *claim)))
-            .filter(|(_, claim)| self.is_steady(claim))
+            .filter(|(place, claim)| self.is_steady(place, claim))
             .collect();
         steady.sort_by_key(|(place, claim)| (*place, claim.reference, claim.tenant.id));
         steady
     }
 
-    fn is_steady(&self, claim: &Claim<'_>) -> bool {
-        let then = self.seen.before.tenants.get(&claim.tenant.id);
-        let kept = claim.retained.is_none_or(|kept| self.seen.before.retained.contains(kept));
-        kept && !self.is_busy(claim.tenant.id) && then.is_some_and(|then| is_unchanged(then, claim.tenant))
+    fn is_steady(&self, place: &str, claim: &Claim<'_>) -> bool {
+        let same = |then: &Claim<'_>| {
+            then.retained.is_some() == claim.retained.is_some() && is_unchanged(then.tenant, claim.tenant)
+        };
+        let before = self.before.get(&(place, claim.reference)).map_or(&[][..], Vec::as_slice);
+        !self.is_busy(claim.tenant.id) && before.iter().any(same)
     }
 
     /// A physical object that has a second name: whatever it is, it is not safe to open.
@@ -144,7 +146,7 @@ impl<'a> Index<'a> {
 
 /// What decides about a tenant's database.
 fn is_unchanged(one: &TenantRecord, other: &TenantRecord) -> bool {
-    let facts = |t: &TenantRecord| (t.state, t.block_writes, t.server_id, t.generation, t.op_id);
+    let facts = |t: &TenantRecord| (t.id, t.state, t.block_writes, t.server_id, t.generation, t.op_id);
     facts(one) == facts(other) && one.placement == other.placement
 }
 

@@ -13,5 +13,6 @@ mod kill;
 mod postgres;
 mod readme;
 mod s3;
+mod scrubbing;
 mod shell;
 mod tidy;
