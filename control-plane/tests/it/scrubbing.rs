@@ -212,7 +212,7 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     // Somebody has it open.
     let held = rusqlite::Connection::open(&path).unwrap();
     held.execute_batch("create table more (a)").unwrap();
-    assert_eq!(refused(&put_aside(&world, &[subject.clone()]).await[0]).code, "database_busy");
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&subject)).await[0]).code, "database_busy");
     drop(held);
     // The same bytes under another inode are not what was looked at.
     std::fs::copy(&path, path.with_extension("copy")).unwrap();
@@ -222,7 +222,7 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     assert!(path.exists());
     let again = findings(&world).await.remove(0).subject;
     std::fs::hard_link(&path, world.data().join("second-name")).unwrap();
-    assert_eq!(refused(&put_aside(&world, &[again.clone()]).await[0]).code, "fenced");
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&again)).await[0]).code, "fenced");
     std::fs::remove_file(world.data().join("second-name")).unwrap();
     assert!(matches!(put_aside(&world, &[again]).await[0], Fate::Done(_)));
     assert_eq!(kinds(&world).await, []);
