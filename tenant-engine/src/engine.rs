@@ -142,7 +142,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// Puts aside what nobody owns, and deletes nothing: a file and its companions move to `quarantine/<label>/` under
     /// the server's directory; a database accepts no more connections, is renamed to `quarantine_<label>_<name>`, and
-    /// its logins may not log in; neither may a role that is `found`. Returns the new name. `label` is digits.
+    /// its logins may not log in; neither may a role that is `found`. Returns the new name, which is shorter where a server
+    /// allows no longer one. `label` is digits.
     ///
     /// Whose it is has been decided by the caller; here it is only made sure that it is still the thing that was found:
     /// the same physical object, carrying the identity `expected` (none readable when `None`), and nobody is in it.

@@ -43,8 +43,9 @@ const ITEM: View = View {
 
 /// A report of some hundred thousand findings; more is not one that a human has looked at.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
-/// What the control plane takes at once.
-const FINDINGS_MAX: usize = 1_000;
+/// Sent at once: each may wait some seconds for whoever is just leaving a database, and an answer must come while a
+/// client waits for it.
+const FINDINGS_MAX: usize = 10;
 
 /// Flags of `scrub`.
 #[derive(Debug, Args)]
@@ -82,6 +83,9 @@ pub(crate) async fn run(args: Scrub, context: &mut Context) -> Result<Exit> {
 }
 
 async fn look(args: &Scrub, context: &mut Context) -> Result<Exit> {
+    if args.out.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::usage("--out names a file; on standard output the report is printed with -o json"));
+    }
     let client = context.client().await?;
     let report = client.json(&Request::post("/v1/scrub", json!({}))).await?;
     let findings = report["findings"].as_array().cloned().unwrap_or_default();
@@ -124,7 +128,8 @@ fn summary(report: &Value, findings: usize) -> String {
 
 /// Whole or not at all: a report that is cut off would be acted on in part.
 fn write(file: &Path, report: &Value) -> Result<()> {
-    let part = file.with_extension("part");
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
     let written = std::fs::write(&part, format!("{report:#}\n")).and_then(|()| std::fs::rename(&part, file));
     written.map_err(|e| Failure::new(Exit::Failed, format!("cannot write {}", file.display())).because(e))
 }
@@ -142,23 +147,36 @@ async fn quarantine(file: &Path, args: &Scrub, context: &mut Context) -> Result<
             .try_next("look at the report, take out what shall stay, then the same command with --yes"));
     }
     let client = context.client().await?;
-    let (mut tally, mut items) = (Tally::default(), Vec::new());
+    let mut items = Vec::new();
     for some in orphans.chunks(FINDINGS_MAX) {
         let body = json!({
             "version": report["version"], "fleet_id": report["fleet_id"], "findings": some,
             "dry_run": args.change.dry_run, "reason": args.change.reason,
         });
-        let answer = client.json(&Request::post("/v1/scrub/quarantine", body)).await?;
-        items.extend(answer["items"].as_array().cloned().unwrap_or_default());
+        match client.json(&Request::post("/v1/scrub/quarantine", body)).await {
+            Ok(answer) => items.extend(answer["items"].as_array().cloned().unwrap_or_default()),
+            Err(failure) if items.is_empty() => return Err(failure),
+            Err(failure) => {
+                // What has been done is told, whatever came then.
+                context.out.silent = false;
+                show(context, &items)?;
+                return Err(failure);
+            }
+        }
     }
+    let mut tally = Tally::default();
     for item in &items {
         tally.add(if item["outcome"] == json!("refused") { Exit::Conflict } else { Exit::Done });
     }
     context.out.silent &= tally.exit() == Exit::Done;
-    let mut list = context.out.list(&ITEM)?;
-    list.page(&items)?;
-    list.finish()?;
+    show(context, &items)?;
     Ok(tally.exit())
+}
+
+fn show(context: &mut Context, items: &[Value]) -> Result<()> {
+    let mut list = context.out.list(&ITEM)?;
+    list.page(items)?;
+    list.finish()
 }
 
 /// The report, and the findings in it that can be acted on.

@@ -53,11 +53,7 @@ async fn database(
 ) -> Result<String> {
     parse_postgres(&site.server, name)
         .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))?;
-    let aside = format!("quarantine_{label}_{name}");
-    if aside.len() > NAME_BYTES_MAX {
-        let message = format!("'{aside}' would be longer than a server allows: rename the database by hand");
-        return Err(Error::new(ErrorKind::AlreadyExists, message));
-    }
+    let aside = aside(label, name);
     check(site, center, name, expected).await?;
     let close: String = logins_of(center, name).await?.iter().map(|login| no_login(login)).collect();
     let (from, to) = (quoted(name), quoted(&aside));
@@ -71,6 +67,18 @@ async fn database(
         ))
         .await?;
     Ok(aside)
+}
+
+/// Its name from now on. A long one keeps the tenant's id, and a digest in place of the numbers: whoever asked has both
+/// names.
+fn aside(label: &str, name: &str) -> String {
+    let whole = format!("quarantine_{label}_{name}");
+    if whole.len() <= NAME_BYTES_MAX {
+        return whole;
+    }
+    let digest = blake3::hash(name.as_bytes()).to_hex();
+    let tenant: String = name.chars().skip(2).take(32).collect();
+    format!("quarantine_{label}_{tenant}_{}", &digest[..8])
 }
 
 /// The identity that was found, or, as was found, none; a database that nobody may enter is not entered.
@@ -122,4 +130,18 @@ async fn role(center: &mut Work, name: &str) -> Result<String> {
     }
     center.run(no_login(name)).await?;
     Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_room_to_be_put_aside() {
+        let short = format!("t_{}_g2_1", "a".repeat(32));
+        assert_eq!(aside("20260101", &short), format!("quarantine_20260101_{short}"));
+        let long = format!("t_{}_g{}_{}", "a".repeat(32), 9_999_999_999_i64, 9_999_999_999_i64);
+        assert!(aside("20260101", &long).len() <= NAME_BYTES_MAX);
+        assert_ne!(aside("20260101", &long), aside("20260101", &long.replace("_99", "_88")));
+    }
 }
