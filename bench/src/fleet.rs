@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use catalog::ServerState;
-use catalog::operations::OperationState;
+use catalog::operations::{OperationRecord, OperationState};
 use catalog::servers::{self, NewServer};
 use control_plane::config::Role;
 use control_plane::operations::{Params, create, migrate};
@@ -97,17 +97,13 @@ impl Fleet {
         let dir = tempfile::tempdir()?;
         let config = Config::new(dir.path().canonicalize()?, Role::Embedded);
         App::init(&config).await?;
-        let app = App::open(config).await?;
-        let server = PostgresServer::new(&dsn.to_owned().into())?;
-        let (base, secret) = (server.address().to_owned(), server.secret());
-        let mut tx = app.catalog.write().await?;
+        let fleet = Self { app: App::open(config).await?, dir };
+        let mut tx = fleet.app.catalog.write().await?;
         let local = servers::by_name(&mut tx, "local").await?.context("init made it")?;
         servers::set_state(&mut tx, local.id, ServerState::Cordoned).await?;
-        let new =
-            NewServer { engine: EngineKind::Postgres, secret: Some(&secret), ..NewServer::directory("pg1", &base) };
-        servers::insert(&mut tx, new).await?;
         tx.commit().await?;
-        Ok(Self { app, dir })
+        fleet.add_server("pg1", Some(dsn)).await?;
+        Ok(fleet)
     }
 
     /// Creates `count` tenants, numbered from `first`, and waits for them.
@@ -144,12 +140,49 @@ impl Fleet {
     }
 
     async fn run(&self, params: Params, targets: Selection) -> Result<()> {
+        self.succeed(Submission::new(params, targets)).await.map(drop)
+    }
+
+    /// Runs an operation to its end, and returns its record.
+    ///
+    /// # Errors
+    /// Those of the control plane; when it did not succeed.
+    pub async fn succeed(&self, submission: Submission) -> Result<OperationRecord> {
         let caller = Caller { actor: "bench".to_owned(), request_id: None, once: None };
-        let submitted = self.app.submit(&caller, Submission::new(params, targets), Mode::Run).await?;
+        let submitted = self.app.submit(&caller, submission, Mode::Run).await?;
         let Submitted::Started(operation) = submitted else { bail!("it was only planned") };
         let ended = self.app.wait(operation.id, Duration::from_secs(3_600)).await?;
         ensure!(ended.state == OperationState::Succeeded, "{:?}: {:?}", ended.state, ended.error);
-        Ok(())
+        Ok(ended)
+    }
+
+    /// The control plane itself.
+    #[must_use]
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// One more server: a directory of this name beside the others, or, with a connection string, a Postgres server.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn add_server(&self, name: &str, dsn: Option<&str>) -> Result<()> {
+        let mut tx = self.app.catalog.write().await?;
+        match dsn {
+            Some(dsn) => {
+                let server = PostgresServer::new(&dsn.to_owned().into())?;
+                let (base, secret) = (server.address().to_owned(), server.secret());
+                let new = NewServer::directory(name, &base);
+                let new = NewServer { engine: EngineKind::Postgres, secret: Some(&secret), ..new };
+                servers::insert(&mut tx, new).await?;
+            }
+            None => {
+                let base = self.dir.path().canonicalize()?.join(name);
+                std::fs::create_dir(&base)?;
+                servers::insert(&mut tx, NewServer::directory(name, &base.to_string_lossy())).await?;
+            }
+        }
+        Ok(tx.commit().await?)
     }
 
     /// One tenant's database file, to be copied.

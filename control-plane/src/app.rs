@@ -112,7 +112,7 @@ impl App {
         let tasks = Tasks::default();
         let runner = Runner::start(Arc::clone(&fleet), tasks.clone());
         if config.role == Role::Serving {
-            background::start(&fleet, &tasks);
+            background::start(&fleet, &runner, &tasks);
         }
         Ok(Arc::new(Self { config, catalog, engines, router, fleet, runner, tasks, sqlite, postgres }))
     }

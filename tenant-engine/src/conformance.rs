@@ -44,6 +44,7 @@ pub async fn run_all(subject: &Subject) {
     a_frozen_database_is_still_snapshotted_and_thaws(subject).await;
     a_snapshot_names_its_content(subject).await;
     a_restore_fills_a_new_placement(subject).await;
+    a_copy_has_the_same_fingerprint(subject).await;
     a_bad_image_leaves_nothing(subject).await;
     dropping_is_repeatable(subject).await;
     a_listing_names_what_is_there(subject).await;
@@ -179,6 +180,27 @@ pub async fn a_snapshot_names_its_content(subject: &Subject) {
     ok(subject.engine.migrate(&one.at, &one.expected(), &changed, None).await);
     let third = ok(subject.engine.snapshot(&one.at, &one.expected()).await);
     assert_ne!(first.info.content_hash, third.info.content_hash);
+}
+
+/// A copy holds the same, wherever it is and whatever its identity says; one changed row shows, and a changed schema.
+pub async fn a_copy_has_the_same_fingerprint(subject: &Subject) {
+    let one = subject.provisioned(&base_and(&["insert into t1 values(1); insert into t1 values(2);"])).await;
+    let taken = ok(subject.engine.snapshot(&one.at, &one.expected()).await);
+    let copy = subject.placed(one.at_generation(3, IdentityState::Building).identity);
+    ok(subject.engine.restore(&copy.at, taken.image, one.identity.tenant, &copy.identity).await);
+    let here = ok(subject.engine.fingerprint(&one.at, &one.expected()).await);
+    let there = ok(subject.engine.fingerprint(&copy.at, &copy.expected()).await);
+    assert_eq!(here.difference(&there), None);
+    assert!(here.tables.iter().any(|(name, table)| name.ends_with("t1") && table.rows == 2), "{here:?}");
+    let rows = base_and(&["insert into t1 values(1); insert into t1 values(2);", "update t1 set a = 3 where a = 2;"]);
+    ok(subject.engine.migrate(&copy.at, &copy.expected(), &rows, None).await);
+    let there = ok(subject.engine.fingerprint(&copy.at, &copy.expected()).await);
+    let differs = |name: &str| here.tables.iter().any(|(n, sum)| n.ends_with(name) && there.tables.get(n) != Some(sum));
+    assert!(differs("t1") && !differs("t2"), "{:?}", here.difference(&there));
+    let frozen = one.at_generation(2, IdentityState::Frozen);
+    ok(subject.engine.freeze(&one.at, &one.expected(), &frozen.identity).await);
+    let fenced = ok(subject.engine.fingerprint(&frozen.at, &frozen.expected()).await);
+    assert_eq!(here.difference(&fenced), None, "the fence does not count");
 }
 
 /// Restoring twice is once; the new placement carries the new identity, the old one is untouched; a clone changes the

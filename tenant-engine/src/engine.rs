@@ -7,6 +7,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -155,6 +156,10 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// Looks without changing anything; `expected` `None` looks at whatever is there.
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection>;
+
+    /// Counts and hashes of everything but the identity, read in one transaction. Changes nothing. Takes as long as
+    /// reading every row.
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint>;
 
     /// What is known of the connections that requests use on this server, once it has said so: after the first
     /// [`Engine::connect`]. `None` also for databases that are files.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::found::{Found, FoundKind, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -280,5 +281,9 @@ impl Engine for FakeEngine {
 
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         self.open(Verb::Inspect, at, |database| database.inspect(expected, depth))
+    }
+
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
+        self.open(Verb::Inspect, at, |database| database.fingerprint(expected))
     }
 }

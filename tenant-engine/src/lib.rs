@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fake;
+pub mod fingerprint;
 pub mod found;
 pub mod identity;
 pub mod ids;
@@ -26,6 +27,7 @@ pub mod value;
 
 pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
+pub use fingerprint::{Fingerprint, TableSum};
 pub use found::{Found, FoundKind, Listing};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};

@@ -28,6 +28,11 @@ use crate::router::{Inner, Router};
 /// file descriptors per connection, of which a process often has only 20,000.
 const POOLS_MAX: u64 = 2_000;
 
+/// Wishes to wake remembered; one more costs one write to the catalog.
+const WOKEN_MAX: u64 = 10_000;
+/// A wish that was noted is not noted again for so long.
+const WOKEN_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// How many requests' ways are remembered: 20,000 take about 4 MB.
 const REMEMBERED_MAX: u64 = 20_000;
 
@@ -134,6 +139,7 @@ impl RouterBuilder {
             hold: self.hold,
             caches,
             remembered: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_AGE_MAX).build(),
+            woken: Cache::builder().max_capacity(WOKEN_MAX).time_to_live(WOKEN_AGE_MAX).build(),
             closed: AtomicBool::new(false),
             _stop: stop.drop_guard(),
         };

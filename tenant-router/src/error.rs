@@ -113,7 +113,8 @@ impl ErrorKind {
             Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))
             }
-            Self::SchemaBehind | Self::Archived => Some(Duration::from_secs(10)),
+            Self::SchemaBehind => Some(Duration::from_secs(10)),
+            Self::Archived => Some(Duration::from_secs(5)),
             Self::Database(kind) if may_be_repeated(kind) => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -131,7 +132,7 @@ impl ErrorKind {
             Self::NotFound => "Not found",
             Self::Forbidden => "The role in this tenant does not allow that",
             Self::Suspended => "The tenant is suspended",
-            Self::Archived => "The tenant is archived",
+            Self::Archived => "The tenant is archived and is being woken",
             Self::ReadOnly => "The tenant is read-only",
             Self::WritesBlocked => "Writes are blocked for a moment",
             Self::Fenced => "The tenant's database is being replaced",

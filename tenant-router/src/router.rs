@@ -39,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) hold: Duration,
     pub(crate) caches: Arc<Caches>,
     pub(crate) remembered: Cache<Fingerprint, Arc<Standing>>,
+    /// Archived tenants that this process asked to be woken a moment ago.
+    pub(crate) woken: Cache<TenantId, ()>,
     pub(crate) closed: AtomicBool,
     /// Ends the task that follows the change feed.
     pub(crate) _stop: DropGuard,
@@ -203,9 +205,33 @@ impl Router {
             Err(ErrorKind::WritesBlocked) => {
                 self.settle(&standing.principal, standing.record.id, A::ACCESS, &mut self.patience()).await?
             }
-            Err(kind) => return Err(kind.into()),
+            Err(kind) => {
+                if kind == ErrorKind::Archived {
+                    self.ask_to_wake(standing.record.id).await;
+                }
+                return Err(kind.into());
+            }
         };
         Ok(Tenant::new(self.clone(), grant, pool))
+    }
+
+    /// Notes in the catalog that somebody wants an archived tenant; the control plane does the rest. What is noted
+    /// already, or could not be, the request's next attempt finds.
+    async fn ask_to_wake(&self, id: TenantId) {
+        if self.inner.woken.contains_key(&id) {
+            return;
+        }
+        self.inner.woken.insert(id, ()).await;
+        let noted = async {
+            let mut tx = self.inner.catalog.write().await?;
+            if catalog::tenants::request_wake(&mut tx, id).await? {
+                tx.commit().await?;
+            }
+            Ok::<_, catalog::Error>(())
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(tenant = %id, %error, "a wish to wake an archived tenant was not noted");
+        }
     }
 
     /// One try with the catalog's word of this moment.

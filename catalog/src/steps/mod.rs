@@ -215,6 +215,16 @@ pub async fn has_unfinished(tx: &mut ReadTx, tenant: TenantId) -> Result<bool> {
     Ok(tx.one(sqlx::query(sql).bind(tenant.to_string())).await?.is_some())
 }
 
+/// Whether an operation other than `except` has still something to do about a tenant, now or between two attempts.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn awaited(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
+    let sql = "select 1 as found from steps where tenant_id = $1 and op_id <> $2 and state in ('pending', 'running') \
+               limit 1";
+    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
+}
+
 /// One step.
 ///
 /// # Errors

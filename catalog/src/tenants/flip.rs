@@ -91,6 +91,7 @@ async fn flip_chunk(tx: &mut WriteTx, flips: &[&Flip]) -> Result<Vec<TenantId>> 
            block_writes = case when (v.sets & 2) > 0 then v.block else block_writes end, \
            placement = case when (v.sets & 4) > 0 then v.place else placement end, \
            server_id = coalesce(v.server, server_id), \
+           wake_requested_at = case when v.new_state is null then wake_requested_at else null end, \
            purge_after = case when (v.sets & 8) > 0 then v.purge else purge_after end, \
            schema_version = case when (v.sets & 16) > 0 then v.version else schema_version end, \
            release_id = case when (v.sets & 32) > 0 then v.release else release_id end, \

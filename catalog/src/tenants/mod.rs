@@ -1,5 +1,6 @@
 //! The rows of tenants: lookups, pages, selections, and the compare-and-set changes of their state.
 
+mod due;
 mod flip;
 mod insert;
 mod labels;
@@ -20,6 +21,7 @@ use crate::row;
 use crate::tenant::{TenantRecord, TenantState};
 use crate::word::Word as _;
 
+pub use due::{purgeable, request_wake, unsettled, wanted};
 pub use flip::{Flip, flip_many};
 pub use insert::{NewTenant, insert_many};
 pub use labels::set_labels;

@@ -5,7 +5,7 @@ use catalog::TenantState;
 use catalog::operations::OperationRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{IdentityState, Image};
+use tenant_engine::Image;
 
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, swap};
 use crate::backup::{Key, manifest};
@@ -22,7 +22,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active])
+        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
@@ -44,7 +44,7 @@ impl Operation for Params {
 
 async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     swap::require_unblocked(step)?;
-    let expected = step.expected(fleet.id(), &[IdentityState::Active]);
+    let expected = step.expected(fleet.id(), &[swap::at_rest(&step.tenant)]);
     let record = image::take(fleet, step, &expected, "manual").await?;
     let facts = json!({"backup": record.id, "size_bytes": record.size_bytes, "stored_bytes": record.stored_bytes});
     Ok(Outcome::done(facts.clone())

@@ -21,7 +21,8 @@ const TOMBSTONE: &str = "tombstone";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BackedUp {
-    backup: BackupId,
+    /// `None`: it was archived, with a backup of its own.
+    backup: Option<BackupId>,
 }
 
 #[async_trait]
@@ -31,7 +32,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+        Targets::Selected(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
@@ -63,12 +64,16 @@ async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name)));
     }
     fleet.point("delete: claimed").await;
-    let expected = step.expected(fleet.id(), &[IdentityState::Active]);
+    if step.tenant.state == TenantState::Archived {
+        // Its backup exists, and its database does not.
+        return Ok(Outcome::next(TOMBSTONE, json!({})));
+    }
+    let expected = step.expected(fleet.id(), &[swap::at_rest(&step.tenant)]);
     let backup = image::take(fleet, step, &expected, "pre_delete").await?;
     image::prove(fleet, step, &backup).await?;
     fleet.point("delete: proved").await;
     let id = backup.id;
-    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: id }))
+    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: Some(id) }))
         .with(Effect::Backup(Box::new(backup)))
         .with(Effect::Verified { backup: id, error: None })
         .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_delete"})))))
@@ -76,11 +81,10 @@ async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 
 async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let BackedUp { backup } = step.facts()?;
-    let (engine, at) = fleet.current(&step.tenant).await?;
     fleet.point("delete: begins").await;
-    let expected = step.expected(fleet.id(), &[IdentityState::Active]);
-    let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Tombstone);
-    engine.stamp(&at, &expected, &identity).await?;
+    if step.tenant.placement.is_some() {
+        swap::restamp(fleet, step, &[swap::at_rest(&step.tenant)], IdentityState::Tombstone).await?;
+    }
     fleet.point("delete: stamped").await;
     let purge_after = step.now + fleet.config.purge_after_ms;
     let flip = Flip {

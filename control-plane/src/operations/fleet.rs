@@ -159,7 +159,20 @@ impl Fleet {
     /// # Errors
     /// Those of the catalog.
     pub async fn fresh(&self, step: &Step, generation: Generation) -> Result<(&Arc<dyn Engine>, Placement)> {
-        let server = self.server(step.tenant.server_id).await?;
+        self.fresh_on(step.tenant.server_id, step, generation).await
+    }
+
+    /// The same on another server than the tenant's.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn fresh_on(
+        &self,
+        server: ServerId,
+        step: &Step,
+        generation: Generation,
+    ) -> Result<(&Arc<dyn Engine>, Placement)> {
+        let server = self.server(server).await?;
         let at = server.fresh(step.tenant.id, generation, step.tenant.placement_epoch);
         Ok((self.engine(server.engine())?, at))
     }
@@ -170,7 +183,15 @@ impl Fleet {
     /// # Errors
     /// Those of the engine.
     pub async fn drop_leftovers(&self, step: &Step, generation: Generation) -> Result<()> {
-        let server = self.server(step.tenant.server_id).await?;
+        self.drop_leftovers_on(step.tenant.server_id, step, generation).await
+    }
+
+    /// The same on another server than the tenant's.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn drop_leftovers_on(&self, server: ServerId, step: &Step, generation: Generation) -> Result<()> {
+        let server = self.server(server).await?;
         let last = step.tenant.placement_epoch;
         for number in (last - step.claim + 1).max(1)..last {
             let at = server.fresh(step.tenant.id, generation, number);
@@ -249,6 +270,12 @@ impl Fleet {
         self.halt.at(name);
     }
 
+    /// Every point passed since the last call of [`Fleet::halt_after`], in order.
+    #[cfg(feature = "test-util")]
+    pub fn points(&self) -> Vec<&'static str> {
+        self.halt.passed()
+    }
+
     /// The point where [`Fleet::halt_after`] ended the work; waits for it.
     #[cfg(feature = "test-util")]
     pub async fn halted(&self) -> &'static str {
@@ -293,25 +320,32 @@ mod halt {
     #[derive(Debug)]
     pub(super) struct Halt {
         stop: Mutex<Stop>,
+        passed: Mutex<Vec<&'static str>>,
         reached: watch::Sender<Option<&'static str>>,
     }
 
     impl Default for Halt {
         fn default() -> Self {
-            Self { stop: Mutex::new(Stop::Never), reached: watch::channel(None).0 }
+            Self { stop: Mutex::new(Stop::Never), passed: Mutex::default(), reached: watch::channel(None).0 }
         }
     }
 
     impl Halt {
         pub(super) fn after(&self, count: usize) {
             *super::lock(&self.stop) = Stop::After(count);
+            super::lock(&self.passed).clear();
         }
 
         pub(super) fn at(&self, name: &'static str) {
             *super::lock(&self.stop) = Stop::At(name);
         }
 
+        pub(super) fn passed(&self) -> Vec<&'static str> {
+            super::lock(&self.passed).clone()
+        }
+
         pub(super) async fn pass(&self, name: &'static str) {
+            super::lock(&self.passed).push(name);
             if self.stops(name) {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
                 std::future::pending::<()>().await;

@@ -72,7 +72,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active])
+        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
     }
 
     async fn prepare(&self, fleet: &Fleet, scope: Scope) -> Result<Prepared> {
@@ -135,6 +135,7 @@ impl Operation for Params {
 impl Params {
     async fn migrate(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         swap::require_unblocked(step)?;
+        require_writable(step)?;
         let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
         let sets = fleet.release(release).await?;
         let (engine, at) = fleet.current(&step.tenant).await?;
@@ -158,6 +159,16 @@ impl Params {
             false => outcome.with(Effect::Event(step.event("tenant.migrated", facts))),
         })
     }
+}
+
+/// A migration writes: an operator who made a tenant read-only has to say that it may.
+fn require_writable(step: &Step) -> Result<()> {
+    if step.tenant.block_writes.is_none() {
+        return Ok(());
+    }
+    let name = &step.tenant.name;
+    Err(Error::new(409, "tenant_read_only", format!("{name} is read-only"))
+        .try_next(format!("fleetctl tenant read-only {name} --off")))
 }
 
 /// The template is what new tenants are copied from: a release that builds none anywhere must not become current.

@@ -1,4 +1,4 @@
-//! What can be done to tenants: one file per operation, one line in [`Params::operation`].
+//! What can be done to tenants: one file per operation, one line in the list of [`Params`].
 //!
 //! An operation is a pure plan (which tenants, which need nothing, what is refused) and an idempotent step: look, act,
 //! say what came of it. `runner/` calls both; nothing here writes to the catalog, retries or sleeps.
@@ -8,14 +8,25 @@ pub mod planning;
 pub mod step;
 
 pub mod adopt;
+pub mod archive;
 pub mod backup;
+pub mod clone;
 pub mod create;
 pub mod delete;
 pub mod migrate;
+pub mod r#move;
+pub mod purge;
+pub mod read_only;
 pub mod restore;
 pub mod restore_undo;
+pub mod resume;
+pub mod settle;
+pub mod suspend;
+pub mod unarchive;
+pub mod undelete;
 pub mod verify;
 
+mod build;
 mod image;
 mod swap;
 
@@ -34,59 +45,83 @@ pub use step::Step;
 
 use crate::error::{Error, Result};
 
-/// What an operation was asked to do: one variant per kind. Stored as JSON in the operation's row, without what its
-/// tenants' rows already say.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Params {
+/// Every kind of operation: one line each, here and nowhere else.
+macro_rules! operations {
+    ($($(#[$about:meta])* $variant:ident($module:ident),)*) => {
+        /// What an operation was asked to do: one variant per kind. Stored as JSON in the operation's row, without what
+        /// its tenants' rows already say.
+        #[derive(Debug, Clone, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum Params {
+            $($(#[$about])* $variant($module::Params),)*
+        }
+
+        /// The names of all kinds, as the catalog stores them.
+        pub const KINDS: &[&str] = &[$(kind(stringify!($module))),*];
+
+        impl Params {
+            /// What runs it.
+            #[must_use]
+            pub fn operation(&self) -> &dyn Operation {
+                match self { $(Self::$variant(params) => params,)* }
+            }
+
+            /// The same, for the decisions of a submission.
+            pub(crate) fn operation_mut(&mut self) -> &mut dyn Operation {
+                match self { $(Self::$variant(params) => params,)* }
+            }
+        }
+    };
+}
+
+operations! {
     /// Makes new tenants.
-    Create(create::Params),
+    Create(create),
     /// Makes a new tenant of a database that no fleet knows.
-    Adopt(adopt::Params),
+    Adopt(adopt),
     /// Brings tenants to a release.
-    Migrate(migrate::Params),
+    Migrate(migrate),
     /// Puts a picture of each tenant into the backup store.
-    Backup(backup::Params),
+    Backup(backup),
     /// Brings a tenant back to a backup, in place or as a new tenant.
-    Restore(restore::Params),
+    Restore(restore),
     /// Returns a tenant to the database that its last restore replaced.
-    RestoreUndo(restore_undo::Params),
+    RestoreUndo(restore_undo),
     /// Proves that backups can be restored.
-    Verify(verify::Params),
+    Verify(verify),
+    /// Takes tenants out of service for a reason.
+    Suspend(suspend),
+    /// Lets suspended tenants answer again.
+    Resume(resume),
+    /// Blocks tenants' writes, or allows them again.
+    ReadOnly(read_only),
+    /// Takes tenants to another server.
+    Move(r#move),
+    /// Makes a new tenant with another one's data.
+    Clone(clone),
+    /// Leaves only a verified backup of tenants.
+    Archive(archive),
+    /// Gives archived tenants their databases back.
+    Unarchive(unarchive),
     /// Takes tenants out of service; their databases go later.
-    Delete(delete::Params),
+    Delete(delete),
+    /// Brings deleted tenants back.
+    Undelete(undelete),
+    /// Drops the databases of deleted tenants.
+    Purge(purge),
+    /// Lets catalog and databases agree again.
+    Settle(settle),
+}
+
+/// A module's name without what makes it one that is no keyword.
+const fn kind(module: &'static str) -> &'static str {
+    match module.as_bytes() {
+        [b'r', b'#', ..] => module.split_at(2).1,
+        _ => module,
+    }
 }
 
 impl Params {
-    /// What runs it.
-    #[must_use]
-    pub fn operation(&self) -> &dyn Operation {
-        match self {
-            Self::Create(params) => params,
-            Self::Adopt(params) => params,
-            Self::Migrate(params) => params,
-            Self::Backup(params) => params,
-            Self::Restore(params) => params,
-            Self::RestoreUndo(params) => params,
-            Self::Verify(params) => params,
-            Self::Delete(params) => params,
-        }
-    }
-
-    /// The same, for the decisions of a submission.
-    pub(crate) fn operation_mut(&mut self) -> &mut dyn Operation {
-        match self {
-            Self::Create(params) => params,
-            Self::Adopt(params) => params,
-            Self::Migrate(params) => params,
-            Self::Backup(params) => params,
-            Self::Restore(params) => params,
-            Self::RestoreUndo(params) => params,
-            Self::Verify(params) => params,
-            Self::Delete(params) => params,
-        }
-    }
-
     /// Reads what an operation's row stores.
     ///
     /// # Errors

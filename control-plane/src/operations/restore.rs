@@ -8,13 +8,14 @@ use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, Generation, Name, ReadTx, ReleaseId, TenantId, TenantState, WriteTx};
+use catalog::{BackupId, Name, ReadTx, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::swap::{self, Current};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, image};
+use super::build::{self, Built};
+use super::swap::{self, Current, Fence};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets};
 use crate::error::{Error, Result};
 
 /// From what, and as whom. The selection names exactly one tenant: the one whose backup it is.
@@ -54,29 +55,18 @@ pub struct Resolved {
 const FREEZE: &str = "freeze";
 const SWAP: &str = "swap";
 
-/// In place, a tenant must be one that answers; as a new one, also a deleted tenant's backups may be used.
-const IN_PLACE: &[TenantState] = &[TenantState::Active];
+/// In place, a tenant must have a database; as a new one, also a deleted tenant's backups may be used.
+const IN_PLACE: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
 const AS_NEW: &[TenantState] =
     &[TenantState::Active, TenantState::Suspended, TenantState::Archived, TenantState::Deleted];
 
-/// The new database, ready to be swapped in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Built {
-    placement: String,
-    /// Stamped into it.
-    generation: Generation,
-    schema_version: Option<i64>,
-    release: Option<ReleaseId>,
-    size_bytes: u64,
-}
-
-/// The same, and what became of the current one.
+/// The new database, and the fence around the current one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Frozen {
     #[serde(flatten)]
     built: Built,
-    current: Current,
-    frozen_at: i64,
+    #[serde(flatten)]
+    fence: Fence,
 }
 
 #[async_trait]
@@ -153,8 +143,9 @@ impl Params {
         if step.tenant.state != TenantState::Provisioning {
             return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
         }
-        let built = self.fill(fleet, step, step.tenant.generation.next(), step.op.release_id).await?;
-        activate(fleet, step, &built).await?;
+        let generation = step.tenant.generation.next();
+        let built = build::from_backup(fleet, step, self.source()?, generation, step.op.release_id).await?;
+        build::activate(fleet, step, &built, IdentityState::Active).await?;
         let facts = json!({"backup": self.resolved.map(|r| r.backup), "schema_version": built.schema_version});
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         Ok(Outcome::done(facts.clone())
@@ -164,56 +155,15 @@ impl Params {
 
     /// In place: while the tenant serves.
     async fn build(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        swap::require_unawaited(fleet, step).await?;
         let generation = swap::after_swap(step.tenant.generation);
-        let built = self.fill(fleet, step, generation, step.tenant.release_id).await?;
+        let built = build::from_backup(fleet, step, self.source()?, generation, step.tenant.release_id).await?;
         Ok(Outcome::next(FREEZE, json!(built)))
     }
 
-    /// The database of the backup in a new placement, verified and migrated; leaves nothing when that fails.
-    async fn fill(
-        &self,
-        fleet: &Fleet,
-        step: &Step,
-        generation: Generation,
-        release: Option<ReleaseId>,
-    ) -> Result<Built> {
+    fn source(&self) -> Result<build::Source> {
         let resolved = self.resolved.ok_or_else(|| Error::internal("a restore without a backup"))?;
-        fleet.drop_leftovers(step, generation).await?;
-        fleet.point("restore: claimed").await;
-        let _one_of_few =
-            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        let backup = catalog::backups::get(&mut fleet.catalog.read().await?, resolved.backup).await?;
-        let backup = backup.ok_or_else(|| not_found(&resolved.backup.to_string()))?;
-        let (manifest, picture) = image::fetch(fleet, &backup, resolved.source).await?;
-        let (engine, at) = fleet.fresh(step, generation).await?;
-        let identity = step.identity(fleet.id(), generation, IdentityState::Building);
-        let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
-        fleet.point("restore: filled").await;
-        let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-        let forward = swap::forward(fleet, engine, &at, &expected, release, restored.schema_version).await;
-        let (schema_version, release) = match forward {
-            Ok(reached) => reached,
-            Err(error) => {
-                engine.drop_database(&at, Some(&expected)).await?;
-                return Err(error);
-            }
-        };
-        fleet.point("restore: migrated").await;
-        let (placement, size_bytes) = (at.reference().to_owned(), restored.size_bytes);
-        Ok(Built { placement, generation, schema_version, release, size_bytes })
-    }
-}
-
-impl Built {
-    /// Names this database in the catalog.
-    fn flip(&self, step: &Step) -> Flip {
-        Flip {
-            placement: Some(Some(self.placement.clone())),
-            schema_version: Some(self.schema_version),
-            release_id: Some(self.release),
-            size_bytes: i64::try_from(self.size_bytes).ok(),
-            ..Flip::of(step.tenant.id, step.tenant.generation)
-        }
+        Ok(build::Source { backup: resolved.backup, tenant: resolved.source })
     }
 }
 
@@ -221,15 +171,13 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
     if built.generation != swap::after_swap(step.tenant.generation) {
         // Somebody changed the tenant between two attempts: what was built fits no more.
-        let (engine, at) = fleet.at(step.tenant.server_id, &built.placement).await?;
-        engine.drop_database(&at, None).await?;
+        build::discard(fleet, step, &built).await?;
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("restore: freezes").await;
-    let current = swap::freeze(fleet, step).await?;
+    let fence = swap::freeze(fleet, step).await?;
     fleet.point("restore: frozen").await;
-    let facts = json!(Frozen { built, current, frozen_at: fleet.catalog.now() });
-    Ok(Outcome::next(SWAP, facts).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(SWAP, json!(Frozen { built, fence })).with(Effect::Flip(swap::block(step))))
 }
 
 /// Swaps; when that cannot be, the current database serves again and the step fails.
@@ -238,44 +186,47 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     if frozen.built.generation != step.tenant.generation.next() {
         return Err(Error::new(409, "conflict", format!("{} was changed during the restore", step.tenant.name)));
     }
-    match activate(fleet, step, &frozen.built).await {
+    match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, &frozen)),
-        Err(error) => swap::give_up(fleet, step, frozen.current, error).await,
+        Err(error) => swap::give_up(fleet, step, &frozen.fence, error).await,
     }
 }
 
-/// Stamps the new database with the generation that the catalog will have, and opens it as a request would.
-async fn activate(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
-    let (engine, at) = fleet.at(step.tenant.server_id, &built.placement).await?;
-    fleet.point("restore: swaps").await;
-    let building = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
-    engine.stamp(&at, &building, &step.identity(fleet.id(), built.generation, IdentityState::Active)).await?;
-    fleet.point("restore: stamped").await;
-    swap::probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[IdentityState::Active])).await
+async fn exchange(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Result<()> {
+    build::activate(fleet, step, &frozen.built, frozen.fence.at_rest()).await?;
+    swap::retire(fleet, step, &frozen.fence).await?;
+    fleet.point("restore: retired").await;
+    Ok(())
 }
 
 fn swapped(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Outcome {
+    let Frozen { built, fence } = frozen;
     let now = fleet.catalog.now();
     let keep_until = now + fleet.config.undo_ms;
-    let flip = Flip { block_writes: Some(None), reason: Some(None), ..frozen.built.flip(step) };
     let facts = json!({
-        "schema_version": frozen.built.schema_version,
-        "frozen_ms": now - frozen.frozen_at,
-        "replaced": frozen.current,
-        "undo_until": (frozen.current == Current::Frozen).then_some(keep_until),
+        "schema_version": built.schema_version,
+        "frozen_ms": now - fence.frozen_at,
+        "replaced": fence.current,
+        "undo_until": (fence.current == Current::Frozen).then_some(keep_until),
     });
-    let outcome =
-        Outcome::done(facts.clone()).with(Effect::Flip(flip)).with(Effect::Event(step.event("tenant.restored", facts)));
-    match retained(step, frozen.current, now, keep_until) {
+    let outcome = Outcome::done(facts.clone())
+        .with(Effect::Flip(fence.lifted(built.flip(step))))
+        .with(Effect::Event(step.event("tenant.restored", facts)));
+    match retained(step, fence.current, RETAINED, (now, keep_until)) {
         Some(record) => outcome.with(Effect::Retain(record)),
         None => outcome,
     }
 }
 
 /// The replaced database, kept; only a sound one can come back by itself.
-pub(super) fn retained(step: &Step, current: Current, now: i64, keep_until: i64) -> Option<RetainedRecord> {
+pub(super) fn retained(
+    step: &Step,
+    current: Current,
+    reason: &str,
+    (now, keep_until): (i64, i64),
+) -> Option<RetainedRecord> {
     let reason = match current {
-        Current::Frozen => RETAINED,
+        Current::Frozen => reason,
         Current::Damaged => "damaged",
         Current::Missing => return None,
     };

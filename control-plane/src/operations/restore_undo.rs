@@ -6,14 +6,14 @@
 
 use async_trait::async_trait;
 use catalog::retained::RetainedRecord;
-use catalog::tenants::Flip;
-use catalog::{Generation, ReleaseId, TenantState, WriteTx};
+use catalog::{Generation, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Depth, IdentityState};
 
+use super::build::{self, Built};
 use super::restore::{RETAINED, retained};
-use super::swap::{self, Current};
+use super::swap::{self, Fence};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets};
 use crate::error::{Error, Result};
 
@@ -24,23 +24,13 @@ pub struct Params {}
 const FREEZE: &str = "freeze";
 const SWAP: &str = "swap";
 
-/// The kept database, ready to come back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Ready {
-    placement: String,
-    /// Stamped into it now.
-    generation: Generation,
-    schema_version: Option<i64>,
-    release: Option<ReleaseId>,
-}
-
-/// The same, and what became of the current one.
+/// The kept database, ready to come back, and the fence around the current one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Frozen {
     #[serde(flatten)]
-    ready: Ready,
-    current: Current,
-    frozen_at: i64,
+    built: Built,
+    #[serde(flatten)]
+    fence: Fence,
 }
 
 #[async_trait]
@@ -50,7 +40,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::One(&[TenantState::Active])
+        Targets::One(&[TenantState::Active, TenantState::Suspended])
     }
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
@@ -82,6 +72,7 @@ impl Operation for Params {
 }
 
 async fn prepare(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    swap::require_unawaited(fleet, step).await?;
     let kept = catalog::retained::newest(&mut fleet.catalog.read().await?, step.tenant.id, RETAINED).await?;
     let kept = kept.ok_or_else(|| nothing(&step.tenant.name))?;
     let (engine, at) = fleet.at(kept.server_id, &kept.placement).await?;
@@ -96,7 +87,9 @@ async fn prepare(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let found = kept.schema_version;
     let (schema_version, release) = swap::forward(fleet, engine, &at, &building, release, found).await?;
     fleet.point("undo: migrated").await;
-    Ok(Outcome::next(FREEZE, json!(Ready { placement: kept.placement, generation, schema_version, release })))
+    let size_bytes = engine.inspect(&at, Some(&building), Depth::Ledger).await?.size_bytes;
+    let (placement, server) = (kept.placement, Some(kept.server_id));
+    Ok(Outcome::next(FREEZE, json!(Built { placement, server, generation, schema_version, release, size_bytes })))
 }
 
 /// Makes sure that the kept database is sound and stamps it `building`. Whatever state an earlier attempt left it in,
@@ -112,63 +105,53 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
         return Err(Error::internal("the kept database is the current one"));
     }
     // Active: an undo stamped it, died before the catalog heard of it, and was cancelled.
-    let states = [IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
+    let states = [IdentityState::Moved, IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
     let expected = step.expected_at(fleet.id(), found.identity.generation, &states);
     engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Building)).await?;
     Ok(())
 }
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let ready: Ready = step.facts()?;
-    if ready.generation != swap::after_swap(step.tenant.generation) {
+    let built: Built = step.facts()?;
+    if built.generation != swap::after_swap(step.tenant.generation) {
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("undo: freezes").await;
-    let current = swap::freeze(fleet, step).await?;
+    let fence = swap::freeze(fleet, step).await?;
     fleet.point("undo: frozen").await;
-    let facts = json!(Frozen { ready, current, frozen_at: fleet.catalog.now() });
-    Ok(Outcome::next(SWAP, facts).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(SWAP, json!(Frozen { built, fence })).with(Effect::Flip(swap::block(step))))
 }
 
 /// Swaps; when that cannot be, the current database serves again and the step fails.
 async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let frozen: Frozen = step.facts()?;
-    if frozen.ready.generation != step.tenant.generation.next() {
+    if frozen.built.generation != step.tenant.generation.next() {
         return Err(Error::new(409, "conflict", format!("{} was changed during the undo", step.tenant.name)));
     }
-    match activate(fleet, step, &frozen.ready).await {
+    match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, frozen)),
-        Err(error) => swap::give_up(fleet, step, frozen.current, error).await,
+        Err(error) => swap::give_up(fleet, step, &frozen.fence, error).await,
     }
 }
 
-/// Stamps the kept database with the generation that the catalog will have, and opens it as a request would.
-async fn activate(fleet: &Fleet, step: &Step, ready: &Ready) -> Result<()> {
-    let (engine, at) = fleet.at(step.tenant.server_id, &ready.placement).await?;
-    fleet.point("undo: swaps").await;
-    let building = step.expected_at(fleet.id(), ready.generation, &[IdentityState::Building]);
-    engine.stamp(&at, &building, &step.identity(fleet.id(), ready.generation, IdentityState::Active)).await?;
-    fleet.point("undo: stamped").await;
-    swap::probe(engine, &at, &step.expected_at(fleet.id(), ready.generation, &[IdentityState::Active])).await
+async fn exchange(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Result<()> {
+    build::activate(fleet, step, &frozen.built, frozen.fence.at_rest()).await?;
+    swap::retire(fleet, step, &frozen.fence).await?;
+    fleet.point("undo: retired").await;
+    Ok(())
 }
 
 fn swapped(fleet: &Fleet, step: &Step, frozen: Frozen) -> Outcome {
-    let Frozen { ready, current, frozen_at } = frozen;
+    let Frozen { built, fence } = frozen;
     let now = fleet.catalog.now();
-    let flip = Flip {
-        block_writes: Some(None),
-        reason: Some(None),
-        placement: Some(Some(ready.placement.clone())),
-        schema_version: Some(ready.schema_version),
-        release_id: Some(ready.release),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
-    };
-    let facts = json!({"schema_version": ready.schema_version, "frozen_ms": now - frozen_at});
+    let facts = json!({"schema_version": built.schema_version, "frozen_ms": now - fence.frozen_at});
+    let flip = fence.lifted(built.flip(step));
+    let server = built.server.unwrap_or(step.tenant.server_id);
     let outcome = Outcome::done(facts.clone())
         .with(Effect::Flip(flip))
-        .with(Effect::Unretain { server: step.tenant.server_id, placement: ready.placement })
+        .with(Effect::Unretain { server, placement: built.placement })
         .with(Effect::Event(step.event("tenant.restore_undone", facts)));
-    match retained(step, current, now, now + fleet.config.undo_ms) {
+    match retained(step, fence.current, RETAINED, (now, now + fleet.config.undo_ms)) {
         Some(record) => outcome.with(Effect::Retain(record)),
         None => outcome,
     }

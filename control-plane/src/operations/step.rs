@@ -70,6 +70,12 @@ impl Step {
         }
     }
 
+    /// Why it is done, for whoever looks at the tenant later.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.op.reason.clone().unwrap_or_else(|| format!("by {}", self.op.requested_by))
+    }
+
     /// The error of a phase that no operation of this kind has.
     #[must_use]
     pub fn unknown_phase(&self) -> Error {

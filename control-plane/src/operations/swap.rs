@@ -1,13 +1,15 @@
-//! What create, restore, undo and delete share: looking into a new database as a request would, the fence around the
-//! current one, and bringing an older one forward.
+//! What operations share that change what a tenant's requests meet: looking into a new database as a request would, the
+//! fence around the current one, its next stamp, and bringing an older one forward.
 
 use std::sync::Arc;
 
 use catalog::tenants::Flip;
-use catalog::{BlockWrites, Generation, ReleaseId};
+use catalog::{BlockWrites, Generation, ReleaseId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{Access, After, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Statement};
+use tenant_engine::{
+    Access, After, Engine, ErrorKind, Expected, Identity, IdentityState, Limits, Placement, Statement,
+};
 
 use super::{Effect, Fleet, Outcome, Step, Verdict};
 use crate::error::{Error, Result};
@@ -35,14 +37,66 @@ pub(super) enum Current {
     Missing,
 }
 
+/// The fence around the current database, as the phases behind it need to know it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Fence {
+    pub(super) current: Current,
+    /// Since when writes wait, milliseconds since 1970.
+    pub(super) frozen_at: i64,
+    /// Who blocked writes before: it is so again afterwards.
+    #[serde(default)]
+    block: Option<BlockWrites>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+impl Fence {
+    /// What the identity says of the database that serves behind the fence.
+    pub(super) fn at_rest(&self) -> IdentityState {
+        resting(self.block)
+    }
+
+    /// Why the tenant was blocked or suspended before.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The same flip, which also takes the fence away.
+    pub(super) fn lifted(&self, flip: Flip) -> Flip {
+        Flip { block_writes: Some(self.block), reason: Some(self.reason.clone()), ..flip }
+    }
+}
+
+/// What the identity of a tenant's database says while no operation is at work on it.
+pub(super) fn at_rest(tenant: &TenantRecord) -> IdentityState {
+    resting(tenant.block_writes)
+}
+
+fn resting(block: Option<BlockWrites>) -> IdentityState {
+    match block {
+        Some(BlockWrites::Operator) => IdentityState::Frozen,
+        Some(BlockWrites::Operation) | None => IdentityState::Active,
+    }
+}
+
 /// Stops every writer of the current database, which the catalog is about to put at the next generation; a database
 /// that is damaged or gone needs no fence, and replacing it is the way out.
-pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Current> {
+pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Fence> {
+    let frozen_at = fleet.catalog.now();
+    let current = stop_writers(fleet, step).await?;
+    // What an operation blocked that is no more ends with this one.
+    let dead = step.tenant.block_writes == Some(BlockWrites::Operation);
+    let block = step.tenant.block_writes.filter(|_| !dead);
+    let reason = step.tenant.state_reason.clone().filter(|_| !dead);
+    Ok(Fence { current, frozen_at, block, reason })
+}
+
+async fn stop_writers(fleet: &Fleet, step: &Step) -> Result<Current> {
     if step.tenant.placement.is_none() {
         return Ok(Current::Missing);
     }
     let (engine, at) = fleet.current(&step.tenant).await?;
-    // Frozen already: an earlier restore gave up after its fence.
+    // Frozen already: an operator did it, or an earlier operation gave up after its fence.
     let as_promised = step.expected(fleet.id(), &[IdentityState::Active, IdentityState::Frozen]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Frozen);
     let mut frozen = engine.freeze(&at, &as_promised, &identity).await;
@@ -61,6 +115,51 @@ pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Current> {
     }
 }
 
+/// The same for operations that need what is in the database: without it there is nothing to do.
+pub(super) async fn freeze_sound(fleet: &Fleet, step: &Step) -> Result<Fence> {
+    let fence = freeze(fleet, step).await?;
+    let name = &step.tenant.name;
+    let (code, what) = match fence.current {
+        Current::Frozen => return Ok(fence),
+        Current::Damaged => ("database_corrupt", "is damaged, or not the one that the catalog promises"),
+        Current::Missing => ("database_missing", "is not there"),
+    };
+    Err(Error::new(409, code, format!("the database of {name} {what}"))
+        .try_next(format!("fleetctl restore run {name} --to latest")))
+}
+
+/// The fenced database is about to be replaced: whoever has not heard of it must not even read it any more.
+pub(super) async fn retire(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<()> {
+    if fence.current != Current::Frozen {
+        return Ok(());
+    }
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    let expected = step.expected(fleet.id(), &[IdentityState::Frozen, IdentityState::Moved]);
+    let identity = step.identity(fleet.id(), step.tenant.generation, IdentityState::Moved);
+    Ok(engine.stamp(&at, &expected, &identity).await?)
+}
+
+/// Stamps the current database for the generation that the catalog is about to have: whoever only knows the present one
+/// does not serve it any more.
+pub(super) async fn restamp(fleet: &Fleet, step: &Step, from: &[IdentityState], to: IdentityState) -> Result<()> {
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    let identity = step.identity(fleet.id(), step.tenant.generation.next(), to);
+    stamp(engine, &at, &step.expected(fleet.id(), from), &identity).await
+}
+
+/// Stamps, with the fence against writers where the state wants it.
+pub(super) async fn stamp(
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    expected: &Expected,
+    identity: &Identity,
+) -> Result<()> {
+    match identity.state {
+        IdentityState::Frozen => Ok(engine.freeze(at, expected, identity).await?),
+        _ => Ok(engine.stamp(at, expected, identity).await?),
+    }
+}
+
 /// True while the tenant is this operation's and as it was claimed: what a late worker takes for a step ahead may be the
 /// present.
 async fn is_ours(fleet: &Fleet, step: &Step) -> Result<bool> {
@@ -70,7 +169,8 @@ async fn is_ours(fleet: &Fleet, step: &Step) -> Result<bool> {
 
 /// The current database as an operation leaves it that stamped it and never told the catalog.
 fn a_step_ahead(fleet: &Fleet, step: &Step) -> Expected {
-    let states = [IdentityState::Active, IdentityState::Frozen, IdentityState::Tombstone];
+    use IdentityState::{Active, Frozen, Moved, Tombstone};
+    let states = [Active, Frozen, Moved, Tombstone];
     step.expected_at(fleet.id(), step.tenant.generation.next(), &states)
 }
 
@@ -84,24 +184,21 @@ pub(super) fn block(step: &Step) -> Flip {
 }
 
 /// The end of a swap that cannot be: the current database serves again, unless another attempt may do better.
-pub(super) async fn give_up(fleet: &Fleet, step: &Step, current: Current, error: Error) -> Result<Outcome> {
+pub(super) async fn give_up(fleet: &Fleet, step: &Step, fence: &Fence, error: Error) -> Result<Outcome> {
     let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
-    if may_pass || current != Current::Frozen {
+    if may_pass || fence.current != Current::Frozen {
         return Err(error);
     }
-    let flip = thaw(fleet, step).await?;
+    let flip = thaw(fleet, step, fence).await?;
     let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
     let effects = vec![Effect::Flip(flip), Effect::Event(event)];
     Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
 }
 
-/// Lets the frozen database serve again: the way back when its replacement cannot be used after all.
-async fn thaw(fleet: &Fleet, step: &Step) -> Result<Flip> {
-    let (engine, at) = fleet.current(&step.tenant).await?;
-    let expected = step.expected(fleet.id(), &[IdentityState::Frozen]);
-    let identity = step.identity(fleet.id(), step.tenant.generation.next(), IdentityState::Active);
-    engine.stamp(&at, &expected, &identity).await?;
-    Ok(Flip { block_writes: Some(None), reason: Some(None), ..Flip::of(step.tenant.id, step.tenant.generation) })
+/// Lets the fenced database serve again: the way back when its replacement cannot be used after all.
+async fn thaw(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<Flip> {
+    restamp(fleet, step, &[IdentityState::Frozen, IdentityState::Moved], fence.at_rest()).await?;
+    Ok(fence.lifted(Flip::of(step.tenant.id, step.tenant.generation)))
 }
 
 /// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a
@@ -134,5 +231,28 @@ pub(super) fn require_unblocked(step: &Step) -> Result<()> {
         return Ok(());
     }
     let detail = format!("another operation is replacing the database of {}", step.tenant.name);
-    Err(Error::new(409, "operation_in_progress", detail).transient())
+    Err(Error::new(409, "operation_in_progress", detail)
+        .try_next(format!("fleetctl tenant settle {}      # if that operation has ended", step.tenant.name))
+        .transient())
+}
+
+/// The same for operations that replace the database: they are a way out for a tenant that a dead operation fenced.
+pub(super) async fn require_unawaited(fleet: &Fleet, step: &Step) -> Result<()> {
+    if step.tenant.block_writes != Some(BlockWrites::Operation) {
+        return Ok(());
+    }
+    match catalog::steps::awaited(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+        true => require_unblocked(step),
+        false => Ok(()),
+    }
+}
+
+/// Refuses to begin on a tenant that is in another state than when the operation was submitted.
+pub(super) fn require_state(step: &Step, states: &[TenantState]) -> Result<()> {
+    if states.contains(&step.tenant.state) {
+        return Ok(());
+    }
+    let state = serde_json::to_value(step.tenant.state).unwrap_or_default();
+    let detail = format!("{} is {} now", step.tenant.name, state.as_str().unwrap_or("changed"));
+    Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", step.tenant.name)))
 }

@@ -1,39 +1,42 @@
-//! What must hold whenever no operation runs. Read from the files, not through the program.
+//! What must hold whenever no operation runs. Read from the databases and servers, not through the program's own view.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 
-use catalog::TenantState;
 use catalog::tenants::Selection;
-use tenant_engine::{Depth, IdentityState};
+use catalog::{BlockWrites, ServerId, TenantRecord, TenantState};
+use tenant_engine::{Depth, EngineKind, IdentityState};
 
-use crate::world::World;
+use crate::world::{On, World};
+
+/// A database: its server and what the catalog calls it there.
+type Place = (ServerId, String);
 
 /// Checks I1, I3, I5, I6 and I7 over the whole fleet.
 pub(crate) async fn check(world: &World) {
     let mut tx = world.app.catalog.read().await.unwrap();
     let every = Selection { states: vec![], ..Selection::default() };
     let tenants = catalog::tenants::page(&mut tx, &every, None, 10_000).await.unwrap();
-    let mut known = BTreeMap::new();
-    let mut retained = BTreeSet::new();
+    let servers = catalog::servers::list(&mut tx).await.unwrap();
+    let (mut known, mut retained): (BTreeMap<Place, TenantRecord>, BTreeSet<Place>) = Default::default();
     for tenant in &tenants {
         assert!(tenant.op_id.is_none(), "{} is held by an operation at rest", tenant.name);
-        assert_ne!(tenant.state, TenantState::Provisioning, "I7: {} never became anything", tenant.name);
-        if tenant.state == TenantState::Active && tenant.block_writes.is_some() {
-            assert!(tenant.state_reason.is_some(), "I7: {} is blocked without a reason", tenant.name);
-        }
+        stable(tenant);
         if let Some(placement) = &tenant.placement {
-            known.insert(world.data().join("tenants").join(placement), tenant.clone());
+            known.insert((tenant.server_id, placement.clone()), tenant.clone());
         }
         for kept in catalog::retained::of_tenant(&mut tx, tenant.id).await.unwrap() {
             assert!(kept.keep_until > kept.created_at, "I6: kept without a date");
-            retained.insert(world.data().join("tenants").join(&kept.placement));
+            retained.insert((kept.server_id, kept.placement));
         }
     }
     drop(tx);
-    shared(&known);
-    orphans(world, &known, &retained);
+    assert!(known.keys().all(|place| !retained.contains(place)), "I6: current and kept");
+    for (server, _) in servers.iter().filter(|(server, _)| server.engine == EngineKind::Sqlite) {
+        files(server.id, server.base.as_ref(), &known, &retained);
+    }
+    databases(world, &tenants, &known, &retained);
     identities(world, &known, &retained).await;
     let scrubbed =
         control_plane::scrub::run(&world.app.fleet, &control_plane::scrub::Opening::Everything).await.unwrap();
@@ -42,44 +45,77 @@ pub(crate) async fn check(world: &World) {
     assert_eq!(scratch, 0, "scratch space is not empty");
 }
 
-/// I3: by device and inode, not by name.
-fn shared(known: &BTreeMap<PathBuf, catalog::TenantRecord>) {
+/// I7: nobody is left half-way, or blocked by nobody.
+fn stable(tenant: &TenantRecord) {
+    let name = &tenant.name;
+    assert_ne!(tenant.state, TenantState::Provisioning, "I7: {name} never became anything");
+    assert_ne!(tenant.block_writes, Some(BlockWrites::Operation), "I7: {name} is blocked by nobody");
+    if tenant.block_writes.is_some() || tenant.state == TenantState::Suspended {
+        assert!(tenant.state_reason.is_some(), "I7: {name} is blocked without a reason");
+    }
+    let has = matches!(tenant.state, TenantState::Active | TenantState::Suspended | TenantState::Deleted);
+    let archived_before = tenant.state == TenantState::Deleted && tenant.placement.is_none();
+    assert!(
+        has == tenant.placement.is_some() || archived_before,
+        "{name} is {:?} with {:?}",
+        tenant.state,
+        tenant.placement
+    );
+}
+
+/// I3 by device and inode, and I6: every file is current or kept.
+fn files(server: ServerId, base: &Path, known: &BTreeMap<Place, TenantRecord>, retained: &BTreeSet<Place>) {
     let mut seen = BTreeMap::new();
-    for (path, tenant) in known {
-        let Ok(meta) = std::fs::metadata(path) else { panic!("I1: {} has no file", tenant.name) };
+    for ((_, placement), tenant) in known.iter().filter(|((on, _), _)| *on == server) {
+        let Ok(meta) = std::fs::metadata(base.join(placement)) else { panic!("I1: {} has no file", tenant.name) };
         if let Some(other) = seen.insert((meta.dev(), meta.ino()), tenant.id) {
             panic!("I3: {other} and {} share a database", tenant.id);
         }
     }
+    for folder in std::fs::read_dir(base).unwrap() {
+        let folder = folder.unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let main = name.trim_end_matches("-wal").trim_end_matches("-shm");
+            let place = (server, format!("{}/{main}", folder.file_name().to_str().unwrap()));
+            assert!(known.contains_key(&place) || retained.contains(&place), "I6: {name} is nobody's");
+        }
+    }
 }
 
-/// I6: every file is current or kept.
-fn orphans(world: &World, known: &BTreeMap<PathBuf, catalog::TenantRecord>, retained: &BTreeSet<PathBuf>) {
-    for folder in std::fs::read_dir(world.data().join("tenants")).unwrap() {
-        for file in std::fs::read_dir(folder.unwrap().path()).unwrap() {
-            let path = file.unwrap().path().to_string_lossy().into_owned();
-            let main = PathBuf::from(path.trim_end_matches("-wal").trim_end_matches("-shm"));
-            assert!(known.contains_key(&main) || retained.contains(&main), "I6: {path} is nobody's");
+/// I6 on Postgres, where a server outlives the fleets of a test: every database and role of these tenants is current or
+/// kept.
+fn databases(
+    world: &World,
+    tenants: &[TenantRecord],
+    known: &BTreeMap<Place, TenantRecord>,
+    retained: &BTreeSet<Place>,
+) {
+    let On::Postgres(clusters) = &world.on else { return };
+    let wanted: BTreeSet<&str> = known.keys().chain(retained).map(|(_, placement)| placement.as_str()).collect();
+    for cluster in clusters.iter() {
+        let databases = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
+        let roles = cluster.psql("postgres", "select rolname from pg_roles where rolname like 't\\_%'");
+        for tenant in tenants {
+            let id = tenant.id.uuid().simple().to_string();
+            for name in databases.lines().filter(|name| name.contains(&id)) {
+                assert!(wanted.contains(name), "I6: the database {name} is nobody's");
+            }
+            for name in roles.lines().filter(|name| name.contains(&id)) {
+                assert!(wanted.iter().any(|database| name.starts_with(database)), "I6: the role {name} is nobody's");
+            }
         }
     }
 }
 
 /// I1 and I5: the current database says what the catalog says; no other is `active`.
-async fn identities(world: &World, known: &BTreeMap<PathBuf, catalog::TenantRecord>, retained: &BTreeSet<PathBuf>) {
-    let (engine, _) = match known.values().next() {
-        Some(tenant) => world.app.fleet.current(tenant).await.unwrap(),
-        None => return,
-    };
-    let base = world.data().join("tenants");
-    let at = |path: &PathBuf| {
-        let reference = path.strip_prefix(&base).unwrap().to_string_lossy().into_owned();
-        tenant_engine::Server::sqlite(&base).placement(&reference).unwrap()
-    };
-    for (path, tenant) in known {
-        let found = engine.inspect(&at(path), None, Depth::Full).await.unwrap();
+async fn identities(world: &World, known: &BTreeMap<Place, TenantRecord>, retained: &BTreeSet<Place>) {
+    for ((server, placement), tenant) in known {
+        let (engine, at) = world.app.fleet.at(*server, placement).await.unwrap();
+        let found = engine.inspect(&at, None, Depth::Full).await.unwrap();
         let state = match (tenant.state, tenant.block_writes) {
-            (TenantState::Active, None) => IdentityState::Active,
-            (TenantState::Active, Some(_)) => IdentityState::Frozen,
+            (TenantState::Active | TenantState::Suspended, None) => IdentityState::Active,
+            (TenantState::Active | TenantState::Suspended, Some(_)) => IdentityState::Frozen,
             _ => IdentityState::Tombstone,
         };
         let identity = &found.identity;
@@ -92,9 +128,10 @@ async fn identities(world: &World, known: &BTreeMap<PathBuf, catalog::TenantReco
         assert!(found.problems.is_empty(), "{}: {:?}", tenant.name, found.problems);
         assert_eq!(found.schema_version(), tenant.schema_version, "{}: the hint is wrong", tenant.name);
     }
-    for path in retained {
-        if let Ok(found) = engine.inspect(&at(path), None, Depth::Ledger).await {
-            assert_ne!(found.identity.state, IdentityState::Active, "I1: {} is active", path.display());
+    for (server, placement) in retained {
+        let (engine, at) = world.app.fleet.at(*server, placement).await.unwrap();
+        if let Ok(found) = engine.inspect(&at, None, Depth::Ledger).await {
+            assert_ne!(found.identity.state, IdentityState::Active, "I1: {placement} is active");
         }
     }
 }

@@ -5,10 +5,11 @@ mod invariants;
 mod world;
 
 mod backing_up;
-mod crashes;
 mod creating;
 mod deleting;
+mod matrix;
 mod migrating;
 mod restoring;
 mod scrubbing;
 mod several_processes;
+mod stale;

@@ -2,7 +2,7 @@
 
 use catalog::operations::OperationState;
 use control_plane::operations::restore::{self, To};
-use control_plane::operations::{Params, verify};
+use control_plane::operations::{Params, settle, verify};
 use control_plane::plan::Selection;
 use control_plane::runner::control::Control;
 use control_plane::runner::submit::Submission;
@@ -238,7 +238,7 @@ async fn when_the_new_database_is_lost_at_the_last_moment_the_current_one_serves
     let world = two_tenants().await;
     world.backup("acme").await;
     world.sql("acme", "insert into tasks (title) values ('later')").await;
-    world.app.fleet.halt_at("restore: swaps");
+    world.app.fleet.halt_at("build: activates");
     let started = world.start(Submission::new(restoring(To::Latest), acme())).await.unwrap();
     world.app.fleet.halted().await;
     // Fenced now: reads go on, writes do not.
@@ -263,7 +263,7 @@ async fn when_the_new_database_is_lost_at_the_last_moment_the_current_one_serves
 async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
     let world = two_tenants().await;
     world.backup("acme").await;
-    world.app.fleet.halt_at("restore: swaps");
+    world.app.fleet.halt_at("build: activates");
     let started = world.start(Submission::new(restoring(To::Latest), acme())).await.unwrap();
     world.app.fleet.halted().await;
     let world = world.crash().await;
@@ -274,6 +274,30 @@ async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
     world.succeed(restoring(To::Latest), acme()).await;
     assert_eq!(canary(&world, "acme", "acme").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+}
+
+#[tokio::test]
+async fn what_a_cancelled_operation_left_fenced_is_settled() {
+    for (params, point) in [
+        (restoring(To::Latest), "restore: frozen"),
+        (restoring(To::Latest), "build: activates"),
+        (deleting(), "delete: stamped"),
+    ] {
+        let world = two_tenants().await;
+        world.backup("acme").await;
+        world.sql("acme", "insert into tasks (title) values ('after the backup')").await;
+        let world = cancelled_at(world, params, point).await;
+        assert!(world.try_sql("acme", "insert into tasks (title) values ('no')").await.is_err(), "{point}");
+        let mut tx = world.app.catalog.read().await.unwrap();
+        let left = catalog::tenants::unsettled(&mut tx, 0, 10).await.unwrap();
+        drop(tx);
+        assert_eq!(left, [world.tenant("acme").await.id], "the control plane finds it by itself: {point}");
+        world.succeed(Params::Settle(settle::Params {}), acme()).await;
+        assert_eq!(world.int("acme", "select count(*) from tasks where title = 'after the backup'").await, 1);
+        world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+        let mut tx = world.app.catalog.read().await.unwrap();
+        assert!(catalog::tenants::unsettled(&mut tx, 0, 10).await.unwrap().is_empty(), "once is enough");
+    }
 }
 
 /// Ends the process at a point of an operation, and cancels the operation before anybody takes its step over.
@@ -313,7 +337,7 @@ async fn an_undo_cancelled_after_its_stamp_can_be_done_again() {
     world.backup("acme").await;
     world.sql("acme", "insert into tasks (title) values ('after the backup')").await;
     world.succeed(restoring(To::Latest), acme()).await;
-    let world = cancelled_at(world, undoing(), "undo: stamped").await;
+    let world = cancelled_at(world, undoing(), "build: stamped").await;
     world.succeed(undoing(), acme()).await;
     assert_eq!(world.int("acme", "select count(*) from tasks where title = 'after the backup'").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
@@ -327,7 +351,7 @@ async fn when_the_kept_database_is_lost_at_the_last_moment_the_current_one_serve
     let kept = world.file("acme").await;
     world.succeed(restoring(To::Latest), acme()).await;
     world.sql("acme", "insert into tasks (title) values ('later')").await;
-    world.app.fleet.halt_at("undo: swaps");
+    world.app.fleet.halt_at("build: activates");
     let started = world.start(Submission::new(undoing(), acme())).await.unwrap();
     world.app.fleet.halted().await;
     std::fs::remove_file(kept).unwrap();

@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use catalog::backups::BackupRecord;
 use catalog::operations::{OperationRecord, OperationState};
+use catalog::servers::{self, NewServer};
 use catalog::steps::{StepRecord, StepState};
-use catalog::{Clock, OperationId, TenantRecord};
+use catalog::{Clock, OperationId, ServerState, TenantRecord};
 use control_plane::config::Role;
 use control_plane::operations::{Params, backup, create, delete, migrate, restore, restore_undo, verify};
 use control_plane::plan::{PlanView, Selection};
 use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
 use control_plane::{App, Config, Error};
+use postgres_fixture::{Cluster, Settings};
 use tempfile::TempDir;
 use tenant_engine::migration::File;
-use tenant_engine::{Access, After, Limits, Rows, Statement, Value};
+use tenant_engine::postgres::PostgresServer;
+use tenant_engine::{Access, After, EngineKind, Limits, Rows, Statement, Value};
 
 /// Far beyond what any test takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,27 +27,84 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct World {
     pub(crate) app: Arc<App>,
     pub(crate) dir: TempDir,
+    pub(crate) on: On,
     now: Arc<AtomicI64>,
+}
+
+/// What the tenants' databases run on.
+#[derive(Clone)]
+pub(crate) enum On {
+    Sqlite,
+    /// Two servers, for the second of which there is nothing at first.
+    Postgres(Arc<[Cluster; 2]>),
+}
+
+impl On {
+    pub(crate) fn postgres() -> Self {
+        let settings = Settings { connections_max: 100, ..Settings::default() };
+        Self::Postgres(Arc::new([Cluster::with(&settings), Cluster::with(&settings)]))
+    }
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::on(On::Sqlite).await
+    }
+
+    pub(crate) async fn on(on: On) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
         let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
-        Self { app, dir, now }
+        let world = Self { app, dir, on, now };
+        if let On::Postgres(clusters) = &world.on {
+            world.add_postgres("first", &clusters[0]).await;
+            world.set_state("local", ServerState::Cordoned).await;
+        }
+        world
+    }
+
+    /// Another server of the same engine.
+    pub(crate) async fn add_other(&self) {
+        match &self.on {
+            On::Postgres(clusters) => self.add_postgres("other", &clusters[1]).await,
+            On::Sqlite => {
+                let base = self.data().join("other");
+                std::fs::create_dir(&base).unwrap();
+                self.add(NewServer::directory("other", base.to_str().unwrap())).await;
+            }
+        }
+    }
+
+    async fn add_postgres(&self, name: &str, cluster: &Cluster) {
+        let server = PostgresServer::new(&cluster.dsn("postgres").into()).unwrap();
+        let (base, secret) = (server.address().to_owned(), server.secret());
+        let new = NewServer::directory(name, &base);
+        self.add(NewServer { engine: EngineKind::Postgres, secret: Some(&secret), ..new }).await;
+    }
+
+    async fn add(&self, new: NewServer<'_>) {
+        let mut tx = self.app.catalog.write().await.unwrap();
+        servers::insert(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn set_state(&self, server: &str, state: ServerState) {
+        let mut tx = self.app.catalog.write().await.unwrap();
+        let found = servers::by_name(&mut tx, server).await.unwrap().unwrap();
+        servers::set_state(&mut tx, found.id, state).await.unwrap();
+        tx.commit().await.unwrap();
     }
 
     /// What a dead process leaves: nothing was closed, its leases have run out, and another opens the directory.
     pub(crate) async fn crash(self) -> Self {
-        let Self { app, dir, now } = self;
+        let Self { app, dir, on, now } = self;
         app.kill().await;
         now.fetch_add(61_000, Ordering::SeqCst);
         let next = App::open_with(config(&dir), clock(&now)).await.unwrap();
         // Not closed, as a dead process closes nothing; the files are all that counts.
         std::mem::forget(app);
-        Self { app: next, dir, now }
+        Self { app: next, dir, on, now }
     }
 
     /// Another process on the same directory, on the same machine.
@@ -154,11 +214,15 @@ impl World {
             tenant: tenant.id,
             fleet: self.app.catalog.fleet_id(),
             generation: tenant.generation,
-            states: vec![tenant_engine::IdentityState::Active],
+            states: match tenant.block_writes {
+                None => vec![tenant_engine::IdentityState::Active],
+                Some(_) => vec![tenant_engine::IdentityState::Frozen],
+            },
         };
         let pool = engine.connect(&at, &expected).await?;
         let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-        let rows = pool.session(Access::Write, Limits::default()).run(vec![statement], After::Commit).await;
+        let access = if sql.starts_with("select") { Access::Read } else { Access::Write };
+        let rows = pool.session(access, Limits::default()).run(vec![statement], After::Commit).await;
         pool.close().await;
         Ok(rows?.pop().unwrap())
     }

@@ -9,6 +9,7 @@ pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod init;
+pub(crate) mod lifecycle;
 pub(crate) mod man;
 pub(crate) mod member;
 pub(crate) mod migrate;
@@ -110,6 +111,16 @@ fn filtered(mut request: Request, selection: &Selection) -> Request {
 
 /// The names of the selected tenants, for verbs that act on one tenant at a time.
 async fn selected_names(context: &mut Context, names: &[String], selection: &Selection) -> Result<Vec<String>> {
+    selected_in(context, names, selection, "active").await
+}
+
+/// The same, where labels, servers and `--all` mean tenants in this state.
+async fn selected_in(
+    context: &mut Context,
+    names: &[String],
+    selection: &Selection,
+    state: &str,
+) -> Result<Vec<String>> {
     let resolved = selection.resolve(names, context, crate::args::WhenEmpty::Refuse)?;
     let listed = resolved.get("names").and_then(Value::as_array);
     if let Some(names) = listed.filter(|_| selection.labels.is_none() && selection.server.is_none()) {
@@ -117,7 +128,7 @@ async fn selected_names(context: &mut Context, names: &[String], selection: &Sel
     }
     let wanted: Option<Vec<Value>> = listed.cloned();
     let client = context.client().await?;
-    let mut pages = Pages::of(filtered(Request::get("/v1/tenants").query("state", "active"), selection));
+    let mut pages = Pages::of(filtered(Request::get("/v1/tenants").query("state", state), selection));
     let mut out = Vec::new();
     while let Some(page) = pages.next(&client).await? {
         let fits = |t: &&Value| wanted.as_ref().is_none_or(|w| w.contains(&t["name"]) || w.contains(&t["id"]));

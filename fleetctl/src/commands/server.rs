@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{change_and_print, print_one, print_pages};
-use crate::args::Change;
+use crate::args::{Change, Wait};
 use crate::client::{Request, segment};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
-use crate::input;
 use crate::table::{Column, View};
+use crate::{input, operation};
 
 const SERVER: View = View {
     name: "/name",
@@ -53,6 +53,8 @@ pub(crate) enum Verb {
     Cordon(One),
     /// Take tenants again
     Uncordon(One),
+    /// Take no more tenants, and move those that are there
+    Drain(Drain),
     /// Forget an empty server
     Remove(One),
 }
@@ -107,6 +109,32 @@ pub(crate) struct One {
     change: Change,
 }
 
+/// Flags of `server drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fleetctl server drain pg1 --to pg2 --max-parallel 8
+  fleetctl server drain disk1                      # spread over all others of its engine")]
+pub(crate) struct Drain {
+    /// Its name
+    server: String,
+    /// Where to; any server of the same engine that takes tenants if not given
+    #[arg(long, value_name = "SERVER")]
+    to: Option<String>,
+    /// Tenants at once
+    #[arg(long, value_name = "N")]
+    max_parallel: Option<u32>,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+async fn drain(args: Drain, context: &mut Context) -> Result<Exit> {
+    let body = json!({"to": args.to, "max_parallel": args.max_parallel});
+    let request = Request::post(format!("/v1/servers/{}/drain", segment(&args.server)?), body);
+    operation::run(context, request, &args.change, &args.wait).await
+}
+
 /// Runs `fleetctl server …`.
 pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
     match verb {
@@ -118,6 +146,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
         Verb::Set(args) => set(args, context).await,
         Verb::Cordon(one) => switch(context, &one, "cordon").await,
         Verb::Uncordon(one) => switch(context, &one, "uncordon").await,
+        Verb::Drain(args) => drain(args, context).await,
         Verb::Remove(one) => {
             let request = Request::delete(format!("/v1/servers/{}", segment(&one.server)?));
             change_and_print(context, request, &one.change, &SERVER).await

@@ -1,4 +1,4 @@
-//! `fleetctl tenant`: make, list, label, protect and delete tenants.
+//! `fleetctl tenant`: make, list, label, protect and delete tenants; the rest of their lives is in `lifecycle.rs`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ pub(crate) enum Verb {
     Protect(Protect),
     /// Delete tenants: a last verified backup is taken, and the name stays reserved
     Delete(Delete),
+    #[command(flatten)]
+    Lifecycle(super::lifecycle::Verb),
 }
 
 /// Flags of `tenant create`.
@@ -181,6 +183,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
             patch_each(context, &names, &json!({"protected": !args.off}), &args.change).await
         }
         Verb::Delete(args) => delete(args, context).await,
+        Verb::Lifecycle(verb) => super::lifecycle::run(verb, context).await,
     }
 }
 

@@ -134,6 +134,18 @@ pub(super) const ALL: &[Explanation] = &[
         "check path, owner and mount",
     ),
     e(
+        "no_destination",
+        "There is no other server that could take the tenant.",
+        "a move needs another active server of the same engine",
+        "add one (fleetctl server add), or uncordon one (fleetctl server uncordon)",
+    ),
+    e(
+        "copy_differs",
+        "A copy did not hold the same rows as the original; it was dropped, and the tenant serves where it was.",
+        "a fault of a disk or of the network, or a program that writes past the fence",
+        "fleetctl doctor, then the same command again",
+    ),
+    e(
         "server_full",
         "No server has room for another tenant.",
         "every server is at its maximum or cordoned",

@@ -18,6 +18,7 @@ use secrecy::SecretString;
 
 use crate::engine::{Connections, Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -41,6 +42,7 @@ mod drop;
 mod dsn;
 mod error;
 mod failure;
+mod fingerprint;
 mod identity;
 mod inspect;
 mod layout;
@@ -223,6 +225,9 @@ impl Engine for PostgresEngine {
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
+    }
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
+        fingerprint::fingerprint(self, at, expected).await
     }
     fn connections(&self, server: &Server) -> Option<Connections> {
         match server {

@@ -8,10 +8,11 @@ use super::image::{Journal, check, set_journal};
 use super::open::Database;
 use super::stamp::Fence;
 use super::writer::Writer;
-use super::{files, identity, inspect, migrate, provision, restore, snapshot, stamp};
+use super::{files, fingerprint, identity, inspect, migrate, provision, restore, snapshot, stamp};
 use crate::TenantId;
 use crate::engine::{Migrated, Template};
 use crate::error::Result;
+use crate::fingerprint::Fingerprint;
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -94,6 +95,11 @@ impl Memory {
     pub(crate) fn inspect(&self, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         let size = self.size()?;
         self.db().read(expected, |db, identity| inspect::read(db, identity, depth, size))
+    }
+
+    /// See [`crate::Engine::fingerprint`].
+    pub(crate) fn fingerprint(&self, expected: &Expected) -> Result<Fingerprint> {
+        self.db().read(Some(expected), |db, _| fingerprint::take(db).map_err(from_sqlite))
     }
 
     fn size(&self) -> Result<u64> {

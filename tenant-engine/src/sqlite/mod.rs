@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::Fingerprint;
 use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -31,6 +32,7 @@ mod drop;
 mod durability;
 pub(crate) mod error;
 mod files;
+mod fingerprint;
 mod foreign_keys;
 pub(crate) mod identity;
 mod image;
@@ -214,6 +216,9 @@ impl Engine for SqliteEngine {
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
+    }
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
+        fingerprint::fingerprint(self, at, expected).await
     }
 }
 

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use catalog::tokens::TokenScope;
 use catalog::{TenantId, members, tokens};
 use tenant_engine::{
-    Depth, Engine, EngineKind, Expected, Found, Identity, Image, Inspection, Listing, Migrated, MigrationSet,
-    Placement, Pool, Restored, Server, Snapshot, Survey, Template,
+    Depth, Engine, EngineKind, Expected, Fingerprint, Found, Identity, Image, Inspection, Listing, Migrated,
+    MigrationSet, Placement, Pool, Restored, Server, Snapshot, Survey, Template,
 };
 use tenant_router::{Authenticate, ErrorKind, Memberships, Principal, Read, RequestView, Result, Role, Router};
 use tokio::task::JoinSet;
@@ -103,6 +103,9 @@ impl Engine for Counting {
         depth: Depth,
     ) -> tenant_engine::Result<Inspection> {
         self.engine.inspect(at, expected, depth).await
+    }
+    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> tenant_engine::Result<Fingerprint> {
+        self.engine.fingerprint(at, expected).await
     }
 }
 

@@ -10,6 +10,7 @@ mod cli_terminal;
 mod faults;
 mod isolation;
 mod kill;
+mod lifecycle;
 mod postgres;
 mod readme;
 mod s3;

@@ -167,6 +167,8 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantPatch {
+    /// A new slug; the old one goes on leading here, and never to another tenant.
+    name: Option<String>,
     /// Sets labels; null removes one.
     #[serde(default)]
     labels: BTreeMap<String, Option<String>>,
@@ -179,7 +181,7 @@ pub(crate) struct TenantPatch {
     reason: Option<String>,
 }
 
-/// Changes labels and protection, at once.
+/// Changes name, labels and protection, at once.
 #[utoipa::path(patch, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = TenantPatch,
     params(("tenant" = String, Path, description = "Name or id"), ("If-Match" = Option<String>, Header, description = "Only if the ETag is still this")),
     responses((status = 200, description = "As it is now", body = Tenant), (status = 412, description = "It was changed meanwhile", body = ProblemBody)))]
@@ -201,6 +203,11 @@ async fn patch(
         let event = caller.event("tenant.labelled", Some(record.id), data, reason);
         events::append(&mut tx, &[event]).await?;
     }
+    if let Some(new) = patch.name.as_deref().filter(|new| *new != record.name) {
+        tenants::rename(&mut tx, record.id, &catalog::Name::slug(new)?).await?;
+        let data = serde_json::json!({ "from": record.name, "to": new });
+        events::append(&mut tx, &[caller.event("tenant.renamed", Some(record.id), data, reason)]).await?;
+    }
     if let Some(protected) = patch.protected {
         tenants::set_protected(&mut tx, record.id, protected).await?;
         let kind = if protected { "tenant.protected" } else { "tenant.unprotected" };
@@ -208,7 +215,7 @@ async fn patch(
     }
     let record = lookup::tenant(&mut tx, &record.id.to_string()).await?;
     let response = answer(&mut tx, record).await?;
-    let action = "would get these labels and this protection".to_owned();
+    let action = "would get this name, these labels and this protection".to_owned();
     settle(tx, patch.dry_run, Change { kind: "tenant.changed", tenant: Some(name), action }, response).await
 }
 

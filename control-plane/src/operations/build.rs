@@ -1,0 +1,110 @@
+//! A new database for a tenant, filled from a picture and brought forward, not served yet; and the stamp that lets it
+//! serve.
+
+use std::sync::Arc;
+
+use catalog::tenants::Flip;
+use catalog::{BackupId, Generation, ReleaseId, ServerId, TenantId};
+use serde::{Deserialize, Serialize};
+use tenant_engine::{Engine, IdentityState, Placement, Restored};
+
+use super::{Fleet, Step, image, restore, swap};
+use crate::error::{Error, Result};
+
+/// A new database, ready to be swapped in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Built {
+    pub(super) placement: String,
+    /// On another server than the tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) server: Option<ServerId>,
+    /// Stamped into it.
+    pub(super) generation: Generation,
+    pub(super) schema_version: Option<i64>,
+    pub(super) release: Option<ReleaseId>,
+    pub(super) size_bytes: u64,
+}
+
+impl Built {
+    /// Names this database in the catalog.
+    pub(super) fn flip(&self, step: &Step) -> Flip {
+        Flip {
+            placement: Some(Some(self.placement.clone())),
+            server_id: self.server,
+            schema_version: Some(self.schema_version),
+            release_id: Some(self.release),
+            size_bytes: i64::try_from(self.size_bytes).ok(),
+            ..Flip::of(step.tenant.id, step.tenant.generation)
+        }
+    }
+}
+
+/// Where a backup comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    pub(super) backup: BackupId,
+    /// Whose it is.
+    pub(super) tenant: TenantId,
+}
+
+/// The database of a backup in a new placement, verified and migrated; leaves nothing when that fails.
+pub(super) async fn from_backup(
+    fleet: &Fleet,
+    step: &Step,
+    source: Source,
+    generation: Generation,
+    release: Option<ReleaseId>,
+) -> Result<Built> {
+    fleet.drop_leftovers(step, generation).await?;
+    fleet.point("build: claimed").await;
+    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let backup = catalog::backups::get(&mut fleet.catalog.read().await?, source.backup).await?;
+    let backup = backup.ok_or_else(|| restore::not_found(&source.backup.to_string()))?;
+    let (manifest, picture) = image::fetch(fleet, &backup, source.tenant).await?;
+    let (engine, at) = fleet.fresh(step, generation).await?;
+    let identity = step.identity(fleet.id(), generation, IdentityState::Building);
+    let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
+    forwarded(fleet, step, (engine, &at), &restored, generation, release).await
+}
+
+/// Migrates what was filled; drops it when that fails.
+pub(super) async fn forwarded(
+    fleet: &Fleet,
+    step: &Step,
+    (engine, at): (&Arc<dyn Engine>, &Placement),
+    restored: &Restored,
+    generation: Generation,
+    release: Option<ReleaseId>,
+) -> Result<Built> {
+    fleet.point("build: filled").await;
+    let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
+    let forward = swap::forward(fleet, engine, at, &expected, release, restored.schema_version).await;
+    let (schema_version, release) = match forward {
+        Ok(reached) => reached,
+        Err(error) => {
+            engine.drop_database(at, Some(&expected)).await?;
+            return Err(error);
+        }
+    };
+    fleet.point("build: migrated").await;
+    let (placement, size_bytes) = (at.reference().to_owned(), restored.size_bytes);
+    Ok(Built { placement, server: None, generation, schema_version, release, size_bytes })
+}
+
+/// Stamps the new database with the generation that the catalog will have, and opens it as a request would.
+pub(super) async fn activate(fleet: &Fleet, step: &Step, built: &Built, to: IdentityState) -> Result<()> {
+    let server = built.server.unwrap_or(step.tenant.server_id);
+    let (engine, at) = fleet.at(server, &built.placement).await?;
+    fleet.point("build: activates").await;
+    let building = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
+    swap::stamp(engine, &at, &building, &step.identity(fleet.id(), built.generation, to)).await?;
+    fleet.point("build: stamped").await;
+    swap::probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[to])).await
+}
+
+/// Removes a new database that is not needed after all; it was never served.
+pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
+    let server = built.server.unwrap_or(step.tenant.server_id);
+    let (engine, at) = fleet.at(server, &built.placement).await?;
+    Ok(engine.drop_database(&at, None).await?)
+}

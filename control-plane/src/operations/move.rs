@@ -1,0 +1,289 @@
+//! move: a tenant's database to another server of the same engine.
+//!
+//! *look* makes sure that the other server answers; *freeze* stops writers, reads go on; *copy* fills the new placement
+//! and proves that it holds the same rows; *switch* stamps the new one active and the old one moved, and flips the
+//! catalog. When copying fails the tenant serves where it was. The old database is kept for a while.
+
+use async_trait::async_trait;
+use catalog::tenants::Flip;
+use catalog::{ServerId, ServerRecord, ServerState, TenantId, TenantRecord, TenantState, WriteTx};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::{EngineKind, IdentityState};
+
+use super::build::{self, Built};
+use super::restore::retained;
+use super::swap::{self, Fence};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets};
+use crate::error::{Error, Result};
+
+/// Where to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Params {
+    /// The name of a server; `None`: any that takes tenants, spread evenly.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub to: Option<String>,
+    /// The servers that `to` meant at submission; filled there.
+    #[serde(default)]
+    pub servers: Vec<Target>,
+}
+
+/// A server that may get tenants.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Target {
+    /// Which.
+    pub id: ServerId,
+    /// What its databases run on.
+    pub engine: EngineKind,
+    /// As operators call it.
+    pub name: String,
+}
+
+const FREEZE: &str = "freeze";
+const COPY: &str = "copy";
+const SWITCH: &str = "switch";
+
+/// Why the catalog keeps the database that was left.
+const RETAINED: &str = "move";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Copied {
+    #[serde(flatten)]
+    built: Built,
+    #[serde(flatten)]
+    fence: Fence,
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "move"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Selected(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])
+    }
+
+    fn placements(&self) -> Placements {
+        Placements::Fresh
+    }
+
+    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+        seen.servers = catalog::servers::list(tx).await?;
+        let usable = |server: &&ServerRecord| server.state == ServerState::Active;
+        let all = seen.servers.iter().map(|(server, _)| server);
+        self.servers = match &self.to {
+            Some(name) => vec![named(all, name)?],
+            None => all.filter(usable).map(target).collect(),
+        };
+        Ok(())
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        let mut plan = Plan::default();
+        for tenant in &seen.tenants {
+            let from = seen.servers.iter().map(|(server, _)| server).find(|server| server.id == tenant.server_id);
+            let from = from.ok_or_else(|| Error::internal("a tenant without a server"))?;
+            if self.to.is_some() && self.servers.iter().any(|to| to.id == from.id) {
+                plan.skip(&tenant.name, || "is there already".to_owned());
+                continue;
+            }
+            let to = self.destination(tenant.id, from.id, from.engine)?;
+            plan.step(tenant.id, &tenant.name, || format!("moves from {} to {}", from.name, to.name));
+        }
+        self.has_room(seen, plan.steps.len())?;
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        match step.phase.as_str() {
+            "" => self.look_there(fleet, step).await,
+            FREEZE => freeze(fleet, step).await,
+            COPY => self.copy_or_thaw(fleet, step).await,
+            SWITCH => switch_or_thaw(fleet, step).await,
+            _ => Err(step.unknown_phase()),
+        }
+        .into()
+    }
+}
+
+fn target(server: &ServerRecord) -> Target {
+    Target { id: server.id, engine: server.engine, name: server.name.clone() }
+}
+
+fn named<'a>(mut all: impl Iterator<Item = &'a ServerRecord>, name: &str) -> Result<Target> {
+    let found = all.find(|server| server.name == name).ok_or_else(|| {
+        Error::new(404, "not_found", format!("there is no server '{name}'")).try_next("fleetctl server list")
+    })?;
+    match found.state {
+        ServerState::Active => Ok(target(found)),
+        _ => Err(Error::new(409, "server_cordoned", format!("server '{name}' takes no tenants"))
+            .try_next(format!("fleetctl server uncordon {name}"))),
+    }
+}
+
+impl Params {
+    /// PURE: by the tenant's id, so that a repeated step goes to the same place and many tenants spread evenly.
+    fn destination(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Result<&Target> {
+        let fits: Vec<&Target> = self.servers.iter().filter(|to| to.engine == engine && to.id != from).collect();
+        let Some(last) = u64::try_from(fits.len()).ok().filter(|count| *count > 0) else {
+            let detail = format!("there is no other server of {engine} that takes tenants");
+            return Err(Error::new(409, "no_destination", detail).try_next("fleetctl server add"));
+        };
+        let index = usize::try_from(tenant.uuid().as_u64_pair().1 % last).unwrap_or_default();
+        Ok(fits[index])
+    }
+
+    fn has_room(&self, seen: &Seen, count: usize) -> Result<()> {
+        let [only] = self.servers.as_slice() else { return Ok(()) };
+        let found = seen.servers.iter().find(|(server, _)| server.id == only.id);
+        let Some((server, tenants)) = found else { return Ok(()) };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        if server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max) {
+            return Ok(());
+        }
+        let detail = format!("server '{}' has no room for {count} more tenants", server.name);
+        Err(Error::new(409, "server_full", detail).try_next("fleetctl server add"))
+    }
+
+    async fn to(&self, fleet: &Fleet, step: &Step) -> Result<ServerId> {
+        let engine = fleet.server(step.tenant.server_id).await?.engine();
+        Ok(self.destination(step.tenant.id, step.tenant.server_id, engine)?.id)
+    }
+
+    /// Nothing is stopped before the other server is known to answer and to have room.
+    async fn look_there(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        swap::require_unblocked(step)?;
+        swap::require_state(step, &[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
+        let to = self.to(fleet, step).await?;
+        fleet.point("move: claimed").await;
+        if step.tenant.state == TenantState::Archived {
+            let flip = Flip { server_id: Some(to), ..Flip::of(step.tenant.id, step.tenant.generation) };
+            let event = step.event("tenant.moved", json!({"to": to}));
+            return Ok(Outcome::done(json!({"to": to})).with(Effect::Flip(flip)).with(Effect::Event(event)));
+        }
+        let server = fleet.server(to).await?;
+        let survey = fleet.engine(server.engine())?.survey(&server).await?;
+        enough(&step.tenant, survey.disk_free_bytes)?;
+        Ok(Outcome::next(FREEZE, json!({})))
+    }
+
+    async fn copy_or_thaw(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        let fence: Fence = step.facts()?;
+        match self.copy(fleet, step).await {
+            Ok(built) => Ok(Outcome::next(SWITCH, json!(Copied { built, fence }))),
+            Err(error) => swap::give_up(fleet, step, &fence, error).await,
+        }
+    }
+
+    async fn copy(&self, fleet: &Fleet, step: &Step) -> Result<Built> {
+        let (to, generation) = (self.to(fleet, step).await?, step.tenant.generation.next());
+        fleet.drop_leftovers_on(to, step, generation).await?;
+        let (source, from) = fleet.current(&step.tenant).await?;
+        let (engine, at) = fleet.fresh_on(to, step, generation).await?;
+        let frozen = step.expected(fleet.id(), &[IdentityState::Frozen]);
+        let _one_of_few =
+            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+        fleet.point("move: copies").await;
+        let picture = source.snapshot(&from, &frozen).await?;
+        let building = step.identity(fleet.id(), generation, IdentityState::Building);
+        let restored = engine.restore(&at, picture.image, step.tenant.id, &building).await?;
+        fleet.point("move: filled").await;
+        let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
+        let (there, here) = tokio::try_join!(engine.fingerprint(&at, &expected), source.fingerprint(&from, &frozen))?;
+        if let Some(difference) = here.difference(&there) {
+            engine.drop_database(&at, Some(&expected)).await?;
+            let detail = format!("the copy of {} is not the same: {difference}", step.tenant.name);
+            return Err(Error::new(500, "copy_differs", detail));
+        }
+        fleet.point("move: verified").await;
+        Ok(Built {
+            placement: at.reference().to_owned(),
+            server: Some(to),
+            generation,
+            schema_version: restored.schema_version,
+            release: step.tenant.release_id,
+            size_bytes: restored.size_bytes,
+        })
+    }
+}
+
+/// Half as much again as the database: the copy, and what filling it takes.
+fn enough(tenant: &TenantRecord, free: Option<u64>) -> Result<()> {
+    let size = u64::try_from(tenant.size_bytes.unwrap_or(0)).unwrap_or(0);
+    match free {
+        Some(free) if free < size / 5 * 6 => {
+            let detail = format!("the server has {free} bytes free, {} needs {}", tenant.name, size / 5 * 6);
+            Err(Error::new(507, "disk_full", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    fleet.point("move: freezes").await;
+    swap::require_unblocked(step)?;
+    let fence = swap::freeze_sound(fleet, step).await?;
+    fleet.point("move: frozen").await;
+    Ok(Outcome::next(COPY, json!(fence)).with(Effect::Flip(swap::block(step))))
+}
+
+async fn switch_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let copied: Copied = step.facts()?;
+    if copied.built.generation != step.tenant.generation.next() {
+        return Err(Error::new(409, "conflict", format!("{} was changed during the move", step.tenant.name)));
+    }
+    match switch(fleet, step, &copied).await {
+        Ok(()) => Ok(moved(fleet, step, &copied)),
+        Err(error) => swap::give_up(fleet, step, &copied.fence, error).await,
+    }
+}
+
+async fn switch(fleet: &Fleet, step: &Step, Copied { built, fence }: &Copied) -> Result<()> {
+    build::activate(fleet, step, built, fence.at_rest()).await?;
+    swap::retire(fleet, step, fence).await?;
+    fleet.point("move: retired").await;
+    Ok(())
+}
+
+fn moved(fleet: &Fleet, step: &Step, Copied { built, fence }: &Copied) -> Outcome {
+    let now = fleet.catalog.now();
+    let facts = json!({
+        "from": step.tenant.server_id, "to": built.server, "size_bytes": built.size_bytes,
+        "frozen_ms": now - fence.frozen_at,
+    });
+    let outcome = Outcome::done(facts.clone())
+        .with(Effect::Flip(fence.lifted(built.flip(step))))
+        .with(Effect::Event(step.event("tenant.moved", facts)));
+    match retained(step, fence.current, RETAINED, (now, now + fleet.config.undo_ms)) {
+        Some(record) => outcome.with(Effect::Retain(record)),
+        None => outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to(engine: EngineKind) -> Target {
+        Target { id: ServerId::generate(), engine, name: "x".to_owned() }
+    }
+
+    #[test]
+    fn tenants_spread_over_the_other_servers_of_their_engine_and_always_the_same_way() {
+        let (a, b, c, pg) =
+            (to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Postgres));
+        let (from, ids) = (a.id, [b.id, c.id]);
+        let params = Params { to: None, servers: vec![a, b, c, pg] };
+        let mut counts = [0; 2];
+        for _ in 0..400 {
+            let tenant = TenantId::generate();
+            let found = params.destination(tenant, from, EngineKind::Sqlite).unwrap().id;
+            assert_eq!(params.destination(tenant, from, EngineKind::Sqlite).unwrap().id, found);
+            counts[ids.iter().position(|id| *id == found).unwrap()] += 1;
+        }
+        assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
+        let alone = params.destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
+        assert_eq!(alone.unwrap_err().code, "no_destination");
+    }
+}

@@ -1,0 +1,79 @@
+//! purge: the end of a deleted tenant. Its database and those kept of it are dropped; the row and the names stay, so
+//! that no name ever leads to somebody else. Backups end with their own retention.
+
+use async_trait::async_trait;
+use catalog::TenantState;
+use catalog::tenants::Flip;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::{ErrorKind, IdentityState};
+
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use crate::error::Result;
+
+/// Nothing to say: the selection says which tenants.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Params {}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "purge"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Selected(&[TenantState::Deleted])
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        let mut plan = Plan::default();
+        for tenant in &seen.tenants {
+            plan.step(tenant.id, &tenant.name, || "its databases are dropped, for good".to_owned());
+        }
+        let early = seen.tenants.iter().filter(|tenant| tenant.purge_after.is_some_and(|at| at > seen.now)).count();
+        if early > 0 {
+            plan.notes.push(format!("{early} of them could still be undeleted"));
+        }
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        purge(fleet, step).await.into()
+    }
+}
+
+async fn purge(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    swap::require_state(step, &[TenantState::Deleted])?;
+    fleet.point("purge: claimed").await;
+    drop_current(fleet, step).await?;
+    fleet.point("purge: dropped").await;
+    let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+    let flip = Flip {
+        state: Some(TenantState::Purged),
+        placement: Some(None),
+        purge_after: Some(None),
+        ..Flip::of(step.tenant.id, step.tenant.generation)
+    };
+    let event = step.event("tenant.purged", json!({"databases": kept.len() + 1}));
+    let mut outcome = Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event));
+    for record in kept {
+        let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
+        engine.drop_database(&at, None).await?;
+        fleet.point("purge: dropped a kept one").await;
+        outcome = outcome.with(Effect::Unretain { server: record.server_id, placement: record.placement });
+    }
+    Ok(outcome)
+}
+
+/// Only with the tombstone in it; one that nobody can read any more is nobody's loss.
+async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
+    if step.tenant.placement.is_none() {
+        return Ok(());
+    }
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    let expected = step.expected(fleet.id(), &[IdentityState::Tombstone]);
+    match engine.drop_database(&at, Some(&expected)).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(engine.drop_database(&at, None).await?),
+        dropped => Ok(dropped?),
+    }
+}

@@ -1,0 +1,67 @@
+//! read_only: an operator's block of a tenant's writes, with a reason, and its end. Reads go on.
+
+use async_trait::async_trait;
+use catalog::tenants::Flip;
+use catalog::{BlockWrites, TenantState};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenant_engine::IdentityState;
+
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use crate::error::Result;
+
+/// Which of the two.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Params {
+    /// False: writes are allowed again.
+    pub on: bool,
+}
+
+#[async_trait]
+impl Operation for Params {
+    fn kind(&self) -> &'static str {
+        "read_only"
+    }
+
+    fn targets(&self) -> Targets {
+        Targets::Selected(&[TenantState::Active])
+    }
+
+    fn plan(&self, seen: &Seen) -> Result<Plan> {
+        let mut plan = Plan::default();
+        for tenant in &seen.tenants {
+            match (self.on, tenant.block_writes == Some(BlockWrites::Operator)) {
+                (true, true) => plan.skip(&tenant.name, || "is read-only already".to_owned()),
+                (false, false) => plan.skip(&tenant.name, || "may be written already".to_owned()),
+                (true, false) => plan.step(tenant.id, &tenant.name, || "becomes read-only".to_owned()),
+                (false, true) => plan.step(tenant.id, &tenant.name, || "may be written again".to_owned()),
+            }
+        }
+        Ok(plan)
+    }
+
+    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+        self.change(fleet, step).await.into()
+    }
+}
+
+impl Params {
+    async fn change(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        swap::require_unblocked(step)?;
+        swap::require_state(step, &[TenantState::Active])?;
+        fleet.point("read_only: claimed").await;
+        let (to, block, reason, event) = match self.on {
+            true => (IdentityState::Frozen, Some(BlockWrites::Operator), Some(step.reason()), "tenant.read_only"),
+            false => (IdentityState::Active, None, None, "tenant.writable"),
+        };
+        swap::restamp(fleet, step, &[swap::at_rest(&step.tenant)], to).await?;
+        fleet.point("read_only: stamped").await;
+        let event = step.event(event, json!({"reason": reason}));
+        let flip = Flip {
+            block_writes: Some(block),
+            reason: Some(reason),
+            ..Flip::of(step.tenant.id, step.tenant.generation)
+        };
+        Ok(Outcome::done(json!({"read_only": self.on})).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    }
+}

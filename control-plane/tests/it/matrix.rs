@@ -1,0 +1,531 @@
+//! Every operation on every engine, ended at every point between two actions as a crash would end it, and finished by
+//! another process; then the invariants of the whole fleet, and what the operation promises.
+//!
+//! A cell is one operation, ended at one point, on one engine. The points are found by running: a new one is covered
+//! the day it is written, and a new operation without a scenario here fails `every_operation_is_in_the_matrix`.
+
+use std::collections::BTreeSet;
+
+use catalog::TenantState;
+use catalog::operations::OperationState;
+use control_plane::operations::{
+    KINDS, Params, adopt, archive, clone, r#move, purge, read_only, restore, resume, settle, suspend, unarchive,
+    undelete,
+};
+use control_plane::plan::Selection;
+use control_plane::runner::submit::Submission;
+use tenant_engine::IdentityState;
+
+use crate::invariants;
+use crate::world::{On, World, backing_up, creating, deleting, migrating, restoring, undoing, verifying};
+
+/// More points than any operation has; a loop that gets there did not end.
+const POINTS_MAX: usize = 60;
+/// For both engines.
+const TASKS: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text not null);");
+const DONE: (&str, &str) = ("0002_done.sql", "alter table tasks add column done integer not null default 0;");
+
+/// Points of the runner, which are the same on every engine: between one of them and the operation's own next to it
+/// nothing happens to a database.
+const OF_THE_RUNNER: [&str; 3] = ["record: ", "worker: ", "operation: "];
+
+/// Runs the operation without a crash to learn its points, then once for each of them, each time in a fresh fleet, ended
+/// there and finished by another process. Returns the points that were met. On Postgres, where a fleet takes a while,
+/// the runner's own points are left to the files.
+async fn crash_everywhere(
+    on: &On,
+    what: &str,
+    prepare: impl AsyncFn(&World),
+    params: impl Fn(&World) -> Params,
+    targets: impl Fn() -> Selection,
+    check: impl AsyncFn(&World),
+) -> Vec<&'static str> {
+    let (_, points) = crash_at(on, usize::MAX, &prepare, &params, &targets, &check).await;
+    assert!(points.len() < POINTS_MAX, "{points:?}");
+    let is_run = |point: &str| matches!(on, On::Sqlite) || !OF_THE_RUNNER.iter().any(|of| point.starts_with(of));
+    let mut met = Vec::new();
+    for (index, _) in points.iter().enumerate().filter(|(_, point)| is_run(point)) {
+        met.extend(crash_at(on, index + 1, &prepare, &params, &targets, &check).await.0);
+    }
+    let engine = if matches!(on, On::Sqlite) { "sqlite" } else { "postgres" };
+    println!("cell {what} on {engine}: {} points, all passed", met.len());
+    met
+}
+
+/// One cell; returns where the process ended, and all points it passed.
+async fn crash_at(
+    on: &On,
+    count: usize,
+    prepare: &impl AsyncFn(&World),
+    params: &impl Fn(&World) -> Params,
+    targets: &impl Fn() -> Selection,
+    check: &impl AsyncFn(&World),
+) -> (Option<&'static str>, Vec<&'static str>) {
+    let world = World::on(on.clone()).await;
+    prepare(&world).await;
+    let names = names(&world).await;
+    world.app.fleet.halt_after(count);
+    let started = world.start(Submission::new(params(&world), targets())).await.unwrap();
+    let at = tokio::select! {
+        biased;
+        at = world.app.fleet.halted() => Some(at),
+        ended = world.finish(started.id) => {
+            let steps = world.steps(ended.id, &[]).await;
+            assert_eq!(ended.state, OperationState::Succeeded, "{steps:?}");
+            None
+        }
+    };
+    let points = world.app.fleet.points();
+    let world = match at {
+        Some(_) => world.crash().await,
+        None => {
+            world.app.fleet.halt_after(usize::MAX);
+            world
+        }
+    };
+    let ended = world.finish(started.id).await;
+    let steps = world.steps(ended.id, &[]).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "crashed at {at:?}: {steps:?}");
+    invariants::check(&world).await;
+    for (name, tenant) in names {
+        assert_eq!(world.tenant(&name).await.id, tenant, "I4: {name} leads to somebody else");
+    }
+    check(&world).await;
+    world.app.shutdown(std::time::Duration::from_secs(5)).await;
+    (at, points)
+}
+
+/// Who every name leads to.
+async fn names(world: &World) -> Vec<(String, catalog::TenantId)> {
+    let every = catalog::tenants::Selection { states: vec![], ..Default::default() };
+    let mut tx = world.app.catalog.read().await.unwrap();
+    let tenants = catalog::tenants::page(&mut tx, &every, None, 100).await.unwrap();
+    tenants.into_iter().map(|tenant| (tenant.name, tenant.id)).collect()
+}
+
+/// A test of each scenario on each engine.
+macro_rules! cells {
+    ($($scenario:ident => $kind:literal,)*) => {
+        const CELLS: &[&str] = &[$($kind),*];
+        mod sqlite {
+            $(#[tokio::test] async fn $scenario() { super::$scenario(&super::On::Sqlite).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $scenario() { super::$scenario(&super::On::postgres()).await; })*
+        }
+    };
+}
+
+cells! {
+    create => "create",
+    migrate => "migrate",
+    backup => "backup",
+    verify => "verify",
+    restore_in_place => "restore",
+    restore_as_a_new_tenant => "restore",
+    undo => "restore_undo",
+    suspend_one => "suspend",
+    resume_one => "resume",
+    read_only_on => "read_only",
+    read_only_off => "read_only",
+    move_one => "move",
+    move_a_read_only_one => "move",
+    move_a_suspended_one => "move",
+    clone_one => "clone",
+    archive_one => "archive",
+    archive_a_suspended_one => "archive",
+    unarchive_one => "unarchive",
+    delete => "delete",
+    delete_an_archived_one => "delete",
+    undelete_one => "undelete",
+    purge_one => "purge",
+    settle_one => "settle",
+    adopt_one => "adopt",
+}
+
+#[test]
+fn every_operation_is_in_the_matrix() {
+    let all: BTreeSet<&str> = KINDS.iter().copied().collect();
+    assert_eq!(CELLS.iter().copied().collect::<BTreeSet<_>>(), all);
+}
+
+fn acme() -> Selection {
+    Selection::one("acme")
+}
+
+async fn count(world: &World, name: &str) -> i64 {
+    world.int(name, "select count(*) from tasks").await
+}
+
+async fn writes(world: &World, name: &str) {
+    let before = count(world, name).await;
+    world.sql(name, "insert into tasks (title) values ('writes go on')").await;
+    assert_eq!(count(world, name).await, before + 1);
+}
+
+/// A tenant with one row.
+async fn with_a_row(world: &World) {
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme"]).await;
+    world.sql("acme", "insert into tasks (title) values ('in the backup')").await;
+}
+
+/// A tenant with one row in its backup and two in its database.
+async fn with_backup(world: &World) {
+    with_a_row(world).await;
+    world.backup("acme").await;
+    world.sql("acme", "insert into tasks (title) values ('later')").await;
+}
+
+async fn create(on: &On) {
+    let prepare = async |world: &World| drop(world.migrate(&[TASKS]).await);
+    let check = async |world: &World| writes(world, "acme").await;
+    let met = crash_everywhere(on, "create", prepare, |_: &World| creating(&["acme"]), Selection::default, check).await;
+    for point in ["create: claimed", "create: provisioned", "create: probed"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+async fn migrate(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 1);
+    };
+    let met =
+        crash_everywhere(on, "migrate", with_a_row, |_: &World| migrating(&[TASKS, DONE]), Selection::all, check).await;
+    assert!(met.contains(&"migrate: applied"), "{met:?}");
+}
+
+async fn backup(on: &On) {
+    let check = async |world: &World| {
+        let backup = world.newest("acme").await.unwrap();
+        world.succeed(verifying(), acme()).await;
+        assert_eq!(backup.schema_version, Some(1));
+    };
+    let met = crash_everywhere(on, "backup", with_backup, |_: &World| backing_up(), Selection::all, check).await;
+    for point in ["backup: stored", "backup: listed"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+async fn verify(on: &On) {
+    let check = async |world: &World| {
+        let backup = world.newest("acme").await.unwrap();
+        assert!(backup.verified_at.is_some() && backup.verify_error.is_none(), "{backup:?}");
+    };
+    crash_everywhere(on, "verify", with_backup, |_: &World| verifying(), acme, check).await;
+}
+
+async fn restore_in_place(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(count(world, "acme").await, 1);
+        writes(world, "acme").await;
+        world.succeed(undoing(), acme()).await;
+        assert_eq!(world.int("acme", "select count(*) from tasks where title = 'later'").await, 1);
+        invariants::check(world).await;
+    };
+    let params = |_: &World| restoring(restore::To::Latest);
+    let met = crash_everywhere(on, "restore in place", with_backup, params, acme, check).await;
+    for point in ["build: filled", "restore: frozen", "build: stamped", "restore: retired"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+async fn restore_as_a_new_tenant(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(count(world, "copy").await, 1);
+        assert_eq!(count(world, "acme").await, 2);
+    };
+    let params = |_: &World| {
+        let as_name = Some("copy".to_owned());
+        Params::Restore(restore::Params { to: restore::To::Latest, as_name, resolved: None })
+    };
+    crash_everywhere(on, "restore as new", with_backup, params, acme, check).await;
+}
+
+async fn undo(on: &On) {
+    let prepare = async |world: &World| {
+        with_backup(world).await;
+        world.succeed(restoring(restore::To::Latest), acme()).await;
+        world.migrate(&[TASKS, DONE]).await;
+    };
+    let check = async |world: &World| {
+        assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 2);
+        writes(world, "acme").await;
+    };
+    let met = crash_everywhere(on, "restore_undo", prepare, |_: &World| undoing(), acme, check).await;
+    for point in ["undo: building", "undo: migrated", "undo: frozen", "build: stamped", "undo: retired"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+fn suspending() -> Params {
+    Params::Suspend(suspend::Params {})
+}
+
+async fn suspend_one(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(world.tenant("acme").await.state, TenantState::Suspended);
+        // It is looked after all the same.
+        world.backup("acme").await;
+        world.migrate(&[TASKS, DONE]).await;
+        assert_eq!(world.tenant("acme").await.schema_version, Some(2));
+    };
+    let met = crash_everywhere(on, "suspend", with_a_row, |_: &World| suspending(), acme, check).await;
+    assert!(met.contains(&"suspend: stamped"), "{met:?}");
+}
+
+async fn resume_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(suspending(), acme()).await;
+    };
+    let check = async |world: &World| {
+        let tenant = world.tenant("acme").await;
+        assert_eq!((tenant.state, tenant.state_reason), (TenantState::Active, None));
+        writes(world, "acme").await;
+    };
+    let params = |_: &World| Params::Resume(resume::Params {});
+    let met = crash_everywhere(on, "resume", prepare, params, acme, check).await;
+    assert!(met.contains(&"resume: stamped"), "{met:?}");
+}
+
+fn blocking(on: bool) -> Params {
+    Params::ReadOnly(read_only::Params { on })
+}
+
+async fn is_read_only(world: &World) {
+    assert_eq!(count(world, "acme").await, 1);
+    assert!(world.try_sql("acme", "insert into tasks (title) values ('no')").await.is_err());
+    assert_eq!(world.tenant("acme").await.block_writes, Some(catalog::BlockWrites::Operator));
+}
+
+async fn read_only_on(on: &On) {
+    crash_everywhere(on, "read_only on", with_a_row, |_: &World| blocking(true), acme, is_read_only).await;
+}
+
+async fn read_only_off(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(blocking(true), acme()).await;
+    };
+    let check = async |world: &World| writes(world, "acme").await;
+    crash_everywhere(on, "read_only off", prepare, |_: &World| blocking(false), acme, check).await;
+}
+
+fn moving() -> Params {
+    Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() })
+}
+
+async fn is_at(world: &World, server: &str) {
+    let tenant = world.tenant("acme").await;
+    let mut tx = world.app.catalog.read().await.unwrap();
+    let found = catalog::servers::get(&mut tx, tenant.server_id).await.unwrap().unwrap();
+    assert_eq!(found.name, server);
+}
+
+async fn move_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.add_other().await;
+    };
+    let check = async |world: &World| {
+        is_at(world, "other").await;
+        writes(world, "acme").await;
+        // And it can go on from there.
+        world.backup("acme").await;
+        world.migrate(&[TASKS, DONE]).await;
+        invariants::check(world).await;
+    };
+    let met = crash_everywhere(on, "move", prepare, |_: &World| moving(), acme, check).await;
+    for point in ["move: frozen", "move: filled", "move: verified", "build: stamped", "move: retired"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+async fn move_a_read_only_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(blocking(true), acme()).await;
+        world.add_other().await;
+    };
+    let check = async |world: &World| {
+        is_at(world, "other").await;
+        is_read_only(world).await;
+    };
+    crash_everywhere(on, "move read-only", prepare, |_: &World| moving(), acme, check).await;
+}
+
+async fn move_a_suspended_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(suspending(), acme()).await;
+        world.add_other().await;
+    };
+    let check = async |world: &World| {
+        is_at(world, "other").await;
+        assert_eq!(world.tenant("acme").await.state, TenantState::Suspended);
+        world.succeed(Params::Resume(resume::Params {}), acme()).await;
+        writes(world, "acme").await;
+    };
+    crash_everywhere(on, "move suspended", prepare, |_: &World| moving(), acme, check).await;
+}
+
+async fn clone_one(on: &On) {
+    let check = async |world: &World| {
+        writes(world, "copy").await;
+        assert_eq!((count(world, "copy").await, count(world, "acme").await), (2, 1));
+    };
+    let params = |_: &World| Params::Clone(clone::Params { name: "copy".to_owned(), source: None });
+    let met = crash_everywhere(on, "clone", with_a_row, params, acme, check).await;
+    assert!(met.contains(&"clone: snapshot taken"), "{met:?}");
+}
+
+fn archiving() -> Params {
+    Params::Archive(archive::Params {})
+}
+
+fn unarchiving() -> Params {
+    Params::Unarchive(unarchive::Params {})
+}
+
+async fn archive_one(on: &On) {
+    let check = async |world: &World| {
+        let tenant = world.tenant("acme").await;
+        assert_eq!((tenant.state, tenant.placement), (TenantState::Archived, None));
+        world.succeed(unarchiving(), acme()).await;
+        assert_eq!(count(world, "acme").await, 2);
+        writes(world, "acme").await;
+    };
+    let met = crash_everywhere(on, "archive", with_backup, |_: &World| archiving(), acme, check).await;
+    for point in ["archive: frozen", "archive: proved", "archive: stamped", "archive: dropped"] {
+        assert!(met.contains(&point), "{point} was not met: {met:?}");
+    }
+}
+
+async fn archive_a_suspended_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(suspending(), acme()).await;
+    };
+    let check = async |world: &World| {
+        world.succeed(unarchiving(), acme()).await;
+        assert_eq!(world.tenant("acme").await.state, TenantState::Suspended);
+    };
+    crash_everywhere(on, "archive suspended", prepare, |_: &World| archiving(), acme, check).await;
+}
+
+async fn unarchive_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_backup(world).await;
+        world.succeed(archiving(), acme()).await;
+        world.migrate(&[TASKS, DONE]).await;
+    };
+    let check = async |world: &World| {
+        // Also the release that came while it slept.
+        assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 2);
+        writes(world, "acme").await;
+    };
+    crash_everywhere(on, "unarchive", prepare, |_: &World| unarchiving(), acme, check).await;
+}
+
+async fn delete(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(world.tenant("acme").await.state, TenantState::Deleted);
+        assert!(world.try_sql("acme", "select 1").await.is_err());
+        assert!(world.newest("acme").await.unwrap().verified_at.is_some());
+    };
+    let met = crash_everywhere(on, "delete", with_backup, |_: &World| deleting(), acme, check).await;
+    assert!(met.contains(&"delete: stamped"), "{met:?}");
+}
+
+async fn delete_an_archived_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_a_row(world).await;
+        world.succeed(archiving(), acme()).await;
+    };
+    let check = async |world: &World| {
+        world.succeed(Params::Undelete(undelete::Params {}), acme()).await;
+        world.succeed(unarchiving(), acme()).await;
+        writes(world, "acme").await;
+    };
+    crash_everywhere(on, "delete archived", prepare, |_: &World| deleting(), acme, check).await;
+}
+
+async fn deleted(world: &World) {
+    with_backup(world).await;
+    world.succeed(deleting(), acme()).await;
+}
+
+async fn undelete_one(on: &On) {
+    let check = async |world: &World| {
+        assert_eq!(count(world, "acme").await, 2);
+        writes(world, "acme").await;
+    };
+    let params = |_: &World| Params::Undelete(undelete::Params {});
+    crash_everywhere(on, "undelete", deleted, params, acme, check).await;
+}
+
+async fn purge_one(on: &On) {
+    let prepare = async |world: &World| {
+        with_backup(world).await;
+        // So that a database is kept besides the current one.
+        world.succeed(restoring(restore::To::Latest), acme()).await;
+        world.succeed(deleting(), acme()).await;
+    };
+    let check = async |world: &World| {
+        assert_eq!(world.tenant("acme").await.state, TenantState::Purged);
+        let again = world.start(Submission::new(creating(&["acme"]), Selection::default())).await;
+        assert_eq!(again.unwrap_err().code, "already_exists", "the name stays reserved");
+    };
+    let params = |_: &World| Params::Purge(purge::Params {});
+    let met = crash_everywhere(on, "purge", prepare, params, acme, check).await;
+    assert!(met.contains(&"purge: dropped a kept one"), "{met:?}");
+}
+
+/// What an operation leaves that stamped and was given up before the catalog heard of it.
+async fn stamped_and_forgotten(world: &World) {
+    with_a_row(world).await;
+    let tenant = world.tenant("acme").await;
+    let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
+    let fleet = world.app.catalog.fleet_id();
+    let now = tenant_engine::Expected {
+        tenant: tenant.id,
+        fleet,
+        generation: tenant.generation,
+        states: vec![IdentityState::Active],
+    };
+    let ahead = tenant_engine::Identity {
+        tenant: tenant.id,
+        fleet,
+        generation: tenant.generation.next(),
+        state: IdentityState::Frozen,
+        op: None,
+        stamped_at: 1,
+    };
+    engine.freeze(&at, &now, &ahead).await.unwrap();
+    assert!(world.try_sql("acme", "select 1").await.is_err());
+}
+
+async fn settle_one(on: &On) {
+    let check = async |world: &World| writes(world, "acme").await;
+    let params = |_: &World| Params::Settle(settle::Params {});
+    let met = crash_everywhere(on, "settle", stamped_and_forgotten, params, acme, check).await;
+    assert!(met.contains(&"settle: stamped"), "{met:?}");
+}
+
+/// Only Postgres has databases that somebody else made.
+async fn adopt_one(on: &On) {
+    let On::Postgres(clusters) = on else { return };
+    let cluster = &clusters[0];
+    cluster.psql("postgres", "create database theirs");
+    cluster.psql("theirs", "create table tasks (title text not null); insert into tasks values ('theirs')");
+    cluster.psql("theirs", "grant select on tasks to public");
+    let dsn: secrecy::SecretString = cluster.dsn("theirs").into();
+    let params = |world: &World| {
+        let source = adopt::Params::seal(&world.app.fleet, &dsn);
+        Params::Adopt(adopt::Params { name: "acme".to_owned(), labels: Default::default(), server: None, source })
+    };
+    let check = async |world: &World| writes(world, "acme").await;
+    let met = crash_everywhere(on, "adopt", async |_: &World| {}, params, Selection::default, check).await;
+    assert!(met.contains(&"adopt: copied"), "{met:?}");
+}

@@ -1,0 +1,258 @@
+//! Tenants that are moved, suspended, cloned and emptied out under live load, by a control plane that is killed: every
+//! acknowledged write is found afterwards, exactly once, where the catalog says; nothing is answered but 2xx or 503 with
+//! a time to come back.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fleet_tests::postgres::{PostgresFleet, SERVER};
+use fleet_tests::{Api, Fleet, Served, invariants};
+use postgres_fixture::Cluster;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn admin(served: &Served) -> Api {
+    Api::new(&served.admin_url, &served.operator_token())
+}
+
+/// What clients did and what they were told.
+#[derive(Default)]
+struct History {
+    next: AtomicI64,
+    /// By tenant: the ids whose insertion was acknowledged.
+    acknowledged: Mutex<BTreeMap<String, Vec<i64>>>,
+    /// Answers that are neither 2xx nor 503 with Retry-After.
+    wrong: Mutex<Vec<String>>,
+    stop: AtomicBool,
+    /// Where the server is now; it moves when it is killed and started again.
+    url: Mutex<String>,
+}
+
+impl History {
+    fn new(served: &Served) -> Arc<Self> {
+        Arc::new(Self { next: AtomicI64::new(1), url: Mutex::new(served.data_url.clone()), ..Self::default() })
+    }
+
+    fn writes(&self) -> usize {
+        self.acknowledged.lock().unwrap().values().map(Vec::len).sum()
+    }
+
+    /// Waits until so many more writes were acknowledged.
+    async fn more(&self, count: usize) {
+        let enough = self.writes() + count;
+        while self.writes() < enough {
+            assert!(self.wrong.lock().unwrap().is_empty(), "{:?}", self.wrong.lock().unwrap());
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// One client of one tenant: a write and a read in turn, until told to stop. A server that is gone may have done it or
+/// not: that write is in doubt, and not counted.
+async fn client(history: Arc<History>, tenant: String, token: String) {
+    while !history.stop.load(Ordering::Relaxed) {
+        let url = history.url.lock().unwrap().clone();
+        let api = Api::new(&url, &token);
+        let id = history.next.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/t/{tenant}/query");
+        let body = json!({"sql": format!("insert into tasks (id, title) values ({id}, 'w')")});
+        let Ok(written) = api.send(Method::POST, &path, Some(&body)).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let retry = written.headers.contains_key("retry-after");
+        match written.status {
+            200 => history.acknowledged.lock().unwrap().entry(tenant.clone()).or_default().push(id),
+            503 if retry => {}
+            other => history.wrong.lock().unwrap().push(format!("{other} {}", written.body)),
+        }
+        if written.status != 200 {
+            continue;
+        }
+        let body = json!({"sql": format!("select count(*) from tasks where id = {id}")});
+        let Ok(read) = api.send(Method::POST, &path, Some(&body)).await else { continue };
+        let found = (read.status == 200).then(|| read.json()["rows"][0][0].clone());
+        if found.is_some_and(|found| found != json!(1)) {
+            history.wrong.lock().unwrap().push(format!("{id} was acknowledged and is not there: {}", read.body));
+        }
+    }
+}
+
+fn clients(history: &Arc<History>, fleet: &Fleet, tenants: &[&str]) -> Vec<tokio::task::JoinHandle<()>> {
+    let start = |tenant: &&str| {
+        let token = fleet.token(tenant, "writer");
+        tokio::spawn(client(Arc::clone(history), (*tenant).to_owned(), token))
+    };
+    tenants.iter().map(start).collect()
+}
+
+/// Stops the clients, and looks for every acknowledged write through the API.
+async fn settle(history: &Arc<History>, clients: Vec<tokio::task::JoinHandle<()>>, served: &Served, fleet: &Fleet) {
+    history.stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(history.wrong.lock().unwrap().is_empty(), "{:?}", history.wrong.lock().unwrap());
+    let acknowledged = history.acknowledged.lock().unwrap().clone();
+    for (tenant, ids) in acknowledged {
+        let api = Api::new(&served.data_url, &fleet.token(&tenant, "reader"));
+        let mut found = Vec::new();
+        while let Some(page) = page(&api, &tenant, found.last().copied().unwrap_or(0)).await {
+            found.extend(page);
+        }
+        for id in &ids {
+            assert!(found.binary_search(id).is_ok(), "the acknowledged write {id} of {tenant} was lost");
+        }
+    }
+}
+
+async fn page(api: &Api, tenant: &str, after: i64) -> Option<Vec<i64>> {
+    let body = json!({"sql": format!("select id from tasks where id > {after} order by id limit 500")});
+    let rows = api.post(&format!("/t/{tenant}/query"), &body).await.ok()["rows"].clone();
+    let ids: Vec<i64> = rows.as_array().unwrap().iter().map(|row| row[0].as_i64().unwrap()).collect();
+    (!ids.is_empty()).then_some(ids)
+}
+
+async fn submit(api: &Api, path: &str, body: &Value) -> String {
+    api.post(path, body).await.ok()["id"].as_str().unwrap().to_owned()
+}
+
+const TENANTS: [&str; 4] = ["t0", "t1", "t2", "t3"];
+
+/// Moves everybody to and fro, and kills the server in the middle of every other move.
+async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
+    let mut served = Served::start(fleet.dir());
+    let history = History::new(&served);
+    let clients = clients(&history, fleet, &TENANTS);
+    history.more(40).await;
+    for round in 0..4 {
+        let body = json!({"selection": {"names": TENANTS}, "to": servers[(round + 1) % 2]});
+        let operation = submit(&admin(&served), "/v1/lifecycle/move", &body).await;
+        if round % 2 == 0 {
+            // Wherever the moves are just then.
+            history.more(1 + round * 3).await;
+            served.kill();
+            served = Served::start(fleet.dir());
+            *history.url.lock().unwrap() = served.data_url.clone();
+        }
+        let ended = admin(&served).finished(&operation).await;
+        assert_eq!(ended["state"], "succeeded", "{ended}");
+        history.more(40).await;
+    }
+    settle(&history, clients, &served, fleet).await;
+    served
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_files_through_kills_under_load_loses_nothing() {
+    let fleet = Fleet::with_tenants(&TENANTS);
+    std::fs::create_dir(fleet.dir().join("other")).unwrap();
+    let base = fleet.dir().join("other").to_string_lossy().into_owned();
+    fleet.ok(&["server", "add", "other", "--base", &base]);
+    let mut served = to_and_fro(&fleet, ["local", "other"]).await;
+    served.kill();
+    invariants::check(fleet.dir());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_postgres_databases_through_kills_under_load_loses_nothing() {
+    let pg = PostgresFleet::with_tenants(&TENANTS);
+    let other = Cluster::start();
+    let dsn = pg.dsn_file("pg2.dsn", &other.dsn("postgres"));
+    pg.fleet.ok(&["server", "add", "pg2", "--engine", "postgres", "--dsn-file", &dsn]);
+    to_and_fro(&pg.fleet, [SERVER, "pg2"]).await;
+    let active = |cluster: &Cluster| {
+        let all = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
+        let state = |name: &&str| cluster.psql(name, "select state from _fleet_identity") == "active";
+        all.lines().filter(state).count()
+    };
+    assert_eq!((active(&pg.cluster), active(&other)), (4, 0), "each tenant is active in one place");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_drained_under_load_and_no_request_is_lost() {
+    let fleet = Fleet::with_tenants(&TENANTS);
+    let base = fleet.dir().join("other");
+    std::fs::create_dir(&base).unwrap();
+    fleet.ok(&["server", "add", "other", "--base", &base.to_string_lossy()]);
+    let served = Served::start(fleet.dir());
+    let history = History::new(&served);
+    let clients = clients(&history, &fleet, &TENANTS);
+    history.more(40).await;
+    let body = json!({"max_parallel": 2});
+    let operation = submit(&admin(&served), "/v1/servers/local/drain", &body).await;
+    let ended = admin(&served).finished(&operation).await;
+    assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(4)), "{ended}");
+    history.more(40).await;
+    let drained = admin(&served).get("/v1/servers/local").await.ok();
+    assert_eq!((&drained["state"], &drained["tenants"]), (&json!("draining"), &json!(0)), "{drained}");
+    settle(&history, clients, &served, &fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archived_tenant_is_woken_by_its_first_request() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let token = fleet.token("acme", "writer");
+    let served = Served::start(fleet.dir());
+    let api = Api::new(&served.data_url, &token);
+    let insert = json!({"sql": "insert into tasks (id, title) values (7, 'kept')"});
+    assert_eq!(api.post("/t/acme/query", &insert).await.status, 200);
+    let body = json!({"selection": {"names": ["acme"]}});
+    let operation = submit(&admin(&served), "/v1/lifecycle/archive", &body).await;
+    assert_eq!(admin(&served).finished(&operation).await["state"], "succeeded");
+    let stranger = Api::new(&served.data_url, "flt_nobody");
+    assert_eq!(stranger.post("/t/acme/query", &insert).await.status, 401);
+    let read = json!({"sql": "select title from tasks where id = 7"});
+    let asleep = api.post("/t/acme/query", &read).await;
+    assert_eq!((asleep.status, asleep.headers.contains_key("retry-after")), (503, true), "{}", asleep.body);
+    let begun = std::time::Instant::now();
+    let woken = loop {
+        let answer = api.post("/t/acme/query", &read).await;
+        if answer.status == 200 {
+            break answer;
+        }
+        assert_eq!(answer.json()["code"], "tenant_archived", "{}", answer.body);
+        assert!(begun.elapsed().as_secs() < 60, "nobody woke it");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!(woken.json()["rows"], json!([["kept"]]));
+}
+
+#[test]
+fn the_command_line_does_the_whole_life() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let state = |name: &str| fleet.json(&["tenant", "get", name])["state"].clone();
+    fleet.ok(&["tenant", "suspend", "acme", "--reason", "the invoice"]);
+    let suspended = fleet.json(&["tenant", "get", "acme"]);
+    assert_eq!((&suspended["state"], &suspended["state_reason"]), (&json!("suspended"), &json!("the invoice")));
+    fleet.ok(&["tenant", "resume", "acme"]);
+    fleet.ok(&["tenant", "read-only", "acme"]);
+    assert_eq!(fleet.json(&["tenant", "get", "acme"])["block_writes"], "operator");
+    fleet.ok(&["tenant", "read-only", "acme", "--off"]);
+    fleet.ok(&["tenant", "rename", "acme", "acme-corp"]);
+    assert_eq!(fleet.json(&["tenant", "get", "acme"])["name"], "acme-corp", "the old name leads to the same tenant");
+    assert!(!fleet.run(&["tenant", "create", "acme"]).status.success(), "and never to another one");
+    fleet.ok(&["tenant", "clone", "acme-corp", "acme-staging"]);
+    assert_eq!(state("acme-staging"), "active");
+    fleet.ok(&["tenant", "archive", "acme-corp", "--yes"]);
+    assert_eq!(state("acme-corp"), "archived");
+    fleet.ok(&["tenant", "unarchive", "acme-corp"]);
+    fleet.ok(&["tenant", "delete", "acme-corp", "--yes"]);
+    fleet.ok(&["tenant", "undelete", "acme-corp"]);
+    assert_eq!(state("acme-corp"), "active");
+    let base = fleet.dir().join("disk2");
+    std::fs::create_dir(&base).unwrap();
+    fleet.ok(&["server", "add", "disk2", "--base", &base.to_string_lossy()]);
+    fleet.ok(&["tenant", "move", "acme-corp", "--to", "disk2"]);
+    assert_eq!(fleet.json(&["tenant", "get", "acme-corp"])["server"], "disk2");
+    assert!(fleet.ok(&["server", "drain", "disk2", "--dry-run"]).contains("acme-corp"));
+    fleet.ok(&["server", "drain", "disk2"]);
+    assert_eq!(fleet.json(&["tenant", "get", "acme-corp"])["server"], "local");
+    fleet.ok(&["tenant", "delete", "acme-corp", "--yes"]);
+    let refused = fleet.run(&["tenant", "purge", "acme-corp"]);
+    assert_eq!(refused.status.code(), Some(2), "purging wants a confirmation");
+    fleet.ok(&["tenant", "purge", "acme-corp", "--yes"]);
+    assert_eq!(fleet.json(&["tenant", "list", "--state", "purged"])["items"].as_array().unwrap().len(), 1);
+    invariants::check(fleet.dir());
+}
