@@ -77,6 +77,15 @@ pub async fn of_tenant(tx: &mut ReadTx, tenant: TenantId) -> Result<Vec<Retained
     tx.all(built(sql).bind(tenant.to_string())).await?.iter().map(of_row).collect()
 }
 
+/// Those on a server, in the order of their placements.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn on_server(tx: &mut ReadTx, server: ServerId) -> Result<Vec<RetainedRecord>> {
+    let sql = format!("select {COLUMNS} from retained where server_id = $1 order by placement");
+    tx.all(built(sql).bind(server.to_string())).await?.iter().map(of_row).collect()
+}
+
 /// Those whose time is over, oldest first.
 ///
 /// # Errors

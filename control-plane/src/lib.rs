@@ -5,7 +5,7 @@
 //! tenant and return an outcome with its effects; only the recorder touches the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background ·
+//! 0 config clock home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background scrub ·
 //! 6 app · 7 http · 8 serve.
 
 pub mod clock;
@@ -25,6 +25,7 @@ pub mod operations;
 pub mod runner;
 
 pub mod background;
+pub mod scrub;
 
 pub mod app;
 pub mod catalog_care;

@@ -110,6 +110,8 @@ pub(crate) enum Command {
     Status,
     /// Check the control plane's own surroundings
     Doctor,
+    /// Compare the servers with the catalog; put aside what nobody owns
+    Scrub(crate::commands::scrub::Scrub),
     /// Tenants: create, list, get, label, protect, delete
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -179,6 +181,7 @@ pub(crate) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Serve(args) => serve::run(&args, context).await,
         Command::Status => status::run(context).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Scrub(args) => crate::commands::scrub::run(args, context).await,
         Command::Tenant(verb) => tenant::run(verb, context).await,
         Command::Server(verb) => server::run(verb, context).await,
         Command::Member(verb) => member::run(verb, context).await,

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use crate::migration::File;
 use crate::{
-    Access, After, Depth, Engine, ErrorKind, Expected, FleetId, Generation, Identity, IdentityState, Image, Limits,
-    MigrationSet, Placement, Result, Server, Statement, TenantId, Value,
+    Access, After, Depth, Engine, ErrorKind, Expected, FleetId, Found, FoundKind, Generation, Identity, IdentityState,
+    Image, Limits, MigrationSet, Placement, Result, Server, Statement, TenantId, Value,
 };
 
 /// An engine under test.
@@ -47,6 +47,8 @@ pub async fn run_all(subject: &Subject) {
     a_copy_has_the_same_fingerprint(subject).await;
     a_bad_image_leaves_nothing(subject).await;
     dropping_is_repeatable(subject).await;
+    a_listing_names_what_is_there(subject).await;
+    putting_aside_leaves_the_others(subject).await;
     a_missing_database_is_missing_to_every_verb(subject).await;
     the_wrong_caller_is_refused_by_every_verb(subject).await;
     if subject.serving == Serving::Pools {
@@ -82,6 +84,32 @@ pub async fn migrating_is_repeatable_and_stops_at_the_target(subject: &Subject) 
     let again = ok(subject.engine.migrate(&one.at, &one.expected(), &set, None).await);
     assert_eq!((again.from_version, again.to_version, again.applied), (Some(4), Some(4), vec![]));
     refused(subject.engine.migrate(&one.at, &one.expected(), &set, Some(77)).await, ErrorKind::MigrationInvalid);
+}
+
+/// A listing has a database while it is there, with its tenant, and not afterwards.
+pub async fn a_listing_names_what_is_there(subject: &Subject) {
+    let one = subject.provisioned(&base()).await;
+    let found = subject.listed(&one.at).await.expect("a database that is there is listed");
+    assert_eq!((found.tenant, found.what), (Some(one.identity.tenant), FoundKind::Database));
+    assert!(!found.physical.is_empty());
+    ok(subject.engine.drop_database(&one.at, Some(&one.expected())).await);
+    assert_eq!(subject.listed(&one.at).await, None);
+}
+
+/// What is put aside is listed no more; what carries another identity than was found stays.
+pub async fn putting_aside_leaves_the_others(subject: &Subject) {
+    let (one, other) = (subject.provisioned(&base()).await, subject.provisioned(&base()).await);
+    let found = subject.listed(&one.at).await.expect("it is there");
+    let engine = &subject.engine;
+    let wrong = engine.quarantine(&subject.server, &found, Some(&other.expected()), "20260101").await;
+    refused(wrong, ErrorKind::WrongTenant);
+    subject.is_still(&one).await;
+    let aside = ok(engine.quarantine(&subject.server, &found, Some(&one.expected()), "20260101").await);
+    assert!(aside.contains("quarantine") && aside.contains("20260101"), "{aside}");
+    assert_eq!(subject.listed(&one.at).await, None);
+    let again = engine.quarantine(&subject.server, &found, Some(&one.expected()), "20260101").await;
+    refused(again, ErrorKind::Missing);
+    subject.is_still(&other).await;
 }
 
 /// What was applied before a failing version stays, and the failing one leaves nothing.
@@ -314,6 +342,12 @@ impl Tenant {
 }
 
 impl Subject {
+    /// What the listing says of this placement.
+    async fn listed(&self, at: &Placement) -> Option<Found> {
+        let listing = ok(self.engine.databases(&self.server).await);
+        listing.found.into_iter().find(|found| found.reference.as_deref() == Some(at.reference()))
+    }
+
     /// A tenant that does not exist yet.
     fn tenant(&self) -> Tenant {
         self.placed(Identity {

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -133,6 +134,25 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// `None`, which is for leftovers (`.part`, building) that carry none. After a crash: some of its files, which a
     /// repeated call removes.
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()>;
+
+    /// Everything on the server that looks like a database of ours or like what is left of one, by names and metadata
+    /// only: no database is opened. What is made or dropped meanwhile may be in it or not. Cancellable, changes nothing.
+    ///
+    /// Fails with [`crate::ErrorKind::ServerUnreachable`] when the server or its directory does not answer.
+    async fn databases(&self, on: &Server) -> Result<Listing>;
+
+    /// Puts aside what nobody owns, and deletes nothing: a file and its companions move to `quarantine/<label>/` under
+    /// the server's directory; a database accepts no more connections, is renamed to `quarantine_<label>_<name>`, and
+    /// its logins may not log in; neither may a role that is `found`. Returns the new name, which is shorter where a server
+    /// allows no longer one. `label` is digits.
+    ///
+    /// Whose it is has been decided by the caller; here it is only made sure that it is still the thing that was found:
+    /// the same physical object, carrying the identity `expected` (none readable when `None`), and nobody is in it.
+    /// Durable when it returns. After a crash: put aside, or not, or without companions that hold nothing.
+    ///
+    /// Fails with [`crate::ErrorKind::Missing`], [`crate::ErrorKind::Fenced`] or [`crate::ErrorKind::WrongTenant`] when it
+    /// is not what was found, with [`crate::ErrorKind::Busy`] when somebody is in it, and leaves it where it is then.
+    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String>;
 
     /// Looks without changing anything; `expected` `None` looks at whatever is there.
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection>;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::found::{Found, FoundKind, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -45,6 +46,10 @@ pub enum Verb {
     Drop,
     /// [`Engine::inspect`]
     Inspect,
+    /// [`Engine::databases`]
+    Databases,
+    /// [`Engine::quarantine`]
+    Quarantine,
 }
 
 /// When a fault strikes.
@@ -168,6 +173,22 @@ fn taken(at: &Placement) -> Error {
     Error::new(ErrorKind::AlreadyExists, format!("another database is already at {at}"))
 }
 
+fn found(at: &Placement) -> Found {
+    let name = at.reference().to_owned();
+    Found {
+        reference: Some(name.clone()),
+        tenant: name
+            .split_once('/')
+            .and_then(|(tenant, _)| uuid::Uuid::try_parse(tenant).ok())
+            .map(TenantId::from_uuid),
+        what: FoundKind::Database,
+        physical: name.clone(),
+        name,
+        size_bytes: None,
+        since: None,
+    }
+}
+
 #[async_trait]
 impl Engine for FakeEngine {
     fn kind(&self) -> EngineKind {
@@ -236,6 +257,25 @@ impl Engine for FakeEngine {
             }
             databases.remove(at);
             Ok(())
+        })
+    }
+
+    async fn databases(&self, on: &Server) -> Result<Listing> {
+        self.call(Verb::Databases, None, |databases| {
+            let mut found: Vec<Found> = databases.keys().map(found).collect();
+            found.retain(|found| on.placement(&found.name).is_ok());
+            found.sort_by(|one, other| one.name.cmp(&other.name));
+            Ok(Listing { place: "memory".to_owned(), found })
+        })
+    }
+
+    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
+        let at = on.placement(&found.name).map_err(|_| missing())?;
+        self.call(Verb::Quarantine, Some(&at), |databases| {
+            let there = databases.get(&at).ok_or_else(missing)?;
+            expected.map_or(Ok(()), |expected| expected.check(&there.identity()?))?;
+            databases.remove(&at);
+            Ok(format!("quarantine/{label}/{}", found.name))
         })
     }
 

@@ -12,6 +12,7 @@ pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fake;
 pub mod fingerprint;
+pub mod found;
 pub mod identity;
 pub mod ids;
 pub mod inspection;
@@ -27,6 +28,7 @@ pub mod value;
 pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{Fingerprint, TableSum};
+pub use found::{Found, FoundKind, Listing};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};
 pub use inspection::{Depth, Inspection};

@@ -196,6 +196,25 @@ pub async fn abandoned(tx: &mut ReadTx) -> Result<Vec<OperationId>> {
     rows.iter().map(|row| row::parsed(row, "op_id")).collect()
 }
 
+/// The tenants of steps that are still to run or running, of whatever operation.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn unfinished_tenants(tx: &mut ReadTx) -> Result<Vec<TenantId>> {
+    let sql = "select distinct tenant_id from steps where state in ('pending', 'running') order by tenant_id";
+    let rows = tx.all(sqlx::query(sql)).await?;
+    rows.iter().map(|row| row::parsed(row, "tenant_id")).collect()
+}
+
+/// True when a step on this tenant is still to run or running, of whatever operation.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn has_unfinished(tx: &mut ReadTx, tenant: TenantId) -> Result<bool> {
+    let sql = "select 1 as found from steps where tenant_id = $1 and state in ('pending', 'running') limit 1";
+    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string())).await?.is_some())
+}
+
 /// Whether an operation other than `except` has still something to do about a tenant, now or between two attempts.
 ///
 /// # Errors

@@ -12,8 +12,8 @@ use catalog::servers;
 use catalog::tenants::{self, Flip};
 use catalog::tokens::{self, OperatorRole, TokenScope};
 use catalog::{
-    BackupId, ErrorKind, Generation, Name, OperationId, ReleaseId, ServerState, TenantId, TenantState, WriteTx, fleet,
-    names, releases,
+    BackupId, ErrorKind, Generation, Name, OperationId, ReleaseId, ServerId, ServerState, TenantId, TenantState,
+    WriteTx, fleet, names, releases,
 };
 use secrecy::ExposeSecret as _;
 use tenant_engine::EngineKind;
@@ -345,6 +345,8 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
     }
     assert_eq!(retained::newest(&mut tx, ids[0], "restore").await.unwrap(), Some(all[2].clone()));
     assert_eq!(retained::of_tenant(&mut tx, ids[0]).await.unwrap().len(), 3);
+    assert_eq!(retained::on_server(&mut tx, server).await.unwrap(), all);
+    assert_eq!(retained::on_server(&mut tx, ServerId::generate()).await.unwrap(), []);
     assert_eq!(retained::expired(&mut tx, 102, 9).await.unwrap(), all[..2]);
     let error = servers::set_state(&mut tx, server, ServerState::Removed).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);

@@ -101,6 +101,12 @@ async fn steps_are_claimed_recorded_and_counted_to_the_end() {
     assert_eq!((moved.state, moved.lease_owner.as_deref()), (StepState::Running, Some("w1")));
     assert_eq!((slot(catalog, ids[0]).await, slot(catalog, ids[1]).await), (Some(op), None));
     assert_eq!(finish(catalog, op).await, None);
+    let mut tx = catalog.read().await.unwrap();
+    let unfinished: Vec<_> = ids.iter().copied().filter(|id| *id != ids[1]).collect();
+    assert_eq!(steps::unfinished_tenants(&mut tx).await.unwrap(), unfinished);
+    assert!(steps::has_unfinished(&mut tx, ids[2]).await.unwrap());
+    assert!(!steps::has_unfinished(&mut tx, ids[1]).await.unwrap());
+    drop(tx);
 
     assert_eq!(record(catalog, &[outcome(&claimed[0], done())]).await, [true]);
     let last = claim(catalog, op, "w1", 9).await;

@@ -42,6 +42,8 @@ pub enum Decision {
 pub const RULES: &[Rule] = &[
     rule("GET", "/v1/status", Viewer),
     rule("GET", "/v1/doctor", Viewer),
+    rule("POST", "/v1/scrub", Operator),
+    planned("POST", "/v1/scrub/quarantine", Admin),
     rule("GET", "/v1/tenants", Viewer),
     planned("POST", "/v1/tenants", Operator),
     planned("POST", "/v1/tenants/batch", Operator),

@@ -27,7 +27,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// A request that has not answered for this long belongs to a process that is gone.
 const STALE_MS: i64 = 60_000;
 /// What only reads may be repeated without being remembered.
-const READS: &[&str] = &["/v1/queries", "/v1/migrations/plan", "/v1/restores/preview"];
+const READS: &[&str] = &["/v1/queries", "/v1/migrations/plan", "/v1/restores/preview", "/v1/scrub"];
 
 /// The middleware; runs inside the admission.
 pub(crate) async fn once(State(api): State<Api>, mut caller: Caller, request: Request, next: Next) -> Result<Response> {

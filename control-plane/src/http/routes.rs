@@ -24,6 +24,7 @@ fn nouns() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .merge(admin::status::routes())
         .merge(admin::doctor::routes())
+        .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
         .merge(admin::tenant_work::routes())
         .merge(admin::tenant_adopt::routes())

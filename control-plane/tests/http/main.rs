@@ -10,6 +10,7 @@ mod lists;
 mod logs;
 mod openapi;
 mod problems;
+mod scrubbing;
 mod serving;
 mod streams;
 mod who;

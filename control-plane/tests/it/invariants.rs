@@ -38,6 +38,9 @@ pub(crate) async fn check(world: &World) {
     }
     databases(world, &tenants, &known, &retained);
     identities(world, &known, &retained).await;
+    let scrubbed =
+        control_plane::scrub::run(&world.app.fleet, &control_plane::scrub::Opening::Everything).await.unwrap();
+    assert_eq!(scrubbed.findings, [], "scrub agrees");
     let scratch = std::fs::read_dir(world.data().join("scratch")).unwrap().count();
     assert_eq!(scratch, 0, "scratch space is not empty");
 }

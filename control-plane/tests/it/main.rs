@@ -10,5 +10,6 @@ mod deleting;
 mod matrix;
 mod migrating;
 mod restoring;
+mod scrubbing;
 mod several_processes;
 mod stale;

@@ -17,6 +17,7 @@ pub(crate) mod op;
 pub(crate) mod query;
 pub(crate) mod release;
 pub(crate) mod restore;
+pub(crate) mod scrub;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod status;

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use crate::engine::{Connections, Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -36,6 +37,7 @@ mod archive;
 mod bare;
 mod contents;
 mod database;
+mod databases;
 mod drop;
 mod dsn;
 mod error;
@@ -49,6 +51,7 @@ mod logins;
 mod migrate;
 mod prepare;
 mod provision;
+mod quarantine;
 pub mod requests;
 mod restore;
 mod rules;
@@ -213,6 +216,12 @@ impl Engine for PostgresEngine {
     }
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
         drop::drop_database(self, at, expected).await
+    }
+    async fn databases(&self, on: &Server) -> Result<Listing> {
+        databases::databases(self, on).await
+    }
+    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
+        quarantine::quarantine(self, on, found, expected, label).await
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
+use crate::found::{Found, Listing};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
@@ -26,6 +27,7 @@ mod apply;
 mod budget;
 mod clock;
 mod connection;
+mod databases;
 mod drop;
 mod durability;
 pub(crate) mod error;
@@ -43,6 +45,7 @@ mod migrate;
 mod open;
 mod pool;
 mod provision;
+mod quarantine;
 mod restore;
 mod sandbox;
 mod script;
@@ -204,6 +207,12 @@ impl Engine for SqliteEngine {
     }
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
         drop::drop_database(self, at, expected).await
+    }
+    async fn databases(&self, on: &Server) -> Result<Listing> {
+        databases::databases(self, on).await
+    }
+    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
+        quarantine::quarantine(self, on, found, expected, label).await
     }
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await

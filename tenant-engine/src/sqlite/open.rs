@@ -47,13 +47,7 @@ pub(super) enum Sharing {
 /// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`] for an empty file, [`ErrorKind::Io`]; otherwise SQLite's.
 pub(super) fn open(at: &Placement, sharing: Sharing) -> Result<Database> {
     let path = at.path();
-    if files::look(&path)? == Found::Nothing {
-        return Err(Error::new(ErrorKind::Missing, "there is no database at its placement"));
-    }
-    let length = files::length(&path);
-    if length == 0 {
-        return Err(Error::new(ErrorKind::Corrupt, "the database file is empty"));
-    }
+    let length = present(&path)?;
     if sharing == Sharing::AloneIfIdle && length <= ALONE_BYTES_MAX {
         let db = connect(&path)?;
         match db.execute_batch("pragma locking_mode=exclusive; select 1 from sqlite_schema limit 1") {
@@ -63,6 +57,35 @@ pub(super) fn open(at: &Placement, sharing: Sharing) -> Result<Database> {
         }
     }
     settled(connect(&path)?, &path)
+}
+
+/// Opens the database at a placement and keeps everybody else out of it until it is closed; whatever its size.
+///
+/// # Errors
+/// [`ErrorKind::Busy`] when anybody has it open, even a reader; else those of [`open`].
+pub(super) fn open_alone(at: &Placement) -> Result<Database> {
+    let path = at.path();
+    present(&path)?;
+    let db = connect(&path)?;
+    // In this mode the lock is kept when the transaction ends; with a write-ahead log no reader shares it.
+    match db.execute_batch("pragma locking_mode=exclusive; begin exclusive; commit") {
+        Ok(()) => settled(db, &path),
+        Err(error) if is_busy(&error) => {
+            Err(Error::new(ErrorKind::Busy, "somebody has the database open").with_source(error))
+        }
+        Err(error) => Err(from_sqlite(error)),
+    }
+}
+
+/// Returns the length of the file.
+fn present(path: &std::path::Path) -> Result<u64> {
+    if files::look(path)? == Found::Nothing {
+        return Err(Error::new(ErrorKind::Missing, "there is no database at its placement"));
+    }
+    match files::length(path) {
+        0 => Err(Error::new(ErrorKind::Corrupt, "the database file is empty")),
+        length => Ok(length),
+    }
 }
 
 fn connect(path: &std::path::Path) -> Result<Connection> {

@@ -1,5 +1,7 @@
 //! What the verbs share: the filesystems to flush, the templates built, the migrations known to rebuild tables.
 
+use std::path::PathBuf;
+
 use super::SqliteEngine;
 use super::apply::Rebuilds;
 use super::durability::Groups;
@@ -37,12 +39,25 @@ impl SqliteEngine {
         at: &Placement,
         work: impl FnOnce(&Placement) -> Result<(T, Flush)> + Send + 'static,
     ) -> Result<T> {
-        let (at, groups) = (at.clone(), self.verbs().groups.clone());
+        let at = at.clone();
+        self.durably_under(at.root().to_path_buf(), move || work(&at)).await
+    }
+
+    /// The same for work on whatever stands under a server's directory.
+    ///
+    /// # Errors
+    /// Those of `work` and of the flush.
+    pub(super) async fn durably_under<T: Send + 'static>(
+        &self,
+        root: PathBuf,
+        work: impl FnOnce() -> Result<(T, Flush)> + Send + 'static,
+    ) -> Result<T> {
+        let groups = self.verbs().groups.clone();
         let (group, value, flush) = self
             .blocking(move || {
                 // Before the first write: only then does the flush report every write that failed.
-                let group = groups.of(at.root())?;
-                work(&at).map(|(value, flush)| (group, value, flush))
+                let group = groups.of(&root)?;
+                work().map(|(value, flush)| (group, value, flush))
             })
             .await?;
         match flush {

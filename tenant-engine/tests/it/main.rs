@@ -1,6 +1,7 @@
 //! The engine's verbs on real files, one file per noun.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod aside;
 mod backup;
 mod child;
 mod conformance;

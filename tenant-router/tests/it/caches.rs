@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use catalog::tokens::TokenScope;
 use catalog::{TenantId, members, tokens};
 use tenant_engine::{
-    Depth, Engine, EngineKind, Expected, Fingerprint, Identity, Image, Inspection, Migrated, MigrationSet, Placement,
-    Pool, Restored, Server, Snapshot, Survey, Template,
+    Depth, Engine, EngineKind, Expected, Fingerprint, Found, Identity, Image, Inspection, Listing, Migrated,
+    MigrationSet, Placement, Pool, Restored, Server, Snapshot, Survey, Template,
 };
 use tenant_router::{Authenticate, ErrorKind, Memberships, Principal, Read, RequestView, Result, Role, Router};
 use tokio::task::JoinSet;
@@ -83,6 +83,18 @@ impl Engine for Counting {
     }
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> tenant_engine::Result<()> {
         self.engine.drop_database(at, expected).await
+    }
+    async fn databases(&self, on: &Server) -> tenant_engine::Result<Listing> {
+        self.engine.databases(on).await
+    }
+    async fn quarantine(
+        &self,
+        on: &Server,
+        found: &Found,
+        expected: Option<&Expected>,
+        label: &str,
+    ) -> tenant_engine::Result<String> {
+        self.engine.quarantine(on, found, expected, label).await
     }
     async fn inspect(
         &self,

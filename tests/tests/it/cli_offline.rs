@@ -16,15 +16,14 @@ fn usage_is_refused_in_words() {
 fn every_command_has_help_and_no_later_verb_exists() {
     let shell = Shell::new();
     let help = shell.ok("--help");
-    for noun in
-        ["dev", "init", "serve", "status", "doctor", "tenant", "server", "member", "token", "release", "migrate"]
-    {
+    for noun in [
+        "dev", "init", "serve", "status", "doctor", "scrub", "tenant", "server", "member", "token", "release",
+        "migrate",
+    ] {
         assert!(help.contains(&format!("\n  {noun} ")), "{noun}");
         assert!(shell.ok(&format!("{noun} --help")).contains("Usage: fleetctl"), "{noun}");
     }
-    for later in
-        ["scrub", "drift", "export", "audit", "leaktest", "catalog", "tenant clone", "migrate lint", "backup prune"]
-    {
+    for later in ["drift", "export", "audit", "leaktest", "catalog", "tenant clone", "migrate lint", "backup prune"] {
         shell.refused(later, 2);
     }
 }
@@ -32,7 +31,7 @@ fn every_command_has_help_and_no_later_verb_exists() {
 #[test]
 fn without_a_fleet_commands_exit_5_and_make_nothing() {
     let shell = Shell::new();
-    for line in ["status", "doctor", "tenant list", "tenant create acme", "serve", "query 'select 1' --all"] {
+    for line in ["status", "doctor", "scrub", "tenant list", "tenant create acme", "serve", "query 'select 1' --all"] {
         let said = shell.refused(line, 5);
         assert!(
             said.contains("error: there is no fleet in ") && said.contains("try:   fleetctl init"),

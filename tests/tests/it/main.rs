@@ -14,5 +14,6 @@ mod lifecycle;
 mod postgres;
 mod readme;
 mod s3;
+mod scrubbing;
 mod shell;
 mod tidy;

@@ -145,7 +145,7 @@ fn layer(module: &str) -> Option<u8> {
         "backup" | "auth" => 2,
         "operations" => 3,
         "runner" => 4,
-        "background" => 5,
+        "background" | "scrub" => 5,
         "app" => 6,
         "http" => 7,
         "serve" => 8,

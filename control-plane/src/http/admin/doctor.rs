@@ -17,6 +17,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::Result;
 use crate::http::extract::Json;
+use crate::scrub::{self, finding::Kind};
 
 /// A nightly backup may start late.
 const BACKUP_AGE_MAX_MS: i64 = 26 * 3_600_000;
@@ -90,11 +91,35 @@ async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorRe
     for (record, _) in known {
         checks.push(server(&record, super::servers::survey(&api, &record).await));
     }
+    checks.push(databases(&scrub::run(&api.app.fleet, &scrub::Opening::Nothing).await?));
     let mut tx = api.app.catalog.read().await?;
     checks.push(schema(&mut tx).await?);
     checks.push(backup_age(&mut tx).await?);
     checks.push(failed_operations(&mut tx).await?);
     Ok(Json(DoctorReport { checks }))
+}
+
+/// PURE: what names and metadata tell; a server that does not answer has a line of its own.
+fn databases(report: &scrub::Report) -> DoctorCheck {
+    let count = |wanted: &dyn Fn(Kind) -> bool| report.findings.iter().filter(|f| wanted(f.subject.kind)).count();
+    let gone = |f: &&scrub::finding::Finding| {
+        f.subject.kind == Kind::MissingDatabase && f.severity == scrub::finding::Severity::Error
+    };
+    let missing = report.findings.iter().filter(gone).count();
+    let shared = count(&|kind| matches!(kind, Kind::SharedDatabase | Kind::SamePlace));
+    let orphans = count(&Kind::is_orphan);
+    match (missing + shared, orphans) {
+        (0, 0) => DoctorCheck::ok("databases", format!("{} are where the catalog says", report.databases)),
+        (0, orphans) => {
+            let detail = format!("the catalog does not name {orphans} things that look like databases or parts of one");
+            DoctorCheck::warn("databases", detail, "fleetctl scrub")
+        }
+        _ => {
+            let detail =
+                format!("{missing} are missing, {shared} are one with another, the catalog does not name {orphans}");
+            DoctorCheck::fail("databases", detail, "fleetctl scrub")
+        }
+    }
 }
 
 fn disk(name: &str, directory: &Path) -> DoctorCheck {

@@ -15,6 +15,7 @@ pub(crate) mod operations;
 pub(crate) mod queries;
 pub(crate) mod releases;
 pub(crate) mod restores;
+pub(crate) mod scrub;
 pub(crate) mod server_drain;
 pub(crate) mod server_entry;
 pub(crate) mod servers;

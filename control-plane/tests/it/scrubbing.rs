@@ -1,0 +1,295 @@
+//! scrub: what is on the servers against what the catalog says, and putting aside what nobody owns.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use catalog::{Generation, TenantId};
+use control_plane::error::Error;
+use control_plane::operations::restore;
+use control_plane::plan::Selection;
+use control_plane::runner::submit::{Mode, Submission};
+use control_plane::scrub::finding::{Finding, Kind, Severity, Subject};
+use control_plane::scrub::quarantine::{self, Asker, Fate};
+use control_plane::scrub::{self, Opening, Report};
+use tenant_engine::{Expected, Identity, IdentityState, Placement};
+
+use crate::invariants;
+use crate::world::{TASKS, World, caller, creating, deleting, restoring};
+
+async fn scrubbed(world: &World) -> Report {
+    scrub::run(&world.app.fleet, &Opening::Everything).await.unwrap()
+}
+
+async fn findings(world: &World) -> Vec<Finding> {
+    scrubbed(world).await.findings
+}
+
+async fn kinds(world: &World) -> Vec<Kind> {
+    findings(world).await.iter().map(|finding| finding.subject.kind).collect()
+}
+
+async fn put_aside(world: &World, subjects: &[Subject]) -> Vec<Fate> {
+    let asker = Asker { caller: caller(), reason: Some("looked at".to_owned()) };
+    quarantine::run(&world.app.fleet, &asker, subjects, Mode::Run).await.unwrap()
+}
+
+fn refused(fate: &Fate) -> &Error {
+    match fate {
+        Fate::Refused(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Files have the machine's times: moves the fleet's clock to where everything on disk is older than the grace.
+fn let_things_get_old(world: &World) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(16 * 60);
+    world.advance(now.saturating_sub(Duration::from_millis(u64::try_from(world.now()).unwrap())));
+}
+
+/// A database of this identity under a name that the catalog does not know.
+async fn plant(world: &World, tenant: TenantId, number: i64) -> PathBuf {
+    let root = world.data().join("tenants");
+    let at = Placement::sqlite(&root, tenant, Generation(1), number);
+    let server = tenant_engine::Server::sqlite(&root);
+    let engine = world.app.fleet.engine(tenant_engine::EngineKind::Sqlite).unwrap();
+    let set = tenant_engine::MigrationSet::from_files(&[]).unwrap();
+    let template = engine.template(&server, &set).await.unwrap();
+    let identity = Identity {
+        tenant,
+        fleet: world.app.catalog.fleet_id(),
+        generation: Generation(1),
+        state: IdentityState::Frozen,
+        op: None,
+        stamped_at: 1,
+    };
+    engine.provision(&at, &template, &identity).await.unwrap();
+    at.path()
+}
+
+fn aside(world: &World, path: &Path) -> PathBuf {
+    let day = jiff::Timestamp::from_millisecond(world.now()).unwrap().strftime("%Y%m%d").to_string();
+    let root = world.data().join("tenants");
+    root.join("quarantine").join(day).join(path.strip_prefix(&root).unwrap())
+}
+
+#[tokio::test]
+async fn a_fleet_that_went_through_everything_has_no_findings() {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme", "globex", "initech"]).await;
+    world.backup("acme").await;
+    world.succeed(restoring(restore::To::Latest), Selection::one("acme")).await;
+    world.succeed(deleting(), Selection::one("globex")).await;
+    let_things_get_old(&world);
+    let report = scrubbed(&world).await;
+    assert_eq!(report.findings, []);
+    assert_eq!((report.servers, report.tenants, report.databases, report.opened), (1, 3, 4, 4));
+    invariants::check(&world).await;
+}
+
+#[tokio::test]
+async fn every_fault_is_found_and_only_orphans_are_put_aside() {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["gone", "linked", "taken", "well", "wrong"]).await;
+    world.sql("well", "insert into tasks (title) values ('kept')").await;
+    let stranger = plant(&world, TenantId::generate(), 7).await;
+    let second = plant(&world, world.tenant("well").await.id, 9).await;
+    std::fs::write(stranger.with_extension("db.part"), "half").unwrap();
+    std::fs::write(world.data().join("tenants/notes.txt"), "notes").unwrap();
+    std::fs::remove_file(world.file("gone").await).unwrap();
+    let linked = world.file("linked").await;
+    std::fs::remove_file(&linked).unwrap();
+    std::fs::hard_link(world.file("taken").await, &linked).unwrap();
+    restamp(&world, "wrong").await;
+    assert_eq!(
+        counted(&findings(&world).await),
+        [(Kind::SharedDatabase, 2), (Kind::MissingDatabase, 1), (Kind::WrongTenant, 1)],
+        "what is young is nobody's yet"
+    );
+    let_things_get_old(&world);
+    let found = findings(&world).await;
+    assert_eq!(
+        counted(&found),
+        [
+            (Kind::SharedDatabase, 2),
+            (Kind::MissingDatabase, 1),
+            (Kind::WrongTenant, 1),
+            (Kind::OrphanDatabase, 2),
+            (Kind::OrphanFile, 2)
+        ]
+    );
+    let of = |kind: Kind| found.iter().filter(move |finding| finding.subject.kind == kind);
+    assert_eq!(of(Kind::MissingDatabase).next().unwrap().tenant_name.as_deref(), Some("gone"));
+    assert_eq!(of(Kind::WrongTenant).next().unwrap().tenant_name.as_deref(), Some("wrong"));
+    let shared: Vec<_> = of(Kind::SharedDatabase).map(|finding| finding.tenant_name.clone().unwrap()).collect();
+    assert!(shared.contains(&"linked".to_owned()) && shared.contains(&"taken".to_owned()), "{shared:?}");
+    assert!(found.iter().all(|finding| !finding.detail.is_empty() && !finding.next_step.is_empty()));
+    assert!(of(Kind::OrphanDatabase).all(|finding| finding.severity == Severity::Warning));
+
+    let subjects: Vec<Subject> = found.iter().map(|finding| finding.subject.clone()).collect();
+    let fates = put_aside(&world, &subjects).await;
+    for (subject, fate) in subjects.iter().zip(&fates) {
+        match subject.kind.is_orphan() {
+            true => assert!(matches!(fate, Fate::Done(_)), "{subject:?} {fate:?}"),
+            false => assert_eq!(refused(fate).code, "invalid", "{subject:?}"),
+        }
+    }
+    for path in [&stranger, &second] {
+        assert!(!path.exists() && aside(&world, path).exists(), "{}", path.display());
+        assert!(!aside(&world, path).with_extension("db-wal").exists(), "nothing is left to be replayed");
+    }
+    let left = [Kind::SharedDatabase, Kind::SharedDatabase, Kind::MissingDatabase, Kind::WrongTenant];
+    assert_eq!(sorted(kinds(&world).await), sorted(left.to_vec()));
+    assert_eq!(world.int("well", "select count(*) from tasks where title = 'kept'").await, 1);
+    assert_eq!(events(&world, "database.quarantine_begun").await, 4);
+    assert_eq!(events(&world, "database.quarantined").await, 4);
+}
+
+/// Another tenant's identity in the database that the catalog names.
+async fn restamp(world: &World, name: &str) {
+    let tenant = world.tenant(name).await;
+    let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
+    let identity = |tenant| Identity {
+        tenant,
+        fleet: world.app.catalog.fleet_id(),
+        generation: Generation(2),
+        state: IdentityState::Active,
+        op: None,
+        stamped_at: 1,
+    };
+    let expected = Expected {
+        tenant: tenant.id,
+        fleet: world.app.catalog.fleet_id(),
+        generation: tenant.generation,
+        states: vec![IdentityState::Active],
+    };
+    engine.stamp(&at, &expected, &identity(TenantId::generate())).await.unwrap();
+}
+
+fn counted(findings: &[Finding]) -> Vec<(Kind, usize)> {
+    let mut counts: Vec<(Kind, usize)> = Vec::new();
+    for kind in sorted(findings.iter().map(|finding| finding.subject.kind).collect()) {
+        match counts.last_mut().filter(|(last, _)| *last == kind) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((kind, 1)),
+        }
+    }
+    counts
+}
+
+fn sorted(mut kinds: Vec<Kind>) -> Vec<Kind> {
+    kinds.sort_unstable();
+    kinds
+}
+
+async fn events(world: &World, kind: &str) -> usize {
+    let mut tx = world.app.catalog.read().await.unwrap();
+    let all = catalog::events::page(&mut tx, None, None, 0, 10_000).await.unwrap();
+    all.iter().filter(|event| event.event.kind == kind).count()
+}
+
+#[tokio::test]
+async fn what_is_not_as_it_was_reported_stays_where_it_is() {
+    let world = World::new().await;
+    world.create(&["acme"]).await;
+    let path = plant(&world, TenantId::generate(), 1).await;
+    let_things_get_old(&world);
+    let subject = findings(&world).await.remove(0).subject;
+    let fate = async |change: &dyn Fn(&mut Subject)| {
+        let mut other = subject.clone();
+        change(&mut other);
+        refused(&put_aside(&world, &[other]).await[0]).code.to_string()
+    };
+    assert_eq!(fate(&|s| s.identity = None).await, "conflict");
+    assert_eq!(fate(&|s| s.physical = Some("1:1".to_owned())).await, "conflict");
+    assert_eq!(fate(&|s| s.kind = Kind::MissingDatabase).await, "invalid");
+    assert_eq!(fate(&|s| s.server = "elsewhere".to_owned()).await, "not_found");
+    assert_eq!(fate(&|s| s.name = "../catalog.db".to_owned()).await, "not_found");
+    let current = world.tenant("acme").await.placement.unwrap();
+    let error = put_aside(&world, &[Subject { name: current, ..subject.clone() }]).await;
+    assert!(refused(&error[0]).detail.contains("the catalog names it"), "{error:?}");
+    // Somebody has it open.
+    let held = rusqlite::Connection::open(&path).unwrap();
+    held.execute_batch("create table more (a)").unwrap();
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&subject)).await[0]).code, "database_busy");
+    drop(held);
+    // The same bytes under another inode are not what was looked at.
+    std::fs::copy(&path, path.with_extension("copy")).unwrap();
+    std::fs::rename(path.with_extension("copy"), &path).unwrap();
+    let_things_get_old(&world);
+    assert_eq!(refused(&put_aside(&world, &[subject]).await[0]).code, "conflict");
+    assert!(path.exists());
+    let again = findings(&world).await.remove(0).subject;
+    std::fs::hard_link(&path, world.data().join("second-name")).unwrap();
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&again)).await[0]).code, "fenced");
+    std::fs::remove_file(world.data().join("second-name")).unwrap();
+    assert!(matches!(put_aside(&world, &[again]).await[0], Fate::Done(_)));
+    assert_eq!(kinds(&world).await, []);
+}
+
+#[tokio::test]
+async fn a_dry_run_moves_nothing() {
+    let world = World::new().await;
+    let path = plant(&world, TenantId::generate(), 1).await;
+    let_things_get_old(&world);
+    let subject = findings(&world).await.remove(0).subject;
+    let asker = Asker { caller: caller(), reason: None };
+    let fates = quarantine::run(&world.app.fleet, &asker, &[subject], Mode::Plan).await.unwrap();
+    assert!(matches!(fates[0], Fate::Planned) && path.exists());
+    assert_eq!(events(&world, "database.quarantine_begun").await, 0);
+}
+
+#[tokio::test]
+async fn a_tenant_that_an_operation_works_on_is_never_reported() {
+    for point in ["create: provisioned", "create: probed"] {
+        let world = World::new().await;
+        world.app.fleet.halt_at(point);
+        let creating = Submission::new(creating(&["acme"]), Selection::default());
+        let operation = world.start(creating).await.unwrap().id;
+        assert_eq!(world.app.fleet.halted().await, point);
+        // The file is there, older than the grace by the fleet's clock, and the catalog does not name it.
+        let_things_get_old(&world);
+        let report = scrubbed(&world).await;
+        assert_eq!((report.findings, report.databases, report.busy), (vec![], 1, 1), "{point}");
+        let world = world.crash().await;
+        assert_eq!(findings(&world).await, [], "nor after its lease is over");
+        world.finish(operation).await;
+        assert_eq!(findings(&world).await, [], "{point}");
+    }
+}
+
+#[tokio::test]
+async fn a_restore_in_flight_is_never_reported() {
+    let mut world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme"]).await;
+    world.backup("acme").await;
+    for point in ["build: filled", "restore: frozen", "build: stamped"] {
+        world.app.fleet.halt_at(point);
+        let restore = Submission::new(restoring(restore::To::Latest), Selection::one("acme"));
+        let operation = world.start(restore).await.unwrap().id;
+        assert_eq!(world.app.fleet.halted().await, point);
+        let_things_get_old(&world);
+        assert_eq!(findings(&world).await, [], "{point}");
+        world = world.crash().await;
+        world.finish(operation).await;
+        assert_eq!(findings(&world).await, [], "{point}");
+    }
+}
+
+#[tokio::test]
+async fn two_servers_in_one_directory_and_one_that_is_gone_are_told() {
+    let world = World::new().await;
+    world.create(&["acme"]).await;
+    let root = world.data().join("tenants");
+    std::os::unix::fs::symlink(&root, world.data().join("alias")).unwrap();
+    let mut tx = world.app.catalog.write().await.unwrap();
+    for (name, base) in [("zwei", world.data().join("alias")), ("weg", world.data().join("weg"))] {
+        let new = catalog::servers::NewServer::directory(name, base.to_str().unwrap());
+        catalog::servers::insert(&mut tx, new).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let_things_get_old(&world);
+    assert_eq!(sorted(kinds(&world).await), [Kind::ServerUnreachable, Kind::SamePlace]);
+}
