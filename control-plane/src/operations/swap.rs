@@ -44,7 +44,8 @@ pub(super) struct Fence {
     pub(super) current: Current,
     /// Since when writes wait, milliseconds since 1970.
     pub(super) frozen_at: i64,
-    /// What the fence stamped, and the catalog has while it stands.
+    /// What the fence stamped, and the catalog has while it stands. Beside a new database's own in the same facts.
+    #[serde(rename = "fenced_generation")]
     pub(super) generation: Generation,
     /// Who blocked writes before: it is so again afterwards.
     #[serde(default)]

@@ -245,8 +245,8 @@ mod tests {
         let until = tx.now() + 60_000;
         let mut reports = vec![report(claimed(&mut tx, bad, until).await), report(claimed(&mut tx, good, until).await)];
         tx.commit().await.unwrap();
-        // No database is kept there, so this effect is refused for ever.
-        reports[0].effects.push(Effect::Unretain { server, placement: "nowhere".to_owned() });
+        // There is no such backup, so this effect is refused for ever.
+        reports[0].effects.push(Effect::Verified { backup: catalog::BackupId::generate(), error: None });
         let written = runner.write_or_try_again(&reports).await.unwrap();
         assert_eq!(written, HashSet::from([1]));
         let mut tx = app.catalog.read().await.unwrap();

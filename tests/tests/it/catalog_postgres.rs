@@ -355,3 +355,63 @@ fn of_two_that_begin_at_once_one_makes_the_fleet() {
         assert!(output.status.success() || said(output).contains("wrong_key"), "{}", said(output));
     }
 }
+
+/// Databases of at least some megabytes, so that a move takes a moment.
+fn fill(shared: &Path) {
+    for folder in std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path()) {
+        for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "db") {
+                let database = fleet_tests::invariants::open(&file);
+                let rows = "insert into filling (what) with recursive n(i) as (values (1) union all select i + 1 from n \
+                            where i < 4000) select hex(randomblob(500)) from n";
+                database.execute(rows, []).unwrap();
+            }
+        }
+    }
+}
+
+fn signal(served: &Served, name: &str) {
+    let sent = std::process::Command::new("kill").args([name, &served.pid().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
+    let (_cluster, dsn) = database();
+    let (one, two, shared) = two_machines(&dsn);
+    let other = TempDir::new().unwrap();
+    one.ok(&format!("server add other --base {}", other.path().display()));
+    let set = one.dir.path().join("set");
+    std::fs::create_dir(&set).unwrap();
+    std::fs::write(set.join("0001_filling.sql"), "create table filling (what text not null);").unwrap();
+    one.ok("migrate run set --all");
+    one.ok("tenant create a b c d e f g h --server shared");
+    fill(shared.path());
+    let first = Served::start(one.dir.path());
+    let body = json!({"selection": {"all": true}, "to": "other", "concurrency": 2});
+    let submitted = admin(&first).post("/v1/lifecycle/move", &body).await.ok();
+    let operation = submitted["id"].as_str().unwrap().to_owned();
+    let api = admin(&first);
+    while api.get(&format!("/v1/operations/{operation}")).await.ok()["progress"]["done"] == json!(0) {
+        tokio::task::yield_now().await;
+    }
+    signal(&first, "-STOP");
+    let second = Served::start(two.dir.path());
+    let ended = admin(&second).finished(&operation).await;
+    assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(8)), "{ended}");
+    signal(&first, "-CONT");
+    // It goes on where it was: what it holds is another's by now, and what it reports is not taken.
+    let token = admin(&second).post("/v1/tokens", &json!({"tenant": "a", "role": "writer"})).await.ok();
+    for served in [&first, &second] {
+        let data = Api::new(&served.data_url, token["secret"].as_str().unwrap());
+        let insert = json!({"sql": "insert into filling (what) values ('after')"});
+        assert_eq!(data.post("/t/a/query", &insert).await.status, 200);
+    }
+    let count = json!({"sql": "select count(*) from filling where what = 'after'"});
+    let data = Api::new(&second.data_url, token["secret"].as_str().unwrap());
+    assert_eq!(data.post("/t/a/query", &count).await.ok()["rows"], json!([[2]]));
+    assert_eq!(admin(&first).get(&format!("/v1/operations/{operation}")).await.ok()["state"], "succeeded");
+    drop((first, second));
+    let active = |root: &Path| databases(root).keys().filter(|identity| identity.ends_with(" active")).count();
+    assert_eq!((active(shared.path()), active(other.path())), (0, 8), "each is active in one place");
+}

@@ -220,6 +220,35 @@ fn a_catalog_on_a_full_disk_is_told_in_time_and_the_work_goes_on_when_there_is_r
 }
 
 #[test]
+fn a_move_to_a_full_disk_leaves_the_tenant_where_it_serves() {
+    let output = with_a_small_disk(
+        "2m",
+        r#"
+        "$FLEET" init >/dev/null
+        mkdir set
+        echo 'create table filling (what text not null);' > set/0001_table.sql
+        echo 'insert into filling (what) with recursive n(i) as (values (1) union all select i + 1 from n where i < 4000) select hex(randomblob(500)) from n;' > set/0002_fill.sql
+        "$FLEET" migrate run set --all >/dev/null 2>&1
+        "$FLEET" tenant create acme >/dev/null
+        "$FLEET" server add small --base "$DISK" >/dev/null
+        code=0; "$FLEET" tenant move acme --to small >/dev/null 2>errors.txt || code=$?
+        echo "first $code"; grep -o disk_full errors.txt | head -1
+        "$FLEET" tenant get acme -o json | tr -d ' \n' | grep -oE '"(state|server|block_writes)":("[a-z]*"|null)' | sort | tr '\n' ' '; echo
+        echo "left $(find "$DISK" -name '*.db*' | wc -l)"
+        mount -o remount,size=64m "$DISK"
+        "$FLEET" tenant move acme --to small >/dev/null 2>&1
+        "$FLEET" query 'select count(*) as n from filling' acme -o jsonl
+        "#,
+    );
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(&lines[..2], ["first 1", "disk_full"], "{out}\n{}", stderr(&output));
+    assert_eq!(lines[2].trim(), r#""block_writes":null "server":"local" "state":"active""#, "{out}");
+    assert_eq!(lines[3], "left 0", "{out}");
+    assert!(lines[4].contains("4000"), "{out}\n{}", stderr(&output));
+}
+
+#[test]
 fn a_read_only_directory_is_told_and_nothing_changes() {
     let output = with_a_small_disk(
         "16m",
