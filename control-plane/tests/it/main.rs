@@ -1,6 +1,7 @@
 //! Operations end to end: a real fleet in a temporary directory, real files, no HTTP.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod crash;
 mod invariants;
 mod world;
 
