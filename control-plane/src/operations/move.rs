@@ -236,7 +236,7 @@ async fn takes_tenants(fleet: &Fleet, to: ServerId) -> Result<()> {
     }
 }
 
-/// Half as much again as the database: the copy, and what filling it takes.
+/// A fifth more than the database: the copy, and what filling it takes.
 fn enough(tenant: &TenantRecord, free: Option<u64>) -> Result<()> {
     let size = u64::try_from(tenant.size_bytes.unwrap_or(0)).unwrap_or(0);
     match free {

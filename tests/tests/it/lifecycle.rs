@@ -241,6 +241,9 @@ fn the_command_line_does_the_whole_life() {
     fleet.ok(&["tenant", "delete", "acme-corp", "--yes"]);
     fleet.ok(&["tenant", "undelete", "acme-corp"]);
     assert_eq!(state("acme-corp"), "active");
+    let nowhere = fleet.run(&["server", "drain", "local"]);
+    assert_eq!(nowhere.status.code(), Some(7), "there is no other server");
+    assert_eq!(fleet.json(&["server", "get", "local"])["state"], "active", "and nothing was changed");
     let base = fleet.dir().join("disk2");
     std::fs::create_dir(&base).unwrap();
     fleet.ok(&["server", "add", "disk2", "--base", &base.to_string_lossy()]);

@@ -17,7 +17,7 @@ use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{Json, Path};
 use crate::operations::{Params, r#move};
 use crate::plan::Selection;
-use crate::runner::submit::Submission;
+use crate::runner::submit::{Mode, Submission};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(drain))
@@ -60,6 +60,8 @@ async fn drain(
         expect_count: None,
     };
     if !run.dry_run {
+        // What cannot be planned changes nothing, the server's state neither.
+        api.app.submit(&caller.who, submission.clone(), Mode::Plan).await?;
         // First, so that no tenant is made there that the moves do not know of.
         let mut tx = api.app.catalog.write().await?;
         servers::set_state(&mut tx, server.id, ServerState::Draining).await?;
