@@ -20,10 +20,19 @@ use crate::row;
 const LOCK: i64 = 0x66_6c_65_65_74;
 
 /// The lock is asked for together with `begin`: one trip. The level is said, because a database may have another default.
-pub(super) const BEGIN_WRITE: &str = "begin isolation level read committed; select pg_advisory_xact_lock(439905248628)";
-
-pub(super) const BEGIN_SCHEMA: &str = "begin isolation level read committed; set local statement_timeout = 0; \
-    select pg_advisory_xact_lock(439905248628)";
+/// 5 s: a process that stops in the middle of a write (paused, cut off, swapping) loses the lock well before the others
+/// give up waiting for it.
+macro_rules! begin_write {
+    ($more:literal) => {
+        concat!(
+            "begin isolation level read committed; set local idle_in_transaction_session_timeout = '5s'; ",
+            $more,
+            "select pg_advisory_xact_lock(439905248628)"
+        )
+    };
+}
+pub(super) const BEGIN_WRITE: &str = begin_write!("");
+pub(super) const BEGIN_SCHEMA: &str = begin_write!("set local statement_timeout = 0; ");
 
 /// What listeners hear carries nothing: it makes them look, so that nobody can tell them anything wrong.
 const CHANNEL: &str = "fleet_catalog_changes";
@@ -33,7 +42,7 @@ pub(super) const COMMIT_AND_NOTIFY: &str = "select pg_notify('fleet_catalog_chan
 const VERSION_MIN: i64 = 140_000;
 
 /// Per connection. 10 s: what a write waits for the lock. 20 s: no statement here takes a second; a lost client is given
-/// up by then. 30 s: a transaction whose process was stopped must not keep the lock. Keep-alive: a peer without power is
+/// up by then. 30 s: a read whose process was stopped must not keep rows from being vacuumed. Keep-alive: a peer without power is
 /// noticed within a minute. The last two leave what is stricter or unknown as it is: an acknowledged write survives power
 /// loss, and a waiting statement whose client has gone ends (release 14 and later).
 const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '10s'; set statement_timeout = '20s'; \

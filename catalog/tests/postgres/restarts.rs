@@ -6,6 +6,7 @@ use catalog::tenants::{self, Selection};
 use catalog::{Catalog, ErrorKind};
 use postgres_fixture::Settings;
 
+use crate::suite::opening::refused_while_busy;
 use crate::suite::{Fixture, new_tenant, seed};
 use crate::world::World;
 
@@ -141,10 +142,27 @@ async fn a_dropped_write_frees_its_lock_at_once_and_its_holder_is_named() {
         drop(other.write().await.unwrap());
         assert!(started.elapsed() < Duration::from_secs(5), "the lock was kept");
     }
-    let holder = other.write().await.unwrap();
-    let error = fixture.catalog.write().await.unwrap_err();
+    let mut holder = other.write().await.unwrap();
+    let error = refused_while_busy(&fixture.catalog, &mut holder).await;
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
     drop(holder);
+}
+
+#[tokio::test]
+async fn a_process_that_stops_in_the_middle_of_a_write_does_not_fail_the_writes_of_others() {
+    let fixture = Fixture::new().await;
+    let stopped = fixture.other_process().await;
+    let (server, _) = seed(&fixture.catalog, 0).await;
+    let mut asleep = stopped.write().await.unwrap();
+    tenants::insert_many(&mut asleep, &[new_tenant("half", server)]).await.unwrap();
+    // From here on it says nothing more, as a process after SIGSTOP.
+    let mut tx = fixture.catalog.write().await.unwrap();
+    tenants::insert_many(&mut tx, &[new_tenant("whole", server)]).await.unwrap();
+    tx.commit().await.unwrap();
+    // It wakes: its write is over, and it can write again.
+    assert_eq!(asleep.commit().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(stopped.write().await.unwrap());
+    assert_eq!(count(&stopped).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod feed;
 mod leases;
 mod nouns;
-mod opening;
+pub(crate) mod opening;
 mod steps;
 mod tenants;
 

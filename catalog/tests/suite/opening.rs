@@ -8,7 +8,7 @@ use std::time::Duration;
 use catalog::seal::FleetKey;
 use catalog::servers::NewServer;
 use catalog::tenants::{self, Selection};
-use catalog::{ErrorKind, TenantState, servers};
+use catalog::{Catalog, ErrorKind, TenantState, WriteTx, servers};
 
 use super::{Fixture, START, copy, create, new_tenant, open, seed, server};
 use crate::world::World;
@@ -208,12 +208,25 @@ async fn two_processes_take_turns() {
     assert_eq!(tenants::count_by_state(&mut tx).await.unwrap(), [(TenantState::Provisioning, 40)]);
 }
 
+/// What a write gets while another one goes on for longer than it waits.
+pub(crate) async fn refused_while_busy(catalog: &Catalog, holder: &mut WriteTx) -> catalog::Error {
+    let mut waiting = std::pin::pin!(catalog.write());
+    loop {
+        tokio::select! {
+            done = &mut waiting => return done.expect_err("the lock is held"),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {
+                tenants::count(holder, &Selection::default()).await.unwrap();
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_lock_held_for_too_long_is_reported_and_then_forgotten() {
     let fixture = Fixture::new().await;
     let other = fixture.other_process().await;
-    let holder = other.write().await.unwrap();
-    let error = fixture.catalog.write().await.unwrap_err();
+    let mut holder = other.write().await.unwrap();
+    let error = refused_while_busy(&fixture.catalog, &mut holder).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("another process"), "{error}");
     fixture.catalog.read().await.unwrap();
