@@ -69,6 +69,7 @@ impl Operation for Params {
             BACK_UP => back_up_or_thaw(fleet, step).await,
             BURY => bury_or_thaw(fleet, step).await,
             DROP => drop_buried(fleet, step).await,
+            swap::THAW => swap::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -90,7 +91,7 @@ async fn back_up_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Ok(Outcome::next("", json!({})));
     }
     match back_up(fleet, step, &fence).await {
-        Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
+        Err(error) => swap::give_up(step, &fence, None, error),
         done => done,
     }
 }
@@ -115,7 +116,7 @@ async fn bury_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Ok(Outcome::next("", json!({})));
     }
     match bury(fleet, step, backup).await {
-        Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
+        Err(error) => swap::give_up(step, &fence, None, error),
         done => done,
     }
 }

@@ -102,9 +102,11 @@ pub(super) async fn activate(fleet: &Fleet, step: &Step, built: &Built, to: Iden
     swap::probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[to])).await
 }
 
-/// Removes a new database that is not needed after all; it was never served.
-pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
+/// Removes a new database that is not needed after all. Only as this step made it: one that has come to serve since, by
+/// another worker's hand, says so itself.
+pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built, states: &[IdentityState]) -> Result<()> {
     let server = built.server.unwrap_or(step.tenant.server_id);
     let (engine, at) = fleet.at(server, &built.placement).await?;
-    Ok(engine.drop_database(&at, None).await?)
+    let expected = step.expected_at(fleet.id(), built.generation, states);
+    Ok(engine.drop_database(&at, Some(&expected)).await?)
 }

@@ -270,6 +270,12 @@ impl Fleet {
         self.halt.at(name);
     }
 
+    /// Lets what has stopped go on where it was: a process that was stopped, and not ended.
+    #[cfg(feature = "test-util")]
+    pub fn go_on(&self) {
+        self.halt.go_on();
+    }
+
     /// Every point passed since the last call of [`Fleet::halt_after`], in order.
     #[cfg(feature = "test-util")]
     pub fn points(&self) -> Vec<&'static str> {
@@ -299,7 +305,8 @@ mod halt {
     }
 }
 
-/// Stops every task of a process at a chosen point, for ever: what a crash looks like from the files.
+/// Stops every task of a process at a chosen point: what a crash looks like from the files, and, when it goes on later,
+/// a process that was stopped for a while.
 #[cfg(feature = "test-util")]
 mod halt {
     use std::sync::Mutex;
@@ -322,11 +329,17 @@ mod halt {
         stop: Mutex<Stop>,
         passed: Mutex<Vec<&'static str>>,
         reached: watch::Sender<Option<&'static str>>,
+        resumed: watch::Sender<()>,
     }
 
     impl Default for Halt {
         fn default() -> Self {
-            Self { stop: Mutex::new(Stop::Never), passed: Mutex::default(), reached: watch::channel(None).0 }
+            Self {
+                stop: Mutex::new(Stop::Never),
+                passed: Mutex::default(),
+                reached: watch::channel(None).0,
+                resumed: watch::channel(()).0,
+            }
         }
     }
 
@@ -346,10 +359,17 @@ mod halt {
 
         pub(super) async fn pass(&self, name: &'static str) {
             super::lock(&self.passed).push(name);
+            let mut resumed = self.resumed.subscribe();
             if self.stops(name) {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
-                std::future::pending::<()>().await;
+                // The sender lives as long as this does.
+                let _ = resumed.changed().await;
             }
+        }
+
+        pub(super) fn go_on(&self) {
+            *super::lock(&self.stop) = Stop::Never;
+            self.resumed.send_replace(());
         }
 
         fn stops(&self, name: &'static str) -> bool {

@@ -103,6 +103,7 @@ impl Operation for Params {
             FREEZE => freeze(fleet, step).await,
             COPY => self.copy_or_thaw(fleet, step).await,
             SWITCH => switch_or_thaw(fleet, step).await,
+            swap::THAW => swap::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -178,7 +179,7 @@ impl Params {
         }
         match self.copy(fleet, step).await {
             Ok(built) => Ok(Outcome::next(SWITCH, json!(Copied { built, fence }))),
-            Err(error) => swap::give_up(fleet, step, &fence, None, error).await,
+            Err(error) => swap::give_up(step, &fence, None, error),
         }
     }
 
@@ -263,7 +264,7 @@ async fn switch_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match switch(fleet, step, &copied).await {
         Ok(()) => Ok(moved(fleet, step, &copied)),
-        Err(error) => swap::give_up(fleet, step, &copied.fence, Some(&copied.built), error).await,
+        Err(error) => swap::give_up(step, &copied.fence, Some(&copied.built), error),
     }
 }
 

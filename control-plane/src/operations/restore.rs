@@ -131,6 +131,7 @@ impl Operation for Params {
             ("", None) => self.build(fleet, step).await,
             (FREEZE, None) => freeze(fleet, step).await,
             (SWAP, None) => swap_or_thaw(fleet, step).await,
+            (swap::THAW, None) => swap::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -171,12 +172,12 @@ impl Params {
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
     if !IN_PLACE.contains(&step.tenant.state) {
-        build::discard(fleet, step, &built).await?;
+        build::discard(fleet, step, &built, &[IdentityState::Building]).await?;
         swap::require_state(step, IN_PLACE)?;
     }
     if built.generation != swap::after_swap(step.tenant.generation) {
         // Somebody changed the tenant between two attempts: what was built fits no more.
-        build::discard(fleet, step, &built).await?;
+        build::discard(fleet, step, &built, &[IdentityState::Building]).await?;
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("restore: freezes").await;
@@ -193,7 +194,7 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, &frozen)),
-        Err(error) => swap::give_up(fleet, step, &frozen.fence, Some(&frozen.built), error).await,
+        Err(error) => swap::give_up(step, &frozen.fence, Some(&frozen.built), error),
     }
 }
 

@@ -72,6 +72,7 @@ impl Operation for Params {
             "" => self.prepare(fleet, step).await,
             FREEZE => freeze(fleet, step).await,
             SWAP => swap_or_thaw(fleet, step).await,
+            swap::THAW => swap::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -145,7 +146,7 @@ async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     }
     match exchange(fleet, step, &frozen).await {
         Ok(()) => Ok(swapped(fleet, step, frozen)),
-        Err(error) => swap::give_up(fleet, step, &frozen.fence, None, error).await,
+        Err(error) => swap::give_up(step, &frozen.fence, None, error),
     }
 }
 

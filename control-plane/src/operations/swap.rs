@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
 use catalog::{BlockWrites, Generation, ReleaseId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
@@ -212,34 +213,73 @@ pub(super) fn block(step: &Step) -> Flip {
     }
 }
 
-/// The end of a swap that cannot be: the current database serves again, unless another attempt may do better.
-/// What was made in its place goes.
-pub(super) async fn give_up(
-    fleet: &Fleet,
-    step: &Step,
-    fence: &Fence,
-    built: Option<&Built>,
-    error: Error,
-) -> Result<Outcome> {
+/// The phase in which the fenced database comes back. That it does is decided in the catalog before the database is told,
+/// and no way leads from here back to the swap: a worker that slept past its lease finds its stamp made or refused,
+/// whatever the one after it did.
+pub(super) const THAW: &str = "thaw";
+
+/// What is to come back, and why.
+#[derive(Debug, Serialize, Deserialize)]
+struct GivenUp {
+    #[serde(flatten)]
+    fence: Fence,
+    /// Was made in its place, and goes.
+    built: Option<Built>,
+    code: String,
+    message: String,
+}
+
+/// The end of a swap that cannot be: the current database is to serve again, unless another attempt may do better.
+pub(super) fn give_up(step: &Step, fence: &Fence, built: Option<&Built>, error: Error) -> Result<Outcome> {
     let may_pass = error.transient && step.attempt < ATTEMPTS_MAX;
     if may_pass || fence.current != Current::Frozen {
         return Err(error);
     }
-    let flip = thaw(fleet, step, fence).await?;
-    if let Some(built) = built
-        && let Err(error) = build::discard(fleet, step, built).await
-    {
-        tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed stays");
-    }
-    let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
-    let effects = vec![Effect::Flip(flip), Effect::Event(event)];
-    Ok(Outcome { verdict: Verdict::Failed(error.permanent()), effects })
+    tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code, %error, "given up: thawing");
+    let (code, message) = (error.code.to_string(), error.detail);
+    Ok(Outcome::next(THAW, json!(GivenUp { fence: fence.clone(), built: built.cloned(), code, message })))
 }
 
-/// Lets the fenced database serve again: the way back when its replacement cannot be used after all.
-async fn thaw(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<Flip> {
+/// The phase [`THAW`]: the fenced database serves again, what was made in its place goes, and the step has failed.
+pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let GivenUp { fence, built, code, message } = step.facts()?;
+    let error = Error::new(500, code, message);
+    if !stands(step, &fence) {
+        // Somebody lifted the fence between two attempts.
+        return Err(error);
+    }
+    fleet.point("thaw: claimed").await;
+    let left = match &built {
+        Some(built) => discard(fleet, step, built).await,
+        None => None,
+    };
     restamp(fleet, step, &[IdentityState::Frozen, IdentityState::Moved], fence.at_rest()).await?;
-    Ok(fence.lifted(Flip::of(step.tenant.id, step.tenant.generation)))
+    fleet.point("thaw: stamped").await;
+    let flip = fence.lifted(Flip::of(step.tenant.id, step.tenant.generation));
+    let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
+    let mut effects = vec![Effect::Flip(flip), Effect::Event(event)];
+    effects.extend(left.map(Effect::Retain));
+    Ok(Outcome { verdict: Verdict::Failed(error), effects })
+}
+
+/// Drops what is not needed after all. What cannot be dropped now is remembered, and goes when its server is back.
+async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Option<RetainedRecord> {
+    // Stamped by an attempt that then could not go on: the fence still stands, so nobody was ever served by it.
+    let states = [IdentityState::Building, IdentityState::Active, IdentityState::Frozen];
+    let error = build::discard(fleet, step, built, &states).await.err()?;
+    tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed stays for now");
+    let now = fleet.catalog.now();
+    Some(RetainedRecord {
+        tenant_id: step.tenant.id,
+        server_id: built.server.unwrap_or(step.tenant.server_id),
+        placement: built.placement.clone(),
+        generation: built.generation,
+        reason: "given_up".to_owned(),
+        op_id: step.op.id,
+        schema_version: built.schema_version,
+        created_at: now,
+        keep_until: now + 1,
+    })
 }
 
 /// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a

@@ -127,10 +127,11 @@ impl Runner {
     /// The tenant as the recorded effects left it, for the next phase.
     async fn go_on(&self, work: &mut Work, phase: String, facts: String) -> Then {
         match self.reread(work).await {
-            Ok(tenant) => {
+            Ok(Some(tenant)) => {
                 work.step = Step { tenant, phase, facts, attempt: 1, ..work.step.clone() };
                 Then::Continue
             }
+            Ok(None) => Then::End,
             Err(error) => {
                 // The phase is recorded: when the lease has run out, somebody goes on from there.
                 tracing::warn!(code = %error.code, %error, "a tenant was not read again");
@@ -139,10 +140,17 @@ impl Runner {
         }
     }
 
-    async fn reread(&self, work: &Work) -> Result<catalog::TenantRecord> {
+    /// `None` when the step is another's by now: a worker that slept must not take what that one left for its own work,
+    /// and do the next phase to it.
+    async fn reread(&self, work: &Work) -> Result<Option<catalog::TenantRecord>> {
         let id = work.claimed.tenant_id;
-        let found = catalog::tenants::get(&mut self.fleet.catalog.read().await?, id).await?;
-        found.ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))
+        let mut tx = self.fleet.catalog.read().await?;
+        let live = catalog::steps::live(&mut tx, &[(work.claimed.op_id, id, work.claimed.lease_epoch)]).await?;
+        if live != [true] {
+            return Ok(None);
+        }
+        let found = catalog::tenants::get(&mut tx, id).await?;
+        found.map(Some).ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))
     }
 
     /// Gives a step back that a stopping process claimed and did not begin.

@@ -14,3 +14,4 @@ mod restoring;
 mod scrubbing;
 mod several_processes;
 mod stale;
+mod stalled;
