@@ -4,6 +4,7 @@
 //! membership makes every check of its rights slower, and there are two for each tenant): it becomes one inside the
 //! transaction that ends the sessions, and leaves before the commit.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +20,11 @@ use crate::pool::Access;
 const END_MAX: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long transactions that had begun before may go on: nearly all end within milliseconds, and one that is ended in its
+/// commit leaves its client not knowing whether it was done.
+const FINISH_MAX: Duration = Duration::from_secs(1);
+const FINISH_PAUSE: Duration = Duration::from_millis(5);
+
 /// Ends the sessions of these logins and waits until none is left. New ones must be kept out already: by the right to
 /// connect, or by the identity that they read first.
 ///
@@ -27,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> Result<()> {
     let names: Vec<String> = logins.iter().map(|access| login(database, *access)).collect();
     let deadline = Instant::now() + END_MAX;
+    if !names.is_empty() {
+        let_finish(work, database, &names).await?;
+    }
     while !names.is_empty() && is_inhabited(work, database, &names).await? {
         if Instant::now() > deadline {
             let message = format!("a session of {database} does not end; the server's pg_stat_activity shows it");
@@ -36,6 +45,31 @@ pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> R
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+/// Waits for the transactions that are open now, not for later ones: those read the new identity and end by themselves.
+async fn let_finish(work: &mut Work, database: &str, logins: &[String]) -> Result<()> {
+    let deadline = Instant::now() + FINISH_MAX;
+    let mut open = transactions(work, database, logins).await?;
+    while !open.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(FINISH_PAUSE).await;
+        let now = transactions(work, database, logins).await?;
+        open.retain(|transaction| now.contains(transaction));
+    }
+    Ok(())
+}
+
+/// Each open transaction holds the lock of its own virtual number, which everybody may see.
+async fn transactions(work: &mut Work, database: &str, logins: &[String]) -> Result<HashSet<String>> {
+    let (name, logins) = (literal(database), list(logins));
+    let answers = work
+        .answers(format!(
+            "select l.virtualxid::text from pg_locks l join pg_stat_activity a on a.pid = l.pid
+             where l.locktype = 'virtualxid' and l.granted and l.mode = 'ExclusiveLock' and a.datname = {name}
+             and a.usename in ({logins})"
+        ))
+        .await?;
+    answers.iter().flatten().map(|row| text(row, 0)).collect()
 }
 
 /// Takes the right to connect from both logins, if they exist, and ends their sessions.
