@@ -50,6 +50,24 @@ async fn a_freeze_ends_a_writer_in_the_middle_and_lets_readers_be() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_lets_a_write_that_is_under_way_finish_and_its_client_know() {
+    let kit = Kit::new();
+    let one = kit.provisioned(&set(&BASE)).await;
+    let mut writer = enter(&kit, &one, Access::Write, one.database()).await.unwrap();
+    assert!(works(&mut writer, "begin; insert into projects values (1, 'kept')").await);
+    let frozen = one.at_generation(2, IdentityState::Frozen);
+    let expected = one.expected();
+    let (written, stamped) = tokio::join!(
+        works(&mut writer, "select pg_sleep(0.3); commit"),
+        kit.engine.freeze(&one.at, &expected, &frozen.identity)
+    );
+    stamped.unwrap();
+    assert!(written, "it was ended in the middle");
+    assert_eq!(kit.ask(&one, "select count(*) from projects"), "1");
+    assert!(!works(&mut writer, "select 1").await, "and then its session ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_generation_ends_everybody() {
     let kit = Kit::new();
     let one = kit.provisioned(&set(&BASE)).await;
