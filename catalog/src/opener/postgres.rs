@@ -42,9 +42,9 @@ pub(super) const COMMIT_AND_NOTIFY: &str = "select pg_notify('fleet_catalog_chan
 const VERSION_MIN: i64 = 140_000;
 
 /// Per connection. 10 s: what a write waits for the lock. 20 s: no statement here takes a second; a lost client is given
-/// up by then. 30 s: a read whose process was stopped must not keep rows from being vacuumed. Keep-alive: a peer without power is
-/// noticed within a minute. The last two leave what is stricter or unknown as it is: an acknowledged write survives power
-/// loss, and a waiting statement whose client has gone ends (release 14 and later).
+/// up by then. 30 s: a read whose process was stopped must not keep rows from being vacuumed. Keep-alive: a peer without
+/// power is noticed within a minute. The last two leave what is stricter or unknown as it is: an acknowledged write
+/// survives power loss, and a waiting statement whose client has gone ends (release 14 and later).
 const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '10s'; set statement_timeout = '20s'; \
     set idle_in_transaction_session_timeout = '30s'; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; \
     set tcp_keepalives_count = 3; \

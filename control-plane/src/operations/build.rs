@@ -104,9 +104,9 @@ pub(super) async fn activate(fleet: &Fleet, step: &Step, built: &Built, to: Iden
 
 /// Removes a new database that is not needed after all. Only as this step made it: one that has come to serve since, by
 /// another worker's hand, says so itself.
-pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built, states: &[IdentityState]) -> Result<()> {
+pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
     let server = built.server.unwrap_or(step.tenant.server_id);
     let (engine, at) = fleet.at(server, &built.placement).await?;
-    let expected = step.expected_at(fleet.id(), built.generation, states);
+    let expected = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
     Ok(engine.drop_database(&at, Some(&expected)).await?)
 }

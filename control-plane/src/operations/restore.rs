@@ -172,12 +172,12 @@ impl Params {
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
     if !IN_PLACE.contains(&step.tenant.state) {
-        build::discard(fleet, step, &built, &[IdentityState::Building]).await?;
+        build::discard(fleet, step, &built).await?;
         swap::require_state(step, IN_PLACE)?;
     }
     if built.generation != swap::after_swap(step.tenant.generation) {
         // Somebody changed the tenant between two attempts: what was built fits no more.
-        build::discard(fleet, step, &built, &[IdentityState::Building]).await?;
+        build::discard(fleet, step, &built).await?;
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("restore: freezes").await;

@@ -262,12 +262,19 @@ pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     Ok(Outcome { verdict: Verdict::Failed(error), effects })
 }
 
-/// Drops what is not needed after all. What cannot be dropped now is remembered, and goes when its server is back.
+/// Drops what is not needed after all, if it never left `building`. One that was activated, or that cannot be reached, is
+/// kept for as long as what a restore replaces: a catalog that was set back to an earlier moment may not know that it
+/// has served.
 async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Option<RetainedRecord> {
-    // Stamped by an attempt that then could not go on: the fence still stands, so nobody was ever served by it.
-    let states = [IdentityState::Building, IdentityState::Active, IdentityState::Frozen];
-    let error = build::discard(fleet, step, built, &states).await.err()?;
+    let error = build::discard(fleet, step, built).await.err()?;
     tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed stays for now");
+    if let Err(error) = put_aside(fleet, step, built).await
+        && !error.transient
+    {
+        // At another generation, or somebody else's: it is not this step's to keep or to drop.
+        tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "and it is not what this step made");
+        return None;
+    }
     let now = fleet.catalog.now();
     Some(RetainedRecord {
         tenant_id: step.tenant.id,
@@ -278,8 +285,16 @@ async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Option<RetainedRe
         op_id: step.op.id,
         schema_version: built.schema_version,
         created_at: now,
-        keep_until: now + 1,
+        keep_until: now + fleet.config.undo_ms,
     })
+}
+
+/// Nobody is served by it from here on.
+async fn put_aside(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
+    let (engine, at) = fleet.at(built.server.unwrap_or(step.tenant.server_id), &built.placement).await?;
+    let states = [IdentityState::Active, IdentityState::Frozen, IdentityState::Moved];
+    let expected = step.expected_at(fleet.id(), built.generation, &states);
+    Ok(engine.stamp(&at, &expected, &step.identity(fleet.id(), built.generation, IdentityState::Moved)).await?)
 }
 
 /// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a

@@ -394,3 +394,32 @@ async fn when_the_kept_database_is_lost_at_the_last_moment_the_current_one_serve
     assert_eq!(world.int("acme", "select count(*) from tasks where title = 'later'").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
 }
+
+#[tokio::test]
+async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activated() {
+    for point in ["thaw: claimed", "thaw: stamped", "record: begins", "record: committed"] {
+        let world = two_tenants().await;
+        world.add_other().await;
+        let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
+        world.app.fleet.halt_at("build: stamped");
+        let started = world.start(Submission::new(moving, acme())).await.unwrap();
+        world.app.fleet.halted().await;
+        world.set_state("other", catalog::ServerState::Cordoned).await;
+        let world = world.crash().await;
+        world.app.fleet.halt_at(point);
+        tokio::select! {
+            _ = world.finish(started.id) => panic!("{point} was not met"),
+            _ = world.app.fleet.halted() => {}
+        }
+        let world = world.crash().await;
+        let ended = world.finish(started.id).await;
+        assert_eq!(world.failure(&ended).await, "server_cordoned", "{point}");
+        assert_eq!(canary(&world, "acme", "acme").await, 1, "{point}");
+        world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+        let id = world.tenant("acme").await.id;
+        let kept = catalog::retained::of_tenant(&mut world.app.catalog.read().await.unwrap(), id).await.unwrap();
+        let kept: Vec<(&str, bool)> = kept.iter().map(|k| (k.reason.as_str(), k.keep_until > world.now())).collect();
+        assert_eq!(kept, [("given_up", true)], "{point}");
+        invariants::check(&world).await;
+    }
+}

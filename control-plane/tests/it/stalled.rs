@@ -60,7 +60,8 @@ async fn of_a_move_one_database_is_active() {
 
 #[tokio::test]
 async fn of_a_restore_and_its_undo_one_database_is_active() {
-    for point in ["build: filled", "restore: freezes", "restore: frozen", "build: activates", "record: committed"] {
+    let points = ["build: filled", "restore: freezes", "restore: frozen", "build: activates", "build: stamped"];
+    for point in points.into_iter().chain(["restore: retired", "record: committed"]) {
         let world = acme().await;
         world.backup("acme").await;
         let world = stalled(world, restoring(To::Latest), point).await;
