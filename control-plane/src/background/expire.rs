@@ -3,7 +3,7 @@
 use catalog::retained::RetainedRecord;
 
 use crate::error::Result;
-use crate::operations::Fleet;
+use crate::operations::{Fleet, drop_kept};
 
 /// Dropped in one run; the rest waits for the next.
 const BATCH: u32 = 100;
@@ -37,15 +37,14 @@ async fn drop_one(fleet: &Fleet, record: &RetainedRecord) -> Result<()> {
     if tenant.as_ref().is_none_or(in_use) || is_awaited {
         return Ok(());
     }
-    let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
     catalog::retained::remove(&mut tx, record.server_id, &record.placement).await?;
     tx.commit().await?;
-    if let Err(error) = engine.drop_database(&at, None).await {
+    if let Err(error) = drop_kept(fleet, record).await {
         // Remembered again: what is not known to be gone must stay findable.
         let mut tx = fleet.catalog.write().await?;
         catalog::retained::insert(&mut tx, record).await?;
         tx.commit().await?;
-        return Err(error.into());
+        return Err(error);
     }
     tracing::info!(tenant = %record.tenant_id, "a replaced database was dropped");
     Ok(())

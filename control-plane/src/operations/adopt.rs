@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{EngineKind, IdentityState};
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, create, swap};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, build, create};
 use crate::error::{Error, Result};
 
 /// Where a sealed connection string of an operation belongs.
@@ -113,7 +113,7 @@ impl Params {
         fleet.point("adopt: copied").await;
         let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
         let release = step.op.release_id.filter(|_| copied.schema_version.is_some());
-        let forward = swap::forward(fleet, engine, &at, &expected, release, copied.schema_version).await;
+        let forward = build::forward(fleet, engine, &at, &expected, release, copied.schema_version).await;
         let (version, release) = match forward {
             Ok(reached) => reached,
             Err(error) => {
@@ -123,7 +123,7 @@ impl Params {
         };
         engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
         fleet.point("adopt: stamped").await;
-        swap::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+        build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
         let flip = Flip {
             state: Some(TenantState::Active),
             placement: Some(Some(at.reference().to_owned())),

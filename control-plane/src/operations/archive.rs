@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::swap::{self, Fence};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image};
+use super::fence::{self, Fence};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, stamp, thaw};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -69,7 +69,7 @@ impl Operation for Params {
             BACK_UP => back_up_or_thaw(fleet, step).await,
             BURY => bury_or_thaw(fleet, step).await,
             DROP => drop_buried(fleet, step).await,
-            swap::THAW => swap::thaw(fleet, step).await,
+            thaw::THAW => thaw::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -77,21 +77,21 @@ impl Operation for Params {
 }
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unblocked(step)?;
-    swap::require_state(step, &[TenantState::Active, TenantState::Suspended])?;
+    fence::require_unblocked(step)?;
+    step.require_state(&[TenantState::Active, TenantState::Suspended])?;
     fleet.point("archive: claimed").await;
-    let fence = swap::freeze_sound(fleet, step).await?;
+    let fence = fence::freeze_sound(fleet, step).await?;
     fleet.point("archive: frozen").await;
-    Ok(Outcome::next(BACK_UP, json!(fence)).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(BACK_UP, json!(fence)).with(Effect::Flip(fence::block(step))))
 }
 
 async fn back_up_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let fence: Fence = step.facts()?;
-    if !swap::stands(step, &fence) {
+    if !fence::stands(step, &fence) {
         return Ok(Outcome::next("", json!({})));
     }
     match back_up(fleet, step, &fence).await {
-        Err(error) => swap::give_up(step, &fence, None, error),
+        Err(error) => thaw::give_up(step, &fence, None, error),
         done => done,
     }
 }
@@ -111,18 +111,18 @@ async fn back_up(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<Outcome> {
 
 async fn bury_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let BackedUp { fence, backup } = step.facts()?;
-    if !swap::stands(step, &fence) {
+    if !fence::stands(step, &fence) {
         // It was written to since the backup.
         return Ok(Outcome::next("", json!({})));
     }
     match bury(fleet, step, backup).await {
-        Err(error) => swap::give_up(step, &fence, None, error),
+        Err(error) => thaw::give_up(step, &fence, None, error),
         done => done,
     }
 }
 
 async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
-    swap::restamp(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
+    stamp::restamp(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
     fleet.point("archive: stamped").await;
     let now = fleet.catalog.now();
     let placement = step.tenant.placement.clone().unwrap_or_default();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::Image;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, image};
 use crate::backup::{Key, manifest};
 use crate::error::{Error, Result};
 
@@ -43,8 +43,8 @@ impl Operation for Params {
 }
 
 async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unblocked(step)?;
-    let expected = step.expected(fleet.id(), &[swap::at_rest(&step.tenant)]);
+    fence::require_unblocked(step)?;
+    let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
     let record = image::take(fleet, step, &expected, "manual").await?;
     let facts = json!({"backup": record.id, "size_bytes": record.size_bytes, "stored_bytes": record.stored_bytes});
     Ok(Outcome::done(facts.clone())

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use catalog::tenants::Flip;
 use catalog::{BackupId, Generation, ReleaseId, ServerId, TenantId};
 use serde::{Deserialize, Serialize};
-use tenant_engine::{Engine, IdentityState, Placement, Restored};
+use tenant_engine::{
+    Access, After, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
+};
 
-use super::{Fleet, Step, image, restore, swap};
+use super::{Fleet, Step, image, restore, stamp};
 use crate::error::{Error, Result};
 
 /// A new database, ready to be swapped in.
@@ -78,7 +80,7 @@ pub(super) async fn forwarded(
 ) -> Result<Built> {
     fleet.point("build: filled").await;
     let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-    let forward = swap::forward(fleet, engine, at, &expected, release, restored.schema_version).await;
+    let forward = forward(fleet, engine, at, &expected, release, restored.schema_version).await;
     let (schema_version, release) = match forward {
         Ok(reached) => reached,
         Err(error) => {
@@ -97,9 +99,9 @@ pub(super) async fn activate(fleet: &Fleet, step: &Step, built: &Built, to: Iden
     let (engine, at) = fleet.at(server, &built.placement).await?;
     fleet.point("build: activates").await;
     let building = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
-    swap::stamp(engine, &at, &building, &step.identity(fleet.id(), built.generation, to)).await?;
+    stamp::stamp(engine, &at, &building, &step.identity(fleet.id(), built.generation, to)).await?;
     fleet.point("build: stamped").await;
-    swap::probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[to])).await
+    probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[to])).await
 }
 
 /// Removes a new database that is not needed after all. Only as this step made it: one that has come to serve since, by
@@ -109,4 +111,33 @@ pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Result
     let (engine, at) = fleet.at(server, &built.placement).await?;
     let expected = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
     Ok(engine.drop_database(&at, Some(&expected)).await?)
+}
+
+/// Opens a database with the verb, the expectation and the session that the router will use, and reads from it.
+pub(super) async fn probe(engine: &Arc<dyn Engine>, at: &Placement, expected: &Expected) -> Result<()> {
+    let pool = engine.connect(at, expected).await?;
+    let statement = Statement { sql: "select 1".to_owned(), params: Vec::new() };
+    let read = pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await;
+    pool.close().await;
+    read?;
+    Ok(())
+}
+
+/// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a
+/// rollback of the application, stays as it is. Returns its version, and the release when it is at its head.
+pub(super) async fn forward(
+    fleet: &Fleet,
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    expected: &Expected,
+    release: Option<ReleaseId>,
+    found: Option<i64>,
+) -> Result<(Option<i64>, Option<ReleaseId>)> {
+    let Some(id) = release else { return Ok((found, None)) };
+    let sets = fleet.release(id).await?;
+    match engine.migrate(at, expected, sets.of(at.engine())?, None).await {
+        Ok(migrated) => Ok((migrated.to_version, Some(id))),
+        Err(error) if error.kind() == ErrorKind::MigrationAhead => Ok((found, None)),
+        Err(error) => Err(error.into()),
+    }
 }

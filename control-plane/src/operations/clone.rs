@@ -8,7 +8,7 @@ use serde_json::json;
 use tenant_engine::{IdentityState, Snapshot};
 
 use super::build::{self, Built};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, fence};
 use crate::error::{Error, Result};
 
 /// As whom. The selection names exactly one tenant: the one to be cloned.
@@ -69,7 +69,7 @@ impl Operation for Params {
 
 impl Params {
     async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_state(step, &[TenantState::Provisioning])?;
+        step.require_state(&[TenantState::Provisioning])?;
         let built = self.fill(fleet, step).await?;
         build::activate(fleet, step, &built, IdentityState::Active).await?;
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
@@ -103,10 +103,10 @@ impl Params {
 /// Of the source as the catalog knows it now; one that is being changed just then is looked at again later.
 async fn snapshot(fleet: &Fleet, step: &Step, source: &TenantRecord) -> Result<Snapshot> {
     let of_source = Step { tenant: source.clone(), ..step.clone() };
-    swap::require_unblocked(&of_source)?;
-    swap::require_state(&of_source, &[TenantState::Active, TenantState::Suspended])?;
+    fence::require_unblocked(&of_source)?;
+    of_source.require_state(&[TenantState::Active, TenantState::Suspended])?;
     let (engine, at) = fleet.current(source).await?;
-    let expected = of_source.expected(fleet.id(), &[swap::at_rest(source)]);
+    let expected = of_source.expected(fleet.id(), &[fence::at_rest(source)]);
     let taken = engine.snapshot(&at, &expected).await;
     taken.map_err(|error| match error.kind() {
         tenant_engine::ErrorKind::Fenced => Error::from(error).transient(),

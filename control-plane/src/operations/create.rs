@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, build};
 use crate::error::{Error, ITEMS_MAX, Item, Result};
 
 /// Tenants of one operation: one transaction writes their rows.
@@ -213,7 +213,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
     fleet.point("create: provisioned").await;
     if probed(step) {
-        swap::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+        build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
         fleet.point("create: probed").await;
     }
     let flip = Flip {

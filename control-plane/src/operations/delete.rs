@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, image, stamp};
 use crate::error::{Error, Result};
 
 /// Nothing to say: the selection says which tenants.
@@ -63,8 +63,8 @@ impl Operation for Params {
 }
 
 async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unblocked(step)?;
-    swap::require_state(step, STATES)?;
+    fence::require_unblocked(step)?;
+    step.require_state(STATES)?;
     require_unprotected(step)?;
     fleet.point("delete: claimed").await;
     if step.tenant.state == TenantState::Archived {
@@ -72,7 +72,7 @@ async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         let facts = BackedUp { backup: None, generation: step.tenant.generation };
         return Ok(Outcome::next(TOMBSTONE, json!(facts)));
     }
-    let expected = step.expected(fleet.id(), &[swap::at_rest(&step.tenant)]);
+    let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
     let backup = image::take(fleet, step, &expected, "pre_delete").await?;
     image::prove(fleet, step, &backup).await?;
     fleet.point("delete: proved").await;
@@ -98,7 +98,7 @@ async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     require_unprotected(step)?;
     fleet.point("delete: begins").await;
     if step.tenant.placement.is_some() {
-        swap::restamp(fleet, step, &[swap::at_rest(&step.tenant)], IdentityState::Tombstone).await?;
+        stamp::restamp(fleet, step, &[fence::at_rest(&step.tenant)], IdentityState::Tombstone).await?;
     }
     fleet.point("delete: stamped").await;
     let purge_after = step.now + fleet.config.purge_after_ms;

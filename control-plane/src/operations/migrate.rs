@@ -13,7 +13,7 @@ use tenant_engine::migration::File;
 use tenant_engine::{ErrorKind, IdentityState, MigrationSets, Server};
 
 use super::planning::Current;
-use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence};
 use crate::error::{Error, Result};
 
 /// Where to go.
@@ -134,7 +134,7 @@ impl Operation for Params {
 
 impl Params {
     async fn migrate(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_unblocked(step)?;
+        fence::require_unblocked(step)?;
         require_writable(step)?;
         let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
         let sets = fleet.release(release).await?;

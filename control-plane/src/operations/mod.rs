@@ -27,8 +27,14 @@ pub mod undelete;
 pub mod verify;
 
 mod build;
+mod fence;
 mod image;
+mod kept;
+mod stamp;
 mod swap;
+mod thaw;
+
+pub(crate) use kept::drop_kept;
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;

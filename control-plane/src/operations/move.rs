@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
 
-use super::build::{self, Built};
-use super::restore::retained;
-use super::swap::{self, Fence};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets};
+use super::build::Built;
+use super::fence::{self, Fence};
+use super::swap::{self, Swap, Times, Why};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
 
 /// Where to.
@@ -44,17 +44,6 @@ pub struct Target {
 const FREEZE: &str = "freeze";
 const COPY: &str = "copy";
 const SWITCH: &str = "switch";
-
-/// Why the catalog keeps the database that was left.
-const RETAINED: &str = "move";
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Copied {
-    #[serde(flatten)]
-    built: Built,
-    #[serde(flatten)]
-    fence: Fence,
-}
 
 #[async_trait]
 impl Operation for Params {
@@ -102,8 +91,8 @@ impl Operation for Params {
             "" => self.look_there(fleet, step).await,
             FREEZE => freeze(fleet, step).await,
             COPY => self.copy_or_thaw(fleet, step).await,
-            SWITCH => switch_or_thaw(fleet, step).await,
-            swap::THAW => swap::thaw(fleet, step).await,
+            SWITCH => switch(fleet, step).await,
+            thaw::THAW => thaw::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -156,8 +145,8 @@ impl Params {
 
     /// Nothing is stopped before the other server is known to answer and to have room.
     async fn look_there(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_unblocked(step)?;
-        swap::require_state(step, &[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
+        fence::require_unblocked(step)?;
+        step.require_state(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
         let to = self.to(fleet, step).await?;
         takes_tenants(fleet, to).await?;
         fleet.point("move: claimed").await;
@@ -174,12 +163,12 @@ impl Params {
 
     async fn copy_or_thaw(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         let fence: Fence = step.facts()?;
-        if !swap::stands(step, &fence) {
+        if !fence::stands(step, &fence) {
             return Ok(Outcome::next("", json!({})));
         }
         match self.copy(fleet, step).await {
-            Ok(built) => Ok(Outcome::next(SWITCH, json!(Copied { built, fence }))),
-            Err(error) => swap::give_up(step, &fence, None, error),
+            Ok(built) => Ok(Outcome::next(SWITCH, json!(Swap { built, fence, why: Why::Move }))),
+            Err(error) => thaw::give_up(step, &fence, None, error),
         }
     }
 
@@ -251,46 +240,30 @@ fn enough(tenant: &TenantRecord, free: Option<u64>) -> Result<()> {
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.point("move: freezes").await;
-    swap::require_unblocked(step)?;
-    let fence = swap::freeze_sound(fleet, step).await?;
+    fence::require_unblocked(step)?;
+    let fence = fence::freeze_sound(fleet, step).await?;
     fleet.point("move: frozen").await;
-    Ok(Outcome::next(COPY, json!(fence)).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(COPY, json!(fence)).with(Effect::Flip(fence::block(step))))
 }
 
-async fn switch_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let copied: Copied = step.facts()?;
-    if copied.built.generation != step.tenant.generation.next() {
-        return Err(Error::new(409, "conflict", format!("{} was changed during the move", step.tenant.name)));
+async fn switch(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let swap: Swap = step.facts()?;
+    if let Some(to) = swap.built.server
+        && let Err(error) = takes_tenants(fleet, to).await
+        // No way leads back from there, and the tenant is better served on a server that is being emptied than not at all.
+        && !swap.is_retired(fleet, step).await?
+    {
+        return thaw::give_up(step, &swap.fence, Some(&swap), error);
     }
-    match switch(fleet, step, &copied).await {
-        Ok(()) => Ok(moved(fleet, step, &copied)),
-        Err(error) => swap::give_up(step, &copied.fence, Some(&copied.built), error),
-    }
+    swap::exchange(fleet, step, told).await
 }
 
-async fn switch(fleet: &Fleet, step: &Step, Copied { built, fence }: &Copied) -> Result<()> {
-    if let Some(to) = built.server {
-        takes_tenants(fleet, to).await?;
-    }
-    build::activate(fleet, step, built, fence.at_rest()).await?;
-    swap::retire(fleet, step, fence).await?;
-    fleet.point("move: retired").await;
-    Ok(())
-}
-
-fn moved(fleet: &Fleet, step: &Step, Copied { built, fence }: &Copied) -> Outcome {
-    let now = fleet.catalog.now();
+fn told(step: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
     let facts = json!({
-        "from": step.tenant.server_id, "to": built.server, "size_bytes": built.size_bytes,
-        "frozen_ms": now - fence.frozen_at,
+        "from": step.tenant.server_id, "to": swap.built.server, "size_bytes": swap.built.size_bytes,
+        "frozen_ms": times.now - swap.fence.frozen_at,
     });
-    let outcome = Outcome::done(facts.clone())
-        .with(Effect::Flip(fence.lifted(built.flip(step))))
-        .with(Effect::Event(step.event("tenant.moved", facts)));
-    match retained(step, fence.current, RETAINED, (now, now + fleet.config.undo_ms)) {
-        Some(record) => outcome.with(Effect::Retain(record)),
-        None => outcome,
-    }
+    ("tenant.moved", facts)
 }
 
 #[cfg(test)]

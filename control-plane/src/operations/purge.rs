@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{ErrorKind, IdentityState};
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::kept::drop_kept;
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, stamp};
 use crate::error::{Error, Result};
 
 /// The selection says which tenants.
@@ -47,7 +48,7 @@ impl Operation for Params {
 }
 
 async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
-    swap::require_state(step, &[TenantState::Deleted])?;
+    step.require_state(&[TenantState::Deleted])?;
     if due && step.tenant.purge_after.is_none_or(|at| at > step.now) {
         return Err(Error::new(409, "conflict", format!("{} can still be undeleted", step.tenant.name)));
     }
@@ -64,8 +65,7 @@ async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
     let event = step.event("tenant.purged", json!({"databases": kept.len() + 1}));
     let mut outcome = Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event));
     for record in kept {
-        let (engine, at) = fleet.at(record.server_id, &record.placement).await?;
-        engine.drop_database(&at, None).await?;
+        drop_kept(fleet, &record).await?;
         fleet.point("purge: dropped a kept one").await;
         outcome = outcome.with(Effect::Unretain { server: record.server_id, placement: record.placement });
     }
@@ -82,8 +82,8 @@ async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
     match engine.drop_database(&at, Some(&expected)).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(engine.drop_database(&at, None).await?),
         // An undelete stamped it, died before the catalog heard of it, and was given up.
-        Err(error) if error.kind() == ErrorKind::Fenced && swap::is_ours(fleet, step).await? => {
-            Ok(engine.drop_database(&at, Some(&swap::a_step_ahead(fleet, step))).await?)
+        Err(error) if error.kind() == ErrorKind::Fenced && stamp::is_ours(fleet, step).await? => {
+            Ok(engine.drop_database(&at, Some(&stamp::a_step_ahead(fleet, step))).await?)
         }
         dropped => Ok(dropped?),
     }

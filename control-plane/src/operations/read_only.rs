@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
 use crate::error::Result;
 
 /// Which of the two.
@@ -47,14 +47,14 @@ impl Operation for Params {
 
 impl Params {
     async fn change(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_unblocked(step)?;
-        swap::require_state(step, &[TenantState::Active])?;
+        fence::require_unblocked(step)?;
+        step.require_state(&[TenantState::Active])?;
         fleet.point("read_only: claimed").await;
         let (to, block, reason, event) = match self.on {
             true => (IdentityState::Frozen, Some(BlockWrites::Operator), Some(step.reason()), "tenant.read_only"),
             false => (IdentityState::Active, None, None, "tenant.writable"),
         };
-        swap::restamp(fleet, step, &[swap::at_rest(&step.tenant)], to).await?;
+        stamp::restamp(fleet, step, &[fence::at_rest(&step.tenant)], to).await?;
         fleet.point("read_only: stamped").await;
         let event = step.event(event, json!({"reason": reason}));
         let flip = Flip {

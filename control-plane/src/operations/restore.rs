@@ -6,7 +6,6 @@
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
-use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
 use catalog::{BackupId, Name, ReadTx, TenantId, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
@@ -14,8 +13,9 @@ use serde_json::json;
 use tenant_engine::IdentityState;
 
 use super::build::{self, Built};
-use super::swap::{self, Current, Fence};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets};
+use super::fence::{self, Current};
+use super::swap::{self, Swap, Times, Why};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
 
 /// From what, and as whom. The selection names exactly one tenant: the one whose backup it is.
@@ -59,15 +59,6 @@ const SWAP: &str = "swap";
 const IN_PLACE: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
 const AS_NEW: &[TenantState] =
     &[TenantState::Active, TenantState::Suspended, TenantState::Archived, TenantState::Deleted];
-
-/// The new database, and the fence around the current one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Frozen {
-    #[serde(flatten)]
-    built: Built,
-    #[serde(flatten)]
-    fence: Fence,
-}
 
 #[async_trait]
 impl Operation for Params {
@@ -130,8 +121,8 @@ impl Operation for Params {
             ("", Some(_)) => self.make(fleet, step).await,
             ("", None) => self.build(fleet, step).await,
             (FREEZE, None) => freeze(fleet, step).await,
-            (SWAP, None) => swap_or_thaw(fleet, step).await,
-            (swap::THAW, None) => swap::thaw(fleet, step).await,
+            (SWAP, None) => swap::exchange(fleet, step, told).await,
+            (thaw::THAW, None) => thaw::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -156,8 +147,8 @@ impl Params {
 
     /// In place: while the tenant serves.
     async fn build(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_unawaited(fleet, step).await?;
-        swap::require_state(step, IN_PLACE)?;
+        fence::require_unawaited(fleet, step).await?;
+        step.require_state(IN_PLACE)?;
         let generation = swap::after_swap(step.tenant.generation);
         let built = build::from_backup(fleet, step, self.source()?, generation, step.tenant.release_id).await?;
         Ok(Outcome::next(FREEZE, json!(built)))
@@ -173,7 +164,7 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
     if !IN_PLACE.contains(&step.tenant.state) {
         build::discard(fleet, step, &built).await?;
-        swap::require_state(step, IN_PLACE)?;
+        step.require_state(IN_PLACE)?;
     }
     if built.generation != swap::after_swap(step.tenant.generation) {
         // Somebody changed the tenant between two attempts: what was built fits no more.
@@ -181,77 +172,20 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("restore: freezes").await;
-    let fence = swap::freeze(fleet, step).await?;
+    let fence = fence::freeze(fleet, step).await?;
     fleet.point("restore: frozen").await;
-    Ok(Outcome::next(SWAP, json!(Frozen { built, fence })).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(SWAP, json!(Swap { built, fence, why: Why::Restore })).with(Effect::Flip(fence::block(step))))
 }
 
-/// Swaps; when that cannot be, the current database serves again and the step fails.
-async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let frozen: Frozen = step.facts()?;
-    if frozen.built.generation != step.tenant.generation.next() {
-        return Err(Error::new(409, "conflict", format!("{} was changed during the restore", step.tenant.name)));
-    }
-    match exchange(fleet, step, &frozen).await {
-        Ok(()) => Ok(swapped(fleet, step, &frozen)),
-        Err(error) => swap::give_up(step, &frozen.fence, Some(&frozen.built), error),
-    }
-}
-
-async fn exchange(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Result<()> {
-    build::activate(fleet, step, &frozen.built, frozen.fence.at_rest()).await?;
-    swap::retire(fleet, step, &frozen.fence).await?;
-    fleet.point("restore: retired").await;
-    Ok(())
-}
-
-fn swapped(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Outcome {
-    let Frozen { built, fence } = frozen;
-    let now = fleet.catalog.now();
-    let keep_until = now + fleet.config.undo_ms;
+fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
     let facts = json!({
-        "schema_version": built.schema_version,
-        "frozen_ms": now - fence.frozen_at,
-        "replaced": fence.current,
-        "undo_until": (fence.current == Current::Frozen).then_some(keep_until),
+        "schema_version": swap.built.schema_version,
+        "frozen_ms": times.now - swap.fence.frozen_at,
+        "replaced": swap.fence.current,
+        "undo_until": (swap.fence.current == Current::Frozen).then_some(times.keep_until),
     });
-    let outcome = Outcome::done(facts.clone())
-        .with(Effect::Flip(fence.lifted(built.flip(step))))
-        .with(Effect::Event(step.event("tenant.restored", facts)));
-    match retained(step, fence.current, RETAINED, (now, keep_until)) {
-        Some(record) => outcome.with(Effect::Retain(record)),
-        None => outcome,
-    }
+    ("tenant.restored", facts)
 }
-
-/// The replaced database, kept; only a sound one can come back by itself.
-pub(super) fn retained(
-    step: &Step,
-    current: Current,
-    reason: &str,
-    (now, keep_until): (i64, i64),
-) -> Option<RetainedRecord> {
-    let reason = match current {
-        Current::Frozen => reason,
-        Current::Damaged => "damaged",
-        Current::Missing => return None,
-    };
-    Some(RetainedRecord {
-        tenant_id: step.tenant.id,
-        server_id: step.tenant.server_id,
-        placement: step.tenant.placement.clone()?,
-        // The fence stamped what the catalog has now.
-        generation: step.tenant.generation,
-        reason: reason.to_owned(),
-        op_id: step.op.id,
-        schema_version: step.tenant.schema_version,
-        created_at: now,
-        keep_until,
-    })
-}
-
-/// Why the catalog keeps a database that a restore replaced.
-pub(super) const RETAINED: &str = "restore";
 
 /// The backup that `to` means for this tenant.
 ///

@@ -12,9 +12,9 @@ use serde_json::json;
 use tenant_engine::{Depth, IdentityState};
 
 use super::build::{self, Built};
-use super::restore::{RETAINED, retained};
-use super::swap::{self, Fence};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets};
+use super::fence;
+use super::swap::{self, RETAINED, Swap, Times, Why};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
 
 /// The selection names exactly one tenant.
@@ -29,15 +29,6 @@ const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
 
 const FREEZE: &str = "freeze";
 const SWAP: &str = "swap";
-
-/// The kept database, ready to come back, and the fence around the current one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Frozen {
-    #[serde(flatten)]
-    built: Built,
-    #[serde(flatten)]
-    fence: Fence,
-}
 
 #[async_trait]
 impl Operation for Params {
@@ -71,8 +62,8 @@ impl Operation for Params {
         match step.phase.as_str() {
             "" => self.prepare(fleet, step).await,
             FREEZE => freeze(fleet, step).await,
-            SWAP => swap_or_thaw(fleet, step).await,
-            swap::THAW => swap::thaw(fleet, step).await,
+            SWAP => swap::exchange(fleet, step, told).await,
+            thaw::THAW => thaw::thaw(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
@@ -81,8 +72,8 @@ impl Operation for Params {
 
 impl Params {
     async fn prepare(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        swap::require_unawaited(fleet, step).await?;
-        swap::require_state(step, STATES)?;
+        fence::require_unawaited(fleet, step).await?;
+        step.require_state(STATES)?;
         let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
         let kept = all.into_iter().find(|kept| Some(&kept.placement) == self.placement.as_ref());
         prepare(fleet, step, kept.ok_or_else(|| nothing(&step.tenant.name))?).await
@@ -100,7 +91,7 @@ async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Out
     fleet.point("undo: building").await;
     let release = step.tenant.release_id;
     let found = kept.schema_version;
-    let (schema_version, release) = swap::forward(fleet, engine, &at, &building, release, found).await?;
+    let (schema_version, release) = build::forward(fleet, engine, &at, &building, release, found).await?;
     fleet.point("undo: migrated").await;
     let size_bytes = engine.inspect(&at, Some(&building), Depth::Ledger).await?.size_bytes;
     let (placement, server) = (kept.placement, Some(kept.server_id));
@@ -128,49 +119,19 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
 
 async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let built: Built = step.facts()?;
-    swap::require_state(step, STATES)?;
+    step.require_state(STATES)?;
     if built.generation != swap::after_swap(step.tenant.generation) {
         return Ok(Outcome::next("", json!({})));
     }
     fleet.point("undo: freezes").await;
-    let fence = swap::freeze(fleet, step).await?;
+    let fence = fence::freeze(fleet, step).await?;
     fleet.point("undo: frozen").await;
-    Ok(Outcome::next(SWAP, json!(Frozen { built, fence })).with(Effect::Flip(swap::block(step))))
+    Ok(Outcome::next(SWAP, json!(Swap { built, fence, why: Why::Undo })).with(Effect::Flip(fence::block(step))))
 }
 
-/// Swaps; when that cannot be, the current database serves again and the step fails.
-async fn swap_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let frozen: Frozen = step.facts()?;
-    if frozen.built.generation != step.tenant.generation.next() {
-        return Err(Error::new(409, "conflict", format!("{} was changed during the undo", step.tenant.name)));
-    }
-    match exchange(fleet, step, &frozen).await {
-        Ok(()) => Ok(swapped(fleet, step, frozen)),
-        Err(error) => swap::give_up(step, &frozen.fence, None, error),
-    }
-}
-
-async fn exchange(fleet: &Fleet, step: &Step, frozen: &Frozen) -> Result<()> {
-    build::activate(fleet, step, &frozen.built, frozen.fence.at_rest()).await?;
-    swap::retire(fleet, step, &frozen.fence).await?;
-    fleet.point("undo: retired").await;
-    Ok(())
-}
-
-fn swapped(fleet: &Fleet, step: &Step, frozen: Frozen) -> Outcome {
-    let Frozen { built, fence } = frozen;
-    let now = fleet.catalog.now();
-    let facts = json!({"schema_version": built.schema_version, "frozen_ms": now - fence.frozen_at});
-    let flip = fence.lifted(built.flip(step));
-    let server = built.server.unwrap_or(step.tenant.server_id);
-    let outcome = Outcome::done(facts.clone())
-        .with(Effect::Flip(flip))
-        .with(Effect::Unretain { server, placement: built.placement })
-        .with(Effect::Event(step.event("tenant.restore_undone", facts)));
-    match retained(step, fence.current, RETAINED, (now, now + fleet.config.undo_ms)) {
-        Some(record) => outcome.with(Effect::Retain(record)),
-        None => outcome,
-    }
+fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
+    let frozen_ms = times.now - swap.fence.frozen_at;
+    ("tenant.restore_undone", json!({"schema_version": swap.built.schema_version, "frozen_ms": frozen_ms}))
 }
 
 fn nothing(name: &str) -> Error {

@@ -6,7 +6,7 @@ use catalog::tenants::Flip;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -37,11 +37,11 @@ impl Operation for Params {
 }
 
 async fn resume(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unblocked(step)?;
-    swap::require_state(step, &[TenantState::Suspended])?;
+    fence::require_unblocked(step)?;
+    step.require_state(&[TenantState::Suspended])?;
     fleet.point("resume: claimed").await;
-    let state = swap::at_rest(&step.tenant);
-    swap::restamp(fleet, step, &[state], state).await?;
+    let state = fence::at_rest(&step.tenant);
+    stamp::restamp(fleet, step, &[state], state).await?;
     fleet.point("resume: stamped").await;
     // One that is read-only besides stays so, and is not without a reason.
     let reason = step.tenant.state_reason.clone().filter(|_| step.tenant.block_writes.is_some());

@@ -1,8 +1,9 @@
 //! settle: catalog and database of a tenant agree again, and it serves.
 //!
 //! An operation that failed or was given up between its stamp and what the catalog was told of it leaves a database that
-//! no router serves, or a block that nobody lifts. The database that the catalog names holds everything that was ever
-//! acknowledged, so it is stamped for a next generation, and the catalog follows. Where nothing is wrong, nothing is done.
+//! no router serves, or a block that nobody lifts. The database that the catalog names is stamped for a next generation,
+//! and the catalog follows; unless it was retired already: then the one that was to replace it may have served, by a
+//! catalog that was set back since, and the swap is completed instead. Where nothing is wrong, nothing is done.
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
@@ -11,12 +12,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Depth, Identity, IdentityState};
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::swap::{Found, Swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp, thaw};
 use crate::error::{Error, Result};
 
-/// Nothing to say: the selection says which tenants.
+/// What to do where it cannot be known which of two databases was the last to serve.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct Params {
+    /// Serve the one that the catalog names, even if it was retired.
+    #[serde(default)]
+    pub back: bool,
+}
 
 #[async_trait]
 impl Operation for Params {
@@ -33,32 +39,113 @@ impl Operation for Params {
         for tenant in &seen.tenants {
             plan.step(tenant.id, &tenant.name, || "serves again, if an operation left it fenced".to_owned());
         }
+        if self.back {
+            plan.notes.push("what was written to a database that replaced a retired one is not in it".to_owned());
+        }
         Ok(plan)
     }
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        settle(fleet, step).await.into()
+        self.settle(fleet, step).await.into()
     }
 }
 
-async fn settle(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_state(step, &[TenantState::Active, TenantState::Suspended])?;
-    if catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
-        return Ok(Outcome::done(json!({"settled": false, "why": "another operation will go on with it"})));
+impl Params {
+    async fn settle(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+        step.require_state(&[TenantState::Active, TenantState::Suspended])?;
+        if catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+            return Ok(Outcome::done(json!({"settled": false, "why": "another operation will go on with it"})));
+        }
+        fleet.point("settle: claimed").await;
+        let (engine, at) = fleet.current(&step.tenant).await?;
+        let found = engine.inspect(&at, None, Depth::Ledger).await?.identity;
+        let held = step.tenant.block_writes == Some(BlockWrites::Operation);
+        let (block, _) = fence::before(fleet, step).await?;
+        let rests = if held { fence::resting(block) } else { fence::at_rest(&step.tenant) };
+        if !held && found.generation == step.tenant.generation && found.state == rests {
+            return Ok(Outcome::done(json!({"settled": false})));
+        }
+        let left = if held { left(fleet, step).await? } else { Left::Nothing };
+        match &left {
+            Left::Swap(swap) if found.state == IdentityState::Moved && !self.back => {
+                onward(fleet, step, swap, &found).await
+            }
+            _ => self.back(fleet, step, &left, &found).await,
+        }
     }
-    fleet.point("settle: claimed").await;
-    let (engine, at) = fleet.current(&step.tenant).await?;
-    let found = engine.inspect(&at, None, Depth::Ledger).await?.identity;
+
+    /// The database that the catalog names serves again.
+    async fn back(&self, fleet: &Fleet, step: &Step, left: &Left, found: &Identity) -> Result<Outcome> {
+        self.may_serve(fleet, step, left, found)?;
+        back(fleet, step, left, found).await
+    }
+
+    /// Only what the catalog names, or what was stamped in its name and not told.
+    fn may_serve(&self, fleet: &Fleet, step: &Step, left: &Left, found: &Identity) -> Result<()> {
+        let ours = found.tenant == step.tenant.id && found.fleet == fleet.id();
+        let now = step.tenant.generation;
+        let near = found.generation == now || found.generation == now.next();
+        let unserved = match found.state {
+            IdentityState::Building => false,
+            IdentityState::Moved => self.back || matches!(left, Left::GivenUp),
+            _ => true,
+        };
+        match ours && near && unserved {
+            true => Ok(()),
+            false => Err(unexpected(step, found, "that is not what an operation leaves")),
+        }
+    }
+}
+
+/// What the operation that fenced the tenant noted last.
+enum Left {
+    /// It was about to put another database in its place.
+    Swap(Box<Swap>),
+    /// It had decided that the fenced database comes back.
+    GivenUp,
+    Nothing,
+}
+
+async fn left(fleet: &Fleet, step: &Step) -> Result<Left> {
+    let mut tx = fleet.catalog.read().await?;
+    for facts in catalog::steps::last_facts(&mut tx, step.tenant.id, step.op.id).await? {
+        match serde_json::from_str::<Swap>(&facts) {
+            Ok(swap) if swap.fence.generation == step.tenant.generation => return Ok(Left::Swap(Box::new(swap))),
+            _ if thaw::was_decided(&facts, step.tenant.generation) => return Ok(Left::GivenUp),
+            _ => {}
+        }
+    }
+    Ok(Left::Nothing)
+}
+
+/// The retired database was replaced, by all that can be known.
+async fn onward(fleet: &Fleet, step: &Step, swap: &Swap, found: &Identity) -> Result<Outcome> {
+    let ours = found.tenant == step.tenant.id && found.fleet == fleet.id();
+    if !ours || found.generation != step.tenant.generation {
+        return Err(unexpected(step, found, "that is not what an operation leaves"));
+    }
+    match swap.found(fleet, step).await? {
+        Found::Activated => swap.complete(fleet, step).await,
+        Found::Unserved => back(fleet, step, &Left::Swap(Box::new(swap.clone())), found).await,
+        Found::Other(what) => {
+            let detail = format!("it was retired, and of the one that was to replace it: {what}");
+            Err(unexpected(step, found, &detail))
+        }
+    }
+}
+
+async fn back(fleet: &Fleet, step: &Step, left: &Left, found: &Identity) -> Result<Outcome> {
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let (block, reason) = swap::before(fleet, step).await?;
-    let state = if held { swap::resting(block) } else { swap::at_rest(&step.tenant) };
-    if !held && found.generation == step.tenant.generation && found.state == state {
-        return Ok(Outcome::done(json!({"settled": false})));
-    }
-    may_serve(fleet, step, &found)?;
+    let (block, reason) = fence::before(fleet, step).await?;
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    let rests = if held { fence::resting(block) } else { fence::at_rest(&step.tenant) };
+    let kept = match left {
+        Left::Swap(swap) => thaw::discard(fleet, step, swap).await,
+        _ => None,
+    };
     let expected = step.expected_at(fleet.id(), found.generation, &[found.state]);
-    let identity = step.identity(fleet.id(), step.tenant.generation.next(), state);
-    swap::stamp(engine, &at, &expected, &identity).await?;
+    let identity = step.identity(fleet.id(), step.tenant.generation.next(), rests);
+    stamp::stamp(engine, &at, &expected, &identity).await?;
     fleet.point("settle: stamped").await;
     let flip = Flip {
         block_writes: held.then_some(block),
@@ -67,20 +154,20 @@ async fn settle(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     };
     let facts = json!({"settled": true, "was": {"generation": found.generation, "state": found.state}});
     let event = step.event("tenant.settled", facts.clone());
-    Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    let mut outcome = Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event));
+    outcome.effects.extend(kept.map(Effect::Retain));
+    Ok(outcome)
 }
 
-/// Only what the catalog names, or what was stamped in its name and not told.
-fn may_serve(fleet: &Fleet, step: &Step, found: &Identity) -> Result<()> {
-    let ours = found.tenant == step.tenant.id && found.fleet == fleet.id();
-    let now = step.tenant.generation;
-    let near = found.generation == now || found.generation == now.next();
-    if ours && near && found.state != IdentityState::Building {
-        return Ok(());
-    }
+fn unexpected(step: &Step, found: &Identity, what: &str) -> Error {
+    let (name, now) = (&step.tenant.name, step.tenant.generation);
     let detail = format!(
-        "the database of {} is at generation {} and {}, the catalog at {now}: that is not what an operation leaves",
-        step.tenant.name, found.generation, found.state
+        "the database of {name} is at generation {} and {}, the catalog at {now}: {what}",
+        found.generation, found.state
     );
-    Err(Error::new(409, "fenced", detail).try_next(format!("fleetctl restore run {} --to latest", step.tenant.name)))
+    let next = match found.state {
+        IdentityState::Moved => format!("fleetctl tenant settle {name} --back      # if nothing was written since"),
+        _ => format!("fleetctl restore run {name} --to latest"),
+    };
+    Error::new(409, "fenced", detail).try_next(next)
 }

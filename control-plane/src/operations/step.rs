@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
-use catalog::{Generation, TenantRecord};
+use catalog::{Generation, TenantRecord, TenantState};
 use serde::de::DeserializeOwned;
 use tenant_engine::{Expected, FleetId, Identity, IdentityState};
 
@@ -74,6 +74,19 @@ impl Step {
     #[must_use]
     pub fn reason(&self) -> String {
         self.op.reason.clone().unwrap_or_else(|| format!("by {}", self.op.requested_by))
+    }
+
+    /// Refuses to begin on a tenant that is in another state than when the operation was submitted.
+    ///
+    /// # Errors
+    /// `conflict`.
+    pub fn require_state(&self, states: &[TenantState]) -> Result<()> {
+        if states.contains(&self.tenant.state) {
+            return Ok(());
+        }
+        let state = serde_json::to_value(self.tenant.state).unwrap_or_default();
+        let detail = format!("{} is {} now", self.tenant.name, state.as_str().unwrap_or("changed"));
+        Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", self.tenant.name)))
     }
 
     /// The error of a phase that no operation of this kind has.

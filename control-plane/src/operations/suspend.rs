@@ -8,7 +8,7 @@ use catalog::tenants::Flip;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants, the operation's reason why.
@@ -39,11 +39,11 @@ impl Operation for Params {
 }
 
 async fn suspend(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_unblocked(step)?;
-    swap::require_state(step, &[TenantState::Active])?;
+    fence::require_unblocked(step)?;
+    step.require_state(&[TenantState::Active])?;
     fleet.point("suspend: claimed").await;
-    let state = swap::at_rest(&step.tenant);
-    swap::restamp(fleet, step, &[state], state).await?;
+    let state = fence::at_rest(&step.tenant);
+    stamp::restamp(fleet, step, &[state], state).await?;
     fleet.point("suspend: stamped").await;
     let reason = step.reason();
     let flip = Flip {

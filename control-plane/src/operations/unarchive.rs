@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, restore, swap};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, restore};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -42,7 +42,7 @@ impl Operation for Params {
 }
 
 async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_state(step, &[TenantState::Archived])?;
+    step.require_state(&[TenantState::Archived])?;
     let backup = archived_with(fleet, step).await?;
     let source = build::Source { backup, tenant: step.tenant.id };
     let release = step.op.release_id.or(step.tenant.release_id);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, swap};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, stamp};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -40,11 +40,11 @@ impl Operation for Params {
 }
 
 async fn undelete(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    swap::require_state(step, &[TenantState::Deleted])?;
+    step.require_state(&[TenantState::Deleted])?;
     fleet.point("undelete: claimed").await;
     let state = match step.tenant.placement {
         Some(_) => {
-            swap::restamp(fleet, step, &[IdentityState::Tombstone], IdentityState::Active).await?;
+            stamp::restamp(fleet, step, &[IdentityState::Tombstone], IdentityState::Active).await?;
             // Suspended or read-only before it was deleted: it does not answer without an operator's word.
             if step.tenant.state_reason.is_some() { TenantState::Suspended } else { TenantState::Active }
         }

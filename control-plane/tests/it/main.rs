@@ -10,6 +10,7 @@ mod creating;
 mod deleting;
 mod matrix;
 mod migrating;
+mod older_catalog;
 mod restoring;
 mod scrubbing;
 mod several_processes;

@@ -145,7 +145,7 @@ async fn restore_in_place(on: &On) {
     };
     let params = |_: &World| restoring(restore::To::Latest);
     let met = crash_everywhere(on, "restore in place", with_backup, params, acme, check).await;
-    for point in ["build: filled", "restore: frozen", "build: stamped", "restore: retired"] {
+    for point in ["build: filled", "restore: frozen", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
 }
@@ -173,7 +173,7 @@ async fn undo(on: &On) {
         writes(world, "acme").await;
     };
     let met = crash_everywhere(on, "restore_undo", prepare, |_: &World| undoing(), acme, check).await;
-    for point in ["undo: building", "undo: migrated", "undo: frozen", "build: stamped", "undo: retired"] {
+    for point in ["undo: building", "undo: migrated", "undo: frozen", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
 }
@@ -257,7 +257,7 @@ async fn move_one(on: &On) {
         invariants::check(world).await;
     };
     let met = crash_everywhere(on, "move", prepare, |_: &World| moving(), acme, check).await;
-    for point in ["move: frozen", "move: filled", "move: verified", "build: stamped", "move: retired"] {
+    for point in ["move: frozen", "move: filled", "move: verified", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
 }
@@ -428,7 +428,7 @@ async fn stamped_and_forgotten(world: &World) {
 
 async fn settle_one(on: &On) {
     let check = async |world: &World| writes(world, "acme").await;
-    let params = |_: &World| Params::Settle(settle::Params {});
+    let params = |_: &World| Params::Settle(settle::Params::default());
     let met = crash_everywhere(on, "settle", stamped_and_forgotten, params, acme, check).await;
     assert!(met.contains(&"settle: stamped"), "{met:?}");
 }

@@ -292,7 +292,7 @@ async fn what_a_cancelled_operation_left_fenced_is_settled() {
         let left = catalog::tenants::unsettled(&mut tx, 0, 10).await.unwrap();
         drop(tx);
         assert_eq!(left, [world.tenant("acme").await.id], "the control plane finds it by itself: {point}");
-        world.succeed(Params::Settle(settle::Params {}), acme()).await;
+        world.succeed(Params::Settle(settle::Params::default()), acme()).await;
         assert_eq!(world.int("acme", "select count(*) from tasks where title = 'after the backup'").await, 1);
         world.sql("acme", "insert into tasks (title) values ('writes work')").await;
         let mut tx = world.app.catalog.read().await.unwrap();
@@ -308,7 +308,7 @@ async fn a_block_of_an_operator_outlives_an_operation_that_died_behind_its_own()
     let reason = world.tenant("acme").await.state_reason;
     let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
     let world = cancelled_at(world, moving, "move: filled").await;
-    world.succeed(Params::Settle(settle::Params {}), acme()).await;
+    world.succeed(Params::Settle(settle::Params::default()), acme()).await;
     let tenant = world.tenant("acme").await;
     assert_eq!((tenant.block_writes, tenant.state_reason), (Some(catalog::BlockWrites::Operator), reason));
     assert!(world.try_sql("acme", "insert into tasks (title) values ('no')").await.is_err());

@@ -49,7 +49,7 @@ async fn stalled(world: World, params: Params, point: &'static str) -> World {
 async fn of_a_move_one_database_is_active() {
     let points =
         ["move: freezes", "move: frozen", "move: copies", "move: filled", "move: verified", "build: activates"];
-    for point in points.into_iter().chain(["build: stamped", "move: retired", "record: committed"]) {
+    for point in points.into_iter().chain(["build: stamped", "swap: retired", "record: committed"]) {
         let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
         let world = stalled(acme().await, moving, point).await;
         assert_eq!(world.int("acme", "select count(*) from tasks").await, 1, "{point}");
@@ -61,14 +61,14 @@ async fn of_a_move_one_database_is_active() {
 #[tokio::test]
 async fn of_a_restore_and_its_undo_one_database_is_active() {
     let points = ["build: filled", "restore: freezes", "restore: frozen", "build: activates", "build: stamped"];
-    for point in points.into_iter().chain(["restore: retired", "record: committed"]) {
+    for point in points.into_iter().chain(["swap: retired", "record: committed"]) {
         let world = acme().await;
         world.backup("acme").await;
         let world = stalled(world, restoring(To::Latest), point).await;
         world.sql("acme", "insert into tasks (title) values ('after')").await;
         invariants::check(&world).await;
     }
-    for point in ["undo: building", "undo: freezes", "undo: frozen", "build: activates", "undo: retired"] {
+    for point in ["undo: building", "undo: freezes", "undo: frozen", "build: activates", "swap: retired"] {
         let world = acme().await;
         world.backup("acme").await;
         world.succeed(restoring(To::Latest), Selection::one("acme")).await;

@@ -1,6 +1,6 @@
 //! A fleet in a temporary directory, with a clock that tests move.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -99,9 +99,15 @@ impl World {
 
     /// What a dead process leaves: nothing was closed, its leases have run out, and another opens the directory.
     pub(crate) async fn crash(self) -> Self {
+        self.reopen(|_| {}).await
+    }
+
+    /// The same, with a change of the files in between.
+    pub(crate) async fn reopen(self, change: impl FnOnce(&Path)) -> Self {
         let Self { app, dir, on, now } = self;
         app.kill().await;
         now.fetch_add(61_000, Ordering::SeqCst);
+        change(dir.path());
         let next = App::open_with(config(&dir), clock(&now)).await.unwrap();
         // Not closed, as a dead process closes nothing; the files are all that counts.
         std::mem::forget(app);

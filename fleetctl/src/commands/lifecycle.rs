@@ -36,7 +36,7 @@ pub(crate) enum Verb {
     /// Drop the databases of deleted tenants, for good
     Purge(Sure),
     /// Let tenants serve again that a failed operation left fenced
-    Settle(Many),
+    Settle(Settle),
 }
 
 /// Flags of `tenant rename`.
@@ -104,6 +104,19 @@ pub(crate) struct Move {
     many: Many,
 }
 
+/// Flags of `tenant settle`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fleetctl tenant settle acme
+  fleetctl tenant settle acme --back      # nothing was written to what replaced it, or that can be done without")]
+pub(crate) struct Settle {
+    /// Also from a database that was retired, when the one that replaced it cannot be had
+    #[arg(long)]
+    back: bool,
+    #[command(flatten)]
+    many: Many,
+}
+
 /// Flags of `tenant clone`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -134,7 +147,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
         Verb::Unarchive(args) => submit("unarchive", json!({}), args, context).await,
         Verb::Undelete(args) => submit("undelete", json!({}), args, context).await,
         Verb::Purge(args) => surely("purge", "deleted", args, context).await,
-        Verb::Settle(args) => submit("settle", json!({}), args, context).await,
+        Verb::Settle(args) => submit("settle", json!({"back": args.back}), args.many, context).await,
     }
 }
 

@@ -107,11 +107,39 @@ async fn purge(State(api): State<Api>, caller: Caller, Json(run): Json<Lifecycle
     run.submit(&api, &caller, Params::Purge(purge::Params::default())).await
 }
 
+/// Whom to let serve again, and from which database.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LifecycleSettle {
+    /// Which tenants.
+    selection: Selection,
+    /// Also from a database that was retired, when the one that replaced it cannot be had: what was written since then
+    /// is not in it.
+    #[serde(default)]
+    back: bool,
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
+    /// Steps at once.
+    concurrency: Option<u32>,
+    /// Refused when the plan has another number of tenants.
+    expect_count: Option<u64>,
+}
+
 /// Lets tenants serve again that a failed operation left fenced.
-#[utoipa::path(post, path = "/v1/lifecycle/settle", tag = "lifecycle", request_body = LifecycleChange,
+#[utoipa::path(post, path = "/v1/lifecycle/settle", tag = "lifecycle", request_body = LifecycleSettle,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn settle(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Settle(settle::Params::default())).await
+async fn settle(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleSettle>) -> Result<Response> {
+    let submission = Submission {
+        params: Params::Settle(settle::Params { back: run.back }),
+        targets: run.selection.into(),
+        reason: run.reason,
+        concurrency: run.concurrency,
+        expect_count: run.expect_count,
+    };
+    change::submit(&api, &caller, submission, run.dry_run).await
 }
 
 /// Whose writes to block or to allow.
@@ -127,6 +155,8 @@ struct LifecycleReadOnly {
     dry_run: bool,
     /// Why, for the audit log and for whoever looks at the tenant.
     reason: Option<String>,
+    /// Steps at once.
+    concurrency: Option<u32>,
     /// Refused when the plan has another number of tenants.
     expect_count: Option<u64>,
 }
@@ -137,6 +167,7 @@ struct LifecycleReadOnly {
 async fn set_read_only(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleReadOnly>) -> Result<Response> {
     let mut submission = Submission::new(Params::ReadOnly(read_only::Params { on: run.on }), run.selection.into());
     submission.reason = run.reason;
+    submission.concurrency = run.concurrency;
     submission.expect_count = run.expect_count;
     change::submit(&api, &caller, submission, run.dry_run).await
 }

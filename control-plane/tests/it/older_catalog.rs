@@ -1,0 +1,152 @@
+//! A catalog that was set back to an earlier moment, as a restore of the catalog's own backup would: what it takes for
+//! current has been replaced since, and what it takes for unserved or kept may be what serves.
+
+use std::path::Path;
+use std::time::Duration;
+
+use catalog::operations::OperationState;
+use control_plane::config::Role;
+use control_plane::operations::restore::To;
+use control_plane::operations::{Params, r#move, settle};
+use control_plane::plan::Selection;
+use control_plane::runner::submit::Submission;
+
+use crate::invariants;
+use crate::world::{TASKS, World, restoring, undoing};
+
+fn acme() -> Selection {
+    Selection::one("acme")
+}
+
+async fn with_backup() -> World {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme"]).await;
+    world.add_other().await;
+    world.sql("acme", "insert into tasks (title) values ('before')").await;
+    world.backup("acme").await;
+    world
+}
+
+fn moving() -> Params {
+    Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() })
+}
+
+/// The catalog as it is now, for later.
+fn picture(world: &World) {
+    let catalog = rusqlite::Connection::open(world.data().join("catalog.db")).unwrap();
+    let into = world.data().join("picture").display().to_string();
+    catalog.execute("vacuum into ?1", [into]).unwrap();
+}
+
+/// Puts the picture back, in which the operation at work came to nothing at that moment.
+fn set_back(data: &Path) {
+    for suffix in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(data.join(format!("catalog.db{suffix}"))));
+    }
+    std::fs::rename(data.join("picture"), data.join("catalog.db")).unwrap();
+    let catalog = rusqlite::Connection::open(data.join("catalog.db")).unwrap();
+    let ended = "update steps set state = 'failed', lease_owner = null, lease_until = null, error_code = 'internal', \
+                 error = 'gave up', finished_at = 1764000000000 where state in ('running', 'pending'); \
+                 update operations set state = 'failed', finished_at = 1764000000000 where finished_at is null; \
+                 update tenants set op_id = null;";
+    catalog.execute_batch(ended).unwrap();
+}
+
+/// Takes a picture at a point of the operation, lets it end, and writes; returns the fleet whose catalog has only the
+/// picture.
+async fn forgotten(world: World, params: Params, point: &'static str) -> World {
+    world.app.fleet.halt_at(point);
+    let started = world.start(Submission::new(params, acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    picture(&world);
+    let world = world.crash().await;
+    assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
+    world.sql("acme", "insert into tasks (title) values ('acknowledged since')").await;
+    world.reopen(set_back).await
+}
+
+async fn acknowledged(world: &World) -> i64 {
+    world.int("acme", "select count(*) from tasks where title = 'acknowledged since'").await
+}
+
+fn settling(back: bool) -> Params {
+    Params::Settle(settle::Params { back })
+}
+
+#[tokio::test]
+async fn what_replaced_a_retired_database_serves_on() {
+    for what in ["move", "restore", "undo"] {
+        let world = with_backup().await;
+        let params = match what {
+            "move" => moving(),
+            "restore" => restoring(To::Latest),
+            _ => {
+                world.succeed(restoring(To::Latest), acme()).await;
+                undoing()
+            }
+        };
+        let world = forgotten(world, params, "swap: retired").await;
+        let ended = world.succeed(settling(false), acme()).await;
+        assert_eq!(acknowledged(&world).await, 1, "{what}: {:?}", world.steps(ended.id, &[]).await);
+        world.sql("acme", "insert into tasks (title) values ('after')").await;
+        invariants::check(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_went_on_from_there_is_asked_about() {
+    let world = with_backup().await;
+    world.app.fleet.halt_at("swap: retired");
+    let started = world.start(Submission::new(moving(), acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    picture(&world);
+    let world = world.crash().await;
+    world.finish(started.id).await;
+    // And from there to another generation, which the picture cannot know.
+    world.succeed(restoring(To::Latest), acme()).await;
+    let world = world.reopen(set_back).await;
+    let ended = world.run(settling(false), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "fenced");
+    assert!(world.try_sql("acme", "select 1").await.is_err(), "nothing serves that may be old");
+    world.succeed(settling(true), acme()).await;
+    assert_eq!(world.int("acme", "select count(*) from tasks where title = 'before'").await, 1);
+    assert_eq!(world.tenant("acme").await.block_writes, None);
+}
+
+#[tokio::test]
+async fn a_database_that_was_retired_before_the_catalog_knew_of_a_fence_does_not_come_back() {
+    // The picture is of before the freeze: at its generation, the catalog takes the database for a step ahead.
+    let world = forgotten(with_backup().await, moving(), "move: freezes").await;
+    for params in [settling(false), Params::Suspend(Default::default()), moving()] {
+        let ended = world.run(params, acme()).await.unwrap();
+        assert!(["fenced", "database_corrupt"].contains(&world.failure(&ended).await.as_str()));
+    }
+    assert!(world.try_sql("acme", "select 1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_kept_database_that_serves_again_is_not_dropped_when_its_time_is_over() {
+    let world = with_backup().await;
+    world.create(&["globex"]).await;
+    world.backup("globex").await;
+    world.succeed(restoring(To::Latest), acme()).await;
+    let replaced = world.file("globex").await;
+    world.succeed(restoring(To::Latest), Selection::one("globex")).await;
+    picture(&world);
+    world.succeed(undoing(), acme()).await;
+    world.sql("acme", "insert into tasks (title) values ('acknowledged since')").await;
+    let serving = world.file("acme").await;
+    let world = world.reopen(set_back).await;
+    world.advance(Duration::from_secs(90 * 24 * 3600));
+    let other = world.another(Role::Serving).await;
+    // The one that was due after it is gone, so both have been looked at.
+    let gone = async {
+        while replaced.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    other.shutdown(Duration::from_secs(5)).await;
+    assert!(serving.exists(), "the only copy of what was acknowledged");
+}
