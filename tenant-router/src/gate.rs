@@ -30,8 +30,8 @@ pub fn serving(record: &TenantRecord) -> Serving {
         (TenantState::Active, Some(BlockWrites::Operation)) => Serving::ReadHeld,
         (TenantState::Active, Some(BlockWrites::Operator)) => Serving::ReadOnly,
         (TenantState::Suspended, _) => Serving::Suspended,
-        // It was suspended when it was archived, and no request brings it back.
-        (TenantState::Archived, _) if record.state_reason.is_some() => Serving::Suspended,
+        // It was suspended when it was archived, and no request brings it back. A read-only one has a reason besides.
+        (TenantState::Archived, None) if record.state_reason.is_some() => Serving::Suspended,
         (TenantState::Archived, _) => Serving::Archived,
         (TenantState::Provisioning | TenantState::Deleted | TenantState::Purged, _) => Serving::Gone,
     }

@@ -26,16 +26,39 @@ impl Fleet {
         fleet
     }
 
-    /// The same, with the example schema as current release and these tenants.
+    /// The same with its catalog in an empty database on Postgres.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[must_use]
+    pub fn init_on(catalog: &str) -> Self {
+        let fleet = Self { dir: TempDir::new().expect("a temporary directory") };
+        let write =
+            |name: &str, text: &str| std::fs::write(fleet.dir().join(name), text).expect("the directory is ours");
+        write("catalog.url", catalog);
+        write("fleet.toml", "catalog_url_file = 'catalog.url'\n");
+        fleet.ok(&["init"]);
+        fleet
+    }
+
+    /// [`Fleet::init`], with the example schema as current release and these tenants.
     ///
     /// # Panics
     /// When a command fails.
     #[must_use]
     pub fn with_tenants(names: &[&str]) -> Self {
         let fleet = Self::init();
-        fleet.ok(&["migrate", "run", &example_migrations(), "--all"]);
-        fleet.ok(&[&["tenant", "create"], names].concat());
+        fleet.fill(names);
         fleet
+    }
+
+    /// Makes the example schema the current release, and these tenants.
+    ///
+    /// # Panics
+    /// When a command fails.
+    pub fn fill(&self, names: &[&str]) {
+        self.ok(&["migrate", "run", &example_migrations(), "--all"]);
+        self.ok(&[&["tenant", "create"], names].concat());
     }
 
     /// The directory commands run in; the data is in `fleet-data` below it.

@@ -2,6 +2,7 @@
 
 mod api;
 mod fleet;
+pub mod history;
 pub mod invariants;
 pub mod postgres;
 mod program;

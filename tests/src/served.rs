@@ -80,6 +80,16 @@ impl Served {
         self.child.wait().expect("our own child can be waited for");
     }
 
+    /// Asks the process to end (SIGTERM), and waits until it has; its exit code.
+    ///
+    /// # Panics
+    /// When the process cannot be signalled.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let sent = std::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+        assert!(sent.expect("kill starts").success(), "our own child can be signalled");
+        self.wait()
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -31,7 +31,7 @@ async fn main() -> Result<()> {
 }
 
 fn moving(to: &str) -> Params {
-    Params::Move(r#move::Params { to: Some(to.to_owned()), servers: Vec::new() })
+    Params::Move(r#move::Params { to: Some(to.to_owned()), ..Default::default() })
 }
 
 async fn only_tenant(fleet: &Fleet) -> Result<TenantRecord> {

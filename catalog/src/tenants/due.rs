@@ -29,7 +29,7 @@ const AGAIN_AFTER_MS: i64 = 600_000;
 /// `Unavailable`.
 pub async fn wanted(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>> {
     let sql = "select id from tenants t where state = 'archived' and wake_requested_at is not null \
-               and state_reason is null and op_id is null \
+               and (state_reason is null or block_writes is not null) and op_id is null \
                and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
                and not exists (select 1 from steps s join operations o on o.id = s.op_id where s.tenant_id = t.id \
                  and o.kind = 'unarchive' and s.state in ('failed', 'cancelled') and s.finished_at > $2) \

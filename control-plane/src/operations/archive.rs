@@ -115,23 +115,22 @@ async fn bury_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         // It was written to since the backup.
         return Ok(Outcome::next("", json!({})));
     }
-    match bury(fleet, step, backup).await {
+    match bury(fleet, step, &fence, backup).await {
         Err(error) => thaw::give_up(step, &fence, None, error),
         done => done,
     }
 }
 
-async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
+async fn bury(fleet: &Fleet, step: &Step, fence: &Fence, backup: BackupId) -> Result<Outcome> {
     stamp::restamp(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
     fleet.point("archive: stamped").await;
     let now = fleet.catalog.now();
     let placement = step.tenant.placement.clone().unwrap_or_default();
     let flip = Flip {
         state: Some(TenantState::Archived),
-        block_writes: Some(None),
+        block_writes: Some(fence::asleep(step.tenant.state, fence.block())),
         placement: Some(None),
-        // One that was suspended or read-only comes back suspended, and only on an operator's word.
-        reason: Some(suspension(step)),
+        reason: Some(fence.reason().map(str::to_owned)),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
     let kept = RetainedRecord {
@@ -151,13 +150,6 @@ async fn bury(fleet: &Fleet, step: &Step, backup: BackupId) -> Result<Outcome> {
         .with(Effect::Flip(flip))
         .with(Effect::Retain(kept))
         .with(Effect::Event(step.event("tenant.archived", json!({"backup": backup})))))
-}
-
-/// Why it was suspended, if it was.
-fn suspension(step: &Step) -> Option<String> {
-    let fence: Fence = step.facts().ok()?;
-    let held = step.tenant.state == TenantState::Suspended || fence.at_rest() == IdentityState::Frozen;
-    held.then(|| fence.reason().unwrap_or("suspended").to_owned())
 }
 
 async fn drop_buried(fleet: &Fleet, step: &Step) -> Result<Outcome> {

@@ -104,7 +104,7 @@ async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let purge_after = step.now + fleet.config.purge_after_ms;
     let flip = Flip {
         state: Some(TenantState::Deleted),
-        block_writes: Some(None),
+        block_writes: Some(fence::asleep(step.tenant.state, step.tenant.block_writes)),
         purge_after: Some(Some(purge_after)),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };

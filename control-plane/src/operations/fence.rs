@@ -1,7 +1,7 @@
 //! The fence around a tenant's current database while an operation replaces or buries it: reads go on, writes wait.
 
 use catalog::tenants::Flip;
-use catalog::{BlockWrites, Generation, TenantRecord};
+use catalog::{BlockWrites, Generation, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use tenant_engine::{ErrorKind, IdentityState};
 
@@ -42,6 +42,11 @@ impl Fence {
         resting(self.block)
     }
 
+    /// Who had blocked writes before.
+    pub(super) fn block(&self) -> Option<BlockWrites> {
+        self.block
+    }
+
     /// Why the tenant was blocked or suspended before.
     pub(super) fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
@@ -62,6 +67,21 @@ pub(super) fn resting(block: Option<BlockWrites>) -> IdentityState {
     match block {
         Some(BlockWrites::Operator) => IdentityState::Frozen,
         Some(BlockWrites::Operation) | None => IdentityState::Active,
+    }
+}
+
+/// What a tenant without a database that serves keeps of it: one that was read-only comes back so. Of one that was
+/// suspended besides only the suspension is kept, as there is one reason for both.
+pub(super) fn asleep(state: TenantState, block: Option<BlockWrites>) -> Option<BlockWrites> {
+    block.filter(|block| *block == BlockWrites::Operator && state != TenantState::Suspended)
+}
+
+/// The state in which a tenant wakes that kept this: a reason without a block is a suspension's, and it does not answer
+/// without an operator's word.
+pub(super) fn awake(tenant: &TenantRecord) -> TenantState {
+    match (tenant.block_writes, &tenant.state_reason) {
+        (None, Some(_)) => TenantState::Suspended,
+        _ => TenantState::Active,
     }
 }
 

@@ -10,7 +10,7 @@ use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerState, TenantRecor
 use tenant_engine::{Engine, EngineKind, FleetId, MigrationSets, Placement, Server, Template};
 use tokio::sync::Semaphore;
 
-use super::Step;
+use super::step::{LEASE_MS, Step};
 use crate::backup::Store;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -172,9 +172,23 @@ impl Fleet {
         step: &Step,
         generation: Generation,
     ) -> Result<(&Arc<dyn Engine>, Placement)> {
+        self.require_live(step).await?;
         let server = self.server(server).await?;
         let at = server.fresh(step.tenant.id, generation, step.tenant.placement_epoch);
         Ok((self.engine(server.engine())?, at))
+    }
+
+    /// A worker that slept past its lease would make a database that nobody knows: the one who took the step over has
+    /// looked for leftovers already. Asked only when that may be.
+    async fn require_live(&self, step: &Step) -> Result<()> {
+        if self.catalog.now() < step.now + LEASE_MS {
+            return Ok(());
+        }
+        let claim = (step.op.id, step.tenant.id, step.claim);
+        match catalog::steps::live(&mut self.catalog.read().await?, &[claim]).await?.as_slice() {
+            [true] => Ok(()),
+            _ => Err(Error::new(409, "conflict", "the step is another worker's by now")),
+        }
     }
 
     /// Removes what earlier claims of this step may have left: their numbers are this step's own, and the catalog names
@@ -258,6 +272,11 @@ impl Fleet {
         self.halt.pass(name).await;
     }
 
+    /// Waits while a test has stopped this process: one that is stopped claims and renews nothing.
+    pub(crate) async fn awake(&self) {
+        self.halt.awake().await;
+    }
+
     /// Ends all work at the `count`-th point from now.
     #[cfg(feature = "test-util")]
     pub fn halt_after(&self, count: usize) {
@@ -302,6 +321,9 @@ mod halt {
     impl Halt {
         #[expect(clippy::unused_async, reason = "the other form waits")]
         pub(super) async fn pass(&self, _name: &'static str) {}
+
+        #[expect(clippy::unused_async, reason = "the other form waits")]
+        pub(super) async fn awake(&self) {}
     }
 }
 
@@ -363,6 +385,13 @@ mod halt {
             if self.stops(name) {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
                 // The sender lives as long as this does.
+                let _ = resumed.changed().await;
+            }
+        }
+
+        pub(super) async fn awake(&self) {
+            let mut resumed = self.resumed.subscribe();
+            if matches!(*super::lock(&self.stop), Stop::Now) {
                 let _ = resumed.changed().await;
             }
         }

@@ -4,6 +4,7 @@
 //! and proves that it holds the same rows; *switch* stamps the new one active and the old one moved, and flips the
 //! catalog. When copying fails the tenant serves where it was. The old database is kept for a while.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,6 +29,10 @@ pub struct Params {
     /// The servers that `to` meant at submission; filled there.
     #[serde(default)]
     pub servers: Vec<Target>,
+    /// Tenants for whom the server that their id points to had no room at submission, and where they go instead;
+    /// filled there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<TenantId, ServerId>,
 }
 
 /// A server that may get tenants.
@@ -67,7 +72,8 @@ impl Operation for Params {
             Some(name) => vec![named(all, name)?],
             None => all.filter(usable).map(target).collect(),
         };
-        Ok(())
+        let tenants: Vec<_> = seen.tenants.iter().map(|tenant| (tenant.id, tenant.server_id)).collect();
+        self.spread(&tenants, &seen.servers)
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
@@ -82,7 +88,6 @@ impl Operation for Params {
             let to = self.destination(tenant.id, from.id, from.engine)?;
             plan.step(tenant.id, &tenant.name, || format!("moves from {} to {}", from.name, to.name));
         }
-        self.has_room(seen, plan.steps.len())?;
         Ok(plan)
     }
 
@@ -117,25 +122,61 @@ fn named<'a>(mut all: impl Iterator<Item = &'a ServerRecord>, name: &str) -> Res
 impl Params {
     /// PURE: by the tenant's id, so that a repeated step goes to the same place and many tenants spread evenly.
     fn destination(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Result<&Target> {
-        let fits: Vec<&Target> = self.servers.iter().filter(|to| to.engine == engine && to.id != from).collect();
-        let Some(last) = u64::try_from(fits.len()).ok().filter(|count| *count > 0) else {
+        let chosen = self.elsewhere.get(&tenant);
+        let all = self.candidates(tenant, from, engine);
+        all.into_iter().find(|to| chosen.is_none_or(|chosen| *chosen == to.id)).ok_or_else(|| {
             let detail = format!("there is no other server of {engine} that takes tenants");
-            return Err(Error::new(409, "no_destination", detail).try_next("fleetctl server add"));
-        };
-        let index = usize::try_from(tenant.uuid().as_u64_pair().1 % last).unwrap_or_default();
-        Ok(fits[index])
+            Error::new(409, "no_destination", detail).try_next("fleetctl server add")
+        })
     }
 
-    fn has_room(&self, seen: &Seen, count: usize) -> Result<()> {
-        let [only] = self.servers.as_slice() else { return Ok(()) };
-        let found = seen.servers.iter().find(|(server, _)| server.id == only.id);
-        let Some((server, tenants)) = found else { return Ok(()) };
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        if server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max) {
-            return Ok(());
+    /// Where a tenant may go, the best first.
+    fn candidates(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Vec<&Target> {
+        let mut fits: Vec<&Target> = self.servers.iter().filter(|to| to.engine == engine && to.id != from).collect();
+        if let Some(count) = u64::try_from(fits.len()).ok().filter(|count| *count > 0) {
+            let first = usize::try_from(tenant.uuid().as_u64_pair().1 % count).unwrap_or_default();
+            fits.rotate_left(first);
         }
-        let detail = format!("server '{}' has no room for {count} more tenants", server.name);
-        Err(Error::new(409, "server_full", detail).try_next("fleetctl server add"))
+        fits
+    }
+
+    /// Sends on whom the server does not take that their id points to.
+    fn spread(&mut self, tenants: &[(TenantId, ServerId)], servers: &[(ServerRecord, i64)]) -> Result<()> {
+        let room = |(server, tenants): &(ServerRecord, i64)| {
+            server.tenants_max.map(|max| (server.id, max.saturating_sub(*tenants)))
+        };
+        let mut room: HashMap<ServerId, i64> = servers.iter().filter_map(room).collect();
+        let (mut elsewhere, mut left) = (BTreeMap::new(), 0_u64);
+        for (tenant, from) in tenants {
+            let from = servers.iter().map(|(server, _)| server).find(|server| server.id == *from);
+            let stays = |from: &ServerId| self.to.is_some() && self.servers.iter().any(|to| to.id == *from);
+            let Some(from) = from.filter(|from| !stays(&from.id)) else { continue };
+            let fits = self.candidates(*tenant, from.id, from.engine);
+            match fits.iter().position(|to| room.get(&to.id).is_none_or(|room| *room > 0)) {
+                Some(index) => {
+                    room.entry(fits[index].id).and_modify(|room| *room -= 1);
+                    if index > 0 {
+                        elsewhere.insert(*tenant, fits[index].id);
+                    }
+                }
+                // Where there is none at all, the plan says so.
+                None if fits.is_empty() => {}
+                None => left += 1,
+            }
+        }
+        self.elsewhere = elsewhere;
+        match left {
+            0 => Ok(()),
+            _ => Err(self.full(left)),
+        }
+    }
+
+    fn full(&self, left: u64) -> Error {
+        let detail = match &self.to {
+            Some(name) => format!("server '{name}' has no room for {left} of them"),
+            None => format!("the servers that take tenants have no room for {left} of them"),
+        };
+        Error::new(409, "server_full", detail).try_next("fleetctl server add")
     }
 
     async fn to(&self, fleet: &Fleet, step: &Step) -> Result<ServerId> {
@@ -279,7 +320,7 @@ mod tests {
         let (a, b, c, pg) =
             (to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Postgres));
         let (from, ids) = (a.id, [b.id, c.id]);
-        let params = Params { to: None, servers: vec![a, b, c, pg] };
+        let params = Params { servers: vec![a, b, c, pg], ..Params::default() };
         let mut counts = [0; 2];
         for _ in 0..400 {
             let tenant = TenantId::generate();
@@ -290,5 +331,38 @@ mod tests {
         assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
         let alone = params.destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
         assert_eq!(alone.unwrap_err().code, "no_destination");
+    }
+
+    fn server(name: &str, tenants_max: Option<i64>) -> ServerRecord {
+        let (id, engine, state) = (ServerId::generate(), EngineKind::Sqlite, ServerState::Active);
+        let (name, base) = (name.to_owned(), "/srv".to_owned());
+        ServerRecord { id, name, engine, base, state, tenants_max, system_id: None, created_at: 0 }
+    }
+
+    fn tenants(count: usize, from: ServerId) -> Vec<(TenantId, ServerId)> {
+        (0..count).map(|_| (TenantId::generate(), from)).collect()
+    }
+
+    #[test]
+    fn a_server_gets_no_more_tenants_than_it_may_have() {
+        let servers = [(server("from", None), 30), (server("small", Some(12)), 7), (server("large", Some(100)), 0)];
+        let to = servers[1..].iter().map(|(server, _)| target(server)).collect();
+        let mut params = Params { servers: to, ..Params::default() };
+        let tenants = tenants(60, servers[0].0.id);
+        params.spread(&tenants, &servers).unwrap();
+        let small = servers[1].0.id;
+        let goes =
+            |(tenant, from): &(TenantId, ServerId)| params.destination(*tenant, *from, EngineKind::Sqlite).unwrap().id;
+        assert_eq!(tenants.iter().filter(|tenant| goes(tenant) == small).count(), 5, "about 30 point there");
+    }
+
+    #[test]
+    fn a_plan_that_has_no_room_is_refused() {
+        let servers = [(server("from", None), 30), (server("small", Some(12)), 7)];
+        let mut params = Params { servers: vec![target(&servers[1].0)], ..Params::default() };
+        let from = servers[0].0.id;
+        let refused = params.spread(&tenants(6, from), &servers).unwrap_err();
+        assert_eq!((&*refused.code, refused.detail.contains("no room for 1 of them")), ("server_full", true));
+        params.spread(&tenants(5, from), &servers).unwrap();
     }
 }

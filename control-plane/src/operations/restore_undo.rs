@@ -110,6 +110,10 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
     if step.tenant.placement.as_deref() == Some(kept.placement.as_str()) {
         return Err(Error::internal("the kept database is the current one"));
     }
+    if found.identity.generation >= generation {
+        // It was taken out for this undo, or a later one, by another worker; it may serve by now.
+        return Err(Error::new(409, "conflict", format!("{} was changed during the undo", step.tenant.name)));
+    }
     // Active: an undo stamped it, died before the catalog heard of it, and was cancelled.
     let states = [IdentityState::Moved, IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
     let expected = step.expected_at(fleet.id(), found.identity.generation, &states);

@@ -10,6 +10,10 @@ use tenant_engine::{Expected, FleetId, Identity, IdentityState};
 
 use crate::error::{Error, Result};
 
+/// How long a claim is valid without being renewed: long enough for a stalled disk, short enough that somebody else
+/// takes over while an operator still watches.
+pub(crate) const LEASE_MS: i64 = 20_000;
+
 /// What a phase is told.
 #[derive(Debug, Clone)]
 pub struct Step {

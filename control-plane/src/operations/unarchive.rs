@@ -5,9 +5,8 @@ use catalog::tenants::Flip;
 use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, restore};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, fence, restore};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -47,9 +46,8 @@ async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let source = build::Source { backup, tenant: step.tenant.id };
     let release = step.op.release_id.or(step.tenant.release_id);
     let built = build::from_backup(fleet, step, source, step.tenant.generation.next(), release).await?;
-    build::activate(fleet, step, &built, IdentityState::Active).await?;
-    let suspended = step.tenant.state_reason.is_some();
-    let state = if suspended { TenantState::Suspended } else { TenantState::Active };
+    build::activate(fleet, step, &built, fence::at_rest(&step.tenant)).await?;
+    let state = fence::awake(&step.tenant);
     let flip = Flip { state: Some(state), ..built.flip(step) };
     let facts = json!({"backup": backup, "state": state, "schema_version": built.schema_version});
     let event = step.event("tenant.unarchived", facts.clone());

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, stamp};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -44,9 +44,8 @@ async fn undelete(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.point("undelete: claimed").await;
     let state = match step.tenant.placement {
         Some(_) => {
-            stamp::restamp(fleet, step, &[IdentityState::Tombstone], IdentityState::Active).await?;
-            // Suspended or read-only before it was deleted: it does not answer without an operator's word.
-            if step.tenant.state_reason.is_some() { TenantState::Suspended } else { TenantState::Active }
+            stamp::restamp(fleet, step, &[IdentityState::Tombstone], fence::at_rest(&step.tenant)).await?;
+            fence::awake(&step.tenant)
         }
         None => TenantState::Archived,
     };

@@ -177,6 +177,7 @@ impl Runner {
 
     /// One transaction: the claims, the tenants' slots, and the numbers of the placements that the steps will fill.
     async fn claim(&self, prepared: &Prepared, room: usize) -> Result<Vec<(StepRecord, TenantRecord)>> {
+        self.fleet.awake().await;
         let mut tx = self.fleet.catalog.write().await?;
         let until = tx.now() + LEASE_MS;
         let room = i64::try_from(room).unwrap_or(i64::MAX);

@@ -31,6 +31,7 @@ impl Runner {
         if claims.is_empty() {
             return Ok(());
         }
+        self.fleet.awake().await;
         let mut tx = self.fleet.catalog.write().await?;
         let until = tx.now() + LEASE_MS;
         let renewed = catalog::steps::renew(&mut tx, &self.owner, until).await?;

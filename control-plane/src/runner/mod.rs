@@ -32,15 +32,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Role;
 use crate::error::{Error, Result};
 use crate::operations::Fleet;
+use crate::operations::step::LEASE_MS;
 use crate::plan::Selection;
 use crate::tasks::Tasks;
 
 /// Steps at once in one process, and on one server, unless the configuration says otherwise. Many steps in flight share
 /// one flush of the disk; beyond this the catalog's batches do not get larger.
 const STEPS_MAX: usize = 128;
-/// How long a claim is valid without being renewed: long enough for a stalled disk, short enough that somebody else
-/// takes over while an operator still watches.
-pub(crate) const LEASE_MS: i64 = 20_000;
 /// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 

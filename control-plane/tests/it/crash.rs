@@ -1,7 +1,11 @@
-//! One operation, ended at each point its code passes as a crash would end it, and finished by another process.
+//! One operation, whose process is ended or stopped at each point its code passes, and finished by another process.
 #![expect(clippy::print_stdout, reason = "the matrix is told, for whoever asks for it")]
 
+use std::time::Duration;
+
+use catalog::OperationId;
 use catalog::operations::OperationState;
+use control_plane::config::Role;
 use control_plane::operations::Params;
 use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
@@ -12,43 +16,72 @@ use crate::world::{On, World};
 /// More points than any operation has; a loop that gets there did not end.
 const POINTS_MAX: usize = 60;
 
+/// Longer than a lease.
+const STALL: Duration = Duration::from_secs(61);
+
 /// Points of the runner, which are the same on every engine: between one of them and the operation's own next to it
 /// nothing happens to a database.
 const OF_THE_RUNNER: [&str; 3] = ["record: ", "worker: ", "operation: "];
 
-/// Runs the operation without a crash to learn its points, then once for each of them, each time in a fresh fleet, ended
-/// there and finished by another process. Returns the points that were met. On Postgres, where a fleet takes a while,
-/// the runner's own points are left to the files.
+/// What becomes of the process that is in the middle of the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is no more.
+    Killed,
+    /// It sleeps past its lease, and goes on where it was when another one has done the work: whatever it does then is
+    /// refused by a database's identity or by its step's epoch.
+    Stalled,
+}
+
+/// One column of the matrix.
+pub(crate) struct Column {
+    pub(crate) on: On,
+    pub(crate) fault: Fault,
+}
+
+impl Column {
+    /// On Postgres, where a fleet takes a while, the runner's own points are left to the files. Of a process that goes on
+    /// only the one of them is of interest at which it looks whether the step is still its own.
+    fn has(&self, point: &str) -> bool {
+        let own = !OF_THE_RUNNER.iter().any(|of| point.starts_with(of));
+        match self.fault {
+            Fault::Killed => own || matches!(self.on, On::Sqlite),
+            Fault::Stalled => own || point == "record: committed",
+        }
+    }
+}
+
+/// Runs the operation without a fault to learn its points, then once for each of them, each time in a fresh fleet.
+/// Returns the points that were met.
 pub(crate) async fn crash_everywhere(
-    on: &On,
+    column: &Column,
     what: &str,
     prepare: impl AsyncFn(&World),
     params: impl Fn(&World) -> Params,
     targets: impl Fn() -> Selection,
     check: impl AsyncFn(&World),
 ) -> Vec<&'static str> {
-    let (_, points) = crash_at(on, usize::MAX, &prepare, &params, &targets, &check).await;
+    let (_, points) = crash_at(column, usize::MAX, &prepare, &params, &targets, &check).await;
     assert!(points.len() < POINTS_MAX, "{points:?}");
-    let is_run = |point: &str| matches!(on, On::Sqlite) || !OF_THE_RUNNER.iter().any(|of| point.starts_with(of));
     let mut met = Vec::new();
-    for (index, _) in points.iter().enumerate().filter(|(_, point)| is_run(point)) {
-        met.extend(crash_at(on, index + 1, &prepare, &params, &targets, &check).await.0);
+    for (index, _) in points.iter().enumerate().filter(|(_, point)| column.has(point)) {
+        met.extend(crash_at(column, index + 1, &prepare, &params, &targets, &check).await.0);
     }
-    let engine = if matches!(on, On::Sqlite) { "sqlite" } else { "postgres" };
-    println!("cell {what} on {engine}: {} points, all passed", met.len());
+    let engine = if matches!(column.on, On::Sqlite) { "sqlite" } else { "postgres" };
+    println!("cell {what} on {engine}, {:?}: {} points, all passed", column.fault, met.len());
     met
 }
 
-/// One cell; returns where the process ended, and all points it passed.
+/// One cell; returns where the process was ended or stopped, and all points it passed.
 async fn crash_at(
-    on: &On,
+    column: &Column,
     count: usize,
     prepare: &impl AsyncFn(&World),
     params: &impl Fn(&World) -> Params,
     targets: &impl Fn() -> Selection,
     check: &impl AsyncFn(&World),
 ) -> (Option<&'static str>, Vec<&'static str>) {
-    let world = World::on(on.clone()).await;
+    let world = World::on(column.on.clone()).await;
     prepare(&world).await;
     let names = names(&world).await;
     world.app.fleet.halt_after(count);
@@ -63,23 +96,39 @@ async fn crash_at(
         }
     };
     let points = world.app.fleet.points();
-    let world = match at {
-        Some(_) => world.crash().await,
-        None => {
+    let world = match (at, column.fault) {
+        (Some(_), Fault::Killed) => world.crash().await,
+        (Some(at), Fault::Stalled) => goes_on(world, started.id, at).await,
+        (None, _) => {
             world.app.fleet.halt_after(usize::MAX);
             world
         }
     };
     let ended = world.finish(started.id).await;
     let steps = world.steps(ended.id, &[]).await;
-    assert_eq!(ended.state, OperationState::Succeeded, "crashed at {at:?}: {steps:?}");
+    assert_eq!(ended.state, OperationState::Succeeded, "{:?} at {at:?}: {steps:?}", column.fault);
+    println!("{:?} at {at:?}", column.fault);
     invariants::check(&world).await;
     for (name, tenant) in names {
         assert_eq!(world.tenant(&name).await.id, tenant, "I4: {name} leads to somebody else");
     }
     check(&world).await;
-    world.app.shutdown(std::time::Duration::from_secs(5)).await;
+    world.app.shutdown(Duration::from_secs(5)).await;
     (at, points)
+}
+
+/// Another process does the work; then the one that had stopped goes on to its own end.
+async fn goes_on(world: World, op: OperationId, at: &str) -> World {
+    // A claim that had begun when it was stopped ends at the time it began.
+    drop(world.app.catalog.write().await.unwrap());
+    world.advance(STALL);
+    let other = world.another(Role::Serving).await;
+    let ended = other.wait(op, Duration::from_secs(60)).await.unwrap();
+    assert!(ended.finished_at.is_some(), "stalled at {at}: {:?}", world.steps(op, &[]).await);
+    other.shutdown(Duration::from_secs(5)).await;
+    world.app.fleet.go_on();
+    world.app.shutdown(Duration::from_secs(30)).await;
+    world.crash().await
 }
 
 /// Who every name leads to.

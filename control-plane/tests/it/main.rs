@@ -15,4 +15,3 @@ mod restoring;
 mod scrubbing;
 mod several_processes;
 mod stale;
-mod stalled;

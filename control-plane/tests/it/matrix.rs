@@ -1,7 +1,7 @@
-//! Every operation on every engine, ended at every point between two actions as a crash would end it, and finished by
+//! Every operation on every engine, its process ended or stopped at every point between two actions, and finished by
 //! another process; then the invariants of the whole fleet, and what the operation promises.
 //!
-//! A cell is one operation, ended at one point, on one engine. The points are found by running: a new one is covered
+//! A cell is one operation, one fault, at one point, on one engine. The points are found by running: a new one is covered
 //! the day it is written, and a new operation without a scenario here fails `every_operation_is_in_the_matrix`.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
 use tenant_engine::IdentityState;
 
-use crate::crash::crash_everywhere;
+use crate::crash::{Column, Fault, crash_everywhere};
 use crate::invariants;
 use crate::world::{On, World, backing_up, creating, deleting, migrating, restoring, undoing, verifying};
 
@@ -23,16 +23,23 @@ use crate::world::{On, World, backing_up, creating, deleting, migrating, restori
 const TASKS: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text not null);");
 const DONE: (&str, &str) = ("0002_done.sql", "alter table tasks add column done integer not null default 0;");
 
-/// A test of each scenario on each engine.
+macro_rules! column {
+    ($name:ident, $on:expr, $fault:expr, $($scenario:ident),*) => {
+        mod $name {
+            use super::{Column, Fault, On};
+            $(#[tokio::test] async fn $scenario() { super::$scenario(&Column { on: $on, fault: $fault }).await; })*
+        }
+    };
+}
+
+/// A test of each scenario in each column.
 macro_rules! cells {
     ($($scenario:ident => $kind:literal,)*) => {
         const CELLS: &[&str] = &[$($kind),*];
-        mod sqlite {
-            $(#[tokio::test] async fn $scenario() { super::$scenario(&super::On::Sqlite).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $scenario() { super::$scenario(&super::On::postgres()).await; })*
-        }
+        column!(killed_on_sqlite, On::Sqlite, Fault::Killed, $($scenario),*);
+        column!(killed_on_postgres, On::postgres(), Fault::Killed, $($scenario),*);
+        column!(stalled_on_sqlite, On::Sqlite, Fault::Stalled, $($scenario),*);
+        column!(stalled_on_postgres, On::postgres(), Fault::Stalled, $($scenario),*);
     };
 }
 
@@ -54,9 +61,11 @@ cells! {
     clone_one => "clone",
     archive_one => "archive",
     archive_a_suspended_one => "archive",
+    archive_a_read_only_one => "archive",
     unarchive_one => "unarchive",
     delete => "delete",
     delete_an_archived_one => "delete",
+    delete_a_read_only_one => "delete",
     undelete_one => "undelete",
     purge_one => "purge",
     settle_one => "settle",
@@ -97,7 +106,7 @@ async fn with_backup(world: &World) {
     world.sql("acme", "insert into tasks (title) values ('later')").await;
 }
 
-async fn create(on: &On) {
+async fn create(on: &Column) {
     let prepare = async |world: &World| drop(world.migrate(&[TASKS]).await);
     let check = async |world: &World| writes(world, "acme").await;
     let met = crash_everywhere(on, "create", prepare, |_: &World| creating(&["acme"]), Selection::default, check).await;
@@ -106,7 +115,7 @@ async fn create(on: &On) {
     }
 }
 
-async fn migrate(on: &On) {
+async fn migrate(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 1);
     };
@@ -115,7 +124,7 @@ async fn migrate(on: &On) {
     assert!(met.contains(&"migrate: applied"), "{met:?}");
 }
 
-async fn backup(on: &On) {
+async fn backup(on: &Column) {
     let check = async |world: &World| {
         let backup = world.newest("acme").await.unwrap();
         world.succeed(verifying(), acme()).await;
@@ -127,7 +136,7 @@ async fn backup(on: &On) {
     }
 }
 
-async fn verify(on: &On) {
+async fn verify(on: &Column) {
     let check = async |world: &World| {
         let backup = world.newest("acme").await.unwrap();
         assert!(backup.verified_at.is_some() && backup.verify_error.is_none(), "{backup:?}");
@@ -135,7 +144,7 @@ async fn verify(on: &On) {
     crash_everywhere(on, "verify", with_backup, |_: &World| verifying(), acme, check).await;
 }
 
-async fn restore_in_place(on: &On) {
+async fn restore_in_place(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(count(world, "acme").await, 1);
         writes(world, "acme").await;
@@ -150,7 +159,7 @@ async fn restore_in_place(on: &On) {
     }
 }
 
-async fn restore_as_a_new_tenant(on: &On) {
+async fn restore_as_a_new_tenant(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(count(world, "copy").await, 1);
         assert_eq!(count(world, "acme").await, 2);
@@ -162,7 +171,7 @@ async fn restore_as_a_new_tenant(on: &On) {
     crash_everywhere(on, "restore as new", with_backup, params, acme, check).await;
 }
 
-async fn undo(on: &On) {
+async fn undo(on: &Column) {
     let prepare = async |world: &World| {
         with_backup(world).await;
         world.succeed(restoring(restore::To::Latest), acme()).await;
@@ -182,7 +191,7 @@ fn suspending() -> Params {
     Params::Suspend(suspend::Params {})
 }
 
-async fn suspend_one(on: &On) {
+async fn suspend_one(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(world.tenant("acme").await.state, TenantState::Suspended);
         // It is looked after all the same.
@@ -194,7 +203,7 @@ async fn suspend_one(on: &On) {
     assert!(met.contains(&"suspend: stamped"), "{met:?}");
 }
 
-async fn resume_one(on: &On) {
+async fn resume_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(suspending(), acme()).await;
@@ -219,11 +228,11 @@ async fn is_read_only(world: &World) {
     assert_eq!(world.tenant("acme").await.block_writes, Some(catalog::BlockWrites::Operator));
 }
 
-async fn read_only_on(on: &On) {
+async fn read_only_on(on: &Column) {
     crash_everywhere(on, "read_only on", with_a_row, |_: &World| blocking(true), acme, is_read_only).await;
 }
 
-async fn read_only_off(on: &On) {
+async fn read_only_off(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(blocking(true), acme()).await;
@@ -233,7 +242,7 @@ async fn read_only_off(on: &On) {
 }
 
 fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() })
+    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
 }
 
 async fn is_at(world: &World, server: &str) {
@@ -243,7 +252,7 @@ async fn is_at(world: &World, server: &str) {
     assert_eq!(found.name, server);
 }
 
-async fn move_one(on: &On) {
+async fn move_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.add_other().await;
@@ -262,7 +271,7 @@ async fn move_one(on: &On) {
     }
 }
 
-async fn move_a_read_only_one(on: &On) {
+async fn move_a_read_only_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(blocking(true), acme()).await;
@@ -275,7 +284,7 @@ async fn move_a_read_only_one(on: &On) {
     crash_everywhere(on, "move read-only", prepare, |_: &World| moving(), acme, check).await;
 }
 
-async fn move_a_suspended_one(on: &On) {
+async fn move_a_suspended_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(suspending(), acme()).await;
@@ -290,7 +299,7 @@ async fn move_a_suspended_one(on: &On) {
     crash_everywhere(on, "move suspended", prepare, |_: &World| moving(), acme, check).await;
 }
 
-async fn clone_one(on: &On) {
+async fn clone_one(on: &Column) {
     let check = async |world: &World| {
         writes(world, "copy").await;
         assert_eq!((count(world, "copy").await, count(world, "acme").await), (2, 1));
@@ -308,7 +317,7 @@ fn unarchiving() -> Params {
     Params::Unarchive(unarchive::Params {})
 }
 
-async fn archive_one(on: &On) {
+async fn archive_one(on: &Column) {
     let check = async |world: &World| {
         let tenant = world.tenant("acme").await;
         assert_eq!((tenant.state, tenant.placement), (TenantState::Archived, None));
@@ -322,7 +331,7 @@ async fn archive_one(on: &On) {
     }
 }
 
-async fn archive_a_suspended_one(on: &On) {
+async fn archive_a_suspended_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(suspending(), acme()).await;
@@ -334,7 +343,21 @@ async fn archive_a_suspended_one(on: &On) {
     crash_everywhere(on, "archive suspended", prepare, |_: &World| archiving(), acme, check).await;
 }
 
-async fn unarchive_one(on: &On) {
+async fn read_only_one(world: &World) {
+    with_a_row(world).await;
+    world.succeed(blocking(true), acme()).await;
+}
+
+async fn archive_a_read_only_one(on: &Column) {
+    let check = async |world: &World| {
+        world.succeed(unarchiving(), acme()).await;
+        is_read_only(world).await;
+        invariants::check(world).await;
+    };
+    crash_everywhere(on, "archive read-only", read_only_one, |_: &World| archiving(), acme, check).await;
+}
+
+async fn unarchive_one(on: &Column) {
     let prepare = async |world: &World| {
         with_backup(world).await;
         world.succeed(archiving(), acme()).await;
@@ -348,7 +371,7 @@ async fn unarchive_one(on: &On) {
     crash_everywhere(on, "unarchive", prepare, |_: &World| unarchiving(), acme, check).await;
 }
 
-async fn delete(on: &On) {
+async fn delete(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(world.tenant("acme").await.state, TenantState::Deleted);
         assert!(world.try_sql("acme", "select 1").await.is_err());
@@ -358,7 +381,7 @@ async fn delete(on: &On) {
     assert!(met.contains(&"delete: stamped"), "{met:?}");
 }
 
-async fn delete_an_archived_one(on: &On) {
+async fn delete_an_archived_one(on: &Column) {
     let prepare = async |world: &World| {
         with_a_row(world).await;
         world.succeed(archiving(), acme()).await;
@@ -371,12 +394,23 @@ async fn delete_an_archived_one(on: &On) {
     crash_everywhere(on, "delete archived", prepare, |_: &World| deleting(), acme, check).await;
 }
 
+async fn delete_a_read_only_one(on: &Column) {
+    let check = async |world: &World| {
+        world.succeed(Params::Undelete(undelete::Params {}), acme()).await;
+        is_read_only(world).await;
+        invariants::check(world).await;
+        world.succeed(blocking(false), acme()).await;
+        writes(world, "acme").await;
+    };
+    crash_everywhere(on, "delete read-only", read_only_one, |_: &World| deleting(), acme, check).await;
+}
+
 async fn deleted(world: &World) {
     with_backup(world).await;
     world.succeed(deleting(), acme()).await;
 }
 
-async fn undelete_one(on: &On) {
+async fn undelete_one(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(count(world, "acme").await, 2);
         writes(world, "acme").await;
@@ -385,7 +419,7 @@ async fn undelete_one(on: &On) {
     crash_everywhere(on, "undelete", deleted, params, acme, check).await;
 }
 
-async fn purge_one(on: &On) {
+async fn purge_one(on: &Column) {
     let prepare = async |world: &World| {
         with_backup(world).await;
         // So that a database is kept besides the current one.
@@ -426,7 +460,7 @@ async fn stamped_and_forgotten(world: &World) {
     assert!(world.try_sql("acme", "select 1").await.is_err());
 }
 
-async fn settle_one(on: &On) {
+async fn settle_one(on: &Column) {
     let check = async |world: &World| writes(world, "acme").await;
     let params = |_: &World| Params::Settle(settle::Params::default());
     let met = crash_everywhere(on, "settle", stamped_and_forgotten, params, acme, check).await;
@@ -434,8 +468,8 @@ async fn settle_one(on: &On) {
 }
 
 /// Only Postgres has databases that somebody else made.
-async fn adopt_one(on: &On) {
-    let On::Postgres(clusters) = on else { return };
+async fn adopt_one(on: &Column) {
+    let On::Postgres(clusters) = &on.on else { return };
     let cluster = &clusters[0];
     cluster.psql("postgres", "create database theirs");
     cluster.psql("theirs", "create table tasks (title text not null); insert into tasks values ('theirs')");

@@ -29,7 +29,7 @@ async fn with_backup() -> World {
 }
 
 fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() })
+    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
 }
 
 /// The catalog as it is now, for later.

@@ -306,7 +306,7 @@ async fn a_block_of_an_operator_outlives_an_operation_that_died_behind_its_own()
     world.add_other().await;
     world.succeed(Params::ReadOnly(read_only::Params { on: true }), acme()).await;
     let reason = world.tenant("acme").await.state_reason;
-    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
+    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
     let world = cancelled_at(world, moving, "move: filled").await;
     world.succeed(Params::Settle(settle::Params::default()), acme()).await;
     let tenant = world.tenant("acme").await;
@@ -400,7 +400,7 @@ async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activa
     for point in ["thaw: claimed", "thaw: stamped", "record: begins", "record: committed"] {
         let world = two_tenants().await;
         world.add_other().await;
-        let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() });
+        let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
         world.app.fleet.halt_at("build: stamped");
         let started = world.start(Submission::new(moving, acme())).await.unwrap();
         world.app.fleet.halted().await;

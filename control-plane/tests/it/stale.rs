@@ -112,7 +112,7 @@ macro_rules! cases {
 
 cases! {
     moved => Case {
-        params: || Params::Move(r#move::Params { to: Some("other".to_owned()), servers: Vec::new() }),
+        params: || Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() }),
         serves: true,
     },
     restored => Case { params: || restoring(restore::To::Latest), serves: true },

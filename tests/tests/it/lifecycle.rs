@@ -2,10 +2,7 @@
 //! acknowledged write is found afterwards, exactly once, where the catalog says; nothing is answered but 2xx or 503 with
 //! a time to come back.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-
+use fleet_tests::history::History;
 use fleet_tests::postgres::{PostgresFleet, SERVER};
 use fleet_tests::{Api, Fleet, Served, invariants};
 use postgres_fixture::{Cluster, Settings};
@@ -14,104 +11,6 @@ use serde_json::{Value, json};
 
 fn admin(served: &Served) -> Api {
     Api::new(&served.admin_url, &served.operator_token())
-}
-
-/// What clients did and what they were told.
-#[derive(Default)]
-struct History {
-    next: AtomicI64,
-    /// By tenant: the ids whose insertion was acknowledged.
-    acknowledged: Mutex<BTreeMap<String, Vec<i64>>>,
-    /// Answers that are neither 2xx nor 503 with Retry-After.
-    wrong: Mutex<Vec<String>>,
-    stop: AtomicBool,
-    /// Where the server is now; it moves when it is killed and started again.
-    url: Mutex<String>,
-}
-
-impl History {
-    fn new(served: &Served) -> Arc<Self> {
-        Arc::new(Self { next: AtomicI64::new(1), url: Mutex::new(served.data_url.clone()), ..Self::default() })
-    }
-
-    fn writes(&self) -> usize {
-        self.acknowledged.lock().unwrap().values().map(Vec::len).sum()
-    }
-
-    /// Waits until so many more writes were acknowledged.
-    async fn more(&self, count: usize) {
-        let enough = self.writes() + count;
-        while self.writes() < enough {
-            assert!(self.wrong.lock().unwrap().is_empty(), "{:?}", self.wrong.lock().unwrap());
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// One client of one tenant: a write and a read in turn, until told to stop. A server that is gone may have done it or
-/// not: that write is in doubt, and not counted.
-async fn client(history: Arc<History>, tenant: String, token: String) {
-    while !history.stop.load(Ordering::Relaxed) {
-        let url = history.url.lock().unwrap().clone();
-        let api = Api::new(&url, &token);
-        let id = history.next.fetch_add(1, Ordering::Relaxed);
-        let path = format!("/t/{tenant}/query");
-        let body = json!({"sql": format!("insert into tasks (id, title) values ({id}, 'w')")});
-        let Ok(written) = api.send(Method::POST, &path, Some(&body)).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let retry = written.headers.contains_key("retry-after");
-        match written.status {
-            200 => history.acknowledged.lock().unwrap().entry(tenant.clone()).or_default().push(id),
-            503 if retry => {}
-            other => history.wrong.lock().unwrap().push(format!("{other} {}", written.body)),
-        }
-        if written.status != 200 {
-            continue;
-        }
-        let body = json!({"sql": format!("select count(*) from tasks where id = {id}")});
-        let Ok(read) = api.send(Method::POST, &path, Some(&body)).await else { continue };
-        let found = (read.status == 200).then(|| read.json()["rows"][0][0].clone());
-        if found.is_some_and(|found| found != json!(1)) {
-            history.wrong.lock().unwrap().push(format!("{id} was acknowledged and is not there: {}", read.body));
-        }
-    }
-}
-
-fn clients(history: &Arc<History>, fleet: &Fleet, tenants: &[&str]) -> Vec<tokio::task::JoinHandle<()>> {
-    let start = |tenant: &&str| {
-        let token = fleet.token(tenant, "writer");
-        tokio::spawn(client(Arc::clone(history), (*tenant).to_owned(), token))
-    };
-    tenants.iter().map(start).collect()
-}
-
-/// Stops the clients, and looks for every acknowledged write through the API.
-async fn settle(history: &Arc<History>, clients: Vec<tokio::task::JoinHandle<()>>, served: &Served, fleet: &Fleet) {
-    history.stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.await.unwrap();
-    }
-    assert!(history.wrong.lock().unwrap().is_empty(), "{:?}", history.wrong.lock().unwrap());
-    let acknowledged = history.acknowledged.lock().unwrap().clone();
-    for (tenant, ids) in acknowledged {
-        let api = Api::new(&served.data_url, &fleet.token(&tenant, "reader"));
-        let mut found = Vec::new();
-        while let Some(page) = page(&api, &tenant, found.last().copied().unwrap_or(0)).await {
-            found.extend(page);
-        }
-        for id in &ids {
-            assert!(found.binary_search(id).is_ok(), "the acknowledged write {id} of {tenant} was lost");
-        }
-    }
-}
-
-async fn page(api: &Api, tenant: &str, after: i64) -> Option<Vec<i64>> {
-    let body = json!({"sql": format!("select id from tasks where id > {after} order by id limit 500")});
-    let rows = api.post(&format!("/t/{tenant}/query"), &body).await.ok()["rows"].clone();
-    let ids: Vec<i64> = rows.as_array().unwrap().iter().map(|row| row[0].as_i64().unwrap()).collect();
-    (!ids.is_empty()).then_some(ids)
 }
 
 async fn submit(api: &Api, path: &str, body: &Value) -> String {
@@ -124,7 +23,7 @@ const TENANTS: [&str; 4] = ["t0", "t1", "t2", "t3"];
 async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
     let mut served = Served::start(fleet.dir());
     let history = History::new(&served);
-    let clients = clients(&history, fleet, &TENANTS);
+    let clients = history.clients(fleet, &TENANTS);
     history.more(40).await;
     for round in 0..4 {
         let body = json!({"selection": {"names": TENANTS}, "to": servers[(round + 1) % 2]});
@@ -134,13 +33,13 @@ async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
             history.more(1 + round * 3).await;
             served.kill();
             served = Served::start(fleet.dir());
-            *history.url.lock().unwrap() = served.data_url.clone();
+            history.go_to(&served);
         }
         let ended = admin(&served).finished(&operation).await;
         assert_eq!(ended["state"], "succeeded", "{ended}");
         history.more(40).await;
     }
-    settle(&history, clients, &served, fleet).await;
+    history.settle(clients, &served, fleet).await;
     served
 }
 
@@ -178,7 +77,7 @@ async fn a_server_is_drained_under_load_and_no_request_is_lost() {
     fleet.ok(&["server", "add", "other", "--base", &base.to_string_lossy()]);
     let served = Served::start(fleet.dir());
     let history = History::new(&served);
-    let clients = clients(&history, &fleet, &TENANTS);
+    let clients = history.clients(&fleet, &TENANTS);
     history.more(40).await;
     let body = json!({"max_parallel": 2});
     let operation = submit(&admin(&served), "/v1/servers/local/drain", &body).await;
@@ -187,7 +86,7 @@ async fn a_server_is_drained_under_load_and_no_request_is_lost() {
     history.more(40).await;
     let drained = admin(&served).get("/v1/servers/local").await.ok();
     assert_eq!((&drained["state"], &drained["tenants"]), (&json!("draining"), &json!(0)), "{drained}");
-    settle(&history, clients, &served, &fleet).await;
+    history.settle(clients, &served, &fleet).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ mod faults;
 mod isolation;
 mod kill;
 mod lifecycle;
+mod lifecycle_faults;
 mod postgres;
 mod readme;
 mod s3;

@@ -196,7 +196,7 @@ struct LifecycleMove {
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn move_tenants(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleMove>) -> Result<Response> {
     let submission = Submission {
-        params: Params::Move(r#move::Params { to: run.to, servers: Vec::new() }),
+        params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
         targets: run.selection.into(),
         reason: run.reason,
         concurrency: run.concurrency,

@@ -53,7 +53,7 @@ async fn drain(
     check_reason(run.reason.as_deref())?;
     let server = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
     let submission = Submission {
-        params: Params::Move(r#move::Params { to: run.to, servers: Vec::new() }),
+        params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
         targets: Selection { server: Some(server.name.clone()), ..Selection::default() },
         reason: run.reason.clone(),
         concurrency: Some(run.max_parallel.unwrap_or(PARALLEL)),
