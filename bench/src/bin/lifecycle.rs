@@ -1,7 +1,8 @@
 //! What operations on tenants cost: how long a move stops writers, against copying alone; how many tenants a second are
 //! created, suspended, resumed and moved; and what requests meet while a server is drained.
 //!
-//! `lifecycle [--tenants 1000] [--drain 100] [--mb-max 1000]`: databases of 1, 100 and 1,000 MB are moved, up to that.
+//! `lifecycle [--tenants 1000] [--pg-tenants 1000] [--drain 100] [--pg-drain 100] [--mb-max 1000]`: databases of 1, 100
+//! and 1,000 MB are moved, up to that; 0 leaves a part out. 1,000 tenants on Postgres take 16 GB for a while.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
 
@@ -23,11 +24,60 @@ use tenant_router::{Principal, Role, Write};
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let setup = arguments(&[("tenants", 1_000), ("drain", 100), ("mb-max", 1_000)])?;
+    let counts = [("tenants", 1_000), ("pg-tenants", 1_000), ("drain", 100), ("pg-drain", 100), ("mb-max", 1_000)];
+    let setup = arguments(&counts)?;
     moves_of_files(&setup).await?;
     moves_of_postgres(&setup).await?;
-    rates(&setup).await?;
-    drain(&setup).await
+    rates(&On::Files, setup["tenants"]).await?;
+    rates(&On::postgres(setup["pg-tenants"]), setup["pg-tenants"]).await?;
+    drain(&On::Files, setup["drain"]).await?;
+    drain(&On::postgres(setup["pg-drain"]), setup["pg-drain"]).await
+}
+
+/// Where tenants are, and where they go.
+enum On {
+    Files,
+    Postgres(Box<[Cluster; 2]>),
+    /// Nobody asked for it.
+    Nothing,
+}
+
+impl On {
+    fn postgres(tenants: usize) -> Self {
+        if tenants == 0 {
+            return Self::Nothing;
+        }
+        let other = Settings { other: true, ..durable(100) };
+        Self::Postgres(Box::new([Cluster::with(&durable(100)), Cluster::with(&other)]))
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Files => "in files",
+            Self::Postgres(_) | Self::Nothing => "on Postgres, fsync on",
+        }
+    }
+
+    /// With so many tenants on its first server.
+    async fn fleet(&self, count: usize) -> Result<Fleet> {
+        let fleet = match self {
+            Self::Postgres(clusters) => Fleet::on_postgres(&clusters[0].dsn("postgres")).await?,
+            Self::Files | Self::Nothing => Fleet::new().await?,
+        };
+        match self {
+            Self::Postgres(_) => fleet.migrate(task_files()).await?,
+            Self::Files | Self::Nothing => fleet.migrate(sqlite_files()).await?,
+        }
+        let begun = Instant::now();
+        fleet.create(0, count).await?;
+        told("create", count, begun);
+        let dsn = match self {
+            Self::Postgres(clusters) => Some(clusters[1].dsn("postgres")),
+            Self::Files | Self::Nothing => None,
+        };
+        fleet.add_server("other", dsn.as_deref()).await?;
+        Ok(fleet)
+    }
 }
 
 fn moving(to: &str) -> Params {
@@ -131,15 +181,12 @@ fn dump_and_restore(one: &Cluster, two: &Cluster, database: &str) -> Result<Dura
     Ok(begun.elapsed())
 }
 
-async fn rates(setup: &Setup) -> Result<()> {
-    let count = setup["tenants"];
-    println!("{count} tenants in files");
-    let fleet = Fleet::new().await?;
-    fleet.migrate(sqlite_files()).await?;
-    let begun = Instant::now();
-    fleet.create(0, count).await?;
-    told("create", count, begun);
-    fleet.add_server("other", None).await?;
+async fn rates(on: &On, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    println!("{count} tenants {}", on.name());
+    let fleet = on.fleet(count).await?;
     for (what, params) in [
         ("suspend", Params::Suspend(suspend::Params::default())),
         ("resume", Params::Resume(resume::Params::default())),
@@ -165,12 +212,12 @@ struct Met {
     stop: AtomicBool,
 }
 
-async fn drain(setup: &Setup) -> Result<()> {
-    let count = setup["drain"];
-    let fleet = Arc::new(Fleet::new().await?);
-    fleet.migrate(sqlite_files()).await?;
-    fleet.create(0, count).await?;
-    fleet.add_server("other", None).await?;
+async fn drain(on: &On, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    println!("a drain of {count} tenants {}, 4 at once, a client writing to each", on.name());
+    let fleet = Arc::new(on.fleet(count).await?);
     let mut tx = fleet.app().catalog.read().await?;
     let all = catalog::tenants::page(&mut tx, &catalog::tenants::Selection::default(), None, 10_000).await?;
     drop(tx);
@@ -189,9 +236,8 @@ async fn drain(setup: &Setup) -> Result<()> {
         missing += acknowledged.saturating_sub(rows(&fleet, tenant.id).await?);
     }
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    println!("a drain of {count} tenants, 4 at once, a client writing to each: {took:.1?}");
     println!(
-        "  {} writes acknowledged, {} told to come back, {} lost, {missing} acknowledged and missing (must be 0)",
+        "  {took:.1?}: {} writes acknowledged, {} told to come back, {} lost, {missing} acknowledged and missing (must be 0)",
         of(&met.done),
         of(&met.told_to_wait),
         of(&met.lost)

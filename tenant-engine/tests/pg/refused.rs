@@ -83,6 +83,14 @@ async fn tls_is_used_when_it_is_wanted() {
     let template = kit.engine.template(&Server::Postgres(server), &set(&BASE)).await.unwrap();
     kit.engine.provision(&at, &template, &tenant.identity).await.unwrap();
     kit.engine.snapshot(&at, &tenant.expected()).await.unwrap();
+    // And requests.
+    let pool = kit.engine.connect(&at, &tenant.expected()).await.unwrap();
+    let statement = Statement { sql: "select 1".to_owned(), params: Vec::new() };
+    pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+    let encrypted = "select count(*) from pg_stat_ssl s join pg_stat_activity a using (pid) \
+                     where a.usename like 't\\_%' and s.ssl";
+    assert_eq!(kit.cluster.psql("postgres", encrypted), "1");
+    pool.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

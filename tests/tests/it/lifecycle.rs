@@ -6,7 +6,6 @@ use fleet_tests::history::History;
 use fleet_tests::postgres::{PostgresFleet, SERVER};
 use fleet_tests::{Api, Fleet, Served, invariants};
 use postgres_fixture::{Cluster, Settings};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 fn admin(served: &Served) -> Api {
