@@ -103,7 +103,10 @@ impl Params {
             return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
-        fleet.drop_leftovers(step, generation).await?;
+        if let Some(built) = build::finished(fleet, step, generation, IdentityState::Active, step.op.release_id).await?
+        {
+            return Ok(adopted(step, built.flip(step), built.schema_version, built.size_bytes));
+        }
         fleet.point("adopt: claimed").await;
         let _one_of_few =
             fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
@@ -125,16 +128,19 @@ impl Params {
         fleet.point("adopt: stamped").await;
         build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
         let flip = Flip {
-            state: Some(TenantState::Active),
             placement: Some(Some(at.reference().to_owned())),
             schema_version: Some(version),
             release_id: Some(release),
             size_bytes: i64::try_from(copied.size_bytes).ok(),
             ..Flip::of(step.tenant.id, step.tenant.generation)
         };
-        let facts = json!({"schema_version": version, "size_bytes": copied.size_bytes});
-        Ok(Outcome::done(facts.clone())
-            .with(Effect::Flip(flip))
-            .with(Effect::Event(step.event("tenant.adopted", facts))))
+        Ok(adopted(step, flip, version, copied.size_bytes))
     }
+}
+
+fn adopted(step: &Step, flip: Flip, version: Option<i64>, size_bytes: u64) -> Outcome {
+    let facts = json!({"schema_version": version, "size_bytes": size_bytes});
+    Outcome::done(facts.clone())
+        .with(Effect::Flip(Flip { state: Some(TenantState::Active), ..flip }))
+        .with(Effect::Event(step.event("tenant.adopted", facts)))
 }

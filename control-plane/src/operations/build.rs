@@ -7,7 +7,7 @@ use catalog::tenants::Flip;
 use catalog::{BackupId, Generation, ReleaseId, ServerId, TenantId};
 use serde::{Deserialize, Serialize};
 use tenant_engine::{
-    Access, After, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
+    Access, After, Depth, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
 };
 
 use super::{Fleet, Step, image, restore, stamp};
@@ -49,6 +49,34 @@ pub(super) struct Source {
     pub(super) tenant: TenantId,
 }
 
+/// The database that an earlier attempt at a new tenant made, all of it, and did not tell of. A catalog that was set back
+/// finds again what has served since.
+pub(super) async fn finished(
+    fleet: &Fleet,
+    step: &Step,
+    generation: Generation,
+    rests: IdentityState,
+    release: Option<ReleaseId>,
+) -> Result<Option<Built>> {
+    let Some(at) = fleet.drop_leftovers(step, generation).await? else { return Ok(None) };
+    let engine = fleet.engine(at.engine())?;
+    let found = engine.inspect(&at, None, Depth::Ledger).await?;
+    if found.identity.generation != generation || found.identity.state != rests {
+        return Err(serves_already(step));
+    }
+    let expected = step.expected_at(fleet.id(), generation, &[rests]);
+    let (schema_version, release) = forward(fleet, engine, &at, &expected, release, found.schema_version()).await?;
+    probe(engine, &at, &expected).await?;
+    let (placement, size_bytes) = (at.reference().to_owned(), found.size_bytes);
+    Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes }))
+}
+
+/// The error of a step that finds what only a catalog could have that is later than this one.
+pub(super) fn serves_already(step: &Step) -> Error {
+    let detail = format!("a database that an earlier attempt made for {} serves by now", step.tenant.name);
+    Error::new(409, "fenced", detail).try_next("fleetctl scrub      # the catalog is older than the databases")
+}
+
 /// The database of a backup in a new placement, verified and migrated; leaves nothing when that fails.
 pub(super) async fn from_backup(
     fleet: &Fleet,
@@ -57,7 +85,9 @@ pub(super) async fn from_backup(
     generation: Generation,
     release: Option<ReleaseId>,
 ) -> Result<Built> {
-    fleet.drop_leftovers(step, generation).await?;
+    if fleet.drop_leftovers(step, generation).await?.is_some() {
+        return Err(serves_already(step));
+    }
     fleet.point("build: claimed").await;
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let backup = catalog::backups::get(&mut fleet.catalog.read().await?, source.backup).await?;

@@ -70,27 +70,20 @@ impl Operation for Params {
 impl Params {
     async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         step.require_state(&[TenantState::Provisioning])?;
-        let built = self.fill(fleet, step).await?;
-        build::activate(fleet, step, &built, IdentityState::Active).await?;
+        let source = self.source(fleet).await?;
+        let generation = step.tenant.generation.next();
+        let built = match build::finished(fleet, step, generation, IdentityState::Active, source.release_id).await? {
+            Some(built) => built,
+            None => {
+                let built = fill(fleet, step, &source).await?;
+                build::activate(fleet, step, &built, IdentityState::Active).await?;
+                built
+            }
+        };
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         let facts = json!({"source": self.source, "schema_version": built.schema_version});
         let event = step.event("tenant.cloned", facts.clone());
         Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
-    }
-
-    async fn fill(&self, fleet: &Fleet, step: &Step) -> Result<Built> {
-        let generation = step.tenant.generation.next();
-        fleet.drop_leftovers(step, generation).await?;
-        fleet.point("clone: claimed").await;
-        let source = self.source(fleet).await?;
-        let _one_of_few =
-            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        let picture = snapshot(fleet, step, &source).await?;
-        fleet.point("clone: snapshot taken").await;
-        let (engine, at) = fleet.fresh(step, generation).await?;
-        let identity = step.identity(fleet.id(), generation, IdentityState::Building);
-        let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
-        build::forwarded(fleet, step, (engine, &at), &restored, generation, source.release_id).await
     }
 
     async fn source(&self, fleet: &Fleet) -> Result<TenantRecord> {
@@ -98,6 +91,18 @@ impl Params {
         let found = catalog::tenants::get(&mut fleet.catalog.read().await?, id).await?;
         found.ok_or_else(|| Error::internal("a clone of nobody"))
     }
+}
+
+async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord) -> Result<Built> {
+    let generation = step.tenant.generation.next();
+    fleet.point("clone: claimed").await;
+    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let picture = snapshot(fleet, step, source).await?;
+    fleet.point("clone: snapshot taken").await;
+    let (engine, at) = fleet.fresh(step, generation).await?;
+    let identity = step.identity(fleet.id(), generation, IdentityState::Building);
+    let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
+    build::forwarded(fleet, step, (engine, &at), &restored, generation, source.release_id).await
 }
 
 /// Of the source as the catalog knows it now; one that is being changed just then is looked at again later.

@@ -206,7 +206,9 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
-    fleet.drop_leftovers(step, generation).await?;
+    if let Some(built) = build::finished(fleet, step, generation, IdentityState::Active, step.op.release_id).await? {
+        return Ok(made(step, built.flip(step), built.schema_version));
+    }
     fleet.point("create: claimed").await;
     let (engine, at) = fleet.fresh(step, generation).await?;
     let template = fleet.template(step.tenant.server_id, step.op.release_id).await?;
@@ -217,17 +219,20 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         fleet.point("create: probed").await;
     }
     let flip = Flip {
-        state: Some(TenantState::Active),
         placement: Some(Some(at.reference().to_owned())),
         schema_version: Some(template.schema_version),
         release_id: Some(step.op.release_id),
         size_bytes: i64::try_from(template.size_bytes).ok(),
         ..Flip::of(step.tenant.id, step.tenant.generation)
     };
-    let data = json!({"name": step.tenant.name, "schema_version": template.schema_version});
-    Ok(Outcome::done(json!({"schema_version": template.schema_version}))
-        .with(Effect::Flip(flip))
-        .with(Effect::Event(step.event("tenant.activated", data))))
+    Ok(made(step, flip, template.schema_version))
+}
+
+fn made(step: &Step, flip: Flip, schema_version: Option<i64>) -> Outcome {
+    let data = json!({"name": step.tenant.name, "schema_version": schema_version});
+    Outcome::done(json!({"schema_version": schema_version}))
+        .with(Effect::Flip(Flip { state: Some(TenantState::Active), ..flip }))
+        .with(Effect::Event(step.event("tenant.activated", data)))
 }
 
 /// Whether this tenant is opened before it is announced: all of a few, one in [`PROBED_ONE_IN`] of many. They are copies

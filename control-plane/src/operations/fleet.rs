@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use catalog::{Catalog, Generation, ReleaseId, ServerId, ServerState, TenantRecord};
-use tenant_engine::{Engine, EngineKind, FleetId, MigrationSets, Placement, Server, Template};
+use tenant_engine::{
+    Depth, Engine, EngineKind, ErrorKind, Expected, FleetId, Identity, IdentityState, MigrationSets, Placement, Server,
+    Template,
+};
 use tokio::sync::Semaphore;
 
 use super::step::{LEASE_MS, Step};
@@ -192,11 +195,12 @@ impl Fleet {
     }
 
     /// Removes what earlier claims of this step may have left: their numbers are this step's own, and the catalog names
-    /// none of them.
+    /// none of them. One that was stamped to serve stays, and is returned: a catalog that was set back to an earlier
+    /// moment may not know that it has served since.
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn drop_leftovers(&self, step: &Step, generation: Generation) -> Result<()> {
+    pub async fn drop_leftovers(&self, step: &Step, generation: Generation) -> Result<Option<Placement>> {
         self.drop_leftovers_on(step.tenant.server_id, step, generation).await
     }
 
@@ -204,16 +208,24 @@ impl Fleet {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn drop_leftovers_on(&self, server: ServerId, step: &Step, generation: Generation) -> Result<()> {
+    pub async fn drop_leftovers_on(
+        &self,
+        server: ServerId,
+        step: &Step,
+        generation: Generation,
+    ) -> Result<Option<Placement>> {
         let server = self.server(server).await?;
+        let engine = self.engine(server.engine())?;
+        let mut serves = None;
         let last = step.tenant.placement_epoch;
         for number in (last - step.claim + 1).max(1)..last {
             let at = server.fresh(step.tenant.id, generation, number);
-            if step.tenant.placement.as_deref() != Some(at.reference()) {
-                self.engine(server.engine())?.drop_database(&at, None).await?;
+            let is_current = step.tenant.placement.as_deref() == Some(at.reference());
+            if !is_current && !drop_unserved(engine, &at).await? {
+                serves = Some(at);
             }
         }
-        Ok(())
+        Ok(serves)
     }
 
     /// Removes whatever was made for a tenant that never left `provisioning`.
@@ -306,6 +318,27 @@ impl Fleet {
     pub async fn halted(&self) -> &'static str {
         self.halt.reached().await
     }
+}
+
+/// Drops a database unless it says itself that it serves, or that it was retired; false for one that serves.
+async fn drop_unserved(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool> {
+    let expected = match engine.inspect(at, None, Depth::Full).await {
+        Ok(found) if !found.problems.is_empty() => None,
+        Ok(found) => match found.identity.state {
+            IdentityState::Active | IdentityState::Frozen => return Ok(false),
+            // Kept, by this catalog or by a later one.
+            IdentityState::Moved | IdentityState::Tombstone => return Ok(true),
+            IdentityState::Building => {
+                let Identity { tenant, fleet, generation, state, .. } = found.identity;
+                Some(Expected { tenant, fleet, generation, states: vec![state] })
+            }
+        },
+        // Not there, half written, or without an identity.
+        Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::WrongTenant) => None,
+        Err(error) => return Err(error.into()),
+    };
+    engine.drop_database(at, expected.as_ref()).await?;
+    Ok(true)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

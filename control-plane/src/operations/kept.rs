@@ -16,7 +16,7 @@ pub(crate) async fn drop_kept(fleet: &Fleet, record: &RetainedRecord) -> Result<
     let expected = match engine.inspect(&at, None, Depth::Ledger).await {
         Ok(found) => {
             let found = found.identity;
-            require_unserved(record, found.tenant == record.tenant_id, found.state, found.generation.0)?;
+            require_unserved(record, found.state, found.generation.0)?;
             Some(Expected {
                 tenant: found.tenant,
                 fleet: found.fleet,
@@ -24,21 +24,17 @@ pub(crate) async fn drop_kept(fleet: &Fleet, record: &RetainedRecord) -> Result<
                 states: vec![found.state],
             })
         }
-        // Gone, damaged or never filled: nobody is served by it.
-        Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Corrupt) => None,
+        // Gone, damaged or never filled, without an identity: nobody is served by it.
+        Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::WrongTenant) => None,
         Err(error) => return Err(error.into()),
     };
     Ok(engine.drop_database(&at, expected.as_ref()).await?)
 }
 
-fn require_unserved(record: &RetainedRecord, is_theirs: bool, state: IdentityState, generation: i64) -> Result<()> {
-    let serves = match state {
-        IdentityState::Active => true,
-        // Read-only since it came back, or fenced by an operation.
-        IdentityState::Frozen => generation > record.generation.0,
-        IdentityState::Building | IdentityState::Moved | IdentityState::Tombstone => false,
-    };
-    if is_theirs && !serves {
+/// What is kept was stamped out of service, or never got there; only what came back has a later generation.
+fn require_unserved(record: &RetainedRecord, state: IdentityState, generation: i64) -> Result<()> {
+    let serves = matches!(state, IdentityState::Active | IdentityState::Frozen);
+    if !serves || generation <= record.generation.0 {
         return Ok(());
     }
     let detail = format!("the kept database {} is {state} at generation {generation}", record.placement);

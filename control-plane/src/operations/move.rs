@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
 
-use super::build::Built;
+use super::build::{self, Built};
 use super::fence::{self, Fence};
 use super::swap::{self, Swap, Times, Why};
 use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, thaw};
@@ -72,7 +72,9 @@ impl Operation for Params {
             Some(name) => vec![named(all, name)?],
             None => all.filter(usable).map(target).collect(),
         };
-        let tenants: Vec<_> = seen.tenants.iter().map(|tenant| (tenant.id, tenant.server_id)).collect();
+        // An archived one takes no room before it wakes.
+        let has_database = seen.tenants.iter().filter(|tenant| tenant.placement.is_some());
+        let tenants: Vec<_> = has_database.map(|tenant| (tenant.id, tenant.server_id)).collect();
         self.spread(&tenants, &seen.servers)
     }
 
@@ -180,6 +182,12 @@ impl Params {
     }
 
     async fn to(&self, fleet: &Fleet, step: &Step) -> Result<ServerId> {
+        if self.elsewhere.get(&step.tenant.id) == Some(&step.tenant.server_id) {
+            let detail = format!("{} was moved there meanwhile", step.tenant.name);
+            return Err(
+                Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", step.tenant.name))
+            );
+        }
         let engine = fleet.server(step.tenant.server_id).await?.engine();
         Ok(self.destination(step.tenant.id, step.tenant.server_id, engine)?.id)
     }
@@ -215,7 +223,9 @@ impl Params {
 
     async fn copy(&self, fleet: &Fleet, step: &Step) -> Result<Built> {
         let (to, generation) = (self.to(fleet, step).await?, step.tenant.generation.next());
-        fleet.drop_leftovers_on(to, step, generation).await?;
+        if fleet.drop_leftovers_on(to, step, generation).await?.is_some() {
+            return Err(build::serves_already(step));
+        }
         let (source, from) = fleet.current(&step.tenant).await?;
         let (engine, at) = fleet.fresh_on(to, step, generation).await?;
         let frozen = step.expected(fleet.id(), &[IdentityState::Frozen]);

@@ -136,8 +136,15 @@ impl Params {
             return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
-        let built = build::from_backup(fleet, step, self.source()?, generation, step.op.release_id).await?;
-        build::activate(fleet, step, &built, IdentityState::Active).await?;
+        let release = step.op.release_id;
+        let built = match build::finished(fleet, step, generation, IdentityState::Active, release).await? {
+            Some(built) => built,
+            None => {
+                let built = build::from_backup(fleet, step, self.source()?, generation, release).await?;
+                build::activate(fleet, step, &built, IdentityState::Active).await?;
+                built
+            }
+        };
         let facts = json!({"backup": self.resolved.map(|r| r.backup), "schema_version": built.schema_version});
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         Ok(Outcome::done(facts.clone())

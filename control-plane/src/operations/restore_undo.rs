@@ -112,7 +112,10 @@ async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation:
     }
     if found.identity.generation >= generation {
         // It was taken out for this undo, or a later one, by another worker; it may serve by now.
-        return Err(Error::new(409, "conflict", format!("{} was changed during the undo", step.tenant.name)));
+        let detail =
+            format!("{} was changed during the undo, or the catalog is older than its databases", step.tenant.name);
+        return Err(Error::new(409, "conflict", detail)
+            .try_next(format!("fleetctl tenant settle {} --back, and the undo once more", step.tenant.name)));
     }
     // Active: an undo stamped it, died before the catalog heard of it, and was cancelled.
     let states = [IdentityState::Moved, IdentityState::Frozen, IdentityState::Building, IdentityState::Active];

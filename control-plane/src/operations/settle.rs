@@ -87,7 +87,7 @@ impl Params {
         let near = found.generation == now || found.generation == now.next();
         let unserved = match found.state {
             IdentityState::Building => false,
-            IdentityState::Moved => self.back || matches!(left, Left::GivenUp),
+            IdentityState::Moved => self.back || matches!(left, Left::GivenUp(Some(_))),
             _ => true,
         };
         match ours && near && unserved {
@@ -101,8 +101,8 @@ impl Params {
 enum Left {
     /// It was about to put another database in its place.
     Swap(Box<Swap>),
-    /// It had decided that the fenced database comes back.
-    GivenUp,
+    /// It had decided that the fenced database comes back, and what was made in its place goes.
+    GivenUp(Option<Box<Swap>>),
     Nothing,
 }
 
@@ -111,8 +111,11 @@ async fn left(fleet: &Fleet, step: &Step) -> Result<Left> {
     for facts in catalog::steps::last_facts(&mut tx, step.tenant.id, step.op.id).await? {
         match serde_json::from_str::<Swap>(&facts) {
             Ok(swap) if swap.fence.generation == step.tenant.generation => return Ok(Left::Swap(Box::new(swap))),
-            _ if thaw::was_decided(&facts, step.tenant.generation) => return Ok(Left::GivenUp),
-            _ => {}
+            _ => {
+                if let Some(swap) = thaw::decided(&facts, step.tenant.generation) {
+                    return Ok(Left::GivenUp(swap.map(Box::new)));
+                }
+            }
         }
     }
     Ok(Left::Nothing)
@@ -140,8 +143,8 @@ async fn back(fleet: &Fleet, step: &Step, left: &Left, found: &Identity) -> Resu
     let (engine, at) = fleet.current(&step.tenant).await?;
     let rests = if held { fence::resting(block) } else { fence::at_rest(&step.tenant) };
     let kept = match left {
-        Left::Swap(swap) => thaw::discard(fleet, step, swap).await,
-        _ => None,
+        Left::Swap(swap) | Left::GivenUp(Some(swap)) => thaw::discard(fleet, step, swap).await,
+        Left::GivenUp(None) | Left::Nothing => None,
     };
     let expected = step.expected_at(fleet.id(), found.generation, &[found.state]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), rests);
@@ -165,8 +168,11 @@ fn unexpected(step: &Step, found: &Identity, what: &str) -> Error {
         "the database of {name} is at generation {} and {}, the catalog at {now}: {what}",
         found.generation, found.state
     );
+    let near = found.generation == now || found.generation == now.next();
     let next = match found.state {
-        IdentityState::Moved => format!("fleetctl tenant settle {name} --back      # if nothing was written since"),
+        IdentityState::Moved if near => {
+            format!("fleetctl tenant settle {name} --back      # if nothing was written since")
+        }
         _ => format!("fleetctl restore run {name} --to latest"),
     };
     Error::new(409, "fenced", detail).try_next(next)

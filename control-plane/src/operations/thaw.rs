@@ -62,7 +62,12 @@ pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         Some(built) => discard_built(fleet, step, built, was_kept).await,
         None => None,
     };
-    stamp::restamp(fleet, step, &[IdentityState::Frozen, IdentityState::Moved], fence.at_rest()).await?;
+    // One that was retired comes back only where it was decided with a look at what replaced it.
+    let from: &[IdentityState] = match &built {
+        Some(_) => &[IdentityState::Frozen, IdentityState::Moved],
+        None => &[IdentityState::Frozen],
+    };
+    stamp::restamp(fleet, step, from, fence.at_rest()).await?;
     fleet.point("thaw: stamped").await;
     let flip = fence.lifted(Flip::of(step.tenant.id, step.tenant.generation));
     let event = step.event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
@@ -76,9 +81,11 @@ pub(super) async fn discard(fleet: &Fleet, step: &Step, swap: &Swap) -> Option<R
     discard_built(fleet, step, &swap.built, swap.why == Why::Undo).await
 }
 
-/// Whether a step that noted this had decided that the database comes back which its fence stands around.
-pub(super) fn was_decided(facts: &str, generation: Generation) -> bool {
-    serde_json::from_str::<GivenUp>(facts).is_ok_and(|given_up| given_up.fence.generation == generation)
+/// Of a step that had decided that the database comes back which its fence stands around: what was made in its place.
+pub(super) fn decided(facts: &str, generation: Generation) -> Option<Option<Swap>> {
+    let GivenUp { fence, built, was_kept, .. } = serde_json::from_str(facts).ok()?;
+    let why = if was_kept { Why::Undo } else { Why::default() };
+    (fence.generation == generation).then(|| built.map(|built| Swap { built, fence, why }))
 }
 
 /// Drops what is not needed after all, if it never left `building`. One that was activated, or that cannot be reached, is

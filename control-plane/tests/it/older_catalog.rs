@@ -1,13 +1,14 @@
 //! A catalog that was set back to an earlier moment, as a restore of the catalog's own backup would: what it takes for
 //! current has been replaced since, and what it takes for unserved or kept may be what serves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use catalog::OperationId;
 use catalog::operations::OperationState;
 use control_plane::config::Role;
 use control_plane::operations::restore::To;
-use control_plane::operations::{Params, r#move, settle};
+use control_plane::operations::{Params, clone, r#move, settle};
 use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
 
@@ -41,16 +42,21 @@ fn picture(world: &World) {
 
 /// Puts the picture back, in which the operation at work came to nothing at that moment.
 fn set_back(data: &Path) {
-    for suffix in ["-wal", "-shm"] {
-        drop(std::fs::remove_file(data.join(format!("catalog.db{suffix}"))));
-    }
-    std::fs::rename(data.join("picture"), data.join("catalog.db")).unwrap();
+    set_back_running(data);
     let catalog = rusqlite::Connection::open(data.join("catalog.db")).unwrap();
     let ended = "update steps set state = 'failed', lease_owner = null, lease_until = null, error_code = 'internal', \
                  error = 'gave up', finished_at = 1764000000000 where state in ('running', 'pending'); \
                  update operations set state = 'failed', finished_at = 1764000000000 where finished_at is null; \
                  update tenants set op_id = null;";
     catalog.execute_batch(ended).unwrap();
+}
+
+/// Puts the picture back, in which the operation is still at work.
+fn set_back_running(data: &Path) {
+    for suffix in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(data.join(format!("catalog.db{suffix}"))));
+    }
+    std::fs::rename(data.join("picture"), data.join("catalog.db")).unwrap();
 }
 
 /// Takes a picture at a point of the operation, lets it end, and writes; returns the fleet whose catalog has only the
@@ -149,4 +155,66 @@ async fn a_kept_database_that_serves_again_is_not_dropped_when_its_time_is_over(
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
     other.shutdown(Duration::from_secs(5)).await;
     assert!(serving.exists(), "the only copy of what was acknowledged");
+}
+
+/// The same, where the picture has the operation still at work, and it goes on from there. Returns the file that serves.
+/// What it made has the number of the picture's own claim, or, after a crash, the one that the next claim will take.
+async fn at_work(world: World, params: Params, point: &'static str, crash: bool) -> (World, OperationId, PathBuf) {
+    let name = if matches!(params, Params::Clone(_)) { "copy" } else { "acme" };
+    world.app.fleet.halt_at(point);
+    let started = world.start(Submission::new(params, acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    picture(&world);
+    let world = if crash {
+        world.crash().await
+    } else {
+        world.app.fleet.go_on();
+        world
+    };
+    assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
+    world.sql(name, "insert into tasks (title) values ('acknowledged since')").await;
+    let tenant = world.tenant(name).await;
+    let (_, at) = world.app.fleet.current(&tenant).await.unwrap();
+    let file = at.path().to_owned();
+    (world.reopen(set_back_running).await, started.id, file)
+}
+
+fn holds_what_was_acknowledged(file: &Path) -> bool {
+    let sql = "select count(*) from tasks where title = 'acknowledged since'";
+    let count = |db: rusqlite::Connection| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+    file.exists() && rusqlite::Connection::open(file).and_then(count) == Ok(1)
+}
+
+#[tokio::test]
+async fn an_operation_that_begins_again_drops_nothing_that_serves() {
+    for (point, crash) in [
+        ("move: copies", false),
+        ("move: filled", false),
+        ("move: copies", true),
+        ("build: filled", true),
+        ("build: filled", false),
+    ] {
+        let params = if point.starts_with("move") { moving() } else { restoring(To::Latest) };
+        let (world, op, file) = at_work(with_backup().await, params, point, crash).await;
+        let ended = world.finish(op).await;
+        assert_eq!(ended.state, OperationState::Failed, "{point} {crash}");
+        assert!(holds_what_was_acknowledged(&file), "{point} {crash}");
+        assert!(world.try_sql("acme", "select 1").await.is_err(), "{point} {crash}: nothing serves that may be old");
+        let settled = world.run(settling(false), acme()).await.unwrap();
+        assert_ne!(settled.state, OperationState::Succeeded, "{point} {crash}");
+        assert!(world.try_sql("acme", "select 1").await.is_err(), "{point} {crash}: nor after a look");
+    }
+}
+
+#[tokio::test]
+async fn what_is_being_made_by_the_picture_is_found_again_where_it_serves() {
+    for (point, crash) in [("clone: snapshot taken", false), ("build: stamped", false), ("build: stamped", true)] {
+        let cloning = Params::Clone(clone::Params { name: "copy".to_owned(), source: None });
+        let (world, op, file) = at_work(with_backup().await, cloning, point, crash).await;
+        let ended = world.finish(op).await;
+        assert!(holds_what_was_acknowledged(&file), "{point} {crash}");
+        assert_eq!(ended.state, OperationState::Succeeded, "{point} {crash}: {:?}", world.steps(op, &[]).await);
+        let found = world.int("copy", "select count(*) from tasks where title = 'acknowledged since'").await;
+        assert_eq!(found, 1, "{point} {crash}");
+    }
 }
