@@ -423,3 +423,23 @@ async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activa
         invariants::check(&world).await;
     }
 }
+
+#[tokio::test]
+async fn a_move_that_was_given_up_begins_anew_when_it_is_retried() {
+    let world = two_tenants().await;
+    world.add_other().await;
+    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
+    world.app.fleet.halt_at("build: stamped");
+    let started = world.start(Submission::new(moving, acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    world.set_state("other", catalog::ServerState::Cordoned).await;
+    let world = world.crash().await;
+    let ended = world.finish(started.id).await;
+    assert_eq!(world.failure(&ended).await, "server_cordoned");
+    world.set_state("other", catalog::ServerState::Active).await;
+    world.app.control(&caller(), started.id, Control::Retry, None).await.unwrap();
+    assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
+    assert_eq!(canary(&world, "acme", "acme").await, 1);
+    world.sql("acme", "insert into tasks (title) values ('writes work')").await;
+    invariants::check(&world).await;
+}

@@ -113,6 +113,12 @@ async fn a_catalog_that_is_away_for_30_s_stops_a_drain_and_loses_nothing() {
     }
     assert!(history.writes() > before, "nobody was served without the catalog");
     catalog.start_again();
+    // It says so until its work goes on.
+    let back = Instant::now();
+    while admin(&served).get("/readyz").await.status != 200 {
+        assert!(back.elapsed() < Duration::from_secs(60), "it does not come back by itself");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let ended = admin(&served).finished(&operation).await;
     assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(6)), "{ended}");
     history.more(40).await;
