@@ -262,7 +262,10 @@ async fn client(fleet: Arc<Fleet>, id: TenantId, met: Arc<Met>) -> Result<u64> {
             Err(error) if error.status() == 503 && error.retry_after().is_some() => {
                 met.told_to_wait.fetch_add(1, Ordering::Relaxed);
             }
-            Err(_) => drop(met.lost.fetch_add(1, Ordering::Relaxed)),
+            Err(error) => {
+                met.lost.fetch_add(1, Ordering::Relaxed);
+                println!("  lost: {} {error}", error.code());
+            }
         }
     }
     Ok(acknowledged)
