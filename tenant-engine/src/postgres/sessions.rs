@@ -36,12 +36,13 @@ pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> R
     if !names.is_empty() {
         let_finish(work, database, &names).await?;
     }
+    let patience = Instant::now() + FINISH_MAX;
     while !names.is_empty() && is_inhabited(work, database, &names).await? {
         if Instant::now() > deadline {
             let message = format!("a session of {database} does not end; the server's pg_stat_activity shows it");
             return Err(Error::new(ErrorKind::Busy, message));
         }
-        terminate(work, database, &names).await?;
+        terminate(work, database, &names, Instant::now() < patience).await?;
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
@@ -112,7 +113,10 @@ async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Res
     Ok(inhabited)
 }
 
-async fn terminate(work: &mut Work, database: &str, logins: &[String]) -> Result<()> {
+/// Who runs a statement just then has begun after the stamp, and is refused by it in a moment: ended instead, its client
+/// could not know whether it was done. So it is left alone at first, for as long as somebody may see what it does.
+async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
+    let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
     let (name, listed) = (literal(database), list(logins));
     let roles = logins.iter().map(|login| quoted(login)).collect::<Vec<_>>().join(", ");
     // One at a time for a database: two would grant and revoke across each other.
@@ -121,7 +125,7 @@ async fn terminate(work: &mut Work, database: &str, logins: &[String]) -> Result
         "begin;
          select pg_advisory_xact_lock({lock});
          grant {roles} to current_user;
-         select pg_terminate_backend(pid) from pg_stat_activity where datname = {name} and usename in ({listed});
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = {name} and usename in ({listed}) {which};
          revoke {roles} from current_user;
          commit;"
     ))
