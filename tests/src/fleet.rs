@@ -33,10 +33,7 @@ impl Fleet {
     #[must_use]
     pub fn init_on(catalog: &str) -> Self {
         let fleet = Self { dir: TempDir::new().expect("a temporary directory") };
-        let write =
-            |name: &str, text: &str| std::fs::write(fleet.dir().join(name), text).expect("the directory is ours");
-        write("catalog.url", catalog);
-        write("fleet.toml", "catalog_url_file = 'catalog.url'\n");
+        set_catalog(fleet.dir(), catalog);
         fleet.ok(&["init"]);
         fleet
     }
@@ -59,6 +56,16 @@ impl Fleet {
     pub fn fill(&self, names: &[&str]) {
         self.ok(&["migrate", "run", &example_migrations(), "--all"]);
         self.ok(&[&["tenant", "create"], names].concat());
+    }
+
+    /// Adds a directory of this name, beside the fleet's own, as a server.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn add_directory(&self, name: &str) {
+        let base = self.dir().join(name);
+        std::fs::create_dir(&base).expect("the directory is ours");
+        self.ok(&["server", "add", name, "--base", &base.to_string_lossy()]);
     }
 
     /// The directory commands run in; the data is in `fleet-data` below it.
@@ -111,6 +118,15 @@ impl Fleet {
     pub fn token(&self, tenant: &str, role: &str) -> String {
         self.ok(&["token", "create", "--tenant", tenant, "--role", role, "-o", "name"])
     }
+}
+
+/// Tells commands in this directory, by its `fleet.toml`, where the catalog is.
+///
+/// # Panics
+/// When the files cannot be written.
+pub fn set_catalog(dir: &Path, dsn: &str) {
+    std::fs::write(dir.join("catalog.url"), dsn).expect("the directory is ours");
+    std::fs::write(dir.join("fleet.toml"), "catalog_url_file = 'catalog.url'\n").expect("the directory is ours");
 }
 
 /// The example application's migrations.

@@ -9,6 +9,6 @@ mod program;
 mod served;
 
 pub use api::{Answer, Api};
-pub use fleet::{Fleet, example_migrations};
+pub use fleet::{Fleet, example_migrations, set_catalog};
 pub use program::{fleetctl, workspace_root};
 pub use served::Served;

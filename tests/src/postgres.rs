@@ -54,6 +54,18 @@ impl PostgresFleet {
         this
     }
 
+    /// Starts another server and adds it to the fleet by this name.
+    ///
+    /// # Panics
+    /// When a command fails.
+    #[must_use]
+    pub fn add_other(&self, name: &str) -> Cluster {
+        let other = Cluster::with(&Settings { other: true, ..Settings::default() });
+        let dsn = self.dsn_file(&format!("{name}.dsn"), &other.dsn("postgres"));
+        self.fleet.ok(&["server", "add", name, "--engine", "postgres", "--dsn-file", &dsn]);
+        other
+    }
+
     /// Writes a connection string into a file of the fleet's directory and returns its path.
     ///
     /// # Panics

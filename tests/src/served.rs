@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::api::Api;
 use crate::program::fleetctl;
 
 /// A generous bound on start-up: the machine may be busy compiling.
@@ -69,6 +70,15 @@ impl Served {
     #[must_use]
     pub fn operator_token(&self) -> String {
         std::fs::read_to_string(self.data_dir.join("operator.token")).expect("init wrote it").trim().to_owned()
+    }
+
+    /// The admin API, as an operator.
+    ///
+    /// # Panics
+    /// When the token cannot be read.
+    #[must_use]
+    pub fn admin(&self) -> Api {
+        Api::new(&self.admin_url, &self.operator_token())
     }
 
     /// Ends the process as a power cut would, and waits until it is gone.

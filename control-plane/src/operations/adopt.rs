@@ -103,8 +103,7 @@ impl Params {
             return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
-        if let Some(built) = build::finished(fleet, step, generation, IdentityState::Active, step.op.release_id).await?
-        {
+        if let Some(built) = build::finished(fleet, step, IdentityState::Active, step.op.release_id).await? {
             return Ok(adopted(step, built.flip(step), built.schema_version, built.size_bytes));
         }
         fleet.point("adopt: claimed").await;

@@ -54,10 +54,10 @@ pub(super) struct Source {
 pub(super) async fn finished(
     fleet: &Fleet,
     step: &Step,
-    generation: Generation,
     rests: IdentityState,
     release: Option<ReleaseId>,
 ) -> Result<Option<Built>> {
+    let generation = step.tenant.generation.next();
     let Some(at) = fleet.drop_leftovers(step, generation).await? else { return Ok(None) };
     let engine = fleet.engine(at.engine())?;
     let found = engine.inspect(&at, None, Depth::Ledger).await?;
@@ -65,10 +65,29 @@ pub(super) async fn finished(
         return Err(serves_already(step));
     }
     let expected = step.expected_at(fleet.id(), generation, &[rests]);
+    // One without migrations was left so: it was adopted.
+    let release = release.filter(|_| found.schema_version().is_some());
     let (schema_version, release) = forward(fleet, engine, &at, &expected, release, found.schema_version()).await?;
     probe(engine, &at, &expected).await?;
     let (placement, size_bytes) = (at.reference().to_owned(), found.size_bytes);
     Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes }))
+}
+
+/// The database of a tenant that has none yet, ready to be announced: what an earlier attempt finished, or what `fill`
+/// makes now.
+pub(super) async fn ready(
+    fleet: &Fleet,
+    step: &Step,
+    rests: IdentityState,
+    release: Option<ReleaseId>,
+    fill: impl Future<Output = Result<Built>> + Send,
+) -> Result<Built> {
+    if let Some(built) = finished(fleet, step, rests, release).await? {
+        return Ok(built);
+    }
+    let built = fill.await?;
+    activate(fleet, step, &built, rests).await?;
+    Ok(built)
 }
 
 /// The error of a step that finds what only a catalog could have that is later than this one.

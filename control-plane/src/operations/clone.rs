@@ -71,15 +71,8 @@ impl Params {
     async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         step.require_state(&[TenantState::Provisioning])?;
         let source = self.source(fleet).await?;
-        let generation = step.tenant.generation.next();
-        let built = match build::finished(fleet, step, generation, IdentityState::Active, source.release_id).await? {
-            Some(built) => built,
-            None => {
-                let built = fill(fleet, step, &source).await?;
-                build::activate(fleet, step, &built, IdentityState::Active).await?;
-                built
-            }
-        };
+        let fill = fill(fleet, step, &source);
+        let built = build::ready(fleet, step, IdentityState::Active, source.release_id, fill).await?;
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         let facts = json!({"source": self.source, "schema_version": built.schema_version});
         let event = step.event("tenant.cloned", facts.clone());

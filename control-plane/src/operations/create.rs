@@ -206,7 +206,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
-    if let Some(built) = build::finished(fleet, step, generation, IdentityState::Active, step.op.release_id).await? {
+    if let Some(built) = build::finished(fleet, step, IdentityState::Active, step.op.release_id).await? {
         return Ok(made(step, built.flip(step), built.schema_version));
     }
     fleet.point("create: claimed").await;

@@ -322,10 +322,11 @@ impl Fleet {
 
 /// Drops a database unless it says itself that it serves, or that it was retired; false for one that serves.
 async fn drop_unserved(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool> {
-    let expected = match engine.inspect(at, None, Depth::Full).await {
-        Ok(found) if !found.problems.is_empty() => None,
+    let expected = match engine.inspect(at, None, Depth::Ledger).await {
         Ok(found) => match found.identity.state {
-            IdentityState::Active | IdentityState::Frozen => return Ok(false),
+            IdentityState::Active | IdentityState::Frozen if is_sound(engine, at).await? => return Ok(false),
+            // Half of it was on the disk when the power went.
+            IdentityState::Active | IdentityState::Frozen => None,
             // Kept, by this catalog or by a later one.
             IdentityState::Moved | IdentityState::Tombstone => return Ok(true),
             IdentityState::Building => {
@@ -339,6 +340,14 @@ async fn drop_unserved(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool>
     };
     engine.drop_database(at, expected.as_ref()).await?;
     Ok(true)
+}
+
+async fn is_sound(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool> {
+    match engine.inspect(at, None, Depth::Full).await {
+        Ok(found) => Ok(found.problems.is_empty()),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -53,8 +53,6 @@ async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
         return Err(Error::new(409, "conflict", format!("{} can still be undeleted", step.tenant.name)));
     }
     fleet.point("purge: claimed").await;
-    drop_current(fleet, step).await?;
-    fleet.point("purge: dropped").await;
     let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
     let flip = Flip {
         state: Some(TenantState::Purged),
@@ -64,11 +62,14 @@ async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
     };
     let event = step.event("tenant.purged", json!({"databases": kept.len() + 1}));
     let mut outcome = Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event));
+    // The current one last: what stops a purge leaves a tenant that can still be undeleted.
     for record in kept {
         drop_kept(fleet, &record).await?;
         fleet.point("purge: dropped a kept one").await;
         outcome = outcome.with(Effect::Unretain { server: record.server_id, placement: record.placement });
     }
+    drop_current(fleet, step).await?;
+    fleet.point("purge: dropped").await;
     Ok(outcome)
 }
 

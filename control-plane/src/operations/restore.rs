@@ -137,14 +137,8 @@ impl Params {
         }
         let generation = step.tenant.generation.next();
         let release = step.op.release_id;
-        let built = match build::finished(fleet, step, generation, IdentityState::Active, release).await? {
-            Some(built) => built,
-            None => {
-                let built = build::from_backup(fleet, step, self.source()?, generation, release).await?;
-                build::activate(fleet, step, &built, IdentityState::Active).await?;
-                built
-            }
-        };
+        let fill = build::from_backup(fleet, step, self.source()?, generation, release);
+        let built = build::ready(fleet, step, IdentityState::Active, release, fill).await?;
         let facts = json!({"backup": self.resolved.map(|r| r.backup), "schema_version": built.schema_version});
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         Ok(Outcome::done(facts.clone())

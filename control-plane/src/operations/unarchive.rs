@@ -45,15 +45,8 @@ async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let backup = archived_with(fleet, step).await?;
     let source = build::Source { backup, tenant: step.tenant.id };
     let release = step.op.release_id.or(step.tenant.release_id);
-    let (generation, rests) = (step.tenant.generation.next(), fence::at_rest(&step.tenant));
-    let built = match build::finished(fleet, step, generation, rests, release).await? {
-        Some(built) => built,
-        None => {
-            let built = build::from_backup(fleet, step, source, generation, release).await?;
-            build::activate(fleet, step, &built, rests).await?;
-            built
-        }
-    };
+    let fill = build::from_backup(fleet, step, source, step.tenant.generation.next(), release);
+    let built = build::ready(fleet, step, fence::at_rest(&step.tenant), release, fill).await?;
     let state = fence::awake(&step.tenant);
     let flip = Flip { state: Some(state), ..built.flip(step) };
     let facts = json!({"backup": backup, "state": state, "schema_version": built.schema_version});

@@ -1,5 +1,6 @@
 //! restore and its undo
 
+use catalog::OperationId;
 use catalog::operations::OperationState;
 use control_plane::operations::restore::{self, To};
 use control_plane::operations::{Params, r#move, read_only, settle, verify};
@@ -395,24 +396,29 @@ async fn when_the_kept_database_is_lost_at_the_last_moment_the_current_one_serve
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
 }
 
+/// A move that has activated the copy, and whose destination takes no tenants any more.
+async fn about_to_give_up() -> (World, OperationId) {
+    let world = two_tenants().await;
+    world.add_other().await;
+    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
+    world.app.fleet.halt_at("build: stamped");
+    let started = world.start(Submission::new(moving, acme())).await.unwrap();
+    world.app.fleet.halted().await;
+    world.set_state("other", catalog::ServerState::Cordoned).await;
+    (world.crash().await, started.id)
+}
+
 #[tokio::test]
 async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activated() {
     for point in ["thaw: claimed", "thaw: stamped", "record: begins", "record: committed"] {
-        let world = two_tenants().await;
-        world.add_other().await;
-        let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
-        world.app.fleet.halt_at("build: stamped");
-        let started = world.start(Submission::new(moving, acme())).await.unwrap();
-        world.app.fleet.halted().await;
-        world.set_state("other", catalog::ServerState::Cordoned).await;
-        let world = world.crash().await;
+        let (world, op) = about_to_give_up().await;
         world.app.fleet.halt_at(point);
         tokio::select! {
-            _ = world.finish(started.id) => panic!("{point} was not met"),
+            _ = world.finish(op) => panic!("{point} was not met"),
             _ = world.app.fleet.halted() => {}
         }
         let world = world.crash().await;
-        let ended = world.finish(started.id).await;
+        let ended = world.finish(op).await;
         assert_eq!(world.failure(&ended).await, "server_cordoned", "{point}");
         assert_eq!(canary(&world, "acme", "acme").await, 1, "{point}");
         world.sql("acme", "insert into tasks (title) values ('writes work')").await;
@@ -426,19 +432,12 @@ async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activa
 
 #[tokio::test]
 async fn a_move_that_was_given_up_begins_anew_when_it_is_retried() {
-    let world = two_tenants().await;
-    world.add_other().await;
-    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
-    world.app.fleet.halt_at("build: stamped");
-    let started = world.start(Submission::new(moving, acme())).await.unwrap();
-    world.app.fleet.halted().await;
-    world.set_state("other", catalog::ServerState::Cordoned).await;
-    let world = world.crash().await;
-    let ended = world.finish(started.id).await;
+    let (world, op) = about_to_give_up().await;
+    let ended = world.finish(op).await;
     assert_eq!(world.failure(&ended).await, "server_cordoned");
     world.set_state("other", catalog::ServerState::Active).await;
-    world.app.control(&caller(), started.id, Control::Retry, None).await.unwrap();
-    assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
+    world.app.control(&caller(), op, Control::Retry, None).await.unwrap();
+    assert_eq!(world.finish(op).await.state, OperationState::Succeeded);
     assert_eq!(canary(&world, "acme", "acme").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;
     invariants::check(&world).await;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::Arc;
 
-use fleet_tests::{Api, Fleet, Served, fleetctl};
+use fleet_tests::{Api, Fleet, Served, fleetctl, set_catalog};
 use postgres_fixture::{Cluster, PASSWORD, ROLE, Settings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -51,11 +51,6 @@ impl Machine {
     }
 }
 
-fn set_catalog(dir: &Path, dsn: &str) {
-    std::fs::write(dir.join("catalog.url"), dsn).unwrap();
-    std::fs::write(dir.join("fleet.toml"), "catalog_url_file = 'catalog.url'\n").unwrap();
-}
-
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -78,10 +73,6 @@ fn two_machines(dsn: &str) -> (Machine, Machine, TempDir) {
     std::fs::copy(one.key(), two.key()).unwrap();
     two.ok("init");
     (one, two, shared)
-}
-
-fn admin(served: &Served) -> Api {
-    Api::new(&served.admin_url, &served.operator_token())
 }
 
 fn names(count: usize) -> Vec<Value> {
@@ -195,7 +186,7 @@ async fn what_one_of_two_control_planes_leaves_the_other_finishes() {
     let (one, two, shared) = two_machines(&dsn);
     let mut first = Served::start(one.dir.path());
     let second = Served::start(two.dir.path());
-    let api = admin(&first);
+    let api = first.admin();
     let submitted = api.post("/v1/tenants/batch", &json!({"tenants": names(200)})).await.ok();
     let operation = submitted["id"].as_str().unwrap().to_owned();
     loop {
@@ -206,7 +197,7 @@ async fn what_one_of_two_control_planes_leaves_the_other_finishes() {
         tokio::task::yield_now().await;
     }
     first.kill();
-    let api = admin(&second);
+    let api = second.admin();
     let finished = api.finished(&operation).await;
     assert_eq!(finished["state"], "succeeded", "{finished}");
     assert_eq!(finished["progress"]["done"], 200, "{finished}");
@@ -229,7 +220,7 @@ async fn a_restart_of_the_catalogs_server_stops_nothing_for_long() {
     let (cluster, dsn) = database();
     let (one, _two, shared) = two_machines(&dsn);
     let served = Served::start(one.dir.path());
-    let api = admin(&served);
+    let api = served.admin();
     let submitted = api.post("/v1/tenants/batch", &json!({"tenants": names(150)})).await.ok();
     let operation = submitted["id"].as_str().unwrap().to_owned();
     for share in [10, 80] {
@@ -413,19 +404,19 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     fill(shared.path());
     let first = Served::start(one.dir.path());
     let body = json!({"selection": {"all": true}, "to": "other", "concurrency": 2});
-    let submitted = admin(&first).post("/v1/lifecycle/move", &body).await.ok();
+    let submitted = first.admin().post("/v1/lifecycle/move", &body).await.ok();
     let operation = submitted["id"].as_str().unwrap().to_owned();
-    let api = admin(&first);
+    let api = first.admin();
     while api.get(&format!("/v1/operations/{operation}")).await.ok()["progress"]["done"] == json!(0) {
         tokio::task::yield_now().await;
     }
     stop_between_writes(&first);
     let second = Served::start(two.dir.path());
-    let ended = admin(&second).finished(&operation).await;
+    let ended = second.admin().finished(&operation).await;
     assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(8)), "{ended}");
     signal(&first, "-CONT");
     // It goes on where it was: what it holds is another's by now, and what it reports is not taken.
-    let token = admin(&second).post("/v1/tokens", &json!({"tenant": "a", "role": "writer"})).await.ok();
+    let token = second.admin().post("/v1/tokens", &json!({"tenant": "a", "role": "writer"})).await.ok();
     for served in [&first, &second] {
         let data = Api::new(&served.data_url, token["secret"].as_str().unwrap());
         let insert = json!({"sql": "insert into filling (what) values ('after')"});
@@ -434,7 +425,7 @@ async fn a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     let count = json!({"sql": "select count(*) from filling where what = 'after'"});
     let data = Api::new(&second.data_url, token["secret"].as_str().unwrap());
     assert_eq!(data.post("/t/a/query", &count).await.ok()["rows"], json!([[2]]));
-    assert_eq!(admin(&first).get(&format!("/v1/operations/{operation}")).await.ok()["state"], "succeeded");
+    assert_eq!(first.admin().get(&format!("/v1/operations/{operation}")).await.ok()["state"], "succeeded");
     drop((first, second));
     let active = |root: &Path| databases(root).keys().filter(|identity| identity.ends_with(" active")).count();
     let all = [databases(shared.path()), databases(other.path())];

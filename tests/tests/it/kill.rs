@@ -11,10 +11,6 @@ use serde_json::{Value, json};
 /// Kills are spread over the run: at these shares of the steps done.
 const KILL_AT_PERCENT: [i64; 4] = [0, 20, 50, 80];
 
-fn admin(served: &Served) -> Api {
-    Api::new(&served.admin_url, &served.operator_token())
-}
-
 /// Waits until an operation has finished `share` percent of its steps.
 async fn reached(api: &Api, operation: &str, share: i64) {
     loop {
@@ -30,12 +26,12 @@ async fn reached(api: &Api, operation: &str, share: i64) {
 /// Kills the server at each share of the work, starting it again every time, then lets the operation finish.
 async fn finish_through_kills(fleet: &Fleet, mut served: Served, operation: &str) -> (Served, Value) {
     for share in KILL_AT_PERCENT {
-        reached(&admin(&served), operation, share).await;
+        reached(&served.admin(), operation, share).await;
         served.kill();
         drop(served);
         served = Served::start(fleet.dir());
     }
-    let finished = admin(&served).finished(operation).await;
+    let finished = served.admin().finished(operation).await;
     (served, finished)
 }
 
@@ -52,7 +48,7 @@ fn stop(mut served: Served) {
 async fn creating_many_tenants_survives_being_killed() {
     let fleet = Fleet::with_tenants(&["first"]);
     let served = Served::start(fleet.dir());
-    let submitted = admin(&served).post("/v1/tenants/batch", &json!({"tenants": names(400)})).await.ok();
+    let submitted = served.admin().post("/v1/tenants/batch", &json!({"tenants": names(400)})).await.ok();
     let operation = submitted["id"].as_str().unwrap().to_owned();
     let (served, finished) = finish_through_kills(&fleet, served, &operation).await;
     assert_eq!(finished["state"], "succeeded", "{finished}");
@@ -65,11 +61,11 @@ async fn creating_many_tenants_survives_being_killed() {
 async fn migrating_survives_being_killed_and_applies_every_file_once() {
     let fleet = Fleet::with_tenants(&["first"]);
     let served = Served::start(fleet.dir());
-    let created = admin(&served).post("/v1/tenants/batch", &json!({"tenants": names(300)})).await.ok();
-    admin(&served).finished(created["id"].as_str().unwrap()).await;
+    let created = served.admin().post("/v1/tenants/batch", &json!({"tenants": names(300)})).await.ok();
+    served.admin().finished(created["id"].as_str().unwrap()).await;
     let files = counting_migrations(fleet.dir());
     let submitted =
-        admin(&served).post("/v1/migrations", &json!({"files": files, "selection": {"all": true}})).await.ok();
+        served.admin().post("/v1/migrations", &json!({"files": files, "selection": {"all": true}})).await.ok();
     let (served, finished) = finish_through_kills(&fleet, served, submitted["id"].as_str().unwrap()).await;
     assert_eq!(finished["state"], "succeeded", "{finished}");
     stop(served);

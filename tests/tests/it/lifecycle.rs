@@ -5,12 +5,8 @@
 use fleet_tests::history::History;
 use fleet_tests::postgres::{PostgresFleet, SERVER};
 use fleet_tests::{Api, Fleet, Served, invariants};
-use postgres_fixture::{Cluster, Settings};
+use postgres_fixture::Cluster;
 use serde_json::{Value, json};
-
-fn admin(served: &Served) -> Api {
-    Api::new(&served.admin_url, &served.operator_token())
-}
 
 async fn submit(api: &Api, path: &str, body: &Value) -> String {
     api.post(path, body).await.ok()["id"].as_str().unwrap().to_owned()
@@ -26,7 +22,7 @@ async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
     history.more(40).await;
     for round in 0..4 {
         let body = json!({"selection": {"names": TENANTS}, "to": servers[(round + 1) % 2]});
-        let operation = submit(&admin(&served), "/v1/lifecycle/move", &body).await;
+        let operation = submit(&served.admin(), "/v1/lifecycle/move", &body).await;
         if round % 2 == 0 {
             // Wherever the moves are just then.
             history.more(1 + round * 3).await;
@@ -34,7 +30,7 @@ async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
             served = Served::start(fleet.dir());
             history.go_to(&served);
         }
-        let ended = admin(&served).finished(&operation).await;
+        let ended = served.admin().finished(&operation).await;
         assert_eq!(ended["state"], "succeeded", "{ended}");
         history.more(40).await;
     }
@@ -45,9 +41,7 @@ async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_files_through_kills_under_load_loses_nothing() {
     let fleet = Fleet::with_tenants(&TENANTS);
-    std::fs::create_dir(fleet.dir().join("other")).unwrap();
-    let base = fleet.dir().join("other").to_string_lossy().into_owned();
-    fleet.ok(&["server", "add", "other", "--base", &base]);
+    fleet.add_directory("other");
     let mut served = to_and_fro(&fleet, ["local", "other"]).await;
     served.kill();
     invariants::check(fleet.dir());
@@ -56,9 +50,7 @@ async fn moving_files_through_kills_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moving_postgres_databases_through_kills_under_load_loses_nothing() {
     let pg = PostgresFleet::with_tenants(&TENANTS);
-    let other = Cluster::with(&Settings { other: true, ..Settings::default() });
-    let dsn = pg.dsn_file("pg2.dsn", &other.dsn("postgres"));
-    pg.fleet.ok(&["server", "add", "pg2", "--engine", "postgres", "--dsn-file", &dsn]);
+    let other = pg.add_other("pg2");
     to_and_fro(&pg.fleet, [SERVER, "pg2"]).await;
     let active = |cluster: &Cluster| {
         let all = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
@@ -71,19 +63,17 @@ async fn moving_postgres_databases_through_kills_under_load_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_drained_under_load_and_no_request_is_lost() {
     let fleet = Fleet::with_tenants(&TENANTS);
-    let base = fleet.dir().join("other");
-    std::fs::create_dir(&base).unwrap();
-    fleet.ok(&["server", "add", "other", "--base", &base.to_string_lossy()]);
+    fleet.add_directory("other");
     let served = Served::start(fleet.dir());
     let history = History::new(&served);
     let clients = history.clients(&fleet, &TENANTS);
     history.more(40).await;
     let body = json!({"max_parallel": 2});
-    let operation = submit(&admin(&served), "/v1/servers/local/drain", &body).await;
-    let ended = admin(&served).finished(&operation).await;
+    let operation = submit(&served.admin(), "/v1/servers/local/drain", &body).await;
+    let ended = served.admin().finished(&operation).await;
     assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(4)), "{ended}");
     history.more(40).await;
-    let drained = admin(&served).get("/v1/servers/local").await.ok();
+    let drained = served.admin().get("/v1/servers/local").await.ok();
     assert_eq!((&drained["state"], &drained["tenants"]), (&json!("draining"), &json!(0)), "{drained}");
     history.settle(clients, &served, &fleet).await;
 }
@@ -97,8 +87,8 @@ async fn an_archived_tenant_is_woken_by_its_first_request() {
     let insert = json!({"sql": "insert into tasks (id, title) values (7, 'kept')"});
     assert_eq!(api.post("/t/acme/query", &insert).await.status, 200);
     let body = json!({"selection": {"names": ["acme"]}});
-    let operation = submit(&admin(&served), "/v1/lifecycle/archive", &body).await;
-    assert_eq!(admin(&served).finished(&operation).await["state"], "succeeded");
+    let operation = submit(&served.admin(), "/v1/lifecycle/archive", &body).await;
+    assert_eq!(served.admin().finished(&operation).await["state"], "succeeded");
     let stranger = Api::new(&served.data_url, "flt_nobody");
     assert_eq!(stranger.post("/t/acme/query", &insert).await.status, 401);
     let read = json!({"sql": "select title from tasks where id = 7"});
@@ -142,9 +132,7 @@ fn the_command_line_does_the_whole_life() {
     let nowhere = fleet.run(&["server", "drain", "local"]);
     assert_eq!(nowhere.status.code(), Some(7), "there is no other server");
     assert_eq!(fleet.json(&["server", "get", "local"])["state"], "active", "and nothing was changed");
-    let base = fleet.dir().join("disk2");
-    std::fs::create_dir(&base).unwrap();
-    fleet.ok(&["server", "add", "disk2", "--base", &base.to_string_lossy()]);
+    fleet.add_directory("disk2");
     fleet.ok(&["tenant", "move", "acme-corp", "--to", "disk2"]);
     assert_eq!(fleet.json(&["tenant", "get", "acme-corp"])["server"], "disk2");
     assert!(fleet.ok(&["server", "drain", "disk2", "--dry-run"]).contains("acme-corp"));

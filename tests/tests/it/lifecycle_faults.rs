@@ -5,23 +5,19 @@ use std::time::{Duration, Instant};
 
 use fleet_tests::history::History;
 use fleet_tests::postgres::{PostgresFleet, SERVER};
-use fleet_tests::{Api, Fleet, Served, invariants};
-use postgres_fixture::{Cluster, ROLE, Settings};
+use fleet_tests::{Fleet, Served, invariants};
+use postgres_fixture::{Cluster, ROLE};
 use serde_json::{Value, json};
 
 const TENANTS: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
 
-fn admin(served: &Served) -> Api {
-    Api::new(&served.admin_url, &served.operator_token())
-}
-
 async fn submit(served: &Served, path: &str, body: Value) -> String {
-    admin(served).post(path, &body).await.ok()["id"].as_str().unwrap().to_owned()
+    served.admin().post(path, &body).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
 /// How many steps of an operation are done.
 async fn done(served: &Served, operation: &str) -> i64 {
-    admin(served).get(&format!("/v1/operations/{operation}")).await.ok()["progress"]["done"].as_i64().unwrap()
+    served.admin().get(&format!("/v1/operations/{operation}")).await.ok()["progress"]["done"].as_i64().unwrap()
 }
 
 /// Moves everybody from one server to the other under load; the control plane is asked to end when the first has
@@ -41,7 +37,7 @@ async fn ended_in_the_middle(fleet: &Fleet, to: &str) -> Served {
     assert!(asked.elapsed() < Duration::from_secs(35), "within its grace: {:?}", asked.elapsed());
     served = Served::start(fleet.dir());
     history.go_to(&served);
-    let ended = admin(&served).finished(&operation).await;
+    let ended = served.admin().finished(&operation).await;
     assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(6)), "{ended}");
     history.more(40).await;
     history.settle(clients, &served, fleet).await;
@@ -52,9 +48,7 @@ async fn ended_in_the_middle(fleet: &Fleet, to: &str) -> Served {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_is_asked_to_end_hands_moves_of_files_on() {
     let fleet = Fleet::with_tenants(&TENANTS);
-    let base = fleet.dir().join("other");
-    std::fs::create_dir(&base).unwrap();
-    fleet.ok(&["server", "add", "other", "--base", &base.to_string_lossy()]);
+    fleet.add_directory("other");
     drop(ended_in_the_middle(&fleet, "other").await);
     invariants::check(fleet.dir());
 }
@@ -62,9 +56,7 @@ async fn a_control_plane_that_is_asked_to_end_hands_moves_of_files_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_plane_that_is_asked_to_end_hands_moves_of_databases_on() {
     let pg = PostgresFleet::with_tenants(&TENANTS);
-    let other = Cluster::with(&Settings { other: true, ..Settings::default() });
-    let dsn = pg.dsn_file("pg2.dsn", &other.dsn("postgres"));
-    pg.fleet.ok(&["server", "add", "pg2", "--engine", "postgres", "--dsn-file", &dsn]);
+    let other = pg.add_other("pg2");
     drop(ended_in_the_middle(&pg.fleet, "pg2").await);
     let states = |cluster: &Cluster| {
         let all = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
@@ -85,14 +77,9 @@ async fn a_catalog_that_is_away_for_30_s_stops_a_drain_and_loses_nothing() {
     let catalog = Cluster::start();
     catalog.psql("postgres", &format!("create database catalog owner {ROLE}"));
     let fleet = Fleet::init_on(&catalog.dsn("catalog"));
-    for name in ["disk1", "disk2"] {
-        let base = fleet.dir().join(name);
-        std::fs::create_dir(&base).unwrap();
-        fleet.ok(&["server", "add", name, "--base", &base.to_string_lossy()]);
-        if name == "disk1" {
-            fleet.fill(&TENANTS);
-        }
-    }
+    fleet.add_directory("disk1");
+    fleet.fill(&TENANTS);
+    fleet.add_directory("disk2");
     let served = Served::start(fleet.dir());
     let history = History::new(&served);
     let clients = history.clients(&fleet, &TENANTS);
@@ -108,18 +95,18 @@ async fn a_catalog_that_is_away_for_30_s_stops_a_drain_and_loses_nothing() {
         // Who is not on the move goes on by what is known of them.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let asked = Instant::now();
-        assert_eq!(admin(&served).get("/v1/tenants?limit=1").await.status, 503);
+        assert_eq!(served.admin().get("/v1/tenants?limit=1").await.status, 503);
         assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     }
     assert!(history.writes() > before, "nobody was served without the catalog");
     catalog.start_again();
     // It says so until its work goes on.
     let back = Instant::now();
-    while admin(&served).get("/readyz").await.status != 200 {
+    while served.admin().get("/readyz").await.status != 200 {
         assert!(back.elapsed() < Duration::from_secs(60), "it does not come back by itself");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let ended = admin(&served).finished(&operation).await;
+    let ended = served.admin().finished(&operation).await;
     assert_eq!((&ended["state"], &ended["progress"]["done"]), (&json!("succeeded"), &json!(6)), "{ended}");
     history.more(40).await;
     assert!(history.slowest() < Duration::from_secs(15), "an answer took {:?}", history.slowest());

@@ -380,6 +380,123 @@ fn act(budget: &mut Budget<Conn, u64>, model: &mut Model) {
     }
 }
 
+/// A budget, what is out there, and the time.
+struct Run {
+    budget: Budget<Conn, u64>,
+    model: Model,
+    accounts: Vec<AccountId>,
+    now: Instant,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut budget = budget(4);
+        let accounts = (0..6).map(|_| budget.register()).collect();
+        Self { budget, model: Model::default(), accounts, now: Instant::now() }
+    }
+
+    /// Does what the budget wants done, until it wants nothing more.
+    fn act(&mut self) {
+        act(&mut self.budget, &mut self.model);
+        while let Some(account) = self.model.closing.pop() {
+            self.budget.closed(account, self.now);
+            act(&mut self.budget, &mut self.model);
+        }
+    }
+
+    /// The `number`-th thing that happens.
+    fn step(&mut self, number: u64, step: Step) {
+        match step {
+            Step::Ask(tenant, write) => self.ask(self.accounts[tenant], write, number),
+            Step::Release(which) => {
+                if let Some(used) = pick(&mut self.model.used, which) {
+                    self.release(used);
+                }
+            }
+            Step::Lose(which) => {
+                if let Some((account, _, conn, charged)) = pick(&mut self.model.used, which) {
+                    self.budget.begin_close(account, used(charged, conn), Reason::Broken);
+                    self.model.closing.push(account);
+                }
+            }
+            Step::Open(which) => {
+                if let Some(opening) = pick(&mut self.model.opening, which) {
+                    self.opened(opening);
+                }
+            }
+            Step::Fail(which, how) => {
+                if let Some((account, login)) = pick(&mut self.model.opening, which) {
+                    self.budget.open_failed(account, login, failure(how), self.now);
+                }
+            }
+            Step::Cancel(which) => {
+                if let Some((account, login, ticket, _)) = pick(&mut self.model.waiting, which) {
+                    self.budget.cancel(account, login, ticket);
+                }
+            }
+            Step::Target(target) => self.budget.set_target(target, self.now),
+            Step::CloseAccount(tenant) => self.budget.close_account(self.accounts[tenant], Reason::PoolClosed),
+            Step::Pass(time) => self.pass(time),
+        }
+    }
+
+    fn ask(&mut self, account: AccountId, write: bool, wakes: u64) {
+        let login = if write { Access::Write } else { Access::Read };
+        if let Ok(Some(taken)) = self.budget.take_idle(account, login, self.now) {
+            self.model.used.push((account, login, taken.conn, taken.charged));
+        } else if let Ok(ticket) = self.budget.wait(account, login, wakes, self.now) {
+            self.model.waiting.push((account, login, ticket, wakes));
+        }
+    }
+
+    fn release(&mut self, (account, login, conn, charged): (AccountId, Access, Conn, u64)) {
+        self.budget.release(account, login, conn, used(charged, conn), self.now);
+    }
+
+    fn opened(&mut self, (account, login): (AccountId, Access)) {
+        self.model.conns += 1;
+        let conn = Conn { number: self.model.conns, born: self.now };
+        self.budget.opened(account, login, conn, ms(2), self.now);
+    }
+
+    fn pass(&mut self, time: u64) {
+        self.now += ms(time);
+        self.budget.pass_time(self.now);
+    }
+
+    /// Everybody goes home, and the server is well again: nothing is left, and who waits is served.
+    fn settle(&mut self) -> Result<(), TestCaseError> {
+        self.now += Duration::from_secs(3_600);
+        self.budget.set_target(4, self.now);
+        for _ in 0..10_000 {
+            self.act();
+            if let Some(used) = self.model.used.pop() {
+                self.release(used);
+            } else if let Some(opening) = self.model.opening.pop() {
+                self.opened(opening);
+            } else if self.model.waiting.is_empty() {
+                return Ok(());
+            } else {
+                self.pass(100);
+            }
+        }
+        Err(TestCaseError::fail(format!("{:?} waits for ever", self.model.waiting)))
+    }
+}
+
+fn used(charged: u64, conn: Conn) -> Use {
+    Use { charged, held: ms(3), born: conn.born }
+}
+
+fn failure(how: u8) -> OpenFailure {
+    let failure = Failure::new(ErrorKind::Io, "x");
+    match how {
+        0 => OpenFailure::Unreachable(failure),
+        1 => OpenFailure::Full,
+        _ => OpenFailure::Own(failure),
+    }
+}
+
 fn pick<T>(from: &mut Vec<T>, which: usize) -> Option<T> {
     (!from.is_empty()).then(|| from.remove(which % from.len()))
 }
@@ -388,104 +505,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn nothing_is_lost_whatever_happens(steps in steps()) {
-        let (mut budget, mut model, mut now) = (budget(4), Model::default(), Instant::now());
-        let accounts: Vec<_> = (0..6).map(|_| budget.register()).collect();
+        let mut run = Run::new();
         for (number, step) in steps.into_iter().enumerate() {
-            let used = |charged, conn: Conn| Use { charged, held: ms(3), born: conn.born };
-            match step {
-                Step::Ask(tenant, write) => {
-                    let (account, login) = (accounts[tenant], if write { Access::Write } else { Access::Read });
-                    if let Ok(Some(taken)) = budget.take_idle(account, login, now) {
-                        model.used.push((account, login, taken.conn, taken.charged));
-                    } else {
-                        let wakes = number as u64;
-                        if let Ok(ticket) = budget.wait(account, login, wakes, now) {
-                            model.waiting.push((account, login, ticket, wakes));
-                        }
-                    }
-                }
-                Step::Release(which) => {
-                    if let Some((account, login, conn, charged)) = pick(&mut model.used, which) {
-                        budget.release(account, login, conn, used(charged, conn), now);
-                    }
-                }
-                Step::Lose(which) => {
-                    if let Some((account, _, conn, charged)) = pick(&mut model.used, which) {
-                        budget.begin_close(account, used(charged, conn), Reason::Broken);
-                        model.closing.push(account);
-                    }
-                }
-                Step::Open(which) => {
-                    if let Some((account, login)) = pick(&mut model.opening, which) {
-                        model.conns += 1;
-                        budget.opened(account, login, Conn { number: model.conns, born: now }, ms(2), now);
-                    }
-                }
-                Step::Fail(which, how) => {
-                    if let Some((account, login)) = pick(&mut model.opening, which) {
-                        let failure = Failure::new(ErrorKind::Io, "x");
-                        let failure = match how {
-                            0 => OpenFailure::Unreachable(failure),
-                            1 => OpenFailure::Full,
-                            _ => OpenFailure::Own(failure),
-                        };
-                        budget.open_failed(account, login, failure, now);
-                    }
-                }
-                Step::Cancel(which) => {
-                    if let Some((account, login, ticket, _)) = pick(&mut model.waiting, which) {
-                        budget.cancel(account, login, ticket);
-                    }
-                }
-                Step::Target(target) => budget.set_target(target, now),
-                Step::CloseAccount(tenant) => budget.close_account(accounts[tenant], Reason::PoolClosed),
-                Step::Pass(time) => {
-                    now += ms(time);
-                    budget.pass_time(now);
-                }
-            }
-            act(&mut budget, &mut model);
-            while let Some(account) = model.closing.pop() {
-                budget.closed(account, now);
-                act(&mut budget, &mut model);
-            }
-            let tally = budget.tally();
+            run.step(number as u64, step);
+            run.act();
+            let (tally, model) = (run.budget.tally(), &run.model);
             prop_assert_eq!(tally.in_use, model.used.len());
             prop_assert_eq!(tally.opening, model.opening.len());
             prop_assert_eq!(tally.waiting, model.waiting.len());
             prop_assert_eq!(tally.closing, 0);
-            prop_assert_eq!(tally.idle, budget.idle.len());
+            prop_assert_eq!(tally.idle, run.budget.idle.len());
             prop_assert!(tally.open() <= 8);
         }
-        // Everybody goes home, and the server is well again: nothing is left, and who waits is served.
-        now += Duration::from_secs(3_600);
-        budget.set_target(4, now);
-        let mut rounds = 0;
-        loop {
-            act(&mut budget, &mut model);
-            while let Some(account) = model.closing.pop() {
-                budget.closed(account, now);
-                act(&mut budget, &mut model);
-            }
-            if let Some((account, login, conn, charged)) = model.used.pop() {
-                budget.release(account, login, conn, Use { charged, held: ms(3), born: conn.born }, now);
-            } else if let Some((account, login)) = model.opening.pop() {
-                model.conns += 1;
-                budget.opened(account, login, Conn { number: model.conns, born: now }, ms(2), now);
-            } else if model.waiting.is_empty() {
-                break;
-            } else {
-                now += ms(100);
-                budget.pass_time(now);
-            }
-            rounds += 1;
-            prop_assert!(rounds < 10_000, "{:?} waits for ever", model.waiting);
-        }
-        accounts.iter().for_each(|account| budget.close_account(*account, Reason::PoolClosed));
-        act(&mut budget, &mut model);
-        while let Some(account) = model.closing.pop() {
-            budget.closed(account, now);
-        }
+        run.settle()?;
+        run.accounts.iter().for_each(|account| run.budget.close_account(*account, Reason::PoolClosed));
+        run.act();
+        let budget = &run.budget;
         prop_assert_eq!(budget.tally().open(), 0);
         prop_assert!(budget.accounts.is_empty() && budget.ready.is_empty() && budget.hungry.is_empty());
     }
