@@ -157,10 +157,8 @@ pub async fn next_due(tx: &mut ReadTx) -> Result<Option<i64>> {
 /// `NotFound`.
 pub async fn retry_failed(tx: &mut WriteTx, op: OperationId) -> Result<i64> {
     operations::get(tx, op).await?.ok_or_else(|| operations::missing(op))?;
-    // One that was thawed begins anew: there is no fence any more behind which it could go on.
     let sql = "update steps set state = 'pending', attempt = 0, not_before = 0, error_code = null, error = null, \
-               finished_at = null, facts = case when phase = 'thaw' then '{}' else facts end, \
-               phase = case when phase = 'thaw' then '' else phase end where op_id = $1 and state = 'failed'";
+               finished_at = null where op_id = $1 and state = 'failed'";
     let again = tx.run(sqlx::query(sql).bind(op.to_string())).await?;
     if again > 0 {
         let sql = "update operations set state = case when state = 'paused' then state else 'running' end, \

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::plan::retry::ATTEMPTS_MAX;
 
 /// The phase in which the fenced database comes back. That it does is decided in the catalog before the database is told,
-/// and no way leads from here back to the swap: a worker that slept past its lease finds its stamp made or refused,
-/// whatever the one after it did.
+/// and while the fence stands no way leads from here back to the swap: a worker that slept past its lease finds its stamp
+/// made or refused, whatever the one after it did.
 pub(super) const THAW: &str = "thaw";
 
 /// What is to come back, and why.
@@ -54,8 +54,9 @@ pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let GivenUp { fence, built, was_kept, code, message } = step.facts()?;
     let error = Error::new(500, code, message);
     if !fence::stands(step, &fence) {
-        // Somebody lifted the fence between two attempts.
-        return Err(error);
+        // It was lifted, by somebody between two attempts or by the thaw itself before a retry: as in every other phase
+        // behind a fence, what is left to do begins anew.
+        return Ok(Outcome::next("", json!({})));
     }
     fleet.point("thaw: claimed").await;
     let left = match &built {

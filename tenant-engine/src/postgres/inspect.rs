@@ -2,7 +2,10 @@
 
 use sqlx::postgres::PgRow;
 
+use super::database::{Found, look};
+use super::site::Site;
 use super::sql::text;
+use super::work::Work;
 use super::{PostgresEngine, identity, ledger};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Expected;
@@ -24,7 +27,7 @@ pub(super) async fn inspect(
 ) -> Result<Inspection> {
     let (site, database) = engine.site(at)?;
     let _slot = site.slot().await?;
-    let mut work = site.enter(database).await?;
+    let mut work = enter(&site, database).await?;
     let size = "select pg_database_size(current_database())::text";
     let problems = match depth {
         Depth::Ledger => "select null where false",
@@ -48,6 +51,19 @@ pub(super) async fn inspect(
         problems: problems.iter().map(|row| text(row, 0)).collect::<Result<_>>()?,
         foreign_key_violations: 0,
     })
+}
+
+/// One that was never opened to connections is no database yet, as a file that is still called `.part` is none.
+async fn enter(site: &Site, database: &str) -> Result<Work> {
+    match site.enter(database).await {
+        Err(error) if error.kind() == ErrorKind::Busy => match look(site, database).await? {
+            Found::Finished(_, work) => Ok(work),
+            Found::Unfinished | Found::Nothing => {
+                Err(Error::new(ErrorKind::Missing, "the database was never finished").with_source(error))
+            }
+        },
+        entered => entered,
+    }
 }
 
 /// Empty when there is none.

@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// commit leaves its client not knowing whether it was done.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 const FINISH_PAUSE: Duration = Duration::from_millis(5);
+/// Sessions that nobody is about to use. What may not be seen (both are null then) counts as quiet.
+const QUIET: &str = "and state is distinct from 'active'
+             and coalesce(state_change < clock_timestamp() - interval '200 milliseconds', true)";
 
 /// Ends the sessions of these logins and waits until none is left. New ones must be kept out already: by the right to
 /// connect, or by the identity that they read first.
@@ -114,9 +117,10 @@ async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Res
 }
 
 /// Who runs a statement just then has begun after the stamp, and is refused by it in a moment: ended instead, its client
-/// could not know whether it was done. So it is left alone at first, for as long as somebody may see what it does.
+/// could not know whether it was done. The same holds for who did a moment ago, and may be asked again before the signal
+/// arrives. So they are left alone at first; a pool that is refused closes or stops using them.
 async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
-    let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
+    let which = if spare_busy { QUIET } else { "" };
     let (name, listed) = (literal(database), list(logins));
     let roles = logins.iter().map(|login| quoted(login)).collect::<Vec<_>>().join(", ");
     // One at a time for a database: two would grant and revoke across each other.

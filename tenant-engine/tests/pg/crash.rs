@@ -226,3 +226,17 @@ async fn a_killed_concurrent_index_is_cleared_and_built() {
     assert_eq!(kit.ask(&tenant, "select indisvalid from pg_index where indexrelid = 'by_name'::regclass"), "t");
     assert_eq!(kit.ask(&tenant, "select success from _sqlx_migrations where version = 3"), "t");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_never_opened_is_no_database_yet() {
+    let kit = Kit::new();
+    let tenant = kit.tenant();
+    let make = format!("create database {} owner fleet allow_connections false", tenant.database());
+    kit.cluster.psql("postgres", &make);
+    let error = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
+    // One that had its rights and was closed by somebody is theirs to judge.
+    kit.cluster.psql("postgres", &format!("revoke all on database {} from public", tenant.database()));
+    let error = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+}
