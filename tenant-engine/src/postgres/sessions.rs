@@ -24,9 +24,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// commit leaves its client not knowing whether it was done.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 const FINISH_PAUSE: Duration = Duration::from_millis(5);
-/// Sessions that nobody is about to use. What may not be seen (both are null then) counts as quiet.
-const QUIET: &str = "and state is distinct from 'active'
-             and coalesce(state_change < clock_timestamp() - interval '200 milliseconds', true)";
 
 /// Ends the sessions of these logins and waits until none is left. New ones must be kept out already: by the right to
 /// connect, or by the identity that they read first.
@@ -51,7 +48,8 @@ pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> R
     Ok(())
 }
 
-/// Waits for the transactions that are open now, not for later ones: those read the new identity and end by themselves.
+/// Waits for the transactions that are open now, not for later ones: a session whose transactions follow each other
+/// would never be done.
 async fn let_finish(work: &mut Work, database: &str, logins: &[String]) -> Result<()> {
     let deadline = Instant::now() + FINISH_MAX;
     let mut open = transactions(work, database, logins).await?;
@@ -116,11 +114,11 @@ async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Res
     Ok(inhabited)
 }
 
-/// Who runs a statement just then has begun after the stamp, and is refused by it in a moment: ended instead, its client
-/// could not know whether it was done. The same holds for who did a moment ago, and may be asked again before the signal
-/// arrives. So they are left alone at first; a pool that is refused closes or stops using them.
+/// Who runs a statement just then is let finish it at first, again and again for a while: ended instead, its client could
+/// not know whether it was done. What it writes until it is ended counts, as nothing is read from the database before.
+/// A request that is on its way to an idle session when the signal arrives is still answered so; rarely, and honestly.
 async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
-    let which = if spare_busy { QUIET } else { "" };
+    let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
     let (name, listed) = (literal(database), list(logins));
     let roles = logins.iter().map(|login| quoted(login)).collect::<Vec<_>>().join(", ");
     // One at a time for a database: two would grant and revoke across each other.
