@@ -48,7 +48,9 @@ pub enum Changes {
 /// `Unavailable`.
 pub async fn append(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
     let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    append_words(tx, &words).await
+    append_words(tx, &words).await?;
+    tx.touched().tenants.extend_from_slice(ids);
+    Ok(())
 }
 
 /// Appends "everything changed".
@@ -56,7 +58,9 @@ pub async fn append(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
 /// # Errors
 /// `Unavailable`.
 pub async fn append_everything(tx: &mut WriteTx) -> Result<()> {
-    append_words(tx, &[EVERYTHING.to_owned()]).await
+    append_words(tx, &[EVERYTHING.to_owned()]).await?;
+    tx.touched().everything = true;
+    Ok(())
 }
 
 async fn append_words(tx: &mut WriteTx, words: &[String]) -> Result<()> {
@@ -114,6 +118,19 @@ pub async fn since(tx: &mut ReadTx, seq: i64) -> Result<Changes> {
 #[must_use]
 pub fn known(catalog: &Catalog) -> i64 {
     *catalog.shared().watch.known.borrow()
+}
+
+/// How many commits of this process, through this catalog, appended to the feed. One load.
+#[must_use]
+pub fn own(catalog: &Catalog) -> u64 {
+    catalog.shared().own.commits()
+}
+
+/// What this process's own commits changed after the first `seen` of them; `seq` counts commits here. Never asks the
+/// database. A commit of which nobody knows whether it was done is among them.
+#[must_use]
+pub fn own_since(catalog: &Catalog, seen: u64) -> Changes {
+    catalog.shared().own.since(seen)
 }
 
 /// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms, on Postgres at

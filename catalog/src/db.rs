@@ -23,6 +23,7 @@ use crate::file;
 use crate::ids::FleetId;
 use crate::lane::{self, Held, Lane, Underneath};
 use crate::opener::{Feed, Opener};
+use crate::own::{Own, Touched};
 use crate::schema;
 use crate::seal::{FleetKey, Sealer};
 
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) sealer: Sealer,
     fleet_id: FleetId,
     pub(crate) watch: Watch,
+    pub(crate) own: Own,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -84,6 +86,8 @@ pub struct ReadTx {
     now: i64,
     /// The newest entry this transaction appended to the change feed.
     appended: Option<i64>,
+    /// What those entries are about.
+    touched: Touched,
 }
 
 /// The one write transaction of the moment; rolled back unless committed.
@@ -155,7 +159,8 @@ impl Catalog {
         held.commit(opener.commit(Feed::Unchanged)).await.ok_or_else(over)?.map_err(fault::of_commit)?;
         drop(held);
         let readers = Lane::new(READERS, "read transaction");
-        let shared = Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default() };
+        let shared =
+            Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default(), own: Own::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -196,7 +201,7 @@ impl Catalog {
     async fn begin(&self, lane: &Arc<Lane>, statement: &'static str) -> Result<ReadTx> {
         let mut held = lane.take(&self.shared.opener).await?;
         begin(&mut held, &self.shared.opener, statement).await?;
-        Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None })
+        Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None, touched: Touched::default() })
     }
 
     /// A consistent copy of the catalog as a new file that only its owner can read, for the backup store.
@@ -263,6 +268,11 @@ impl ReadTx {
         self.appended = Some(seq);
     }
 
+    /// What this process will be told that it changed, once this is committed.
+    pub(crate) fn touched(&mut self) -> &mut Touched {
+        &mut self.touched
+    }
+
     pub(crate) fn opener(&self) -> &Opener {
         &self.shared.opener
     }
@@ -310,11 +320,26 @@ impl WriteTx {
     pub async fn commit(mut self) -> Result<()> {
         let feed = if self.inner.appended.is_some() { Feed::Appended } else { Feed::Unchanged };
         let commit = self.inner.shared.opener.commit(feed);
+        let touched = std::mem::take(&mut self.inner.touched);
+        let _noted = Noted { shared: Arc::clone(&self.inner.shared), touched };
         self.inner.held.commit(commit).await.ok_or_else(over)?.map_err(fault::of_commit)?;
         if let Some(seq) = self.inner.appended {
             self.inner.shared.watch.reached(seq);
         }
         Ok(())
+    }
+}
+
+/// From the moment a commit is sent: however it ends (done, failed, given up while it was under way), what it may have
+/// changed is noted.
+struct Noted {
+    shared: Arc<Shared>,
+    touched: Touched,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        self.shared.own.note(std::mem::take(&mut self.touched));
     }
 }
 

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{AnyConnection, Connection as _, Executor as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,7 +41,15 @@ pub(crate) enum Underneath {
 pub(crate) struct Lane {
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<AnyConnection>>,
+    failed: Mutex<Option<Failed>>,
     purpose: &'static str,
+}
+
+/// The last connection that could not be made.
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    message: String,
 }
 
 /// A connection on loan.
@@ -77,11 +85,13 @@ enum State {
 
 impl Lane {
     pub(crate) fn new(connections: usize, purpose: &'static str) -> Arc<Self> {
-        Arc::new(Self { turns: Arc::new(Semaphore::new(connections)), idle: Mutex::new(Vec::new()), purpose })
+        let turns = Arc::new(Semaphore::new(connections));
+        Arc::new(Self { turns, idle: Mutex::default(), failed: Mutex::default(), purpose })
     }
 
     /// Waits for a connection; makes one when there are fewer than there may be.
     pub(crate) async fn take(self: &Arc<Self>, opener: &Opener) -> Result<Held> {
+        let asked = Instant::now();
         let turn = match tokio::time::timeout(TURN_MAX, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_closed)) => return Err(Error::new(ErrorKind::Unavailable, "the catalog is closed")),
@@ -93,10 +103,33 @@ impl Lane {
         let idle = self.idle().pop();
         let (connection, origin) = match idle {
             Some(connection) => (connection, Origin::Kept),
-            None => (opener.connect().await?, Origin::New),
+            None => {
+                self.not_in_vain(asked)?;
+                (self.connect(opener).await?, Origin::New)
+            }
         };
         let (connection, underneath) = (Some(connection), opener.underneath());
         Ok(Held { connection, underneath, origin, state: State::Idle, lane: self.clone(), _turn: turn })
+    }
+
+    /// Who waited for a turn while others found out that the server is away need not find out again, one after the
+    /// other: everybody hears it after one attempt.
+    fn not_in_vain(&self, asked: Instant) -> Result<()> {
+        match &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(failed) if failed.at > asked => Err(Error::new(ErrorKind::Unavailable, failed.message.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    async fn connect(&self, opener: &Opener) -> Result<AnyConnection> {
+        let connected = opener.connect().await;
+        if let Err(error) = &connected
+            && error.kind() == ErrorKind::Unavailable
+        {
+            let failed = Failed { at: Instant::now(), message: error.to_string() };
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+        }
+        connected
     }
 
     /// No more loans; waits for those that are out and closes every connection.
@@ -151,7 +184,7 @@ impl Held {
     pub(crate) async fn replace(&mut self, opener: &Opener) -> Result<()> {
         self.state = State::Unknown;
         drop(std::mem::take(&mut *self.lane.idle()));
-        self.connection = Some(opener.connect().await?);
+        self.connection = Some(self.lane.connect(opener).await?);
         (self.origin, self.state) = (Origin::New, State::Idle);
         Ok(())
     }

@@ -36,6 +36,7 @@ mod file;
 mod lane;
 mod listener;
 mod opener;
+mod own;
 mod row;
 mod tables;
 mod word;

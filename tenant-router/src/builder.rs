@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use catalog::{Catalog, changes};
@@ -149,6 +149,7 @@ impl RouterBuilder {
     async fn caches(&self) -> Result<Caches> {
         let catalog = &self.catalog;
         // Before anything is remembered: what changes from here on is heard of.
+        let own = changes::own(catalog);
         let seq = changes::head(&mut catalog.read().await?).await?;
         let epoch = Epoch::default();
         let meters = Arc::new(Meters::new());
@@ -170,6 +171,8 @@ impl RouterBuilder {
             news: Notify::new(),
             seq: AtomicI64::new(seq),
             taking_in: Mutex::new(()),
+            own: AtomicU64::new(own),
+            obeying: Mutex::new(()),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use catalog::changes::{self, Changes};
@@ -39,6 +39,10 @@ pub(crate) struct Caches {
     pub(crate) seq: AtomicI64,
     /// Held while taking in: one at a time, in order.
     pub(crate) taking_in: Mutex<()>,
+    /// How many of this process's own commits were taken in.
+    pub(crate) own: AtomicU64,
+    /// The same for those. Never held while the catalog is asked.
+    pub(crate) obeying: Mutex<()>,
 }
 
 /// Takes changes in until told to stop.
@@ -71,15 +75,30 @@ pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: Cancella
 }
 
 impl Caches {
-    /// Forgets what this process itself is known to have changed, so that it obeys itself at once. Costs nothing when
-    /// there is nothing new.
-    pub(crate) async fn catch_up_with_ourselves(&self, catalog: &Catalog) -> Result<()> {
-        if self.knows_all_of(catalog) {
-            return Ok(());
+    /// Forgets what this process itself changed, so that it obeys itself at once. Never asks the catalog: it may be away,
+    /// and whoever did not change is served meanwhile. Costs nothing when there is nothing new.
+    pub(crate) async fn catch_up_with_ourselves(&self, catalog: &Catalog) {
+        if self.obeys(catalog) {
+            return;
         }
-        let _turn = self.taking_in.lock().await;
+        let _turn = self.obeying.lock().await;
         // Whoever had the turn before may have done it.
-        if self.knows_all_of(catalog) { Ok(()) } else { self.take_in(catalog).await }
+        if self.obeys(catalog) {
+            return;
+        }
+        let upto = match changes::own_since(catalog, self.own.load(Ordering::Acquire)) {
+            Changes::Tenants { seq, ids } => {
+                self.forget(&ids.into_iter().collect()).await;
+                seq
+            }
+            Changes::Everything { seq } => {
+                self.forget_all();
+                seq
+            }
+        };
+        // Last: who sees the new number must find everything forgotten.
+        self.own.store(upto.unsigned_abs(), Ordering::Release);
+        self.news.notify_waiters();
     }
 
     /// Forgets everything that changed since the last time.
@@ -88,8 +107,8 @@ impl Caches {
         self.take_in(catalog).await
     }
 
-    fn knows_all_of(&self, catalog: &Catalog) -> bool {
-        changes::known(catalog) <= self.seq.load(Ordering::Acquire)
+    fn obeys(&self, catalog: &Catalog) -> bool {
+        changes::own(catalog) <= self.own.load(Ordering::Acquire)
     }
 
     async fn take_in(&self, catalog: &Catalog) -> Result<()> {
@@ -98,12 +117,14 @@ impl Caches {
         let at = match news {
             Changes::Tenants { seq: at, ids } if ids.is_empty() => at,
             Changes::Tenants { seq: at, ids } => {
-                self.forget(catalog, ids.into_iter().collect()).await?;
+                let changed = ids.into_iter().collect();
+                self.forget(&changed).await;
+                self.drop_outdated(catalog, &changed).await?;
                 at
             }
             Changes::Everything { seq: at } => {
                 self.forget_all();
-                self.pools.forget_servers().await?;
+                self.pools.leave_old_places().await?;
                 at
             }
         };
@@ -113,12 +134,16 @@ impl Caches {
         Ok(())
     }
 
-    async fn forget(&self, catalog: &Catalog, changed: HashSet<TenantId>) -> Result<()> {
+    async fn forget(&self, changed: &HashSet<TenantId>) {
         self.epoch.advance();
-        self.directory.forget(&changed).await;
-        self.principals.forget(&changed).await;
-        self.roles.forget(&changed).await;
-        let open = self.pools.tenants_among(&changed);
+        self.directory.forget(changed).await;
+        self.principals.forget(changed).await;
+        self.roles.forget(changed).await;
+    }
+
+    /// Frees the pools that nobody will ask for again.
+    async fn drop_outdated(&self, catalog: &Catalog, changed: &HashSet<TenantId>) -> Result<()> {
+        let open = self.pools.tenants_among(changed);
         if open.is_empty() {
             return Ok(());
         }
@@ -133,5 +158,6 @@ impl Caches {
         self.directory.forget_all();
         self.principals.forget_all();
         self.roles.forget_all();
+        self.pools.forget_servers();
     }
 }

@@ -165,12 +165,16 @@ impl Pools {
         }
     }
 
+    /// Forgets where servers are; open pools stay.
+    pub(crate) fn forget_servers(&self) {
+        self.servers.forget_all();
+    }
+
     /// Looks again at every server, and lets go of the pools of those that are somewhere else now.
     ///
     /// # Errors
     /// `CatalogUnavailable`.
-    pub(crate) async fn forget_servers(&self) -> Result<()> {
-        self.servers.forget_all();
+    pub(crate) async fn leave_old_places(&self) -> Result<()> {
         let held: Vec<_> = self.shared.held().values().filter_map(Weak::upgrade).collect();
         for pool in held.iter().filter(|pool| matches!(pool.server, Server::Postgres(_))) {
             if !self.is_where_it_was(pool).await? {

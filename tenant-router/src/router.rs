@@ -310,7 +310,8 @@ impl Router {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(ErrorKind::ShuttingDown.into());
         }
-        self.inner.caches.catch_up_with_ourselves(&self.inner.catalog).await
+        self.inner.caches.catch_up_with_ourselves(&self.inner.catalog).await;
+        Ok(())
     }
 }
 

@@ -75,6 +75,27 @@ async fn while_the_server_is_away_it_is_said_soon() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_away_many_hear_it_as_soon_as_one() {
+    let fixture = alone().await;
+    count(&fixture.catalog).await.unwrap();
+    fixture.world.cluster.stop();
+    let started = Instant::now();
+    let many: Vec<_> = (0..100)
+        .map(|_| {
+            let catalog = fixture.catalog.clone();
+            tokio::spawn(async move { count(&catalog).await })
+        })
+        .collect();
+    for one in many {
+        assert_eq!(one.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    // Four at a time, one after the other, would take more than a minute.
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    fixture.world.cluster.start_again();
+    count(&fixture.catalog).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_every_acknowledged_write_is_there_and_every_turn_comes_back() {
     let fixture = alone().await;
     let (server, _) = seed(&fixture.catalog, 0).await;

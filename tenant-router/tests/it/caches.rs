@@ -264,6 +264,23 @@ async fn without_its_catalog_a_router_says_so_and_serves_what_it_knows() {
     assert_eq!(note(&tenant, 1).await.unwrap(), canary("acme", 1));
 }
 
+#[tokio::test]
+async fn a_change_of_ours_before_the_catalog_went_away_stops_only_whom_it_concerns() {
+    let world = World::new().await;
+    let ids = world.tenants(&["acme", "globex"]).await;
+    let router = world.router().await;
+    let [acme, globex] = [world.token_for(ids[0], Role::Reader).await, world.token_for(ids[1], Role::Reader).await];
+    for (name, token) in [("acme", &acme), ("globex", &globex)] {
+        open::<Read>(&router, name, token).await.unwrap();
+    }
+    world.flip(ids[0], |flip| flip.state = Some(catalog::TenantState::Suspended)).await;
+    world.catalog.close().await;
+    let known = open::<Read>(&router, "globex", &globex).await.unwrap();
+    assert_eq!(note(&known, 1).await.unwrap(), canary("globex", 1));
+    let changed = open::<Read>(&router, "acme", &acme).await.unwrap_err();
+    assert_eq!(changed.kind(), ErrorKind::CatalogUnavailable, "what was known of it before must not count");
+}
+
 /// An application with its own sessions and its own members.
 struct Application {
     asked: AtomicUsize,
