@@ -2,7 +2,7 @@
 //! afterwards, and nothing is answered but 2xx or 503 with a time to come back.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,6 @@ pub struct History {
     wrong: Mutex<Vec<String>>,
     /// The longest that an answer took.
     slowest: Mutex<Duration>,
-    /// Writes of which the answer said that they may or may not have been done.
-    in_doubt: AtomicUsize,
-    /// So many of those are no defect.
-    in_doubt_max: AtomicUsize,
     stop: AtomicBool,
     /// Where the server is now; it moves when it is ended and started again.
     url: Mutex<String>,
@@ -43,12 +39,6 @@ impl History {
     /// From now on clients ask this one.
     pub fn go_to(&self, served: &Served) {
         lock(&self.url).clone_from(&served.data_url);
-    }
-
-    /// Lets so many writes be answered `connection_lost`: a fence on Postgres ends idle sessions, and one to which a
-    /// request is on its way just then cannot say whether it was done.
-    pub fn allow_in_doubt(&self, count: usize) {
-        self.in_doubt_max.store(count, Ordering::Relaxed);
     }
 
     /// Acknowledged writes so far.
@@ -102,20 +92,27 @@ impl History {
             tokio::task::yield_now().await;
             return false;
         };
-        let retry = written.headers.contains_key("retry-after");
-        match written.status {
-            200 => lock(&self.acknowledged).entry(tenant.to_owned()).or_default().push(id),
-            503 if retry => {}
-            503 if written.json()["code"] == "connection_lost" => drop(self.in_doubt.fetch_add(1, Ordering::Relaxed)),
-            other => lock(&self.wrong).push(format!("{other} {}", written.body)),
+        let done = self.is_right(&written);
+        if done {
+            lock(&self.acknowledged).entry(tenant.to_owned()).or_default().push(id);
         }
-        written.status == 200
+        done
+    }
+
+    /// True when it was done; anything but "come back later" is noted else.
+    fn is_right(&self, answer: &Answer) -> bool {
+        match answer.status {
+            200 => {}
+            503 if answer.headers.contains_key("retry-after") => {}
+            other => lock(&self.wrong).push(format!("{other} {}", answer.body)),
+        }
+        answer.status == 200
     }
 
     async fn reads_it(&self, api: &Api, tenant: &str, id: i64) {
         let sql = format!("select count(*) from tasks where id = {id}");
         let Some(read) = self.ask(api, tenant, &sql).await else { return };
-        if read.status == 200 && read.json()["rows"][0][0] != json!(1) {
+        if self.is_right(&read) && read.json()["rows"][0][0] != json!(1) {
             lock(&self.wrong).push(format!("{id} was acknowledged and is not there: {}", read.body));
         }
     }
@@ -131,8 +128,6 @@ impl History {
     fn require_right(&self) {
         let wrong = lock(&self.wrong);
         assert!(wrong.is_empty(), "{wrong:?}");
-        let (in_doubt, most) = (self.in_doubt.load(Ordering::Relaxed), self.in_doubt_max.load(Ordering::Relaxed));
-        assert!(in_doubt <= most, "{in_doubt} writes may or may not have been done, {most} may");
     }
 
     /// Stops the clients, and looks for every acknowledged write through the API.

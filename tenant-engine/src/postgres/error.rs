@@ -7,6 +7,9 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use crate::error::{Error, ErrorKind};
 
+/// `admin_shutdown`: somebody ended this session. Sent by the session itself, at a point where nothing is half done.
+pub(super) const ENDED: &str = "57P01";
+
 /// The error of a failed statement, connection or transaction.
 pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
@@ -27,11 +30,31 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
 pub(super) fn from_connect(error: sqlx::Error) -> Error {
     let error = from_sqlx(error);
     match error.kind() {
-        ErrorKind::ConnectionLost => {
-            Error::new(ErrorKind::ServerUnreachable, error.message().to_owned()).with_source(error)
-        }
+        ErrorKind::ConnectionLost => unreachable(error),
         _ => error,
     }
+}
+
+/// The same once a login was let in, and again: a session that is ended whenever it comes in is no fault of the server.
+pub(super) fn never_stood(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::ConnectionLost if was_ended(&error) => {
+            let message = "somebody ends the sessions of this database: a fence, as a rule";
+            Error::new(ErrorKind::Fenced, message).with_source(error)
+        }
+        ErrorKind::ConnectionLost => unreachable(error),
+        _ => error,
+    }
+}
+
+fn unreachable(error: Error) -> Error {
+    Error::new(ErrorKind::ServerUnreachable, error.message().to_owned()).with_source(error)
+}
+
+/// True for `admin_shutdown`: somebody ended this session.
+fn was_ended(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
+    source.and_then(code).as_deref() == Some(ENDED)
 }
 
 /// The error of a statement of ours, run as the maintenance role: a right that is missing is that role's.

@@ -31,13 +31,13 @@ const FINISH_PAUSE: Duration = Duration::from_millis(5);
 /// # Errors
 /// [`ErrorKind::Busy`] when one does not end.
 pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> Result<()> {
-    let names: Vec<String> = logins.iter().map(|access| login(database, *access)).collect();
+    let names = names(database, logins);
     let deadline = Instant::now() + END_MAX;
     if !names.is_empty() {
         let_finish(work, database, &names).await?;
     }
     let patience = Instant::now() + FINISH_MAX;
-    while !names.is_empty() && is_inhabited(work, database, &names).await? {
+    while is_inhabited(work, database, logins).await? {
         if Instant::now() > deadline {
             let message = format!("a session of {database} does not end; the server's pg_stat_activity shows it");
             return Err(Error::new(ErrorKind::Busy, message));
@@ -46,6 +46,10 @@ pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> R
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
+}
+
+fn names(database: &str, logins: &[Access]) -> Vec<String> {
+    logins.iter().map(|access| login(database, *access)).collect()
 }
 
 /// Waits for the transactions that are open now, not for later ones: a session whose transactions follow each other
@@ -93,10 +97,13 @@ pub(super) async fn lock_out(work: &mut Work, database: &str) -> Result<()> {
     end(work, database, &both).await
 }
 
-/// Whether one of them is in, or anybody is just entering: a session shows only after its right to connect was
+/// Whether one of these logins is in, or anybody is just entering: a session shows only after its right to connect was
 /// checked, and holds a lock on the database until then. So the locks are looked at first.
-async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Result<bool> {
-    let (name, logins) = (literal(database), list(logins));
+pub(super) async fn is_inhabited(work: &mut Work, database: &str, logins: &[Access]) -> Result<bool> {
+    if logins.is_empty() {
+        return Ok(false);
+    }
+    let (name, logins) = (literal(database), list(&names(database, logins)));
     let entering = format!(
         "select count(*)::text from pg_locks l join pg_database d on d.oid = l.objid
          where l.locktype = 'object' and l.classid = 'pg_database'::regclass and l.mode = 'RowExclusiveLock'
@@ -116,7 +123,7 @@ async fn is_inhabited(work: &mut Work, database: &str, logins: &[String]) -> Res
 
 /// Who runs a statement just then is let finish it at first, again and again for a while: ended instead, its client could
 /// not know whether it was done. What it writes until it is ended counts, as nothing is read from the database before.
-/// A request that is on its way to an idle session when the signal arrives is still answered so; rarely, and honestly.
+/// What is on its way to an idle session when the signal arrives is refused before it runs: the right to write is gone.
 async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
     let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
     let (name, listed) = (literal(database), list(logins));

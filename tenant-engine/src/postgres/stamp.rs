@@ -1,10 +1,12 @@
 //! The verbs `stamp` and `freeze`: the identity row, the right to connect, and the end of the sessions that were opened
 //! under what was before.
 //!
-//! Row and right change in one transaction, which no migration is running beside. A session that came in before reads
-//! the old row and is ended after the commit; one that comes later reads the new row, or has no right to connect.
+//! Row and rights change in one transaction, which no migration is running beside. A session that came in before reads
+//! the old row, may not write from the commit on, and is ended after it; one that comes later reads the new row, or has
+//! no right to connect.
 
 use super::logins::login;
+use super::prepare::{READ, WRITE};
 use super::site::Site;
 use super::sql::quoted;
 use super::work::Work;
@@ -40,10 +42,22 @@ async fn replace(site: &Site, database: &str, expected: &Expected, new: &Identit
     if found.state != new.state || found.same_as(new) {
         change.push_str(&rights(database, new.state));
     }
-    work.run(change + "commit;").await?;
-    sessions::end(&mut work, database, ended(&found, new)).await?;
+    work.run(change + &writing(database, new.state) + "commit;").await?;
+    end(&mut work, database, new.state, ended(&found, new)).await?;
     work.close().await;
     Ok(())
+}
+
+/// Ends the sessions of before. Where new ones may write, those of before may not meanwhile. Whoever dies in the middle of
+/// that leaves a database that no catalog has heard of, and the next stamp gives the right back.
+async fn end(work: &mut Work, database: &str, state: IdentityState, logins: &[Access]) -> Result<()> {
+    let write_on = logins.contains(&Access::Write) && may_connect(state).contains(&Access::Write);
+    if !write_on || !sessions::is_inhabited(work, database, logins).await? {
+        return sessions::end(work, database, logins).await;
+    }
+    work.run(writing(database, IdentityState::Frozen)).await?;
+    sessions::end(work, database, logins).await?;
+    work.run(writing(database, state)).await
 }
 
 /// A transaction that nobody else changes the identity beside, and in which no migration runs.
@@ -72,6 +86,17 @@ fn rights(database: &str, state: IdentityState) -> String {
         }
     };
     [Access::Read, Access::Write].map(right).concat()
+}
+
+/// Whether the writing login has a writer's rights on the tables. They end with the commit, in the middle of a session:
+/// whatever is on its way to a session is refused before it runs, and not cut off with nobody knowing whether it was
+/// done. A reader it stays, for its identity's sake.
+fn writing(database: &str, state: IdentityState) -> String {
+    let login = quoted(&login(database, Access::Write));
+    match may_connect(state).contains(&Access::Write) {
+        true => format!("grant {WRITE} to {login};"),
+        false => format!("grant {READ} to {login}; revoke {WRITE} from {login};"),
+    }
 }
 
 /// Whose sessions the new identity would refuse. A repeated call cannot know what was before, so it ends all whose

@@ -13,3 +13,4 @@ mod refused;
 mod snapshot;
 mod sqlx_compat;
 mod template;
+mod writers;

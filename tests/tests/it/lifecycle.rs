@@ -15,10 +15,9 @@ async fn submit(api: &Api, path: &str, body: &Value) -> String {
 const TENANTS: [&str; 4] = ["t0", "t1", "t2", "t3"];
 
 /// Moves everybody to and fro, and kills the server in the middle of every other move.
-async fn to_and_fro(fleet: &Fleet, servers: [&str; 2], in_doubt_max: usize) -> Served {
+async fn to_and_fro(fleet: &Fleet, servers: [&str; 2]) -> Served {
     let mut served = Served::start(fleet.dir());
     let history = History::new(&served);
-    history.allow_in_doubt(in_doubt_max);
     let clients = history.clients(fleet, &TENANTS);
     history.more(40).await;
     for round in 0..4 {
@@ -43,7 +42,7 @@ async fn to_and_fro(fleet: &Fleet, servers: [&str; 2], in_doubt_max: usize) -> S
 async fn moving_files_through_kills_under_load_loses_nothing() {
     let fleet = Fleet::with_tenants(&TENANTS);
     fleet.add_directory("other");
-    let mut served = to_and_fro(&fleet, ["local", "other"], 0).await;
+    let mut served = to_and_fro(&fleet, ["local", "other"]).await;
     served.kill();
     invariants::check(fleet.dir());
 }
@@ -52,7 +51,7 @@ async fn moving_files_through_kills_under_load_loses_nothing() {
 async fn moving_postgres_databases_through_kills_under_load_loses_nothing() {
     let pg = PostgresFleet::with_tenants(&TENANTS);
     let other = pg.add_other("pg2");
-    to_and_fro(&pg.fleet, [SERVER, "pg2"], 2).await;
+    to_and_fro(&pg.fleet, [SERVER, "pg2"]).await;
     let active = |cluster: &Cluster| {
         let all = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
         let state = |name: &&str| cluster.psql(name, "select state from _fleet_identity") == "active";

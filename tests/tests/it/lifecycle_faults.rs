@@ -22,10 +22,9 @@ async fn done(served: &Served, operation: &str) -> i64 {
 
 /// Moves everybody from one server to the other under load; the control plane is asked to end when the first has
 /// arrived, and the next one goes on.
-async fn ended_in_the_middle(fleet: &Fleet, to: &str, in_doubt_max: usize) -> Served {
+async fn ended_in_the_middle(fleet: &Fleet, to: &str) -> Served {
     let mut served = Served::start(fleet.dir());
     let history = History::new(&served);
-    history.allow_in_doubt(in_doubt_max);
     let clients = history.clients(fleet, &TENANTS);
     history.more(40).await;
     let body = json!({"selection": {"names": TENANTS}, "to": to, "concurrency": 1});
@@ -50,7 +49,7 @@ async fn ended_in_the_middle(fleet: &Fleet, to: &str, in_doubt_max: usize) -> Se
 async fn a_control_plane_that_is_asked_to_end_hands_moves_of_files_on() {
     let fleet = Fleet::with_tenants(&TENANTS);
     fleet.add_directory("other");
-    drop(ended_in_the_middle(&fleet, "other", 0).await);
+    drop(ended_in_the_middle(&fleet, "other").await);
     invariants::check(fleet.dir());
 }
 
@@ -58,7 +57,7 @@ async fn a_control_plane_that_is_asked_to_end_hands_moves_of_files_on() {
 async fn a_control_plane_that_is_asked_to_end_hands_moves_of_databases_on() {
     let pg = PostgresFleet::with_tenants(&TENANTS);
     let other = pg.add_other("pg2");
-    drop(ended_in_the_middle(&pg.fleet, "pg2", 2).await);
+    drop(ended_in_the_middle(&pg.fleet, "pg2").await);
     let states = |cluster: &Cluster| {
         let all = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
         let mut states: Vec<_> =

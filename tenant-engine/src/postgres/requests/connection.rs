@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
 use tokio::sync::Notify;
 
-use super::error::{from_connect, from_sqlx};
+use super::error::{ENDED, code, from_connect, from_sqlx, never_stood};
 use super::identity;
 use super::server::PostgresServer;
 use crate::error::{Error, ErrorKind, Result};
@@ -98,18 +98,35 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    /// Logs in and proves whose database it is. `version` is the server's.
+    /// Logs in and proves whose database it is. `version` is the server's. Ended before it could prove that, by a fence
+    /// perhaps, it comes again and finds out why.
     ///
     /// # Errors
     /// Those of [`from_login`]; [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`] when the
     /// database is not the expected one.
     pub(super) async fn open(target: &Target, login: Access, version: u32) -> Result<Self> {
+        match Self::come_in(target, login, version).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+                Self::come_in(target, login, version).await.map_err(never_stood)
+            }
+            opened => opened,
+        }
+    }
+
+    async fn come_in(target: &Target, login: Access, version: u32) -> Result<Self> {
         let timeouts = target.timeouts.get();
         let options = options(target, login, timeouts, version);
         let mut sqlx = PgConnection::connect_with(&options).await.map_err(from_login)?;
-        let found = identity::check(&mut sqlx, &target.expected).await?;
-        check_access(&found, login)?;
+        prove(&mut sqlx, target, login).await?;
         Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: lifetime() })
+    }
+
+    /// Proves once more whose database it is, and that it serves this login.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`]; those of a broken connection.
+    pub(super) async fn prove(&mut self, target: &Target, login: Access) -> Result<()> {
+        prove(&mut self.sqlx, target, login).await
     }
 
     pub(super) fn sqlx(&mut self) -> &mut PgConnection {
@@ -144,6 +161,11 @@ impl Conn {
         // Whatever happens, dropping it closes the socket.
         let _ = tokio::time::timeout(CLOSE_MAX, self.sqlx.close()).await;
     }
+}
+
+async fn prove(sqlx: &mut PgConnection, target: &Target, login: Access) -> Result<()> {
+    let found = identity::check(sqlx, &target.expected).await?;
+    check_access(&found, login)
 }
 
 fn options(target: &Target, login: Access, timeouts: Timeouts, version: u32) -> PgConnectOptions {
@@ -182,7 +204,10 @@ fn check_access(found: &Identity, login: Access) -> Result<()> {
 /// The error of a tenant's login. Its password is derived, so it is never merely wrong: what the server refuses was
 /// dropped or fenced, and the caller should look again where the tenant lives.
 fn from_login(error: sqlx::Error) -> Error {
-    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let code = code(&error).unwrap_or_default();
+    if code == ENDED {
+        return from_sqlx(error);
+    }
     let error = from_connect(error);
     let login = matches!(code.as_str(), "28P01" | "28000") && error.kind() == ErrorKind::ServerAuthFailed;
     if login && !error.message().contains("pg_hba.conf") {

@@ -1,10 +1,8 @@
 //! What a failed step of a transaction means for its connection, and whether it may be tried once more.
 
-use super::error::{ends_connection, from_sqlx};
+use super::error::{ENDED, ends_connection, from_sqlx};
 use crate::error::{Error, ErrorKind};
 
-/// `admin_shutdown`: somebody ended this session. Sent by the session itself, at a point where nothing is half done.
-const ENDED: &str = "57P01";
 /// The server's words when a migration changed what a prepared statement answers (`feature_not_supported`).
 const STALE: (&str, &str) = ("0A000", "cached plan must not change result type");
 
@@ -23,6 +21,8 @@ pub(super) enum Cause {
     Server,
     /// The prepared statement is out of date; nothing has run.
     Stale,
+    /// The database is not the expected one any more, or takes no writes now; nothing has run.
+    Fenced,
     /// We did not read the answer to its end.
     Unread,
     /// The server did not answer in time; whatever it does now, nobody listens.
@@ -58,6 +58,21 @@ impl Fault {
     /// A failure after that.
     pub(super) fn after_completion(error: sqlx::Error) -> Self {
         Self::of(error, Lost::Unconfirmed)
+    }
+
+    /// True when the server says that the login may not.
+    pub(super) fn is_denied(&self) -> bool {
+        self.cause == Cause::Server && self.error.kind() == ErrorKind::SqlForbidden
+    }
+
+    /// What a denied statement means when the database was asked once more whose it is, and this is the answer.
+    pub(super) fn because(self, answer: Error) -> Self {
+        let cause = match answer.kind() {
+            ErrorKind::Fenced | ErrorKind::WrongTenant | ErrorKind::Missing => Cause::Fenced,
+            ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable => Cause::Lost(Lost::NothingRan),
+            _ => return self,
+        };
+        Self { error: answer, cause }
     }
 
     fn of(error: sqlx::Error, lost: Lost) -> Self {

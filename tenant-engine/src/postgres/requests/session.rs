@@ -104,7 +104,7 @@ impl PostgresSession {
         // Refused: the lease is dropped, and so rolled back.
         let statements = allowed(statements)?;
         let call = self.call_from(Instant::now(), after, open.until);
-        let (rows, lease) = go_on(lease, &call, &statements).await?;
+        let (rows, lease) = go_on(&self.pool, lease, &call, &statements).await?;
         self.state = match lease {
             Some(lease) => {
                 open.kept.put(lease);

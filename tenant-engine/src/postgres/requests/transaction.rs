@@ -28,6 +28,13 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How long a rollback may take before the connection is closed instead, which rolls back as well.
 const ROLLBACK_MAX: Duration = Duration::from_millis(500);
 
+/// How often a call may be made again. Once is enough for a session that was ended while it was idle; a fence may also end
+/// the one that was just coming in, and then nobody comes in any more.
+const REPEATS_MAX: u32 = 3;
+
+/// How long the database may take to say once more whose it is.
+const PROOF_MAX: Duration = Duration::from_millis(500);
+
 /// What one call is told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
@@ -40,36 +47,59 @@ pub(super) struct Call {
 /// A statement that the sandbox allowed.
 pub(super) type Allowed = (Statement, Verb);
 
-/// Checks a connection out and makes the first call of a session on it. Once, when the connection turns out to have
-/// been ended while it was idle, or to hold a statement from before a migration, the call is made again: nothing has
-/// run then.
+/// Checks a connection out and makes the first call of a session on it. When the connection turns out to have been ended
+/// before anything could last, or to hold a statement from before a migration, the call is made again.
 pub(super) async fn first(pool: &PoolInner, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
     pool.target().timeouts.set(Timeouts::of(&call.limits));
     let mut lease = pool.check_out(call.access, call.deadline).await?;
-    let mut again = true;
+    let mut repeats = 0..REPEATS_MAX;
     loop {
         let fault = match in_time(&mut lease, call, statements, Step::Begin).await {
             Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
-            Err(fault) => fault,
+            Err(fault) => explained(&mut lease, pool, call, fault).await,
         };
-        match (again, repeat(&fault, call)) {
-            (true, Repeat::Here) => refresh(&mut lease).await?,
-            (true, Repeat::Elsewhere) => {
+        match (repeats.next(), repeat(&fault, call)) {
+            (Some(_), Repeat::Here) => refresh(&mut lease).await?,
+            (Some(_), Repeat::Elsewhere) => {
                 lease.close(Reason::Broken);
                 pool.forget_idle(call.access);
                 lease = pool.check_out(call.access, call.deadline).await?;
             }
             _ => return Err(settle(lease, fault).await),
         }
-        again = false;
     }
 }
 
 /// Goes on with the transaction that is open on the lease; gives the lease back when it stays open.
-pub(super) async fn go_on(mut lease: Lease, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
-    match in_time(&mut lease, call, statements, Step::Proceed).await {
-        Ok(rows) => Ok((rows, (call.after == After::Keep).then_some(lease))),
-        Err(fault) => Err(settle(lease, fault).await),
+pub(super) async fn go_on(
+    pool: &PoolInner,
+    mut lease: Lease,
+    call: &Call,
+    statements: &[Allowed],
+) -> Result<(Vec<Rows>, Option<Lease>)> {
+    let fault = match in_time(&mut lease, call, statements, Step::Proceed).await {
+        Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
+        Err(fault) => explained(&mut lease, pool, call, fault).await,
+    };
+    Err(settle(lease, fault).await)
+}
+
+/// A fence takes the right to write from the login before it ends its sessions: who is denied looks whether that is why.
+async fn explained(lease: &mut Lease, pool: &PoolInner, call: &Call, fault: Fault) -> Fault {
+    if call.access != Access::Write || !fault.is_denied() {
+        return fault;
+    }
+    if matches!(lease.phase(), Phase::Statement | Phase::Transaction) && !end_transaction(lease).await {
+        return Fault { cause: Cause::Lost(Lost::NothingRan), ..fault };
+    }
+    let proven = lease.conn(Phase::Setting).prove(pool.target(), call.access);
+    match tokio::time::timeout(PROOF_MAX, proven).await {
+        Ok(Ok(())) => {
+            lease.mark(Phase::Clean);
+            fault
+        }
+        Ok(Err(answer)) => fault.because(answer),
+        Err(_) => Fault { error: deadline(), cause: Cause::Late },
     }
 }
 
@@ -171,8 +201,8 @@ enum Repeat {
 fn repeat(fault: &Fault, call: &Call) -> Repeat {
     match fault.cause {
         Cause::Stale => Repeat::Here,
-        Cause::Lost(Lost::NothingRan) => Repeat::Elsewhere,
-        Cause::Lost(Lost::Unanswered) if call.access == Access::Read => Repeat::Elsewhere,
+        Cause::Lost(Lost::NothingRan | Lost::Undone) => Repeat::Elsewhere,
+        Cause::Lost(_) if call.access == Access::Read => Repeat::Elsewhere,
         _ => Repeat::No,
     }
 }
@@ -193,6 +223,7 @@ async fn refresh(lease: &mut Lease) -> Result<()> {
 async fn settle(mut lease: Lease, fault: Fault) -> Error {
     match (fault.cause, lease.phase()) {
         (Cause::Lost(_), _) => lease.close(Reason::Broken),
+        (Cause::Fenced, _) => lease.close(Reason::Fenced),
         (Cause::Late, _) => lease.close(Reason::TimedOut),
         (Cause::Unread, _) => lease.close(Reason::Overlong),
         (Cause::Refused | Cause::Server | Cause::Stale, Phase::Statement | Phase::Transaction) => {
