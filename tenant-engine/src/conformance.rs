@@ -344,8 +344,17 @@ impl Tenant {
 impl Subject {
     /// What the listing says of this placement.
     async fn listed(&self, at: &Placement) -> Option<Found> {
-        let listing = ok(self.engine.databases(&self.server).await);
-        listing.found.into_iter().find(|found| found.reference.as_deref() == Some(at.reference()))
+        let listing = ok(self.engine.databases(&self.server, None).await);
+        let found = listing.found.into_iter().find(|found| found.reference.as_deref() == Some(at.reference()));
+        if let Some(found) = &found {
+            // Of this tenant only, the same and nobody else's.
+            let own = ok(self.engine.databases(&self.server, found.tenant).await).found;
+            assert!(own.contains(found), "{found:?} is not among {own:?}");
+            assert!(own.iter().all(|one| one.tenant == found.tenant), "{own:?}");
+            let nobodys = ok(self.engine.databases(&self.server, Some(TenantId::generate())).await);
+            assert_eq!(nobodys.found, []);
+        }
+        found
     }
 
     /// A tenant that does not exist yet.

@@ -135,11 +135,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// repeated call removes.
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()>;
 
-    /// Everything on the server that looks like a database of ours or like what is left of one, by names and metadata
-    /// only: no database is opened. What is made or dropped meanwhile may be in it or not. Cancellable, changes nothing.
+    /// Everything on the server that looks like a database of ours or like what is left of one, or only what is named
+    /// after the tenant `of`, by names and metadata only: no database is opened. What is made or dropped meanwhile may be in
+    /// it or not. Cancellable, changes nothing.
     ///
     /// Fails with [`crate::ErrorKind::ServerUnreachable`] when the server or its directory does not answer.
-    async fn databases(&self, on: &Server) -> Result<Listing>;
+    async fn databases(&self, on: &Server, of: Option<crate::TenantId>) -> Result<Listing>;
 
     /// Puts aside what nobody owns, and deletes nothing: a file and its companions move to `quarantine/<label>/` under
     /// the server's directory; a database accepts no more connections, is renamed to `quarantine_<label>_<name>`, and

@@ -260,10 +260,10 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn databases(&self, on: &Server) -> Result<Listing> {
+    async fn databases(&self, on: &Server, of: Option<TenantId>) -> Result<Listing> {
         self.call(Verb::Databases, None, |databases| {
             let mut found: Vec<Found> = databases.keys().map(found).collect();
-            found.retain(|found| on.placement(&found.name).is_ok());
+            found.retain(|found| on.placement(&found.name).is_ok() && (of.is_none() || found.tenant == of));
             found.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(Listing { place: "memory".to_owned(), found })
         })

@@ -11,7 +11,7 @@ use crate::row;
 use crate::tenant::{BlockWrites, TenantState};
 use crate::word::Word as _;
 
-/// A compare-and-set on one tenant: applied only where the generation is still `from`, which becomes `from + 1`;
+/// A compare-and-set on one tenant: applied only where the generation is still `from`, which becomes the next one;
 /// appends to the change feed. `None` leaves a column alone; `Some(None)` clears it.
 #[derive(Debug, Clone)]
 pub struct Flip {
@@ -19,6 +19,8 @@ pub struct Flip {
     pub tenant: TenantId,
     /// The generation the caller read; the row's must equal it.
     pub from: Generation,
+    /// The new generation, where it must be a later one than the next.
+    pub to: Option<Generation>,
     /// The new state.
     pub state: Option<TenantState>,
     /// The new reason.
@@ -46,6 +48,7 @@ impl Flip {
         Self {
             tenant,
             from,
+            to: None,
             state: None,
             reason: None,
             block_writes: None,
@@ -79,11 +82,11 @@ pub async fn flip_many(tx: &mut WriteTx, flips: &[Flip]) -> Result<Vec<TenantId>
 
 /// Applies one statement's worth of flips, each of another tenant; returns the tenants it applied to.
 async fn flip_chunk(tx: &mut WriteTx, flips: &[&Flip]) -> Result<Vec<TenantId>> {
-    let types = [TEXT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT];
+    let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT];
     let now = flips.len() * types.len() + 1;
     let sql = format!(
-        "with v(tenant_id, was, sets, new_state, reason, block, place, server, purge, version, release, size) as ({rows}) \
-         update tenants set generation = generation + 1, updated_at = ${now}, \
+        "with v(tenant_id, was, next, sets, new_state, reason, block, place, server, purge, version, release, size) as ({rows}) \
+         update tenants set generation = v.next, updated_at = ${now}, \
            state = coalesce(v.new_state, state), \
            deleted_at = case when v.new_state = 'deleted' then ${now} when v.new_state is null or v.new_state = 'purged' \
              then deleted_at else null end, \
@@ -122,6 +125,7 @@ fn bind_flip<'q>(sql: Sql<'q>, flip: &Flip) -> Sql<'q> {
     let sets = sets.iter().rev().fold(0i64, |bits, set| bits * 2 + i64::from(*set));
     sql.bind(flip.tenant.to_string())
         .bind(flip.from.0)
+        .bind(flip.to.map_or(flip.from.0 + 1, |to| to.0.max(flip.from.0 + 1)))
         .bind(sets)
         .bind(flip.state.map(|state| state.word()))
         .bind(flip.reason.clone().flatten())

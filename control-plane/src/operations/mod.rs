@@ -30,6 +30,7 @@ mod build;
 mod fence;
 mod image;
 mod kept;
+mod newest;
 mod stamp;
 mod swap;
 mod thaw;

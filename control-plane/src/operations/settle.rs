@@ -4,6 +4,9 @@
 //! no router serves, or a block that nobody lifts. The database that the catalog names is stamped for a next generation,
 //! and the catalog follows; unless it was retired already: then the one that was to replace it may have served, by a
 //! catalog that was set back since, and the swap is completed instead. Where nothing is wrong, nothing is done.
+//!
+//! A catalog that was set back further knows too little for that: then an operator lets it look for the database of the
+//! tenant that served last (`newest.rs`).
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
@@ -13,7 +16,7 @@ use serde_json::json;
 use tenant_engine::{Depth, Identity, IdentityState};
 
 use super::swap::{Found, Swap};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp, thaw};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, newest, stamp, thaw};
 use crate::error::{Error, Result};
 
 /// What to do where it cannot be known which of two databases was the last to serve.
@@ -22,6 +25,9 @@ pub struct Params {
     /// Serve the one that the catalog names, even if it was retired.
     #[serde(default)]
     pub back: bool,
+    /// Serve the one that served last by what all of the tenant's databases say, wherever it is.
+    #[serde(default)]
+    pub newest: bool,
 }
 
 #[async_trait]
@@ -31,13 +37,17 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+        Targets::Selected(self.states())
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
         let mut plan = Plan::default();
         for tenant in &seen.tenants {
             plan.step(tenant.id, &tenant.name, || "serves again, if an operation left it fenced".to_owned());
+        }
+        if self.newest {
+            let note = "a suspension, a block of writes or a name that the catalog does not know of is not found again";
+            plan.notes.push(note.to_owned());
         }
         if self.back {
             plan.notes.push("what was written to a database that replaced a retired one is not in it".to_owned());
@@ -51,12 +61,23 @@ impl Operation for Params {
 }
 
 impl Params {
+    /// An archived tenant has no database by the catalog's word, and may have one by its own.
+    fn states(&self) -> &'static [TenantState] {
+        match self.newest {
+            true => &[TenantState::Active, TenantState::Suspended, TenantState::Archived],
+            false => &[TenantState::Active, TenantState::Suspended],
+        }
+    }
+
     async fn settle(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        step.require_state(&[TenantState::Active, TenantState::Suspended])?;
+        step.require_state(self.states())?;
         if catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
             return Ok(Outcome::done(json!({"settled": false, "why": "another operation will go on with it"})));
         }
         fleet.point("settle: claimed").await;
+        if self.newest {
+            return newest(fleet, step).await;
+        }
         let (engine, at) = fleet.current(&step.tenant).await?;
         let found = engine.inspect(&at, None, Depth::Ledger).await?.identity;
         let held = step.tenant.block_writes == Some(BlockWrites::Operation);
@@ -95,6 +116,49 @@ impl Params {
             false => Err(unexpected(step, found, "that is not what an operation leaves")),
         }
     }
+}
+
+/// The database that served last serves on, and the catalog learns of it.
+async fn newest(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    let newest = match newest::find(fleet, step).await? {
+        Some(newest) => newest,
+        None if step.tenant.state == TenantState::Archived => return Ok(Outcome::done(json!({"settled": false}))),
+        None => return Err(newest::nothing(step)),
+    };
+    let found = &newest.found.identity;
+    let held = step.tenant.block_writes == Some(BlockWrites::Operation);
+    let (block, reason) = fence::before(fleet, step).await?;
+    let is_known = step.tenant.placement.as_deref() == Some(newest.placement.as_str())
+        && step.tenant.server_id == newest.server
+        && step.tenant.generation == found.generation;
+    if is_known && !held && found.state == fence::resting(block) {
+        return Ok(Outcome::done(json!({"settled": false})));
+    }
+    // After the look: what a worker finds that slept meanwhile may be what another one has made of it.
+    if !stamp::is_ours(fleet, step).await? {
+        let detail = format!("{} was changed meanwhile", step.tenant.name);
+        return Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", step.tenant.name)));
+    }
+    let (engine, at) = fleet.at(newest.server, &newest.placement).await?;
+    let next = found.generation.next();
+    let expected = step.expected_at(fleet.id(), found.generation, &[found.state]);
+    stamp::stamp(engine, &at, &expected, &step.identity(fleet.id(), next, fence::resting(block))).await?;
+    fleet.point("settle: newest stamped").await;
+    let flip = Flip {
+        to: Some(next),
+        state: (step.tenant.state == TenantState::Archived).then(|| fence::awake(&step.tenant)),
+        server_id: Some(newest.server),
+        placement: Some(Some(newest.placement.clone())),
+        schema_version: Some(newest.found.schema_version()),
+        size_bytes: i64::try_from(newest.found.size_bytes).ok(),
+        block_writes: held.then_some(block),
+        reason: held.then_some(reason),
+        ..Flip::of(step.tenant.id, step.tenant.generation)
+    };
+    let was = json!({"generation": found.generation, "state": found.state});
+    let facts = json!({"settled": true, "was": was, "server": newest.server, "placement": newest.placement});
+    let event = step.event("tenant.settled", facts.clone());
+    Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
 }
 
 /// What the operation that fenced the tenant noted last.
@@ -173,7 +237,7 @@ fn unexpected(step: &Step, found: &Identity, what: &str) -> Error {
         IdentityState::Moved if near => {
             format!("fleetctl tenant settle {name} --back      # if nothing was written since")
         }
-        _ => format!("fleetctl restore run {name} --to latest"),
+        _ => format!("fleetctl tenant settle {name} --newest      # after the catalog was set back"),
     };
     Error::new(409, "fenced", detail).try_next(next)
 }

@@ -48,7 +48,7 @@ pub(super) async fn list(fleet: &Fleet, servers: &[ServerRecord]) -> Vec<Place> 
 
 async fn listing(fleet: &Fleet, server: &ServerRecord) -> Result<Listing, Error> {
     let at = fleet.server(server.id).await?;
-    Ok(fleet.engine(server.engine)?.databases(&at).await?)
+    Ok(fleet.engine(server.engine)?.databases(&at, None).await?)
 }
 
 /// Asks databases whose they are, as far as `opening` wishes and it is safe.

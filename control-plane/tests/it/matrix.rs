@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use catalog::TenantState;
+use catalog::{Generation, TenantState};
 use control_plane::operations::{
     KINDS, Params, adopt, archive, clone, r#move, purge, read_only, restore, resume, settle, suspend, unarchive,
     undelete,
@@ -69,6 +69,7 @@ cells! {
     undelete_one => "undelete",
     purge_one => "purge",
     settle_one => "settle",
+    settle_one_with_its_newest => "settle",
     adopt_one => "adopt",
 }
 
@@ -439,25 +440,26 @@ async fn purge_one(on: &Column) {
 /// What an operation leaves that stamped and was given up before the catalog heard of it.
 async fn stamped_and_forgotten(world: &World) {
     with_a_row(world).await;
+    stamp_ahead(world, 1, IdentityState::Frozen).await;
+    assert!(world.try_sql("acme", "select 1").await.is_err());
+}
+
+/// What the catalog does not know of, as it was set back.
+async fn stamped_and_long_forgotten(world: &World) {
+    stamped_and_forgotten(world).await;
+    stamp_ahead(world, 2, IdentityState::Active).await;
+}
+
+/// So many generations ahead of the catalog, and one ahead of what it is.
+async fn stamp_ahead(world: &World, by: i64, state: IdentityState) {
     let tenant = world.tenant("acme").await;
     let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
-    let fleet = world.app.catalog.fleet_id();
-    let now = tenant_engine::Expected {
-        tenant: tenant.id,
-        fleet,
-        generation: tenant.generation,
-        states: vec![IdentityState::Active],
-    };
-    let ahead = tenant_engine::Identity {
-        tenant: tenant.id,
-        fleet,
-        generation: tenant.generation.next(),
-        state: IdentityState::Frozen,
-        op: None,
-        stamped_at: 1,
-    };
-    engine.freeze(&at, &now, &ahead).await.unwrap();
-    assert!(world.try_sql("acme", "select 1").await.is_err());
+    let (fleet, ahead) = (world.app.catalog.fleet_id(), |by| Generation(tenant.generation.0 + by));
+    let states = vec![IdentityState::Active, IdentityState::Frozen];
+    let now = tenant_engine::Expected { tenant: tenant.id, fleet, generation: ahead(by - 1), states };
+    let next =
+        tenant_engine::Identity { tenant: tenant.id, fleet, generation: ahead(by), state, op: None, stamped_at: 1 };
+    engine.stamp(&at, &now, &next).await.unwrap();
 }
 
 async fn settle_one(on: &Column) {
@@ -465,6 +467,13 @@ async fn settle_one(on: &Column) {
     let params = |_: &World| Params::Settle(settle::Params::default());
     let met = crash_everywhere(on, "settle", stamped_and_forgotten, params, acme, check).await;
     assert!(met.contains(&"settle: stamped"), "{met:?}");
+}
+
+async fn settle_one_with_its_newest(on: &Column) {
+    let check = async |world: &World| writes(world, "acme").await;
+    let params = |_: &World| Params::Settle(settle::Params { newest: true, ..Default::default() });
+    let met = crash_everywhere(on, "settle --newest", stamped_and_long_forgotten, params, acme, check).await;
+    assert!(met.contains(&"settle: newest stamped"), "{met:?}");
 }
 
 /// Only Postgres has databases that somebody else made.

@@ -13,18 +13,22 @@ use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
-use crate::world::{TASKS, World, restoring, undoing};
+use crate::world::{On, TASKS, World, restoring, undoing};
 
 fn acme() -> Selection {
     Selection::one("acme")
 }
 
 async fn with_backup() -> World {
-    let world = World::new().await;
+    with_backup_on(On::Sqlite).await
+}
+
+async fn with_backup_on(on: On) -> World {
+    let world = World::on(on).await;
     world.migrate(&[TASKS]).await;
     world.create(&["acme"]).await;
     world.add_other().await;
-    world.sql("acme", "insert into tasks (title) values ('before')").await;
+    world.sql("acme", "insert into tasks (id, title) values (1, 'before')").await;
     world.backup("acme").await;
     world
 }
@@ -68,7 +72,7 @@ async fn forgotten(world: World, params: Params, point: &'static str) -> World {
     picture(&world);
     let world = world.crash().await;
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
-    world.sql("acme", "insert into tasks (title) values ('acknowledged since')").await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     world.reopen(set_back).await
 }
 
@@ -77,7 +81,11 @@ async fn acknowledged(world: &World) -> i64 {
 }
 
 fn settling(back: bool) -> Params {
-    Params::Settle(settle::Params { back })
+    Params::Settle(settle::Params { back, ..Default::default() })
+}
+
+fn newest() -> Params {
+    Params::Settle(settle::Params { newest: true, ..Default::default() })
 }
 
 #[tokio::test]
@@ -95,7 +103,7 @@ async fn what_replaced_a_retired_database_serves_on() {
         let world = forgotten(world, params, "swap: retired").await;
         let ended = world.succeed(settling(false), acme()).await;
         assert_eq!(acknowledged(&world).await, 1, "{what}: {:?}", world.steps(ended.id, &[]).await);
-        world.sql("acme", "insert into tasks (title) values ('after')").await;
+        world.sql("acme", "insert into tasks (id, title) values (3, 'after')").await;
         invariants::check(&world).await;
     }
 }
@@ -141,7 +149,7 @@ async fn a_kept_database_that_serves_again_is_not_dropped_when_its_time_is_over(
     world.succeed(restoring(To::Latest), Selection::one("globex")).await;
     picture(&world);
     world.succeed(undoing(), acme()).await;
-    world.sql("acme", "insert into tasks (title) values ('acknowledged since')").await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let serving = world.file("acme").await;
     let world = world.reopen(set_back).await;
     world.advance(Duration::from_secs(90 * 24 * 3600));
@@ -172,7 +180,7 @@ async fn at_work(world: World, params: Params, point: &'static str, crash: bool)
         world
     };
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
-    world.sql(name, "insert into tasks (title) values ('acknowledged since')").await;
+    world.sql(name, "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let tenant = world.tenant(name).await;
     let (_, at) = world.app.fleet.current(&tenant).await.unwrap();
     let file = at.path().to_owned();
@@ -217,4 +225,87 @@ async fn what_is_being_made_by_the_picture_is_found_again_where_it_serves() {
         let found = world.int("copy", "select count(*) from tasks where title = 'acknowledged since'").await;
         assert_eq!(found, 1, "{point} {crash}");
     }
+}
+
+#[tokio::test]
+async fn whatever_happened_to_files_since_the_last_one_to_serve_is_found() {
+    found_again(with_backup().await).await;
+}
+
+#[tokio::test]
+async fn whatever_happened_to_databases_since_the_last_one_to_serve_is_found() {
+    found_again(with_backup_on(On::postgres()).await).await;
+}
+
+async fn found_again(world: World) {
+    world.create(&["globex", "initech", "umbrella"]).await;
+    for name in ["globex", "umbrella"] {
+        world.backup(name).await;
+    }
+    let one = |name: &str| Selection::one(name);
+    world.succeed(Params::Archive(Default::default()), one("umbrella")).await;
+    picture(&world);
+    // Restamped; moved, restored and moved back; untouched; brought back.
+    for params in [Params::Suspend(Default::default()), Params::Resume(Default::default())] {
+        world.succeed(params, one("globex")).await;
+    }
+    world.succeed(moving(), acme()).await;
+    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(Params::Unarchive(Default::default()), one("umbrella")).await;
+    let changed = ["acme", "globex", "umbrella"];
+    for name in changed {
+        world.sql(name, "insert into tasks (id, title) values (2, 'acknowledged since')").await;
+    }
+    let world = world.reopen(set_back).await;
+    for name in ["acme", "globex"] {
+        assert!(world.try_sql(name, "select 1").await.is_err(), "{name}: nothing serves that may be old");
+        let ended = world.run(settling(false), one(name)).await.unwrap();
+        assert_eq!(world.failure(&ended).await, "fenced", "{name}");
+    }
+    world.succeed(newest(), Selection::all()).await;
+    for name in changed {
+        let found = world.int(name, "select count(*) from tasks where title = 'acknowledged since'").await;
+        assert_eq!(found, 1, "{name}");
+        world.sql(name, "insert into tasks (id, title) values (3, 'after')").await;
+    }
+    world.sql("initech", "insert into tasks (id, title) values (3, 'after')").await;
+    // And from there on as ever.
+    world.succeed(newest(), Selection::all()).await;
+    world.succeed(moving(), one("globex")).await;
+    world.succeed(restoring(To::Latest), one("umbrella")).await;
+}
+
+#[tokio::test]
+async fn one_that_may_be_elsewhere_is_not_replaced_by_an_older_one() {
+    let world = with_backup().await;
+    picture(&world);
+    world.succeed(moving(), acme()).await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
+    let tenant = world.tenant("acme").await;
+    let serving = world.app.fleet.current(&tenant).await.unwrap().1.path();
+    let aside = serving.with_extension("aside");
+    let world = world.reopen(set_back).await;
+    std::fs::rename(&serving, &aside).unwrap();
+    let ended = world.run(newest(), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "fenced");
+    assert!(world.try_sql("acme", "select 1").await.is_err());
+    std::fs::rename(&aside, &serving).unwrap();
+    // Two of one generation: somebody copied a file.
+    let copy = serving.with_file_name("g99-1.db");
+    std::fs::copy(&serving, &copy).unwrap();
+    let ended = world.run(newest(), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "fenced");
+    std::fs::remove_file(&copy).unwrap();
+    // A server that does not answer may have it: it is waited for.
+    let root = serving.parent().unwrap().parent().unwrap().to_path_buf();
+    let away = root.with_extension("away");
+    std::fs::rename(&root, &away).unwrap();
+    let started = world.start(Submission::new(newest(), acme())).await.unwrap();
+    while world.steps(started.id, &[]).await[0].0.error_code.as_deref() != Some("server_unreachable") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    std::fs::rename(&away, &root).unwrap();
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
+    assert_eq!(acknowledged(&world).await, 1);
 }

@@ -108,11 +108,15 @@ pub(crate) struct Move {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fleetctl tenant settle acme
-  fleetctl tenant settle acme --back      # nothing was written to what replaced it, or that can be done without")]
+  fleetctl tenant settle acme --back      # nothing was written to what replaced it, or that can be done without
+  fleetctl tenant settle --all --newest   # after the catalog was restored from an older copy")]
 pub(crate) struct Settle {
     /// Also from a database that was retired, when the one that replaced it cannot be had
     #[arg(long)]
     back: bool,
+    /// From whichever of its databases served last, on any server: after the catalog was restored from an older copy
+    #[arg(long, conflicts_with = "back")]
+    newest: bool,
     #[command(flatten)]
     many: Many,
 }
@@ -147,7 +151,9 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
         Verb::Unarchive(args) => submit("unarchive", json!({}), args, context).await,
         Verb::Undelete(args) => submit("undelete", json!({}), args, context).await,
         Verb::Purge(args) => surely("purge", "deleted", args, context).await,
-        Verb::Settle(args) => submit("settle", json!({"back": args.back}), args.many, context).await,
+        Verb::Settle(args) => {
+            submit("settle", json!({"back": args.back, "newest": args.newest}), args.many, context).await
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) const ALL: &[Explanation] = &[
         "fenced",
         "The database is not the one the catalog names now.",
         "the tenant was restored or moved a moment ago, or a database was put back by hand",
-        "repeat; if it stays so: fleetctl doctor, then restore the tenant",
+        "repeat; if it stays so: fleetctl doctor, then fleetctl tenant settle (--newest after the catalog was restored)",
     ),
     e(
         "schema_behind",

@@ -16,20 +16,23 @@ pub(super) const SYSTEM: &str = "select system_identifier::text from pg_control_
 /// Databases named as ours are, each with whether it was ever opened to its logins: their rights and the permission to
 /// enter come in one transaction (`database.rs`). Then the logins of databases that are gone, but for those that may not
 /// log in any more, which is how they are put aside.
-const QUESTIONS: &str = "
-    select datname::text, (datallowconn or datacl is not null)::text from pg_database
-        where datname like 't\\_%' and datname ~ '^t_[0-9a-f]{32}' order by datname;
-    select rolname::text from pg_roles where rolcanlogin and rolname like 't\\_%' and rolname ~ '^t_[0-9a-f]{32}.*_[rw]$'
-        and left(rolname::text, -2) not in (select datname::text from pg_database) order by rolname;
-";
+fn questions(of: Option<TenantId>) -> String {
+    let tenant = of.map_or_else(|| "[0-9a-f]{32}".to_owned(), |tenant| tenant.uuid().simple().to_string());
+    format!(
+        "select datname::text, (datallowconn or datacl is not null)::text from pg_database
+            where datname like 't\\_%' and datname ~ '^t_{tenant}' order by datname;
+         select rolname::text from pg_roles where rolcanlogin and rolname like 't\\_%' and rolname ~ '^t_{tenant}.*_[rw]$'
+            and left(rolname::text, -2) not in (select datname::text from pg_database) order by rolname;"
+    )
+}
 
 /// See [`crate::Engine::databases`].
-pub(super) async fn databases(engine: &PostgresEngine, on: &Server) -> Result<Listing> {
+pub(super) async fn databases(engine: &PostgresEngine, on: &Server, of: Option<TenantId>) -> Result<Listing> {
     let site = engine.site_of(on)?;
     let _slot = site.slot().await?;
     let mut center = site.center().await?;
     let place = system(&mut center).await?;
-    let answers = center.answers(QUESTIONS).await?;
+    let answers = center.answers(questions(of)).await?;
     site.leave(center);
     let [databases, roles] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "two questions have two answers"));

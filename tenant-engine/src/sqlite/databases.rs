@@ -28,21 +28,25 @@ const OBJECTS_MAX: usize = 2_000_000;
 type Entries = BTreeMap<String, Metadata>;
 
 /// See [`crate::Engine::databases`].
-pub(super) async fn databases(engine: &SqliteEngine, on: &Server) -> Result<Listing> {
+pub(super) async fn databases(engine: &SqliteEngine, on: &Server, of: Option<TenantId>) -> Result<Listing> {
     let Server::Sqlite { root } = on else {
         return Err(Error::new(ErrorKind::Internal, "this server is another engine's"));
     };
     let root = root.clone();
-    engine.blocking(move || list(&root)).await
+    engine.blocking(move || list(&root, of)).await
 }
 
-fn list(root: &Path) -> Result<Listing> {
+fn list(root: &Path, of: Option<TenantId>) -> Result<Listing> {
     let unreachable = |error: std::io::Error| {
         let message = format!("cannot look into {}: {error}", root.display());
         Error::new(ErrorKind::ServerUnreachable, message).with_source(error)
     };
     let place = physical(&std::fs::metadata(root).map_err(unreachable)?);
     let mut found = Vec::new();
+    if let Some(tenant) = of {
+        folder(root, &tenant.uuid().to_string(), tenant, &mut found)?;
+        return Ok(Listing { place, found });
+    }
     for (name, metadata) in entries(root).map_err(unreachable)? {
         match tenant(&name) {
             _ if SKIPPED.contains(&name.as_str()) => {}

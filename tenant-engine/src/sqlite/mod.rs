@@ -208,8 +208,8 @@ impl Engine for SqliteEngine {
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
         drop::drop_database(self, at, expected).await
     }
-    async fn databases(&self, on: &Server) -> Result<Listing> {
-        databases::databases(self, on).await
+    async fn databases(&self, on: &Server, of: Option<crate::TenantId>) -> Result<Listing> {
+        databases::databases(self, on, of).await
     }
     async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
         quarantine::quarantine(self, on, found, expected, label).await

@@ -9,7 +9,7 @@ use crate::kit::{BASE, Kit, set};
 const DAY: &str = "20260102";
 
 async fn found(kit: &Kit) -> Vec<Found> {
-    kit.engine.databases(&kit.server()).await.unwrap().found
+    kit.engine.databases(&kit.server(), None).await.unwrap().found
 }
 
 async fn named(kit: &Kit, name: &str) -> Found {

@@ -84,8 +84,8 @@ impl Engine for Counting {
     async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> tenant_engine::Result<()> {
         self.engine.drop_database(at, expected).await
     }
-    async fn databases(&self, on: &Server) -> tenant_engine::Result<Listing> {
-        self.engine.databases(on).await
+    async fn databases(&self, on: &Server, of: Option<TenantId>) -> tenant_engine::Result<Listing> {
+        self.engine.databases(on, of).await
     }
     async fn quarantine(
         &self,

@@ -117,6 +117,10 @@ struct LifecycleSettle {
     /// is not in it.
     #[serde(default)]
     back: bool,
+    /// From whichever of the tenant's databases served last, on any server, by what they say themselves: for a catalog that
+    /// was restored from an older copy.
+    #[serde(default)]
+    newest: bool,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -133,7 +137,7 @@ struct LifecycleSettle {
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn settle(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleSettle>) -> Result<Response> {
     let submission = Submission {
-        params: Params::Settle(settle::Params { back: run.back }),
+        params: Params::Settle(settle::Params { back: run.back, newest: run.newest }),
         targets: run.selection.into(),
         reason: run.reason,
         concurrency: run.concurrency,
