@@ -17,6 +17,7 @@ use crate::fault;
 use crate::ids::TenantId;
 use crate::lane;
 use crate::listener::Ear;
+pub use crate::own::OwnChanges;
 use crate::row;
 
 /// Longer lists are not worth more than dropping everything.
@@ -60,6 +61,13 @@ pub async fn append(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
 pub async fn append_everything(tx: &mut WriteTx) -> Result<()> {
     append_words(tx, &[EVERYTHING.to_owned()]).await?;
     tx.touched().everything = true;
+    Ok(())
+}
+
+/// The same because a server is entered in another way now.
+pub(crate) async fn append_servers(tx: &mut WriteTx) -> Result<()> {
+    append_everything(tx).await?;
+    tx.touched().servers = true;
     Ok(())
 }
 
@@ -126,10 +134,10 @@ pub fn own(catalog: &Catalog) -> u64 {
     catalog.shared().own.commits()
 }
 
-/// What this process's own commits changed after the first `seen` of them; `seq` counts commits here. Never asks the
-/// database. A commit of which nobody knows whether it was done is among them.
+/// What this process's own commits changed after the first `seen` of them. Never asks the database. A commit of which
+/// nobody knows whether it was done is among them.
 #[must_use]
-pub fn own_since(catalog: &Catalog, seen: u64) -> Changes {
+pub fn own_since(catalog: &Catalog, seen: u64) -> OwnChanges {
     catalog.shared().own.since(seen)
 }
 

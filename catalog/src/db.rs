@@ -330,8 +330,8 @@ impl WriteTx {
     }
 }
 
-/// From the moment a commit is sent: however it ends (done, failed, given up while it was under way), what it may have
-/// changed is noted.
+/// From the moment a commit is sent, what it may have changed is noted when it ends: done, failed, or given up while it
+/// was under way. Of one that was given up nobody was told; should it be done later, the feed tells.
 struct Noted {
     shared: Arc<Shared>,
     touched: Touched,

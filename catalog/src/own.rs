@@ -5,7 +5,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::changes::Changes;
 use crate::ids::TenantId;
 
 /// So many tenants are remembered; who is further behind drops everything.
@@ -16,12 +15,19 @@ const TENANTS_MAX: usize = 10_000;
 pub(crate) struct Touched {
     pub(crate) tenants: Vec<TenantId>,
     pub(crate) everything: bool,
+    /// How a server is entered.
+    pub(crate) servers: bool,
 }
 
-impl Touched {
-    pub(crate) fn nothing(&self) -> bool {
-        self.tenants.is_empty() && !self.everything
-    }
+/// What this process changed since a reader last looked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnChanges {
+    /// Where the reader is now, in commits of this process.
+    pub seen: u64,
+    /// Of these tenants, each once; `None`: of all, or of who knows how many.
+    pub tenants: Option<BTreeSet<TenantId>>,
+    /// How a server is entered.
+    pub servers: bool,
 }
 
 /// The newest commits of this process.
@@ -46,7 +52,7 @@ impl Own {
 
     /// Remembers one more; also one of which nobody knows whether it was done.
     pub(crate) fn note(&self, touched: Touched) {
-        if touched.nothing() {
+        if touched.tenants.is_empty() && !touched.everything {
             return;
         }
         let mut recent = self.recent();
@@ -60,20 +66,18 @@ impl Own {
     }
 
     /// What came after so many.
-    pub(crate) fn since(&self, seen: u64) -> Changes {
+    pub(crate) fn since(&self, seen: u64) -> OwnChanges {
         let recent = self.recent();
         let commits = self.commits();
-        let seq = i64::try_from(commits).unwrap_or(i64::MAX);
         let behind = usize::try_from(commits.saturating_sub(seen)).unwrap_or(usize::MAX);
-        let Some(known) = recent.touched.len().checked_sub(behind) else { return Changes::Everything { seq } };
-        let mut ids = BTreeSet::new();
-        for touched in recent.touched.range(known..) {
-            if touched.everything {
-                return Changes::Everything { seq };
-            }
-            ids.extend(touched.tenants.iter().copied());
-        }
-        Changes::Tenants { seq, ids: ids.into_iter().collect() }
+        let Some(known) = recent.touched.len().checked_sub(behind) else {
+            return OwnChanges { seen: commits, tenants: None, servers: true };
+        };
+        let news = || recent.touched.range(known..);
+        let all = news().any(|touched| touched.everything);
+        let ids = || news().flat_map(|touched| touched.tenants.iter().copied()).collect();
+        let servers = news().any(|touched| touched.servers);
+        OwnChanges { seen: commits, tenants: (!all).then(ids), servers }
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -86,38 +90,44 @@ mod tests {
     use super::*;
 
     fn of(tenants: &[TenantId]) -> Touched {
-        Touched { tenants: tenants.to_vec(), everything: false }
+        Touched { tenants: tenants.to_vec(), ..Touched::default() }
+    }
+
+    fn told(seen: u64, tenants: &[TenantId]) -> OwnChanges {
+        OwnChanges { seen, tenants: Some(tenants.iter().copied().collect()), servers: false }
+    }
+
+    fn all(seen: u64, servers: bool) -> OwnChanges {
+        OwnChanges { seen, tenants: None, servers }
     }
 
     #[test]
     fn each_commit_is_told_until_it_was_seen() {
-        let (own, mut ids) = (Own::default(), [TenantId::generate(), TenantId::generate()]);
-        ids.sort();
+        let (own, ids) = (Own::default(), [TenantId::generate(), TenantId::generate()]);
         own.note(Touched::default());
-        assert_eq!((own.commits(), own.since(0)), (0, Changes::Tenants { seq: 0, ids: vec![] }));
+        assert_eq!((own.commits(), own.since(0)), (0, told(0, &[])));
         own.note(of(&ids[..1]));
         own.note(of(&ids));
-        assert_eq!((own.commits(), own.since(0)), (2, Changes::Tenants { seq: 2, ids: ids.to_vec() }));
+        assert_eq!((own.commits(), own.since(0)), (2, told(2, &ids)));
         own.note(of(&ids[1..]));
-        assert_eq!(own.since(2), Changes::Tenants { seq: 3, ids: vec![ids[1]] });
-        assert_eq!(own.since(3), Changes::Tenants { seq: 3, ids: vec![] });
+        assert_eq!(own.since(2), told(3, &ids[1..]));
+        assert_eq!(own.since(3), told(3, &[]));
         own.note(Touched { everything: true, ..Touched::default() });
         own.note(of(&ids[1..]));
-        assert_eq!(own.since(3), Changes::Everything { seq: 5 });
-        assert_eq!(own.since(4), Changes::Tenants { seq: 5, ids: vec![ids[1]] });
+        assert_eq!((own.since(3), own.since(4)), (all(5, false), told(5, &ids[1..])));
+        own.note(Touched { everything: true, servers: true, ..Touched::default() });
+        assert_eq!((own.since(4), own.since(6)), (all(6, true), told(6, &[])));
     }
 
     #[test]
     fn whoever_is_too_far_behind_drops_everything() {
         let (own, id) = (Own::default(), TenantId::generate());
-        let all: Vec<TenantId> = (0..TENANTS_MAX).map(|_| TenantId::generate()).collect();
+        let many: Vec<TenantId> = (0..TENANTS_MAX).map(|_| TenantId::generate()).collect();
         own.note(of(&[id]));
-        own.note(of(&all));
-        assert_eq!(own.since(0), Changes::Everything { seq: 2 });
-        assert!(matches!(own.since(1), Changes::Tenants { seq: 2, ids } if ids.len() == TENANTS_MAX));
+        own.note(of(&many));
+        assert_eq!((own.since(0), own.since(1)), (all(2, true), told(2, &many)));
         // One that is longer than the list is remembered by nobody.
-        own.note(of(&[all, vec![id]].concat()));
-        assert_eq!(own.since(2), Changes::Everything { seq: 3 });
-        assert_eq!(own.since(3), Changes::Tenants { seq: 3, ids: vec![] });
+        own.note(of(&[many, vec![id]].concat()));
+        assert_eq!((own.since(2), own.since(3)), (all(3, true), told(3, &[])));
     }
 }

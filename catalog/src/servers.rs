@@ -145,7 +145,7 @@ pub async fn set_secret(tx: &mut WriteTx, id: ServerId, base: &str, secret: &Sec
     let sql = sqlx::query("update servers set base = $2, secret = $3 where id = $1");
     match tx.run(sql.bind(text).bind(base.to_owned()).bind(sealed)).await? {
         0 => Err(Error::new(ErrorKind::NotFound, format!("there is no server {id}"))),
-        _ => changes::append_everything(tx).await,
+        _ => changes::append_servers(tx).await,
     }
 }
 

@@ -86,18 +86,16 @@ impl Caches {
         if self.obeys(catalog) {
             return;
         }
-        let upto = match changes::own_since(catalog, self.own.load(Ordering::Acquire)) {
-            Changes::Tenants { seq, ids } => {
-                self.forget(&ids.into_iter().collect()).await;
-                seq
-            }
-            Changes::Everything { seq } => {
-                self.forget_all();
-                seq
-            }
-        };
+        let news = changes::own_since(catalog, self.own.load(Ordering::Acquire));
+        match news.tenants {
+            Some(ids) => self.forget(&ids.into_iter().collect()).await,
+            None => self.forget_all(),
+        }
+        if news.servers {
+            self.pools.leave_servers().await;
+        }
         // Last: who sees the new number must find everything forgotten.
-        self.own.store(upto.unsigned_abs(), Ordering::Release);
+        self.own.store(news.seen, Ordering::Release);
         self.news.notify_waiters();
     }
 

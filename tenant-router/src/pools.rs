@@ -170,6 +170,14 @@ impl Pools {
         self.servers.forget_all();
     }
 
+    /// Lets go of every pool on a server of databases: some are somewhere else now, and which ones is not asked.
+    pub(crate) async fn leave_servers(&self) {
+        let held: Vec<_> = self.shared.held().values().filter_map(Weak::upgrade).collect();
+        for pool in held.iter().filter(|pool| matches!(pool.server, Server::Postgres(_))) {
+            self.discard(pool).await;
+        }
+    }
+
     /// Looks again at every server, and lets go of the pools of those that are somewhere else now.
     ///
     /// # Errors

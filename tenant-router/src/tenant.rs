@@ -13,7 +13,7 @@ use tenant_engine::sqlite::SqliteTx;
 use tenant_engine::{self as engine, After, Pool, Rows, Session, Statement};
 
 use crate::authorize::{Access, Grant};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::feed::Caches;
 use crate::fence::{give_up, is_out_of_step};
 use crate::params::Params;
@@ -183,8 +183,8 @@ impl<A: Level> Tenant<A> {
         .await
     }
 
-    /// Runs a hop that begins a transaction. Only here can the database turn out not to be the expected one: nothing has
-    /// run then, so the whole hop may be repeated where the catalog now says.
+    /// Runs a hop that begins a transaction. When the database turns out not to be the expected one nothing has run, so the
+    /// whole hop may be repeated where the catalog now says.
     async fn on_its_database<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
@@ -281,7 +281,7 @@ struct Tx<'a, A: Level> {
 impl<A: Level> Tx<'_, A> {
     async fn run(&mut self, sql: &str, params: Params) -> Result<Rows> {
         let answers = match &mut self.session {
-            Some(session) => session.run(vec![statement(sql, params)], After::Keep).await?,
+            Some(session) => session.run(vec![statement(sql, params)], After::Keep).await.map_err(fenced_in)?,
             None => {
                 let statements = || vec![statement(sql, params.clone())];
                 let (session, answers) = self.tenant.first_hop(self.access, &statements, After::Keep).await?;
@@ -332,7 +332,7 @@ impl<A: CanWrite> WriteTx<'_, A> {
     /// When the commit fails; everything is rolled back then.
     pub async fn commit(mut self) -> Result<()> {
         match &mut self.0.session {
-            Some(session) => Ok(session.commit().await?),
+            Some(session) => session.commit().await.map_err(fenced_in),
             None => Ok(()),
         }
     }
@@ -351,6 +351,11 @@ impl<A: CanWrite> WriteTx<'_, A> {
 
 /// Of a server's connection a closure would hold a thread while it waits for the network.
 const CLOSURES_OF_SQLITE: &str = "closures run on SQLite only; this tenant lives in a PostgreSQL database: use query, execute, batch or a transaction";
+
+/// What a transaction is told that a fence found open: it is undone, and may be begun again.
+fn fenced_in(error: engine::Error) -> Error {
+    give_up(error.into())
+}
 
 /// Makes the statements of a hop, again for each try.
 type Statements<'a> = dyn Fn() -> Vec<Statement> + Sync + 'a;

@@ -52,7 +52,7 @@ fn unreachable(error: Error) -> Error {
 }
 
 /// True for `admin_shutdown`: somebody ended this session.
-fn was_ended(error: &Error) -> bool {
+pub(super) fn was_ended(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
     source.and_then(code).as_deref() == Some(ENDED)
 }

@@ -123,7 +123,8 @@ pub(super) async fn is_inhabited(work: &mut Work, database: &str, logins: &[Acce
 
 /// Who runs a statement just then is let finish it at first, again and again for a while: ended instead, its client could
 /// not know whether it was done. What it writes until it is ended counts, as nothing is read from the database before.
-/// What is on its way to an idle session when the signal arrives is refused before it runs: the right to write is gone.
+/// What is on its way to an idle session when the signal arrives is refused before it runs: the right to write on tables is
+/// gone. What a migration made that writes with its owner's rights is not, and may be cut off.
 async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
     let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
     let (name, listed) = (literal(database), list(logins));

@@ -34,30 +34,40 @@ pub(super) async fn freeze(engine: &PostgresEngine, at: &Placement, expected: &E
 async fn replace(site: &Site, database: &str, expected: &Expected, new: &Identity) -> Result<()> {
     let mut work = site.enter(database).await?;
     let found = begin(&mut work, database).await?;
-    let mut change = String::new();
-    if !found.same_as(new) {
+    let repeated = found.same_as(new);
+    if !repeated {
         expected.check(&found)?;
+    }
+    let ended = ended(&found, new);
+    let held_off =
+        !repeated && goes_on_writing(new, ended) && sessions::is_inhabited(&mut work, database, ended).await?;
+    let mut change = String::new();
+    if !repeated {
         change.push_str(&identity::write(new));
     }
-    if found.state != new.state || found.same_as(new) {
+    if found.state != new.state || repeated {
         change.push_str(&rights(database, new.state));
     }
-    work.run(change + &writing(database, new.state) + "commit;").await?;
-    end(&mut work, database, new.state, ended(&found, new)).await?;
+    change.push_str(&if held_off { no_writing(database) } else { writing(database, &found, new) });
+    work.run(change + "commit;").await?;
+    sessions::end(&mut work, database, ended).await?;
+    if held_off {
+        let_write_again(&mut work, database, new).await?;
+    }
     work.close().await;
     Ok(())
 }
 
-/// Ends the sessions of before. Where new ones may write, those of before may not meanwhile. Whoever dies in the middle of
-/// that leaves a database that no catalog has heard of, and the next stamp gives the right back.
-async fn end(work: &mut Work, database: &str, state: IdentityState, logins: &[Access]) -> Result<()> {
-    let write_on = logins.contains(&Access::Write) && may_connect(state).contains(&Access::Write);
-    if !write_on || !sessions::is_inhabited(work, database, logins).await? {
-        return sessions::end(work, database, logins).await;
-    }
-    work.run(writing(database, IdentityState::Frozen)).await?;
-    sessions::end(work, database, logins).await?;
-    work.run(writing(database, state)).await
+/// Whether sessions end whose successors may write: those of before may not, until they are gone.
+fn goes_on_writing(new: &Identity, ended: &[Access]) -> bool {
+    ended.contains(&Access::Write) && may_write(new)
+}
+
+/// Unless another stamp has decided since. Whoever dies before this is repeated, and a repeated stamp only ever gives.
+async fn let_write_again(work: &mut Work, database: &str, new: &Identity) -> Result<()> {
+    let found = begin(work, database).await?;
+    let change = if found.same_as(new) { writing_again(database) } else { String::new() };
+    work.run(change + "commit;").await
 }
 
 /// A transaction that nobody else changes the identity beside, and in which no migration runs.
@@ -90,13 +100,29 @@ fn rights(database: &str, state: IdentityState) -> String {
 
 /// Whether the writing login has a writer's rights on the tables. They end with the commit, in the middle of a session:
 /// whatever is on its way to a session is refused before it runs, and not cut off with nobody knowing whether it was
-/// done. A reader it stays, for its identity's sake.
-fn writing(database: &str, state: IdentityState) -> String {
+/// done. A reader it is then, so that it can read the identity.
+fn writing(database: &str, found: &Identity, new: &Identity) -> String {
     let login = quoted(&login(database, Access::Write));
-    match may_connect(state).contains(&Access::Write) {
-        true => format!("grant {WRITE} to {login};"),
-        false => format!("grant {READ} to {login}; revoke {WRITE} from {login};"),
+    match (may_write(found), may_write(new)) {
+        (_, false) => no_writing(database),
+        // Taking what is not there would be a warning in the server's log each time.
+        (true, true) => format!("grant {WRITE} to {login};"),
+        (false, true) => writing_again(database),
     }
+}
+
+fn may_write(identity: &Identity) -> bool {
+    may_connect(identity.state).contains(&Access::Write)
+}
+
+fn no_writing(database: &str) -> String {
+    let login = quoted(&login(database, Access::Write));
+    format!("grant {READ} to {login}; revoke {WRITE} from {login};")
+}
+
+fn writing_again(database: &str) -> String {
+    let login = quoted(&login(database, Access::Write));
+    format!("grant {WRITE} to {login}; revoke {READ} from {login};")
 }
 
 /// Whose sessions the new identity would refuse. A repeated call cannot know what was before, so it ends all whose

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tenant_engine::*;
 
 use crate::kit::{BASE, Kit, Tenant, set};
+use crate::logins::enter;
 
 /// Without care for what is on its way to a session, one in four goes wrong.
 const ROUNDS: usize = 20;
@@ -96,4 +97,104 @@ async fn whoever_writes_into_a_fence_knows_whether_it_was_done() {
     let done = desk.done.lock().unwrap();
     assert!(done.len() > 100, "hardly anything was written: {}", done.len());
     assert_eq!(found, *done, "written without having been told, or told without having been written");
+}
+
+/// Which of the two groups the writing login is in.
+fn groups(kit: &Kit, one: &Tenant) -> String {
+    let sql = "select coalesce(string_agg(g.rolname, ' ' order by g.rolname), '') from pg_auth_members m
+               join pg_roles g on g.oid = m.roleid join pg_roles l on l.oid = m.member";
+    kit.cluster.psql("postgres", &format!("{sql} where l.rolname = '{}'", one.login(Access::Write)))
+}
+
+fn insert(id: i64) -> Vec<Statement> {
+    vec![Statement { sql: format!("insert into projects values ({id}, 'p')"), params: Vec::new() }]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_right_to_write_goes_and_comes_with_the_state() {
+    use IdentityState::{Active, Frozen, Moved};
+    let kit = Kit::new();
+    let mut one = kit.provisioned(&set(&BASE)).await;
+    assert_eq!(groups(&kit, &one), "fleet_write");
+    for (state, groups_then) in [
+        (Frozen, "fleet_read"),
+        (Active, "fleet_write"),
+        (Active, "fleet_write"),
+        (Frozen, "fleet_read"),
+        (Moved, "fleet_read"),
+        (Active, "fleet_write"),
+    ] {
+        let next = one.at_generation(one.identity.generation.0 + 1, state);
+        // Repeated, as by a worker that does not know whether it did it, and with a session inside.
+        for _ in 0..2 {
+            let inside = enter(&kit, &one, Access::Read, one.database()).await;
+            kit.engine.stamp(&one.at, &one.expected(), &next.identity).await.unwrap();
+            assert_eq!(groups(&kit, &one), groups_then, "{state:?}");
+            drop(inside);
+        }
+        one = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_worker_takes_nothing_from_a_tenant_that_serves() {
+    let kit = Kit::new();
+    let one = kit.provisioned(&set(&BASE)).await;
+    let next = one.at_generation(2, IdentityState::Active);
+    kit.engine.stamp(&one.at, &one.expected(), &next.identity).await.unwrap();
+    let pool = kit.engine.connect(&next.at, &next.expected()).await.unwrap();
+    for round in 0..20 {
+        // The same stamp again, given up at any moment.
+        let expected = one.expected();
+        let again = kit.engine.stamp(&one.at, &expected, &next.identity);
+        drop(tokio::time::timeout(Duration::from_millis(2 * round), again).await);
+        assert_eq!(groups(&kit, &one), "fleet_write");
+        // What was given up may still be ending sessions: a write among that may be in doubt, but not denied.
+        let more = pool
+            .session(Access::Write, Limits::default())
+            .run(insert(i64::try_from(round).unwrap()), After::Commit)
+            .await;
+        assert!(more.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionLost), "{more:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_denied_for_another_reason_is_told_that_one() {
+    let kit = Kit::new();
+    let one = kit.provisioned(&set(&BASE)).await;
+    let pool = kit.engine.connect(&one.at, &one.expected()).await.unwrap();
+    let forbidden = || vec![Statement { sql: "delete from _sqlx_migrations".to_owned(), params: Vec::new() }];
+    for statements in [forbidden(), [insert(1), forbidden()].concat()] {
+        let refused = pool.session(Access::Write, Limits::default()).run(statements, After::Commit).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::SqlForbidden);
+    }
+    assert_eq!(pool.connections(), 2, "one of each login, used again");
+    pool.session(Access::Write, Limits::default()).run(insert(1), After::Commit).await.unwrap();
+    // A right that somebody took is not the caller's fault.
+    kit.cluster.psql("postgres", &format!("revoke fleet_write from \"{}\"", one.login(Access::Write)));
+    kit.cluster.psql("postgres", &format!("grant fleet_read to \"{}\"", one.login(Access::Write)));
+    let denied = pool.session(Access::Write, Limits::default()).run(insert(2), After::Commit).await;
+    assert_eq!(denied.unwrap_err().kind(), ErrorKind::Fenced);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_a_fence_finds_open_is_undone_and_says_fenced() {
+    let kit = Kit::new();
+    let one = kit.provisioned(&set(&BASE)).await;
+    let pool = kit.engine.connect(&one.at, &one.expected()).await.unwrap();
+    let mut session = pool.session(Access::Write, Limits::default());
+    session.run(insert(1), After::Keep).await.unwrap();
+    let frozen = one.at_generation(2, IdentityState::Frozen);
+    let expected = one.expected();
+    let (stamped, refused) = tokio::join!(kit.engine.freeze(&one.at, &expected, &frozen.identity), async {
+        while groups(&kit, &one) != "fleet_read" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let more =
+            Statement { sql: "insert into tasks (title, project_id) values ('t', 1)".to_owned(), params: vec![] };
+        session.run(vec![more], After::Keep).await
+    });
+    stamped.unwrap();
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(kit.ask(&one, "select count(*) from projects"), "0");
 }

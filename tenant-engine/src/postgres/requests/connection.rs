@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::Notify;
 
 use super::error::{ENDED, code, from_connect, from_sqlx, never_stood};
@@ -121,12 +121,17 @@ impl Conn {
         Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: lifetime() })
     }
 
-    /// Proves once more whose database it is, and that it serves this login.
+    /// Proves once more whose database it is, and that its writing login may write.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`]; those of a broken connection.
-    pub(super) async fn prove(&mut self, target: &Target, login: Access) -> Result<()> {
-        prove(&mut self.sqlx, target, login).await
+    pub(super) async fn prove_writable(&mut self, target: &Target) -> Result<()> {
+        prove(&mut self.sqlx, target, Access::Write).await?;
+        let row = sqlx::raw_sql(MAY_WRITE).fetch_one(&mut self.sqlx).await.map_err(from_sqlx)?;
+        match row.try_get_unchecked::<String, _>(0).is_ok_and(|may| may == "true") {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Fenced, "the login of this database may not write at the moment")),
+        }
     }
 
     pub(super) fn sqlx(&mut self) -> &mut PgConnection {
@@ -162,6 +167,9 @@ impl Conn {
         let _ = tokio::time::timeout(CLOSE_MAX, self.sqlx.close()).await;
     }
 }
+
+/// A fence takes this from a login first.
+const MAY_WRITE: &str = "select pg_has_role(current_user, 'fleet_write', 'usage')::text";
 
 async fn prove(sqlx: &mut PgConnection, target: &Target, login: Access) -> Result<()> {
     let found = identity::check(sqlx, &target.expected).await?;

@@ -1,6 +1,6 @@
 //! What a failed step of a transaction means for its connection, and whether it may be tried once more.
 
-use super::error::{ENDED, ends_connection, from_sqlx};
+use super::error::{ENDED, ends_connection, from_sqlx, was_ended};
 use crate::error::{Error, ErrorKind};
 
 /// The server's words when a migration changed what a prepared statement answers (`feature_not_supported`).
@@ -58,6 +58,11 @@ impl Fault {
     /// A failure after that.
     pub(super) fn after_completion(error: sqlx::Error) -> Self {
         Self::of(error, Lost::Unconfirmed)
+    }
+
+    /// True when somebody ended the session, and it said so.
+    pub(super) fn was_ended(&self) -> bool {
+        was_ended(&self.error)
     }
 
     /// True when the server says that the login may not.

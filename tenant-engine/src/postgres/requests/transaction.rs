@@ -28,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(250);
 /// How long a rollback may take before the connection is closed instead, which rolls back as well.
 const ROLLBACK_MAX: Duration = Duration::from_millis(500);
 
-/// How often a call may be made again. Once is enough for a session that was ended while it was idle; a fence may also end
-/// the one that was just coming in, and then nobody comes in any more.
+/// How often a call may be made again. Once is enough for a connection that broke while it was idle; a fence may also end
+/// the session that was just coming in, and then nobody comes in any more.
 const REPEATS_MAX: u32 = 3;
 
 /// How long the database may take to say once more whose it is.
@@ -52,15 +52,17 @@ pub(super) type Allowed = (Statement, Verb);
 pub(super) async fn first(pool: &PoolInner, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
     pool.target().timeouts.set(Timeouts::of(&call.limits));
     let mut lease = pool.check_out(call.access, call.deadline).await?;
-    let mut repeats = 0..REPEATS_MAX;
+    let mut repeats = 0;
     loop {
         let fault = match in_time(&mut lease, call, statements, Step::Begin).await {
             Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
             Err(fault) => explained(&mut lease, pool, call, fault).await,
         };
-        match (repeats.next(), repeat(&fault, call)) {
-            (Some(_), Repeat::Here) => refresh(&mut lease).await?,
-            (Some(_), Repeat::Elsewhere) => {
+        let may = repeats < if fault.was_ended() { REPEATS_MAX } else { 1 };
+        repeats += 1;
+        match (may, repeat(&fault, call)) {
+            (true, Repeat::Here) => refresh(&mut lease).await?,
+            (true, Repeat::Elsewhere) => {
                 lease.close(Reason::Broken);
                 pool.forget_idle(call.access);
                 lease = pool.check_out(call.access, call.deadline).await?;
@@ -85,22 +87,27 @@ pub(super) async fn go_on(
 }
 
 /// A fence takes the right to write from the login before it ends its sessions: who is denied looks whether that is why.
+/// Nothing has run then, or it is undone.
 async fn explained(lease: &mut Lease, pool: &PoolInner, call: &Call, fault: Fault) -> Fault {
     if call.access != Access::Write || !fault.is_denied() {
         return fault;
     }
     if matches!(lease.phase(), Phase::Statement | Phase::Transaction) && !end_transaction(lease).await {
-        return Fault { cause: Cause::Lost(Lost::NothingRan), ..fault };
+        return Fault { error: ended_there(), cause: Cause::Lost(Lost::NothingRan) };
     }
-    let proven = lease.conn(Phase::Setting).prove(pool.target(), call.access);
+    let proven = lease.conn(Phase::Setting).prove_writable(pool.target());
     match tokio::time::timeout(PROOF_MAX, proven).await {
         Ok(Ok(())) => {
             lease.mark(Phase::Clean);
             fault
         }
         Ok(Err(answer)) => fault.because(answer),
-        Err(_) => Fault { error: deadline(), cause: Cause::Late },
+        Err(_) => Fault { error: ended_there(), cause: Cause::Late },
     }
+}
+
+fn ended_there() -> Error {
+    Error::new(ErrorKind::Fenced, "the database denied a write, and its session ended before it could say why")
 }
 
 /// # Errors
@@ -201,8 +208,12 @@ enum Repeat {
 fn repeat(fault: &Fault, call: &Call) -> Repeat {
     match fault.cause {
         Cause::Stale => Repeat::Here,
-        Cause::Lost(Lost::NothingRan | Lost::Undone) => Repeat::Elsewhere,
-        Cause::Lost(_) if call.access == Access::Read => Repeat::Elsewhere,
+        Cause::Lost(Lost::NothingRan) => Repeat::Elsewhere,
+        // What breaks otherwise may break by what was asked.
+        Cause::Lost(Lost::Undone) if fault.was_ended() => Repeat::Elsewhere,
+        Cause::Lost(lost) if call.access == Access::Read && (lost == Lost::Unanswered || fault.was_ended()) => {
+            Repeat::Elsewhere
+        }
         _ => Repeat::No,
     }
 }
