@@ -181,13 +181,14 @@ impl Params {
         Error::new(409, "server_full", detail).try_next("fleetctl server add")
     }
 
+    /// Whether another move has brought the tenant where this one was to.
+    fn is_there(&self, tenant: &TenantRecord) -> bool {
+        let chosen = self.elsewhere.get(&tenant.id);
+        let only = self.to.is_some() && self.servers.iter().any(|to| to.id == tenant.server_id);
+        chosen.map_or(only, |chosen| *chosen == tenant.server_id)
+    }
+
     async fn to(&self, fleet: &Fleet, step: &Step) -> Result<ServerId> {
-        if self.elsewhere.get(&step.tenant.id) == Some(&step.tenant.server_id) {
-            let detail = format!("{} was moved there meanwhile", step.tenant.name);
-            return Err(
-                Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", step.tenant.name))
-            );
-        }
         let engine = fleet.server(step.tenant.server_id).await?.engine();
         Ok(self.destination(step.tenant.id, step.tenant.server_id, engine)?.id)
     }
@@ -196,6 +197,9 @@ impl Params {
     async fn look_there(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         fence::require_unblocked(step)?;
         step.require_state(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
+        if self.is_there(&step.tenant) {
+            return Ok(Outcome::done(json!({"to": step.tenant.server_id, "why": "another move brought it there"})));
+        }
         let to = self.to(fleet, step).await?;
         takes_tenants(fleet, to).await?;
         fleet.point("move: claimed").await;

@@ -10,6 +10,7 @@ mod creating;
 mod deleting;
 mod matrix;
 mod migrating;
+mod moving;
 mod older_catalog;
 mod restoring;
 mod scrubbing;

@@ -83,7 +83,16 @@ pub(super) async fn go_on(
         Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
         Err(fault) => explained(&mut lease, pool, call, fault).await,
     };
-    Err(settle(lease, fault).await)
+    Err(settle(lease, undone_by_somebody(fault)).await)
+}
+
+/// A transaction whose session was ended before its commit was sent is undone for certain: it may be begun again.
+fn undone_by_somebody(fault: Fault) -> Fault {
+    if fault.cause != Cause::Lost(Lost::Undone) || !fault.was_ended() {
+        return fault;
+    }
+    let message = "somebody ended the session of the transaction, which is undone: a fence, as a rule";
+    Fault { error: Error::new(ErrorKind::Fenced, message).with_source(fault.error), ..fault }
 }
 
 /// A fence takes the right to write from the login before it ends its sessions: who is denied looks whether that is why.
