@@ -294,7 +294,8 @@ fn occupy(shell: &Shell, tenant: &str) {
     connection.execute_batch("create table clash (id integer primary key)").unwrap();
 }
 
-fn databases(dir: &Path) -> Vec<std::path::PathBuf> {
+/// Every file of a database under this directory.
+pub(crate) fn databases(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut out = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         let path = entry.path();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fleet_tests::Served;
 use serde_json::{Value, json};
 
+use crate::cli_contract::databases;
 use crate::shell::Shell;
 
 /// Keeps a migration busy for a while on any machine, without a clock.
@@ -157,8 +158,13 @@ fn waiting_ends_when_patience_does() {
     shell.ok("tenant create a b c d");
     shell.write("m/0001_slow.sql", SLOW);
     let _served = Served::start(shell.path());
+    // An application in the middle of a write: the migration is not done before it is.
+    let file = databases(&shell.path().join("fleet-data/tenants")).remove(0);
+    let writing = rusqlite::Connection::open(file).unwrap();
+    writing.execute_batch("begin immediate").unwrap();
     let ran = shell.run("migrate run m --all --concurrency 1 --timeout 1ms");
     assert_eq!(ran.code, Some(6), "{ran:?}");
+    writing.execute_batch("rollback").unwrap();
     assert!(ran.stderr.contains("try:   fleetctl op wait op_"), "{ran:?}");
     let id = shell.ok("op list --kind migrate -o name").trim().to_owned();
     shell.ok(&format!("op wait {id}"));
