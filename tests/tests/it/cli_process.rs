@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use crate::cli_contract::databases;
 use crate::shell::Shell;
 
-/// Keeps a migration busy for a while on any machine, without a clock.
-const SLOW: &str = "create table slow as with recursive n(i) as (select 1 union all select i + 1 from n where i < 300000) \
-                    select i, hex(randomblob(16)) as h from n;\n";
+/// What a migration does; for how long it is busy is decided by who holds the database.
+const MIGRATION: &str = "create table more (id integer primary key);\n";
 
 /// Sends a signal to a child of ours.
 fn signal(child: &Child, name: &str) {
@@ -63,18 +62,28 @@ fn no_wait_needs_a_server_and_then_prints_the_id() {
 fn ctrl_c_detaches_and_the_operation_can_be_resumed() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d e f g h");
-    shell.write("m/0001_slow.sql", SLOW);
+    shell.write("m/0001_more.sql", MIGRATION);
     let mut command = shell.command();
     command.args(["migrate", "run", "m", "--all", "--concurrency", "1"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let writing = in_the_middle_of_a_write(&shell);
     let child = command.spawn().unwrap();
     let id = running_migration(&shell);
     signal(&child, "INT");
     let output = child.wait_with_output().unwrap();
+    drop(writing);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains(&format!("try:   fleetctl op wait {id}")), "{said}");
     let operation = shell.json(&format!("op wait {id}"));
     assert_eq!((&operation["state"], &operation["progress"]["done"]), (&json!("succeeded"), &json!(8)), "{operation}");
+}
+
+/// An application: no migration of all tenants is done before it is gone.
+fn in_the_middle_of_a_write(shell: &Shell) -> rusqlite::Connection {
+    let file = databases(&shell.path().join("fleet-data/tenants")).remove(0);
+    let application = rusqlite::Connection::open(file).unwrap();
+    application.execute_batch("begin immediate").unwrap();
+    application
 }
 
 /// Waits until the migration of another process has begun.
@@ -93,12 +102,14 @@ fn running_migration(shell: &Shell) -> String {
 fn overlapping_runs_are_locked_and_can_wait() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d");
-    shell.write("m/0001_slow.sql", SLOW);
+    shell.write("m/0001_more.sql", MIGRATION);
     let mut command = shell.command();
     command.args(["migrate", "run", "m", "--all", "--concurrency", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let writing = in_the_middle_of_a_write(&shell);
     let mut first = command.spawn().unwrap();
     running_migration(&shell);
     let said = shell.refused("migrate run m --all", 7);
+    drop(writing);
     assert!(said.contains("--lock-wait"), "{said}");
     let operation = shell.json("--lock-wait 10m migrate run m --all");
     assert_eq!(operation["state"], json!("succeeded"));
@@ -109,13 +120,15 @@ fn overlapping_runs_are_locked_and_can_wait() {
 fn what_a_killed_command_left_is_finished_by_the_next_one() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d e f");
-    shell.write("m/0001_slow.sql", SLOW);
+    shell.write("m/0001_more.sql", MIGRATION);
     let mut command = shell.command();
     command.args(["migrate", "run", "m", "--all", "--concurrency", "1"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let writing = in_the_middle_of_a_write(&shell);
     let mut first = command.spawn().unwrap();
     let id = running_migration(&shell);
     first.kill().unwrap();
     first.wait().unwrap();
+    drop(writing);
     let ran = shell.run("migrate run m --all");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stderr.contains(&format!("finishing {id} first")), "{ran:?}");
@@ -156,15 +169,12 @@ fn a_killed_creation_goes_on_when_it_is_repeated_and_another_one_does_not_take_i
 fn waiting_ends_when_patience_does() {
     let shell = Shell::init();
     shell.ok("tenant create a b c d");
-    shell.write("m/0001_slow.sql", SLOW);
+    shell.write("m/0001_more.sql", MIGRATION);
     let _served = Served::start(shell.path());
-    // An application in the middle of a write: the migration is not done before it is.
-    let file = databases(&shell.path().join("fleet-data/tenants")).remove(0);
-    let writing = rusqlite::Connection::open(file).unwrap();
-    writing.execute_batch("begin immediate").unwrap();
+    let writing = in_the_middle_of_a_write(&shell);
     let ran = shell.run("migrate run m --all --concurrency 1 --timeout 1ms");
     assert_eq!(ran.code, Some(6), "{ran:?}");
-    writing.execute_batch("rollback").unwrap();
+    drop(writing);
     assert!(ran.stderr.contains("try:   fleetctl op wait op_"), "{ran:?}");
     let id = shell.ok("op list --kind migrate -o name").trim().to_owned();
     shell.ok(&format!("op wait {id}"));
