@@ -34,14 +34,16 @@ pub struct RetainedRecord {
     pub keep_until: i64,
 }
 
-/// Keeps a database; one that is already there is left alone.
+/// Keeps a database; what was known of one at this place is replaced.
 ///
 /// # Errors
 /// `NotFound` for the tenant or the server.
 pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
     let sql = format!(
         "insert into retained ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
-         on conflict (server_id, placement) do nothing"
+         on conflict (server_id, placement) do update set tenant_id = excluded.tenant_id, \
+         generation = excluded.generation, reason = excluded.reason, op_id = excluded.op_id, \
+         schema_version = excluded.schema_version, created_at = excluded.created_at, keep_until = excluded.keep_until"
     );
     let sql = built(sql)
         .bind(record.tenant_id.to_string())

@@ -5,7 +5,7 @@ use catalog::{BlockWrites, Generation, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use tenant_engine::{ErrorKind, IdentityState};
 
-use super::{Fleet, Step, stamp};
+use super::{Fleet, Step, newest, stamp};
 use crate::error::{Error, Result};
 
 /// What the fence found of the current database.
@@ -130,6 +130,9 @@ async fn stop_writers(fleet: &Fleet, step: &Step) -> Result<Current> {
             frozen = engine.freeze(&at, &retired, &identity).await;
         }
     }
+    if frozen.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+        newest::require_not_ahead(fleet, step, engine, &at).await?;
+    }
     match frozen {
         Ok(()) => Ok(Current::Frozen),
         Err(error) => match error.kind() {
@@ -178,10 +181,14 @@ pub(super) fn require_unblocked(step: &Step) -> Result<()> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(());
     }
+    Err(busy(step).transient())
+}
+
+/// The error of a tenant that another operation will come back to.
+pub(super) fn busy(step: &Step) -> Error {
     let detail = format!("another operation is replacing the database of {}", step.tenant.name);
-    Err(Error::new(409, "operation_in_progress", detail)
+    Error::new(409, "operation_in_progress", detail)
         .try_next(format!("fleetctl tenant settle {}      # if that operation has ended", step.tenant.name))
-        .transient())
 }
 
 /// The same for operations that replace the database: they are a way out for a tenant that a dead operation fenced.

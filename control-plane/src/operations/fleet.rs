@@ -221,14 +221,15 @@ impl Fleet {
         for number in (last - step.claim + 1).max(1)..last {
             let at = server.fresh(step.tenant.id, generation, number);
             let is_current = step.tenant.placement.as_deref() == Some(at.reference());
-            if !is_current && !drop_unserved(engine, &at).await? {
+            if !is_current && !drop_unserved(engine, &at, step.tenant.generation).await? {
                 serves = Some(at);
             }
         }
         Ok(serves)
     }
 
-    /// Removes whatever was made for a tenant that never left `provisioning`.
+    /// Removes whatever was made for a tenant that never left `provisioning`, unless it serves by what it says itself: then
+    /// a catalog that was set back only knows of its making.
     ///
     /// # Errors
     /// Those of the engine.
@@ -236,7 +237,7 @@ impl Fleet {
         let server = self.server(tenant.server_id).await?;
         for number in 1..=tenant.placement_epoch {
             let at = server.fresh(tenant.id, tenant.generation.next(), number);
-            self.engine(server.engine())?.drop_database(&at, None).await?;
+            drop_unserved(self.engine(server.engine())?, &at, tenant.generation).await?;
         }
         Ok(())
     }
@@ -320,15 +321,16 @@ impl Fleet {
     }
 }
 
-/// Drops a database unless it says itself that it serves, or that it was retired; false for one that serves.
-async fn drop_unserved(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool> {
+/// Drops a database unless it says itself that it serves, or that it was retired; false for one that serves, or has served
+/// since `known`.
+async fn drop_unserved(engine: &Arc<dyn Engine>, at: &Placement, known: Generation) -> Result<bool> {
     let expected = match engine.inspect(at, None, Depth::Ledger).await {
         Ok(found) => match found.identity.state {
             IdentityState::Active | IdentityState::Frozen if is_sound(engine, at).await? => return Ok(false),
             // Half of it was on the disk when the power went.
             IdentityState::Active | IdentityState::Frozen => None,
             // Kept, by this catalog or by a later one.
-            IdentityState::Moved | IdentityState::Tombstone => return Ok(true),
+            IdentityState::Moved | IdentityState::Tombstone => return Ok(found.identity.generation <= known),
             IdentityState::Building => {
                 let Identity { tenant, fleet, generation, state, .. } = found.identity;
                 Some(Expected { tenant, fleet, generation, states: vec![state] })

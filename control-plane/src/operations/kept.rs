@@ -3,7 +3,7 @@
 use catalog::retained::RetainedRecord;
 use tenant_engine::{Depth, ErrorKind, Expected, IdentityState};
 
-use super::Fleet;
+use super::{Fleet, swap};
 use crate::error::{Error, Result};
 
 /// Drops a database that was kept and whose time is over; one that is gone already is no error.
@@ -33,7 +33,8 @@ pub(crate) async fn drop_kept(fleet: &Fleet, record: &RetainedRecord) -> Result<
 
 /// What is kept was stamped out of service, or never got there; only what came back has a later generation.
 fn require_unserved(record: &RetainedRecord, state: IdentityState, generation: i64) -> Result<()> {
-    let serves = matches!(state, IdentityState::Active | IdentityState::Frozen);
+    // One that was taken for damaged may be further than the catalog was.
+    let serves = matches!(state, IdentityState::Active | IdentityState::Frozen) || record.reason == swap::DAMAGED;
     if !serves || generation <= record.generation.0 {
         return Ok(());
     }

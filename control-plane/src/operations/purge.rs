@@ -9,7 +9,7 @@ use serde_json::json;
 use tenant_engine::{ErrorKind, IdentityState};
 
 use super::kept::drop_kept;
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, stamp};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets};
 use crate::error::{Error, Result};
 
 /// The selection says which tenants.
@@ -73,7 +73,8 @@ async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Only with the tombstone in it; one that nobody can read any more is nobody's loss.
+/// Only with the tombstone in it; one that nobody can read any more is nobody's loss. One that came back stays: an undelete
+/// that was given up may have stamped it, or one that this catalog does not know of, and then it serves.
 async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
     if step.tenant.placement.is_none() {
         return Ok(());
@@ -82,9 +83,10 @@ async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
     let expected = step.expected(fleet.id(), &[IdentityState::Tombstone]);
     match engine.drop_database(&at, Some(&expected)).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(engine.drop_database(&at, None).await?),
-        // An undelete stamped it, died before the catalog heard of it, and was given up.
-        Err(error) if error.kind() == ErrorKind::Fenced && stamp::is_ours(fleet, step).await? => {
-            Ok(engine.drop_database(&at, Some(&stamp::a_step_ahead(fleet, step))).await?)
+        Err(error) if error.kind() == ErrorKind::Fenced => {
+            let name = &step.tenant.name;
+            let detail = format!("the database of {name} is no deleted one by what it says: {error}");
+            Err(Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant undelete {name}")))
         }
         dropped => Ok(dropped?),
     }

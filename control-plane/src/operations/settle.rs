@@ -46,7 +46,7 @@ impl Operation for Params {
             plan.step(tenant.id, &tenant.name, || "serves again, if an operation left it fenced".to_owned());
         }
         if self.newest {
-            let note = "a suspension, a block of writes or a name that the catalog does not know of is not found again";
+            let note = "what else the catalog does not know of (a suspension, a deletion, a block of writes, a name) is not found again";
             plan.notes.push(note.to_owned());
         }
         if self.back {
@@ -61,10 +61,10 @@ impl Operation for Params {
 }
 
 impl Params {
-    /// An archived tenant has no database by the catalog's word, and may have one by its own.
+    /// An archived or deleted tenant has none that serves by the catalog's word, and may have one by its own.
     fn states(&self) -> &'static [TenantState] {
         match self.newest {
-            true => &[TenantState::Active, TenantState::Suspended, TenantState::Archived],
+            true => &[TenantState::Active, TenantState::Suspended, TenantState::Archived, TenantState::Deleted],
             false => &[TenantState::Active, TenantState::Suspended],
         }
     }
@@ -72,6 +72,9 @@ impl Params {
     async fn settle(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         step.require_state(self.states())?;
         if catalog::steps::in_the_middle(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+            if self.newest {
+                return Err(fence::busy(step).transient());
+            }
             return Ok(Outcome::done(json!({"settled": false, "why": "another operation will go on with it"})));
         }
         fleet.point("settle: claimed").await;
@@ -122,9 +125,10 @@ impl Params {
 async fn newest(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let newest = match newest::find(fleet, step).await? {
         Some(newest) => newest,
-        None if step.tenant.state == TenantState::Archived => return Ok(Outcome::done(json!({"settled": false}))),
+        None if newest::is_buried(&step.tenant) => return Ok(Outcome::done(json!({"settled": false}))),
         None => return Err(newest::nothing(step)),
     };
+    let comes_back = newest::is_buried(&step.tenant);
     let found = &newest.found.identity;
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
     let (block, reason) = fence::before(fleet, step).await?;
@@ -146,7 +150,8 @@ async fn newest(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fleet.point("settle: newest stamped").await;
     let flip = Flip {
         to: Some(next),
-        state: (step.tenant.state == TenantState::Archived).then(|| fence::awake(&step.tenant)),
+        state: comes_back.then(|| fence::awake(&step.tenant)),
+        purge_after: comes_back.then_some(None),
         server_id: Some(newest.server),
         placement: Some(Some(newest.placement.clone())),
         schema_version: Some(newest.found.schema_version()),
@@ -158,7 +163,9 @@ async fn newest(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let was = json!({"generation": found.generation, "state": found.state});
     let facts = json!({"settled": true, "was": was, "server": newest.server, "placement": newest.placement});
     let event = step.event("tenant.settled", facts.clone());
-    Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    // By an older catalog's word it may be one that is kept until some day.
+    let unkept = Effect::Unretain { server: newest.server, placement: newest.placement };
+    Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(unkept).with(Effect::Event(event)))
 }
 
 /// What the operation that fenced the tenant noted last.

@@ -97,7 +97,7 @@ impl Swap {
     fn retained(&self, step: &Step, Times { now, keep_until }: Times) -> Option<RetainedRecord> {
         let reason = match (self.fence.current, self.why) {
             (Current::Missing, _) => return None,
-            (Current::Damaged, _) => "damaged",
+            (Current::Damaged, _) => DAMAGED,
             (Current::Frozen, Why::Move) => "move",
             (Current::Frozen, Why::Restore | Why::Undo) => RETAINED,
         };
@@ -178,6 +178,9 @@ pub(super) enum Found {
     /// It is not there, damaged, or what a later operation left.
     Other(String),
 }
+
+/// Why the catalog keeps a database that was not what it promised.
+pub(super) const DAMAGED: &str = "damaged";
 
 /// Why the catalog keeps a database that a restore replaced.
 pub(super) const RETAINED: &str = "restore";

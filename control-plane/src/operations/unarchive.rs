@@ -6,7 +6,7 @@ use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, fence, restore};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, fence, newest, restore};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -42,6 +42,7 @@ impl Operation for Params {
 
 async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     step.require_state(&[TenantState::Archived])?;
+    newest::require_none_since(fleet, step).await?;
     let backup = archived_with(fleet, step).await?;
     let source = build::Source { backup, tenant: step.tenant.id };
     let release = step.op.release_id.or(step.tenant.release_id);

@@ -13,7 +13,7 @@ use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
-use crate::world::{On, TASKS, World, restoring, undoing};
+use crate::world::{On, TASKS, World, deleting, restoring, undoing};
 
 fn acme() -> Selection {
     Selection::one("acme")
@@ -308,4 +308,58 @@ async fn one_that_may_be_elsewhere_is_not_replaced_by_an_older_one() {
     world.advance(Duration::from_secs(60));
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
     assert_eq!(acknowledged(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_undeleted_since_is_not_purged() {
+    let world = with_backup().await;
+    world.succeed(deleting(), acme()).await;
+    picture(&world);
+    world.succeed(Params::Undelete(Default::default()), acme()).await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
+    let serving = world.file("acme").await;
+    let world = world.reopen(set_back).await;
+    let purged = world.run(Params::Purge(Default::default()), acme()).await.unwrap();
+    assert_eq!(world.failure(&purged).await, "fenced");
+    assert!(serving.exists(), "the only copy of what was acknowledged");
+    world.succeed(newest(), acme()).await;
+    assert_eq!(acknowledged(&world).await, 1);
+    assert_eq!(world.tenant("acme").await.purge_after, None);
+}
+
+#[tokio::test]
+async fn a_tenant_that_was_woken_since_is_not_woken_again_from_its_backup() {
+    let world = with_backup().await;
+    world.succeed(Params::Archive(Default::default()), acme()).await;
+    picture(&world);
+    world.succeed(Params::Unarchive(Default::default()), acme()).await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
+    let world = world.reopen(set_back).await;
+    for _ in 0..2 {
+        let woken = world.run(Params::Unarchive(Default::default()), acme()).await.unwrap();
+        assert_eq!(world.failure(&woken).await, "fenced");
+    }
+    world.succeed(newest(), acme()).await;
+    assert_eq!(acknowledged(&world).await, 1);
+}
+
+#[tokio::test]
+async fn what_was_written_by_a_catalog_that_counted_again_is_not_given_up() {
+    let world = with_backup().await;
+    picture(&world);
+    world.succeed(moving(), acme()).await;
+    for params in [Params::Suspend(Default::default()), Params::Resume(Default::default())] {
+        world.succeed(params, acme()).await;
+    }
+    let world = world.reopen(set_back).await;
+    // Neither a restore nor a move takes what is further for damaged.
+    for params in [restoring(To::Latest), moving()] {
+        let ended = world.run(params, acme()).await.unwrap();
+        assert_eq!(world.failure(&ended).await, "fenced");
+    }
+    world.succeed(settling(true), acme()).await;
+    world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
+    let ended = world.run(newest(), acme()).await.unwrap();
+    assert_eq!(world.failure(&ended).await, "fenced");
+    assert_eq!(acknowledged(&world).await, 1, "it goes on serving");
 }
