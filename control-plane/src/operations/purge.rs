@@ -86,7 +86,7 @@ async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::Fenced => {
             let name = &step.tenant.name;
             let detail = format!("the database of {name} is no deleted one by what it says: {error}");
-            Err(Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant undelete {name}")))
+            Err(Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant settle {name} --newest")))
         }
         dropped => Ok(dropped?),
     }

@@ -41,6 +41,9 @@ impl Operation for Params {
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
+        if self.back && self.newest {
+            return Err(Error::new(422, "invalid", "back and newest are two ways to choose a database: say one"));
+        }
         let mut plan = Plan::default();
         for tenant in &seen.tenants {
             plan.step(tenant.id, &tenant.name, || "serves again, if an operation left it fenced".to_owned());

@@ -362,4 +362,6 @@ async fn what_was_written_by_a_catalog_that_counted_again_is_not_given_up() {
     let ended = world.run(newest(), acme()).await.unwrap();
     assert_eq!(world.failure(&ended).await, "fenced");
     assert_eq!(acknowledged(&world).await, 1, "it goes on serving");
+    let both = Params::Settle(settle::Params { back: true, newest: true });
+    assert_eq!(world.plan(both, acme()).await.unwrap_err().code, "invalid");
 }
