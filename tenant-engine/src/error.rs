@@ -62,7 +62,7 @@ pub enum ErrorKind {
     /// The pool or the engine is shutting down.
     Closed,
     // --- the server a database lives on
-    /// It does not answer: wrong address, down, restarting, or cut off.
+    /// It does not answer: wrong address, down, restarting, or cut off. Nothing was changed.
     ServerUnreachable,
     /// The connection string, or what the catalog holds about the server, is malformed.
     ServerInvalid,
@@ -74,7 +74,7 @@ pub enum ErrorKind {
     ServerFull,
     /// The role we were given lacks a right; the message says which and how to grant it.
     ServerPrivilege,
-    /// The connection broke while something ran: nobody can know whether it was done.
+    /// The connection broke while a change was being made: it may or may not have been made.
     ConnectionLost,
     /// `pg_dump`, `pg_restore` or `psql` is not installed where we look, or does not start.
     ToolMissing,

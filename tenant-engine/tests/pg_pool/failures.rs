@@ -112,11 +112,15 @@ async fn a_server_restarted_in_the_middle_of_requests_is_used_again() {
             tokio::spawn(async move {
                 let mut failed = Vec::new();
                 while Instant::now() < until {
-                    let answers =
-                        [read(&pool, "select count(*) from t").await, write(&pool, "update t set v = v").await];
-                    failed.extend(
-                        answers.into_iter().filter_map(Result::err).map(|error| (error.kind(), error.to_string())),
-                    );
+                    // Only a write that was sent alone can be in doubt.
+                    let certain = [
+                        read(&pool, "select count(*) from t").await,
+                        write(&pool, "update t set v = v returning v").await,
+                    ];
+                    let doubtful = write(&pool, "update t set v = v").await;
+                    let kinds = |error: tenant_engine::Error| (error.kind(), error.to_string());
+                    failed.extend(certain.into_iter().filter_map(Result::err).map(|error| (true, kinds(error))));
+                    failed.extend(doubtful.err().map(|error| (false, kinds(error))));
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 failed
@@ -132,8 +136,9 @@ async fn a_server_restarted_in_the_middle_of_requests_is_used_again() {
     assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
     tokio::task::block_in_place(|| fixture.cluster.start_again());
     for task in running {
-        for (kind, message) in task.await.unwrap() {
-            assert!(matches!(kind, ErrorKind::ServerUnreachable | ErrorKind::ConnectionLost), "{kind:?}: {message}");
+        for (certain, (kind, message)) in task.await.unwrap() {
+            let fine = kind == ErrorKind::ServerUnreachable || (!certain && kind == ErrorKind::ConnectionLost);
+            assert!(fine, "{kind:?}: {message}");
         }
     }
     for pool in &pools {

@@ -148,3 +148,28 @@ async fn a_panic_in_a_closure_is_an_error_and_rolls_back() {
     let insert = Statement { sql: "insert into t values(2, 'two')".to_owned(), params: vec![] };
     pool.session(Access::Write, Limits::default()).run(vec![insert], After::Commit).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_change_whose_answer_is_refused_is_undone() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let fill = format!("insert into t select i + 1, 'v' || i from ({}) where i > 1", numbers(1_200));
+    one(&pool, Access::Write, &fill, vec![]).await.unwrap();
+    let content = "select count(*) || ':' || group_concat(id || v, ',') from (select * from t order by id)";
+    let before = cell(&pool, content).await;
+    let caps = Limits { rows_max: 10, bytes_max: 1_000, ..Limits::default() };
+    for (sql, kind) in [
+        ("delete from t returning id", ErrorKind::RowsMax),
+        ("update t set v = v || '!' returning id", ErrorKind::RowsMax),
+        ("insert into t select id + 10000, v || '!' from t returning id", ErrorKind::RowsMax),
+        ("replace into t select id, v || '!' from t returning id", ErrorKind::RowsMax),
+        ("delete from t where id = 1 returning printf('%.*c', 1001, 'x')", ErrorKind::BytesMax),
+        ("delete from t where id = 1 returning abs(-9223372036854775807 - id)", ErrorKind::SqlInvalid),
+    ] {
+        for batch in [vec![statement(sql)], vec![statement("update t set v = v || '?' where id = 1"), statement(sql)]] {
+            let error = pool.session(Access::Write, caps).run(batch, After::Commit).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{sql}: {error}");
+            assert_eq!(cell(&pool, content).await, before, "{sql}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! Runs one statement of a tenant on an open connection: prepares, binds, collects, and stops at the caps.
 //!
 //! Called by `transaction.rs`, after `sandbox.rs` allowed the text. By the extended protocol only, which takes exactly
-//! one statement. A prepared statement is kept on its connection: the next time it is one round trip.
+//! one statement. A prepared statement is kept on its connection: the next time it is one round trip. An answer that is
+//! refused while it is read has been produced by a statement that ran: `transaction.rs` sees to it that it is undone.
 
 use futures_util::{Stream, TryStreamExt as _};
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
@@ -28,17 +29,37 @@ const DRAINED_MAX: u32 = 1_000;
 
 type Part = Either<PgQueryResult, PgRow>;
 
-/// Runs one statement to its end and returns all it answers.
-pub(super) async fn run(
-    connection: &mut PgConnection,
-    limits: &Limits,
-    statement: &Statement,
-    verb: Verb,
-) -> Result<Rows, Fault> {
+/// A statement that the server knows, with its parameters: everything that can be refused before it runs.
+pub(super) struct Prepared {
+    statement: PgStatement,
+    forms: Vec<Form>,
+    arguments: PgArguments,
+}
+
+impl Prepared {
+    /// True when it answers rows, which can be too many, too large or unreadable after it ran.
+    pub(super) fn answers_rows(&self) -> bool {
+        !self.forms.is_empty()
+    }
+}
+
+/// Prepares one statement and binds its parameters; nothing runs.
+pub(super) async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result<Prepared, Fault> {
     let sql = AssertSqlSafe(statement.sql.as_str()).into_sql_str();
     let prepared = connection.prepare(sql).await.map_err(Fault::before_anything)?;
     let forms = forms(&prepared)?;
     let arguments = bind(&prepared, &statement.params)?;
+    Ok(Prepared { statement: prepared, forms, arguments })
+}
+
+/// Runs one statement to its end and returns all it answers.
+pub(super) async fn run(
+    connection: &mut PgConnection,
+    limits: &Limits,
+    prepared: Prepared,
+    verb: Verb,
+) -> Result<Rows, Fault> {
+    let Prepared { statement: prepared, forms, arguments } = prepared;
     let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
     let mut answer = Answer { columns, forms, limits, rows: Vec::new(), bytes: 0, affected: 0 };
     collect(connection, prepared, arguments, &mut answer).await?;

@@ -1,7 +1,9 @@
 //! One call of a session on one connection: begin, run, end, and what to do when something fails.
 //!
-//! A single statement that commits is sent alone: one round trip, and the server makes a transaction of it. Everything
-//! else is BEGIN … COMMIT. Called by `session.rs`.
+//! A single read, and a single write that answers no rows, is sent alone: one round trip, and the server makes a
+//! transaction of it. Everything else is BEGIN … COMMIT, and COMMIT is sent when all answers were read and accepted: an
+//! answer that is refused (too many rows, too large, unreadable) must not belong to a change that lasts.
+//! Called by `session.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use super::fault::{Cause, Fault, Lost};
 use super::lease::{Lease, Phase};
 use super::pool::PoolInner;
 use super::sandbox::Verb;
-use super::statement;
+use super::statement::{self, Prepared};
 use super::tally::Reason;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, After, Limits, Statement};
@@ -67,7 +69,7 @@ pub(super) async fn first(pool: &PoolInner, call: &Call, statements: &[Allowed])
                 pool.forget_idle(call.access);
                 lease = pool.check_out(call.access, call.deadline).await?;
             }
-            _ => return Err(settle(lease, fault).await),
+            _ => return Err(settle(lease, call, fault).await),
         }
     }
 }
@@ -83,7 +85,7 @@ pub(super) async fn go_on(
         Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
         Err(fault) => explained(&mut lease, pool, call, fault).await,
     };
-    Err(settle(lease, undone_by_somebody(fault)).await)
+    Err(settle(lease, call, undone_by_somebody(fault)).await)
 }
 
 /// A transaction whose session was ended before its commit was sent is undone for certain: it may be begun again.
@@ -126,29 +128,39 @@ pub(super) async fn roll_back(mut lease: Lease) -> Result<()> {
         return Ok(());
     }
     lease.close(Reason::Broken);
-    Err(Error::new(ErrorKind::ConnectionLost, "the connection was lost; the server rolls the transaction back"))
+    Err(Error::new(ErrorKind::ServerUnreachable, "the connection was lost; the server rolls the transaction back"))
 }
 
 async fn begin(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
     let timeouts = Timeouts::of(&call.limits);
     lease.conn(Phase::Setting).set_timeouts(timeouts).await.map_err(Fault::before_anything)?;
     if let ([(statement, verb)], After::Commit) = (statements, call.after) {
-        let connection = lease.conn(Phase::Alone).sqlx();
-        let rows = statement::run(connection, &call.limits, statement, *verb).await?;
-        lease.mark(Phase::Clean);
-        return Ok(vec![rows]);
+        let prepared = statement::prepare(lease.conn(Phase::Setting).sqlx(), statement).await?;
+        if may_go_alone(call, &prepared) {
+            let connection = lease.conn(Phase::Alone).sqlx();
+            let rows = statement::run(connection, &call.limits, prepared, *verb).await?;
+            lease.mark(Phase::Clean);
+            return Ok(vec![rows]);
+        }
     }
     let begin = if call.access == Access::Read { BEGIN_READ } else { BEGIN_WRITE };
     simple(lease.conn(Phase::Transaction).sqlx(), begin).await.map_err(Fault::before_anything)?;
     proceed(lease, call, statements).await
 }
 
+/// A write commits by itself only when nothing can be refused afterwards, and when the server gives up before we do: what
+/// we stop waiting for may still be done. A call that waited long for its connection has less time than the server was
+/// told.
+fn may_go_alone(call: &Call, prepared: &Prepared) -> bool {
+    let server_gives_up_first = Instant::now() + call.limits.statement_timeout <= call.deadline + GRACE / 2;
+    call.access == Access::Read || (!prepared.answers_rows() && server_gives_up_first)
+}
+
 async fn proceed(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
     let mut answers = Vec::with_capacity(statements.len());
     for (statement, verb) in statements {
         let connection = lease.conn(Phase::Statement).sqlx();
-        let answer = statement::run(connection, &call.limits, statement, *verb).await;
-        answers.push(answer.map_err(undone)?);
+        answers.push(in_transaction(connection, call, statement, *verb).await.map_err(undone)?);
         lease.mark(Phase::Transaction);
     }
     if call.after == After::Commit {
@@ -157,6 +169,16 @@ async fn proceed(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Resu
         lease.mark(Phase::Clean);
     }
     Ok(answers)
+}
+
+async fn in_transaction(
+    connection: &mut PgConnection,
+    call: &Call,
+    statement: &Statement,
+    verb: Verb,
+) -> Result<Rows, Fault> {
+    let prepared = statement::prepare(connection, statement).await?;
+    statement::run(connection, &call.limits, prepared, verb).await
 }
 
 async fn simple(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
@@ -199,7 +221,7 @@ fn late(call: &Call, phase: Phase) -> Fault {
         Phase::Clean | Phase::Setting | Phase::Statement | Phase::Transaction => false,
     };
     let error = if unknown {
-        let message = "the server did not answer in time: nobody can know whether it was done";
+        let message = "the server did not answer in time: the change may or may not have been made";
         Error::new(ErrorKind::ConnectionLost, message)
     } else {
         deadline()
@@ -220,9 +242,7 @@ fn repeat(fault: &Fault, call: &Call) -> Repeat {
         Cause::Lost(Lost::NothingRan) => Repeat::Elsewhere,
         // What breaks otherwise may break by what was asked.
         Cause::Lost(Lost::Undone) if fault.was_ended() => Repeat::Elsewhere,
-        Cause::Lost(lost) if call.access == Access::Read && (lost == Lost::Unanswered || fault.was_ended()) => {
-            Repeat::Elsewhere
-        }
+        Cause::Lost(_) if call.access == Access::Read => Repeat::Elsewhere,
         _ => Repeat::No,
     }
 }
@@ -236,11 +256,27 @@ async fn refresh(lease: &mut Lease) -> Result<()> {
         lease.mark(Phase::Clean);
         return Ok(());
     }
-    Err(Error::new(ErrorKind::ConnectionLost, "the connection to the server broke; nothing was done"))
+    Err(Error::new(ErrorKind::ServerUnreachable, NOTHING_DONE))
+}
+
+/// What is told of a connection that broke before anything could last.
+const NOTHING_DONE: &str = "the connection to the server broke; nothing was changed";
+
+/// Whether something was done is only doubtful when a change, or its commit, was sent and not answered.
+fn told(call: &Call, fault: Fault) -> Error {
+    let certain = match fault.cause {
+        Cause::Lost(Lost::NothingRan | Lost::Undone) => true,
+        Cause::Lost(Lost::Unanswered | Lost::Unconfirmed) => call.access == Access::Read,
+        _ => false,
+    };
+    match certain && fault.error.kind() == ErrorKind::ConnectionLost {
+        true => Error::new(ErrorKind::ServerUnreachable, NOTHING_DONE).with_source(fault.error),
+        false => fault.error,
+    }
 }
 
 /// Leaves the connection as the fault demands, and returns what the caller is told.
-async fn settle(mut lease: Lease, fault: Fault) -> Error {
+async fn settle(mut lease: Lease, call: &Call, fault: Fault) -> Error {
     match (fault.cause, lease.phase()) {
         (Cause::Lost(_), _) => lease.close(Reason::Broken),
         (Cause::Fenced, _) => lease.close(Reason::Fenced),
@@ -253,7 +289,7 @@ async fn settle(mut lease: Lease, fault: Fault) -> Error {
         }
         (Cause::Refused | Cause::Server | Cause::Stale, _) => lease.mark(Phase::Clean),
     }
-    fault.error
+    told(call, fault)
 }
 
 /// True when no transaction is open any more.
