@@ -1,4 +1,7 @@
 //! The index of backups; the manifests in the backup store are the truth.
+//!
+//! Which of two backups came last is told by `seq`, the order in which they were recorded. A tenant's backups are taken
+//! one after the other, so this is also the order of their snapshots. `taken_at` comes from a clock and is for people.
 
 use sqlx::any::AnyRow;
 use tenant_engine::placement::EngineKind;
@@ -11,6 +14,9 @@ use crate::row;
 
 const COLUMNS: &str = "id, tenant_id, op_id, object_key, engine, content_hash, size_bytes, stored_bytes, schema_version, \
     reason, taken_at, verified_at, verify_error";
+
+/// One without a number was recorded last, by an older program on a shared catalog; Postgres puts it first.
+const NEWEST_FIRST: &str = "seq desc, id desc";
 
 /// One row of `backups`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +49,36 @@ pub struct BackupRecord {
     pub verify_error: Option<String>,
 }
 
-/// Adds many; one that is already there (same id) is left alone.
+/// Adds many, each later than all that are there; one that is already there (same id) is left alone.
 ///
 /// # Errors
 /// `AlreadyExists` when another backup has the object key; `NotFound` for a tenant.
 pub async fn insert_many(tx: &mut WriteTx, backups: &[BackupRecord]) -> Result<()> {
-    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, INT, TEXT];
+    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, INT, TEXT, INT];
+    let mut last = number_all(tx).await?;
     for chunk in chunks(backups) {
         let rows = values(chunk.len(), &types);
-        let sql = format!("insert into backups ({COLUMNS}) {rows} on conflict (id) do nothing");
-        tx.run(chunk.iter().fold(built(sql), bind)).await?;
+        let sql = format!("insert into backups ({COLUMNS}, seq) {rows} on conflict (id) do nothing");
+        let numbered = |sql, backup| {
+            last += 1;
+            bind(sql, backup).bind(last)
+        };
+        tx.run(chunk.iter().fold(built(sql), numbered)).await?;
     }
     Ok(())
+}
+
+/// Numbers the backups that an older program recorded; returns the last number.
+async fn number_all(tx: &mut WriteTx) -> Result<i64> {
+    let last = tx.one(sqlx::query("select coalesce(max(seq), 0) as last from backups")).await?;
+    let mut last = last.map_or(Ok(0), |row| row::int(&row, "last"))?;
+    let unnumbered = sqlx::query("select id from backups where seq is null order by taken_at, id");
+    for backup in tx.all(unnumbered).await? {
+        last += 1;
+        let sql = sqlx::query("update backups set seq = $2 where id = $1");
+        tx.run(sql.bind(row::text(&backup, "id")?).bind(last)).await?;
+    }
+    Ok(last)
 }
 
 /// One backup.
@@ -66,20 +90,32 @@ pub async fn get(tx: &mut ReadTx, id: BackupId) -> Result<Option<BackupRecord>> 
     tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
 }
 
-/// The newest backup of a tenant taken at or before `at` (`None`: the newest).
+/// The last backup of a tenant, among those that say that they were taken at or before `at` (`None`: among all).
+/// Where clocks have stepped, the last one of them need not be the one of the latest time; see [`is_disputed`].
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn newest(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Result<Option<BackupRecord>> {
     let sql = format!(
-        "select {COLUMNS} from backups where tenant_id = $1 and taken_at <= $2 order by taken_at desc, id desc limit 1"
+        "select {COLUMNS} from backups where tenant_id = $1 and taken_at <= $2 order by {NEWEST_FIRST} limit 1"
     );
     let row = tx.one(built(sql).bind(tenant.to_string()).bind(at.unwrap_or(i64::MAX))).await?;
     row.as_ref().map(record).transpose()
 }
 
-/// A page, newest first (by id, that is by when it was made), of one tenant when given, beginning after (older than)
-/// `after`.
+/// Whether a backup that was taken before `backup` says a later time than `at`: a clock was wrong, and what a time means
+/// for this tenant is not certain.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn is_disputed(tx: &mut ReadTx, backup: &BackupRecord, at: i64) -> Result<bool> {
+    let sql = "select 1 as found from backups where tenant_id = $1 and taken_at > $2 \
+               and seq < (select seq from backups where id = $3) limit 1";
+    let sql = sqlx::query(sql).bind(backup.tenant_id.to_string()).bind(at).bind(backup.id.to_string());
+    Ok(tx.one(sql).await?.is_some())
+}
+
+/// A page, newest first, of one tenant when given, beginning after (older than) `after`.
 ///
 /// # Errors
 /// `Unavailable`.
@@ -91,14 +127,18 @@ pub async fn page(
 ) -> Result<Vec<BackupRecord>> {
     let mut conditions = vec!["1 = 1".to_owned()];
     let mut arguments = Vec::new();
-    for (condition, id) in [("tenant_id =", tenant.map(|id| id.to_string())), ("id <", after.map(|id| id.to_string()))]
-    {
+    let narrowing = [
+        ("tenant_id =", tenant.map(|id| id.to_string())),
+        ("seq < (select seq from backups where id =", after.map(|id| id.to_string())),
+    ];
+    for (condition, id) in narrowing {
         let Some(id) = id else { continue };
         arguments.push(id);
-        conditions.push(format!("{condition} ${}", arguments.len()));
+        let close = if condition.contains('(') { ")" } else { "" };
+        conditions.push(format!("{condition} ${}{close}", arguments.len()));
     }
     let sql = format!(
-        "select {COLUMNS} from backups where {} order by id desc limit ${}",
+        "select {COLUMNS} from backups where {} order by {NEWEST_FIRST} limit ${}",
         conditions.join(" and "),
         arguments.len() + 1
     );

@@ -1,4 +1,6 @@
 //! Operations: pieces of fleet work. How far one is is counted from its steps, never stored.
+//!
+//! Which of two was submitted first is told by `seq`: ids and times come from the clocks of processes.
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -213,7 +215,7 @@ pub async fn page(
     }
     let narrowing = [
         ("kind =", kind.map(str::to_owned)),
-        ("id <", after.map(|id| id.to_string())),
+        ("seq < (select seq from operations where id =", after.map(|id| id.to_string())),
         ("id in (select op_id from steps where tenant_id =", tenant.map(|id| id.to_string())),
     ];
     for (condition, argument) in narrowing {
@@ -223,7 +225,7 @@ pub async fn page(
         conditions.push(format!("{condition} ${}{close}", arguments.len()));
     }
     let sql = format!(
-        "select {COLUMNS} from operations where {} order by id desc limit ${}",
+        "select {COLUMNS} from operations where {} order by seq desc, id desc limit ${}",
         conditions.join(" and "),
         arguments.len() + 1
     );
@@ -236,7 +238,7 @@ pub async fn page(
 /// # Errors
 /// `Unavailable`.
 pub async fn open(tx: &mut ReadTx) -> Result<Vec<OperationRecord>> {
-    let sql = format!("select {COLUMNS} from operations where state in ('pending', 'running') order by id");
+    let sql = format!("select {COLUMNS} from operations where state in ('pending', 'running') order by seq, id");
     tx.all(built(sql)).await?.iter().map(record).collect()
 }
 
@@ -306,8 +308,9 @@ pub(crate) fn missing(id: OperationId) -> Error {
 
 async fn insert_row(tx: &mut WriteTx, operation: &OperationRecord) -> Result<()> {
     let sql = "insert into operations (id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, \
-               requested_by, reason, created_at, started_at, finished_at) \
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)";
+               requested_by, reason, created_at, started_at, finished_at, seq) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, \
+               (select coalesce(max(seq), 0) + 1 from operations))";
     let sql = sqlx::query(sql)
         .bind(operation.id.to_string())
         .bind(operation.kind.clone())

@@ -1,4 +1,6 @@
 //! Databases that are no longer current but kept until a date: what undo returns to.
+//!
+//! Which of two was replaced last is told by their generations: a tenant's only grow. Times are for people.
 
 use sqlx::any::AnyRow;
 
@@ -58,24 +60,30 @@ pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
     tx.run(sql).await.map(|_| ())
 }
 
-/// The newest of a tenant, for this reason.
+/// The one of a tenant that was replaced last before this generation, for this reason.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn newest(tx: &mut ReadTx, tenant: TenantId, reason: &str) -> Result<Option<RetainedRecord>> {
+pub async fn newest(
+    tx: &mut ReadTx,
+    tenant: TenantId,
+    reason: &str,
+    before: Generation,
+) -> Result<Option<RetainedRecord>> {
     let sql = format!(
-        "select {COLUMNS} from retained where tenant_id = $1 and reason = $2 order by created_at desc, op_id desc limit 1"
+        "select {COLUMNS} from retained where tenant_id = $1 and reason = $2 and generation < $3 \
+         order by generation desc, op_id desc limit 1"
     );
-    let row = tx.one(built(sql).bind(tenant.to_string()).bind(reason.to_owned())).await?;
+    let row = tx.one(built(sql).bind(tenant.to_string()).bind(reason.to_owned()).bind(before.0)).await?;
     row.as_ref().map(of_row).transpose()
 }
 
-/// Those of a tenant, newest first.
+/// Those of a tenant, the last replaced first.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn of_tenant(tx: &mut ReadTx, tenant: TenantId) -> Result<Vec<RetainedRecord>> {
-    let sql = format!("select {COLUMNS} from retained where tenant_id = $1 order by created_at desc, op_id desc");
+    let sql = format!("select {COLUMNS} from retained where tenant_id = $1 order by generation desc, op_id desc");
     tx.all(built(sql).bind(tenant.to_string())).await?.iter().map(of_row).collect()
 }
 

@@ -24,6 +24,7 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "catalog", sql: include_str!("../../migrations/catalog/0001_catalog.sql") },
     Migration { version: 2, name: "postgres", sql: include_str!("../../migrations/catalog/0002_postgres.sql") },
+    Migration { version: 3, name: "sequences", sql: include_str!("../../migrations/catalog/0003_sequences.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

@@ -236,13 +236,15 @@ pub async fn in_the_middle(tx: &mut ReadTx, tenant: TenantId, except: OperationI
     Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
 }
 
-/// What the steps of other operations than `except` that came to nothing noted of a tenant, the latest first.
+/// What the steps of other operations than `except` that came to nothing noted of a tenant, the operation that was
+/// submitted last first.
 ///
 /// # Errors
 /// `Unavailable`.
 pub async fn last_facts(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<Vec<String>> {
-    let sql = "select facts from steps where tenant_id = $1 and op_id <> $2 and phase <> '' and \
-               state in ('failed', 'cancelled') order by finished_at desc limit 20";
+    let sql = "select s.facts from steps s join operations o on o.id = s.op_id \
+               where s.tenant_id = $1 and s.op_id <> $2 and s.phase <> '' and s.state in ('failed', 'cancelled') \
+               order by o.seq desc, o.id desc limit 20";
     let rows = tx.all(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?;
     rows.iter().map(|row| row::text(row, "facts")).collect()
 }

@@ -4,6 +4,7 @@ mod feed;
 mod leases;
 mod nouns;
 pub(crate) mod opening;
+mod order;
 mod steps;
 mod tenants;
 

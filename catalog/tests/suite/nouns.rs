@@ -277,7 +277,7 @@ async fn a_release_is_stored_once_and_byte_for_byte() {
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
-fn backup(tenant: TenantId, taken_at: i64) -> BackupRecord {
+pub(super) fn backup(tenant: TenantId, taken_at: i64) -> BackupRecord {
     let id = BackupId::generate();
     BackupRecord {
         id,
@@ -327,11 +327,11 @@ async fn the_newest_backup_before_a_moment_is_found() {
 async fn kept_databases_are_found_until_they_are_forgotten() {
     let fixture = Fixture::new().await;
     let (server, ids) = seed(&fixture.catalog, 1).await;
-    let kept = |placement: &str, created_at, reason: &str| RetainedRecord {
+    let kept = |placement: &str, created_at: i64, reason: &str| RetainedRecord {
         tenant_id: ids[0],
         server_id: server,
         placement: placement.to_owned(),
-        generation: Generation(3),
+        generation: Generation(created_at),
         reason: reason.to_owned(),
         op_id: OperationId::generate(),
         schema_version: None,
@@ -343,7 +343,7 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
     for record in all.iter().chain(&all[..1]) {
         retained::insert(&mut tx, record).await.unwrap();
     }
-    assert_eq!(retained::newest(&mut tx, ids[0], "restore").await.unwrap(), Some(all[2].clone()));
+    assert_eq!(retained::newest(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(), Some(all[2].clone()));
     assert_eq!(retained::of_tenant(&mut tx, ids[0]).await.unwrap().len(), 3);
     assert_eq!(retained::on_server(&mut tx, server).await.unwrap(), all);
     assert_eq!(retained::on_server(&mut tx, ServerId::generate()).await.unwrap(), []);
@@ -352,7 +352,7 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     retained::remove(&mut tx, server, "c").await.unwrap();
     assert_eq!(retained::remove(&mut tx, server, "c").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(retained::newest(&mut tx, ids[0], "restore").await.unwrap(), Some(all[0].clone()));
+    assert_eq!(retained::newest(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(), Some(all[0].clone()));
 }
 
 #[tokio::test]

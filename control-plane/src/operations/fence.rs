@@ -24,7 +24,7 @@ pub(super) enum Current {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Fence {
     pub(super) current: Current,
-    /// Since when writes wait, milliseconds since 1970.
+    /// Since when writes wait, milliseconds since 1970; for people, as clocks may step.
     pub(super) frozen_at: i64,
     /// What the fence stamped, and the catalog has while it stands. Beside a new database's own in the same facts.
     #[serde(rename = "fenced_generation")]
@@ -89,6 +89,7 @@ pub(super) fn awake(tenant: &TenantRecord) -> TenantState {
 /// that is damaged or gone needs no fence, and replacing it is the way out.
 pub(super) async fn freeze(fleet: &Fleet, step: &Step) -> Result<Fence> {
     let frozen_at = fleet.catalog.now();
+    fleet.pauses.begin(step);
     let (block, reason) = before(fleet, step).await?;
     let current = stop_writers(fleet, step).await?;
     Ok(Fence { current, frozen_at, generation: step.tenant.generation.next(), block, reason })

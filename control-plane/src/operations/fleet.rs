@@ -13,6 +13,7 @@ use tenant_engine::{
 };
 use tokio::sync::Semaphore;
 
+use super::pauses::Pauses;
 use super::step::{LEASE_MS, Step};
 use crate::backup::Store;
 use crate::config::Config;
@@ -43,6 +44,7 @@ pub struct Fleet {
     pub scratch: PathBuf,
     servers: Mutex<HashMap<ServerId, (Server, Instant)>>,
     releases: Mutex<Vec<(ReleaseId, Arc<MigrationSets>)>>,
+    pub(super) pauses: Pauses,
     halt: halt::Halt,
 }
 
@@ -71,6 +73,7 @@ impl Fleet {
             scratch,
             servers: Mutex::default(),
             releases: Mutex::default(),
+            pauses: Pauses::default(),
             halt: halt::Halt::default(),
         }
     }

@@ -31,6 +31,7 @@ mod fence;
 mod image;
 mod kept;
 mod newest;
+mod pauses;
 mod stamp;
 mod swap;
 mod thaw;

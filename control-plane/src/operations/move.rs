@@ -316,7 +316,7 @@ async fn switch(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 fn told(step: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
     let facts = json!({
         "from": step.tenant.server_id, "to": swap.built.server, "size_bytes": swap.built.size_bytes,
-        "frozen_ms": times.now - swap.fence.frozen_at,
+        "frozen_ms": times.frozen_ms,
     });
     ("tenant.moved", facts)
 }

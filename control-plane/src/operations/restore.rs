@@ -35,9 +35,9 @@ pub struct Params {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum To {
-    /// The newest backup.
+    /// The last backup, by the order in which they were taken.
     Latest,
-    /// The newest backup taken at or before this time, milliseconds since 1970.
+    /// The last of the backups that say that they were taken at or before this time, milliseconds since 1970.
     At(i64),
     /// Exactly this one.
     Backup(BackupId),
@@ -50,6 +50,9 @@ pub struct Resolved {
     pub backup: BackupId,
     /// Whose it is; another tenant than the target when restoring as a new one.
     pub source: TenantId,
+    /// An older backup says a later time: see [`clocks_disagree`].
+    #[serde(default)]
+    pub is_disputed: bool,
 }
 
 const FREEZE: &str = "freeze";
@@ -85,7 +88,8 @@ impl Operation for Params {
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         let Some(source) = seen.tenants.first() else { return Ok(()) };
         let backup = find(tx, source.id, &source.name, self.to).await?;
-        self.resolved = Some(Resolved { backup: backup.id, source: source.id });
+        let is_disputed = clocks_disagree(tx, &backup, self.to).await?;
+        self.resolved = Some(Resolved { backup: backup.id, source: source.id, is_disputed });
         seen.backups.insert(source.id, vec![backup]);
         let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
@@ -99,6 +103,9 @@ impl Operation for Params {
         let taken = jiff::Timestamp::from_millisecond(backup.taken_at).map(|at| at.to_string()).unwrap_or_default();
         let what = format!("backup {} of {taken}", backup.id);
         let mut plan = Plan::default();
+        if self.resolved.is_some_and(|resolved| resolved.is_disputed) {
+            plan.notes.push(DISPUTED.to_owned());
+        }
         let Some((id, name)) = seen.prepared.named.first() else {
             plan.step(source.id, &source.name, || format!("goes back to {what}"));
             plan.notes.push("what was written since then is kept aside, and comes back with restore undo".to_owned());
@@ -181,11 +188,26 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
     let facts = json!({
         "schema_version": swap.built.schema_version,
-        "frozen_ms": times.now - swap.fence.frozen_at,
+        "frozen_ms": times.frozen_ms,
         "replaced": swap.fence.current,
         "undo_until": (swap.fence.current == Current::Frozen).then_some(times.keep_until),
     });
     ("tenant.restored", facts)
+}
+
+/// What a restore to a time says where clocks disagree.
+pub const DISPUTED: &str = "an older backup of this tenant says a later time, so a clock was wrong: to be certain, name the backup, --to <backup id>";
+
+/// Whether the time asked for is ambiguous: a backup that was taken before the one found says a later time. The order of
+/// backups never comes from a clock, but what a person means by a time can only be looked up by one.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn clocks_disagree(tx: &mut ReadTx, found: &BackupRecord, to: To) -> Result<bool> {
+    match to {
+        To::At(at) => Ok(catalog::backups::is_disputed(tx, found, at).await?),
+        To::Latest | To::Backup(_) => Ok(false),
+    }
 }
 
 /// The backup that `to` means for this tenant.

@@ -42,7 +42,8 @@ impl Operation for Params {
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         if let Some(tenant) = seen.tenants.first() {
-            seen.retained.extend(catalog::retained::newest(tx, tenant.id, RETAINED).await?);
+            let before = tenant.generation;
+            seen.retained.extend(catalog::retained::newest(tx, tenant.id, RETAINED, before).await?);
             self.placement = seen.retained.first().map(|kept| kept.placement.clone());
         }
         Ok(())
@@ -137,8 +138,8 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 }
 
 fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
-    let frozen_ms = times.now - swap.fence.frozen_at;
-    ("tenant.restore_undone", json!({"schema_version": swap.built.schema_version, "frozen_ms": frozen_ms}))
+    let facts = json!({"schema_version": swap.built.schema_version, "frozen_ms": times.frozen_ms});
+    ("tenant.restore_undone", facts)
 }
 
 fn nothing(name: &str) -> Error {

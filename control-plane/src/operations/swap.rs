@@ -38,10 +38,12 @@ pub(super) enum Why {
 /// How a swap is told once it is done: the kind of the event, and what was done.
 pub(super) type Told = fn(&Step, &Swap, Times) -> (&'static str, Value);
 
-/// Milliseconds since 1970.
+/// When, milliseconds since 1970, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
     pub(super) now: i64,
+    /// How long writers were stopped, milliseconds; unknown when another process stopped them.
+    pub(super) frozen_ms: Option<i64>,
     /// Until when the replaced database is kept.
     pub(super) keep_until: i64,
 }
@@ -75,7 +77,8 @@ impl Swap {
 
     fn done(&self, fleet: &Fleet, step: &Step, told: Told) -> Outcome {
         let now = fleet.catalog.now();
-        let times = Times { now, keep_until: now + fleet.config.undo_ms };
+        let frozen_ms = fleet.pauses.end(step);
+        let times = Times { now, frozen_ms, keep_until: now + fleet.config.undo_ms };
         let (event, facts) = told(step, self, times);
         let mut effects = self.effects(step, times);
         effects.push(Effect::Event(step.event(event, facts.clone())));
@@ -94,7 +97,7 @@ impl Swap {
     }
 
     /// The replaced database; only a sound one can come back by itself.
-    fn retained(&self, step: &Step, Times { now, keep_until }: Times) -> Option<RetainedRecord> {
+    fn retained(&self, step: &Step, Times { now, keep_until, .. }: Times) -> Option<RetainedRecord> {
         let reason = match (self.fence.current, self.why) {
             (Current::Missing, _) => return None,
             (Current::Damaged, _) => DAMAGED,

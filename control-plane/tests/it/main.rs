@@ -6,6 +6,7 @@ mod invariants;
 mod world;
 
 mod backing_up;
+mod clocks;
 mod creating;
 mod deleting;
 mod matrix;

@@ -123,6 +123,17 @@ impl World {
         self.now.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
+    /// The clock steps back, as when it was ahead and is set right.
+    pub(crate) fn turn_back(&self, by: Duration) {
+        self.now.fetch_sub(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Another process on the same directory, whose clock is ahead of this one's.
+    pub(crate) async fn ahead(&self, by: Duration) -> Arc<App> {
+        let (now, by) = (clock(&self.now), i64::try_from(by.as_millis()).unwrap());
+        App::open_with(Config::new(self.data(), Role::Embedded), Arc::new(move || now() + by)).await.unwrap()
+    }
+
     pub(crate) fn now(&self) -> i64 {
         self.now.load(Ordering::SeqCst)
     }

@@ -34,7 +34,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 struct RestoreRun {
     /// Name or id.
     tenant: String,
-    /// `latest`, an RFC 3339 time (the newest backup at or before it), or `bkp_…`.
+    /// `latest` (the last backup), an RFC 3339 time (the last of the backups taken at or before it), or `bkp_…`.
     to: String,
     /// A new tenant of this name, instead of in place.
     #[serde(rename = "as")]
@@ -125,8 +125,12 @@ async fn preview(State(api): State<Api>, _caller: Caller, Json(ask): Json<Restor
     let backup = backup_at(&mut tx, tenant.id, point(&ask.to)?).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let undo_until_at = time::text(tx.now() + api.app.config.undo_ms);
+    let mut will = will(&tenant, &backup, tx.now());
+    if restore::clocks_disagree(&mut tx, &backup, point(&ask.to)?).await? {
+        will = format!("{will}; {}", restore::DISPUTED);
+    }
     Ok(Json(RestorePreview {
-        will: will(&tenant, &backup, tx.now()),
+        will,
         backup: Backup::new(backup, &tenant.name),
         current: Tenant::new(tenant, server.as_ref()),
         undo_until_at,
