@@ -6,7 +6,7 @@
 //!
 //! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
-//! `database.rs` and `sessions.rs` (databases and who is in them); for migrations `script.rs`, `rules.rs`, `bare.rs`,
+//! `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for migrations `script.rs`, `rules.rs`, `bare.rs`,
 //! `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
 
 use std::path::{Path, PathBuf};
@@ -58,6 +58,7 @@ mod rules;
 mod script;
 mod server;
 mod sessions;
+mod settings;
 mod site;
 mod snapshot;
 mod sql;

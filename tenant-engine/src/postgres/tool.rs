@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 use super::server::PostgresServer;
+use super::settings::program_options;
 use super::work::while_alive;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,7 +29,7 @@ pub(super) const WHOLE_MAX: Duration = Duration::from_secs(24 * 3600);
 const VERSION_MAX: Duration = Duration::from_secs(20);
 
 /// What a parent's environment must not tell a child of ours: only we say where it connects.
-const FORGOTTEN: [&str; 14] = [
+const FORGOTTEN: [&str; 28] = [
     "PGHOST",
     "PGHOSTADDR",
     "PGPORT",
@@ -39,6 +40,20 @@ const FORGOTTEN: [&str; 14] = [
     "PGSERVICE",
     "PGSERVICEFILE",
     "PGOPTIONS",
+    "PGCLIENTENCODING",
+    "PGTZ",
+    "PGDATESTYLE",
+    "PGGEQO",
+    "PGSYSCONFDIR",
+    "PGTARGETSESSIONATTRS",
+    "PGLOADBALANCEHOSTS",
+    "PGREQUIREAUTH",
+    "PGREQUIREPEER",
+    "PGCHANNELBINDING",
+    "PGGSSENCMODE",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLNEGOTIATION",
     "PGSSLMODE",
     "PGSSLROOTCERT",
     "PGSSLCERT",
@@ -131,7 +146,8 @@ impl Tools {
             }
         }
         // The server lets go soon when the program is killed; nothing is durable before the identity is.
-        command.env("PGOPTIONS", "-c client_connection_check_interval=2s -c synchronous_commit=off");
+        let more = [("client_connection_check_interval", "2s"), ("synchronous_commit", "off")];
+        command.env("PGOPTIONS", program_options(&more));
         command
     }
 }

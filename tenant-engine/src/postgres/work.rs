@@ -14,6 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, PgConnec
 
 use super::error::{from_connect, from_ours};
 use super::server::PostgresServer;
+use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection that is not there by then will not come.
@@ -61,7 +62,7 @@ pub(super) enum Why {
 impl Work {
     /// As the maintenance role. Names of tenants' objects mean nothing to it unless they are qualified.
     pub(super) async fn maintenance(server: &Arc<PostgresServer>, patience: Patience, database: &str) -> Result<Self> {
-        let options = server.maintenance(database).options([("search_path", "pg_catalog")]);
+        let options = with_session_settings(server.maintenance(database)).options([("search_path", "pg_catalog")]);
         Self::connect(server, patience, options).await.map_err(from_ours_connect)
     }
 
@@ -71,12 +72,8 @@ impl Work {
         patience: Patience,
         database: &str,
     ) -> Result<Self, ConnectError> {
-        // Said here, because what a role says of itself yields to it: SQL that ran as this login may have changed that.
-        let options = server.migration(database).options([
-            ("role", super::prepare::OWNER),
-            ("search_path", "\"$user\", public"),
-            ("default_transaction_read_only", "off"),
-        ]);
+        // Said here, because what a role says of itself yields to it.
+        let options = with_session_settings(server.migration(database)).options([("role", super::prepare::OWNER)]);
         Self::connect(server, patience, options).await
     }
 
@@ -270,7 +267,5 @@ fn bounded_options(options: PgConnectOptions, patience: Patience) -> PgConnectOp
         ("tcp_keepalives_count", "3"),
         // Warnings are for people at a terminal.
         ("client_min_messages", "error"),
-        ("standard_conforming_strings", "on"),
-        ("bytea_output", "hex"),
     ])
 }

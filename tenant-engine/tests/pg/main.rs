@@ -10,6 +10,7 @@ mod kit;
 mod logins;
 mod migrate;
 mod refused;
+mod settings;
 mod snapshot;
 mod sqlx_compat;
 mod template;

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::error::{ENDED, code, from_connect, from_sqlx, never_stood};
 use super::identity;
 use super::server::PostgresServer;
+use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity, IdentityState};
 use crate::pool::{Access, Limits};
@@ -185,10 +186,11 @@ fn options(target: &Target, login: Access, timeouts: Timeouts, version: u32) -> 
         ("idle_in_transaction_session_timeout", timeouts.idle_transaction_ms.to_string()),
         // Not the wall (the login's privileges are), but a better message.
         ("default_transaction_read_only", read_only.to_owned()),
-        // What `sandbox.rs` reads is what the server reads.
-        ("standard_conforming_strings", "on".to_owned()),
+        // `alter role all set role` would otherwise decide it.
+        ("role", "none".to_owned()),
     ];
-    let options = target.server.login(&target.database, login);
+    // Among them is what `sandbox.rs` relies on: it reads strings as the server does.
+    let options = with_session_settings(target.server.login(&target.database, login));
     let options = options.options(settings.into_iter().chain(check)).statement_cache_capacity(STATEMENTS_CACHED);
     // Tenants' SQL is nobody's business.
     options.disable_statement_logging()
