@@ -1,4 +1,8 @@
-//! The verb `fingerprint`: counts and hashes of every table, computed by the server, in one transaction.
+//! The verb `fingerprint`: counts and hashes of every table, computed by the server, in one transaction; and a
+//! description of every object, from `objects.rs`.
+//!
+//! A row is hashed as its values in the order of its columns' names: a restore may number columns anew, where some were
+//! dropped or inherited. Each column is named with its table's alias, so no column's name can stand for the whole row.
 
 use sqlx::postgres::PgRow;
 
@@ -10,14 +14,17 @@ use crate::fingerprint::{Fingerprint, TableSum};
 use crate::identity::Expected;
 use crate::placement::Placement;
 
-/// Tables with rows of their own, partitions too, and sequences; not the identity, which differs on purpose, nor what
-/// belongs to an extension, nor views that keep their rows, which a restore fills anew.
-const OBJECTS: &str = "select n.nspname, c.relname, c.relkind from pg_class c join pg_namespace n on n.oid = c.relnamespace
+/// Tables with rows of their own, partitions too, and sequences, each with its columns as SQL names them. Left out are
+/// the identity, which differs on purpose, the objects of extensions, and materialized views, which a restore fills anew.
+const TABLES: &str = "select n.nspname, c.relname, c.relkind,
+       coalesce((select string_agg('fleet_row.' || quote_ident(a.attname), ', ' order by a.attname collate \"C\")
+         from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '')
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind in ('r', 'S') and n.nspname not like 'pg\\_%' and n.nspname <> 'information_schema'
      and c.relpersistence <> 't' and (n.nspname, c.relname) <> ('public', '_fleet_identity')
      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
      order by 1, 2";
-/// A statement for so many tables: a server's parser does not like megabytes.
+/// Tables in one statement: a longer text would cost the server's parser much memory.
 const TABLES_AT_ONCE: usize = 100;
 
 /// See [`crate::Engine::fingerprint`].
@@ -28,15 +35,16 @@ pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expecte
     // Rows that a policy hides would not count: that is an error instead.
     let begin = "begin isolation level repeatable read read only; set local row_security = off;
                  set local extra_float_digits = 3; set local timezone = 'UTC'; set local datestyle = 'ISO';
-                 set local intervalstyle = 'postgres'; set local bytea_output = 'hex'";
+                 set local intervalstyle = 'postgres'; set local bytea_output = 'hex'; set local lc_monetary = 'C';
+                 set local xmloption = 'content'";
     let answers =
-        work.try_answers(format!("{begin}; {}; {OBJECTS};", identity::READ)).await.map_err(identity::missing)?;
-    let [.., row, objects] = answers.as_slice() else {
+        work.try_answers(format!("{begin}; {}; {TABLES};", identity::READ)).await.map_err(identity::missing)?;
+    let [.., row, tables] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "a fingerprint begins with two answers"));
     };
     expected.check(&identity::from_rows(row)?)?;
     let mut print = Fingerprint::default();
-    for some in objects.chunks(TABLES_AT_ONCE) {
+    for some in tables.chunks(TABLES_AT_ONCE) {
         add(&mut work, some, &mut print).await?;
     }
     work.run("rollback").await?;
@@ -44,8 +52,8 @@ pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expecte
     Ok(print)
 }
 
-async fn add(work: &mut Work, objects: &[PgRow], print: &mut Fingerprint) -> Result<()> {
-    let sums = objects.iter().map(sum).collect::<Result<Vec<_>>>()?;
+async fn add(work: &mut Work, tables: &[PgRow], print: &mut Fingerprint) -> Result<()> {
+    let sums = tables.iter().map(sum).collect::<Result<Vec<_>>>()?;
     for row in work.answers(sums.join(" union all ")).await?.iter().flatten() {
         let rows = text(row, 1)?.parse().map_err(|_| Error::new(ErrorKind::Internal, "a count is no number"))?;
         print.tables.insert(text(row, 0)?, TableSum { rows, sum: text(row, 2)? });
@@ -54,13 +62,14 @@ async fn add(work: &mut Work, objects: &[PgRow], print: &mut Fingerprint) -> Res
 }
 
 /// The hashes of the rows as text, added up.
-fn sum(object: &PgRow) -> Result<String> {
-    let (schema, name, kind) = (text(object, 0)?, text(object, 1)?, text(object, 2)?);
+fn sum(table: &PgRow) -> Result<String> {
+    let (schema, name, kind, columns) = (text(table, 0)?, text(table, 1)?, text(table, 2)?, text(table, 3)?);
     let (shown, from) = (literal(&format!("{schema}.{name}")), format!("{}.{}", quoted(&schema), quoted(&name)));
     Ok(match kind.as_str() {
         "S" => format!("select {shown}, 1::bigint, last_value::text || is_called::text from {from}"),
         _ => format!(
-            "select {shown}, count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text from only {from} t"
+            "select {shown}, count(*), coalesce(sum(hashtextextended(row({columns})::text, 0)::numeric), 0)::text
+             from only {from} as fleet_row"
         ),
     })
 }

@@ -9,6 +9,7 @@ mod freeze;
 mod kit;
 mod logins;
 mod migrate;
+mod proof;
 mod refused;
 mod settings;
 mod snapshot;
