@@ -80,6 +80,8 @@ pub enum ErrorKind {
     ToolMissing,
     /// `pg_dump` is older than the server: its dump could lack something.
     ToolTooOld,
+    /// The server refuses an object that a dump holds, which the message names.
+    NotRestorable,
     // --- migrations
     /// The directory itself is wrong (name, duplicate version, not UTF-8 …).
     MigrationInvalid,
@@ -132,6 +134,7 @@ impl ErrorKind {
             Self::ConnectionLost => "connection_lost",
             Self::ToolMissing => "tool_missing",
             Self::ToolTooOld => "tool_too_old",
+            Self::NotRestorable => "not_restorable",
             Self::MigrationInvalid => "migration_invalid",
             Self::MigrationChanged => "migration_changed",
             Self::MigrationMissing => "migration_missing",

@@ -3,11 +3,35 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// Of one database: everything but its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint {
     /// By the name of the table (with its schema on Postgres), and a few names for what is no table.
     pub tables: BTreeMap<String, TableSum>,
+    /// What there is besides rows; empty where the schema is one of [`Fingerprint::tables`].
+    pub objects: Objects,
+}
+
+/// The objects of one database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Objects {
+    /// The server's major version: only between equal ones do definitions compare.
+    pub version: u32,
+    /// By class and name, as `index public.by_name`: the class, and a hash of the definition.
+    pub by_name: BTreeMap<String, (String, String)>,
+}
+
+/// The objects of one class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassSum {
+    /// How many.
+    pub count: u64,
+    /// A hash of their names and definitions.
+    pub sum: String,
+    /// As [`Objects::version`].
+    pub version: u32,
 }
 
 /// Of one table.
@@ -23,6 +47,10 @@ impl Fingerprint {
     /// The first thing that the other one has not, or has otherwise; `None` when both hold the same.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<String> {
+        self.difference_of_rows(other).or_else(|| self.objects.difference(&other.objects))
+    }
+
+    fn difference_of_rows(&self, other: &Self) -> Option<String> {
         let mut names: Vec<&String> = self.tables.keys().chain(other.tables.keys()).collect();
         names.sort_unstable();
         names.into_iter().find_map(|name| match (self.tables.get(name), other.tables.get(name)) {
@@ -37,9 +65,75 @@ impl Fingerprint {
     }
 }
 
+impl Objects {
+    /// The first object that the other one has not, or has otherwise.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let names = self.by_name.keys().chain(other.by_name.keys());
+        let mut names: Vec<&String> = names.collect();
+        names.sort_unstable();
+        names.into_iter().find_map(|name| match (self.by_name.get(name), other.by_name.get(name)) {
+            (Some(one), Some(two)) if one == two || self.version != other.version => None,
+            (Some(_), Some(_)) => Some(format!("{name} differs")),
+            (Some(_), None) => Some(format!("{name} is not there")),
+            (None, _) => Some(format!("{name} is there only")),
+        })
+    }
+}
+
+/// The first class of which there are more, fewer or other objects in the second one.
+#[must_use]
+pub fn class_difference(one: &BTreeMap<String, ClassSum>, two: &BTreeMap<String, ClassSum>) -> Option<String> {
+    let mut classes: Vec<&String> = one.keys().chain(two.keys()).collect();
+    classes.sort_unstable();
+    let count = |sum: Option<&ClassSum>| sum.map_or(0, |sum| sum.count);
+    classes.into_iter().find_map(|class| match (one.get(class), two.get(class)) {
+        (one, two) if count(one) != count(two) => {
+            Some(format!("{} objects of the class {class}, where {} are expected", count(two), count(one)))
+        }
+        (Some(one), Some(two)) if one.version == two.version && one.sum != two.sum => {
+            Some(format!("objects of the class {class} differ"))
+        }
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn objects_are_compared_by_definition_within_one_version_only() {
+        let of = |version, objects: &[(&str, &str)]| Objects {
+            version,
+            by_name: objects
+                .iter()
+                .map(|(name, definition)| {
+                    let class = name.split(' ').next().unwrap().to_owned();
+                    ((*name).to_owned(), (class, (*definition).to_owned()))
+                })
+                .collect(),
+        };
+        let here = of(15, &[("index a", "1"), ("rule b", "2")]);
+        assert_eq!(here.difference(&here), None);
+        assert_eq!(here.difference(&of(15, &[("index a", "x"), ("rule b", "2")])).unwrap(), "index a differs");
+        assert_eq!(here.difference(&of(17, &[("index a", "x"), ("rule b", "2")])), None);
+        assert_eq!(here.difference(&of(17, &[("index a", "1")])).unwrap(), "rule b is not there");
+        assert_eq!(of(15, &[]).difference(&here).unwrap(), "index a is there only");
+    }
+
+    #[test]
+    fn classes_are_compared_by_count_and_hash() {
+        let of = |version, count, sum: &str| {
+            BTreeMap::from([("index".to_owned(), ClassSum { count, sum: sum.to_owned(), version })])
+        };
+        assert_eq!(class_difference(&of(15, 1, "a"), &of(15, 1, "a")), None);
+        assert_eq!(class_difference(&of(15, 1, "a"), &of(16, 1, "b")), None);
+        let differ = class_difference(&of(15, 1, "a"), &of(15, 1, "b"));
+        assert_eq!(differ.unwrap(), "objects of the class index differ");
+        let fewer = class_difference(&of(15, 2, "a"), &BTreeMap::new());
+        assert_eq!(fewer.unwrap(), "0 objects of the class index, where 2 are expected");
+    }
 
     #[test]
     fn the_first_difference_is_told() {
@@ -48,6 +142,7 @@ mod tests {
                 .iter()
                 .map(|(n, rows, sum)| ((*n).to_owned(), TableSum { rows: *rows, sum: (*sum).to_owned() }))
                 .collect(),
+            ..Fingerprint::default()
         };
         let here = of(&[("a", 1, "x"), ("b", 2, "y")]);
         assert_eq!(here.difference(&here), None);

@@ -27,7 +27,7 @@ pub mod value;
 
 pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
-pub use fingerprint::{Fingerprint, TableSum};
+pub use fingerprint::{ClassSum, Fingerprint, Objects, TableSum, class_difference};
 pub use found::{Found, FoundKind, Listing};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};

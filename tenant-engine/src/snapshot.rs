@@ -1,8 +1,11 @@
 //! A consistent picture of one database as bytes, and what is known about it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tempfile::TempPath;
 
+use crate::fingerprint::ClassSum;
 use crate::identity::Identity;
 
 /// The raw bytes of a database: in memory when small, else in a temporary file that goes away with the value.
@@ -29,6 +32,8 @@ pub struct SnapshotInfo {
     pub engine_version: String,
     /// Rows that violate a foreign key already in the source: a restore tolerates as many, not more.
     pub foreign_key_violations: u64,
+    /// The objects of each class; empty where the image holds the schema itself.
+    pub classes: BTreeMap<String, ClassSum>,
 }
 
 /// A picture of one database.
@@ -49,4 +54,8 @@ pub struct Restored {
     pub size_bytes: u64,
     /// Rows that violate a foreign key.
     pub foreign_key_violations: u64,
+    /// What the image holds and this server's roles may not make, each with the reason; for people.
+    pub left_out: Vec<String>,
+    /// As [`SnapshotInfo::classes`].
+    pub classes: BTreeMap<String, ClassSum>,
 }

@@ -64,5 +64,11 @@ pub(super) const ALL: &[Explanation] = &[
         "client programs of an older major version",
         "install the client programs of the server's version",
     ),
+    e(
+        "not_restorable",
+        "A server refuses an object of a dump, so the database cannot be made again from it; the message names the object.",
+        "an expression that calls a function which fails on the rows that are there, or that names an object of another schema without it; or a newer server that no longer allows it",
+        "change that object in a migration (name schemas inside functions, or alter function … set search_path), back up again",
+    ),
     e("closed", "The pool or the engine is shutting down.", "a restart", "repeat in a moment"),
 ];

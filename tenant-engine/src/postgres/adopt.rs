@@ -29,6 +29,7 @@ pub(super) async fn adopt(
     let image = dump(engine, &source).await?;
     let dump = archive::on_disk(image, engine.scratch()).await?;
     let contents = contents::examine_foreign(engine.tools(), &dump).await?;
+    archive::give_search_path(&dump).await?;
     restore::from_dump(engine, at, (&dump, &contents), identity).await
 }
 
@@ -40,7 +41,7 @@ async fn dump(engine: &PostgresEngine, source: &Arc<PostgresServer>) -> Result<I
     engine.tools().require(version).await?;
     let mut command = engine.tools().connecting("pg_dump", source, Who::Maintenance, &database);
     command.args(["--format=custom", "--compress=0", "--no-password"]);
-    command.args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]);
+    command.args(["--no-subscriptions", "--no-tablespaces"]);
     command.arg(format!("--lock-wait-timeout={}", engine.patience().lock.as_millis())).stdout(Stdio::piped());
     let mut child = tool::start(&mut command)?;
     let stdout = child.stdout.take().expect("it is piped");

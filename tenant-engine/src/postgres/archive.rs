@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use tempfile::TempPath;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Image;
@@ -142,6 +142,28 @@ pub(super) async fn on_disk(image: Image, scratch: &Path) -> Result<TempPath> {
             Ok(path)
         }
     }
+}
+
+/// The statement by which a dump empties the search path of the session that restores it, as `dumpSearchPath` of
+/// PostgreSQL's `pg_dump.c` writes it since 2018, in an entry at the head of the archive.
+const EMPTY_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);\n";
+/// The search path of the sessions that write. Names of the server's own objects still come first, and every other
+/// name in a dump is qualified; functions find what they found when they ran in the source.
+const WRITERS_PATH: &[u8] = b"SET search_path = \"$user\", public;";
+/// Three entries come before that one, each of some tens of bytes.
+const PATH_WITHIN_BYTES: u64 = 64 << 10;
+
+/// Writes the writers' search path over the empty one. It is shorter, so every offset in the archive stays true.
+pub(super) async fn give_search_path(archive: &Path) -> Result<()> {
+    let mut file = tokio::fs::File::options().read(true).write(true).open(archive).await.map_err(unwritable)?;
+    let mut head = Vec::new();
+    (&mut file).take(PATH_WITHIN_BYTES).read_to_end(&mut head).await.map_err(unwritable)?;
+    let Some(at) = head.windows(EMPTY_PATH.len()).position(|bytes| bytes == EMPTY_PATH) else { return Ok(()) };
+    let mut path = WRITERS_PATH.to_vec();
+    path.resize(EMPTY_PATH.len() - 1, b' ');
+    path.push(b'\n');
+    file.seek(std::io::SeekFrom::Start(at as u64)).await.map_err(unwritable)?;
+    write(&mut file, &path).await
 }
 
 fn unwritable(error: std::io::Error) -> Error {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 
+use super::load::Contents;
 use super::tool::{Tools, start};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,16 +27,25 @@ const NOT_RESTORED: [&str; 7] = [
     "SCHEMA - public",
     "COMMENT - SCHEMA public",
 ];
-const KINDS_NOT_RESTORED: [&str; 5] =
-    ["COMMENT - EXTENSION ", "EVENT TRIGGER ", "PUBLICATION ", "SUBSCRIPTION ", "SECURITY LABEL "];
+/// What a server's administrator makes, as a rule: restored where our roles may, told where they may not.
+const OPTIONAL: [&str; 6] = [
+    "PUBLICATION ",
+    "EVENT TRIGGER ",
+    "SECURITY LABEL ",
+    "COMMENT - EXTENSION ",
+    "COMMENT - PUBLICATION ",
+    "COMMENT - EVENT TRIGGER ",
+];
+/// Restored, it would begin to read from another server.
+const SUBSCRIPTION: [&str; 2] = ["SUBSCRIPTION ", "COMMENT - SUBSCRIPTION "];
 
 /// The list of entries to restore, of a dump that is whole and holds this tenant's data.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`], [`ErrorKind::WrongTenant`], [`ErrorKind::ToolMissing`].
-pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Result<String> {
+pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Result<Contents> {
     // A dump of newer programs is not damaged: the reader says so by itself.
-    let list = read(tools, dump, &["--list"]).await?;
+    let contents = contents(tools, dump).await?;
     let identity = ["--data-only", "--schema=public", "--table=_fleet_identity", "--file=-"];
     let (identity, whole) = tokio::join!(read(tools, dump, &identity), read(tools, dump, &["--file=/dev/null"]));
     whole?;
@@ -44,20 +54,31 @@ pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Res
         let message = format!("the dump holds the data of {found}, expected {source}");
         return Err(Error::new(ErrorKind::WrongTenant, message));
     }
-    Ok(restored(&list))
+    Ok(contents)
 }
 
 /// The list of entries to restore, of a whole dump of a database that no fleet knows.
 ///
 /// # Errors
 /// [`ErrorKind::WrongTenant`] when it carries an identity; [`ErrorKind::Corrupt`], [`ErrorKind::ToolMissing`].
-pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<String> {
+pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<Contents> {
     let list = read(tools, dump, &["--list"]).await?;
     if list.lines().any(|line| line.contains(" TABLE public _fleet_identity ")) {
         let message = "that database is a tenant's of a fleet already: back it up there and restore it, or clone it";
         return Err(Error::new(ErrorKind::WrongTenant, message));
     }
-    Ok(restored(&list))
+    contents(tools, dump).await
+}
+
+/// The entries of each section. Only `pg_restore` knows the section of an entry: a comment is in that of its object.
+async fn contents(tools: &Tools, dump: &Path) -> Result<Contents> {
+    let list = async |section| read(tools, dump, &["--list", section]).await;
+    let (before, data, after) =
+        tokio::try_join!(list("--section=pre-data"), list("--section=data"), list("--section=post-data"))?;
+    let lists = [&before, &data, &after];
+    let optional = lists.iter().flat_map(|list| list.lines()).filter(|line| is_optional(line)).map(str::to_owned);
+    let [before, data, after] = lists.map(|list| restored(list));
+    Ok(Contents { before, data, after, optional: optional.collect() })
 }
 
 /// Runs `pg_restore` without a server and returns what it prints.
@@ -117,17 +138,27 @@ fn tenant_in(copied: &str) -> Result<TenantId> {
     tenant.filter(|_| only).ok_or_else(corrupt)
 }
 
-/// PURE: a list without what is not restored.
-fn restored(list: &str) -> String {
-    list.lines().filter(|line| is_restored(line)).flat_map(|line| [line, "\n"]).collect()
+/// PURE: the entries of a list that are restored.
+fn restored(list: &str) -> Vec<String> {
+    let entries = list.lines().filter_map(|line| Some((line, entry(line)?)));
+    let kept = entries.filter(|(line, entry)| {
+        let object = entry.rsplit_once(' ').map_or(*entry, |(object, _owner)| object);
+        !NOT_RESTORED.contains(&object)
+            && !SUBSCRIPTION.iter().any(|kind| entry.starts_with(kind))
+            && !is_optional(line)
+    });
+    kept.map(|(line, _)| line.to_owned()).collect()
 }
 
 /// A line is `<id>; <table> <object> <kind> <schema> <name> <owner>`, or a comment.
-fn is_restored(line: &str) -> bool {
-    let Some((_, entry)) = line.split_once("; ") else { return true };
-    let entry = entry.splitn(3, ' ').nth(2).unwrap_or_default();
-    let object = entry.rsplit_once(' ').map_or(entry, |(object, _owner)| object);
-    !NOT_RESTORED.contains(&object) && !KINDS_NOT_RESTORED.iter().any(|kind| entry.starts_with(kind))
+fn entry(line: &str) -> Option<&str> {
+    let (number, entry) = line.split_once("; ")?;
+    number.parse::<u32>().ok()?;
+    Some(entry.splitn(3, ' ').nth(2).unwrap_or_default())
+}
+
+fn is_optional(line: &str) -> bool {
+    entry(line).is_some_and(|entry| OPTIONAL.iter().any(|kind| entry.starts_with(kind)))
 }
 
 #[cfg(test)]
@@ -150,14 +181,14 @@ mod tests {
     #[test]
     fn our_own_tables_and_the_servers_things_are_left_out() {
         let kept = [
-            ";",
-            "; Archive created at 2026-01-01 10:00:00",
             "3384; 0 16417 TABLE DATA public _sqlx_migrations fleet",
             "215; 1259 16417 TABLE public projects fleet_owner",
             "215; 1259 16417 TABLE other _fleet_identity fleet_owner",
             "2; 3079 16384 EXTENSION - pgcrypto ",
         ];
         let left = [
+            ";",
+            "; Archive created at 2026-01-01 10:00:00",
             "214; 1259 16410 TABLE public _fleet_identity fleet",
             "3383; 0 16410 TABLE DATA public _fleet_identity fleet",
             "3236; 2606 16416 CONSTRAINT public _fleet_identity _fleet_identity_pkey fleet",
@@ -165,6 +196,8 @@ mod tests {
             "5; 2615 2200 SCHEMA - public pg_database_owner",
         ];
         let list = kept.iter().chain(&left).flat_map(|line| [*line, "\n"]).collect::<String>();
-        assert_eq!(restored(&list).lines().collect::<Vec<_>>(), kept);
+        assert_eq!(restored(&list), kept);
+        let optional = list.lines().filter(|line| is_optional(line)).collect::<Vec<_>>();
+        assert_eq!(optional, ["3400; 0 0 COMMENT - EXTENSION pgcrypto "]);
     }
 }

@@ -3,12 +3,15 @@
 //!
 //! A row is hashed as its values in the order of its columns' names: a restore may number columns anew, where some were
 //! dropped or inherited. Each column is named with its table's alias, so no column's name can stand for the whole row.
+//!
+//! Reading a table plans its indexes, and planning may run the functions in them. So this works as the login that
+//! migrates, whose rights these functions have anyway, and with the search path that they were written for.
 
 use sqlx::postgres::PgRow;
 
 use super::sql::{literal, quoted, text};
 use super::work::Work;
-use super::{PostgresEngine, identity};
+use super::{PostgresEngine, identity, migrate, objects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{Fingerprint, TableSum};
 use crate::identity::Expected;
@@ -31,19 +34,20 @@ const TABLES_AT_ONCE: usize = 100;
 pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
     let (site, database) = engine.site(at)?;
     let _slot = site.slot().await?;
-    let mut work = site.enter(database).await?;
+    let mut work = migrate::enter(&site, database).await?;
     // Rows that a policy hides would not count: that is an error instead.
     let begin = "begin isolation level repeatable read read only; set local row_security = off;
                  set local extra_float_digits = 3; set local timezone = 'UTC'; set local datestyle = 'ISO';
                  set local intervalstyle = 'postgres'; set local bytea_output = 'hex'; set local lc_monetary = 'C';
-                 set local xmloption = 'content'";
+                 set local xmloption = 'content'; set local search_path = pg_catalog";
     let answers =
         work.try_answers(format!("{begin}; {}; {TABLES};", identity::READ)).await.map_err(identity::missing)?;
     let [.., row, tables] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "a fingerprint begins with two answers"));
     };
     expected.check(&identity::from_rows(row)?)?;
-    let mut print = Fingerprint::default();
+    let mut print = Fingerprint { objects: objects::read(&mut work).await?, ..Fingerprint::default() };
+    work.run("set local search_path = \"$user\", public").await?;
     for some in tables.chunks(TABLES_AT_ONCE) {
         add(&mut work, some, &mut print).await?;
     }
@@ -68,7 +72,8 @@ fn sum(table: &PgRow) -> Result<String> {
     Ok(match kind.as_str() {
         "S" => format!("select {shown}, 1::bigint, last_value::text || is_called::text from {from}"),
         _ => format!(
-            "select {shown}, count(*), coalesce(sum(hashtextextended(row({columns})::text, 0)::numeric), 0)::text
+            "select {shown}, pg_catalog.count(*),
+                coalesce(pg_catalog.sum(pg_catalog.hashtextextended(row({columns})::text, 0::bigint)::numeric), 0)::text
              from only {from} as fleet_row"
         ),
     })

@@ -6,8 +6,9 @@
 //!
 //! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
-//! `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for migrations `script.rs`, `rules.rs`, `bare.rs`,
-//! `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs` and `contents.rs`.
+//! `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
+//! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
+//! `contents.rs`, `load.rs`, `complaints.rs` and `checks.rs`; `objects.rs` (what a copy has besides rows).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use work::Patience;
 mod adopt;
 mod archive;
 mod bare;
+mod checks;
+mod complaints;
 mod contents;
 mod database;
 mod databases;
@@ -47,8 +50,10 @@ mod identity;
 mod inspect;
 mod layout;
 mod ledger;
+mod load;
 mod logins;
 mod migrate;
+mod objects;
 mod prepare;
 mod provision;
 mod quarantine;

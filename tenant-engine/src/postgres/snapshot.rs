@@ -9,7 +9,7 @@ use super::site::Site;
 use super::sql::text;
 use super::tool::{self, Ended, Who};
 use super::work::Work;
-use super::{PostgresEngine, archive, identity, ledger};
+use super::{PostgresEngine, archive, identity, ledger, objects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
@@ -31,6 +31,8 @@ pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: 
     let view = view(&mut work, expected).await?;
     engine.tools().require(work.version()).await?;
     let (taken, ended) = dump(engine, &site, database, &view).await?;
+    // The catalogs as this transaction sees them, like the dump.
+    let classes = objects::classes(&objects::read(&mut work).await?);
     work.run("commit;").await?;
     if !ended.succeeded() {
         return Err(refused(&ended));
@@ -46,6 +48,7 @@ pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: 
         size_bytes: taken.size_bytes,
         engine_version: format!("pg_dump {version}"),
         foreign_key_violations: 0,
+        classes,
     };
     Ok(Snapshot { info, image: taken.image })
 }
@@ -68,8 +71,8 @@ async fn view(work: &mut Work, expected: &Expected) -> Result<View> {
 async fn dump(engine: &PostgresEngine, site: &Site, database: &str, view: &View) -> Result<(archive::Archive, Ended)> {
     let mut command = engine.tools().connecting("pg_dump", &site.server, Who::Maintenance, database);
     command.args(["--format=custom", "--compress=0", "--no-password", "--snapshot", &view.id]);
-    // Whoever backs up compresses, and these belong to the server, not to the database.
-    command.args(["--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces"]);
+    // Backups are compressed later, and tablespaces belong to the server.
+    command.args(["--no-subscriptions", "--no-tablespaces"]);
     command.arg(format!("--lock-wait-timeout={}", site.patience.lock.as_millis())).stdout(Stdio::piped());
     let mut child = tool::start(&mut command)?;
     let stdout = child.stdout.take().expect("it is piped");

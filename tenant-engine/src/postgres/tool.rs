@@ -29,7 +29,7 @@ pub(super) const WHOLE_MAX: Duration = Duration::from_secs(24 * 3600);
 const VERSION_MAX: Duration = Duration::from_secs(20);
 
 /// What a parent's environment must not tell a child of ours: only we say where it connects.
-const FORGOTTEN: [&str; 28] = [
+const FORGOTTEN: [&str; 30] = [
     "PGHOST",
     "PGHOSTADDR",
     "PGPORT",
@@ -39,12 +39,12 @@ const FORGOTTEN: [&str; 28] = [
     "PGDATABASE",
     "PGSERVICE",
     "PGSERVICEFILE",
+    "PGSYSCONFDIR",
     "PGOPTIONS",
     "PGCLIENTENCODING",
     "PGTZ",
     "PGDATESTYLE",
     "PGGEQO",
-    "PGSYSCONFDIR",
     "PGTARGETSESSIONATTRS",
     "PGLOADBALANCEHOSTS",
     "PGREQUIREAUTH",
@@ -55,6 +55,8 @@ const FORGOTTEN: [&str; 28] = [
     "PGSSLCRLDIR",
     "PGSSLNEGOTIATION",
     "PGSSLMODE",
+    "PGREQUIRESSL",
+    "PGSSLCOMPRESSION",
     "PGSSLROOTCERT",
     "PGSSLCERT",
     "PGSSLKEY",
@@ -199,6 +201,38 @@ pub(super) async fn finish<T>(
         Ok((taken?, Ended { status, complaint }))
     };
     while_alive(server, WHOLE_MAX, work).await?
+}
+
+/// Waits for a program that works on a server, and hands on each line that it complains with.
+///
+/// # Errors
+/// [`ErrorKind::ConnectionLost`] when the server stops answering.
+pub(super) async fn finish_telling(
+    server: &Arc<PostgresServer>,
+    mut child: Child,
+    told: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    let stderr = child.stderr.take().expect("it is piped");
+    let work = async {
+        lines(stderr, told).await;
+        child.wait().await.map_err(|error| missing(&error))
+    };
+    while_alive(server, WHOLE_MAX, work).await?
+}
+
+/// Reads to the end, and of each line the beginning.
+async fn lines(mut from: impl AsyncRead + Unpin, mut told: impl FnMut(&str)) {
+    let (mut line, mut chunk) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = from.read(&mut chunk).await {
+        for byte in &chunk[..read] {
+            match byte {
+                b'\n' => told(&String::from_utf8_lossy(&std::mem::take(&mut line))),
+                byte if line.len() < COMPLAINT_BYTES_MAX => line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+    told(&String::from_utf8_lossy(&line));
 }
 
 /// Reads to the end, keeps the beginning.

@@ -105,6 +105,8 @@ pub(super) fn read(db: &Connection, size_bytes: u64) -> Result<Restored> {
         schema_version: newest(&ledger::read(db)?),
         size_bytes,
         foreign_key_violations: foreign_keys::count(db)?,
+        left_out: Vec::new(),
+        classes: std::collections::BTreeMap::new(),
     })
 }
 

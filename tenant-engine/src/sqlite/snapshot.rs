@@ -55,6 +55,7 @@ pub(super) fn describe(db: &Connection, identity: Identity, image: Image) -> Res
         size_bytes,
         engine_version: format!("sqlite {}", rusqlite::version()),
         foreign_key_violations: foreign_keys::count(db)?,
+        classes: std::collections::BTreeMap::new(),
     };
     Ok(Snapshot { info, image })
 }

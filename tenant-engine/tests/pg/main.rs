@@ -4,6 +4,7 @@
 mod child;
 mod conformance;
 mod crash;
+mod families;
 mod faults;
 mod freeze;
 mod kit;

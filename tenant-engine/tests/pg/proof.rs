@@ -18,7 +18,9 @@ async fn every_column_counts_whatever_another_is_called() {
         .iter()
         .enumerate()
         .map(|(n, name)| {
-            format!("create table named_{n}({name} int, other text); insert into named_{n} values (1, 'one'), (2, 'two');")
+            format!(
+                "create table named_{n}({name} int, other text); insert into named_{n} values (1, 'one'), (2, 'two');"
+            )
         })
         .collect();
     let more = "create table named(named int, other text); insert into named values (1, 'one'), (2, 'two');
