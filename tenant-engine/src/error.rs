@@ -82,6 +82,10 @@ pub enum ErrorKind {
     ToolTooOld,
     /// The server refuses an object that a dump holds, which the message names.
     NotRestorable,
+    /// A dump could not carry all of the database; the message names the obstacle and what removes it.
+    NotDumpable,
+    /// A copy of a database from outside could not be equal to it; the message says why.
+    NotAdoptable,
     // --- migrations
     /// The directory itself is wrong (name, duplicate version, not UTF-8 …).
     MigrationInvalid,
@@ -135,6 +139,8 @@ impl ErrorKind {
             Self::ToolMissing => "tool_missing",
             Self::ToolTooOld => "tool_too_old",
             Self::NotRestorable => "not_restorable",
+            Self::NotDumpable => "not_dumpable",
+            Self::NotAdoptable => "not_adoptable",
             Self::MigrationInvalid => "migration_invalid",
             Self::MigrationChanged => "migration_changed",
             Self::MigrationMissing => "migration_missing",

@@ -34,6 +34,8 @@ pub struct SnapshotInfo {
     pub foreign_key_violations: u64,
     /// The objects of each class; empty where the image holds the schema itself.
     pub classes: BTreeMap<String, ClassSum>,
+    /// What the database has and the image does not hold; for people.
+    pub left_out: Vec<String>,
 }
 
 /// A picture of one database.

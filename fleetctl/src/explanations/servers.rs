@@ -70,5 +70,17 @@ pub(super) const ALL: &[Explanation] = &[
         "an expression that calls a function which fails on the rows that are there, or that names an object of another schema without it; or a newer server that no longer allows it",
         "change that object in a migration (name schemas inside functions, or alter function … set search_path), back up again",
     ),
+    e(
+        "not_dumpable",
+        "A database holds something that a dump cannot carry, so no backup, clone or move of it is made; the message names it.",
+        "row level security that is forced on the owner of a table, or large objects",
+        "what the message says: take 'force' off the table, keep the bytes in a bytea column",
+    ),
+    e(
+        "not_adoptable",
+        "A copy of the database would not be equal to it, so it was not adopted; the message says each reason.",
+        "settings of the database, event triggers, publications of all tables, a ledger elsewhere or dirty",
+        "change the original as the message says, then the same command again",
+    ),
     e("closed", "The pool or the engine is shutting down.", "a restart", "repeat in a moment"),
 ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
 use super::load::Contents;
+use super::locale::Locale;
 use super::tool::{Tools, start};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
@@ -70,15 +71,19 @@ pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<Conten
     contents(tools, dump).await
 }
 
+/// Of no schema's objects, only the statements about the database itself are written.
+const NO_SCHEMA: &str = "--schema= no schema has this name ";
+
 /// The entries of each section. Only `pg_restore` knows the section of an entry: a comment is in that of its object.
 async fn contents(tools: &Tools, dump: &Path) -> Result<Contents> {
     let list = async |section| read(tools, dump, &["--list", section]).await;
     let (before, data, after) =
         tokio::try_join!(list("--section=pre-data"), list("--section=data"), list("--section=post-data"))?;
+    let locale = Locale::in_script(&read(tools, dump, &["--create", NO_SCHEMA, "--file=-"]).await?)?;
     let lists = [&before, &data, &after];
     let optional = lists.iter().flat_map(|list| list.lines()).filter(|line| is_optional(line)).map(str::to_owned);
     let [before, data, after] = lists.map(|list| restored(list));
-    Ok(Contents { before, data, after, optional: optional.collect() })
+    Ok(Contents { before, data, after, optional: optional.collect(), locale })
 }
 
 /// Runs `pg_restore` without a server and returns what it prints.

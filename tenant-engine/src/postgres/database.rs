@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::locale::Locale;
 use super::logins::login;
 use super::prepare::{OWNER, READ, WRITE};
 use super::site::Site;
@@ -29,8 +30,36 @@ pub(super) enum Made {
 
 /// Makes a copy of a template that accepts no connections yet.
 pub(super) async fn create(center: &mut Work, database: &str, template: &str) -> Result<Made, Why> {
+    create_with(center, database, template, "").await
+}
+
+/// Makes an empty database with the text order of another one, which accepts no connections yet.
+///
+/// # Errors
+/// [`ErrorKind::NotRestorable`] when this server does not have that locale.
+pub(super) async fn create_like(center: &mut Work, database: &str, locale: &Locale) -> Result<Made> {
+    create_with(center, database, "template0", locale.options()).await.map_err(|why| {
+        // invalid_parameter_value, wrong_object_type, feature_not_supported, undefined_object
+        let of_locale =
+            !locale.options().is_empty() && matches!(why.code().as_str(), "22023" | "42809" | "0A000" | "42704");
+        let error = why.into_ours();
+        match of_locale {
+            true => {
+                let options = locale.options();
+                let message = format!(
+                    "the server cannot make a database with{options}: {}; install that locale on it",
+                    error.message()
+                );
+                Error::new(ErrorKind::NotRestorable, message).with_source(error)
+            }
+            false => error,
+        }
+    })
+}
+
+async fn create_with(center: &mut Work, database: &str, template: &str, options: &str) -> Result<Made, Why> {
     let (name, template) = (quoted(database), quoted(template));
-    let sql = format!("create database {name} template {template} encoding 'UTF8' allow_connections false");
+    let sql = format!("create database {name} template {template} encoding 'UTF8'{options} allow_connections false");
     match center.try_answers(sql).await {
         Ok(_) => Ok(Made::Now),
         // The second: the server was still making it, for a process that died meanwhile perhaps.

@@ -11,6 +11,7 @@
 use std::path::Path;
 
 use super::complaints::Complaints;
+use super::locale::Locale;
 use super::prepare::OWNER;
 use super::site::Site;
 use super::tool::{self, Who};
@@ -28,6 +29,8 @@ pub(super) struct Contents {
     pub(super) after: Vec<String>,
     /// What is left out where our roles may not make it.
     pub(super) optional: Vec<String>,
+    /// Of the database that was dumped.
+    pub(super) locale: Locale,
 }
 
 /// A dump that was examined, and the empty database it goes into.

@@ -193,15 +193,24 @@ async fn apply(job: &Job<'_>, work: &mut Work, migration: &Migration, look: &Loo
     let sent = Sent { migration, sql: &migration.sql, line: 1 };
     work.script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
     let mut end = still_ours(&look.id);
+    end.push_str(NOT_FORCED);
     end.push_str(&ledger::insert(migration, true, nanoseconds(started)));
     end.push_str("commit;");
     if !last {
         end.push_str(&self::look(job.database));
     }
     let answers = work.try_answers(end).await.map_err(|why| at_the_end(&sent, why))?;
-    // The guard, the row and the commit answer, too.
-    if last { Ok(Next::Done) } else { seen(job, &answers[3..]).map(Next::Look) }
+    // Both guards, the row and the commit answer, too.
+    if last { Ok(Next::Done) } else { seen(job, &answers[4..]).map(Next::Look) }
 }
+
+/// Fails with the name of a table that this transaction made subject to row level security for its owner, too: the
+/// role that dumps could not read it. A role of maintenance that no policy holds for may go on.
+const NOT_FORCED: &str = "
+    select coalesce(pg_catalog.max(c.oid::pg_catalog.regclass::text)::integer, 0) from pg_catalog.pg_class c
+    where c.relforcerowsecurity and c.relrowsecurity and c.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid
+      and not exists (select from pg_catalog.pg_class i join pg_catalog.pg_roles r on r.oid = i.relowner
+        where i.oid = pg_catalog.to_regclass('public._fleet_identity') and (r.rolsuper or r.rolbypassrls));";
 
 /// Fails, and with it everything after it, when the transaction is another one: the file ended ours in a way that
 /// `rules.rs` did not see.
@@ -209,9 +218,23 @@ fn still_ours(id: &str) -> String {
     format!("select 1 / (pg_catalog.pg_current_xact_id()::text = '{id}')::int;")
 }
 
+/// The server's message names the table.
+fn forced(why: &Why) -> String {
+    let message = match why {
+        Why::Sql(error) => error.as_database_error().map_or("", |error| error.message()),
+        Why::Silent(_) => "",
+    };
+    let table = message.split_once(": ").map_or("a table", |(_, table)| table.trim_matches('"'));
+    format!(
+        "{table} forces row level security on its owner, so it could not be backed up: leave out 'force' (the logins of \
+         requests are not its owner, policies hold for them anyway)"
+    )
+}
+
 fn at_the_end(sent: &Sent<'_>, why: Why) -> Error {
     match why.code().as_str() {
         "22012" => failed(sent.migration, None, "the file ended its own transaction; what it changed may be committed"),
+        "22P02" => failed(sent.migration, None, &forced(&why)),
         _ => stopped_at(&Sent { sql: "", ..*sent }, Stopped { done: 0, why }),
     }
 }

@@ -8,7 +8,8 @@
 //! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
 //! `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
 //! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
-//! `contents.rs`, `load.rs`, `complaints.rs` and `checks.rs`; `objects.rs` (what a copy has besides rows).
+//! `contents.rs`, `load.rs`, `complaints.rs` and `checks.rs`; `objects.rs` (what a copy has besides rows),
+//! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,7 @@ mod inspect;
 mod layout;
 mod ledger;
 mod load;
+mod locale;
 mod logins;
 mod migrate;
 mod objects;
@@ -66,11 +68,13 @@ mod sessions;
 mod settings;
 mod site;
 mod snapshot;
+mod source;
 mod sql;
 mod stamp;
 mod survey;
 mod template;
 mod tool;
+mod undumpable;
 mod work;
 
 #[cfg(feature = "test-util")]

@@ -23,7 +23,7 @@ found(class, name, definition) as (
     from rel join pg_attribute a on a.attrelid = rel.oid and a.attnum > 0 and not a.attisdropped join pg_type t on t.oid = a.atttypid
     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum where relkind in ('r', 'p', 'f', 'v', 'm', 'c')
   union all select 'index', rel.shown, concat_ws(' ', pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisclustered, i.indisreplident, i.indimmediate, i.indnullsnotdistinct, i.indisvalid)
-    from pg_index i join rel on rel.oid = i.indexrelid
+    from pg_index i join rel on rel.oid = i.indexrelid and i.indrelid in (select oid from rel)
   union all select 'constraint', case when contypid <> 0 then format_type(contypid, null) else conrelid::regclass::text end || '.' || conname,
       concat_ws(' ', contype, condeferrable, condeferred, conislocal, coninhcount, connoinherit, pg_get_constraintdef(c.oid))
     from pg_constraint c join ours n on n.oid = c.connamespace where contype <> 'n' and (conrelid = 0 or conrelid in (select oid from rel))

@@ -11,7 +11,7 @@ use super::inspect::number;
 use super::load::{Contents, Load};
 use super::prepare;
 use super::site::Site;
-use super::work::{Why, Work};
+use super::work::Work;
 use super::{PostgresEngine, archive, contents, identity, layout, ledger, objects, provision};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,7 +71,7 @@ async fn fill(
     identity: &Identity,
 ) -> Result<Restored> {
     let mut center = site.center().await?;
-    if database::create(&mut center, database, "template0").await.map_err(Why::into_ours)? == Made::Before {
+    if database::create_like(&mut center, database, &contents.locale).await? == Made::Before {
         return Err(Error::new(ErrorKind::AlreadyExists, "somebody else is filling the same placement"));
     }
     database::open(site, &mut center, database).await?;

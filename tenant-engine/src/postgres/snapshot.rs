@@ -9,7 +9,7 @@ use super::site::Site;
 use super::sql::text;
 use super::tool::{self, Ended, Who};
 use super::work::Work;
-use super::{PostgresEngine, archive, identity, ledger, objects};
+use super::{PostgresEngine, archive, identity, ledger, objects, undumpable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
@@ -33,6 +33,7 @@ pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: 
     let (taken, ended) = dump(engine, &site, database, &view).await?;
     // The catalogs as this transaction sees them, like the dump.
     let classes = objects::classes(&objects::read(&mut work).await?);
+    let left_out = undumpable::left_out(&mut work).await?;
     work.run("commit;").await?;
     if !ended.succeeded() {
         return Err(refused(&ended));
@@ -49,6 +50,7 @@ pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: 
         engine_version: format!("pg_dump {version}"),
         foreign_key_violations: 0,
         classes,
+        left_out,
     };
     Ok(Snapshot { info, image: taken.image })
 }
@@ -60,6 +62,7 @@ async fn view(work: &mut Work, expected: &Expected) -> Result<View> {
     let answers = work.try_answers(format!("{begin} {read};")).await.map_err(identity::missing)?;
     let identity = identity::from_rows(answers.get(2).map_or(&[], Vec::as_slice))?;
     expected.check(&identity)?;
+    undumpable::refuse(work).await?;
     let answers = work.answers(format!("select pg_export_snapshot(); {};", ledger::READ)).await?;
     let [id, rows] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "two questions have two answers"));

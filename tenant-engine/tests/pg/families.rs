@@ -1,6 +1,7 @@
 //! Databases that are hard to restore, family by family: each is dumped, restored beside its source, and compared in
 //! its rows, its materialized views and every class of its objects.
 
+use postgres_fixture::Settings;
 use tenant_engine::*;
 
 use crate::kit::{BASE, Kit, Tenant, base_and, set};
@@ -229,4 +230,79 @@ async fn an_object_that_cannot_be_restored_is_named() {
     let found =
         kit.cluster.psql("postgres", &format!("select count(*) from pg_database where datname = '{}'", to.database()));
     assert_eq!(found, "0");
+}
+
+/// Whatever the source's server says by itself, and the one that restores.
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_of_servers_databases_and_roles_do_not_change_a_copy() {
+    let more = [
+        "timezone='America/New_York'",
+        "datestyle='SQL, DMY'",
+        "intervalstyle='sql_standard'",
+        "bytea_output='escape'",
+        "extra_float_digits=-3",
+        "default_text_search_config='pg_catalog.german'",
+        "search_path='nosuch'",
+        "default_transaction_isolation='serializable'",
+        "xmlbinary='hex'",
+        "transform_null_equals=on",
+    ];
+    let settings = Settings { more: more.map(str::to_owned).to_vec(), ..Settings::default() };
+    let (odd, usual) = (Kit::with(&settings), Kit::new());
+    let (_, sql) = FAMILIES.iter().find(|(name, _)| name.contains("dates")).unwrap();
+    let tenant = odd.provisioned(&base_and(&[("3_family.sql", sql)])).await;
+    odd.cluster.psql("postgres", &format!("alter database {} set timezone = 'Asia/Tokyo'", tenant.database()));
+    for (kit, from) in [(&usual, &odd), (&odd, &odd)] {
+        let taken = from.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+        assert_eq!(taken.info.left_out.len(), 1, "{:?}", taken.info.left_out);
+        let to = beside(kit, &tenant);
+        kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+        assert_eq!(print(from, &tenant).await.difference(&print(kit, &to).await), None);
+        let days = "select day || f || i || b || m || words || told from daily";
+        let ask = |kit: &Kit, of: &Tenant| {
+            kit.ask(
+                of,
+                &format!(
+                    "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; {days}",
+                    days = days.replace("from", "from public.").replace(". ", ".")
+                ),
+            )
+        };
+        assert_eq!(ask(from, &tenant), ask(kit, &to));
+    }
+}
+
+/// A tenant that could not be backed up is told at its migration, and one that was made so by hand at its backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dump_cannot_carry_is_refused_with_its_cure() {
+    let kit = Kit::new();
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    for (name, force) in [
+        ("3_a.sql", "alter table projects force row level security, enable row level security"),
+        (
+            "3_b.sql",
+            "do $$ begin execute 'alter table projects enable row level security, force row level security'; end $$",
+        ),
+    ] {
+        let error = kit.migrate(&tenant, &base_and(&[(name, force)])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MigrationFailed, "{error}");
+        assert!(error.message().contains("projects forces row level security"), "{error}");
+    }
+    for (make, unmake, told) in [
+        (
+            "alter table projects enable row level security, force row level security",
+            "alter table projects no force row level security",
+            "no force row level security",
+        ),
+        ("select lo_from_bytea(4711, 'x')", "select lo_unlink(4711)", "lo_unlink"),
+    ] {
+        kit.ask(&tenant, make);
+        let error = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotDumpable, "{error}");
+        assert!(error.message().contains(told), "{error}");
+        kit.ask(&tenant, unmake);
+        kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    }
+    kit.ask(&tenant, "alter table projects disable row level security");
+    kit.migrate(&tenant, &base_and(&[("3_c.sql", "alter table projects enable row level security")])).await.unwrap();
 }

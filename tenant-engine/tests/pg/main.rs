@@ -1,6 +1,7 @@
 //! The PostgreSQL engine's verbs on real servers, one file per noun.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod adopting;
 mod child;
 mod conformance;
 mod crash;

@@ -1,0 +1,106 @@
+//! PURE: how a database sorts and encodes text, from the `create database` that its dump holds.
+//!
+//! A copy gets the same provider and locale, or is refused: otherwise text sorts and compares in another way, and a unique
+//! index or a partition may not take the rows. The text comes from a dump, so only known words and plain values are
+//! taken from it.
+
+use super::sql::literal;
+use crate::error::{Error, ErrorKind, Result};
+
+/// As a copy is to be made; empty: as the server makes a database by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Locale {
+    /// Options of `create database`.
+    options: String,
+}
+
+impl Locale {
+    pub(super) fn options(&self) -> &str {
+        &self.options
+    }
+
+    /// From the script that `pg_restore --create` writes; a dump that does not tell has none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotRestorable`] for an encoding other than UTF-8, and for options that this program does not know.
+    pub(super) fn in_script(script: &str) -> Result<Self> {
+        let begin = |line: &&str| line.starts_with("CREATE DATABASE ");
+        let Some(statement) = script.lines().find(begin) else { return Ok(Self::default()) };
+        // The last one: the name of the database may hold anything.
+        let Some((_, options)) = statement.rsplit_once(" WITH TEMPLATE = template0 ENCODING = '") else {
+            return Ok(Self::default());
+        };
+        let unknown = || refused("the dump's 'create database' has options that this program does not know");
+        let (encoding, rest) = options.split_once('\'').ok_or_else(unknown)?;
+        if encoding != "UTF8" {
+            let message = format!(
+                "the encoding of the database is {encoding}; a tenant's is UTF8 (copy it to a database with UTF8 first, \
+                 where texts that are not valid show)"
+            );
+            return Err(refused(&message));
+        }
+        let mut options = String::new();
+        let mut rest = rest.trim().strip_suffix(';').ok_or_else(unknown)?.trim();
+        while !rest.is_empty() {
+            let (option, after) = option(rest).ok_or_else(unknown)?;
+            options.push_str(&option);
+            rest = after.trim_start();
+        }
+        Ok(Self { options })
+    }
+}
+
+/// The next option, as SQL writes it, and what follows.
+fn option(text: &str) -> Option<(String, &str)> {
+    let (name, rest) = text.split_once(" = ")?;
+    match name {
+        "LOCALE_PROVIDER" => {
+            let (provider, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            ["libc", "icu", "builtin"].contains(&provider).then(|| (format!(" locale_provider {provider}"), rest))
+        }
+        "LOCALE" | "LC_COLLATE" | "LC_CTYPE" | "ICU_LOCALE" | "ICU_RULES" | "BUILTIN_LOCALE" => {
+            let (value, rest) = rest.strip_prefix('\'')?.split_once('\'')?;
+            // A doubled quote would have ended the value in its middle: such a value is not known here.
+            let plain = !value.contains('\\') && !rest.starts_with('\'');
+            plain.then(|| (format!(" {} {}", name.to_lowercase(), literal(value)), rest))
+        }
+        _ => None,
+    }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::NotRestorable, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(tail: &str) -> Result<String> {
+        let script = format!("SET x = 1;\n\nCREATE DATABASE d WITH TEMPLATE = template0 ENCODING = {tail}\nALTER x;");
+        Locale::in_script(&script).map(|locale| locale.options)
+    }
+
+    #[test]
+    fn every_form_of_the_option_is_read() {
+        assert_eq!(options("'UTF8' LOCALE_PROVIDER = libc LOCALE = 'C';").unwrap(), " locale_provider libc locale 'C'");
+        let icu = options("'UTF8' LOCALE_PROVIDER = icu LC_COLLATE = 'C' LC_CTYPE = 'C.UTF-8' ICU_LOCALE = 'de-AT';");
+        assert_eq!(icu.unwrap(), " locale_provider icu lc_collate 'C' lc_ctype 'C.UTF-8' icu_locale 'de-AT'");
+        assert_eq!(options("'UTF8';").unwrap(), "");
+        assert_eq!(Locale::in_script("SELECT 1;").unwrap(), Locale::default());
+    }
+
+    #[test]
+    fn nothing_else_is_taken_from_a_dump() {
+        for tail in [
+            "'SQL_ASCII' LOCALE = 'C';",
+            "'UTF8' LOCALE = 'C' OWNER = 'x';",
+            "'UTF8' LOCALE = 'a''b';",
+            "'UTF8' LOCALE_PROVIDER = libc; drop table x;",
+            "'UTF8' LOCALE = 'C'; select 1",
+            "'UTF8' LOCALE = 'C\\';",
+        ] {
+            assert_eq!(options(tail).unwrap_err().kind(), ErrorKind::NotRestorable, "{tail}");
+        }
+    }
+}
