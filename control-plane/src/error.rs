@@ -152,6 +152,7 @@ impl From<tenant_engine::Error> for Error {
             Kind::QueueFull => 429,
             Kind::Busy
             | Kind::ConnectionsMax
+            | Kind::AnswersMax
             | Kind::Closed
             | Kind::Fenced
             | Kind::ServerUnreachable

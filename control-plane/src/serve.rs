@@ -5,6 +5,7 @@
 
 mod bounded;
 mod endpoint;
+mod timed_stream;
 mod tls;
 
 use std::future::Future;

@@ -34,6 +34,8 @@ pub enum ErrorKind {
     RowsMax,
     /// More bytes than the caller allowed.
     BytesMax,
+    /// No memory is left for answers: others are being read and sent. Nothing was done.
+    AnswersMax,
     /// Ran longer than the caller allowed.
     DeadlineExceeded,
     // --- the database
@@ -116,6 +118,7 @@ impl ErrorKind {
             Self::UnsupportedType => "unsupported_type",
             Self::RowsMax => "rows_max",
             Self::BytesMax => "bytes_max",
+            Self::AnswersMax => "answers_max",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Busy => "database_busy",
             Self::Missing => "database_missing",
@@ -158,6 +161,7 @@ impl ErrorKind {
             self,
             Self::Busy
                 | Self::ConnectionsMax
+                | Self::AnswersMax
                 | Self::QueueFull
                 | Self::Closed
                 | Self::Io

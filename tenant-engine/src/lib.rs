@@ -5,6 +5,7 @@
 //! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop.
 //! Every verb that opens a database takes the [`Expected`] identity and refuses any other.
 
+pub mod answers;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod engine;
@@ -25,6 +26,7 @@ pub mod snapshot;
 pub mod sqlite;
 pub mod value;
 
+pub use answers::{AnswerBudget, AnswerHold, AnswerShare};
 pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
 pub use fingerprint::{ClassSum, Fingerprint, Objects, TableSum, class_difference};

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::answers::AnswerShare;
 use crate::error::Result;
 use crate::postgres;
 use crate::sqlite;
@@ -76,6 +77,24 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => Session::Sqlite(pool.session(access, limits)),
             Self::Postgres(pool) => Session::Postgres(pool.session(access, limits)),
+        }
+    }
+
+    /// The same pool, whose answers count in `share`. Without this they are not counted.
+    #[must_use]
+    pub fn counting(self, share: AnswerShare) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(pool.counting(share)),
+            Self::Postgres(pool) => Self::Postgres(pool.counting(share)),
+        }
+    }
+
+    /// Where its answers count.
+    #[must_use]
+    pub fn answers(&self) -> &AnswerShare {
+        match self {
+            Self::Sqlite(pool) => pool.answers(),
+            Self::Postgres(pool) => pool.answers(),
         }
     }
 

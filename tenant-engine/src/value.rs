@@ -1,5 +1,7 @@
 //! The engine-neutral cell, used by requests, by queries across the fleet and by exports.
 
+use crate::answers::AnswerHold;
+
 /// One cell or one parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -18,6 +20,14 @@ pub enum Value {
 }
 
 impl Value {
+    /// Bytes that its text or bytes take beside the cell.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Real(_) => 0,
+            Self::Text(_) | Self::Blob(_) => self.size_bytes(),
+        }
+    }
+
     /// About how many bytes this takes, for the caps on results.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
@@ -69,4 +79,6 @@ pub struct Rows {
     pub rows: Vec<Vec<Value>>,
     /// How many rows a DML statement changed; 0 for SELECT.
     pub rows_affected: u64,
+    /// What these rows hold of the process's memory for answers; keep it as long as the rows.
+    pub hold: AnswerHold,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::{Catalog, changes};
 use moka::future::Cache;
-use tenant_engine::{Engine, EngineKind, Limits};
+use tenant_engine::{AnswerBudget, Engine, EngineKind, Limits};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use crate::key::Naming;
 use crate::membership::{self, Memberships, Roles};
 use crate::memo::Epoch;
 use crate::metrics::Meters;
-use crate::pools::Pools;
+use crate::pools::{Pools, Sizes};
 use crate::principal::{self, Authenticate, Principals};
 use crate::resolve::Directory;
 use crate::router::{Inner, Router};
@@ -27,6 +27,9 @@ use crate::router::{Inner, Router};
 /// How many pools stay open when nobody uses them, unless set otherwise: each idle one costs about 120 KB and three
 /// file descriptors per connection, of which a process often has only 20,000.
 const POOLS_MAX: u64 = 2_000;
+
+/// Some sixteen answers of the largest size that [`Limits`] allows by default.
+const ANSWERS_BYTES_MAX: usize = 256 << 20;
 
 /// Wishes to wake remembered; one more costs one write to the catalog.
 const WOKEN_MAX: u64 = 10_000;
@@ -50,6 +53,7 @@ pub struct RouterBuilder {
     limits: Limits,
     hold: Duration,
     pools_max: u64,
+    answers: AnswerBudget,
 }
 
 impl RouterBuilder {
@@ -64,6 +68,7 @@ impl RouterBuilder {
             limits: Limits::default(),
             hold: HOLD_DEFAULT,
             pools_max: POOLS_MAX,
+            answers: AnswerBudget::new(ANSWERS_BYTES_MAX),
         }
     }
 
@@ -116,6 +121,12 @@ impl RouterBuilder {
         Self { pools_max, ..self }
     }
 
+    /// Memory for the answers that are being read or sent at once; 256 MiB unless set. One tenant may use half of it.
+    #[must_use]
+    pub fn answers(self, answers: AnswerBudget) -> Self {
+        Self { answers, ..self }
+    }
+
     /// Reads where the change feed is and starts following it. Must run inside a Tokio runtime.
     ///
     /// # Errors
@@ -165,7 +176,13 @@ impl RouterBuilder {
             principals: Principals::new(principals, &epoch),
             roles: Roles::new(roles, &epoch),
             directory: Directory::new(catalog.clone(), &epoch, Arc::clone(&meters)),
-            pools: Pools::new(catalog.clone(), self.engines.clone(), self.pools_max, &epoch, Arc::clone(&meters)),
+            pools: Pools::new(
+                catalog.clone(),
+                self.engines.clone(),
+                Sizes { pools_max: self.pools_max, answers: self.answers.clone() },
+                &epoch,
+                Arc::clone(&meters),
+            ),
             epoch,
             meters,
             news: Notify::new(),

@@ -11,7 +11,7 @@ use catalog::{Catalog, FleetId, Generation, ServerId, TenantId, TenantRecord, se
 use moka::future::Cache;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
-use tenant_engine::{Engine, EngineKind, Pool, Server};
+use tenant_engine::{AnswerBudget, Engine, EngineKind, Pool, Server};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
@@ -90,20 +90,29 @@ pub(crate) struct Pools {
     slices: Arc<Slices>,
     catalog: Catalog,
     fleet: FleetId,
+    answers: AnswerBudget,
+}
+
+/// What the pools may take.
+pub(crate) struct Sizes {
+    /// Open pools that nobody uses.
+    pub(crate) pools_max: u64,
+    /// Memory for answers.
+    pub(crate) answers: AnswerBudget,
 }
 
 impl Pools {
-    /// Keeps at most `pools_max` that nobody uses. Must run inside a Tokio runtime.
+    /// Keeps at most `sizes.pools_max` that nobody uses. Must run inside a Tokio runtime.
     pub(crate) fn new(
         catalog: Catalog,
         engines: HashMap<EngineKind, Arc<dyn Engine>>,
-        pools_max: u64,
+        sizes: Sizes,
         epoch: &Epoch,
         meters: Arc<Meters>,
     ) -> Self {
         let evicted = meters.dropped_evicted.clone();
         let open = Cache::builder()
-            .max_capacity(pools_max)
+            .max_capacity(sizes.pools_max)
             // The default policy would rather refuse a tenant that comes back than let go of a frequent one.
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener(move |_, _, cause| {
@@ -121,6 +130,7 @@ impl Pools {
             slices: Arc::new(Slices::new(catalog.clone())),
             fleet: catalog.fleet_id(),
             catalog,
+            answers: sizes.answers,
         }
     }
 
@@ -237,7 +247,7 @@ impl Pools {
         let engine = self.engines.get(&server.engine()).ok_or(ErrorKind::Misconfigured)?;
         self.slices.meet(record.server_id, &server, engine);
         let pool = engine.connect(&placement, &gate::expected(record, self.fleet)).await?;
-        Ok((server, pool))
+        Ok((server, pool.counting(self.answers.share())))
     }
 
     async fn read_server(&self, id: ServerId) -> Result<Option<Server>> {

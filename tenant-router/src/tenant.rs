@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
@@ -194,8 +195,27 @@ impl<A: Level> Tenant<A> {
             Ok(done) => Ok(done),
             // Boxed: the rare way must not make every hop's future larger.
             Err(error) if is_out_of_step(error.kind()) => Box::pin(self.elsewhere(error, hop)).await,
+            Err(error) if error.kind() == engine::ErrorKind::AnswersMax => Box::pin(self.with_room(error, hop)).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Runs a hop again whose answer had no room, when others have been sent: nothing of it was done.
+    async fn with_room<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    where
+        F: Future<Output = engine::Result<T>> + Send,
+    {
+        let until = Instant::now() + self.router.inner.hold;
+        let pool = self.pool.pool();
+        while pool.answers().wait_for_room(until.saturating_duration_since(Instant::now())).await {
+            match hop(pool).await {
+                Err(error) if error.kind() == engine::ErrorKind::AnswersMax && Instant::now() < until => {
+                    refusal = error
+                }
+                done => return Ok(done?),
+            }
+        }
+        Err(refusal.into())
     }
 
     async fn elsewhere<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>

@@ -1,5 +1,5 @@
 //! A bound on open connections: beyond it a new one is closed at once, which a client and its load balancer notice,
-//! while the ones that are open keep their descriptors.
+//! while the ones that are open keep their descriptors. Every connection's writes are timed (`timed_stream.rs`).
 
 use std::future::Future;
 use std::io;
@@ -11,6 +11,7 @@ use axum_server::accept::Accept;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::Service;
 
+use super::timed_stream::{STALL_MAX, TimedStream};
 use crate::metrics::HTTP_CONNECTIONS;
 
 /// An acceptor that admits so many connections at once.
@@ -31,9 +32,9 @@ impl<A, I, S> Accept<I, S> for Bounded<A>
 where
     A: Accept<I, Counted<S>, Future: Send + 'static, Stream: Send + 'static, Service: Send + 'static>,
 {
-    type Stream = A::Stream;
+    type Stream = TimedStream<A::Stream>;
     type Service = A::Service;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(A::Stream, A::Service)>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, A::Service)>> + Send>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
@@ -41,7 +42,11 @@ where
             return Box::pin(std::future::ready(Err(io::Error::other("every connection is in use"))));
         };
         let slot = Arc::new(Slot::new(permit, self.listener));
-        Box::pin(self.inner.accept(stream, Counted { service, _slot: slot }))
+        let accepted = self.inner.accept(stream, Counted { service, _slot: slot });
+        Box::pin(async move {
+            let (stream, service) = accepted.await?;
+            Ok((TimedStream::new(stream, STALL_MAX), service))
+        })
     }
 }
 

@@ -137,3 +137,20 @@ async fn what_is_not_allowed_or_too_much_is_a_clear_refusal() {
     site.ask("acme", &token, &huge).await.problem(413, "body_too_large");
     site.stop().await;
 }
+
+#[tokio::test]
+async fn a_long_answer_comes_in_pieces_and_whole() {
+    let site = Site::with_tenants(&["acme"]).await;
+    let token = site.tenant_token("acme", "reader").await;
+    let sql = "with recursive n(i) as (select 1 union all select i + 1 from n limit 5000) \
+        select i, printf('%.*c', 100, 'é'), printf('%.*c', iif(i = 7, 300000, 0), 'y') from n";
+    let long = site.ask("acme", &token, &json!({ "sql": sql })).await;
+    assert!(!long.headers.contains_key("content-length"), "{:?}", long.headers);
+    let rows = long.ok()["rows"].as_array().unwrap().clone();
+    assert_eq!((rows.len(), rows[4_999][0].as_i64()), (5_000, Some(5_000)));
+    assert_eq!(rows[6][2].as_str().map(str::len), Some(300_000));
+    let short = site.ask("acme", &token, &json!({ "sql": "select 1" })).await;
+    assert_eq!(short.headers["content-length"], short.text.len().to_string());
+    assert_eq!(short.headers["content-type"], "application/json");
+    site.stop().await;
+}

@@ -35,6 +35,12 @@ pub(super) const ALL: &[Explanation] = &[
         "count the ?1, ?2 … of the statement",
     ),
     e("rows_max", "More rows than allowed.", "a select without limit", "add limit, or ask page by page"),
+    e(
+        "answers_max",
+        "No memory is left for answers; nothing was changed.",
+        "many large answers at once, or clients that read slowly",
+        "repeat the request; ask for fewer rows, or for fewer tenants at once",
+    ),
     e("bytes_max", "More bytes than allowed.", "large texts or blobs", "select fewer columns or rows"),
     e(
         "deadline_exceeded",

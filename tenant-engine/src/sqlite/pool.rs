@@ -18,6 +18,7 @@ use super::lease::Lease;
 use super::session::{SqliteSession, with};
 use super::transaction::SqliteTx;
 use super::workers::{Job, Lane, lock};
+use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Expected;
 use crate::placement::Placement;
@@ -35,6 +36,7 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct SqlitePool {
     inner: Arc<PoolInner>,
+    answers: AnswerShare,
 }
 
 impl SqlitePool {
@@ -54,7 +56,7 @@ impl SqlitePool {
             engine,
         });
         inner.engine.budget.register(&inner);
-        let pool = Self { inner };
+        let pool = Self { inner, answers: AnswerShare::default() };
         pool.with(Access::Read, Limits::default(), |_| Ok(())).await?;
         Ok(pool)
     }
@@ -71,11 +73,19 @@ impl SqlitePool {
         limits: Limits,
         work: impl FnOnce(&SqliteTx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        with(&self.inner, access, limits, work).await
+        with(&self.inner, access, limits, &self.answers, work).await
     }
 
     pub(crate) fn session(&self, access: Access, limits: Limits) -> SqliteSession {
-        SqliteSession::new(Arc::clone(&self.inner), access, limits)
+        SqliteSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) fn counting(self, answers: AnswerShare) -> Self {
+        Self { answers, ..self }
+    }
+
+    pub(crate) fn answers(&self) -> &AnswerShare {
+        &self.answers
     }
 
     pub(crate) async fn close(&self) {

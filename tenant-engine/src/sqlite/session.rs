@@ -11,6 +11,7 @@ use super::clock::{Kept, Watch};
 use super::lease::Lease;
 use super::pool::PoolInner;
 use super::transaction::{Call, Outcome, SqliteTx, begin_and_proceed, deadline, proceed};
+use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, After, Limits, Statement};
 use crate::value::Rows;
@@ -25,6 +26,7 @@ pub struct SqliteSession {
     pool: Arc<PoolInner>,
     access: Access,
     limits: Limits,
+    answers: AnswerShare,
     state: State,
 }
 
@@ -52,8 +54,8 @@ enum Ending {
 }
 
 impl SqliteSession {
-    pub(super) fn new(pool: Arc<PoolInner>, access: Access, limits: Limits) -> Self {
-        Self { pool, access, limits, state: State::New }
+    pub(super) fn new(pool: Arc<PoolInner>, access: Access, limits: Limits, answers: AnswerShare) -> Self {
+        Self { pool, access, limits, answers, state: State::New }
     }
 
     pub(crate) async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
@@ -145,18 +147,24 @@ impl SqliteSession {
 
     fn call_from(&self, now: Instant, after: After, until: Instant) -> Call {
         let deadline = until.min(now + self.limits.statement_timeout);
-        Call { access: self.access, limits: self.limits, after, deadline }
+        Call { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline }
     }
 }
 
 /// Runs `work` in a transaction of its own.
-pub(super) async fn with<T, W>(pool: &Arc<PoolInner>, access: Access, limits: Limits, work: W) -> Result<T>
+pub(super) async fn with<T, W>(
+    pool: &Arc<PoolInner>,
+    access: Access,
+    limits: Limits,
+    answers: &AnswerShare,
+    work: W,
+) -> Result<T>
 where
     T: Send + 'static,
     W: FnOnce(&SqliteTx<'_>) -> Result<T> + Send + 'static,
 {
     let deadline = Instant::now() + limits.statement_timeout.min(limits.transaction_timeout);
-    let call = Call { access, limits, after: After::Commit, deadline };
+    let call = Call { access, limits, answers: answers.clone(), after: After::Commit, deadline };
     begin(pool, call, work).await.map(|(value, _)| value)
 }
 
@@ -169,7 +177,8 @@ where
     let mut lease = pool.check_out(call.access, call.deadline).await?;
     let mut pause = PAUSE_FIRST;
     loop {
-        let hop = move || begin_and_proceed(lease, call, work);
+        let this_call = call.clone();
+        let hop = move || begin_and_proceed(lease, this_call, work);
         match pool.engine().workers.run(pool.lane(), hop).await? {
             Outcome::Done(value) => return Ok((value, None)),
             Outcome::Kept(value, lease) => return Ok((value, Some(lease))),

@@ -10,6 +10,7 @@ use super::connection::Conn;
 use super::error::from_sqlite;
 use super::identity::INTERNAL;
 use super::sandbox::SQL_LENGTH_MAX;
+use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, Limits};
 use crate::value::{Rows, Value};
@@ -18,28 +19,42 @@ use crate::value::{Rows, Value};
 ///
 /// # Errors
 /// Every kind under "the caller's SQL" of [`ErrorKind`], and those of the database.
-pub(super) fn execute(conn: &Conn, access: Access, limits: &Limits, sql: &str, params: &[Value]) -> Result<Rows> {
+pub(super) fn execute(
+    conn: &Conn,
+    access: Access,
+    limits: &Limits,
+    hold: AnswerHold,
+    sql: &str,
+    params: &[Value],
+) -> Result<Rows> {
     let sql = sql.trim();
     check_text(sql)?;
     let _tenant = conn.guard().tenant_sql();
-    run(conn, access, limits, sql, params).map_err(|error| match conn.guard().take_refusal() {
+    run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
         None => error,
     })
 }
 
-fn run(conn: &Conn, access: Access, limits: &Limits, sql: &str, params: &[Value]) -> Result<Rows> {
+fn run(
+    conn: &Conn,
+    access: Access,
+    limits: &Limits,
+    mut hold: AnswerHold,
+    sql: &str,
+    params: &[Value],
+) -> Result<Rows> {
     check_single(conn, sql)?;
     let mut statement = conn.db().prepare_cached(sql).map_err(from_sqlite)?;
     let changes = check_prepared(&statement, access)?;
     bind(&mut statement, params)?;
-    let rows = collect(&mut statement, limits)?;
+    let rows = collect(&mut statement, limits, &mut hold)?;
     let columns = statement.column_names().into_iter().map(str::to_owned).collect();
     let rows_affected = match changes {
         Changes::Rows => conn.db().changes(),
         Changes::Nothing => 0,
     };
-    Ok(Rows { columns, rows, rows_affected })
+    Ok(Rows { columns, rows, rows_affected, hold })
 }
 
 /// What can be refused without SQLite.
@@ -126,7 +141,7 @@ impl ToSql for Borrowed<'_> {
     }
 }
 
-fn collect(statement: &mut CachedStatement<'_>, limits: &Limits) -> Result<Vec<Vec<Value>>> {
+fn collect(statement: &mut CachedStatement<'_>, limits: &Limits, hold: &mut AnswerHold) -> Result<Vec<Vec<Value>>> {
     let mut rows = statement.raw_query();
     let mut collected = Vec::new();
     let mut bytes = 0_usize;
@@ -135,12 +150,13 @@ fn collect(statement: &mut CachedStatement<'_>, limits: &Limits) -> Result<Vec<V
             let message = format!("the answer has more than {} rows; ask for fewer", limits.rows_max);
             return Err(Error::new(ErrorKind::RowsMax, message));
         }
-        collected.push(cells(row, &mut bytes, limits.bytes_max)?);
+        hold.row()?;
+        collected.push(cells(row, &mut bytes, limits.bytes_max, hold)?);
     }
     Ok(collected)
 }
 
-fn cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize) -> Result<Vec<Value>> {
+fn cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHold) -> Result<Vec<Value>> {
     // Asked per row: a changed schema makes SQLite prepare `select *` again at the first step.
     let columns = row.as_ref().column_count();
     let mut cells = Vec::with_capacity(columns);
@@ -151,9 +167,17 @@ fn cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize) -> Result<Vec<Value
             let message = format!("the answer has more than {bytes_max} bytes; ask for less");
             return Err(Error::new(ErrorKind::BytesMax, message));
         }
+        hold.cell(heap_bytes(cell))?;
         cells.push(owned(cell));
     }
     Ok(cells)
+}
+
+fn heap_bytes(cell: ValueRef<'_>) -> usize {
+    match cell {
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+    }
 }
 
 /// As [`Value::size_bytes`], before anything is copied.

@@ -9,6 +9,7 @@ use super::error::from_sqlite;
 use super::identity::Fence;
 use super::lease::Lease;
 use super::statement;
+use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::IdentityState;
 use crate::pool::{Access, After, Limits};
@@ -25,6 +26,7 @@ pub struct SqliteTx<'a> {
     conn: &'a Conn,
     access: Access,
     limits: &'a Limits,
+    answers: &'a AnswerShare,
 }
 
 impl SqliteTx<'_> {
@@ -40,7 +42,7 @@ impl SqliteTx<'_> {
         if self.conn.guard().expired() {
             return Err(deadline());
         }
-        statement::execute(self.conn, self.access, self.limits, sql, params)
+        statement::execute(self.conn, self.access, self.limits, self.answers.hold(), sql, params)
     }
 
     /// Runs one statement and returns how many rows it changed.
@@ -53,10 +55,11 @@ impl SqliteTx<'_> {
 }
 
 /// What one hop to a worker is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) access: Access,
     pub(super) limits: Limits,
+    pub(super) answers: AnswerShare,
     pub(super) after: After,
     /// Of the statements; ending the transaction takes as long as it takes.
     pub(super) deadline: Instant,
@@ -100,7 +103,7 @@ where
 {
     let ended = lease.with(|conn| {
         conn.guard().set_deadline(call.deadline);
-        let value = work(&SqliteTx { conn, access: call.access, limits: &call.limits })?;
+        let value = work(&SqliteTx { conn, access: call.access, limits: &call.limits, answers: &call.answers })?;
         if call.after == After::Commit {
             commit(conn)?;
         } else if !conn.in_transaction() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenant_engine::{Access, After, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{Access, After, AnswerBudget, ErrorKind, Limits, Pool, Value};
 
 use crate::fixture::{Fixture, Tenant, cell, keep, limits, one_with, statement, write};
 
@@ -144,5 +144,24 @@ async fn a_change_that_waited_for_its_connection_is_not_left_in_doubt() {
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded, "{error}");
     reader.commit().await.unwrap();
     assert_eq!(content(&pool).await, before);
+    fixture.settles().await;
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_finds_no_memory_is_undone() {
+    let fixture = Fixture::new();
+    let (_, pool) = filled(&fixture).await;
+    let before = content(&pool).await;
+    let answers = AnswerBudget::new(400_000);
+    let counting = pool.clone().counting(answers.share());
+    let sql = "delete from t where id < 300 returning repeat('x', 1000)";
+    let error = one_with(&counting, Access::Write, Limits::default(), sql, vec![]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AnswersMax, "{error}");
+    assert_eq!((content(&pool).await, answers.held_bytes()), (before, 0));
+    let rows =
+        one_with(&counting, Access::Write, Limits::default(), "delete from t returning id", vec![]).await.unwrap();
+    assert!(answers.held_bytes() > 0);
+    drop(rows);
+    assert_eq!(answers.held_bytes(), 0);
     fixture.settles().await;
 }

@@ -1,6 +1,6 @@
 //! `/v1/queries`: one read-only statement on many tenants, their answers as they come.
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use catalog::{TenantRecord, events};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::Value;
+use tenant_engine::{Rows, Value};
 use tenant_router::{OperatorAccess, Params, Router};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +19,8 @@ use super::operations::Fault;
 use super::selection::Selection;
 use crate::http::Api;
 use crate::http::admission::Caller;
-use crate::http::data::value::{Grid, parameter};
+use crate::http::data::document::Document;
+use crate::http::data::value::parameter;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
 
@@ -120,11 +121,11 @@ fn lines(
         .map(Some)
         .chain(stream::iter([None]))
         .scan(Summary::default(), |summary, answer| std::future::ready(Some(summary.line(answer))));
-    Body::from_stream(counted.map(Ok::<_, std::convert::Infallible>))
+    Body::from_stream(counted.flat_map(|line| stream::iter(line.map(Ok::<_, std::convert::Infallible>))))
 }
 
 /// One tenant's line and its rows, or its error.
-type Answered = (String, Result<(Bytes, u64), Fault>);
+type Answered = (String, Result<Rows, Fault>);
 
 async fn one(router: &Router, access: &OperatorAccess, question: Question, tenant: TenantRecord) -> Answered {
     let answer = ask(router, access, question, &tenant).await;
@@ -136,7 +137,7 @@ async fn ask(
     access: &OperatorAccess,
     question: Question,
     tenant: &TenantRecord,
-) -> Result<(Bytes, u64), Fault> {
+) -> Result<Rows, Fault> {
     let fault =
         |error: tenant_router::Error| Fault { code: error.code().to_owned(), detail: error.detail().to_owned() };
     let open = router.open_for_operator(access, tenant.id).await.map_err(fault)?;
@@ -145,36 +146,29 @@ async fn ask(
         let detail = format!("more than {} rows; ask for fewer, or raise rows_max", question.rows_max);
         return Err(Fault { code: "rows_max".to_owned(), detail });
     }
-    let count = rows.rows.len() as u64;
-    Ok((line(&Found { tenant: &tenant.name, columns: &rows.columns, rows: Grid(&rows.rows) }), count))
-}
-
-#[derive(Serialize)]
-struct Found<'a> {
-    tenant: &'a str,
-    columns: &'a [String],
-    rows: Grid<'a>,
+    Ok(rows)
 }
 
 impl Summary {
-    fn line(&mut self, answer: Option<Answered>) -> Bytes {
-        let Some((tenant, answer)) = answer else { return line(&json!({ "summary": self })) };
+    fn line(&mut self, answer: Option<Answered>) -> Document {
+        let small = |json| Document::text(line(&json));
+        let Some((tenant, answer)) = answer else { return small(json!({ "summary": self })) };
         self.tenants += 1;
         match answer {
-            Ok((found, rows)) => {
-                self.rows += rows;
-                found
+            Ok(rows) => {
+                self.rows += rows.rows.len() as u64;
+                Document::line(&tenant, rows)
             }
             Err(error) => {
                 self.failed += 1;
-                line(&json!({ "tenant": tenant, "error": error }))
+                small(json!({ "tenant": tenant, "error": error }))
             }
         }
     }
 }
 
-fn line(json: &impl Serialize) -> Bytes {
+fn line(json: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(json).expect("an answer is plain JSON");
     text.push(b'\n');
-    text.into()
+    text
 }

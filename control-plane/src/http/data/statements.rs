@@ -2,11 +2,12 @@
 
 use axum::Router;
 use axum::routing::post;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tenant_engine::Statement;
 
+use super::document::Document;
 use super::opened::Opened;
-use super::value::{Answer, parameter};
+use super::value::parameter;
 use crate::http::Api;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::Json;
@@ -41,12 +42,6 @@ struct Batch {
     statements: Vec<Asked>,
 }
 
-/// What each answered, in order.
-#[derive(Debug, Serialize)]
-struct Results {
-    results: Vec<Answer>,
-}
-
 impl Asked {
     /// Binds the parameters; a refusal names the parameter by its number, never its value.
     fn statement(self) -> Result<Statement> {
@@ -60,16 +55,15 @@ impl Asked {
     }
 }
 
-async fn query(tenant: Opened, Json(asked): Json<Asked>) -> Result<Json<Answer>> {
+async fn query(tenant: Opened, Json(asked): Json<Asked>) -> Result<Document> {
     let mut results = tenant.run(vec![asked.statement()?]).await?;
-    Ok(Json(Answer(results.pop().unwrap_or_default())))
+    Ok(Document::answer(results.pop().unwrap_or_default()))
 }
 
-async fn batch(tenant: Opened, Json(batch): Json<Batch>) -> Result<Json<Results>> {
+async fn batch(tenant: Opened, Json(batch): Json<Batch>) -> Result<Document> {
     if batch.statements.is_empty() || batch.statements.len() > STATEMENTS_MAX {
         return Err(Problem::invalid(format!("statements: expected 1 to {STATEMENTS_MAX}")));
     }
     let statements = batch.statements.into_iter().map(Asked::statement).collect::<Result<Vec<_>>>()?;
-    let results = tenant.run(statements).await?;
-    Ok(Json(Results { results: results.into_iter().map(Answer).collect() }))
+    Ok(Document::results(tenant.run(statements).await?))
 }

@@ -5,9 +5,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value as Json;
-use tenant_engine::{Rows, Value};
+use tenant_engine::Value;
 
 /// The last integer up to which a double tells all of them apart.
 const EXACT_MAX: u64 = 1 << 53;
@@ -46,41 +46,8 @@ fn tagged(object: &serde_json::Map<String, Json>) -> Result<Value, &'static str>
     }
 }
 
-/// What a statement answered, as JSON: `{"columns":[…],"rows":[[…]…],"rows_affected":n}`.
-#[derive(Debug)]
-pub(crate) struct Answer(pub(crate) Rows);
-
-/// Rows as JSON, each an array.
-pub(crate) struct Grid<'a>(pub(crate) &'a [Vec<Value>]);
-
-struct Line<'a>(&'a [Value]);
-struct Cell<'a>(&'a Value);
-
-impl Serialize for Answer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut answer = serializer.serialize_struct("Answer", 3)?;
-        answer.serialize_field("columns", &self.0.columns)?;
-        answer.serialize_field("rows", &Grid(&self.0.rows))?;
-        answer.serialize_field("rows_affected", &self.0.rows_affected)?;
-        answer.end()
-    }
-}
-
-impl Serialize for Grid<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut rows = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|row| rows.serialize_element(&Line(row)))?;
-        rows.end()
-    }
-}
-
-impl Serialize for Line<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut cells = serializer.serialize_seq(Some(self.0.len()))?;
-        self.0.iter().try_for_each(|cell| cells.serialize_element(&Cell(cell)))?;
-        cells.end()
-    }
-}
+/// A cell as JSON; `document.rs` writes what is around it.
+pub(crate) struct Cell<'a>(pub(crate) &'a Value);
 
 impl Serialize for Cell<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

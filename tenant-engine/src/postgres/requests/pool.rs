@@ -19,6 +19,7 @@ use super::report::ServerReport;
 use super::server::PostgresServer;
 use super::session::PostgresSession;
 use super::tally::Reason;
+use crate::answers::AnswerShare;
 use crate::engine::Connections;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Expected;
@@ -95,7 +96,8 @@ impl Requests {
             gone: tokio::sync::Notify::new(),
         });
         let account = host.register(Arc::clone(&target));
-        let pool = PostgresPool { inner: Arc::new(PoolInner { host, account, target }) };
+        let pool =
+            PostgresPool { inner: Arc::new(PoolInner { host, account, target }), answers: AnswerShare::default() };
         pool.inner.check_out(Access::Read, Instant::now() + FIRST_MAX).await?;
         Ok(pool)
     }
@@ -174,11 +176,20 @@ impl Requests {
 #[derive(Debug, Clone)]
 pub struct PostgresPool {
     inner: Arc<PoolInner>,
+    answers: AnswerShare,
 }
 
 impl PostgresPool {
     pub(crate) fn session(&self, access: Access, limits: Limits) -> PostgresSession {
-        PostgresSession::new(Arc::clone(&self.inner), access, limits)
+        PostgresSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) fn counting(self, answers: AnswerShare) -> Self {
+        Self { answers, ..self }
+    }
+
+    pub(crate) fn answers(&self) -> &AnswerShare {
+        &self.answers
     }
 
     pub(crate) async fn close(&self) {

@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::pool::{PoolInner, closed};
 use super::sandbox;
 use super::transaction::{Allowed, Call, deadline, first, go_on, roll_back};
+use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, After, Limits, Statement};
 use crate::value::Rows;
@@ -23,6 +24,7 @@ pub struct PostgresSession {
     pool: Arc<PoolInner>,
     access: Access,
     limits: Limits,
+    answers: AnswerShare,
     state: State,
 }
 
@@ -51,8 +53,8 @@ enum Ending {
 }
 
 impl PostgresSession {
-    pub(super) fn new(pool: Arc<PoolInner>, access: Access, limits: Limits) -> Self {
-        Self { pool, access, limits, state: State::New }
+    pub(super) fn new(pool: Arc<PoolInner>, access: Access, limits: Limits, answers: AnswerShare) -> Self {
+        Self { pool, access, limits, answers, state: State::New }
     }
 
     pub(crate) async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
@@ -129,7 +131,7 @@ impl PostgresSession {
 
     fn call_from(&self, now: Instant, after: After, until: Instant) -> Call {
         let deadline = until.min(now + self.limits.statement_timeout);
-        Call { access: self.access, limits: self.limits, after, deadline }
+        Call { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline }
     }
 }
 

@@ -13,7 +13,9 @@ use sqlx::{
 
 use super::fault::{Cause, Fault};
 use super::sandbox::Verb;
+use super::transaction::Call;
 use super::value::{Form, Parameter, noun};
+use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind};
 use crate::pool::{Limits, Statement};
 use crate::value::{Rows, Value};
@@ -55,13 +57,13 @@ pub(super) async fn prepare(connection: &mut PgConnection, statement: &Statement
 /// Runs one statement to its end and returns all it answers.
 pub(super) async fn run(
     connection: &mut PgConnection,
-    limits: &Limits,
+    call: &Call,
     prepared: Prepared,
     verb: Verb,
 ) -> Result<Rows, Fault> {
     let Prepared { statement: prepared, forms, arguments } = prepared;
     let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
-    let mut answer = Answer { columns, forms, limits, rows: Vec::new(), bytes: 0, affected: 0 };
+    let mut answer = Answer::new(columns, forms, call);
     collect(connection, prepared, arguments, &mut answer).await?;
     if answer.bytes > BUFFER_KEPT_BYTES {
         sqlx::Connection::shrink_buffers(connection);
@@ -70,7 +72,7 @@ pub(super) async fn run(
         Verb::Changes => answer.affected,
         Verb::Reads => 0,
     };
-    Ok(Rows { columns: answer.columns, rows: answer.rows, rows_affected })
+    Ok(Rows { columns: answer.columns, rows: answer.rows, rows_affected, hold: answer.hold })
 }
 
 async fn collect(
@@ -167,14 +169,21 @@ struct Answer<'a> {
     rows: Vec<Vec<Value>>,
     bytes: usize,
     affected: u64,
+    hold: AnswerHold,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
+    fn new(columns: Vec<String>, forms: Vec<Form>, call: &'a Call) -> Self {
+        let (limits, hold) = (&call.limits, call.answers.hold());
+        Self { columns, forms, limits, rows: Vec::new(), bytes: 0, affected: 0, hold }
+    }
+
     fn push(&mut self, row: &PgRow) -> Result<(), Fault> {
         if self.rows.len() >= self.limits.rows_max {
             let message = format!("the answer has more than {} rows; ask for fewer", self.limits.rows_max);
             return Err(unread(ErrorKind::RowsMax, message));
         }
+        self.hold.row().map_err(full)?;
         let cells = (0..self.forms.len()).map(|column| self.cell(row, column)).collect::<Result<_, _>>()?;
         self.rows.push(cells);
         Ok(())
@@ -191,6 +200,7 @@ impl Answer<'_> {
             }
             Ok(bytes) => self.forms[column].read(bytes).ok_or_else(damaged)?,
         };
+        self.hold.cell(value.heap_bytes()).map_err(full)?;
         self.bytes += value.size_bytes();
         if self.bytes > self.limits.bytes_max { Err(self.too_large()) } else { Ok(value) }
     }
@@ -199,6 +209,10 @@ impl Answer<'_> {
         let message = format!("the answer has more than {} bytes; ask for less", self.limits.bytes_max);
         unread(ErrorKind::BytesMax, message)
     }
+}
+
+fn full(error: Error) -> Fault {
+    Fault { error, cause: Cause::Unread }
 }
 
 fn unread(kind: ErrorKind, message: String) -> Fault {

@@ -16,6 +16,7 @@ use super::pool::PoolInner;
 use super::sandbox::Verb;
 use super::statement::{self, Prepared};
 use super::tally::Reason;
+use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, After, Limits, Statement};
 use crate::value::Rows;
@@ -38,10 +39,11 @@ const REPEATS_MAX: u32 = 3;
 const PROOF_MAX: Duration = Duration::from_millis(500);
 
 /// What one call is told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Call {
     pub(super) access: Access,
     pub(super) limits: Limits,
+    pub(super) answers: AnswerShare,
     pub(super) after: After,
     pub(super) deadline: Instant,
 }
@@ -138,7 +140,7 @@ async fn begin(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result
         let prepared = statement::prepare(lease.conn(Phase::Setting).sqlx(), statement).await?;
         if may_go_alone(call, &prepared) {
             let connection = lease.conn(Phase::Alone).sqlx();
-            let rows = statement::run(connection, &call.limits, prepared, *verb).await?;
+            let rows = statement::run(connection, call, prepared, *verb).await?;
             lease.mark(Phase::Clean);
             return Ok(vec![rows]);
         }
@@ -178,7 +180,7 @@ async fn in_transaction(
     verb: Verb,
 ) -> Result<Rows, Fault> {
     let prepared = statement::prepare(connection, statement).await?;
-    statement::run(connection, &call.limits, prepared, verb).await
+    statement::run(connection, call, prepared, verb).await
 }
 
 async fn simple(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
