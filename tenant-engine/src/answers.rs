@@ -5,7 +5,7 @@
 //! room was not done, and may be repeated. The hold is given back when the answer is dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use metrics::{Gauge, describe_gauge, gauge};
@@ -38,14 +38,16 @@ pub struct AnswerBudget {
 struct Budget {
     bytes_max: usize,
     held: AtomicUsize,
+    /// How many answers were sent and dropped: who waits tries again only after one was.
+    returned: AtomicU64,
     freed: Notify,
     gauge: Gauge,
 }
 
-/// The answers of one tenant's pool. Clones are one share.
-#[derive(Debug, Clone)]
+/// The answers of one tenant's pool; without limit by default, for verbs and tests. Clones are one share.
+#[derive(Debug, Clone, Default)]
 pub struct AnswerShare {
-    inner: Arc<Share>,
+    inner: Option<Arc<Share>>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,7 @@ struct Share {
 /// What one answer holds. A copy counts as much again.
 #[derive(Debug, Default)]
 pub struct AnswerHold {
-    share: Option<AnswerShare>,
+    share: AnswerShare,
     used: usize,
     charged: usize,
 }
@@ -68,16 +70,16 @@ impl AnswerBudget {
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         describe_gauge!("fleet_answers_held_bytes", "Bytes of answers that are being read or sent");
-        let (held, freed) = (AtomicUsize::new(0), Notify::new());
+        let (held, returned, freed) = (AtomicUsize::new(0), AtomicU64::new(0), Notify::new());
         let gauge = gauge!("fleet_answers_held_bytes");
-        Self { inner: Arc::new(Budget { bytes_max, held, freed, gauge }) }
+        Self { inner: Arc::new(Budget { bytes_max, held, returned, freed, gauge }) }
     }
 
     /// Another pool's share.
     #[must_use]
     pub fn share(&self) -> AnswerShare {
         let (budget, bytes_max) = (Arc::clone(&self.inner), self.inner.bytes_max / SHARE_OF_BUDGET);
-        AnswerShare { inner: Arc::new(Share { budget, bytes_max, held: AtomicUsize::new(0) }) }
+        AnswerShare { inner: Some(Arc::new(Share { budget, bytes_max, held: AtomicUsize::new(0) })) }
     }
 
     /// Bytes held now.
@@ -88,15 +90,17 @@ impl AnswerBudget {
 }
 
 impl AnswerShare {
-    /// Waits until an answer of ordinary size has room again, or for `patience`; true when there is room.
-    pub async fn wait_for_room(&self, patience: Duration) -> bool {
+    /// Waits until an answer of ordinary size has room again, or for `patience`; true when there is room. With `seen`
+    /// (of [`AnswerShare::returned`], before an attempt that failed) also until another answer was dropped since.
+    pub async fn wait_for_room(&self, seen: Option<u64>, patience: Duration) -> bool {
+        let Some(share) = &self.inner else { return true };
         let room = async {
             loop {
-                let freed = self.inner.budget.freed.notified();
+                let freed = share.budget.freed.notified();
                 tokio::pin!(freed);
                 // From here on no notice is missed.
                 freed.as_mut().enable();
-                if self.has_room() {
+                if share.has_room() && seen.is_none_or(|seen| seen != self.returned()) {
                     return;
                 }
                 freed.await;
@@ -105,19 +109,27 @@ impl AnswerShare {
         tokio::time::timeout(patience, room).await.is_ok()
     }
 
-    pub(crate) fn hold(&self) -> AnswerHold {
-        AnswerHold { share: Some(self.clone()), used: 0, charged: 0 }
+    /// How many counted answers of the process were dropped so far.
+    #[must_use]
+    pub fn returned(&self) -> u64 {
+        self.inner.as_ref().map_or(0, |share| share.budget.returned.load(Ordering::Relaxed))
     }
 
+    pub(crate) fn hold(&self) -> AnswerHold {
+        AnswerHold { share: self.clone(), used: 0, charged: 0 }
+    }
+}
+
+impl Share {
     fn has_room(&self) -> bool {
-        let Share { budget, bytes_max, held } = &*self.inner;
+        let Self { budget, bytes_max, held } = self;
         let wanted = bytes_max / ROOM_OF_SHARE;
         let fits = |held: &AtomicUsize, max: usize| held.load(Ordering::Relaxed).saturating_add(wanted) <= max;
         fits(held, *bytes_max) && fits(&budget.held, budget.bytes_max)
     }
 
     fn take(&self, bytes: usize) -> bool {
-        let Share { budget, bytes_max, held } = &*self.inner;
+        let Self { budget, bytes_max, held } = self;
         if !add_up_to(held, bytes, *bytes_max) {
             return false;
         }
@@ -130,18 +142,12 @@ impl AnswerShare {
     }
 
     fn give_back(&self, bytes: usize) {
-        let Share { budget, held, .. } = &*self.inner;
+        let Self { budget, held, .. } = self;
         held.fetch_sub(bytes, Ordering::Relaxed);
         budget.held.fetch_sub(bytes, Ordering::Relaxed);
         budget.gauge.decrement(bytes as f64);
+        budget.returned.fetch_add(1, Ordering::Relaxed);
         budget.freed.notify_waiters();
-    }
-}
-
-impl Default for AnswerShare {
-    /// Of a budget without limit: the pools of verbs and tests.
-    fn default() -> Self {
-        AnswerBudget::new(usize::MAX).share()
     }
 }
 
@@ -168,7 +174,7 @@ impl AnswerHold {
         if missing == 0 {
             return Ok(());
         }
-        let Some(share) = &self.share else { return Ok(()) };
+        let Some(share) = &self.share.inner else { return Ok(()) };
         let step = missing.max(STEP_BYTES);
         if !share.take(step) {
             let message = "the answers that are being read and sent take all the memory they may; nothing was changed";
@@ -181,7 +187,7 @@ impl AnswerHold {
 
 impl Drop for AnswerHold {
     fn drop(&mut self) {
-        if let (Some(share), 1..) = (&self.share, self.charged) {
+        if let (Some(share), 1..) = (&self.share.inner, self.charged) {
             share.give_back(self.charged);
         }
     }
@@ -190,7 +196,7 @@ impl Drop for AnswerHold {
 impl Clone for AnswerHold {
     /// The copy exists whether or not there is room: it is counted as far as there is.
     fn clone(&self) -> Self {
-        let charged = match &self.share {
+        let charged = match &self.share.inner {
             Some(share) if self.charged > 0 && share.take(self.charged) => self.charged,
             _ => 0,
         };
@@ -259,10 +265,12 @@ mod tests {
     async fn who_waits_for_room_is_told_of_it() {
         let budget = AnswerBudget::new(1 << 20);
         let share = budget.share();
-        assert!(share.wait_for_room(Duration::ZERO).await);
+        assert!(share.wait_for_room(None, Duration::ZERO).await);
+        let seen = Some(share.returned());
+        assert!(!share.wait_for_room(seen, Duration::ZERO).await, "nothing came back since");
         let hold = filled(&share, 500_000).unwrap();
-        assert!(!share.wait_for_room(Duration::ZERO).await);
-        let waiting = tokio::spawn(async move { share.wait_for_room(Duration::from_secs(60)).await });
+        assert!(!share.wait_for_room(None, Duration::ZERO).await);
+        let waiting = tokio::spawn(async move { share.wait_for_room(seen, Duration::from_secs(60)).await });
         tokio::task::yield_now().await;
         drop(hold);
         assert!(waiting.await.unwrap());

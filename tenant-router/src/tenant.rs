@@ -206,8 +206,9 @@ impl<A: Level> Tenant<A> {
         F: Future<Output = engine::Result<T>> + Send,
     {
         let until = Instant::now() + self.router.inner.hold;
-        let pool = self.pool.pool();
-        while pool.answers().wait_for_room(until.saturating_duration_since(Instant::now())).await {
+        let (pool, mut seen) = (self.pool.pool(), None);
+        while pool.answers().wait_for_room(seen, until.saturating_duration_since(Instant::now())).await {
+            seen = Some(pool.answers().returned());
             match hop(pool).await {
                 Err(error) if error.kind() == engine::ErrorKind::AnswersMax && Instant::now() < until => {
                     refusal = error

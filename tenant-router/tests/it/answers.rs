@@ -7,7 +7,8 @@ use tenant_router::{ErrorKind, Read, Role, Write};
 
 use crate::world::{World, canary, note, open};
 
-const MIB: usize = 1 << 20;
+/// Of the process; a tenant has half of it.
+const BUDGET: usize = 1_600_000;
 /// One answer of about half a MiB.
 const LARGE: &str = "select printf('%.*c', 500000, 'x')";
 
@@ -15,7 +16,7 @@ const LARGE: &str = "select printf('%.*c', 500000, 'x')";
 async fn a_tenant_that_fills_its_share_waits_is_refused_and_silences_nobody_else() {
     let world = World::new().await;
     let ids = world.tenants(&["acme", "globex"]).await;
-    let answers = AnswerBudget::new(2 * MIB);
+    let answers = AnswerBudget::new(BUDGET);
     let router = world.builder().answers(answers.clone()).hold(Duration::from_millis(50)).build().await.unwrap();
     let acme = open::<Write>(&router, "acme", &world.token_for(ids[0], Role::Writer).await).await.unwrap();
     let globex = open::<Read>(&router, "globex", &world.token_for(ids[1], Role::Reader).await).await.unwrap();
@@ -39,7 +40,7 @@ async fn a_tenant_that_fills_its_share_waits_is_refused_and_silences_nobody_else
 async fn who_waits_for_room_goes_on_when_another_answer_was_sent() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let answers = AnswerBudget::new(2 * MIB);
+    let answers = AnswerBudget::new(BUDGET);
     let router = world.builder().answers(answers).hold(Duration::from_secs(60)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let acme = open::<Write>(&router, "acme", &token).await.unwrap();
