@@ -103,6 +103,17 @@ pub async fn newest(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Resul
     row.as_ref().map(record).transpose()
 }
 
+/// Whether a backup of this tenant at this version has been verified, and was found whole.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn is_proved(tx: &mut ReadTx, tenant: TenantId, version: Option<i64>) -> Result<bool> {
+    let sql = "select 1 as found from backups where tenant_id = $1 and coalesce(schema_version, -1) = $2 \
+               and verified_at is not null and verify_error is null limit 1";
+    let sql = sqlx::query(sql).bind(tenant.to_string()).bind(version.unwrap_or(-1));
+    Ok(tx.one(sql).await?.is_some())
+}
+
 /// Whether a backup that was taken before `backup` says a later time than `at`: a clock was wrong, and what a time means
 /// for this tenant is not certain.
 ///

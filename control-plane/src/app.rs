@@ -90,10 +90,6 @@ impl App {
     /// # Errors
     /// As [`App::open`].
     pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
-        // Before engines and router: their counters are looked up once, when they are built.
-        if config.role == Role::Serving {
-            crate::metrics::install();
-        }
         let home = Home::at(&config)?;
         home.must_have_catalog().await?;
         let scratch = home.scratch()?;

@@ -1,8 +1,11 @@
 //! The manifest of a backup: what it holds, whose it is, and how to prove that it is whole. JSON, readable without this
 //! program. It carries no tenant's name and no data.
 
+use std::collections::BTreeMap;
+
 use catalog::{BackupId, FleetId, Generation, OperationId, TenantId};
 use serde::{Deserialize, Serialize};
+use tenant_engine::ClassSum;
 use tenant_engine::placement::EngineKind;
 
 use super::key::{Key, Part};
@@ -40,6 +43,12 @@ pub struct Manifest {
     pub generation: Generation,
     /// Rows that violated a foreign key when it was taken: a restore tolerates as many, not more.
     pub foreign_key_violations: u64,
+    /// The objects of each class, which a restore must have again; empty for backups that do not say it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub classes: BTreeMap<String, ClassSum>,
+    /// What the database has and the backup does not; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Equal for equal content.
     pub content_hash: String,
     /// The database before compression.
@@ -153,6 +162,8 @@ mod tests {
             schema_version: Some(1),
             generation: Generation(2),
             foreign_key_violations: 0,
+            classes: BTreeMap::new(),
+            left_out: Vec::new(),
             content_hash: "00".to_owned(),
             image: Image { size_bytes: 1, blake3: "00".to_owned(), sha256: "00".to_owned() },
             object: Object { key, size_bytes: 1, sha256: "00".to_owned(), compression: "zstd".to_owned() },

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use catalog::TenantState;
+use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::Image;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, image};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, Verdict, fence, image};
 use crate::backup::{Key, manifest};
 use crate::error::{Error, Result};
 
@@ -46,11 +47,38 @@ async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     fence::require_unblocked(step)?;
     let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
     let record = image::take(fleet, step, &expected, "manual").await?;
-    let facts = json!({"backup": record.id, "size_bytes": record.size_bytes, "stored_bytes": record.stored_bytes});
-    Ok(Outcome::done(facts.clone())
+    let proof = prove_first(fleet, step, &record).await?;
+    let left_out = proof.as_ref().and_then(|proof| proof.as_ref().ok()).filter(|left_out| !left_out.is_empty());
+    let mut facts = json!({"backup": record.id, "size_bytes": record.size_bytes, "stored_bytes": record.stored_bytes});
+    if let Some(left_out) = left_out {
+        facts["left_out"] = json!(left_out);
+    }
+    let backup = record.id;
+    let outcome = Outcome::done(facts.clone())
         .with(Effect::Size { tenant: step.tenant.id, size_bytes: record.size_bytes })
         .with(Effect::Backup(Box::new(record)))
-        .with(Effect::Event(step.event("backup.created", facts))))
+        .with(Effect::Event(step.event("backup.created", facts)));
+    Ok(match proof {
+        None => outcome,
+        Some(Ok(_)) => outcome.with(Effect::Verified { backup, error: None }),
+        Some(Err(error)) => {
+            let outcome = outcome.with(Effect::Verified { backup, error: Some(error.to_string()) });
+            Outcome { verdict: Verdict::Failed(error), ..outcome }
+        }
+    })
+}
+
+/// The first backup of a tenant at a version is proved at once: one that no server can restore is told while the
+/// database is still there. It stays in the store, as what there is.
+async fn prove_first(fleet: &Fleet, step: &Step, record: &BackupRecord) -> Result<Option<Result<Vec<String>>>> {
+    if !image::is_unproved(fleet, record).await? {
+        return Ok(None);
+    }
+    match image::prove(fleet, step, record).await {
+        // Says nothing about the backup; the next one is proved instead.
+        Err(error) if error.transient => Ok(None),
+        proof => Ok(Some(proof)),
+    }
 }
 
 /// The catalog says which tenant is called what and where its backups are: without it the backups have no names. Once

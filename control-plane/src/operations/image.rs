@@ -1,11 +1,13 @@
 //! What backup, restore, verify and delete share: a database into the store, out of it, and the proof that it is whole.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catalog::backups::BackupRecord;
 use catalog::{BackupId, TenantId};
 use tenant_engine::{
-    Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored, Server,
+    ClassSum, Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
+    Server, class_difference,
 };
 
 use super::{Fleet, Step};
@@ -44,6 +46,8 @@ pub(super) async fn take(fleet: &Fleet, step: &Step, expected: &Expected, reason
         schema_version: info.schema_version,
         generation: info.identity.generation,
         foreign_key_violations: info.foreign_key_violations,
+        classes: info.classes,
+        left_out: info.left_out,
         content_hash: info.content_hash,
         image: stored.image,
         object: stored.object,
@@ -109,29 +113,62 @@ pub(super) async fn fill(
     Ok(restored)
 }
 
-/// Proves a backup by restoring it into scratch space, which is gone afterwards.
-pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> Result<()> {
+/// Proves a backup by restoring it into scratch space, which is gone afterwards. Returns what the backup or its restore
+/// leaves out; for people.
+pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> Result<Vec<String>> {
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let (manifest, image) = fetch(fleet, backup, backup.tenant_id).await?;
-    match backup.engine {
-        EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await,
-        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await,
+    let restored = match backup.engine {
+        EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await?,
+        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await?,
+    };
+    compare(&manifest, &restored)?;
+    Ok(manifest.left_out.into_iter().chain(restored.left_out).collect())
+}
+
+/// Classes of which a restore may leave objects out, and says which.
+const TOLD: [&str; 4] = ["publication", "event trigger", "comment", "foreign server"];
+
+/// Every class has the same objects again.
+fn compare(manifest: &Manifest, restored: &Restored) -> Result<()> {
+    if manifest.classes.is_empty() {
+        return Ok(());
+    }
+    let counted = |classes: &BTreeMap<String, ClassSum>| {
+        let told = |class: &str| !restored.left_out.is_empty() && TOLD.contains(&class);
+        classes.iter().filter(|(class, _)| !told(class)).map(|(class, sum)| (class.clone(), sum.clone())).collect()
+    };
+    match class_difference(&counted(&manifest.classes), &counted(&restored.classes)) {
+        None => Ok(()),
+        Some(difference) => {
+            let detail = format!("what is restored is not what was backed up: {difference}");
+            Err(Error::new(500, "copy_differs", detail))
+        }
     }
 }
 
-async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<()> {
+/// Whether a new backup is to be proved at once: it is the first one of this tenant at its version, and whether a server
+/// can restore a schema shows only when it does. A page image holds its schema, and needs no such proof.
+pub(super) async fn is_unproved(fleet: &Fleet, backup: &BackupRecord) -> Result<bool> {
+    if backup.engine == EngineKind::Sqlite {
+        return Ok(false);
+    }
+    let mut tx = fleet.catalog.read().await?;
+    Ok(!catalog::backups::is_proved(&mut tx, backup.tenant_id, backup.schema_version).await?)
+}
+
+async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<Restored> {
     let folder = tempfile::Builder::new().prefix("verify-").tempdir_in(&fleet.scratch);
     let folder = folder.map_err(|error| {
         Error::new(500, "io", "the scratch directory cannot be written").with_source(error).transient()
     })?;
     let at = Server::sqlite(folder.path()).fresh(picture.0.tenant, Generation::FIRST, 1);
     let identity = scratch_identity(fleet, picture.0);
-    fill(fleet.engine(EngineKind::Sqlite)?, &at, picture, &identity).await?;
-    Ok(())
+    fill(fleet.engine(EngineKind::Sqlite)?, &at, picture, &identity).await
 }
 
 /// On the tenant's own server, beside its databases, under a generation that no tenant ever has.
-async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<()> {
+async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<Restored> {
     let server = fleet.server(step.tenant.server_id).await?;
     // Of this claim alone: a late worker of an earlier one must not drop it. What earlier claims left is dropped here.
     let number = |claim: i64| {
@@ -144,8 +181,9 @@ async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)
     }
     let at = number(step.claim);
     let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
-    fill(engine, &at, picture, &identity).await?;
-    Ok(engine.drop_database(&at, None).await?)
+    let restored = fill(engine, &at, picture, &identity).await?;
+    engine.drop_database(&at, None).await?;
+    Ok(restored)
 }
 
 fn scratch_identity(fleet: &Fleet, manifest: &Manifest) -> Identity {

@@ -80,10 +80,13 @@ impl Operation for Params {
 
 impl Params {
     async fn verify(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        let (mut effects, mut worst, mut proved) = (Vec::new(), None, Vec::new());
+        let (mut effects, mut worst, mut proved, mut left_out) = (Vec::new(), None, Vec::new(), Vec::new());
         for backup in self.of_tenant(fleet, step).await? {
             let error = match image::prove(fleet, step, &backup).await {
-                Ok(()) => None,
+                Ok(found) => {
+                    left_out.extend(found);
+                    None
+                }
                 // Says nothing about the backup.
                 Err(error) if error.transient => return Err(error),
                 Err(error) => Some(error),
@@ -94,7 +97,8 @@ impl Params {
                 None => proved.push(backup.id),
             }
         }
-        let verdict = worst.map_or_else(|| Verdict::Done(json!({"verified": proved})), Verdict::Failed);
+        let verdict =
+            worst.map_or_else(|| Verdict::Done(json!({"verified": proved, "left_out": left_out})), Verdict::Failed);
         Ok(Outcome { verdict, effects })
     }
 

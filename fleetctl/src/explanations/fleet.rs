@@ -141,9 +141,9 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     e(
         "copy_differs",
-        "A copy did not hold the same rows as the original; it was dropped, and the tenant serves where it was.",
-        "a fault of a disk or of the network, or a program that writes past the fence",
-        "fleetctl doctor, then the same command again",
+        "A copy did not hold the same rows or objects as the original; it was dropped, and the tenant serves where it was.",
+        "an object that the roles of a fleet may not make, a fault of a disk, or a program that writes past the fence",
+        "look at the object that the message names, and at fleetctl doctor; then the same command again",
     ),
     e(
         "server_full",
