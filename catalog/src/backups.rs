@@ -13,7 +13,7 @@ use crate::ids::{BackupId, OperationId, TenantId};
 use crate::row;
 
 const COLUMNS: &str = "id, tenant_id, op_id, object_key, engine, content_hash, size_bytes, stored_bytes, schema_version, \
-    reason, taken_at, verified_at, verify_error";
+    reason, taken_at, manifest_sha256, verified_at, verify_error";
 
 /// One without a number was recorded last, by an older program on a shared catalog; Postgres puts it first.
 const NEWEST_FIRST: &str = "seq desc, id desc";
@@ -43,6 +43,8 @@ pub struct BackupRecord {
     pub reason: String,
     /// When the snapshot began, milliseconds since 1970.
     pub taken_at: i64,
+    /// Of the manifest as it was written, hex; `None`: an older program took the backup.
+    pub manifest_sha256: Option<String>,
     /// When it was last verified, milliseconds since 1970.
     pub verified_at: Option<i64>,
     /// What the last verification found wrong.
@@ -54,7 +56,7 @@ pub struct BackupRecord {
 /// # Errors
 /// `AlreadyExists` when another backup has the object key; `NotFound` for a tenant.
 pub async fn insert_many(tx: &mut WriteTx, backups: &[BackupRecord]) -> Result<()> {
-    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, INT, TEXT, INT];
+    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, TEXT, INT, TEXT, INT];
     let mut last = number_all(tx).await?;
     for chunk in chunks(backups) {
         let rows = values(chunk.len(), &types);
@@ -192,6 +194,7 @@ fn bind<'q>(sql: Sql<'q>, backup: &BackupRecord) -> Sql<'q> {
         .bind(backup.schema_version)
         .bind(backup.reason.clone())
         .bind(backup.taken_at)
+        .bind(backup.manifest_sha256.clone())
         .bind(backup.verified_at)
         .bind(backup.verify_error.clone())
 }
@@ -209,6 +212,7 @@ fn record(row: &AnyRow) -> Result<BackupRecord> {
         schema_version: row::int_or_null(row, "schema_version")?,
         reason: row::text(row, "reason")?,
         taken_at: row::int(row, "taken_at")?,
+        manifest_sha256: row::text_or_null(row, "manifest_sha256")?,
         verified_at: row::int_or_null(row, "verified_at")?,
         verify_error: row::text_or_null(row, "verify_error")?,
     })

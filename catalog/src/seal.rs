@@ -1,11 +1,14 @@
 //! Secrets at rest: AES-256-GCM, the additional data names table, column and row, the value names its key.
 //!
 //! Text form: `v1:<key id>:<base64 of nonce and ciphertext>`. Nonces are random; a key seals far fewer than 2^32 values.
+//!
+//! Signatures for what lies outside the catalog: HMAC-SHA256 by a key derived from the fleet's, so that the two uses have
+//! nothing in common. The signed bytes are the context, as above, and then the text. Text form: `v1:<key id>:<base64>`.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::{digest, hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{SecretSlice, SecretString};
@@ -15,8 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
-/// The only form of sealed values so far.
+/// The only form of sealed values and signatures so far.
 const FORM: &str = "v1";
+/// What the key of signatures is derived with.
+const SIGNATURES: &[u8] = b"fleet signatures 1";
 
 /// The fleet's 256-bit key. Does not print.
 pub struct FleetKey(Zeroizing<[u8; KEY_LEN]>);
@@ -62,9 +67,10 @@ impl FleetKey {
     }
 }
 
-/// Seals and opens values with one key.
+/// Seals and opens values with one key, and signs with it.
 pub struct Sealer {
     key: RandomizedNonceKey,
+    signer: hmac::Key,
     key_id: String,
 }
 
@@ -79,7 +85,38 @@ impl Sealer {
     #[must_use]
     pub fn new(key: &FleetKey) -> Self {
         let cipher = RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref()).expect("the key has the cipher's length");
-        Self { key: cipher, key_id: key.id() }
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.0.as_ref()), SIGNATURES);
+        Self { key: cipher, signer: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), key_id: key.id() }
+    }
+
+    /// Proves later that a holder of the fleet's key wrote these bytes, for this context.
+    #[must_use]
+    pub fn sign(&self, context: (&str, &str, &str), bytes: &[u8]) -> String {
+        let tag = hmac::sign(&self.signer, &signed(context, bytes));
+        format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(tag.as_ref()))
+    }
+
+    /// Checks what [`Sealer::sign`] gave.
+    ///
+    /// # Errors
+    /// `WrongKey` when another key signed, `Corrupt` when bytes or context are others.
+    pub fn verify(&self, context: (&str, &str, &str), bytes: &[u8], signature: &str) -> Result<()> {
+        let broken = || Error::new(ErrorKind::Corrupt, format!("the signature of {} does not fit", context.2));
+        let tag = self.decode(signature, broken)?;
+        hmac::verify(&self.signer, &signed(context, bytes), &tag).map_err(|_| broken())
+    }
+
+    /// The bytes of a text form, if this key made it.
+    fn decode(&self, text: &str, broken: impl Fn() -> Error) -> Result<Vec<u8>> {
+        let mut parts = text.splitn(3, ':');
+        let (Some(FORM), Some(key_id), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(broken());
+        };
+        if key_id != self.key_id {
+            let message = format!("this was made with key {key_id}, the key at hand is {}", self.key_id);
+            return Err(Error::new(ErrorKind::WrongKey, message));
+        }
+        STANDARD.decode(text).map_err(|_| broken())
     }
 
     /// `context` is (table, column, id); the value opens only there.
@@ -102,15 +139,7 @@ impl Sealer {
     pub fn open(&self, context: (&str, &str, &str), sealed: &str) -> Result<SecretSlice<u8>> {
         let broken =
             || Error::new(ErrorKind::Corrupt, format!("the sealed {}.{} cannot be opened", context.0, context.1));
-        let mut parts = sealed.splitn(3, ':');
-        let (Some(FORM), Some(key_id), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(broken());
-        };
-        if key_id != self.key_id {
-            let message = format!("the catalog was sealed with key {key_id}, the key at hand is {}", self.key_id);
-            return Err(Error::new(ErrorKind::WrongKey, message));
-        }
-        let mut data = STANDARD.decode(text).map_err(|_| broken())?;
+        let mut data = self.decode(sealed, broken)?;
         let nonce: [u8; NONCE_LEN] = data.get(..NONCE_LEN).and_then(|n| n.try_into().ok()).ok_or_else(broken)?;
         let aad = Aad::from(additional(context));
         let opened = self.key.open_in_place(Nonce::from(&nonce), aad, &mut data[NONCE_LEN..]);
@@ -128,6 +157,13 @@ fn additional((table, column, id): (&str, &str, &str)) -> Vec<u8> {
         bytes.extend_from_slice(part.as_bytes());
     }
     bytes
+}
+
+/// The context, as in [`additional`], and then the bytes.
+fn signed(context: (&str, &str, &str), bytes: &[u8]) -> Vec<u8> {
+    let mut all = additional(context);
+    all.extend_from_slice(bytes);
+    all
 }
 
 /// Lower-case hexadecimal.
@@ -183,6 +219,25 @@ mod tests {
         }
         for cut in 0..sealed.len() {
             assert!(sealer.open(HERE, &sealed[..cut]).is_err(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_bytes_its_context_and_its_key_only() {
+        let key = FleetKey::generate();
+        let (sealer, again) = (Sealer::new(&key), Sealer::new(&FleetKey::parse(key.expose().expose_secret()).unwrap()));
+        let signature = sealer.sign(HERE, b"a manifest");
+        again.verify(HERE, b"a manifest", &signature).unwrap();
+        assert_eq!(again.verify(HERE, b"a manifesT", &signature).unwrap_err().kind(), ErrorKind::Corrupt);
+        for there in [("server", "ssecret", "srv_1"), ("servers", "secret", "srv_2"), ("servers", "secret", "srv_1a")] {
+            assert!(again.verify(there, b"a manifest", &signature).is_err());
+        }
+        let other = Sealer::new(&FleetKey::generate());
+        assert_eq!(other.verify(HERE, b"a manifest", &signature).unwrap_err().kind(), ErrorKind::WrongKey);
+        let named = signature.replacen(&sealer.key_id, &other.key_id, 1);
+        assert_eq!(other.verify(HERE, b"a manifest", &named).unwrap_err().kind(), ErrorKind::Corrupt);
+        for cut in 0..signature.len() {
+            assert!(again.verify(HERE, b"a manifest", &signature[..cut]).is_err(), "{cut}");
         }
     }
 

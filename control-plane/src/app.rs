@@ -166,12 +166,12 @@ impl App {
         self.runner.wait(op, timeout).await
     }
 
-    /// The manifest of a backup, as it lies in the backup store.
+    /// The manifest of a backup, as it lies in the backup store; only one that is believed.
     ///
     /// # Errors
-    /// `backup_damaged`, `backup_newer`, `backup_store_unavailable`.
+    /// `backup_damaged`, `wrong_tenant_backup`, `backup_not_authentic`, `backup_newer`, `backup_store_unavailable`.
     pub async fn backup_manifest(&self, backup: &BackupRecord) -> Result<serde_json::Value> {
-        let manifest = self.fleet.store.manifest(&backup.object_key.parse()?).await?;
+        let manifest = crate::operations::backup_manifest(&self.fleet, backup).await?;
         serde_json::to_value(manifest).map_err(|error| Error::internal("a manifest is no JSON").with_source(error))
     }
 

@@ -7,6 +7,7 @@ use tempfile::TempPath;
 
 use crate::fingerprint::ClassSum;
 use crate::identity::Identity;
+use crate::placement::EngineKind;
 
 /// The raw bytes of a database: in memory when small, else in a temporary file that goes away with the value.
 #[derive(Debug)]
@@ -15,6 +16,17 @@ pub enum Image {
     Memory(Bytes),
     /// A file that nobody else knows of.
     File(TempPath),
+}
+
+/// [`SnapshotInfo::content_hash`] of an image that this kind of engine made.
+///
+/// # Errors
+/// [`std::io::Error`] of the reader.
+pub fn content_hash(engine: EngineKind, image: impl std::io::Read) -> std::io::Result<String> {
+    match engine {
+        EngineKind::Sqlite => Ok(crate::sqlite::content_hash(image)?.0),
+        EngineKind::Postgres => crate::postgres::content_hash(image),
+    }
 }
 
 /// What an engine says about a snapshot it took.

@@ -291,6 +291,7 @@ pub(super) fn backup(tenant: TenantId, taken_at: i64) -> BackupRecord {
         schema_version: Some(2),
         reason: "manual".to_owned(),
         taken_at,
+        manifest_sha256: None,
         verified_at: None,
         verify_error: None,
     }

@@ -31,6 +31,11 @@ impl Flush {
         Ok(Self { root, begun: AtomicU64::new(0), proved: AtomicU64::new(0), turn: Mutex::new(()) })
     }
 
+    /// The directory.
+    pub(super) fn root(&self) -> &Arc<File> {
+        &self.root
+    }
+
     /// Returns when a flush that began after this call has succeeded.
     pub(super) async fn flushed(&self) -> Result<()> {
         let seen = self.begun.load(Ordering::Acquire);

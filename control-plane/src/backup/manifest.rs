@@ -1,8 +1,13 @@
 //! The manifest of a backup: what it holds, whose it is, and how to prove that it is whole. JSON, readable without this
 //! program. It carries no tenant's name and no data.
+//!
+//! From format 2 on it is signed with the fleet's key. The signature covers the manifest without its field
+//! `authentication`, as JSON in the order of the fields here and without white space, and the key of its object. A
+//! format's fields are fixed: an unknown one would be outside the signature, so it is refused.
 
 use std::collections::BTreeMap;
 
+use catalog::seal::Sealer;
 use catalog::{BackupId, FleetId, Generation, OperationId, TenantId};
 use serde::{Deserialize, Serialize};
 use tenant_engine::ClassSum;
@@ -12,14 +17,17 @@ use super::key::{Key, Part};
 use crate::error::{Error, Result};
 
 /// What this program writes and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// Manifests up to this format have no signature.
+const UNSIGNED_MAX: u32 = 1;
 /// A manifest is about 1 KiB; more is not a manifest.
 pub const BYTES_MAX: u64 = 64 << 10;
 
 /// What is known of one backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of this format; unknown fields of a known format are ignored.
+    /// Version of this format.
     pub format: u32,
     /// For ever.
     pub backup: BackupId,
@@ -55,10 +63,14 @@ pub struct Manifest {
     pub image: Image,
     /// The stored object.
     pub object: Object,
+    /// The signature of all that is above; none up to format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<String>,
 }
 
 /// The raw database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Image {
     /// Its length.
     pub size_bytes: u64,
@@ -70,6 +82,7 @@ pub struct Image {
 
 /// What lies in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Object {
     /// Below the store's root.
     pub key: String,
@@ -83,6 +96,7 @@ pub struct Object {
 
 /// The picture of the catalog that goes with an operation's backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CatalogManifest {
     /// As [`Manifest::format`].
     pub format: u32,
@@ -96,6 +110,20 @@ pub struct CatalogManifest {
     pub image: Image,
     /// What lies in the store.
     pub object: Object,
+    /// As [`Manifest::authentication`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<String>,
+}
+
+impl CatalogManifest {
+    /// The same with its signature.
+    #[must_use]
+    pub fn signed(self, sealer: &Sealer) -> Self {
+        let key = Key::of_catalog(self.fleet, self.taken_at_ms, self.op).to_string();
+        let bare = Self { authentication: None, ..self };
+        let signature = sealer.sign(("catalog", "manifest", &key), &canonical(&bare));
+        Self { authentication: Some(signature), ..bare }
+    }
 }
 
 impl Manifest {
@@ -103,6 +131,28 @@ impl Manifest {
     #[must_use]
     pub fn key(&self) -> Key {
         Key::of_backup(self.tenant, self.taken_at_ms, self.backup)
+    }
+
+    /// The same with its signature.
+    #[must_use]
+    pub fn signed(self, sealer: &Sealer) -> Self {
+        let bare = Self { authentication: None, ..self };
+        let signature = sealer.sign(("backups", "manifest", &bare.key().to_string()), &canonical(&bare));
+        Self { authentication: Some(signature), ..bare }
+    }
+
+    /// Whether its signature proves it; false for a format without one.
+    ///
+    /// # Errors
+    /// `WrongKey`; `Corrupt` when the signature is missing or does not fit.
+    pub fn verify(&self, sealer: &Sealer) -> catalog::Result<bool> {
+        if self.format <= UNSIGNED_MAX && self.authentication.is_none() {
+            return Ok(false);
+        }
+        let bare = Self { authentication: None, ..self.clone() };
+        let signature = self.authentication.as_deref().unwrap_or_default();
+        sealer.verify(("backups", "manifest", &self.key().to_string()), &canonical(&bare), signature)?;
+        Ok(true)
     }
 
     /// Reads a manifest and refuses one that contradicts itself or the key it was found under.
@@ -136,6 +186,11 @@ impl Manifest {
     }
 }
 
+/// The bytes that a signature covers.
+fn canonical(manifest: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(manifest).expect("a manifest is text and numbers")
+}
+
 /// The error of a backup that is not what its manifest says.
 pub(crate) fn damaged(what: &str) -> Error {
     Error::new(409, "backup_damaged", format!("the backup is damaged: {what}"))
@@ -143,10 +198,10 @@ pub(crate) fn damaged(what: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn sample() -> Manifest {
+    pub(crate) fn sample() -> Manifest {
         let (tenant, backup, at) = (TenantId::generate(), BackupId::generate(), 1_764_000_000_000);
         let key = Key::of_backup(tenant, at, backup).part(Part::Database).to_string();
         Manifest {
@@ -167,6 +222,7 @@ mod tests {
             content_hash: "00".to_owned(),
             image: Image { size_bytes: 1, blake3: "00".to_owned(), sha256: "00".to_owned() },
             object: Object { key, size_bytes: 1, sha256: "00".to_owned(), compression: "zstd".to_owned() },
+            authentication: None,
         }
     }
 
@@ -175,12 +231,62 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_reads_back_and_a_later_field_is_ignored() {
+    fn a_manifest_reads_back_and_nothing_else_is_one() {
         let manifest = sample();
-        assert_eq!(Manifest::parse(&bytes(&manifest), &manifest.key()).unwrap(), manifest);
-        let mut json = serde_json::to_value(&manifest).unwrap();
-        json["later"] = true.into();
-        assert!(Manifest::parse(json.to_string().as_bytes(), &manifest.key()).is_ok());
+        let text = String::from_utf8(bytes(&manifest)).unwrap();
+        assert_eq!(Manifest::parse(text.as_bytes(), &manifest.key()).unwrap(), manifest);
+        for (from, to) in [
+            ("{\"format\":", "{\"later\":true,\"format\":"),
+            ("{\"format\":", "{\"format\":2,\"format\":"),
+            ("\"reason\":", "\"reason\":\"manual\",\"reason\":"),
+            ("\"image\":{", "\"image\":{\"later\":1,"),
+            ("\"compression\":", "\"size_bytes\":1,\"compression\":"),
+            ("}}", "}} trailing"),
+            ("}}", "}"),
+            ("\"size_bytes\":1", "\"size_bytes\":-1"),
+            ("\"size_bytes\":1", "\"size_bytes\":1.5"),
+            ("\"size_bytes\":1", "\"size_bytes\":99999999999999999999"),
+            ("\"format\":2", "\"format\":\"2\""),
+        ] {
+            let other = text.replacen(from, to, 1);
+            assert_ne!(other, text, "{from}");
+            assert_eq!(Manifest::parse(other.as_bytes(), &manifest.key()).unwrap_err().code, "backup_damaged", "{to}");
+        }
+        for other in ["", "null", "[]", "{}", "\"\"", &"[".repeat(60_000), &"{\"a\":".repeat(9_000)] {
+            assert_eq!(Manifest::parse(other.as_bytes(), &manifest.key()).unwrap_err().code, "backup_damaged");
+        }
+    }
+
+    #[test]
+    fn a_signature_covers_every_field() {
+        use catalog::seal::FleetKey;
+        let sealer = Sealer::new(&FleetKey::generate());
+        let manifest = sample().signed(&sealer);
+        assert!(manifest.verify(&sealer).unwrap());
+        let read = Manifest::parse(&bytes(&manifest), &manifest.key()).unwrap();
+        assert!(read.verify(&sealer).unwrap());
+        let json = serde_json::to_value(&manifest).unwrap();
+        let fields: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
+        for field in fields {
+            let mut changed = json.clone();
+            changed[&field] = match &json[&field] {
+                serde_json::Value::Number(number) => (number.as_i64().unwrap() + 1).into(),
+                serde_json::Value::Object(_) => {
+                    let mut inner = json[&field].clone();
+                    inner["size_bytes"] = 77.into();
+                    inner
+                }
+                serde_json::Value::String(text) if text.len() > 20 => {
+                    let last = if text.ends_with('0') { "1" } else { "0" };
+                    format!("{}{last}", &text[..text.len() - 1]).into()
+                }
+                _ => "postgres".into(),
+            };
+            let Ok(changed) = serde_json::from_value::<Manifest>(changed) else { panic!("{field}") };
+            assert!(changed.verify(&sealer).is_err(), "{field}");
+        }
+        assert!(Manifest { authentication: None, ..manifest.clone() }.verify(&sealer).is_err(), "stripped");
+        assert!(!Manifest { format: 1, authentication: None, ..manifest }.verify(&sealer).unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use async_compression::Level;
 use async_compression::tokio::bufread::{ZstdDecoder, ZstdEncoder};
+use async_compression::zstd::DParameter;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 
@@ -16,7 +17,11 @@ const LEVEL: Level = Level::Precise(1);
 /// What is read at once: large enough for zstd's window to be fed, small beside a worker's time slice.
 const CHUNK_BYTES: usize = 128 << 10;
 
-type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The window that a stored object may ask for, as a power of two: 8 MiB, which no level up to 19 exceeds. The format
+/// allows gigabytes, and one is allocated for each object that is unpacked.
+const WINDOW_LOG_MAX: u32 = 23;
+
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Counts and hashes what is read through it.
 struct Hashing {
@@ -102,7 +107,8 @@ pub(super) struct Unpacker {
 impl Unpacker {
     pub(super) fn new(stored: Reader) -> Self {
         let buffered = BufReader::with_capacity(CHUNK_BYTES, Hashing::new(stored));
-        Self { decoder: ZstdDecoder::new(buffered), size_bytes: 0, blake3: blake3::Hasher::new() }
+        let window = DParameter::window_log_max(WINDOW_LOG_MAX);
+        Self { decoder: ZstdDecoder::with_params(buffered, &[window]), size_bytes: 0, blake3: blake3::Hasher::new() }
     }
 
     /// The next chunk; empty at the end.
@@ -128,6 +134,11 @@ impl Unpacker {
             && self.size_bytes == image.size_bytes
             && self.blake3.finalize().to_hex().as_str() == image.blake3
     }
+}
+
+/// Hex.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
 fn hex(bytes: &[u8]) -> String {

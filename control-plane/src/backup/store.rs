@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
@@ -12,13 +13,14 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use secrecy::{ExposeSecret, SecretString};
 use tenant_engine::Image;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::io::StreamReader;
 
 use super::flush::Flush;
 use super::key::{Key, Part};
+use super::local;
 use super::manifest::{self, Manifest, damaged};
-use super::packing::{Packer, Unpacker};
+use super::packing::{Packer, Reader, Unpacker, sha256};
 use crate::error::{Error, Result};
 
 /// Objects up to this are one request; larger ones go up in parts of this size (the least that S3 takes is 5 MiB).
@@ -27,6 +29,9 @@ const PART_BYTES: usize = 8 << 20;
 const PARTS_MAX: usize = 2;
 /// Databases up to this are handed to an engine in memory, larger ones as a file.
 const MEMORY_BYTES_MAX: u64 = 16 << 20;
+
+/// A store that gives nothing for so long is not there: longer than any disk spins up, shorter than an operator waits.
+const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// Where backups are.
 #[derive(Debug)]
@@ -120,39 +125,47 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a backup's manifest: from now on, and only from now on, the backup exists.
+    /// Writes a backup's manifest: from now on, and only from now on, the backup exists. Returns the SHA-256 of what was
+    /// written, hex.
     ///
     /// # Errors
     /// `backup_store_unavailable` (transient).
-    pub async fn put_manifest(&self, key: &Key, manifest: &impl serde::Serialize) -> Result<()> {
+    pub async fn put_manifest(&self, key: &Key, manifest: &impl serde::Serialize) -> Result<String> {
         let json = serde_json::to_vec_pretty(manifest)
             .map_err(|error| Error::internal("a manifest cannot be written").with_source(error))?;
+        let hash = sha256(&json);
         self.create(&key.part(Part::Manifest).to_string(), json.into()).await?;
-        self.durable().await
+        self.durable().await?;
+        Ok(hash)
     }
 
-    /// The manifest of a backup.
+    /// The manifest of a backup and the SHA-256 of its bytes, hex. Nothing but the store says that it is the right one.
     ///
     /// # Errors
     /// `backup_damaged` when it is missing or not one; `backup_newer`; `backup_store_unavailable` (transient).
-    pub async fn manifest(&self, key: &Key) -> Result<Manifest> {
-        let found = self.objects.get(&self.at(&key.to_string())).await.map_err(missing("its manifest"))?;
-        if found.meta.size > manifest::BYTES_MAX {
+    pub async fn manifest(&self, key: &Key) -> Result<(Manifest, String)> {
+        let (stored, length) = self.get(key, "its manifest").await?;
+        if length > manifest::BYTES_MAX {
             return Err(damaged("its manifest is too large to be one"));
         }
-        Manifest::parse(&found.bytes().await.map_err(unavailable)?, key)
+        let mut bytes = Vec::new();
+        in_time(stored.take(length).read_to_end(&mut bytes)).await?.map_err(unavailable)?;
+        Ok((Manifest::parse(&bytes, key)?, sha256(&bytes)))
     }
 
-    /// The database of a backup, proved to be the one that was stored: lengths and hashes before and after
-    /// decompression. Never larger than the manifest says.
+    /// The database of a backup, proved to be the one of this manifest: lengths and hashes before and after
+    /// decompression. No more is read, and no more is unpacked, than the manifest says; so it must be believed before.
     ///
     /// # Errors
     /// `backup_damaged`; `backup_store_unavailable` (transient); `disk_full` when there is no room for it.
     pub async fn image(&self, manifest: &Manifest) -> Result<Image> {
         let key: Key = manifest.object.key.parse()?;
-        let found = self.objects.get(&self.at(&key.to_string())).await.map_err(missing("its object"))?;
-        let stream = found.into_stream().map_err(io::Error::other);
-        let mut unpacker = Unpacker::new(Box::new(StreamReader::new(stream)));
+        let (stored, length) = self.get(&key, "its object").await?;
+        if length != manifest.object.size_bytes {
+            let announced = manifest.object.size_bytes;
+            return Err(damaged(&format!("its object has {length} bytes, and its manifest says {announced}")));
+        }
+        let mut unpacker = Unpacker::new(Box::new(stored.take(length)));
         let image = if manifest.image.size_bytes <= MEMORY_BYTES_MAX {
             to_memory(&mut unpacker, manifest.image.size_bytes).await?
         } else {
@@ -174,6 +187,18 @@ impl Store {
         }
         file.flush().await.map_err(no_room)?;
         Ok(Image::File(path))
+    }
+
+    /// An object, and the length that the store announces.
+    async fn get(&self, key: &Key, what: &'static str) -> Result<(Reader, u64)> {
+        let key = key.to_string();
+        if let Some(flush) = &self.flush {
+            let (file, length) = in_time(local::open(flush.root(), &key)).await?.map_err(unopened(what))?;
+            return Ok((Box::new(file), length));
+        }
+        let found = in_time(self.objects.get(&self.at(&key))).await?.map_err(missing(what))?;
+        let length = found.meta.size;
+        Ok((Box::new(StreamReader::new(found.into_stream().map_err(io::Error::other))), length))
     }
 
     async fn create(&self, key: &str, bytes: Bytes) -> Result<()> {
@@ -211,7 +236,7 @@ async fn to_memory(unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
 
 /// The next chunk, or none at the end; stops at what the manifest allows, so that a forged object cannot fill the disk.
 async fn next(unpacker: &mut Unpacker, size_max: u64) -> Result<Option<Bytes>> {
-    let chunk = unpacker.next().await.map_err(|error| match store_error(&error) {
+    let chunk = in_time(unpacker.next()).await?.map_err(|error| match store_error(&error) {
         true => unavailable(error),
         false => damaged("it cannot be decompressed").with_source(error),
     })?;
@@ -223,7 +248,21 @@ async fn next(unpacker: &mut Unpacker, size_max: u64) -> Result<Option<Bytes>> {
 
 /// True when reading failed because of the store, not because of what it holds.
 fn store_error(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>())
+    error.raw_os_error().is_some() || error.get_ref().is_some_and(|inner| inner.is::<object_store::Error>())
+}
+
+/// Waits for the store no longer than [`STALL_MAX`].
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T> {
+    let answer = tokio::time::timeout(STALL_MAX, answer).await;
+    answer.map_err(|_| unavailable(format!("it gave nothing for {} s", STALL_MAX.as_secs())))
+}
+
+fn unopened(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => damaged(&format!("{what} is missing from the backup store")),
+        io::ErrorKind::InvalidData => damaged(&format!("{what} is not a regular file in the backup store")),
+        _ => unavailable(error),
+    }
 }
 
 fn missing(what: &'static str) -> impl Fn(object_store::Error) -> Error {

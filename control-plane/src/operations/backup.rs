@@ -102,6 +102,8 @@ async fn store_catalog(fleet: &Fleet, record: &OperationRecord) -> Result<()> {
         taken_at_ms,
         image: stored.image,
         object: stored.object,
+        authentication: None,
     };
-    fleet.store.put_manifest(&key, &manifest).await
+    fleet.store.put_manifest(&key, &manifest.signed(fleet.catalog.sealer())).await?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ use tenant_engine::{
     Access, After, Depth, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
 };
 
-use super::{Fleet, Step, image, restore, stamp};
+use super::{Fleet, Step, image, restore, stamp, trust};
 use crate::error::{Error, Result};
 
 /// A new database, ready to be swapped in.
@@ -111,7 +111,7 @@ pub(super) async fn from_backup(
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let backup = catalog::backups::get(&mut fleet.catalog.read().await?, source.backup).await?;
     let backup = backup.ok_or_else(|| restore::not_found(&source.backup.to_string()))?;
-    let (manifest, picture) = image::fetch(fleet, &backup, source.tenant).await?;
+    let (manifest, picture) = trust::fetch(fleet, &backup, source.tenant).await?;
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;

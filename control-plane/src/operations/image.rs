@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catalog::BackupId;
 use catalog::backups::BackupRecord;
-use catalog::{BackupId, TenantId};
 use tenant_engine::{
     ClassSum, Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
     Server, class_difference,
 };
 
-use super::{Fleet, Step};
+use super::{Fleet, Step, trust};
 use crate::backup::key::Part;
 use crate::backup::{Key, Manifest, manifest};
 use crate::error::{Error, Result};
@@ -51,13 +51,15 @@ pub(super) async fn take(fleet: &Fleet, step: &Step, expected: &Expected, reason
         content_hash: info.content_hash,
         image: stored.image,
         object: stored.object,
+        authentication: None,
     };
-    fleet.store.put_manifest(&key, &manifest).await?;
+    let manifest = manifest.signed(fleet.catalog.sealer());
+    let sha256 = fleet.store.put_manifest(&key, &manifest).await?;
     fleet.point("backup: listed").await;
-    Ok(record(step, &manifest))
+    Ok(record(step, &manifest, sha256))
 }
 
-fn record(step: &Step, manifest: &Manifest) -> BackupRecord {
+fn record(step: &Step, manifest: &Manifest, sha256: String) -> BackupRecord {
     let length = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     BackupRecord {
         id: manifest.backup,
@@ -71,23 +73,10 @@ fn record(step: &Step, manifest: &Manifest) -> BackupRecord {
         schema_version: manifest.schema_version,
         reason: manifest.reason.clone(),
         taken_at: manifest.taken_at_ms,
+        manifest_sha256: Some(sha256),
         verified_at: None,
         verify_error: None,
     }
-}
-
-/// Fetches a backup, after making sure from its manifest that it is `source`'s and this fleet's.
-pub(super) async fn fetch(fleet: &Fleet, backup: &BackupRecord, source: TenantId) -> Result<(Manifest, Image)> {
-    let key: Key = backup.object_key.parse()?;
-    let manifest = fleet.store.manifest(&key).await?;
-    if manifest.tenant != source {
-        return Err(wrong_tenant(&format!("its manifest says that it is {}'s", manifest.tenant)));
-    }
-    if manifest.fleet != fleet.id() {
-        return Err(wrong_tenant("its manifest says that it is another fleet's"));
-    }
-    let image = fleet.store.image(&manifest).await?;
-    Ok((manifest, image))
 }
 
 /// Fills a new placement from a backup. The engine checks pages, foreign keys and the identity inside; what this adds
@@ -117,7 +106,7 @@ pub(super) async fn fill(
 /// leaves out; for people.
 pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> Result<Vec<String>> {
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-    let (manifest, image) = fetch(fleet, backup, backup.tenant_id).await?;
+    let (manifest, image) = trust::fetch(fleet, backup, backup.tenant_id).await?;
     let restored = match backup.engine {
         EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await?,
         EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await?,
@@ -200,13 +189,8 @@ fn scratch_identity(fleet: &Fleet, manifest: &Manifest) -> Identity {
 /// What an engine says about an image, in the words of whoever restores a backup.
 fn told(error: tenant_engine::Error) -> Error {
     match error.kind() {
-        ErrorKind::WrongTenant => wrong_tenant("the database inside is another tenant's").with_source(error),
+        ErrorKind::WrongTenant => trust::wrong_tenant("the database inside is another tenant's").with_source(error),
         ErrorKind::Corrupt => manifest::damaged(&error.to_string()).with_source(error),
         _ => error.into(),
     }
-}
-
-fn wrong_tenant(why: &str) -> Error {
-    Error::new(409, "wrong_tenant_backup", format!("the backup is not this tenant's: {why}"))
-        .try_next("fleetctl backup list <tenant>")
 }

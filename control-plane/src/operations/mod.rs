@@ -35,8 +35,10 @@ mod pauses;
 mod stamp;
 mod swap;
 mod thaw;
+mod trust;
 
 pub(crate) use kept::drop_kept;
+pub(crate) use trust::manifest as backup_manifest;
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;

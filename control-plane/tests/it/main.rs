@@ -9,6 +9,7 @@ mod backing_up;
 mod clocks;
 mod creating;
 mod deleting;
+mod forging;
 mod matrix;
 mod migrating;
 mod moving;

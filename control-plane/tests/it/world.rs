@@ -65,6 +65,13 @@ impl World {
         world
     }
 
+    /// A fleet that is there already, in this directory.
+    pub(crate) async fn opened(dir: TempDir) -> Self {
+        let now = Arc::new(AtomicI64::new(1_864_000_000_000));
+        let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
+        Self { app, dir, on: On::Sqlite, now }
+    }
+
     /// Another server of the same engine.
     pub(crate) async fn add_other(&self) {
         match &self.on {

@@ -43,6 +43,12 @@ pub(super) const ALL: &[Explanation] = &[
         "fleetctl backup list TENANT, and take another one; fleetctl backup verify finds others",
     ),
     e(
+        "backup_not_authentic",
+        "Nothing proves that this fleet wrote the manifest of the backup.",
+        "somebody changed the manifest in the backup store, or the catalog does not know the backup and another fleet key signed it",
+        "fleetctl backup list TENANT, and take another one; find out who can write to the backup store",
+    ),
+    e(
         "backup_newer",
         "The backup was written by a newer version of this program.",
         "a downgrade",

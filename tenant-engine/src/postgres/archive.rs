@@ -65,6 +65,19 @@ pub(super) async fn take(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Re
     Ok(Archive { image: sink.end().await?, content_hash: hasher.finalize().to_hex().to_string(), size_bytes })
 }
 
+/// [`Archive::content_hash`] of an archive that is there already.
+///
+/// # Errors
+/// [`std::io::Error`] of the reader.
+pub(crate) fn content_hash(mut from: impl std::io::Read) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut head = Vec::with_capacity(HEADER_BYTES_MAX);
+    from.by_ref().take(HEADER_BYTES_MAX as u64).read_to_end(&mut head)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&without_time(head)).update_reader(from)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
 /// The first bytes of an archive with its time as zeros; anything else as it is.
 fn without_time(mut head: Vec<u8>) -> Vec<u8> {
     if let Some(time) = time_in(&head).filter(|time| time.end <= head.len()) {
@@ -195,6 +208,7 @@ mod tests {
     async fn hash(bytes: &[u8]) -> String {
         let taken = take(bytes, Path::new("/nowhere")).await.unwrap();
         assert_eq!(taken.size_bytes, bytes.len() as u64);
+        assert_eq!(content_hash(bytes).unwrap(), taken.content_hash);
         taken.content_hash
     }
 

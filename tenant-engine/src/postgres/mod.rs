@@ -77,6 +77,8 @@ mod tool;
 mod undumpable;
 mod work;
 
+pub(crate) use archive::content_hash;
+
 #[cfg(feature = "test-util")]
 pub use requests::fixture;
 pub use requests::{PostgresPool, PostgresSession, RequestOptions, Requests, ServerReport};

@@ -81,7 +81,7 @@ pub(super) fn check(header: &[u8], length: u64) -> Result<()> {
 ///
 /// # Errors
 /// [`io::Error`] of the reader.
-pub(super) fn content_hash(mut image: impl Read) -> io::Result<(String, u64)> {
+pub(crate) fn content_hash(mut image: impl Read) -> io::Result<(String, u64)> {
     let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

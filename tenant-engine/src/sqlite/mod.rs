@@ -60,6 +60,8 @@ mod watch;
 pub(crate) mod workers;
 mod writer;
 
+pub(crate) use image::content_hash;
+
 pub use pool::SqlitePool;
 pub use session::SqliteSession;
 pub use transaction::SqliteTx;
