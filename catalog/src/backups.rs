@@ -33,7 +33,7 @@ pub struct BackupRecord {
     pub engine: EngineKind,
     /// Equal for equal content.
     pub content_hash: String,
-    /// Of the database.
+    /// Of the snapshot: a SQLite database's pages, or a Postgres database's dump.
     pub size_bytes: i64,
     /// Of the stored object.
     pub stored_bytes: i64,

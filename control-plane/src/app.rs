@@ -90,6 +90,24 @@ impl App {
     /// # Errors
     /// As [`App::open`].
     pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
+        Self::open_through(config, clock, |engine| engine).await
+    }
+
+    /// The same with engines as `wrap` makes of them: a test lets them fail.
+    #[cfg(feature = "test-util")]
+    pub async fn open_wrapped(
+        config: Config,
+        clock: Clock,
+        wrap: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>,
+    ) -> Result<Arc<Self>> {
+        Self::open_through(config, clock, wrap).await
+    }
+
+    async fn open_through(
+        config: Config,
+        clock: Clock,
+        wrap: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>,
+    ) -> Result<Arc<Self>> {
         let home = Home::at(&config)?;
         home.must_have_catalog().await?;
         let scratch = home.scratch()?;
@@ -104,7 +122,7 @@ impl App {
             tools: config.postgres_tools.clone(),
             ..PostgresOptions::new(&scratch)
         });
-        let all: [Arc<dyn Engine>; 2] = [Arc::new(sqlite.clone()), Arc::new(postgres.clone())];
+        let all: [Arc<dyn Engine>; 2] = [wrap(Arc::new(sqlite.clone())), wrap(Arc::new(postgres.clone()))];
         let router = router(&config, &catalog, &all).await?;
         let engines: HashMap<EngineKind, Arc<dyn Engine>> =
             all.into_iter().map(|engine| (engine.kind(), engine)).collect();

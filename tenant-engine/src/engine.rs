@@ -158,6 +158,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Looks without changing anything; `expected` `None` looks at whatever is there.
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection>;
 
+    /// How large the database is now, in bytes, without what it has written ahead. Changes nothing, and asks nothing of
+    /// its identity; cheaper than [`Engine::inspect`].
+    async fn size(&self, at: &Placement) -> Result<u64> {
+        Ok(self.inspect(at, None, Depth::Ledger).await?.size_bytes)
+    }
+
     /// Counts and hashes of everything but the identity, read in one transaction. Changes nothing. Takes as long as
     /// reading every row.
     async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint>;

@@ -126,14 +126,15 @@ impl Params {
         engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
         fleet.point("adopt: stamped").await;
         build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
+        let size_bytes = engine.size(&at).await?;
         let flip = Flip {
             placement: Some(Some(at.reference().to_owned())),
             schema_version: Some(version),
             release_id: Some(release),
-            size_bytes: i64::try_from(copied.size_bytes).ok(),
+            size_bytes: i64::try_from(size_bytes).ok(),
             ..Flip::of(step.tenant.id, step.tenant.generation)
         };
-        Ok(adopted(step, flip, version, copied.size_bytes))
+        Ok(adopted(step, flip, version, size_bytes))
     }
 }
 

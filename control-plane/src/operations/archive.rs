@@ -10,7 +10,7 @@ use catalog::tenants::Flip;
 use catalog::{BackupId, Generation, ServerId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::IdentityState;
+use tenant_engine::{Depth, ErrorKind, IdentityState};
 
 use super::fence::{self, Fence};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, stamp, thaw};
@@ -156,7 +156,13 @@ async fn drop_buried(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let Buried { backup, generation, server, placement } = step.facts()?;
     let (engine, at) = fleet.at(server, &placement).await?;
     let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Tombstone]);
-    engine.drop_database(&at, Some(&expected)).await?;
+    if let Err(error) = engine.drop_database(&at, Some(&expected)).await {
+        // What is gone is dropped, whatever was heard of it.
+        let found = engine.inspect(&at, None, Depth::Ledger).await;
+        if found.err().is_none_or(|found| found.kind() != ErrorKind::Missing) {
+            return Err(error.into());
+        }
+    }
     fleet.point("archive: dropped").await;
     Ok(Outcome::done(json!({"backup": backup})).with(Effect::Unretain { server, placement }))
 }

@@ -54,8 +54,11 @@ async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         facts["left_out"] = json!(left_out);
     }
     let backup = record.id;
+    let (engine, at) = fleet.current(&step.tenant).await?;
+    // Of the database: a snapshot of Postgres has another size.
+    let size_bytes = i64::try_from(engine.size(&at).await?).unwrap_or(i64::MAX);
     let outcome = Outcome::done(facts.clone())
-        .with(Effect::Size { tenant: step.tenant.id, size_bytes: record.size_bytes })
+        .with(Effect::Size { tenant: step.tenant.id, size_bytes })
         .with(Effect::Backup(Box::new(record)))
         .with(Effect::Event(step.event("backup.created", facts)));
     Ok(match proof {

@@ -69,7 +69,7 @@ pub(super) async fn finished(
     let release = release.filter(|_| found.schema_version().is_some());
     let (schema_version, release) = forward(fleet, engine, &at, &expected, release, found.schema_version()).await?;
     probe(engine, &at, &expected).await?;
-    let (placement, size_bytes) = (at.reference().to_owned(), found.size_bytes);
+    let (placement, size_bytes) = (at.reference().to_owned(), engine.size(&at).await?);
     Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes }))
 }
 
@@ -127,6 +127,7 @@ pub(super) async fn forwarded(
     generation: Generation,
     release: Option<ReleaseId>,
 ) -> Result<Built> {
+    step.note_filled(at.reference());
     fleet.point("build: filled").await;
     let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
     let forward = forward(fleet, engine, at, &expected, release, restored.schema_version).await;
@@ -138,7 +139,8 @@ pub(super) async fn forwarded(
         }
     };
     fleet.point("build: migrated").await;
-    let (placement, size_bytes) = (at.reference().to_owned(), restored.size_bytes);
+    // Migrations change it.
+    let (placement, size_bytes) = (at.reference().to_owned(), engine.size(at).await?);
     Ok(Built { placement, server: None, generation, schema_version, release, size_bytes })
 }
 

@@ -154,10 +154,12 @@ impl Params {
             "from_version": migrated.from_version, "to_version": migrated.to_version, "applied": migrated.applied,
         });
         let outcome = Outcome::done(facts.clone()).with(reached);
-        Ok(match migrated.applied.is_empty() {
-            true => outcome,
-            false => outcome.with(Effect::Event(step.event("tenant.migrated", facts))),
-        })
+        if migrated.applied.is_empty() {
+            return Ok(outcome);
+        }
+        let size_bytes = i64::try_from(engine.size(&at).await?).unwrap_or(i64::MAX);
+        let size = Effect::Size { tenant: step.tenant.id, size_bytes };
+        Ok(outcome.with(size).with(Effect::Event(step.event("tenant.migrated", facts))))
     }
 }
 

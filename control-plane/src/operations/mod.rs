@@ -32,6 +32,7 @@ mod image;
 mod kept;
 mod newest;
 mod pauses;
+mod put_back;
 mod stamp;
 mod swap;
 mod thaw;
@@ -173,6 +174,17 @@ pub trait Operation: Send + Sync {
 
     /// One phase of one tenant's step. Repeatable: it may have run before, in part or in whole, here or elsewhere.
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome;
+
+    /// A server besides the tenant's own on which a step may make a database.
+    async fn other_server(&self, _fleet: &Fleet, _step: &Step) -> Option<ServerId> {
+        None
+    }
+
+    /// Puts back what a step has touched that failed for good; returns what the catalog is to be told with the failure.
+    async fn put_back(&self, fleet: &Fleet, step: &Step) -> Vec<Effect> {
+        let made = put_back::Made { placements: self.placements(), elsewhere: self.other_server(fleet, step).await };
+        put_back::after_failure(fleet, step, made).await
+    }
 
     /// What belongs to the operation as a whole, when every step has ended. Repeatable.
     async fn close(&self, _fleet: &Fleet, _record: &OperationRecord) -> Result<()> {

@@ -93,6 +93,10 @@ impl Operation for Params {
         Ok(plan)
     }
 
+    async fn other_server(&self, fleet: &Fleet, step: &Step) -> Option<ServerId> {
+        self.to(fleet, step).await.ok()
+    }
+
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
         match step.phase.as_str() {
             "" => self.look_there(fleet, step).await,
@@ -210,7 +214,8 @@ impl Params {
         }
         let server = fleet.server(to).await?;
         let survey = fleet.engine(server.engine())?.survey(&server).await?;
-        enough(&step.tenant, survey.disk_free_bytes)?;
+        let (source, from) = fleet.current(&step.tenant).await?;
+        enough(&step.tenant.name, source.size(&from).await?, survey.disk_free_bytes)?;
         Ok(Outcome::next(FREEZE, json!({})))
     }
 
@@ -282,11 +287,11 @@ async fn takes_tenants(fleet: &Fleet, to: ServerId) -> Result<()> {
 }
 
 /// A fifth more than the database: the copy, and what filling it takes.
-fn enough(tenant: &TenantRecord, free: Option<u64>) -> Result<()> {
-    let size = u64::try_from(tenant.size_bytes.unwrap_or(0)).unwrap_or(0);
+fn enough(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
+    let needed = size_bytes.saturating_add(size_bytes / 5);
     match free {
-        Some(free) if free < size / 5 * 6 => {
-            let detail = format!("the server has {free} bytes free, {} needs {}", tenant.name, size / 5 * 6);
+        Some(free) if free < needed => {
+            let detail = format!("the server has {free} bytes free, {name} needs {needed}");
             Err(Error::new(507, "disk_full", detail))
         }
         _ => Ok(()),
@@ -345,6 +350,15 @@ mod tests {
         assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
         let alone = params.destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
         assert_eq!(alone.unwrap_err().code, "no_destination");
+    }
+
+    #[test]
+    fn a_copy_needs_a_fifth_more_than_the_database() {
+        assert!(enough("acme", 0, Some(0)).is_ok());
+        assert!(enough("acme", 4, Some(4)).is_ok() && enough("acme", 4, Some(3)).is_err());
+        assert!(enough("acme", 1_000, Some(1_200)).is_ok() && enough("acme", u64::MAX, None).is_ok());
+        assert_eq!(enough("acme", 1_000, Some(1_199)).unwrap_err().code, "disk_full");
+        assert_eq!(enough("acme", u64::MAX, Some(u64::MAX - 1)).unwrap_err().code, "disk_full");
     }
 
     fn server(name: &str, tenants_max: Option<i64>) -> ServerRecord {

@@ -94,7 +94,7 @@ async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Out
     let found = kept.schema_version;
     let (schema_version, release) = build::forward(fleet, engine, &at, &building, release, found).await?;
     fleet.point("undo: migrated").await;
-    let size_bytes = engine.inspect(&at, Some(&building), Depth::Ledger).await?.size_bytes;
+    let size_bytes = engine.size(&at).await?;
     let (placement, server) = (kept.placement, Some(kept.server_id));
     Ok(Outcome::next(FREEZE, json!(Built { placement, server, generation, schema_version, release, size_bytes })))
 }

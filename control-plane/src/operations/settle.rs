@@ -16,7 +16,7 @@ use serde_json::json;
 use tenant_engine::{Depth, Identity, IdentityState};
 
 use super::swap::{Found, Swap};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, newest, stamp, thaw};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, newest, put_back, stamp, thaw};
 use crate::error::{Error, Result};
 
 /// What to do where it cannot be known which of two databases was the last to serve.
@@ -90,7 +90,7 @@ impl Params {
         let (block, _) = fence::before(fleet, step).await?;
         let rests = if held { fence::resting(block) } else { fence::at_rest(&step.tenant) };
         if !held && found.generation == step.tenant.generation && found.state == rests {
-            return Ok(Outcome::done(json!({"settled": false})));
+            return kept_only(fleet, step).await;
         }
         let left = if held { left(fleet, step).await? } else { Left::Nothing };
         match &left {
@@ -120,6 +120,17 @@ impl Params {
         match ours && near && unserved {
             true => Ok(()),
             false => Err(unexpected(step, found, "that is not what an operation leaves")),
+        }
+    }
+}
+
+/// The tenant serves; an undo that came to nothing may have left a kept database taken out.
+async fn kept_only(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    match put_back::kept(fleet, step).await? {
+        0 => Ok(Outcome::done(json!({"settled": false}))),
+        kept => {
+            let facts = json!({"settled": true, "kept": kept});
+            Ok(Outcome::done(facts.clone()).with(Effect::Event(step.event("tenant.settled", facts))))
         }
     }
 }
@@ -220,6 +231,7 @@ async fn back(fleet: &Fleet, step: &Step, left: &Left, found: &Identity) -> Resu
         Left::Swap(swap) | Left::GivenUp(Some(swap)) => thaw::discard(fleet, step, swap).await,
         Left::GivenUp(None) | Left::Nothing => None,
     };
+    put_back::kept(fleet, step).await?;
     let expected = step.expected_at(fleet.id(), found.generation, &[found.state]);
     let identity = step.identity(fleet.id(), step.tenant.generation.next(), rests);
     stamp::stamp(engine, &at, &expected, &identity).await?;

@@ -1,6 +1,6 @@
 //! One tenant's step of one operation, as a worker holds it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
@@ -31,9 +31,21 @@ pub struct Step {
     pub claim: i64,
     /// When it was claimed, milliseconds since 1970.
     pub now: i64,
+    /// The database that this claim filled in this process, by its placement; see [`Step::has_filled`].
+    pub filled: Arc<Mutex<Option<String>>>,
 }
 
 impl Step {
+    /// Remembers a database that was filled and is not named by the catalog yet.
+    pub(super) fn note_filled(&self, placement: &str) {
+        *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(placement.to_owned());
+    }
+
+    /// Whether this claim filled this database. While it is live and the catalog does not name it, nobody was served by it.
+    pub(super) fn has_filled(&self, placement: &str) -> bool {
+        self.filled.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(placement)
+    }
+
     /// What the last phase left.
     ///
     /// # Errors

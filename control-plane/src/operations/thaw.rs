@@ -1,8 +1,8 @@
 //! The end of an operation that fenced a database and cannot do what it was to do: the database serves again.
 
-use catalog::Generation;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
+use catalog::{Generation, ServerId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -10,7 +10,7 @@ use tenant_engine::IdentityState;
 use super::build::{self, Built};
 use super::fence::{self, Current, Fence};
 use super::swap::{Swap, Why};
-use super::{Effect, Fleet, Outcome, Step, Verdict, stamp};
+use super::{Effect, Fleet, Outcome, Step, Verdict, put_back, stamp};
 use crate::error::{Error, Result};
 use crate::plan::retry::ATTEMPTS_MAX;
 
@@ -94,38 +94,61 @@ pub(super) fn decided(facts: &str, generation: Generation) -> Option<Option<Swap
 /// has served. One that was kept before is kept as before.
 async fn discard_built(fleet: &Fleet, step: &Step, built: &Built, was_kept: bool) -> Option<RetainedRecord> {
     if was_kept {
-        if let Err(error) = put_aside(fleet, step, built, &[IdentityState::Building]).await {
-            tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a kept database was not put aside");
+        if let Err(error) = retire_kept(fleet, step, built).await {
+            tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a kept database was not retired again");
         }
         return None;
     }
     let error = build::discard(fleet, step, built).await.err()?;
     tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed stays for now");
-    if let Err(error) = put_aside(fleet, step, built, &[]).await
+    if let Err(error) = put_aside(fleet, step, built).await
         && !error.transient
     {
         // At another generation, or somebody else's: it is not this step's to keep or to drop.
         tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "and it is not what this step made");
         return None;
     }
+    let at = (built.server.unwrap_or(step.tenant.server_id), built.placement.as_str());
+    Some(given_up(fleet, step, at, built.generation))
+}
+
+/// A new database that is not needed after all and stays for a while.
+fn given_up(
+    fleet: &Fleet,
+    step: &Step,
+    (server_id, placement): (ServerId, &str),
+    generation: Generation,
+) -> RetainedRecord {
     let now = fleet.catalog.now();
-    Some(RetainedRecord {
+    RetainedRecord {
         tenant_id: step.tenant.id,
-        server_id: built.server.unwrap_or(step.tenant.server_id),
-        placement: built.placement.clone(),
-        generation: built.generation,
+        server_id,
+        placement: placement.to_owned(),
+        generation,
         reason: "given_up".to_owned(),
         op_id: step.op.id,
-        schema_version: built.schema_version,
+        schema_version: step.tenant.schema_version,
         created_at: now,
         keep_until: now + fleet.config.undo_ms,
-    })
+    }
+}
+
+/// The kept database of an undo that is given up: it was this step's alone, and nobody is served by it.
+async fn retire_kept(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
+    let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+    let is_it = |kept: &&RetainedRecord| {
+        kept.placement == built.placement && built.server.is_none_or(|server| server == kept.server_id)
+    };
+    match all.iter().find(is_it) {
+        Some(record) => put_back::retire_kept(fleet, step, record, built.generation).await,
+        None => Ok(()),
+    }
 }
 
 /// Nobody is served by it from here on.
-async fn put_aside(fleet: &Fleet, step: &Step, built: &Built, also: &[IdentityState]) -> Result<()> {
+async fn put_aside(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
     let (engine, at) = fleet.at(built.server.unwrap_or(step.tenant.server_id), &built.placement).await?;
-    let states = [&[IdentityState::Active, IdentityState::Frozen, IdentityState::Moved], also].concat();
+    let states = [IdentityState::Active, IdentityState::Frozen, IdentityState::Moved];
     let expected = step.expected_at(fleet.id(), built.generation, &states);
     Ok(engine.stamp(&at, &expected, &step.identity(fleet.id(), built.generation, IdentityState::Moved)).await?)
 }

@@ -217,6 +217,7 @@ impl Runner {
             attempt: claimed.attempt,
             claim: claimed.lease_epoch,
             now: self.fleet.catalog.now(),
+            filled: Arc::default(),
         };
         let work = Work { claimed, step, params: Arc::clone(&prepared.params), lost };
         self.tasks.spawn(Arc::clone(self).work(work, Arc::clone(&prepared.turns)));

@@ -76,8 +76,11 @@ impl Runner {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::internal("the step stopped with a bug; see the log")).into(),
         };
-        let Outcome { verdict, effects } = outcome;
+        let Outcome { verdict, mut effects } = outcome;
         let result = self.result(&work.step, verdict);
+        if matches!(result, StepResult::Failed { .. }) {
+            effects.extend(operation.put_back(&self.fleet, &work.step).await);
+        }
         let going_on = match &result {
             StepResult::Next { phase, facts } => Some((phase.clone(), facts.clone())),
             _ => None,

@@ -19,7 +19,9 @@ use postgres_fixture::{Cluster, Settings};
 use tempfile::TempDir;
 use tenant_engine::migration::File;
 use tenant_engine::postgres::PostgresServer;
-use tenant_engine::{Access, After, EngineKind, Limits, Rows, Statement, Value};
+use tenant_engine::{Access, After, Engine, EngineKind, Limits, Rows, Statement, Value};
+
+use crate::faulty::{Faulty, Script};
 
 /// Far beyond what any test takes; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +65,16 @@ impl World {
             world.set_state("local", ServerState::Cordoned).await;
         }
         world
+    }
+
+    /// A fleet whose engines fail as a script says.
+    pub(crate) async fn faulty(script: &Arc<Script>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(1_764_000_000_000));
+        App::init_with(&config(&dir), clock(&now)).await.unwrap();
+        let wrap = |inner| Arc::new(Faulty { inner, script: Arc::clone(script) }) as Arc<dyn Engine>;
+        let app = App::open_wrapped(config(&dir), clock(&now), wrap).await.unwrap();
+        Self { app, dir, on: On::Sqlite, now }
     }
 
     /// A fleet that is there already, in this directory.

@@ -53,6 +53,22 @@ pub(super) async fn inspect(
     })
 }
 
+/// See [`crate::Engine::size`].
+pub(super) async fn size(engine: &PostgresEngine, at: &Placement) -> Result<u64> {
+    let (site, database) = engine.site(at)?;
+    let _slot = site.slot().await?;
+    let mut center = site.center().await?;
+    let sql = format!(
+        "select pg_catalog.pg_database_size(oid)::text from pg_catalog.pg_database where datname = '{database}';"
+    );
+    let answers = center.answers(sql).await?;
+    site.leave(center);
+    match answers.first() {
+        Some(rows) if !rows.is_empty() => number(rows),
+        _ => Err(Error::new(ErrorKind::Missing, format!("there is no database {database}"))),
+    }
+}
+
 /// One that was never opened to connections is no database yet, as a file that is still called `.part` is none.
 async fn enter(site: &Site, database: &str) -> Result<Work> {
     match site.enter(database).await {

@@ -235,6 +235,10 @@ impl Engine for PostgresEngine {
     async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
         quarantine::quarantine(self, on, found, expected, label).await
     }
+    async fn size(&self, at: &Placement) -> Result<u64> {
+        inspect::size(self, at).await
+    }
+
     async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
         inspect::inspect(self, at, expected, depth).await
     }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::SqliteEngine;
 use super::error::from_sqlite;
 use super::open::{Sharing, open};
-use super::{files, foreign_keys, ledger};
+use super::{files, foreign_keys, ledger, snapshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
@@ -23,6 +23,12 @@ pub(super) async fn inspect(
 ) -> Result<Inspection> {
     let (at, expected) = (at.clone(), expected.cloned());
     engine.blocking(move || look(&at, expected.as_ref(), depth)).await
+}
+
+/// See [`crate::Engine::size`].
+pub(super) async fn size(engine: &SqliteEngine, at: &Placement) -> Result<u64> {
+    let at = at.clone();
+    engine.blocking(move || open(&at, Sharing::Shared)?.read(None, |db, _| snapshot::size(db))).await
 }
 
 fn look(at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {

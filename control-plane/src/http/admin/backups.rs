@@ -38,7 +38,7 @@ pub(crate) struct Backup {
     tenant_id: String,
     /// RFC 3339: the moment it shows.
     taken_at: String,
-    /// Of the database.
+    /// Of the snapshot: a SQLite database's pages, or a Postgres database's dump.
     size_bytes: i64,
     /// In the backup store.
     stored_bytes: i64,
