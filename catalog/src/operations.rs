@@ -175,6 +175,16 @@ pub async fn get(tx: &mut ReadTx, id: OperationId) -> Result<Option<OperationRec
     tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
 }
 
+/// How many operations are in each state.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn count_by_state(tx: &mut ReadTx) -> Result<Vec<(OperationState, i64)>> {
+    let sql = "select state, count(*) as operations from operations group by state order by state";
+    let rows = tx.all(sqlx::query(sql)).await?;
+    rows.iter().map(|row| Ok((row::word(row, "state")?, row::int(row, "operations")?))).collect()
+}
+
 /// Counted from its steps.
 ///
 /// # Errors

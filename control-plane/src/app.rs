@@ -108,6 +108,10 @@ impl App {
         clock: Clock,
         wrap: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>,
     ) -> Result<Arc<Self>> {
+        // Before engines and router: their counters are looked up once, when they are built.
+        if config.role == Role::Serving {
+            crate::metrics::install();
+        }
         let home = Home::at(&config)?;
         home.must_have_catalog().await?;
         let scratch = home.scratch()?;

@@ -13,6 +13,21 @@ pub const HTTP_CONNECTIONS: &str = "fleet_http_connections";
 /// Panics turned into a 500.
 pub const HTTP_PANICS: &str = "fleet_http_panics_total";
 
+/// Tenants; label state.
+pub const TENANTS: &str = "fleet_tenants";
+/// Operations that the catalog remembers; label state.
+pub const OPERATIONS: &str = "fleet_operations";
+/// Seconds since the newest backup of any tenant; `+Inf` when there is none.
+pub const BACKUP_AGE: &str = "fleet_backup_age_seconds";
+/// Bytes left on the disk of the data directory.
+pub const DISK_FREE: &str = "fleet_disk_free_bytes";
+/// Bytes of that disk.
+pub const DISK_SIZE: &str = "fleet_disk_size_bytes";
+/// When the gauges about the fleet were read, seconds since 1970: old, when the catalog does not answer.
+pub const FLEET_READ_AT: &str = "fleet_gauges_read_timestamp_seconds";
+/// Always 1; label version.
+pub const BUILD: &str = "fleet_build_info";
+
 /// From a routed point read (tens of microseconds) to the longest long poll.
 const SECONDS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -33,6 +48,9 @@ fn start() -> Option<PrometheusHandle> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).ok()?;
     describe();
+    // There from the start: a rate needs a zero to begin with.
+    metrics::counter!(HTTP_PANICS).absolute(0);
+    metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Some(handle)
 }
 
@@ -41,6 +59,13 @@ fn describe() {
     metrics::describe_histogram!(HTTP_SECONDS, metrics::Unit::Seconds, "How long an answer took");
     metrics::describe_gauge!(HTTP_CONNECTIONS, "Connections open now");
     metrics::describe_counter!(HTTP_PANICS, "Panics turned into a 500");
+    metrics::describe_gauge!(TENANTS, "Tenants, by state");
+    metrics::describe_gauge!(OPERATIONS, "Operations that the catalog remembers, by state");
+    metrics::describe_gauge!(BACKUP_AGE, "Seconds since the newest backup of any tenant; +Inf without one");
+    metrics::describe_gauge!(DISK_FREE, metrics::Unit::Bytes, "Bytes left on the disk of the data directory");
+    metrics::describe_gauge!(DISK_SIZE, metrics::Unit::Bytes, "Bytes of the disk of the data directory");
+    metrics::describe_gauge!(FLEET_READ_AT, "When the gauges about the fleet were read, seconds since 1970");
+    metrics::describe_gauge!(BUILD, "The version of this program, as a label");
 }
 
 #[cfg(test)]

@@ -35,6 +35,10 @@ impl Meters {
         describe_counter!("fleet_router_lookups_total", "Tenants read from the catalog");
         describe_counter!("fleet_router_pools_dropped_total", "Pools that left the cache, by reason");
         describe_counter!("fleet_router_fenced_total", "Hops refused because the database was not the expected one");
+        describe_counter!("fleet_router_fenced_out_total", "Requests that found no right database in time");
+        describe_counter!("fleet_router_pools_opened_total", "Pools opened");
+        describe_counter!("fleet_router_pools_closed_total", "Pools closed");
+        describe_counter!("fleet_router_feed_failures_total", "Times that the change feed could not be read");
         Self {
             warm: counter!("fleet_router_opens_total", "path" => "warm"),
             cold: counter!("fleet_router_opens_total", "path" => "cold"),

@@ -53,6 +53,7 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Response {
 /// Prometheus text.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses((status = 200, description = "Prometheus text", body = String)))]
 pub(crate) async fn metrics(State(api): State<Api>) -> Response {
+    api.gauges.refresh(&api.app).await;
     let text = api.metrics.as_ref().map(metrics_exporter_prometheus::PrometheusHandle::render).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -9,6 +9,7 @@ pub(crate) mod admission;
 pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod extract;
+pub(crate) mod gauges;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;
@@ -34,11 +35,19 @@ pub(crate) struct Api {
     pub(crate) draining: CancellationToken,
     /// `None` in a process that records no metrics.
     pub(crate) metrics: Option<PrometheusHandle>,
+    /// What `/metrics` says of the fleet.
+    pub(crate) gauges: Arc<gauges::Gauges>,
 }
 
 impl Api {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, operators: Arc::default(), draining: CancellationToken::new(), metrics: None }
+        Self {
+            app,
+            operators: Arc::default(),
+            draining: CancellationToken::new(),
+            metrics: None,
+            gauges: Arc::default(),
+        }
     }
 
     /// The same, showing what `metrics` records.

@@ -12,6 +12,7 @@ mod isolation;
 mod kill;
 mod lifecycle;
 mod lifecycle_faults;
+mod metrics;
 mod postgres;
 mod postgres_copies;
 mod readme;

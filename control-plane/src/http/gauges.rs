@@ -1,0 +1,98 @@
+//! What `/metrics` says of the fleet, read from the catalog's indexes when a collector asks.
+//!
+//! Called by `health.rs`. Nobody needs a credential there, so the catalog is asked at most once in [`READ_PAUSE`],
+//! whoever asks. When it does not answer, the last numbers stay, and the time of the last reading tells how old they are.
+
+use std::time::{Duration, Instant};
+
+use catalog::operations::{self, OperationState};
+use catalog::{TenantState, backups, tenants};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+use crate::app::App;
+use crate::error::Result;
+use crate::metrics::{BACKUP_AGE, DISK_FREE, DISK_SIZE, FLEET_READ_AT, OPERATIONS, TENANTS};
+
+/// Collectors ask every 15 s or more rarely.
+const READ_PAUSE: Duration = Duration::from_secs(5);
+/// A collector gives up after some seconds; the counters of this process must not wait for the catalog.
+const READ_MAX: Duration = Duration::from_secs(2);
+
+/// Every state of a tenant.
+const TENANT_STATES: [TenantState; 6] = [
+    TenantState::Provisioning,
+    TenantState::Active,
+    TenantState::Suspended,
+    TenantState::Archived,
+    TenantState::Deleted,
+    TenantState::Purged,
+];
+
+/// Every state of an operation.
+const OPERATION_STATES: [OperationState; 7] = [
+    OperationState::Pending,
+    OperationState::Running,
+    OperationState::Paused,
+    OperationState::Succeeded,
+    OperationState::Partial,
+    OperationState::Failed,
+    OperationState::Cancelled,
+];
+
+/// When the fleet was read last.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Gauges {
+    /// Reads the fleet into the gauges, unless that was done a moment ago.
+    pub(crate) async fn refresh(&self, app: &App) {
+        let mut last = self.last.lock().await;
+        if last.is_some_and(|at| at.elapsed() < READ_PAUSE) {
+            return;
+        }
+        *last = Some(Instant::now());
+        read_disk(app);
+        match tokio::time::timeout(READ_MAX, read_catalog(app)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(code = %error.code, %error, "the metrics of the fleet were not read"),
+            Err(_) => tracing::warn!("the metrics of the fleet were not read: the catalog does not answer"),
+        }
+    }
+}
+
+async fn read_catalog(app: &App) -> Result<()> {
+    let mut tx = app.catalog.read().await?;
+    let tenants = tenants::count_by_state(&mut tx).await?;
+    let operations = operations::count_by_state(&mut tx).await?;
+    let newest = backups::page(&mut tx, None, None, 1).await?;
+    let now = tx.now();
+    set_counts(TENANTS, &TENANT_STATES, &tenants);
+    set_counts(OPERATIONS, &OPERATION_STATES, &operations);
+    let age = newest.first().map_or(f64::INFINITY, |backup| seconds(now - backup.taken_at).max(0.0));
+    metrics::gauge!(BACKUP_AGE).set(age);
+    metrics::gauge!(FLEET_READ_AT).set(seconds(now));
+    Ok(())
+}
+
+/// Sets a gauge for each state, also for those that nothing is in any more.
+fn set_counts<S: Serialize + PartialEq>(name: &'static str, states: &[S], counts: &[(S, i64)]) {
+    for state in states {
+        let count = counts.iter().find(|(counted, _)| counted == state).map_or(0, |(_, count)| *count);
+        let label = serde_json::to_value(state).ok().and_then(|json| json.as_str().map(str::to_owned));
+        metrics::gauge!(name, "state" => label.unwrap_or_default()).set(count as f64);
+    }
+}
+
+fn read_disk(app: &App) {
+    if let Ok(disk) = rustix::fs::statvfs(&app.config.data_dir) {
+        metrics::gauge!(DISK_FREE).set((disk.f_bavail * disk.f_frsize) as f64);
+        metrics::gauge!(DISK_SIZE).set((disk.f_blocks * disk.f_frsize) as f64);
+    }
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
