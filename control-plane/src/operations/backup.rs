@@ -54,13 +54,11 @@ async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         facts["left_out"] = json!(left_out);
     }
     let backup = record.id;
-    let (engine, at) = fleet.current(&step.tenant).await?;
-    // Of the database: a snapshot of Postgres has another size.
-    let size_bytes = i64::try_from(engine.size(&at).await?).unwrap_or(i64::MAX);
-    let outcome = Outcome::done(facts.clone())
-        .with(Effect::Size { tenant: step.tenant.id, size_bytes })
+    let mut outcome = Outcome::done(facts.clone())
         .with(Effect::Backup(Box::new(record)))
         .with(Effect::Event(step.event("backup.created", facts)));
+    // Of the database: a snapshot of Postgres has another size.
+    outcome.effects.extend(fleet.measured(&step.tenant).await);
     Ok(match proof {
         None => outcome,
         Some(Ok(_)) => outcome.with(Effect::Verified { backup, error: None }),

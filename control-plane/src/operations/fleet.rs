@@ -13,6 +13,7 @@ use tenant_engine::{
 };
 use tokio::sync::Semaphore;
 
+use super::Effect;
 use super::pauses::Pauses;
 use super::step::{LEASE_MS, Step};
 use crate::backup::Store;
@@ -146,6 +147,13 @@ impl Fleet {
             .as_deref()
             .ok_or_else(|| Error::new(409, "database_missing", format!("{} has no database now", tenant.name)))?;
         self.at(tenant.server_id, reference).await
+    }
+
+    /// How large the tenant's database is, for the catalog. No work fails because this cannot be told.
+    pub(super) async fn measured(&self, tenant: &TenantRecord) -> Option<Effect> {
+        let (engine, at) = self.current(tenant).await.ok()?;
+        let size_bytes = i64::try_from(engine.size(&at).await.ok()?).ok()?;
+        Some(Effect::Size { tenant: tenant.id, size_bytes })
     }
 
     /// The engine of a server, and the placement there that the catalog calls `reference`.

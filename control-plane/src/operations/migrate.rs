@@ -157,9 +157,9 @@ impl Params {
         if migrated.applied.is_empty() {
             return Ok(outcome);
         }
-        let size_bytes = i64::try_from(engine.size(&at).await?).unwrap_or(i64::MAX);
-        let size = Effect::Size { tenant: step.tenant.id, size_bytes };
-        Ok(outcome.with(size).with(Effect::Event(step.event("tenant.migrated", facts))))
+        let mut outcome = outcome.with(Effect::Event(step.event("tenant.migrated", facts)));
+        outcome.effects.extend(fleet.measured(&step.tenant).await);
+        Ok(outcome)
     }
 }
 
