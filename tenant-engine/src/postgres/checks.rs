@@ -5,7 +5,7 @@
 //! source, which looks only when a row is written: the constraint is left `not valid` then, and goes on to hold for
 //! every new row. Checks of domains stay: the server cannot validate one later that is used in an array.
 
-use super::migrate;
+use super::migrator;
 use super::site::Site;
 use super::sql::{literal, text};
 use super::tool::WHOLE_MAX;
@@ -88,9 +88,9 @@ async fn put_one_back(work: &mut Work, check: &Check) -> Result<()> {
     }
 }
 
-/// As the login that migrates: validating runs functions of the tenant's.
+/// As the login that migrates, which was admitted before the load: validating runs functions of the tenant's.
 async fn enter(site: &Site, database: &str) -> Result<Work> {
-    let mut work = migrate::enter(site, database).await?;
+    let mut work = migrator::connect(site, database).await?;
     // Every other name is printed with its schema.
     work.run("set search_path = pg_catalog").await?;
     Ok(work)

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::locale::Locale;
-use super::logins::login;
+use super::logins::{login, migrator};
 use super::prepare::{OWNER, READ, WRITE};
 use super::site::Site;
 use super::sql::{literal, quoted, text};
@@ -85,7 +85,7 @@ pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Resu
              create role {write} login inherit password {write_verifier} in role {WRITE};
              alter role {read} set default_transaction_read_only = on;
              grant connect on database {name} to {read}, {write};
-             grant connect, create, temporary on database {name} to {OWNER};
+             grant create, temporary on database {name} to {OWNER};
              alter database {name} with allow_connections true;
              commit;"
         ))
@@ -152,7 +152,8 @@ pub(super) async fn remove(site: &Site, database: &str) -> Result<()> {
         tokio::time::sleep(DROP_PAUSE).await;
     }
     let [read, write] = [Access::Read, Access::Write].map(|access| quoted(&login(database, access)));
-    center.run(format!("drop role if exists {read}, {write}")).await?;
+    let migrator = quoted(&migrator(database));
+    center.run(format!("drop role if exists {read}, {write}, {migrator}")).await?;
     site.leave(center);
     Ok(())
 }

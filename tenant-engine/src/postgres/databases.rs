@@ -21,7 +21,7 @@ fn questions(of: Option<TenantId>) -> String {
     format!(
         "select datname::text, (datallowconn or datacl is not null)::text from pg_database
             where datname like 't\\_%' and datname ~ '^t_{tenant}' order by datname;
-         select rolname::text from pg_roles where rolcanlogin and rolname like 't\\_%' and rolname ~ '^t_{tenant}.*_[rw]$'
+         select rolname::text from pg_roles where rolcanlogin and rolname like 't\\_%' and rolname ~ '^t_{tenant}.*_[rwm]$'
             and left(rolname::text, -2) not in (select datname::text from pg_database) order by rolname;"
     )
 }

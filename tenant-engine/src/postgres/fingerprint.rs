@@ -11,7 +11,7 @@ use sqlx::postgres::PgRow;
 
 use super::sql::{literal, quoted, text};
 use super::work::Work;
-use super::{PostgresEngine, identity, migrate, objects};
+use super::{PostgresEngine, identity, migrator, objects};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{Fingerprint, TableSum};
 use crate::identity::Expected;
@@ -34,7 +34,13 @@ const TABLES_AT_ONCE: usize = 100;
 pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
     let (site, database) = engine.site(at)?;
     let _slot = site.slot().await?;
-    let mut work = migrate::enter(&site, database).await?;
+    let mut work = migrator::enter(&site, database).await?;
+    let print = read(&mut work, expected).await;
+    migrator::leave(&site, database, work).await;
+    print
+}
+
+async fn read(work: &mut Work, expected: &Expected) -> Result<Fingerprint> {
     // Rows that a policy hides would not count: that is an error instead.
     let begin = "begin isolation level repeatable read read only; set local row_security = off;
                  set local extra_float_digits = 3; set local timezone = 'UTC'; set local datestyle = 'ISO';
@@ -46,13 +52,12 @@ pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expecte
         return Err(Error::new(ErrorKind::Internal, "a fingerprint begins with two answers"));
     };
     expected.check(&identity::from_rows(row)?)?;
-    let mut print = Fingerprint { objects: objects::read(&mut work).await?, ..Fingerprint::default() };
+    let mut print = Fingerprint { objects: objects::read(work).await?, ..Fingerprint::default() };
     work.run("set local search_path = \"$user\", public").await?;
     for some in tables.chunks(TABLES_AT_ONCE) {
-        add(&mut work, some, &mut print).await?;
+        add(work, some, &mut print).await?;
     }
     work.run("rollback").await?;
-    work.close().await;
     Ok(print)
 }
 

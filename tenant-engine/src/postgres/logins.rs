@@ -1,4 +1,5 @@
-//! The two logins of each tenant database: their names, and passwords that nobody has to remember.
+//! The logins of each tenant database: their names, and passwords that nobody has to remember. Two are for requests;
+//! the third migrates and restores, and is there only meanwhile (`migrator.rs`).
 //!
 //! A password is derived from the server's own random key (sealed in the catalog) and the login's name, which is used
 //! once. So a repeated step sets the password it set before, two workers cannot lock each other out, and a catalog that
@@ -75,6 +76,11 @@ pub(crate) fn login(database: &str, access: Access) -> String {
         Access::Read => format!("{database}_r"),
         Access::Write => format!("{database}_w"),
     }
+}
+
+/// The login that migrates and restores this database.
+pub(crate) fn migrator(database: &str) -> String {
+    format!("{database}_m")
 }
 
 #[cfg(test)]

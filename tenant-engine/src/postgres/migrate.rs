@@ -1,5 +1,5 @@
-//! The verb `migrate`: what is pending, one transaction per version, on one connection of the login that runs
-//! migrations.
+//! The verb `migrate`: what is pending, one transaction per version, on one connection of the login that migrates this
+//! database (`migrator.rs`).
 //!
 //! A version costs two round trips: its text as it is in the file, and its ledger row with the commit and the look for
 //! the next one. [`look`] begins a transaction and sees lock, identity and ledger in it; [`apply`] runs the text;
@@ -9,11 +9,11 @@
 use std::time::{Duration, Instant};
 
 use super::failure::{Sent, failed, stopped_at};
-use super::prepare::{self, OWNER};
+use super::prepare::OWNER;
 use super::site::Site;
 use super::sql::text;
-use super::work::{ConnectError, Stopped, Why, Work, from_ours_connect};
-use super::{PostgresEngine, bare, error, identity, layout, ledger, rules, script};
+use super::work::{Stopped, Why, Work};
+use super::{PostgresEngine, bare, identity, layout, ledger, migrator, rules, script};
 use crate::engine::Migrated;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Expected;
@@ -45,7 +45,7 @@ pub(super) struct Job<'a> {
 
 /// Applies what is pending.
 pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
-    let mut work = enter(job.site, job.database).await?;
+    let mut work = migrator::enter(job.site, job.database).await?;
     let outcome = match run(job, &mut work).await {
         // A ledger that somebody dropped, or that sqlx's command line made anew.
         Err(error) if error.kind() == ErrorKind::ServerPrivilege => {
@@ -55,13 +55,13 @@ pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
         }
         outcome => outcome,
     };
-    leave(work, &outcome).await;
+    leave(job, work, &outcome).await;
     outcome
 }
 
 /// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed. Of a
 /// migration that was committed nothing is left.
-async fn leave(mut work: Work, outcome: &Result<Migrated>) {
+async fn leave(job: &Job<'_>, mut work: Work, outcome: &Result<Migrated>) {
     let committed = outcome.as_ref().is_ok_and(|migrated| !migrated.applied.is_empty());
     let lost = outcome
         .as_ref()
@@ -70,7 +70,7 @@ async fn leave(mut work: Work, outcome: &Result<Migrated>) {
         let _ = work.run("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
     }
     if !lost {
-        work.close().await;
+        migrator::leave(job.site, job.database, work).await;
     }
 }
 
@@ -96,23 +96,6 @@ async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
     }
     let to_version = applied.iter().copied().max().max(from_version);
     Ok(Migrated { from_version, to_version, applied })
-}
-
-/// A connection of the login that runs migrations; its role is made again if somebody dropped it.
-pub(super) async fn enter(site: &Site, database: &str) -> Result<Work> {
-    let connect = || Work::migration(&site.server, site.patience, database);
-    let failed = match connect().await {
-        Ok(work) => return Ok(work),
-        Err(failed) => failed,
-    };
-    // No such login, another password, or no such role to be in.
-    match &failed {
-        ConnectError::Refused(error) if matches!(error::code(error).as_deref(), Some("28000" | "28P01" | "22023")) => {
-            prepare::repair(site).await?;
-            connect().await.map_err(from_ours_connect)
-        }
-        _ => Err(from_ours_connect(failed)),
-    }
 }
 
 /// What a transaction that has begun sees.

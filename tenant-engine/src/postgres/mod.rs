@@ -5,8 +5,8 @@
 //! connections of tenants' requests.
 //!
 //! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
-//! connection whose every wait ends), `prepare.rs` (the roles of a server) and `layout.rs` (what every database has),
-//! `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
+//! connection whose every wait ends), `prepare.rs` (the roles of a server), `migrator.rs` (the login that migrates),
+//! `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
 //! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
 //! `contents.rs`, `load.rs`, `complaints.rs` and `checks.rs`; `objects.rs` (what a copy has besides rows),
 //! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
@@ -55,10 +55,12 @@ mod load;
 mod locale;
 mod logins;
 mod migrate;
+mod migrator;
 mod objects;
 mod prepare;
 mod provision;
 mod quarantine;
+mod reassert;
 pub mod requests;
 mod restore;
 mod rules;

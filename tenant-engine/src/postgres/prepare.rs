@@ -1,10 +1,12 @@
-//! The roles that a server has once: who owns the tenants' objects, who may read and write them, who runs migrations.
+//! The roles that a server has once: who owns the tenants' objects, and who may read and write them.
 //!
 //! `fleet_owner` owns every tenant's tables and no database. `fleet_read` and `fleet_write` carry the rights that the
-//! tenants' logins inherit. The login that runs migrations is a member of `fleet_owner` and of nothing else: a
-//! migration that leaves its role finds no more rights than it had.
+//! tenants' logins inherit. None of them can log in, and what SQL of a migration set for one is undone.
+//! The logins that migrate are made for each use (`migrator.rs`); those that outlived their process are dropped here, and
+//! so is the one login of a server that ran every migration before.
 //! Run by the verbs that need them, once per process and server; several processes take turns.
 
+use super::migrator;
 use super::server::PostgresServer;
 use super::site::Site;
 use super::sql::{literal, quoted};
@@ -43,18 +45,21 @@ pub(super) async fn repair(site: &Site) -> Result<()> {
 
 fn statements(server: &PostgresServer) -> String {
     let groups: String = [OWNER, READ, WRITE].iter().map(|role| group(role)).collect();
-    let (migrator, verifier) = (server.migrator(), literal(&server.verifier(&server.migrator())));
-    let (name, text) = (quoted(&migrator), literal(&migrator));
+    let former = server.former_migrator();
+    let (name, text) = (quoted(&former), literal(&former));
+    let (powerless, sweep) = (migrator::powerless(&former), migrator::sweep());
     format!(
         "begin;
          select pg_advisory_xact_lock({SERVER_LOCK});
-         do $fleet$ begin
+         do $fleet$ declare leftover text; begin
          {groups}
          if exists (select from pg_roles where rolname = {text}) then
-           alter role {name} login password {verifier};
-         else
-           create role {name} login password {verifier} in role {OWNER} role current_user;
+           begin
+             drop role {name};
+           exception when dependent_objects_still_exist then {powerless}
+           end;
          end if;
+         {sweep}
          end $fleet$;
          commit;"
     )
@@ -69,6 +74,11 @@ fn group(role: &str) -> String {
          elsif not pg_has_role(current_user, '{role}', 'usage') then
            grant {role} to current_user;
          end if;
+         begin
+           alter role {role} nologin password null;
+           alter role {role} reset all;
+         exception when insufficient_privilege then null;
+         end;
          "
     )
 }

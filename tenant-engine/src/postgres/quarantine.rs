@@ -3,7 +3,7 @@
 //! One transaction does it all, and the server refuses it while anybody is in the database.
 
 use super::databases::{physical, system};
-use super::logins::login;
+use super::logins::{login, migrator};
 use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::Work;
@@ -104,9 +104,10 @@ async fn check(site: &Site, center: &mut Work, name: &str, expected: Option<&Exp
     }
 }
 
-/// Those of a database's two logins that are there.
+/// Those of a database's logins that are there.
 async fn logins_of(center: &mut Work, database: &str) -> Result<Vec<String>> {
-    let names = [Access::Read, Access::Write].map(|access| literal(&login(database, access))).join(", ");
+    let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
+    let names = [read, write, migrator(database)].map(|login| literal(&login)).join(", ");
     let answers = center.answers(format!("select rolname::text from pg_roles where rolname in ({names})")).await?;
     answers.iter().flatten().map(|row| text(row, 0)).collect()
 }
@@ -120,7 +121,7 @@ async fn role(center: &mut Work, name: &str) -> Result<String> {
     let name_text = literal(name);
     let sql = format!(
         "select (rolcanlogin and left(rolname::text, -2) not in (select datname::text from pg_database))::text
-         from pg_roles where rolname = {name_text} and rolname ~ '^t_[0-9a-f]{{32}}.*_[rw]$'"
+         from pg_roles where rolname = {name_text} and rolname ~ '^t_[0-9a-f]{{32}}.*_[rwm]$'"
     );
     let answers = center.answers(sql).await?;
     let row = answers.iter().flatten().next();

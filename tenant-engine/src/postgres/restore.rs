@@ -12,7 +12,7 @@ use super::load::{Contents, Load};
 use super::prepare;
 use super::site::Site;
 use super::work::Work;
-use super::{PostgresEngine, archive, contents, identity, layout, ledger, objects, provision};
+use super::{PostgresEngine, archive, contents, identity, layout, ledger, migrator, objects, provision};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
@@ -79,7 +79,9 @@ async fn fill(
     let mut work = site.enter(database).await?;
     work.run(layout::statements()).await?;
     work.close().await;
+    migrator::admit(site, database).await?;
     let left_out = Load { engine, site, database, dump }.run(contents).await?;
+    migrator::dismiss(site, database).await?;
     let mut work = site.enter(database).await?;
     work.run(identity::write(identity)).await?;
     Ok(Restored { left_out, ..outcome(&mut work).await? })

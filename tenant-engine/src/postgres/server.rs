@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgConnectOptions;
 
 use super::dsn::Dsn;
-use super::logins::{LoginKey, login};
+use super::logins::{LoginKey, login, migrator};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Access;
 
@@ -90,20 +90,19 @@ impl PostgresServer {
         self.dsn.options().database(database).username(&login).password(password.expose_secret())
     }
 
-    /// The one login that runs migrations, in every database of ours here. Named after the key, because another fleet
-    /// on the same server has another password.
-    pub(crate) fn migrator(&self) -> String {
+    /// The login that ran migrations in all databases of a server before each database had its own.
+    pub(crate) fn former_migrator(&self) -> String {
         format!("fleet_migrator_{}", self.key.id())
     }
 
-    /// As the login that runs migrations, in this database.
+    /// As the login that migrates this database.
     pub(crate) fn migration(&self, database: &str) -> PgConnectOptions {
         let options = self.dsn.options().database(database).application_name("fleet migration");
-        options.username(&self.migrator()).password(self.migrator_password().expose_secret())
+        options.username(&migrator(database)).password(self.migrator_password(database).expose_secret())
     }
 
-    pub(crate) fn migrator_password(&self) -> SecretString {
-        self.key.password(&self.migrator())
+    pub(crate) fn migrator_password(&self, database: &str) -> SecretString {
+        self.key.password(&migrator(database))
     }
 
     /// What the server is to store as the password of a login.

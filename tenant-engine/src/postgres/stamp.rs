@@ -10,7 +10,7 @@ use super::prepare::{READ, WRITE};
 use super::site::Site;
 use super::sql::quoted;
 use super::work::Work;
-use super::{PostgresEngine, identity, ledger, sessions};
+use super::{PostgresEngine, identity, ledger, reassert, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity, IdentityState};
 use crate::placement::Placement;
@@ -48,6 +48,7 @@ async fn replace(site: &Site, database: &str, expected: &Expected, new: &Identit
     if found.state != new.state || repeated {
         change.push_str(&rights(database, new.state));
     }
+    change.push_str(&reassert::block(&site.server, database));
     change.push_str(&if held_off { no_writing(database) } else { writing(database, &found, new) });
     work.run(change + "commit;").await?;
     sessions::end(&mut work, database, ended).await?;

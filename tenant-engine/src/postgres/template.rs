@@ -129,7 +129,7 @@ async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> 
     turn.run(format!(
         "begin;
          revoke all on database {open} from public;
-         grant connect, create, temporary on database {open} to {OWNER};
+         grant create, temporary on database {open} to {OWNER};
          alter database {open} with allow_connections true;
          commit;"
     ))

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
+use super::logins::migrator;
 use super::server::PostgresServer;
 use super::settings::program_options;
 use super::work::while_alive;
@@ -131,7 +132,7 @@ impl Tools {
         command.env("PGDATABASE", database).env("PGAPPNAME", "fleet tool").env("PGCONNECT_TIMEOUT", "10");
         let (user, password) = match who {
             Who::Maintenance => (dsn.user(), dsn.password()),
-            Who::Migrator => (server.migrator(), Some(server.migrator_password())),
+            Who::Migrator => (migrator(database), Some(server.migrator_password(database))),
         };
         command.env("PGUSER", user);
         if let Some(password) = password {

@@ -66,7 +66,7 @@ impl Work {
         Self::connect(server, patience, options).await.map_err(from_ours_connect)
     }
 
-    /// As the login that runs migrations, from the start in the role that owns every tenant's objects.
+    /// As the login that migrates this database, from the start in the role that owns every tenant's objects.
     pub(super) async fn migration(
         server: &Arc<PostgresServer>,
         patience: Patience,

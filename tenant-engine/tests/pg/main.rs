@@ -11,6 +11,7 @@ mod freeze;
 mod kit;
 mod logins;
 mod migrate;
+mod migrator;
 mod proof;
 mod refused;
 mod settings;

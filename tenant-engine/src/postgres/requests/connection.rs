@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::error::{ENDED, code, from_connect, from_sqlx, never_stood};
 use super::identity;
+use super::reassert;
 use super::server::PostgresServer;
 use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +111,11 @@ impl Conn {
             Err(error) if error.kind() == ErrorKind::ConnectionLost => {
                 Self::come_in(target, login, version).await.map_err(never_stood)
             }
+            // A login of that name is gone, or has another password because SQL that ran as it set one.
+            Err(error) if is_password_refused(&error) => match reassert::now(&target.server, &target.database).await {
+                Ok(()) => Self::come_in(target, login, version).await.map_err(never_stood),
+                Err(_) => Err(error),
+            },
             opened => opened,
         }
     }
@@ -229,6 +235,12 @@ fn from_login(error: sqlx::Error) -> Error {
         return Error::new(ErrorKind::Fenced, message).with_source(error);
     }
     error
+}
+
+fn is_password_refused(error: &Error) -> bool {
+    let first: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    let mut sources = std::iter::successors(first, |error| error.source());
+    sources.find_map(|source| code(source.downcast_ref::<sqlx::Error>()?)).as_deref() == Some("28P01")
 }
 
 /// An idle connection that may have been cut off without our noticing is asked whether it still is one.

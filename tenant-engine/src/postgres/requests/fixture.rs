@@ -56,6 +56,12 @@ pub async fn copy(from: &Placement, to: &[(Placement, Expected)]) -> Result<()> 
     maintenance.close().await.map_err(from_sqlx)
 }
 
+/// The login that ran migrations in all databases of a server before each database had its own.
+#[must_use]
+pub fn former_migrator(server: &PostgresServer) -> String {
+    server.former_migrator()
+}
+
 async fn make(maintenance: &mut PgConnection, server: &PostgresServer, database: &str, template: &str) -> Result<()> {
     for access in [Access::Read, Access::Write] {
         let login = login(database, access);
