@@ -135,7 +135,72 @@ const ELSE: &[&str] = &[
     "select * from pg_catalog.pg_stat_activity",
     "select rolname from \"pg_roles\"",
     "insert into t select 9, set_config('a.b', 'c', false)",
+    "select pg_describe_object(1262, 5, 0)",
+    "select pg_catalog.\"pg_describe_object\"(1262, 5, 0)",
+    "select PG_Describe_Object /* x */ (1262, 5, 0)",
+    "select U&\"pg\\005fdescribe_object\"(1262, 5, 0)",
+    "select * from pg_identify_object(1262, 5, 0)",
+    "select * from pg_identify_object_as_address(1262, 5, 0)",
+    "select pg_get_userbyid(10)",
+    "select 10::regrole",
+    "select cast(10 as pg_catalog.regrole)",
+    "select \"regrole\" '10'",
+    "select array[10]::regrole[]",
+    "select '{10}'::_regrole",
+    "select to_regrole('fleet')",
+    "select regroleout(10)",
+    "select * from jsonb_to_record('{}') as x(a regrole)",
+    "select * from pg_lock_status()",
+    "select pg_blocking_pids(1)",
+    "select * from pg_prepared_xact()",
+    "select pg_stat_get_activity(null)",
+    "select pg_stat_get_db_numbackends(5)",
+    "select pg_database_size('postgres')",
+    "select has_database_privilege('postgres', 'connect')",
+    "select pg_has_role('fleet', 'usage')",
+    "select shobj_description(5, 'pg_database')",
+    "select aclexplode(relacl) from pg_class",
+    "select makeaclitem(10, 10, 'select', false)",
+    "select relacl::aclitem[] from pg_class",
+    "select pg_tablespace_databases(1663)",
+    "select pg_relation_filepath('t')",
+    "select * from pg_show_replication_origin_status()",
+    "select * from pg_get_replication_slots()",
+    "select pg_current_wal_lsn()",
+    "select pg_last_committed_xact()",
+    "select * from pg_control_system()",
+    "select pg_postmaster_start_time()",
+    "select * from pg_parameter_acl",
 ];
+
+/// A function of the server by any of these words is about more than one database.
+const SERVER_WORDS: &str = "(lock_status|userbyid|describe_object|identify_object|has_role|_privilege|regrole|regdatabase|\
+    ^acl|stat_get|pg_database|tablespace|replication|_wal|backup|prepared_xact|blocking|ls_|read_file|read_binary|\
+    shobj|multixact|control_|hba_|ident_file|postmaster|backend_mem|shmem|advisory|terminate|cancel_backend)";
+
+/// Functions of other words that only a superuser may call, or that look at the tenant's own database.
+const HARMLESS: &str = "(^pg_stat_get_snapshot|_send$|_recv$)";
+
+#[tokio::test]
+async fn no_function_of_the_server_tells_of_other_tenants() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    let question = format!(
+        "select distinct proname from pg_proc where pronamespace = 'pg_catalog'::regnamespace and proname ~ '{SERVER_WORDS}'
+         and proname !~ '{HARMLESS}' and has_function_privilege('fleet', oid, 'execute') order by 1"
+    );
+    let functions = fixture.cluster.psql("postgres", &question);
+    assert!(functions.lines().count() > 150, "{functions}");
+    let mut allowed = Vec::new();
+    for function in functions.lines() {
+        let sql = format!("select pg_catalog.\"{function}\"()");
+        let error = read(&pool, &sql).await.unwrap_err();
+        if error.kind() != ErrorKind::SqlForbidden {
+            allowed.push(function);
+        }
+    }
+    assert!(allowed.is_empty(), "{allowed:?}");
+}
 
 #[tokio::test]
 async fn everything_else_is_refused() {

@@ -84,9 +84,87 @@ const FUNCTION_FAMILIES: [&str; 13] = [
     "crosstab",
 ];
 
+/// The same for functions that tell of the server's other databases, roles, sessions and locks, which are other tenants',
+/// or of its files, its log and its replication. The views of the same names are refused, too, but anybody may call what
+/// is beneath them, and only a superuser could take that right away. Names are those of versions 15 to 18.
+const SERVER_FAMILIES: &[&str] = &[
+    // Names and existence of roles and databases.
+    "pg_describe_object",
+    "pg_identify_object",
+    "pg_get_object_address",
+    "pg_get_userbyid",
+    "pg_get_acl",
+    "pg_has_role",
+    "pg_input_",
+    "has_any_column_privilege",
+    "has_column_privilege",
+    "has_database_privilege",
+    "has_foreign_data_wrapper_privilege",
+    "has_function_privilege",
+    "has_language_privilege",
+    "has_largeobject_privilege",
+    "has_parameter_privilege",
+    "has_schema_privilege",
+    "has_sequence_privilege",
+    "has_server_privilege",
+    "has_table_privilege",
+    "has_tablespace_privilege",
+    "has_type_privilege",
+    "shobj_description",
+    "to_regrole",
+    "to_regdatabase",
+    "regrole",
+    "regdatabase",
+    "aclexplode",
+    "aclinsert",
+    "aclremove",
+    "aclcontains",
+    "acldefault",
+    "aclitem",
+    "makeaclitem",
+    "pg_database_",
+    "pg_tablespace_",
+    "pg_relation_file",
+    "pg_filenode_",
+    // Sessions, locks and transactions.
+    "pg_lock_",
+    "pg_blocking_pids",
+    "pg_safe_snapshot_",
+    "pg_isolation_",
+    "pg_prepared_xact",
+    "pg_get_multixact_",
+    "pg_get_backend_",
+    "pg_get_process_",
+    "pg_get_shmem_",
+    "pg_get_aios",
+    "pg_postmaster_",
+    "pg_conf_",
+    // Files, log and replication.
+    "pg_show_replication_",
+    "pg_show_all_file_",
+    "pg_hba_",
+    "pg_ident_",
+    "pg_control_",
+    "pg_get_wal_",
+    "pg_get_replication_",
+    "pg_current_wal_",
+    "pg_last_",
+    "pg_wal",
+    "pg_replication_",
+    "pg_backup_",
+    "pg_copy_",
+    "pg_create_",
+    "pg_drop_replication_",
+    "pg_sync_replication_",
+    "pg_is_wal_",
+    "pg_split_walfile_",
+    "pg_available_wal_",
+    "binary_upgrade_",
+];
+
 /// What may not be named: updating the first changes settings; the others tell of the server's other databases, which are
 /// other tenants'.
-const RELATIONS: [&str; 16] = [
+const RELATIONS: [&str; 32] = [
     "pg_settings",
     "pg_database",
     "pg_roles",
@@ -103,6 +181,23 @@ const RELATIONS: [&str; 16] = [
     "pg_prepared_xacts",
     "pg_replication_slots",
     "pg_tablespace",
+    "pg_parameter_acl",
+    "pg_subscription",
+    "pg_user_mapping",
+    "pg_user_mappings",
+    "pg_seclabels",
+    "pg_replication_origin",
+    "pg_replication_origin_status",
+    "pg_file_settings",
+    "pg_hba_file_rules",
+    "pg_ident_file_mappings",
+    "pg_shmem_allocations",
+    "pg_backend_memory_contexts",
+    // Types whose input and output tell the names of roles and databases.
+    "regrole",
+    "_regrole",
+    "regdatabase",
+    "aclitem",
 ];
 
 /// The same, by how they begin: who is connected, and how busy everybody is.
@@ -268,7 +363,8 @@ fn named(name: &str) -> Result<()> {
 
 fn callable(name: &str) -> Result<()> {
     let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| is(start, family));
-    let refused = FUNCTIONS.iter().any(|function| is(name, function)) || FUNCTION_FAMILIES.iter().any(begins);
+    let of_family = FUNCTION_FAMILIES.iter().chain(SERVER_FAMILIES).any(begins);
+    let refused = of_family || FUNCTIONS.iter().any(|function| is(name, function));
     if refused { Err(forbidden(&format!("the function {}", name.to_ascii_lowercase()))) } else { Ok(()) }
 }
 
