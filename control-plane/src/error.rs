@@ -139,6 +139,7 @@ impl From<tenant_engine::Error> for Error {
         use tenant_engine::ErrorKind as Kind;
         let status = match error.kind() {
             Kind::SqlInvalid
+            | Kind::SqlTooComplex
             | Kind::SqlForbidden
             | Kind::Constraint
             | Kind::ReadOnlyTransaction

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     // --- the caller's SQL
     /// It does not parse, or names what is not there.
     SqlInvalid,
+    /// It is longer, or nests deeper, than a database can safely prepare.
+    SqlTooComplex,
     /// The sandbox refuses it (ATTACH, DDL, transaction control, system tables …).
     SqlForbidden,
     /// A constraint of the tenant's own schema.
@@ -111,6 +113,7 @@ impl ErrorKind {
     pub fn code(self) -> &'static str {
         match self {
             Self::SqlInvalid => "sql_invalid",
+            Self::SqlTooComplex => "sql_too_complex",
             Self::SqlForbidden => "sql_forbidden",
             Self::Constraint => "constraint_violation",
             Self::ReadOnlyTransaction => "read_only_transaction",

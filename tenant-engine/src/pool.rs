@@ -30,6 +30,8 @@ pub enum After {
 /// Caps of one session. Reached caps are errors, never silent truncation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Length of one SQL text, bytes; on SQLite at most 1,000,000.
+    pub sql_bytes_max: usize,
     /// Rows of one statement's answer.
     pub rows_max: usize,
     /// Bytes of one statement's answer, as [`Value::size_bytes`] counts.
@@ -41,9 +43,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 10,000 rows, 16 MiB, 5 s a call, 10 s a transaction: what an API answers in one page, and no more.
+    /// SQL of 100 KB (a thousand rows in one INSERT, and values can travel as parameters), 10,000 rows, 16 MiB, 5 s a
+    /// call, 10 s a transaction: what an API answers in one page, and no more.
     fn default() -> Self {
         Self {
+            sql_bytes_max: 100_000,
             rows_max: 10_000,
             bytes_max: 16 << 20,
             statement_timeout: Duration::from_secs(5),

@@ -210,7 +210,7 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
 fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
     use tenant_engine::ErrorKind as Kind;
     match kind {
-        Kind::SqlInvalid | Kind::ParameterMismatch | Kind::UnsupportedType => 400,
+        Kind::SqlInvalid | Kind::SqlTooComplex | Kind::ParameterMismatch | Kind::UnsupportedType => 400,
         Kind::QueueFull => 429,
         Kind::SqlForbidden | Kind::ReadOnlyTransaction => 403,
         Kind::Constraint => 409,

@@ -11,6 +11,12 @@ pub(super) const ALL: &[Explanation] = &[
         "fleetctl migrate status shows the versions",
     ),
     e(
+        "sql_too_complex",
+        "The SQL is longer or nests deeper than a database can safely prepare.",
+        "generated SQL, values written into the text, common table expressions that use each other again and again",
+        "send values as parameters, split the statement, or keep a step in a table",
+    ),
+    e(
         "sql_forbidden",
         "This SQL is not allowed in a tenant's request.",
         "ATTACH, DDL, transaction control, a PRAGMA, or a system table",

@@ -16,7 +16,8 @@ use rusqlite::config::DbConfig;
 use super::error::from_sqlite;
 use super::foreign_keys::violations;
 use super::ledger;
-use super::script::{self, Failure};
+use super::script::{self, Failure, Reason};
+use super::views;
 use super::watch::{Run, Verdict, Watch, our_objects};
 use super::workers::lock;
 use super::writer::Writer;
@@ -195,6 +196,9 @@ fn run_watched(db: &Connection, migration: &Migration, run: Run) -> Result<(), S
         Stopped { done, stop }
     })?;
     drop(watch);
+    if let Some(why) = views::too_deep(db).map_err(Stopped::at_end)? {
+        return Err(Stopped::at_end(failed(migration, None, &why)));
+    }
     match our_objects(db) {
         Ok(now) if now == ours => Ok(()),
         Ok(_) => Err(Stopped::at_end(failed(migration, None, &"a table may not take a name of the engine's"))),
@@ -212,8 +216,11 @@ fn ended(db: &Connection, migration: &Migration) -> Result<(), Stopped> {
 }
 
 /// Faults of the storage and a busy writer stay what they are; everything else is the migration's own fault.
-fn statement_failed(migration: &Migration, line: usize, error: rusqlite::Error) -> Error {
-    let error = from_sqlite(error);
+fn statement_failed(migration: &Migration, line: usize, reason: Reason) -> Error {
+    let error = match reason {
+        Reason::Sqlite(error) => from_sqlite(error),
+        Reason::TooComplex(why) => return failed(migration, Some(line), &why),
+    };
     match error.kind() {
         ErrorKind::Busy
         | ErrorKind::Corrupt

@@ -62,12 +62,22 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed => ErrorKind::Io,
         ErrorCode::ParameterOutOfRange => ErrorKind::ParameterMismatch,
         ErrorCode::TypeMismatch | ErrorCode::SchemaChanged => ErrorKind::SqlInvalid,
-        ErrorCode::TooBig if message.is_some_and(|text| text.starts_with("statement")) => ErrorKind::SqlInvalid,
+        ErrorCode::TooBig if message.is_some_and(|text| text.starts_with("statement")) => ErrorKind::SqlTooComplex,
         ErrorCode::TooBig => ErrorKind::BytesMax,
         ErrorCode::Unknown => unknown(message),
         _ => ErrorKind::Internal,
     }
 }
+
+/// How SQLite begins when one of its own limits on the size of a statement is reached.
+const COMPLEXITY_WORDS: [&str; 6] = [
+    "Expression tree is too large",
+    "too many terms in compound SELECT",
+    "too many FROM clause terms",
+    "too many columns in",
+    "too many levels of trigger recursion",
+    "parser stack overflow",
+];
 
 /// The plain SQLITE_ERROR is nearly always the caller's SQL; these are the exceptions, known by their text only.
 fn unknown(message: Option<&str>) -> ErrorKind {
@@ -75,6 +85,7 @@ fn unknown(message: Option<&str>) -> ErrorKind {
         Some(text) if text.starts_with("cannot VACUUM") => ErrorKind::SqlForbidden,
         // The schema itself, and the tables behind a full text index.
         Some(text) if text.ends_with("may not be modified") => ErrorKind::SqlForbidden,
+        Some(text) if COMPLEXITY_WORDS.iter().any(|words| text.starts_with(words)) => ErrorKind::SqlTooComplex,
         _ => ErrorKind::SqlInvalid,
     }
 }

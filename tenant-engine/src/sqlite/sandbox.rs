@@ -15,7 +15,7 @@ use rusqlite::limits::Limit;
 
 use super::workers::lock;
 
-/// Length of one SQL text in bytes: far beyond what a person or an ORM writes, small enough to parse in milliseconds.
+/// Length of one SQL text in bytes, whatever a caller allows: preparing is not stopped at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
 
 /// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
@@ -27,7 +27,7 @@ const LIMITS: [(Limit, i32); 11] = [
     (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 1_000_000),
     (Limit::SQLITE_LIMIT_COLUMN, 2_000),
-    // Nesting costs stack, and worker threads have 2 MiB.
+    // Nesting costs stack; `complexity.rs` bounds the nesting that SQLite does not count.
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 500),
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 500),
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),

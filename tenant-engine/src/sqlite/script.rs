@@ -3,6 +3,8 @@
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection};
 
+use super::complexity::check_script;
+
 /// Where and why a script stopped.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -10,29 +12,47 @@ pub(super) struct Failure {
     pub(super) line: usize,
     /// How many statements ran before it.
     pub(super) done: usize,
-    /// SQLite's reason.
-    pub(super) error: rusqlite::Error,
+    /// The reason.
+    pub(super) error: Reason,
+}
+
+/// Why a statement of a script did not run.
+#[derive(Debug)]
+pub(super) enum Reason {
+    /// SQLite's.
+    Sqlite(rusqlite::Error),
+    /// It nests so deep that SQLite may not see it; says what is too much.
+    TooComplex(String),
 }
 
 /// Runs every statement to its end; rows they return are passed over.
 ///
 /// # Errors
-/// The first statement's that fails; those before it have run.
+/// The first statement's that fails; those before it have run. Of a script with a statement that is too complex,
+/// nothing has run.
 pub(super) fn run(db: &Connection, sql: &str) -> Result<(), Failure> {
+    check_script(sql).map_err(|(offset, why)| Failure {
+        line: line_at(sql, offset + before_first_token(&sql[offset..])),
+        done: 0,
+        error: Reason::TooComplex(why),
+    })?;
     let mut batch = Batch::new(db, sql);
     let (mut offset, mut done) = (0, 0);
     loop {
         let statement = match batch.next() {
             Ok(Some(statement)) => statement,
             Ok(None) => return Ok(()),
-            Err(error) => return Err(Failure { line: line_of_error(sql, offset, &error), done, error }),
+            Err(error) => {
+                let line = line_of_error(sql, offset, &error);
+                return Err(Failure { line, done, error: Reason::Sqlite(error) });
+            }
         };
         // Exactly the text SQLite parsed; found, not counted, because empty statements are skipped without a trace.
         let text = statement.expanded_sql().unwrap_or_default();
         let start = offset + sql[offset..].find(&text).unwrap_or(0);
         let line = line_at(sql, start + before_first_token(&text));
         offset = (start + text.len()).min(sql.len());
-        finish(statement).map_err(|error| Failure { line, done, error })?;
+        finish(statement).map_err(|error| Failure { line, done, error: Reason::Sqlite(error) })?;
         done += 1;
     }
 }
@@ -93,6 +113,16 @@ mod tests {
         assert_eq!(failing_line(&format!("{script}select 1;\nselec 'a';\n")), (lines + 2, 4));
         assert_eq!(failing_line("select 1;\nselect 'open"), (2, 1));
         assert_eq!(failing_line("select 1;\n\nselect ?;"), (3, 1));
+    }
+
+    #[test]
+    fn a_script_with_a_statement_that_nests_too_deep_does_not_begin() {
+        let db = Connection::open_in_memory().unwrap();
+        let deep = format!("create table t(a);\n\nselect {}1{}", "(".repeat(2_000), ")".repeat(2_000));
+        let failure = run(&db, &deep).unwrap_err();
+        assert_eq!((failure.line, failure.done), (3, 0));
+        assert!(matches!(failure.error, Reason::TooComplex(_)));
+        assert!(!db.table_exists(None, "t").unwrap());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement, Row, ToSql};
 
+use super::complexity::Measure;
 use super::connection::Conn;
 use super::error::from_sqlite;
 use super::identity::INTERNAL;
@@ -28,7 +29,7 @@ pub(super) fn execute(
     params: &[Value],
 ) -> Result<Rows> {
     let sql = sql.trim();
-    check_text(sql)?;
+    check_text(sql, limits)?;
     let _tenant = conn.guard().tenant_sql();
     run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
@@ -58,10 +59,14 @@ fn run(
 }
 
 /// What can be refused without SQLite.
-fn check_text(sql: &str) -> Result<()> {
-    if sql.len() > SQL_LENGTH_MAX {
-        let message = format!("the SQL is {} bytes long, at most {SQL_LENGTH_MAX} are allowed", sql.len());
-        return Err(Error::new(ErrorKind::SqlInvalid, message));
+fn check_text(sql: &str, limits: &Limits) -> Result<()> {
+    let length_max = limits.sql_bytes_max.min(SQL_LENGTH_MAX);
+    if sql.len() > length_max {
+        let message = format!("the SQL is {} bytes long, at most {length_max} are allowed", sql.len());
+        return Err(Error::new(ErrorKind::SqlTooComplex, message));
+    }
+    if !Measure::is_simple(sql) {
+        Measure::of(sql).check().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
     }
     if sql.contains('\0') {
         // SQLite would stop reading there and run the first half.

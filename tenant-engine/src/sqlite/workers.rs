@@ -20,6 +20,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// verbs, at about 100 bytes a job.
 const LANE_JOBS_MAX: usize = 65_536;
 
+/// Stack of a worker. SQLite prepares by recursion, and the deepest statement that `complexity.rs` lets through takes 3
+/// MiB in a build without optimisation; what a schema alone can nest (views, triggers, cascades) takes 2 KiB a level.
+/// Only what is touched takes memory.
+pub(super) const STACK_BYTES: usize = 64 << 20;
+
 /// Work for one thread. It must not panic across its own state: a panic is caught and the job is gone.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -59,7 +64,8 @@ impl Workers {
         for number in 0..threads {
             let shared = Arc::clone(&shared);
             lock(&workers.shared.queue).alive += 1;
-            std::thread::Builder::new().name(format!("sqlite-{number}")).spawn(move || work(&shared)).map_err(|e| {
+            let thread = std::thread::Builder::new().name(format!("sqlite-{number}")).stack_size(STACK_BYTES);
+            thread.spawn(move || work(&shared)).map_err(|e| {
                 lock(&workers.shared.queue).alive -= 1;
                 Error::new(ErrorKind::Io, format!("cannot start thread {} of {threads}", number + 1)).with_source(e)
             })?;

@@ -9,6 +9,7 @@ use crate::fixture::{Fixture, Tenant, cell, keep, limits, one_with, statement, w
 /// More than an answer may have, and more than is read to its end to save the connection.
 const ROWS: i64 = 1_200;
 const CAPS: Limits = Limits {
+    sql_bytes_max: 100_000,
     rows_max: 10,
     bytes_max: 1_000,
     statement_timeout: Duration::from_secs(5),

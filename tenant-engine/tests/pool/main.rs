@@ -7,5 +7,6 @@ mod fence;
 mod fixture;
 mod lifecycle;
 mod limits;
+mod nesting;
 mod requests;
 mod sandbox;

@@ -8,6 +8,7 @@ mod cli_offline;
 mod cli_process;
 mod cli_terminal;
 mod faults;
+mod hostile_sql;
 mod isolation;
 mod kill;
 mod lifecycle;

@@ -1,0 +1,74 @@
+//! SQL of a tenant that would take the whole process with it: the answer is an error, and the process goes on.
+
+use fleet_tests::{Api, Fleet, Served};
+use serde_json::{Value, json};
+
+/// `open` again and again, then `core`, then as many `close`.
+fn nest(open: &str, core: &str, close: &str, levels: usize) -> String {
+    format!("{}{core}{}", open.repeat(levels), close.repeat(levels))
+}
+
+/// Texts of some 50 KB that nest.
+fn nested() -> Vec<String> {
+    let chain: String = (1..1_500).map(|i| format!(",a{i}(x) as (select * from a{})", i - 1)).collect();
+    vec![
+        nest("select 1 union all select * from (", "select 1", ")", 1_500),
+        nest("select * from (", "select 1", ")", 3_000),
+        nest("select '(' || /* ) */ (", "select 1", ")", 2_000),
+        format!("select {}", nest("case when 1 then ", "1", " end", 2_300)),
+        format!("select {}", nest("1 in (select ", "1", ")", 3_500)),
+        format!("select {}", nest("abs(", "1", ")", 10_000)),
+        nest("with a as (", "select 1", ") select * from a", 1_800),
+        format!("with a0(x) as (select 1){chain} select * from a1499"),
+        format!("select {}1", "not ".repeat(12_000)),
+    ]
+}
+
+/// A code that says that the SQL is at fault.
+fn refused(problem: &Value) {
+    let code = problem["code"].as_str().unwrap_or_default();
+    assert!(["sql_too_complex", "sql_invalid"].contains(&code), "{problem}");
+}
+
+#[tokio::test]
+async fn nested_sql_is_refused_on_every_way_in_and_the_process_lives() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let token = fleet.token("acme", "reader");
+    let mut served = Served::start(fleet.dir());
+    let (data, admin) = (Api::new(&served.data_url, &token), served.admin());
+    for sql in nested() {
+        let statement = json!({ "sql": sql });
+        for (path, body) in [("query", statement.clone()), ("batch", json!({ "statements": [statement] }))] {
+            let answer = data.post(&format!("/t/acme/{path}"), &body).await;
+            assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+            refused(&answer.json());
+        }
+        let body = json!({ "sql": sql, "selection": { "all": true }, "reason": "a test" });
+        let answer = admin.post("/v1/queries", &body).await;
+        let line: Value = serde_json::from_str(answer.body.lines().next().unwrap()).unwrap();
+        refused(&line["error"]);
+    }
+    data.post("/t/acme/query", &json!({ "sql": "select 1" })).await.ok();
+    assert_eq!(served.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn a_migration_that_nests_fails_and_the_process_lives() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let served = Served::start(fleet.dir());
+    let views: String = (1..1_500).map(|i| format!("create view v{i} as select * from v{};\n", i - 1)).collect();
+    let views = format!("create view v0 as select 1 as x;\n{views}");
+    for (number, sql) in nested().into_iter().chain([views]).enumerate() {
+        let folder = fleet.dir().join(format!("m{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        for entry in std::fs::read_dir(fleet_tests::example_migrations()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+        }
+        std::fs::write(folder.join("9000_deep.sql"), sql).unwrap();
+        let ran = fleet.run(&["migrate", "run", &folder.to_string_lossy(), "--all"]);
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(!ran.status.success() && said.contains("9000"), "{number}: {said}");
+        served.admin().get("/v1/tenants").await.ok();
+    }
+}
