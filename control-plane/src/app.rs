@@ -210,6 +210,12 @@ impl App {
         crate::auth::operator::InProcess::new(actor)
     }
 
+    /// Whether the SQLite engine can take requests; see [`tenant_engine::sqlite::SqliteEngine::is_stuck`].
+    #[must_use]
+    pub(crate) fn sqlite_stuck(&self) -> bool {
+        self.sqlite.is_stuck()
+    }
+
     /// Ends as a killed process does, as far as that can be seen from outside: nothing is finished, freed or closed.
     #[cfg(feature = "test-util")]
     pub async fn kill(&self) {
@@ -222,12 +228,18 @@ impl App {
         if left > 0 {
             tracing::warn!(tasks = left, "stopped waiting for running steps; their leases run out");
         }
-        self.router.shutdown().await;
+        // A statement that never ends keeps its connection open; the process ends without it.
+        if tokio::time::timeout(CLOSE_PATIENCE, self.router.shutdown()).await.is_err() {
+            tracing::warn!("stopped waiting for connections that are stuck in a statement");
+        }
         self.sqlite.shutdown().await;
         self.postgres.shutdown().await;
         self.catalog.close().await;
     }
 }
+
+/// How long tenants' connections may take to close at the end: longer than a request's statement may run.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of several processes, one whose clock is off would end the others' leases and drop what they still keep.
 async fn refuse_skew(catalog: &Catalog) -> Result<()> {

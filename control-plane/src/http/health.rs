@@ -44,6 +44,7 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Response {
         check("catalog", catalog_answers(&api).await),
         check("data_dir", writable(&api)),
         runner(&api),
+        workers(&api),
     ];
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -70,6 +71,11 @@ fn serving(api: &Api) -> ReadyCheck {
 fn runner(api: &Api) -> ReadyCheck {
     let alive = api.app.runner_alive();
     check("runner", if alive { Ok(()) } else { Err("steps are not being run") })
+}
+
+fn workers(api: &Api) -> ReadyCheck {
+    let stuck = api.app.sqlite_stuck();
+    check("workers", if stuck { Err("too many SQLite workers are stuck in statements") } else { Ok(()) })
 }
 
 async fn catalog_answers(api: &Api) -> Result<(), &'static str> {

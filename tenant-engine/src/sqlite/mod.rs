@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -32,6 +34,7 @@ mod databases;
 mod drop;
 mod durability;
 pub(crate) mod error;
+mod fate;
 mod files;
 mod fingerprint;
 mod foreign_keys;
@@ -86,6 +89,9 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Threads that the verbs leave to requests, so that a long backup or migration never delays every tenant.
 const REQUEST_THREADS_MIN: usize = 2;
 
+/// How long the workers may take to end: longer than the statements of requests may run.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The SQLite engine. Clones share the workers and the connection budget.
 #[derive(Debug, Clone)]
 pub struct SqliteEngine {
@@ -99,6 +105,8 @@ struct Inner {
     verbs: Lane,
     budget: Budget,
     clock: Clock,
+    /// Requests that were answered at their deadline while a worker is still stuck in them.
+    stuck: Arc<AtomicUsize>,
     /// What the verbs remember between calls.
     shared: verbs::Verbs,
     options: SqliteOptions,
@@ -118,15 +126,23 @@ impl SqliteEngine {
             verbs: Lane::new(threads - REQUEST_THREADS_MIN),
             budget: Budget::new(options.connections_max),
             clock: Clock::start()?,
+            stuck: Arc::default(),
             shared: verbs::Verbs::default(),
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Refuses new work, lets running work finish and ends the workers.
+    /// Refuses new work, lets running work finish and ends the workers. A worker that is stuck in a statement is left
+    /// behind after [`SHUTDOWN_PATIENCE`]: it has not committed, and its transaction ends with the process.
     pub async fn shutdown(&self) {
-        self.inner.workers.shutdown().await;
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.inner.workers.shutdown()).await;
+    }
+
+    /// Whether so many workers are stuck in statements, beyond their deadlines, that the engine should get no requests.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.inner.stuck.load(Ordering::Relaxed) >= self.inner.workers.threads()
     }
 
     fn scratch(&self) -> &std::path::Path {

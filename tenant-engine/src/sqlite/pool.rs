@@ -42,7 +42,7 @@ pub struct SqlitePool {
 impl SqlitePool {
     /// Opens one reader and checks whose database it is.
     pub(super) async fn connect(engine: Arc<Inner>, at: &Placement, expected: &Expected) -> Result<Self> {
-        let lane = Lane::new((engine.workers.threads() / 2).max(1));
+        let lane = Lane::new((engine.workers.threads() / 4).max(2));
         let inner = Arc::new(PoolInner {
             path: at.path(),
             fence: Fence::new(expected.clone()),

@@ -18,13 +18,20 @@ use super::workers::lock;
 /// Length of one SQL text in bytes, whatever a caller allows: preparing is not stopped at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
 
+/// One cell, one row or one intermediate text of tenant SQL, bytes. A function runs between two looks at the clock and a
+/// statement may hold many values, so this bounds both; larger objects belong into an object store.
+const VALUE_BYTES_MAX: i32 = 1_000_000;
+
+/// Bytes that all intermediate values of one statement may take together, and the least that each may always take.
+const VALUES_BYTES_MAX: usize = 64_000_000;
+const VALUE_BYTES_MIN: usize = 16_000;
+
 /// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
 const STEPS_PER_CHECK: i32 = 1_000;
 
 /// SQLite's run-time limits for tenant SQL; each is a way to use much memory or stack with a short text.
 const LIMITS: [(Limit, i32); 11] = [
-    // One cell, one row, one intermediate string; the largest answer a caller may ask for has to fit.
-    (Limit::SQLITE_LIMIT_LENGTH, 64 << 20),
+    (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 1_000_000),
     (Limit::SQLITE_LIMIT_COLUMN, 2_000),
     // Nesting costs stack; `complexity.rs` bounds the nesting that SQLite does not count.
@@ -33,8 +40,8 @@ const LIMITS: [(Limit, i32); 11] = [
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 127),
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
-    // LIKE and GLOB run between two looks at the clock; their time grows with the pattern.
-    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
+    // LIKE and GLOB run between two looks at the clock; on the longest text, this pattern takes half a second.
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 200),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
     (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
 ];
@@ -59,6 +66,12 @@ const LEDGER: &str = "_sqlx_migrations";
 /// Tables that begin so are the fleet's; of them only [`IDENTITY`] may be read.
 const FLEET_PREFIX: &str = "_fleet_";
 const IDENTITY: &str = "_fleet_identity";
+
+/// How large each value of a statement may be that may hold so many at once.
+pub(crate) fn value_bytes_max(values: usize) -> i32 {
+    let share = (VALUES_BYTES_MAX / values.max(1)).max(VALUE_BYTES_MIN);
+    i32::try_from(share).unwrap_or(VALUE_BYTES_MAX).min(VALUE_BYTES_MAX)
+}
 
 /// Shared by the hooks of one connection and the thread that uses it.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::{Kept, Watch};
+use super::fate::Fate;
 use super::lease::Lease;
 use super::pool::PoolInner;
 use super::transaction::{Call, Outcome, SqliteTx, begin_and_proceed, deadline, proceed};
@@ -123,8 +124,8 @@ impl SqliteSession {
             return Err(over(Ending::Expired));
         };
         let call = self.call_from(Instant::now(), after, open.until);
-        let hop = move || proceed(lease, call, work);
-        match self.pool.engine().workers.run(self.pool.lane(), hop).await? {
+        let (fate, until) = (Arc::clone(&call.fate), call.deadline);
+        match fate.hop(&self.pool, until, move || proceed(lease, call, work)).await? {
             Outcome::Kept(value, lease) => {
                 open.kept.put(lease);
                 self.state = State::Open(open);
@@ -147,7 +148,8 @@ impl SqliteSession {
 
     fn call_from(&self, now: Instant, after: After, until: Instant) -> Call {
         let deadline = until.min(now + self.limits.statement_timeout);
-        Call { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline }
+        let fate = Fate::new(&self.pool.engine().stuck);
+        Call { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline, fate }
     }
 }
 
@@ -164,7 +166,8 @@ where
     W: FnOnce(&SqliteTx<'_>) -> Result<T> + Send + 'static,
 {
     let deadline = Instant::now() + limits.statement_timeout.min(limits.transaction_timeout);
-    let call = Call { access, limits, answers: answers.clone(), after: After::Commit, deadline };
+    let fate = Fate::new(&pool.engine().stuck);
+    let call = Call { access, limits, answers: answers.clone(), after: After::Commit, deadline, fate };
     begin(pool, call, work).await.map(|(value, _)| value)
 }
 
@@ -179,7 +182,7 @@ where
     loop {
         let this_call = call.clone();
         let hop = move || begin_and_proceed(lease, this_call, work);
-        match pool.engine().workers.run(pool.lane(), hop).await? {
+        match call.fate.hop(pool, call.deadline, hop).await? {
             Outcome::Done(value) => return Ok((value, None)),
             Outcome::Kept(value, lease) => return Ok((value, Some(lease))),
             Outcome::Busy(_, _, error) if Instant::now() + pause >= call.deadline => return Err(error),

@@ -3,6 +3,7 @@
 //! Called on worker threads by `transaction.rs`, inside an open transaction.
 
 use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement, Row, ToSql};
 
@@ -10,7 +11,7 @@ use super::complexity::Measure;
 use super::connection::Conn;
 use super::error::from_sqlite;
 use super::identity::INTERNAL;
-use super::sandbox::SQL_LENGTH_MAX;
+use super::sandbox::{SQL_LENGTH_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, Limits};
@@ -29,7 +30,8 @@ pub(super) fn execute(
     params: &[Value],
 ) -> Result<Rows> {
     let sql = sql.trim();
-    check_text(sql, limits)?;
+    let values = check_text(sql, limits)?;
+    let _size = ValueSize::bound(conn, value_bytes_max(values));
     let _tenant = conn.guard().tenant_sql();
     run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
@@ -58,15 +60,18 @@ fn run(
     Ok(Rows { columns, rows, rows_affected, hold })
 }
 
-/// What can be refused without SQLite.
-fn check_text(sql: &str, limits: &Limits) -> Result<()> {
+/// What can be refused without SQLite. Returns how many values of its own the statement may hold at once, at most.
+fn check_text(sql: &str, limits: &Limits) -> Result<usize> {
     let length_max = limits.sql_bytes_max.min(SQL_LENGTH_MAX);
     if sql.len() > length_max {
         let message = format!("the SQL is {} bytes long, at most {length_max} are allowed", sql.len());
         return Err(Error::new(ErrorKind::SqlTooComplex, message));
     }
+    let mut values = 0;
     if !Measure::is_simple(sql) {
-        Measure::of(sql).check().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
+        let measure = Measure::of(sql);
+        measure.check().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
+        values = measure.values;
     }
     if sql.contains('\0') {
         // SQLite would stop reading there and run the first half.
@@ -75,7 +80,27 @@ fn check_text(sql: &str, limits: &Limits) -> Result<()> {
     if sql.starts_with(INTERNAL) {
         return Err(Error::new(ErrorKind::SqlForbidden, format!("SQL must not begin with {INTERNAL}")));
     }
-    Ok(())
+    Ok(values)
+}
+
+/// A smaller limit on the length of values, while one statement runs.
+struct ValueSize<'a>(&'a Conn, i32);
+
+impl<'a> ValueSize<'a> {
+    /// `None` when the usual limit is the right one, and nothing has to be done.
+    fn bound(conn: &'a Conn, bytes_max: i32) -> Option<Self> {
+        let usual = value_bytes_max(1);
+        if bytes_max >= usual {
+            return None;
+        }
+        conn.db().set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes_max).ok().map(|_| Self(conn, usual))
+    }
+}
+
+impl Drop for ValueSize<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.db().set_limit(Limit::SQLITE_LIMIT_LENGTH, self.1);
+    }
 }
 
 /// Refuses a second statement. Only a text with a semicolon before its end can hold one, and then it is taken apart

@@ -2,10 +2,12 @@
 //!
 //! Everything here blocks and runs on worker threads, called by `session.rs`.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::connection::Conn;
 use super::error::from_sqlite;
+use super::fate::Fate;
 use super::identity::Fence;
 use super::lease::Lease;
 use super::statement;
@@ -63,6 +65,8 @@ pub(super) struct Call {
     pub(super) after: After,
     /// Of the statements; ending the transaction takes as long as it takes.
     pub(super) deadline: Instant,
+    /// Decides between the commit and an answer that says that nothing was done.
+    pub(super) fate: Arc<Fate>,
 }
 
 /// How a hop ended when nothing is wrong. Done: the connection is back in the pool already.
@@ -78,6 +82,7 @@ pub(super) fn begin_and_proceed<T, W>(mut lease: Lease, call: Call, work: W) -> 
 where
     W: FnOnce(&SqliteTx<'_>) -> Result<T>,
 {
+    call.fate.begin();
     let begun = lease.open_with(|conn, fence| {
         conn.guard().set_deadline(call.deadline);
         begin(conn, call.access, fence)
@@ -101,10 +106,12 @@ pub(super) fn proceed<T, W>(mut lease: Lease, call: Call, work: W) -> Result<Out
 where
     W: FnOnce(&SqliteTx<'_>) -> Result<T>,
 {
+    call.fate.begin();
     let ended = lease.with(|conn| {
         conn.guard().set_deadline(call.deadline);
         let value = work(&SqliteTx { conn, access: call.access, limits: &call.limits, answers: &call.answers })?;
         if call.after == After::Commit {
+            call.fate.commit()?;
             commit(conn)?;
         } else if !conn.in_transaction() {
             return Err(already_over());

@@ -5,12 +5,16 @@
 //! pool, one for the engine's verbs). Lanes with something to do are served round robin, first in first out inside
 //! one, and a lane never runs more than its maximum at once, so one heavy tenant cannot hold every thread.
 //!
+//! A job may take long, or never end. When lanes wait while threads are busy with slow jobs, a watching thread starts
+//! others in their place, up to [`EXTRA_MAX`]. A thread too many ends when it finds nothing to do.
+//!
 //! Called by `pool.rs`, `session.rs` and the verbs. Knows nothing of SQL.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -24,6 +28,15 @@ const LANE_JOBS_MAX: usize = 65_536;
 /// MiB in a build without optimisation; what a schema alone can nest (views, triggers, cascades) takes 2 KiB a level.
 /// Only what is touched takes memory.
 pub(super) const STACK_BYTES: usize = 64 << 20;
+
+/// A job that runs longer is slow: a lane that waits gets another thread, and the operating system shares the cores.
+const SLOW: Duration = Duration::from_millis(5);
+
+/// How often a thread that replaced a slow one looks whether it is still needed.
+const SURPLUS: Duration = Duration::from_millis(500);
+
+/// Threads in the place of slow ones. With two slow jobs a lane, some sixty tenants have to be greedy to use them up.
+pub(super) const EXTRA_MAX: usize = 120;
 
 /// Work for one thread. It must not panic across its own state: a panic is caught and the job is gone.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
@@ -56,20 +69,21 @@ impl Workers {
             threads,
             queue: Mutex::new(Queue::default()),
             wake: Condvar::new(),
+            late: Condvar::new(),
+            base: Instant::now(),
             ending: AtomicBool::new(false),
             ended: Notify::new(),
         });
         // From here on an error ends the threads already started.
         let workers = Self { shared: Arc::clone(&shared), _end: Arc::new(EndOnDrop(Arc::clone(&shared))) };
-        for number in 0..threads {
-            let shared = Arc::clone(&shared);
-            lock(&workers.shared.queue).alive += 1;
-            let thread = std::thread::Builder::new().name(format!("sqlite-{number}")).stack_size(STACK_BYTES);
-            thread.spawn(move || work(&shared)).map_err(|e| {
-                lock(&workers.shared.queue).alive -= 1;
-                Error::new(ErrorKind::Io, format!("cannot start thread {} of {threads}", number + 1)).with_source(e)
-            })?;
+        for _ in 0..threads {
+            Shared::start(&workers.shared)?;
         }
+        let shared = Arc::clone(&workers.shared);
+        std::thread::Builder::new()
+            .name("sqlite-watch".to_owned())
+            .spawn(move || watch(&shared))
+            .map_err(|e| Error::new(ErrorKind::Io, "cannot start the workers' watching thread").with_source(e))?;
         Ok(workers)
     }
 
@@ -151,6 +165,9 @@ struct Shared {
     threads: usize,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Wakes the watching thread when a lane waits and no thread is free.
+    late: Condvar,
+    base: Instant,
     /// Refuses new jobs; the queued ones still run.
     ending: AtomicBool,
     ended: Notify,
@@ -164,7 +181,17 @@ struct Queue {
     parked: usize,
     /// Threads that have not ended.
     alive: usize,
+    /// Lanes that entered and left `runnable` since the beginning.
+    pushed: u64,
+    taken: u64,
+    /// When each thread began its job.
+    clocks: Vec<Weak<JobClock>>,
+    /// The watching thread sleeps until it is told.
+    unwatched: bool,
 }
+
+/// When a thread began the job that it runs, in nanoseconds after [`Shared::base`]; 0 while it runs none.
+type JobClock = AtomicU64;
 
 impl Shared {
     /// Makes a lane runnable and wakes a thread for it. A lane that comes too late for any thread loses its jobs.
@@ -175,11 +202,55 @@ impl Shared {
             return lane.clear();
         }
         queue.runnable.push_back(lane);
+        queue.pushed += 1;
         let wake = queue.parked > 0;
+        let late = !wake && queue.unwatched;
         drop(queue);
         if wake {
             self.wake.notify_one();
+        } else if late {
+            self.late.notify_one();
         }
+    }
+
+    /// Starts a thread.
+    fn start(shared: &Arc<Self>) -> Result<()> {
+        let clock = Arc::new(JobClock::new(0));
+        let number = {
+            let mut queue = lock(&shared.queue);
+            queue.clocks.retain(|clock| clock.strong_count() > 0);
+            queue.clocks.push(Arc::downgrade(&clock));
+            queue.alive += 1;
+            queue.alive
+        };
+        let thread = std::thread::Builder::new().name(format!("sqlite-{number}")).stack_size(STACK_BYTES);
+        let working = Arc::clone(shared);
+        thread.spawn(move || work(&working, &clock)).map(drop).map_err(|e| {
+            lock(&shared.queue).alive -= 1;
+            Error::new(ErrorKind::Io, format!("cannot start thread {number} of {}", shared.threads)).with_source(e)
+        })
+    }
+
+    fn nanos(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Threads whose job is slow.
+    fn slow(&self, queue: &Queue) -> usize {
+        let limit = self.nanos().saturating_sub(u64::try_from(SLOW.as_nanos()).unwrap_or(u64::MAX));
+        let began = |clock: &Weak<JobClock>| clock.upgrade().map_or(0, |clock| clock.load(Ordering::Relaxed));
+        queue.clocks.iter().filter(|clock| (1..limit).contains(&began(clock))).count()
+    }
+
+    /// How many threads to start: so that as many as usual are not slow, but no more than lanes wait.
+    fn missing(&self, queue: &Queue) -> usize {
+        let room = (self.threads + EXTRA_MAX).saturating_sub(queue.alive);
+        (self.threads + self.slow(queue)).saturating_sub(queue.alive).min(queue.runnable.len()).min(room)
+    }
+
+    /// True when there are enough threads without the one that asks.
+    fn is_surplus(&self, queue: &Queue) -> bool {
+        queue.alive > self.threads && queue.alive > self.threads + self.slow(queue)
     }
 
     /// The next lane to serve; waits for one. `None`: the thread has to end.
@@ -187,14 +258,19 @@ impl Shared {
         let mut queue = lock(&self.queue);
         loop {
             if let Some(lane) = queue.runnable.pop_front() {
+                queue.taken += 1;
                 return Some(lane);
             }
-            if self.ending.load(Ordering::Relaxed) {
+            if self.ending.load(Ordering::Relaxed) || self.is_surplus(&queue) {
                 queue.alive -= 1;
                 return None;
             }
             queue.parked += 1;
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = if queue.alive > self.threads {
+                self.wake.wait_timeout(queue, SURPLUS).unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner)
+            };
             queue.parked -= 1;
         }
     }
@@ -204,21 +280,49 @@ impl Shared {
         self.ending.store(true, Ordering::Relaxed);
         drop(queue);
         self.wake.notify_all();
+        self.late.notify_all();
+    }
+}
+
+/// Starts threads while lanes wait for slow ones, until the end.
+fn watch(shared: &Arc<Shared>) {
+    let mut queue = lock(&shared.queue);
+    while !(shared.ending.load(Ordering::Relaxed) && queue.runnable.is_empty()) {
+        if queue.runnable.is_empty() || queue.parked > 0 {
+            queue.unwatched = true;
+            queue = shared.late.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.unwatched = false;
+            continue;
+        }
+        let waiting_since = queue.pushed;
+        drop(queue);
+        std::thread::sleep(SLOW);
+        queue = lock(&shared.queue);
+        // What waited before the sleep still waits.
+        if queue.taken < waiting_since {
+            let missing = shared.missing(&queue);
+            drop(queue);
+            // Refused by the operating system: the next look tries again.
+            let _ = (0..missing).try_for_each(|_| Shared::start(shared));
+            queue = lock(&shared.queue);
+        }
     }
 }
 
 /// What a thread does until the end.
-fn work(shared: &Shared) {
+fn work(shared: &Shared, clock: &JobClock) {
     while let Some(lane) = shared.next() {
         let (job, more) = lane.take();
         if more == More::Runnable {
             shared.enqueue(Arc::clone(&lane));
         }
         if let Some(job) = job {
+            clock.store(shared.nanos(), Ordering::Relaxed);
             let _ = catch_panic(|| {
                 job();
                 Ok(())
             });
+            clock.store(0, Ordering::Relaxed);
             if lane.finish() == More::Runnable {
                 shared.enqueue(lane);
             }
@@ -304,130 +408,5 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn runs_and_returns() {
-        let workers = Workers::start(2).unwrap();
-        let lane = Lane::new(2);
-        assert_eq!(workers.run(&lane, || Ok(41 + 1)).await.unwrap(), 42);
-        let failed = workers.run::<()>(&lane, || Err(Error::new(ErrorKind::Busy, "no"))).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Busy);
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_error_and_the_thread_lives() {
-        let workers = Workers::start(1).unwrap();
-        let lane = Lane::new(1);
-        let failed = workers.run::<()>(&lane, || panic!("a bug")).await.unwrap_err();
-        assert_eq!(failed.kind(), ErrorKind::Internal);
-        workers.submit(&lane, Box::new(|| panic!("another"))).unwrap();
-        assert_eq!(workers.run(&lane, || Ok(1)).await.unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn shutdown_runs_what_is_queued_and_refuses_the_rest() {
-        let workers = Workers::start(2).unwrap();
-        let lane = Lane::new(1);
-        let done = Arc::new(AtomicUsize::new(0));
-        for _ in 0..500 {
-            let done = Arc::clone(&done);
-            workers
-                .submit(
-                    &lane,
-                    Box::new(move || {
-                        done.fetch_add(1, Ordering::Relaxed);
-                    }),
-                )
-                .unwrap();
-        }
-        workers.shutdown().await;
-        assert_eq!(done.load(Ordering::Relaxed), 500);
-        assert_eq!(workers.run(&lane, || Ok(())).await.unwrap_err().kind(), ErrorKind::Closed);
-        workers.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn a_lane_never_runs_more_than_its_maximum_and_leaves_threads_to_others() {
-        let workers = Workers::start(4).unwrap();
-        let heavy = Lane::new(2);
-        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (release, gate) = mpsc::channel::<()>();
-        let gate = Arc::new(Mutex::new(gate));
-        for _ in 0..100 {
-            let (running, most, gate) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&gate));
-            let job = move || {
-                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                let _ = lock(&gate).recv();
-                running.fetch_sub(1, Ordering::SeqCst);
-            };
-            workers.submit(&heavy, Box::new(job)).unwrap();
-        }
-        while running.load(Ordering::SeqCst) < 2 {
-            std::thread::yield_now();
-        }
-        // All of the heavy lane's jobs block, and still another lane is served.
-        assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
-        drop(release);
-        workers.shutdown().await;
-        assert_eq!(most.load(Ordering::SeqCst), 2);
-    }
-
-    #[tokio::test]
-    async fn lanes_take_turns_and_each_is_first_in_first_out() {
-        let workers = Workers::start(1).unwrap();
-        let (begin, gate) = mpsc::channel::<()>();
-        workers
-            .submit(
-                &Lane::new(1),
-                Box::new(move || {
-                    let _ = gate.recv();
-                }),
-            )
-            .unwrap();
-        let order = Arc::new(Mutex::new(Vec::new()));
-        let (a, b) = (Lane::new(1), Lane::new(1));
-        for (lane, name) in [(&a, "a"), (&b, "b")] {
-            for number in 0..3 {
-                let order = Arc::clone(&order);
-                workers.submit(lane, Box::new(move || lock(&order).push((name, number)))).unwrap();
-            }
-        }
-        begin.send(()).unwrap();
-        workers.shutdown().await;
-        assert_eq!(*lock(&order), [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]);
-    }
-
-    #[tokio::test]
-    async fn dropped_work_that_has_not_begun_never_begins() {
-        let workers = Workers::start(1).unwrap();
-        let lane = Lane::new(1);
-        let (begin, gate) = mpsc::channel::<()>();
-        workers
-            .submit(
-                &lane,
-                Box::new(move || {
-                    let _ = gate.recv();
-                }),
-            )
-            .unwrap();
-        let ran = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&ran);
-        let future = workers.run(&lane, move || {
-            seen.store(true, Ordering::SeqCst);
-            Ok(())
-        });
-        tokio::select! {
-            biased;
-            _ = future => panic!("the only thread is blocked"),
-            () = std::future::ready(()) => {}
-        }
-        begin.send(()).unwrap();
-        workers.shutdown().await;
-        assert!(!ran.load(Ordering::SeqCst));
-    }
-}
+#[path = "workers_tests.rs"]
+mod tests;

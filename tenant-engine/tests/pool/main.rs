@@ -10,3 +10,4 @@ mod limits;
 mod nesting;
 mod requests;
 mod sandbox;
+mod stuck;

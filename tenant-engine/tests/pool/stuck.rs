@@ -1,0 +1,62 @@
+//! Statements that SQLite cannot stop at their deadline: they are answered, do nothing, and hold up nobody else.
+
+use tenant_engine::{Access, ErrorKind, Value};
+
+use crate::fixture::{Fixture, cell, limits, one, read, statement};
+
+/// One step of SQLite that takes a second or more.
+const SLOW: &str = "instr(printf('%.*c',300000,'a'), printf('%.*c',150000,'a')||'b')";
+
+#[tokio::test]
+async fn a_write_that_is_answered_at_its_deadline_is_not_committed_later() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let mut session = pool.session(Access::Write, limits(100, 100));
+    let sql = format!("insert into t(id, v) select 2, {SLOW}");
+    let refused = session.run(vec![statement(&sql)], tenant_engine::After::Commit).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DeadlineExceeded, "{refused}");
+    // Readers are served meanwhile; the next write comes after the stuck one.
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    one(&pool, Access::Write, "update t set v = v", vec![]).await.unwrap();
+    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+}
+
+#[tokio::test]
+async fn many_stuck_statements_do_not_stop_other_tenants() {
+    let fixture = Fixture::new();
+    let mut asked = Vec::new();
+    for _ in 0..6 {
+        let pool = fixture.pool(&fixture.tenant()).await;
+        for _ in 0..2 {
+            let mut session = pool.session(Access::Read, limits(50, 50));
+            let sql = format!("select {SLOW}");
+            asked.push(tokio::spawn(
+                async move { session.run(vec![statement(&sql)], tenant_engine::After::Commit).await },
+            ));
+        }
+    }
+    let quick = fixture.pool(&fixture.tenant()).await;
+    for request in asked {
+        assert_eq!(request.await.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
+        assert_eq!(cell(&quick, "select count(*) from t").await, Value::Integer(1));
+    }
+}
+
+#[tokio::test]
+async fn values_are_bounded_alone_and_together() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let sum = |value: &str, count: usize| format!("select {}", vec![value; count].join(" + "));
+    for sql in [
+        "select length(zeroblob(1000001) || 1)".to_owned(),
+        "select zeroblob(999000) || zeroblob(2000)".to_owned(),
+        sum("length(zeroblob(60000000) || 1)", 60),
+        sum("length(zeroblob(900000) || 1)", 200),
+    ] {
+        let refused = read(&pool, &sql).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::BytesMax, "{refused}");
+    }
+    assert!(read(&pool, &sum("length(zeroblob(10000) || 1)", 200)).await.is_ok());
+    // The smaller limit ends with its statement.
+    assert!(read(&pool, "select zeroblob(999000)").await.is_ok());
+}
