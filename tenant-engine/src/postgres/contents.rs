@@ -19,7 +19,7 @@ const READ_MAX: Duration = Duration::from_secs(6 * 3600);
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// What every database of ours gets from us, and what belongs to a server.
-const NOT_RESTORED: [&str; 7] = [
+const NOT_RESTORED: [&str; 10] = [
     "TABLE public _fleet_identity",
     "TABLE DATA public _fleet_identity",
     "CONSTRAINT public _fleet_identity _fleet_identity_pkey",
@@ -27,7 +27,12 @@ const NOT_RESTORED: [&str; 7] = [
     "CONSTRAINT public _sqlx_migrations _sqlx_migrations_pkey",
     "SCHEMA - public",
     "COMMENT - SCHEMA public",
+    "ACL public TABLE _fleet_identity",
+    "ACL public TABLE _sqlx_migrations",
+    "ACL - SCHEMA public",
 ];
+/// Given again behind everything else (`grants.rs`).
+const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
 /// What a server's administrator makes, as a rule: restored where our roles may, told where they may not.
 const OPTIONAL: [&str; 6] = [
     "PUBLICATION ",
@@ -46,7 +51,7 @@ const SUBSCRIPTION: [&str; 2] = ["SUBSCRIPTION ", "COMMENT - SUBSCRIPTION "];
 /// [`ErrorKind::Corrupt`], [`ErrorKind::WrongTenant`], [`ErrorKind::ToolMissing`].
 pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Result<Contents> {
     // A dump of newer programs is not damaged: the reader says so by itself.
-    let contents = contents(tools, dump).await?;
+    let contents = contents(tools, dump, Rights::Ours).await?;
     let identity = ["--data-only", "--schema=public", "--table=_fleet_identity", "--file=-"];
     let (identity, whole) = tokio::join!(read(tools, dump, &identity), read(tools, dump, &["--file=/dev/null"]));
     whole?;
@@ -68,22 +73,37 @@ pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<Conten
         let message = "that database is a tenant's of a fleet already: back it up there and restore it, or clone it";
         return Err(Error::new(ErrorKind::WrongTenant, message));
     }
-    contents(tools, dump).await
+    contents(tools, dump, Rights::OfOthers).await
+}
+
+/// The text of these entries, as SQL.
+pub(super) async fn script(tools: &Tools, dump: &Path, list: &Path) -> Result<String> {
+    read(tools, dump, &["--file=-", "--use-list", &list.to_string_lossy()]).await
+}
+
+/// Whether the roles that a dump names are a fleet's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    Ours,
+    OfOthers,
 }
 
 /// Of no schema's objects, only the statements about the database itself are written.
 const NO_SCHEMA: &str = "--schema= no schema has this name ";
 
 /// The entries of each section. Only `pg_restore` knows the section of an entry: a comment is in that of its object.
-async fn contents(tools: &Tools, dump: &Path) -> Result<Contents> {
+async fn contents(tools: &Tools, dump: &Path, rights: Rights) -> Result<Contents> {
     let list = async |section| read(tools, dump, &["--list", section]).await;
     let (before, data, after) =
         tokio::try_join!(list("--section=pre-data"), list("--section=data"), list("--section=post-data"))?;
     let locale = Locale::in_script(&read(tools, dump, &["--create", NO_SCHEMA, "--file=-"]).await?)?;
     let lists = [&before, &data, &after];
     let optional = lists.iter().flat_map(|list| list.lines()).filter(|line| is_optional(line)).map(str::to_owned);
+    let is_grant = |line: &&str| is_one_of(line, &RIGHTS) && is_ours_to_restore(line);
+    let grants = lists.iter().flat_map(|list| list.lines()).filter(is_grant).map(str::to_owned);
+    let grants = (rights == Rights::Ours).then(|| grants.collect());
     let [before, data, after] = lists.map(|list| restored(list));
-    Ok(Contents { before, data, after, optional: optional.collect(), locale })
+    Ok(Contents { before, data, after, optional: optional.collect(), grants, locale })
 }
 
 /// Runs `pg_restore` without a server and returns what it prints.
@@ -143,16 +163,19 @@ fn tenant_in(copied: &str) -> Result<TenantId> {
     tenant.filter(|_| only).ok_or_else(corrupt)
 }
 
-/// PURE: the entries of a list that are restored.
+/// PURE: the entries of a list that are restored in any case.
 fn restored(list: &str) -> Vec<String> {
-    let entries = list.lines().filter_map(|line| Some((line, entry(line)?)));
-    let kept = entries.filter(|(line, entry)| {
-        let object = entry.rsplit_once(' ').map_or(*entry, |(object, _owner)| object);
-        !NOT_RESTORED.contains(&object)
-            && !SUBSCRIPTION.iter().any(|kind| entry.starts_with(kind))
-            && !is_optional(line)
+    let kept = list.lines().filter(|line| {
+        let apart = is_optional(line) || is_one_of(line, &SUBSCRIPTION) || is_one_of(line, &RIGHTS);
+        entry(line).is_some() && is_ours_to_restore(line) && !apart
     });
-    kept.map(|(line, _)| line.to_owned()).collect()
+    kept.map(str::to_owned).collect()
+}
+
+/// False for what the layout makes.
+fn is_ours_to_restore(line: &str) -> bool {
+    let object = |entry: &str| entry.rsplit_once(' ').map_or(entry, |(object, _owner)| object).to_owned();
+    entry(line).is_none_or(|entry| !NOT_RESTORED.contains(&object(entry).as_str()))
 }
 
 /// A line is `<id>; <table> <object> <kind> <schema> <name> <owner>`, or a comment.
@@ -163,7 +186,11 @@ fn entry(line: &str) -> Option<&str> {
 }
 
 fn is_optional(line: &str) -> bool {
-    entry(line).is_some_and(|entry| OPTIONAL.iter().any(|kind| entry.starts_with(kind)))
+    is_one_of(line, &OPTIONAL)
+}
+
+fn is_one_of(line: &str, kinds: &[&str]) -> bool {
+    entry(line).is_some_and(|entry| kinds.iter().any(|kind| entry.starts_with(kind)))
 }
 
 #[cfg(test)]

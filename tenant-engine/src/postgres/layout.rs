@@ -7,8 +7,13 @@
 use super::ledger;
 use super::prepare::{OWNER, READ, WRITE};
 
-/// The statements, in one transaction.
+/// Everything, for a database that migrations are to fill.
 pub(super) fn statements() -> String {
+    tables() + &default_rights()
+}
+
+/// The tables and the rights on them, in one transaction.
+pub(super) fn tables() -> String {
     let ledger = ledger();
     format!(
         "begin;
@@ -25,6 +30,14 @@ pub(super) fn statements() -> String {
          );
          {ledger}
          grant select on public._fleet_identity to {OWNER}, {READ}, {WRITE};
+         commit;"
+    )
+}
+
+/// What each object of the owner's is open to as it is made, unless a migration says otherwise.
+pub(super) fn default_rights() -> String {
+    format!(
+        "begin;
          alter default privileges for role {OWNER} grant usage on schemas to {READ}, {WRITE};
          alter default privileges for role {OWNER} grant select on tables to {READ};
          alter default privileges for role {OWNER} grant select, insert, update, delete on tables to {WRITE};

@@ -15,7 +15,7 @@ use super::locale::Locale;
 use super::prepare::OWNER;
 use super::site::Site;
 use super::tool::{self, Who};
-use super::{PostgresEngine, archive, checks};
+use super::{PostgresEngine, archive, checks, grants};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which entries of a dump are restored, as the lines of a list that `pg_restore` reads.
@@ -29,6 +29,8 @@ pub(super) struct Contents {
     pub(super) after: Vec<String>,
     /// What is left out where our roles may not make it.
     pub(super) optional: Vec<String>,
+    /// The rights on all of it; `None` for a database from outside, whose roles mean nothing here.
+    pub(super) grants: Option<Vec<String>>,
     /// Of the database that was dumped.
     pub(super) locale: Locale,
 }
@@ -52,7 +54,11 @@ impl Load<'_> {
         self.section(&contents.data).await?;
         checks::put_back(self.site, self.database, &checks).await?;
         self.section(&contents.after).await?;
-        self.optional(&contents.optional).await
+        let mut left_out = self.optional(&contents.optional).await?;
+        if let Some(grants) = &contents.grants {
+            left_out.extend(grants::give(self, grants).await?);
+        }
+        Ok(left_out)
     }
 
     /// Round after round, each with the entries that failed in the one before.

@@ -8,7 +8,7 @@
 //! connection whose every wait ends), `prepare.rs` (the roles of a server), `migrator.rs` (the login that migrates),
 //! `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
 //! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
-//! `contents.rs`, `load.rs`, `complaints.rs` and `checks.rs`; `objects.rs` (what a copy has besides rows),
+//! `contents.rs`, `load.rs`, `complaints.rs`, `checks.rs`, `grants.rs`; `objects.rs` (what a copy has besides rows),
 //! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
 
 use std::path::{Path, PathBuf};
@@ -47,6 +47,7 @@ mod dsn;
 mod error;
 mod failure;
 mod fingerprint;
+mod grants;
 mod identity;
 mod inspect;
 mod layout;

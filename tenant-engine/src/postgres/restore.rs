@@ -77,7 +77,8 @@ async fn fill(
     database::open(site, &mut center, database).await?;
     site.leave(center);
     let mut work = site.enter(database).await?;
-    work.run(layout::statements()).await?;
+    let layout = if contents.grants.is_some() { layout::tables() } else { layout::statements() };
+    work.run(layout).await?;
     work.close().await;
     migrator::admit(site, database).await?;
     let left_out = Load { engine, site, database, dump }.run(contents).await?;

@@ -306,3 +306,37 @@ async fn what_a_dump_cannot_carry_is_refused_with_its_cure() {
     kit.ask(&tenant, "alter table projects disable row level security");
     kit.migrate(&tenant, &base_and(&[("3_c.sql", "alter table projects enable row level security")])).await.unwrap();
 }
+
+/// What a migration hid from the logins of requests stays hidden in a copy, and what it opened stays open.
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_come_back_and_a_grant_to_a_role_that_is_not_there_is_told() {
+    const RIGHTS: &str = "create table hidden(a int, b int); revoke all on hidden from fleet_read, fleet_write;
+        grant select (a) on hidden to fleet_read; create table usual(a int); create table open(a int);
+        grant insert on open to fleet_read; grant select on usual to reporting;
+        create function secret() returns int language sql security definer as 'select 1';
+        revoke execute on function secret() from public; create schema app; create table app.t(a int);
+        alter default privileges in schema app revoke select on tables from fleet_read;
+        alter default privileges revoke execute on functions from public;";
+    let (here, there) = (Kit::new(), Kit::new());
+    here.cluster.psql("postgres", "create role reporting");
+    let tenant = here.provisioned(&base_and(&[("3_rights.sql", RIGHTS)])).await;
+    for (kit, left_out) in [(&here, 0), (&there, 1)] {
+        let taken = here.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+        let to = beside(kit, &tenant);
+        let restored = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+        assert_eq!(restored.left_out.len(), left_out, "{:?}", restored.left_out);
+        for question in [
+            "select string_agg(c || r || p || has_table_privilege('fleet_' || r, c, p), ' ' order by c, r, p)
+             from unnest(array['hidden', 'usual', 'open', 'app.t', 'projects', '_sqlx_migrations', '_fleet_identity']) c,
+             unnest(array['read', 'write', 'owner']) r, unnest(array['select', 'insert', 'update', 'delete']) p",
+            "select has_column_privilege('fleet_read', 'hidden', 'a', 'select'), has_column_privilege('fleet_read', 'hidden', 'b', 'select')",
+            "select has_function_privilege('fleet_read', 'secret()', 'execute'), has_schema_privilege('fleet_read', 'app', 'usage')",
+            "select string_agg(defaclobjtype::text || coalesce(defaclnamespace::regnamespace::text, '') || a::text, ' ' order by
+               defaclobjtype, defaclnamespace::regnamespace::text, a::text)
+             from pg_default_acl, unnest(defaclacl) a",
+        ] {
+            assert_eq!(kit.ask(&to, question), here.ask(&tenant, question), "{question}");
+        }
+    }
+    assert!(here.ask(&tenant, "select has_table_privilege('fleet_read', 'hidden', 'select')") == "f");
+}
