@@ -68,7 +68,7 @@ fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
         return Err(Failure::unexpected("this was not answered with a plan; it may have been done"));
     }
     if context.out.format == Format::Json {
-        return context.out.text(&format!("{answer:#}\n"));
+        return context.out.json(&format!("{answer:#}\n"));
     }
     let sample = plan["sample"].as_array().cloned().unwrap_or_default();
     if !sample.is_empty() {

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::error::{Exit, Failure, Result};
-use crate::table::{Aligner, Column, View, printable};
+use crate::table::{Aligner, Column, View, csv_cell, printable, printable_json};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -21,7 +21,7 @@ pub(crate) enum Format {
     Json,
     /// One JSON object per line.
     Jsonl,
-    /// All columns, with a header.
+    /// All columns, with a header; a text that a spreadsheet would run begins with '.
     Csv,
     /// Only the names (or ids), one per line.
     Name,
@@ -57,6 +57,11 @@ impl Output {
         if self.silent { Ok(()) } else { self.secret(text) }
     }
 
+    /// JSON, on stdout.
+    pub(crate) fn json(&mut self, json: &str) -> Result<()> {
+        self.text(&printable_json(json))
+    }
+
     /// Text that is never left out, because it cannot be had again.
     pub(crate) fn secret(&mut self, text: &str) -> Result<()> {
         self.stdout.write_all(text.as_bytes()).map_err(|e| unwritable(&e))
@@ -70,7 +75,7 @@ impl Output {
     /// One thing.
     pub(crate) fn item(&mut self, view: &View, item: &Value) -> Result<()> {
         match self.format {
-            Format::Json => self.text(&format!("{item:#}\n")),
+            Format::Json => self.json(&format!("{item:#}\n")),
             _ => {
                 let mut list = self.list(view)?;
                 list.page(std::slice::from_ref(item))?;
@@ -177,10 +182,10 @@ impl List<'_> {
             Format::Json => {
                 for (at, item) in items.iter().enumerate() {
                     let comma = if self.items + at == 0 { "" } else { "," };
-                    self.out.text(&format!("{comma}\n{item}"))?;
+                    self.out.json(&format!("{comma}\n{item}"))?;
                 }
             }
-            Format::Jsonl => items.iter().try_for_each(|item| self.out.text(&format!("{item}\n")))?,
+            Format::Jsonl => items.iter().try_for_each(|item| self.out.json(&format!("{item}\n")))?,
             Format::Csv => items.iter().try_for_each(|item| self.csv(|c| c.raw(item)))?,
             Format::Name => {
                 let name = |item: &Value| item.pointer(self.name).map(crate::table::plain).unwrap_or_default();
@@ -220,10 +225,10 @@ impl List<'_> {
     }
 }
 
-/// One record, quoted where needed.
+/// One record: each cell without formulas and control characters, quoted where needed.
 pub(crate) fn csv_line(cells: impl Iterator<Item = String>) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = writer.write_record(cells.map(String::into_bytes)).is_ok();
+    let written = writer.write_record(cells.map(|cell| csv_cell(&cell).into_bytes())).is_ok();
     let line = if written { writer.into_inner().unwrap_or_default() } else { Vec::new() };
     String::from_utf8(line).unwrap_or_default()
 }

@@ -91,13 +91,50 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// Control characters escaped: what tenants store must not steer an operator's terminal.
+/// Control characters escaped, and what changes the direction of text or is not seen: what tenants store must not steer
+/// an operator's terminal, nor look like something else.
 pub(crate) fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-    } else {
-        text.to_owned()
+    escaped(text, |c| c.is_control() || is_deceptive(c))
+}
+
+/// The same for a cell of CSV, where a cell may have lines; and a text that a spreadsheet would run as a formula begins
+/// with an apostrophe, which spreadsheets show as text. JSON has the exact value.
+pub(crate) fn csv_cell(text: &str) -> String {
+    let cell = escaped(text, |c| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_deceptive(c));
+    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    // A number is harmless, and stays one.
+    if formula && cell.parse::<f64>().is_err() { format!("'{cell}") } else { cell }
+}
+
+/// JSON with the same characters escaped as JSON does it: the values stay the same.
+pub(crate) fn printable_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut units = [0; 2];
+    for c in json.chars() {
+        match (c.is_control() && c != '\n') || is_deceptive(c) {
+            true => c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}"))),
+            false => out.push(c),
+        }
     }
+    out
+}
+
+fn escaped(text: &str, harmful: impl Fn(char) -> bool) -> String {
+    if !text.chars().any(&harmful) {
+        return text.to_owned();
+    }
+    let shown = |c: char| if harmful(c) { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Marks and overrides of direction, separators of lines and paragraphs, and characters without a width. The joiners of
+/// scripts and emoji stay.
+fn is_deceptive(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 fn to_the_second(time: &str) -> String {
@@ -189,5 +226,43 @@ mod tests {
     fn control_characters_cannot_steer_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mred\n"), "a\\u{1b}[31mred\\n");
         assert_eq!(printable("héé"), "héé");
+        assert_eq!(printable("a\u{9b}31m"), "a\\u{9b}31m");
+        assert_eq!(
+            printable("ab\u{202e}cd\u{2066}\u{200b}\u{2028}\u{feff}"),
+            "ab\\u{202e}cd\\u{2066}\\u{200b}\\u{2028}\\u{feff}"
+        );
+        assert_eq!(printable("👨\u{200d}👩"), "👨\u{200d}👩");
+    }
+
+    #[test]
+    fn a_cell_of_csv_is_no_formula_and_a_number_stays_one() {
+        for formula in [
+            "=1+1",
+            "+1+1",
+            "-1+1",
+            "@sum(a1)",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "＝1",
+            "-cmd|' /c calc'!a0",
+            "=\"a\"",
+            "+",
+            "-",
+        ] {
+            assert_eq!(csv_cell(formula), format!("'{formula}"));
+        }
+        for harmless in ["-5", "+5", "-1.5e3", "-inf", "1=1", "a@b", "", "two\nlines", "a\tb"] {
+            assert_eq!(csv_cell(harmless), harmless);
+        }
+        assert_eq!(csv_cell("a\u{1b}[2J\u{202e}b"), "a\\u{1b}[2J\\u{202e}b");
+    }
+
+    #[test]
+    fn json_keeps_its_values_and_steers_no_terminal() {
+        let value = json!({"a\u{7f}": "x\u{9b}y\u{202e}z\u{e0041}é\n"});
+        let text = printable_json(&format!("{value:#}"));
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || is_deceptive(c)), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 }

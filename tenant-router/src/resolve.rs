@@ -46,7 +46,8 @@ impl Directory {
         }
     }
 
-    /// The tenant that all these names lead to, `None` when the only name leads nowhere.
+    /// The tenant that all these names lead to, `None` when the only name leads nowhere. Every name is looked up, and a
+    /// record is always asked for: an unknown name takes the same steps as a known one.
     ///
     /// # Errors
     /// [`ErrorKind::TenantAmbiguous`] when two names do not lead to one tenant, be it that one of them leads nowhere:
@@ -54,15 +55,12 @@ impl Directory {
     pub(crate) async fn by_names(&self, names: &[Name]) -> Result<Option<Arc<TenantRecord>>> {
         let Some((first, others)) = names.split_first() else { return Ok(None) };
         let id = self.id_of(first).await?;
+        let mut one_tenant = id.is_some() || others.is_empty();
         for other in others {
-            if id.is_none() || self.id_of(other).await? != id {
-                return Err(ErrorKind::TenantAmbiguous.into());
-            }
+            one_tenant &= self.id_of(other).await? == id;
         }
-        match id {
-            Some(id) => self.by_id(id).await,
-            None => Ok(None),
-        }
+        let record = self.by_id(id.unwrap_or_else(nobodys_tenant)).await?;
+        if one_tenant { Ok(record) } else { Err(ErrorKind::TenantAmbiguous.into()) }
     }
 
     /// What is known of a tenant.
@@ -120,4 +118,9 @@ impl Directory {
         self.meters.lookups.increment(1);
         Ok(tenants::get(&mut self.catalog.read().await?, id).await?.map(Arc::new))
     }
+}
+
+/// An id that no tenant has: a v7 id is never all zero.
+pub(crate) fn nobodys_tenant() -> TenantId {
+    TenantId::from_uuid(uuid::Uuid::nil())
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use catalog::members::Role;
@@ -22,6 +22,7 @@ use crate::gate::SchemaRange;
 use crate::key::{Naming, Parts, RequestView};
 use crate::pools::OpenPool;
 use crate::principal::{Principal, PrincipalKind};
+use crate::resolve::nobodys_tenant;
 use crate::tenant::{Level, Read, Tenant};
 
 /// Takes requests to their tenants' databases. Clones are the same router.
@@ -88,11 +89,8 @@ impl Router {
         // Taken before anything is asked: what changes meanwhile makes the standing old from the start.
         let epoch = self.inner.caches.epoch.now();
         let principal = self.prove(request.credential).await?;
-        let standing = Arc::new(self.look_up(principal, &parts, epoch).await?);
-        // Strangers go the long way each time, as they do to a tenant that does not exist: no clock tells them apart.
-        if standing.is_insiders() {
-            self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
-        }
+        let standing = Arc::new(in_equal_time(self.look_up(principal, &parts, epoch)).await?);
+        self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
         self.enter(standing).await
     }
 
@@ -103,7 +101,7 @@ impl Router {
     pub async fn open_as<A: Level>(&self, principal: Arc<Principal>, request: &RequestView<'_>) -> Result<Tenant<A>> {
         self.ready().await?;
         let epoch = self.inner.caches.epoch.now();
-        let standing = self.look_up(principal, &self.inner.naming.parts(request), epoch).await?;
+        let standing = in_equal_time(self.look_up(principal, &self.inner.naming.parts(request), epoch)).await?;
         self.enter(Arc::new(standing)).await
     }
 
@@ -114,9 +112,11 @@ impl Router {
     pub async fn open_id<A: Level>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
         self.ready().await?;
         let epoch = self.inner.caches.epoch.now();
-        let record = self.inner.caches.directory.by_id(tenant).await?;
-        let standing = self.standing(principal, record, epoch).await?;
-        self.enter(Arc::new(standing)).await
+        let standing = in_equal_time(async {
+            let record = self.inner.caches.directory.by_id(tenant).await?;
+            self.standing(principal, record, epoch).await
+        });
+        self.enter(Arc::new(standing.await?)).await
     }
 
     /// A tenant for an operator's query across the fleet: read-only, by id. The caller has recorded the access.
@@ -257,7 +257,9 @@ impl Router {
         Ok(grant)
     }
 
-    /// The tenant that a request's names lead to, or the credential's only one when it names none.
+    /// The tenant that a request's names lead to, or the credential's only one when it names none; only for those who
+    /// have a role there. Of several names, all others hear the same: whether two names lead to one tenant, or nowhere,
+    /// is not theirs to know.
     async fn look_up(&self, principal: Arc<Principal>, parts: &Parts<'_>, epoch: u64) -> Result<Standing> {
         if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
             return Err(ErrorKind::TenantHeaderRefused.into());
@@ -269,9 +271,16 @@ impl Router {
         } else {
             directory.by_names(&names).await?
         };
-        self.standing(principal, record, epoch).await
+        match self.standing(principal, record, epoch).await {
+            Err(error) if names.len() > 1 && error.kind() == ErrorKind::NotFound => {
+                Err(ErrorKind::TenantAmbiguous.into())
+            }
+            standing => standing,
+        }
     }
 
+    /// # Errors
+    /// `NotFound` for an unknown tenant, and for those who have no role in it.
     async fn standing(
         &self,
         principal: Arc<Principal>,
@@ -283,7 +292,8 @@ impl Router {
         }
         let membership = self.membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
-        Ok(Standing { principal, record, membership, epoch })
+        let standing = Standing { principal, record, membership, epoch };
+        if standing.is_insiders() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
     }
 
     /// What the members of a tenant say of a principal. Asked for an unknown tenant too (of whom nobody is a member),
@@ -315,9 +325,23 @@ impl Router {
     }
 }
 
-/// An id that no tenant has: a v7 id is never all zero.
-fn nobodys_tenant() -> TenantId {
-    TenantId::from_uuid(uuid::Uuid::nil())
+/// Denials leave at full multiples of this. Far longer than a look-up takes: what was remembered, what the catalog was
+/// asked, and who else uses a tenant must not show in the time.
+const DENIAL_STEP: Duration = Duration::from_millis(10);
+
+/// Runs a look-up, whose refusals take as long for a tenant that exists as for one that does not.
+async fn in_equal_time(look_up: impl Future<Output = Result<Standing>>) -> Result<Standing> {
+    let begun = Instant::now();
+    let error = match look_up.await {
+        Ok(standing) => return Ok(standing),
+        Err(error) => error,
+    };
+    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::TenantAmbiguous) {
+        let steps = begun.elapsed().as_millis() / DENIAL_STEP.as_millis() + 1;
+        let until = begun + DENIAL_STEP * u32::try_from(steps).unwrap_or(u32::MAX);
+        tokio::time::sleep_until(until.into()).await;
+    }
+    Err(error)
 }
 
 /// Each part goes in with its length, so that no two requests look alike.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
 use super::error::{PROBLEM_JSON, Problem, Reader, of_status};
 use super::extract::text_header;
+use super::{Transport, unread};
 use crate::auth::operator::InProcess;
 use crate::metrics::{HTTP_PANICS, HTTP_REQUESTS, HTTP_SECONDS};
 
@@ -83,14 +84,15 @@ impl RequestContext {
 }
 
 /// The outermost middleware of both listeners.
-pub(crate) async fn around(listener: Listener, mut request: Request, next: Next) -> Response {
+pub(crate) async fn around(listener: Listener, transport: Transport, mut request: Request, next: Next) -> Response {
     let began = Instant::now();
     let context = RequestContext::new(request.headers());
     let traceparent = request.headers().get(TRACEPARENT).filter(|value| is_traceparent(value)).cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let reader = if request.extensions().get::<InProcess>().is_some() { Reader::Owner } else { Reader::Stranger };
     request.extensions_mut().insert(context.clone());
-    let mut response = finish_error(next.run(request).await, &context, reader);
+    let response = if transport == Transport::Http { connected(request, next).await } else { next.run(request).await };
+    let mut response = finish_error(response, &context, reader);
     harden(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&context.id).expect("checked or made here"));
     if let Some(value) = traceparent {
@@ -99,6 +101,35 @@ pub(crate) async fn around(listener: Listener, mut request: Request, next: Next)
     measure(listener, &method, &response, began.elapsed());
     log(listener, &method, &path, &response, &context, began.elapsed());
     response
+}
+
+/// What a request over a connection needs besides: one host, and a connection that is good for the next request or says
+/// that it is not.
+async fn connected(request: Request, next: Next) -> Response {
+    let hosts = check_host(&request);
+    let (request, body) = unread::watch(request);
+    let mut response = match hosts {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            // Its body is unread from here on.
+            drop(request);
+            problem.into_response()
+        }
+    };
+    if !body.finish().await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// HTTP/1.1 asks for one Host header, and for 400 without (RFC 9112, 3.2): whoever stands between could read another one.
+fn check_host(request: &Request) -> Result<(), Problem> {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11) {
+        return Ok(());
+    }
+    let detail = format!("HTTP/1.1 needs one Host header, and the request has {hosts}");
+    Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "host_invalid", detail).try_next("send `Host: <name>` once"))
 }
 
 /// Printable ASCII without quotes: goes into headers, logs and the audit log as it is.

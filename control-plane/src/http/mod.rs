@@ -17,6 +17,7 @@ pub mod openapi;
 pub(crate) mod pages;
 pub(crate) mod routes;
 pub(crate) mod time;
+pub(crate) mod unread;
 
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub(crate) struct Api {
     pub(crate) operators: Arc<Operators>,
     /// Cancelled when the process begins to end: not ready any more, long polls and streams end.
     pub(crate) draining: CancellationToken,
+    /// Whether requests come over sockets; a call in this process has no connection and no host.
+    pub(crate) transport: Transport,
     /// `None` in a process that records no metrics.
     pub(crate) metrics: Option<PrometheusHandle>,
     /// What `/metrics` says of the fleet.
@@ -45,6 +48,7 @@ impl Api {
             app,
             operators: Arc::default(),
             draining: CancellationToken::new(),
+            transport: Transport::InProcess,
             metrics: None,
             gauges: Arc::default(),
         }
@@ -52,8 +56,17 @@ impl Api {
 
     /// The same, showing what `metrics` records.
     pub(crate) fn recording(app: Arc<App>, metrics: Option<PrometheusHandle>) -> Self {
-        Self { metrics, ..Self::new(app) }
+        Self { metrics, transport: Transport::Http, ..Self::new(app) }
     }
+}
+
+/// How requests arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Over a socket, from anybody.
+    Http,
+    /// As a function call.
+    InProcess,
 }
 
 /// The admin API of this process, to be called in process: nothing listens, nothing is measured.

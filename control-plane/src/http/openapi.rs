@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+mod responses;
+
 use super::error::{BadLine, ProblemBody};
 
 /// What the handlers do not say themselves.
@@ -37,7 +39,9 @@ impl Modify for Finish {
 #[must_use]
 pub fn json() -> String {
     let document = super::routes::documented().into_openapi();
-    let mut text = document.to_pretty_json().expect("the document is plain JSON");
+    let mut json = serde_json::to_value(document).expect("the document is plain JSON");
+    responses::complete(&mut json);
+    let mut text = serde_json::to_string_pretty(&json).expect("the document is plain JSON");
     text.push('\n');
     text
 }

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::middleware::{Listener, around, panicked};
-use super::{Api, admin, admission, data, health, idempotency, openapi};
+use super::{Api, Transport, admin, admission, data, health, idempotency, openapi};
 
 /// Enough for any body but lists of tenants and migration files, which have [`BULK_BYTES_MAX`].
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -61,23 +61,25 @@ pub(crate) fn admin(api: Api) -> Router {
         .route_layer(from_fn_with_state(api.clone(), idempotency::once))
         .route_layer(from_fn_with_state(api.clone(), admission::admit));
     let (router, _) = guarded.merge(open()).split_for_parts();
+    let transport = api.transport;
     let router = router.route("/openapi.json", get(move || openapi::serve(Arc::clone(&document)))).with_state(api);
-    finish(router, Listener::Admin)
+    finish(router, Listener::Admin, transport)
 }
 
 /// The data listener's service.
 pub(crate) fn data(api: Api) -> Router {
+    let transport = api.transport;
     let health = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
     let router = data::statements::routes().merge(health).with_state(api);
-    finish(router, Listener::Data)
+    finish(router, Listener::Data, transport)
 }
 
 /// The layers of both listeners, innermost first.
-fn finish(router: Router, listener: Listener) -> Router {
+fn finish(router: Router, listener: Listener, transport: Transport) -> Router {
     router
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(move |request, next| around(listener, request, next)))
+        .layer(from_fn(move |request, next| around(listener, transport, request, next)))
 }
 
 #[cfg(test)]

@@ -32,6 +32,31 @@ fn every_operation_says_what_it_does_and_every_reference_leads_somewhere() {
     }
 }
 
+#[test]
+fn errors_have_their_media_type_and_dry_runs_their_plan() {
+    let document: Value = serde_json::from_str(&control_plane::http::openapi::json()).unwrap();
+    let (problem, planned) = ("#/components/schemas/ProblemBody", "#/components/schemas/Planned");
+    let mut plans = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses.iter().filter(|_| path.starts_with("/v1/")) {
+                let text = response.to_string();
+                let is_error = status.starts_with(['4', '5']);
+                assert_eq!(text.contains(problem), is_error, "{method} {path} {status}");
+                assert_eq!(text.contains("application/problem+json"), is_error, "{method} {path} {status}");
+            }
+            if path.starts_with("/v1/") {
+                assert!(["401", "403", "500", "503"].iter().all(|status| responses.contains_key(*status)), "{path}");
+            }
+            plans += usize::from(responses.get("200").is_some_and(|ok| ok.to_string().contains(planned)));
+        }
+    }
+    assert!(plans > 30, "{plans} operations say what a dry run answers");
+    let patch = &document["paths"]["/v1/tenants/{tenant}"]["patch"]["responses"]["200"];
+    assert_eq!(patch["content"]["application/json"]["schema"]["oneOf"][1]["$ref"], planned);
+}
+
 fn collect<'a>(json: &'a Value, found: &mut Vec<&'a str>) {
     match json {
         Value::Object(object) => {

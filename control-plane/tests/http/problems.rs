@@ -94,3 +94,55 @@ async fn requests_are_named_and_traces_echoed() {
     assert!(!answer.headers.contains_key("traceparent"));
     site.stop().await;
 }
+
+/// What a client sends next on the same connection is answered, or the answer before said that it would not be.
+#[tokio::test]
+async fn a_refusal_says_when_it_ends_the_connection() {
+    let site = Site::with_tenants(&["acme"]).await;
+    let token = site.tenant_token("acme", "reader").await;
+    let head = |path: &str, more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n{more}\r\n"
+        )
+    };
+    let next = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let short = r#"{"sql":"select 1"}"#;
+    let with_length = format!("content-length: {}\r\n", short.len());
+    let chunked = format!("{:x}\r\n{short}\r\n0\r\n\r\n", short.len());
+    // Short bodies are read to their end, and the connection goes on.
+    for path in ["/t/acme/query", "/t/nobody/query", "/t/../query", "/nowhere"] {
+        for (more, body) in [(with_length.as_str(), short), ("transfer-encoding: chunked\r\n", chunked.as_str())] {
+            let both = raw(&site.data, format!("{}{body}{next}", head(path, more))).await;
+            assert!(!both.headers.contains_key("connection"), "{path}: {both:?}");
+            assert!(both.text.ends_with("ok") && both.text.contains("HTTP/1.1 200"), "{path}: {both:?}");
+        }
+    }
+    // What is longer, is not there, or waits to be asked for ends it, and the answer says so.
+    let long = format!("content-length: {}\r\n", 1 << 20);
+    let asked = format!("content-length: {}\r\nexpect: 100-continue\r\n", short.len());
+    for (more, body) in
+        [(long.as_str(), "x".repeat(1 << 20)), (long.as_str(), String::new()), (asked.as_str(), String::new())]
+    {
+        let refused = raw(&site.data, format!("{}{body}", head("/t/nobody/query", more))).await;
+        refused.problem(404, "not_found");
+        assert_eq!(refused.headers["connection"], "close", "{more}");
+    }
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let site = Site::start().await;
+    for base in [&site.data, &site.admin] {
+        for hosts in ["", "host: a\r\nhost: b\r\n", "host: a\r\nhost: a\r\n"] {
+            let refused = raw(base, format!("GET /livez HTTP/1.1\r\n{hosts}connection: close\r\n\r\n")).await;
+            refused.problem(400, "host_invalid");
+        }
+        assert_eq!(
+            raw(base, "GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".to_owned()).await.status,
+            200
+        );
+        assert_eq!(raw(base, "GET /livez HTTP/1.0\r\n\r\n".to_owned()).await.status, 200);
+    }
+    site.stop().await;
+}

@@ -73,7 +73,7 @@ async fn check(context: &mut Context) -> Result<Exit> {
 
 fn print_report(context: &mut Context, report: &Report) -> Result<()> {
     if context.out.format == Format::Json {
-        return context.out.text(&format!("{:#}\n", json!(report)));
+        return context.out.json(&format!("{:#}\n", json!(report)));
     }
     let mut list = context.out.list(&CHECK)?;
     let checks: Vec<Value> = report.checks.iter().map(|check| json!(check)).collect();
@@ -96,7 +96,7 @@ async fn copy(args: &Copy, context: &mut Context) -> Result<Exit> {
 
 fn print_copied(context: &mut Context, copied: &Copied) -> Result<()> {
     if context.out.format == Format::Json {
-        return context.out.text(&format!("{:#}\n", json!(copied)));
+        return context.out.json(&format!("{:#}\n", json!(copied)));
     }
     let mut list = context.out.list(&COPIED)?;
     let rows: Vec<Value> = copied.rows.iter().map(|(table, rows)| json!({"table": table, "rows": rows})).collect();

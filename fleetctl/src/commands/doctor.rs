@@ -32,7 +32,7 @@ pub(crate) async fn run(context: &mut Context) -> Result<Exit> {
 
 fn print(context: &mut Context, answer: &Value, checks: &[Value]) -> Result<()> {
     if context.out.format == Format::Json {
-        return context.out.text(&format!("{answer:#}\n"));
+        return context.out.json(&format!("{answer:#}\n"));
     }
     let mut list = context.out.list(&CHECK)?;
     list.page(checks)?;

@@ -177,7 +177,7 @@ async fn plan(args: Plan, context: &mut Context) -> Result<Exit> {
     let client = context.client().await?;
     let plan = client.json(&Request::post("/v1/migrations/plan", body)).await?;
     if context.out.format == Format::Json {
-        context.out.text(&format!("{plan:#}\n"))?;
+        context.out.json(&format!("{plan:#}\n"))?;
     } else {
         let mut list = context.out.list(&BY_VERSION)?;
         list.page(plan["by_version"].as_array().map_or(&[][..], Vec::as_slice))?;

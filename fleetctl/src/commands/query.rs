@@ -129,7 +129,7 @@ impl<'c> Printer<'c> {
     fn json(&mut self, answer: &Value) -> Result<()> {
         let comma = if self.printed == 0 { "" } else { "," };
         self.printed += 1;
-        self.context.out.text(&format!("{comma}\n{answer}"))
+        self.context.out.json(&format!("{comma}\n{answer}"))
     }
 
     fn jsonl(&mut self, name: &str, answer: &Value) -> Result<()> {
@@ -138,7 +138,7 @@ impl<'c> Printer<'c> {
             let mut object = Map::new();
             object.insert(columns[0].clone(), json!(name));
             object.extend(columns[1..].iter().cloned().zip(row.iter().cloned()));
-            self.context.out.text(&format!("{}\n", Value::Object(object)))?;
+            self.context.out.json(&format!("{}\n", Value::Object(object)))?;
         }
         Ok(())
     }

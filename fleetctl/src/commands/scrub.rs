@@ -95,7 +95,7 @@ async fn look(args: &Scrub, context: &mut Context) -> Result<Exit> {
     // A silent success, a loud failure: what cron should mail.
     context.out.silent &= findings.is_empty();
     match context.out.format {
-        Format::Json => context.out.text(&format!("{report:#}\n"))?,
+        Format::Json => context.out.json(&format!("{report:#}\n"))?,
         _ => {
             let mut list = context.out.list(&FINDING)?;
             list.page(&findings)?;

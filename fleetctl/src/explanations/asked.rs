@@ -11,6 +11,12 @@ pub(super) const ALL: &[Explanation] = &[
         "correct what the message names and send it again; nothing was done",
     ),
     e(
+        "host_invalid",
+        "An HTTP/1.1 request without a Host header, or with several.",
+        "a client or proxy that writes requests by hand",
+        "send one Host header",
+    ),
+    e(
         "selection_empty",
         "No tenant is selected.",
         "labels that no tenant has, a server without tenants, an empty file",

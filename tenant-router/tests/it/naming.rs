@@ -1,5 +1,7 @@
 //! Every way to name a tenant, and every way to contradict oneself.
 
+use std::time::{Duration, Instant};
+
 use catalog::name::NameKind;
 use catalog::tokens::TokenScope;
 use catalog::{Name, TenantId, names};
@@ -141,6 +143,48 @@ async fn a_tenants_own_token_names_it_when_nothing_else_does() {
     // Elsewhere it is a stranger, like any other.
     assert_eq!(open("/t/globex/notes").await, Err(ErrorKind::NotFound));
     assert_eq!(open("/t/nobody/notes").await, Err(ErrorKind::NotFound));
+}
+
+/// Who has no role in a tenant learns nothing of names: not whether one exists, and not whether two lead to one tenant.
+#[tokio::test]
+async fn strangers_hear_the_same_of_any_name_and_of_any_two() {
+    let fleet = Named::new().await;
+    let own = fleet.world.tenant("initech").await;
+    let strangers = [
+        fleet.world.token_for(own, Role::Manager).await,
+        fleet.world.token(TokenScope::Member { principal: "eve".to_owned() }).await,
+        fleet.world.token(TokenScope::Operator { role: catalog::tokens::OperatorRole::Admin }).await,
+    ];
+    let open = |token: String, path: String, host: &'static str| {
+        let router = fleet.router.clone();
+        async move {
+            let request = RequestView { credential: Some(&token), path: &path, host: Some(host), tenant_header: None };
+            let begun = Instant::now();
+            let refused = router.open::<Read>(&request).await.map(drop).unwrap_err().kind();
+            // A sleep never ends early: this bound holds on any machine.
+            assert!(begun.elapsed() >= Duration::from_millis(10), "{path} {host} was answered at once");
+            refused
+        }
+    };
+    for token in &strangers {
+        for name in ["acme", "acme-old", "globex", "nobody"] {
+            assert_eq!(open(token.clone(), format!("/t/{name}/x"), "localhost").await, ErrorKind::NotFound, "{name}");
+        }
+        // Alias and name of one tenant, of two, of none, of one's own and another's.
+        for (name, host) in [
+            ("acme-old", "acme.fleet.example"),
+            ("acme", "notes.acme.example"),
+            ("acme", "globex.fleet.example"),
+            ("acme", "nobody.fleet.example"),
+            ("nobody", "somebody.fleet.example"),
+            ("nobody", "acme.fleet.example"),
+            ("initech", "acme.fleet.example"),
+            ("initech", "nobody.fleet.example"),
+        ] {
+            let refused = open(token.clone(), format!("/t/{name}/x"), host).await;
+            assert_eq!(refused, ErrorKind::TenantAmbiguous, "{name} {host}");
+        }
+    }
 }
 
 #[tokio::test]
