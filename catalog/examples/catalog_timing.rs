@@ -141,7 +141,18 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
         let until = tx.now() + 60_000;
-        let claimed = steps::claim(&mut tx, new.id, "w", until, i64::try_from(BATCH).unwrap()).await.unwrap();
+        let claimed = steps::claim(
+            &mut tx,
+            new.id,
+            steps::Claimant {
+                owner: "w",
+                lease_until: until,
+                limit: i64::try_from(BATCH).unwrap(),
+                may_run_alone: true,
+            },
+        )
+        .await
+        .unwrap();
         tx.commit().await.unwrap();
         if claimed.is_empty() {
             break;

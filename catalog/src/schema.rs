@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "postgres", sql: include_str!("../../migrations/catalog/0002_postgres.sql") },
     Migration { version: 3, name: "sequences", sql: include_str!("../../migrations/catalog/0003_sequences.sql") },
     Migration { version: 4, name: "backup_proof", sql: include_str!("../../migrations/catalog/0004_backup_proof.sql") },
+    Migration { version: 5, name: "step_deaths", sql: include_str!("../../migrations/catalog/0005_step_deaths.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

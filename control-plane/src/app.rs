@@ -226,6 +226,7 @@ impl App {
     pub async fn shutdown(&self, drain: Duration) {
         let left = self.tasks.stop(drain).await;
         if left > 0 {
+            self.runner.expect_exit().await;
             tracing::warn!(tasks = left, "stopped waiting for running steps; their leases run out");
         }
         // A statement that never ends keeps its connection open; the process ends without it.

@@ -14,7 +14,7 @@ use crate::operations;
 use crate::row;
 use crate::word::{self, Word};
 
-pub use claim::{claim, live, renew};
+pub use claim::{Claimant, DEATHS_ALONE, claim, expect_exit, live, renew};
 pub use record::record;
 
 /// How far a step is.
@@ -48,6 +48,8 @@ pub struct StepRecord {
     pub facts: String,
     /// How often it was claimed since the last success of a phase.
     pub attempt: i64,
+    /// How often its process died since the last success of a phase.
+    pub deaths: i64,
     /// Not to be claimed before, milliseconds since 1970.
     pub not_before: i64,
     /// The worker that holds it.
@@ -105,6 +107,13 @@ pub enum StepResult {
         /// Why.
         message: String,
     },
+    /// Given back before it began; lease and slot are freed, and the claim does not count as an attempt.
+    HandedBack {
+        /// Why.
+        code: String,
+        /// Why.
+        message: String,
+    },
     /// Given up; lease and slot are freed.
     Failed {
         /// Why.
@@ -114,7 +123,7 @@ pub enum StepResult {
     },
 }
 
-const COLUMNS: &str = "op_id, tenant_id, state, phase, facts, attempt, not_before, lease_owner, lease_epoch, lease_until, \
+const COLUMNS: &str = "op_id, tenant_id, state, phase, facts, attempt, deaths, not_before, lease_owner, lease_epoch, lease_until, \
     error_code, error, started_at, finished_at";
 
 impl Word for StepState {
@@ -157,7 +166,7 @@ pub async fn next_due(tx: &mut ReadTx) -> Result<Option<i64>> {
 /// `NotFound`.
 pub async fn retry_failed(tx: &mut WriteTx, op: OperationId) -> Result<i64> {
     operations::get(tx, op).await?.ok_or_else(|| operations::missing(op))?;
-    let sql = "update steps set state = 'pending', attempt = 0, not_before = 0, error_code = null, error = null, \
+    let sql = "update steps set state = 'pending', attempt = 0, deaths = 0, not_before = 0, error_code = null, error = null, \
                finished_at = null where op_id = $1 and state = 'failed'";
     let again = tx.run(sqlx::query(sql).bind(op.to_string())).await?;
     if again > 0 {
@@ -300,6 +309,7 @@ fn step(row: &AnyRow) -> Result<StepRecord> {
         phase: row::text(row, "phase")?,
         facts: row::text(row, "facts")?,
         attempt: row::int(row, "attempt")?,
+        deaths: row::int(row, "deaths")?,
         not_before: row::int(row, "not_before")?,
         lease_owner: row::text_or_null(row, "lease_owner")?,
         lease_epoch: row::int(row, "lease_epoch")?,

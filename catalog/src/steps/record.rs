@@ -49,14 +49,15 @@ async fn free_slots(tx: &mut WriteTx, slots: &[Slot]) -> Result<()> {
 
 /// Applies one statement's worth of outcomes, each of another step; returns the steps it applied to.
 async fn record_chunk(tx: &mut WriteTx, outcomes: &[&(usize, &StepOutcome)]) -> Result<HashSet<Slot>> {
-    let types = [TEXT, TEXT, TEXT, INT, TEXT, TEXT, TEXT, INT, TEXT, TEXT, INT];
+    let types = [TEXT, TEXT, TEXT, INT, TEXT, TEXT, TEXT, INT, INT, TEXT, TEXT, INT];
     let sql = format!(
-        "with v(op_id, tenant_id, owner, epoch, new_state, phase, facts, not_before, code, message, finished) as ({}) \
+        "with v(op_id, tenant_id, owner, epoch, new_state, phase, facts, not_before, uncounted, code, message, finished) as ({}) \
          update steps set \
            state = case when v.new_state = 'pending' and (select o.state from operations o where o.id = steps.op_id) \
              in ('cancelled', 'failed') then 'cancelled' else v.new_state end, \
            phase = coalesce(v.phase, steps.phase), facts = coalesce(v.facts, steps.facts), \
-           attempt = case when v.new_state = 'running' then 0 else attempt end, \
+           attempt = case when v.new_state = 'running' then 0 else attempt - v.uncounted end, \
+           deaths = case when v.new_state = 'running' then 0 else deaths end, \
            not_before = coalesce(v.not_before, steps.not_before), \
            lease_owner = case when v.new_state = 'running' then lease_owner else null end, \
            lease_until = case when v.new_state = 'running' then lease_until else null end, \
@@ -78,6 +79,8 @@ struct Change {
     phase: Option<String>,
     facts: Option<String>,
     not_before: Option<i64>,
+    /// Claims that do not count as attempts.
+    uncounted: i64,
     code: Option<String>,
     message: Option<String>,
     finished: Option<i64>,
@@ -95,6 +98,14 @@ impl Change {
             StepResult::Retry { not_before, code, message } => Self {
                 state: Some(StepState::Pending),
                 not_before: Some(not_before),
+                code: Some(code),
+                message: Some(message),
+                ..Self::default()
+            },
+            StepResult::HandedBack { code, message } => Self {
+                state: Some(StepState::Pending),
+                not_before: Some(now),
+                uncounted: 1,
                 code: Some(code),
                 message: Some(message),
                 ..Self::default()
@@ -120,6 +131,7 @@ fn bind_outcome<'q>(sql: Sql<'q>, outcome: &StepOutcome, now: i64) -> Sql<'q> {
         .bind(change.phase)
         .bind(change.facts)
         .bind(change.not_before)
+        .bind(change.uncounted)
         .bind(change.code)
         .bind(change.message)
         .bind(change.finished)

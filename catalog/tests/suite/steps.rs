@@ -1,7 +1,7 @@
 //! Operations and steps: claiming, recording, slots, ends.
 
 use catalog::operations::{self, NewOperation, OperationState};
-use catalog::steps::{self, StepOutcome, StepRecord, StepResult, StepState};
+use catalog::steps::{self, Claimant, StepOutcome, StepRecord, StepResult, StepState};
 use catalog::{Catalog, ErrorKind, OperationId, TenantId, tenants};
 
 use super::{Fixture, START, seed};
@@ -29,7 +29,8 @@ async fn submit(catalog: &Catalog, tenants: &[TenantId], skipped: i64) -> Operat
 async fn claim(catalog: &Catalog, op: OperationId, owner: &str, limit: i64) -> Vec<StepRecord> {
     let mut tx = catalog.write().await.unwrap();
     let until = tx.now() + LEASE;
-    let claimed = steps::claim(&mut tx, op, owner, until, limit).await.unwrap();
+    let claimed =
+        steps::claim(&mut tx, op, Claimant { owner, lease_until: until, limit, may_run_alone: true }).await.unwrap();
     tx.commit().await.unwrap();
     claimed
 }
@@ -319,4 +320,62 @@ async fn racing_workers_never_hold_the_same_step() {
     let mut all: Vec<TenantId> = workers.join_all().await.concat();
     all.sort();
     assert_eq!(all, ids);
+}
+
+/// Lets the leases of all claimed steps run out.
+fn expire(fixture: &Fixture) {
+    fixture.advance(LEASE + 1);
+}
+
+#[tokio::test]
+async fn a_death_is_counted_once_and_a_phase_begins_anew() {
+    let fixture = Fixture::new().await;
+    let catalog = &fixture.catalog;
+    let (_, ids) = seed(catalog, 1).await;
+    let op = submit(catalog, &ids, 0).await;
+    let count = |step: &StepRecord| (step.attempt, step.deaths, step.lease_epoch);
+    assert_eq!(count(&claim(catalog, op, "a", 9).await[0]), (1, 0, 1));
+    expire(&fixture);
+    assert_eq!(count(&claim(catalog, op, "b", 9).await[0]), (2, 1, 2));
+    expire(&fixture);
+    let alive = claim(catalog, op, "b", 9).await.remove(0);
+    assert_eq!(count(&alive), (2, 1, 3), "the same process lives");
+    let next = StepResult::Next { phase: "apply".to_owned(), facts: "{}".to_owned() };
+    assert_eq!(record(catalog, &[outcome(&alive, next)]).await, [true]);
+    expire(&fixture);
+    let again = claim(catalog, op, "c", 9).await.remove(0);
+    assert_eq!(count(&again), (1, 1, 4));
+    let back = StepResult::HandedBack { code: "shutting_down".to_owned(), message: "stopped".to_owned() };
+    assert_eq!(record(catalog, &[outcome(&again, back)]).await, [true]);
+    assert_eq!(count(&claim(catalog, op, "d", 9).await[0]), (1, 1, 5), "a claim that is handed back is no attempt");
+    let mut tx = catalog.write().await.unwrap();
+    assert_eq!(steps::expect_exit(&mut tx, "d").await.unwrap(), 1);
+    tx.commit().await.unwrap();
+    expire(&fixture);
+    assert_eq!(count(&claim(catalog, op, "e", 9).await[0]), (1, 1, 6), "an exit in order is no death");
+}
+
+#[tokio::test]
+async fn a_step_that_died_twice_runs_alone_and_first() {
+    let fixture = Fixture::new().await;
+    let catalog = &fixture.catalog;
+    let (_, ids) = seed(catalog, 4).await;
+    let op = submit(catalog, &ids, 0).await;
+    assert_eq!(claim(catalog, op, "a", 2).await.len(), 2);
+    expire(&fixture);
+    // One death may be anything: both again, and one more.
+    assert_eq!(claim(catalog, op, "b", 3).await.len(), 3);
+    expire(&fixture);
+    let alone = claim(catalog, op, "c", 9).await;
+    assert_eq!(alone.iter().map(|s| (s.tenant_id, s.deaths)).collect::<Vec<_>>(), [(ids[0], 2)]);
+    let mut tx = catalog.write().await.unwrap();
+    let busy = Claimant { owner: "c", lease_until: i64::MAX, limit: 9, may_run_alone: false };
+    assert_eq!(steps::claim(&mut tx, op, busy).await.unwrap(), []);
+    drop(tx);
+    assert_eq!(record(catalog, &[outcome(&alone[0], failed())]).await, [true]);
+    let second = claim(catalog, op, "c", 9).await;
+    assert_eq!(second.iter().map(|s| (s.tenant_id, s.deaths)).collect::<Vec<_>>(), [(ids[1], 2)]);
+    assert_eq!(record(catalog, &[outcome(&second[0], done())]).await, [true]);
+    let rest = claim(catalog, op, "c", 9).await;
+    assert_eq!(rest.iter().map(|s| (s.tenant_id, s.deaths)).collect::<Vec<_>>(), [(ids[2], 1), (ids[3], 0)]);
 }

@@ -14,7 +14,7 @@ use tenant_engine::{Depth, ErrorKind, IdentityState};
 
 use super::fence::{self, Fence};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, stamp, thaw};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Nothing to say: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -73,6 +73,10 @@ impl Operation for Params {
             _ => Err(step.unknown_phase()),
         }
         .into()
+    }
+
+    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
+        thaw::give_up_phase(fleet, step, error).await
     }
 }
 

@@ -186,6 +186,12 @@ pub trait Operation: Send + Sync {
         put_back::after_failure(fleet, step, made).await
     }
 
+    /// Called instead of a phase whose processes died too often: leads the tenant back to where it serves, or fails the
+    /// step. It does not repeat what the phase does. What it leaves undone, a repair of the tenant does.
+    async fn give_up(&self, _fleet: &Fleet, _step: &Step, error: Error) -> Outcome {
+        Outcome { verdict: Verdict::Failed(error), effects: Vec::new() }
+    }
+
     /// What belongs to the operation as a whole, when every step has ended. Repeatable.
     async fn close(&self, _fleet: &Fleet, _record: &OperationRecord) -> Result<()> {
         Ok(())

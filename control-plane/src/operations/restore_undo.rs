@@ -69,6 +69,10 @@ impl Operation for Params {
         }
         .into()
     }
+
+    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
+        thaw::give_up_phase(fleet, step, error).await
+    }
 }
 
 impl Params {

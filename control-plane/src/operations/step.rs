@@ -27,6 +27,8 @@ pub struct Step {
     pub facts: String,
     /// Attempts at this phase, this one included.
     pub attempt: i64,
+    /// How often a process died in this phase.
+    pub deaths: i64,
     /// How often this step was claimed, this time included: as many numbers of placements are its own.
     pub claim: i64,
     /// When it was claimed, milliseconds since 1970.

@@ -120,7 +120,7 @@ impl Swap {
 
     /// A retired database comes back only if the new one never served: after the stamps the catalog may have been told,
     /// and set back to an earlier moment since. Otherwise the tenant stays fenced until the two agree.
-    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Result<Outcome> {
+    pub(super) async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Result<Outcome> {
         if thaw::may_pass(step, &error) {
             return Err(error);
         }

@@ -49,6 +49,19 @@ pub(super) fn give_up(step: &Step, fence: &Fence, swap: Option<&Swap>, error: Er
     Ok(Outcome::next(THAW, json!(GivenUp { fence: fence.clone(), built, was_kept, code, message })))
 }
 
+/// The end of a phase that ended its process too often: behind a fence, the current database is to serve again.
+pub(super) async fn give_up_phase(fleet: &Fleet, step: &Step, error: Error) -> Outcome {
+    let swap = step.facts::<Swap>().ok();
+    let fence = swap.as_ref().map(|swap| swap.fence.clone()).or_else(|| step.facts::<Fence>().ok());
+    let fence = fence.filter(|fence| step.phase != THAW && fence::stands(step, fence));
+    match (fence, swap) {
+        (Some(_), Some(swap)) => swap.give_up(fleet, step, error).await,
+        (Some(fence), None) => give_up(step, &fence, None, error),
+        (None, _) => Err(error),
+    }
+    .into()
+}
+
 /// The phase [`THAW`]: the fenced database serves again, what was made in its place goes, and the step has failed.
 pub(super) async fn thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let GivenUp { fence, built, was_kept, code, message } = step.facts()?;

@@ -25,6 +25,19 @@ pub enum Cause {
     Permanent,
 }
 
+/// Whether a claimed phase may run: `attempt` is the attempt that would begin now, and `deaths` how often a process died
+/// in the phase. An error that is recorded ends a phase at its last attempt; only a death leads beyond.
+#[must_use]
+pub fn may_run(attempt: i64, deaths: i64) -> bool {
+    attempt <= ATTEMPTS_MAX && deaths < ATTEMPTS_MAX
+}
+
+/// Whether even giving up ended the process so often that it is not tried again.
+#[must_use]
+pub fn may_give_up(deaths: i64) -> bool {
+    deaths < 2 * ATTEMPTS_MAX
+}
+
 /// Decides after attempt number `attempt` (from 1). `salt` spreads the steps of one fault over half the delay.
 #[must_use]
 pub fn next(cause: Cause, attempt: i64, now: i64, salt: u64) -> Next {
@@ -48,6 +61,13 @@ mod tests {
         assert_eq!(next(Cause::Permanent, 1, 0, 0), Next::GiveUp);
         assert_eq!(next(Cause::Transient, ATTEMPTS_MAX, 0, 0), Next::GiveUp);
         assert!(matches!(next(Cause::Transient, ATTEMPTS_MAX - 1, 0, 0), Next::At(_)));
+    }
+
+    #[test]
+    fn a_phase_runs_at_most_five_times() {
+        assert!(may_run(1, 0) && may_run(ATTEMPTS_MAX, ATTEMPTS_MAX - 1));
+        assert!(!may_run(ATTEMPTS_MAX + 1, 1) && !may_run(1, ATTEMPTS_MAX));
+        assert!(may_give_up(ATTEMPTS_MAX) && !may_give_up(2 * ATTEMPTS_MAX));
     }
 
     proptest! {

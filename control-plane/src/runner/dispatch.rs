@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use catalog::events::NewEvent;
 use catalog::operations::{OperationRecord, OperationState};
-use catalog::steps::StepRecord;
+use catalog::steps::{Claimant, DEATHS_ALONE, StepRecord};
 use catalog::{OperationId, TenantId, TenantRecord, WriteTx};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -158,13 +158,13 @@ impl Runner {
     /// Claims as much as fits; an operation of which nothing is left is closed.
     async fn fill(self: &Arc<Self>, prepared: &Prepared) -> Result<()> {
         let id = prepared.record.id;
-        let held = self.state().held.keys().filter(|(op, _)| *op == id).count();
+        let (held, may_run_alone) = self.holds(id);
         // Twice the concurrency: the next step is at hand when one ends. Not one by one: a claim is a transaction.
         let most = usize::try_from(prepared.record.concurrency).unwrap_or(1).saturating_mul(2).clamp(1, CLAIM_MAX);
-        if held > most / 2 {
+        if held > most / 2 || self.runs_alone(id) {
             return Ok(());
         }
-        let claimed = self.claim(prepared, most - held).await?;
+        let claimed = self.claim(prepared, most - held, may_run_alone).await?;
         if claimed.is_empty() {
             return if held == 0 { self.close_if_done(prepared).await } else { Ok(()) };
         }
@@ -175,13 +175,31 @@ impl Runner {
         Ok(())
     }
 
+    /// How many steps of an operation this process holds, and whether it may take one that has to run alone.
+    fn holds(&self, id: OperationId) -> (usize, bool) {
+        let state = self.state();
+        let held = state.held.keys().filter(|(op, _)| *op == id).count();
+        (held, held == 0 && !state.held.values().any(|held| held.alone))
+    }
+
+    /// Whether this process holds a step of the operation that has to run alone.
+    fn runs_alone(&self, id: OperationId) -> bool {
+        self.state().held.iter().any(|((op, _), held)| *op == id && held.alone)
+    }
+
     /// One transaction: the claims, the tenants' slots, and the numbers of the placements that the steps will fill.
-    async fn claim(&self, prepared: &Prepared, room: usize) -> Result<Vec<(StepRecord, TenantRecord)>> {
+    async fn claim(
+        &self,
+        prepared: &Prepared,
+        room: usize,
+        may_run_alone: bool,
+    ) -> Result<Vec<(StepRecord, TenantRecord)>> {
         self.fleet.awake().await;
         let mut tx = self.fleet.catalog.write().await?;
-        let until = tx.now() + LEASE_MS;
-        let room = i64::try_from(room).unwrap_or(i64::MAX);
-        let claimed = catalog::steps::claim(&mut tx, prepared.record.id, &self.owner, until, room).await?;
+        let lease_until = tx.now() + LEASE_MS;
+        let limit = i64::try_from(room).unwrap_or(i64::MAX);
+        let claimant = Claimant { owner: &self.owner, lease_until, limit, may_run_alone };
+        let claimed = catalog::steps::claim(&mut tx, prepared.record.id, claimant).await?;
         if claimed.is_empty() {
             return Ok(Vec::new());
         }
@@ -204,7 +222,8 @@ impl Runner {
     fn begin(self: &Arc<Self>, prepared: &Prepared, claimed: StepRecord, tenant: TenantRecord) {
         let lost = CancellationToken::new();
         let slot = (claimed.op_id, claimed.tenant_id);
-        let held = Held { epoch: claimed.lease_epoch, lost: lost.clone() };
+        let alone = claimed.deaths >= DEATHS_ALONE;
+        let held = Held { epoch: claimed.lease_epoch, alone, lost: lost.clone() };
         if let Some(before) = self.state().held.insert(slot, held) {
             // This process slept through its own lease: the older claim is as lost as anybody's.
             before.lost.cancel();
@@ -215,6 +234,7 @@ impl Runner {
             phase: claimed.phase.clone(),
             facts: claimed.facts.clone(),
             attempt: claimed.attempt,
+            deaths: claimed.deaths,
             claim: claimed.lease_epoch,
             now: self.fleet.catalog.now(),
             filled: Arc::default(),

@@ -74,6 +74,8 @@ struct State {
 #[derive(Debug)]
 struct Held {
     epoch: i64,
+    /// Its processes died: no other step of its operation runs beside it.
+    alone: bool,
     lost: CancellationToken,
 }
 
@@ -158,6 +160,18 @@ impl Runner {
     /// True while this process holds steps or may yet claim some.
     fn may_still_report(&self) -> bool {
         self.dispatching.load(Ordering::Acquire) || !self.state().held.is_empty()
+    }
+
+    /// Says that this process exits in order: what it still holds is claimed by another one without counting as a death.
+    pub(crate) async fn expect_exit(&self) {
+        let noted = async {
+            let mut tx = self.fleet.catalog.write().await?;
+            catalog::steps::expect_exit(&mut tx, &self.owner).await?;
+            tx.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::warn!(%error, "steps that were still running will be counted as deaths of this process");
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

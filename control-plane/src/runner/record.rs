@@ -185,6 +185,7 @@ fn settled(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> St
 mod tests {
     use catalog::WriteTx;
     use catalog::operations::{NewOperation, OperationState};
+    use catalog::steps::Claimant;
 
     use super::*;
     use crate::config::{Config, Role};
@@ -204,7 +205,14 @@ mod tests {
             reason: None,
         };
         catalog::operations::insert(tx, &new).await.unwrap();
-        let step = catalog::steps::claim(tx, new.id, "this process", until, 1).await.unwrap().remove(0);
+        let step = catalog::steps::claim(
+            tx,
+            new.id,
+            Claimant { owner: "this process", lease_until: until, limit: 1, may_run_alone: true },
+        )
+        .await
+        .unwrap()
+        .remove(0);
         StepOutcome {
             op_id: new.id,
             tenant_id: tenant,

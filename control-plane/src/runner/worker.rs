@@ -71,15 +71,14 @@ impl Runner {
 
     async fn phase(&self, work: &mut Work) -> Then {
         self.fleet.point("worker: phase").await;
-        let operation = work.params.operation();
-        let outcome = match AssertUnwindSafe(operation.step(&self.fleet, &work.step)).catch_unwind().await {
+        let outcome = match AssertUnwindSafe(self.run_phase(work)).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::internal("the step stopped with a bug; see the log")).into(),
         };
         let Outcome { verdict, mut effects } = outcome;
         let result = self.result(&work.step, verdict);
         if matches!(result, StepResult::Failed { .. }) {
-            effects.extend(operation.put_back(&self.fleet, &work.step).await);
+            effects.extend(work.params.operation().put_back(&self.fleet, &work.step).await);
         }
         let going_on = match &result {
             StepResult::Next { phase, facts } => Some((phase.clone(), facts.clone())),
@@ -88,6 +87,19 @@ impl Runner {
         match (self.report(work, result, effects).await, going_on) {
             (Answer::Recorded, Some((phase, facts))) => self.go_on(work, phase, facts).await,
             _ => Then::End,
+        }
+    }
+
+    /// Runs the phase, unless its attempts are used up: then the operation gives it up.
+    async fn run_phase(&self, work: &Work) -> Outcome {
+        let (operation, step) = (work.params.operation(), &work.step);
+        if retry::may_run(step.attempt, step.deaths) {
+            return operation.step(&self.fleet, step).await;
+        }
+        let error = process_died(step);
+        match retry::may_give_up(step.deaths) {
+            true => operation.give_up(&self.fleet, step, error).await,
+            false => Err(error).into(),
         }
     }
 
@@ -131,7 +143,7 @@ impl Runner {
     async fn go_on(&self, work: &mut Work, phase: String, facts: String) -> Then {
         match self.reread(work).await {
             Ok(Some(tenant)) => {
-                work.step = Step { tenant, phase, facts, attempt: 1, ..work.step.clone() };
+                work.step = Step { tenant, phase, facts, attempt: 1, deaths: 0, ..work.step.clone() };
                 Then::Continue
             }
             Ok(None) => Then::End,
@@ -159,9 +171,19 @@ impl Runner {
     /// Gives a step back that a stopping process claimed and did not begin.
     async fn hand_back(&self, work: &Work) {
         let (code, message) = ("shutting_down".to_owned(), "the process that held the step was stopped".to_owned());
-        let not_before = self.fleet.catalog.now();
-        self.report(work, StepResult::Retry { not_before, code, message }, Vec::new()).await;
+        self.report(work, StepResult::HandedBack { code, message }, Vec::new()).await;
     }
+}
+
+/// The error of a step whose processes used its attempts up.
+fn process_died(step: &Step) -> Error {
+    let phase = if step.phase.is_empty() { "its first phase" } else { &step.phase };
+    let detail = match step.deaths {
+        1 => format!("its process died in {phase}, and its attempts are used up"),
+        deaths => format!("its process died {deaths} times in {phase}"),
+    };
+    Error::new(500, "process_died", detail)
+        .try_next(format!("find out what ends the process (log, memory), then fleetctl op retry {}", step.op.id))
 }
 
 /// An error with its causes, for the log.

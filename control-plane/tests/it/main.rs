@@ -9,6 +9,7 @@ mod backing_up;
 mod clocks;
 mod creating;
 mod deleting;
+mod dying;
 mod failures;
 mod faulty;
 mod forging;

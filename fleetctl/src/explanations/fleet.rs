@@ -194,6 +194,12 @@ pub(super) const ALL: &[Explanation] = &[
         "check tls_certificate and tls_key",
     ),
     e(
+        "process_died",
+        "The process that ran the step ended again and again; the step is given up.",
+        "too little memory, a crash, or a machine that restarts",
+        "read the log of the process, correct the cause, then fleetctl op retry",
+    ),
+    e(
         "internal",
         "A bug in this program.",
         "something nobody thought of",
