@@ -259,6 +259,10 @@ impl Shared {
         loop {
             if let Some(lane) = queue.runnable.pop_front() {
                 queue.taken += 1;
+                // A thread that is still waking up counts as parked, so nobody was told of what came after its lane.
+                if !queue.runnable.is_empty() && queue.parked == 0 && queue.unwatched {
+                    self.late.notify_one();
+                }
                 return Some(lane);
             }
             if self.ending.load(Ordering::Relaxed) || self.is_surplus(&queue) {
