@@ -16,6 +16,7 @@ use tenant_router::{Naming, Router};
 use crate::background;
 use crate::backup::Store;
 use crate::config::{Config, Role};
+use crate::descriptors::DescriptorPlan;
 use crate::error::{Error, Result};
 use crate::home::Home;
 pub use crate::home::Initialised;
@@ -45,6 +46,8 @@ pub struct App {
     pub router: Router,
     /// What the steps of operations reach.
     pub fleet: Arc<Fleet>,
+    /// What each part of the process may hold open.
+    pub descriptors: DescriptorPlan,
     runner: Arc<Runner>,
     tasks: Tasks,
     sqlite: SqliteEngine,
@@ -117,8 +120,12 @@ impl App {
         let scratch = home.scratch()?;
         let url = config.backup_url.clone().unwrap_or_else(|| home.backups());
         let store = Store::open(&url, &config.backup_options, &scratch)?;
-        let sqlite =
-            SqliteEngine::new(SqliteOptions { workers: None, connections_max: None, scratch: scratch.clone() })?;
+        let descriptors = DescriptorPlan::of_this_process();
+        let sqlite = SqliteEngine::new(SqliteOptions {
+            workers: None,
+            connections_max: Some(descriptors.databases),
+            scratch: scratch.clone(),
+        })?;
         let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
         refuse_skew(&catalog).await?;
@@ -132,11 +139,11 @@ impl App {
             all.into_iter().map(|engine| (engine.kind(), engine)).collect();
         let fleet = Arc::new(Fleet::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
         let tasks = Tasks::default();
-        let runner = Runner::start(Arc::clone(&fleet), tasks.clone());
+        let runner = Runner::start(Arc::clone(&fleet), tasks.clone(), descriptors.steps);
         if config.role == Role::Serving {
             background::start(&fleet, &runner, &tasks);
         }
-        Ok(Arc::new(Self { config, catalog, engines, router, fleet, runner, tasks, sqlite, postgres }))
+        Ok(Arc::new(Self { config, catalog, engines, router, fleet, descriptors, runner, tasks, sqlite, postgres }))
     }
 
     /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one

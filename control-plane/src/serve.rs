@@ -26,8 +26,6 @@ use crate::http::{Api, routes};
 use bounded::Bounded;
 use endpoint::ServeLock;
 
-/// Sockets of each listener; each takes a descriptor, and databases want some too.
-const CONNECTIONS_MAX: usize = 4_096;
 /// A client that needs longer for its request line and headers is broken or hostile; also how long a kept-alive
 /// connection may be silent.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,8 +105,8 @@ pub async fn start(app: Arc<App>, options: Options) -> Result<Serving> {
     let api = Api::recording(Arc::clone(&app), crate::metrics::install());
     let handle = Handle::new();
     let servers = vec![
-        spawn(admin, "admin", routes::admin(api.clone()), tls.clone(), &handle)?,
-        spawn(data, "data", routes::data(api.clone()), tls, &handle)?,
+        spawn(admin, ("admin", app.descriptors.admin_sockets), routes::admin(api.clone()), tls.clone(), &handle)?,
+        spawn(data, ("data", app.descriptors.data_sockets), routes::data(api.clone()), tls, &handle)?,
     ];
     lock.publish(&endpoint)?;
     tracing::info!(admin_url = %endpoint.admin_url, data_url = %endpoint.data_url, "serving");
@@ -168,7 +166,7 @@ fn bind(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 
 fn spawn(
     listener: TcpListener,
-    name: &'static str,
+    (name, sockets_max): (&'static str, usize),
     router: axum::Router,
     tls: Option<axum_server::tls_rustls::RustlsConfig>,
     handle: &Handle<SocketAddr>,
@@ -177,12 +175,17 @@ fn spawn(
     let mut server = axum_server::from_tcp(listener).map_err(unusable)?.http1_only();
     server.http_builder().http1().header_read_timeout(HEADERS_TIMEOUT).half_close(false);
     let server = server.first_request_timeout(FIRST_REQUEST_TIMEOUT).handle(handle.clone());
+    // The listener waits a moment and goes on; without a line in the log nobody would learn why clients wait.
+    let server = server.accept_error_handler(move |from, error| match from {
+        None => tracing::error!(listener = name, %error, "a connection could not be accepted"),
+        Some(_) => tracing::debug!(listener = name, %error, "a connection ended before its first request"),
+    });
     let service = router.into_make_service();
     Ok(match tls {
-        None => tokio::spawn(server.map(|plain| Bounded::new(plain, name, CONNECTIONS_MAX)).serve(service)),
+        None => tokio::spawn(server.map(|plain| Bounded::new(plain, name, sockets_max)).serve(service)),
         Some(config) => {
             let tls = axum_server::tls_rustls::RustlsAcceptor::new(config).handshake_timeout(FIRST_REQUEST_TIMEOUT);
-            tokio::spawn(server.acceptor(Bounded::new(tls, name, CONNECTIONS_MAX)).serve(service))
+            tokio::spawn(server.acceptor(Bounded::new(tls, name, sockets_max)).serve(service))
         }
     })
 }

@@ -13,6 +13,9 @@ use crate::program::fleetctl;
 /// A generous bound on start-up: the machine may be busy compiling.
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// The command and its free ports.
+const LISTEN: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+
 /// A serving process; killed with SIGKILL when dropped.
 #[derive(Debug)]
 pub struct Served {
@@ -39,19 +42,33 @@ impl Served {
     /// # Panics
     /// When it does not start.
     #[must_use]
-    #[expect(clippy::print_stderr, reason = "a test shows the server's log when it fails")]
     pub fn start_with(dir: &Path, flags: &[&str]) -> Self {
+        let mut command = fleetctl(dir);
+        command.args(LISTEN).args(flags);
+        Self::run(dir, command)
+    }
+
+    /// The same with at most so many open files.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_under(dir: &Path, open_files_max: u32) -> Self {
+        let program = fleetctl(dir);
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {open_files_max}; exec \"$0\" \"$@\"")]);
+        command.arg(program.get_program()).args(LISTEN).current_dir(dir).env_clear();
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::run(dir, command)
+    }
+
+    #[expect(clippy::print_stderr, reason = "a test shows the server's log when it fails")]
+    fn run(dir: &Path, mut command: std::process::Command) -> Self {
         let data_dir = dir.join("fleet-data");
         let endpoint = data_dir.join("endpoint.json");
         let _ = std::fs::remove_file(&endpoint);
-        let mut child = fleetctl(dir)
-            .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("fleetctl starts");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("fleetctl starts");
         let log = child.stderr.take().expect("stderr is piped");
         // Drained for ever, so that the process never blocks on a full pipe.
         std::thread::spawn(move || {

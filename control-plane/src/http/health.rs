@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::Json;
+use crate::descriptors;
 
 /// Whether the process should get requests.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +44,7 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Response {
         serving(&api),
         check("catalog", catalog_answers(&api).await),
         check("data_dir", writable(&api)),
+        check("open_files", descriptors::check_free(&api.app.config.data_dir)),
         runner(&api),
         workers(&api),
     ];

@@ -36,9 +36,8 @@ use crate::operations::step::LEASE_MS;
 use crate::plan::Selection;
 use crate::tasks::Tasks;
 
-/// Steps at once in one process, and on one server, unless the configuration says otherwise. Many steps in flight share
-/// one flush of the disk; beyond this the catalog's batches do not get larger.
-const STEPS_MAX: usize = 128;
+/// Steps at once that an operation may ask for; a process with few descriptors runs fewer.
+const STEPS_MAX: u32 = 128;
 /// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -55,6 +54,8 @@ pub struct Runner {
     progress: watch::Sender<u64>,
     outcomes: mpsc::Sender<record::Report>,
     steps: Arc<Semaphore>,
+    /// Steps at once in this process, and on one server.
+    steps_max: usize,
     servers: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
     state: Mutex<State>,
     dispatching: AtomicBool,
@@ -80,11 +81,11 @@ struct Held {
 }
 
 impl Runner {
-    /// Starts the runner's tasks.
+    /// Starts the runner's tasks. The configuration may say another number of steps at once than `steps_max`.
     #[must_use]
-    pub fn start(fleet: Arc<Fleet>, tasks: Tasks) -> Arc<Self> {
+    pub fn start(fleet: Arc<Fleet>, tasks: Tasks, steps_max: usize) -> Arc<Self> {
         let (outcomes, reports) = mpsc::channel(record::QUEUE_MAX);
-        let steps_max = fleet.config.concurrency.unwrap_or(STEPS_MAX).max(1);
+        let steps_max = fleet.config.concurrency.unwrap_or(steps_max).max(1);
         let runner = Arc::new(Self {
             fleet,
             tasks,
@@ -93,6 +94,7 @@ impl Runner {
             progress: watch::channel(0).0,
             outcomes,
             steps: Arc::new(Semaphore::new(steps_max)),
+            steps_max,
             servers: Mutex::default(),
             state: Mutex::default(),
             dispatching: AtomicBool::new(true),
@@ -181,7 +183,7 @@ impl Runner {
     /// The steps at once on one server.
     fn server(&self, id: ServerId) -> Arc<Semaphore> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(servers.entry(id).or_insert_with(|| Arc::new(Semaphore::new(STEPS_MAX))))
+        Arc::clone(servers.entry(id).or_insert_with(|| Arc::new(Semaphore::new(self.steps_max))))
     }
 }
 

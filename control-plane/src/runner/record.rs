@@ -231,7 +231,7 @@ mod tests {
         let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
         crate::app::App::init(&config).await.unwrap();
         let app = crate::app::App::open(config).await.unwrap();
-        let runner = Runner::start(Arc::clone(&app.fleet), Tasks::default());
+        let runner = Runner::start(Arc::clone(&app.fleet), Tasks::default(), 8);
         let mut tx = app.catalog.read().await.unwrap();
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
         (app, runner, server.id)

@@ -153,7 +153,7 @@ async fn write(
     let kind = submission.params.operation().kind();
     let params = serde_json::to_string(&submission.params)
         .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
-    let concurrency = submission.concurrency.map_or(STEPS_MAX as u32, |asked| asked.clamp(1, STEPS_MAX as u32));
+    let concurrency = submission.concurrency.map_or(STEPS_MAX, |asked| asked.clamp(1, STEPS_MAX));
     let new = NewOperation {
         id: op,
         kind: kind.to_owned(),

@@ -1,10 +1,12 @@
-//! How many connections the process may hold open, over all pools.
+//! How many connections the process may hold open, over all pools and verbs.
 //!
-//! A connection costs file descriptors, and running out of those breaks the whole process, not one tenant. A pool asks
-//! here before it opens a connection; when every place is taken, idle connections of a pool that was not used lately
-//! are closed to make one free (the clock algorithm: about least recently used, without a list to keep in order).
+//! A connection costs file descriptors, and running out of those breaks the whole process, not one tenant. A pool or a
+//! verb asks here before it opens a connection; when too few descriptors are free, idle connections of a pool that was
+//! not used lately are closed (the clock algorithm: about least recently used, without a list to keep in order).
+//! `descriptors.rs` counts what each connection really holds.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -12,12 +14,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::descriptors::{OpenFiles, PER_CONNECTION, Place};
 use super::pool::PoolInner;
 use super::workers::lock;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Descriptors of one connection: the file, its write-ahead log and its shared memory.
-const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+use crate::pool::Access;
 
 /// Part of the descriptors that databases may use; the rest is for sockets, the catalog, backups and logs.
 const DESCRIPTORS_SHARE: (u64, u64) = (3, 4);
@@ -31,21 +32,26 @@ const CONNECTIONS_MIN: u64 = 2;
 /// How often a waiting pool looks for idle connections again: one may have come back just after it looked.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The places, and the pools whose idle connections can be taken away.
+/// The free descriptors, and the pools whose idle connections can be taken away.
 #[derive(Debug)]
 pub(super) struct Budget {
-    places: Arc<Semaphore>,
+    free: Arc<Semaphore>,
+    total: usize,
+    files: Arc<OpenFiles>,
     waiting: AtomicUsize,
     pools: Mutex<VecDeque<Weak<PoolInner>>>,
 }
 
 impl Budget {
-    /// A budget of `connections_max` places; `None`: what the limit on descriptors allows.
+    /// A budget for `connections_max` connections; `None`: what the limit on descriptors allows.
     pub(super) fn new(connections_max: Option<usize>) -> Self {
-        let places = connections_max.unwrap_or_else(|| connections_for(raise_descriptor_limit()));
-        let places = places.clamp(CONNECTIONS_MIN as usize, Semaphore::MAX_PERMITS);
+        let connections = connections_max.unwrap_or_else(|| connections_for(raise_descriptor_limit()));
+        let connections = connections.clamp(CONNECTIONS_MIN as usize, Semaphore::MAX_PERMITS / PER_CONNECTION);
+        let total = connections * PER_CONNECTION;
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            free: Arc::new(Semaphore::new(total)),
+            total,
+            files: Arc::default(),
             waiting: AtomicUsize::new(0),
             pools: Mutex::new(VecDeque::new()),
         }
@@ -61,22 +67,35 @@ impl Budget {
         pools.push_back(Arc::downgrade(pool));
     }
 
-    /// A place for one more connection; waits until `deadline`.
+    /// Connections that fit at once.
+    pub(super) fn connections_max(&self) -> usize {
+        self.total / PER_CONNECTION
+    }
+
+    /// A place for one more connection to `path`; waits until `deadline`.
     ///
     /// # Errors
     /// [`ErrorKind::ConnectionsMax`] when none came free in time.
-    pub(super) async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit> {
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(place);
+    pub(super) async fn place(&self, path: &Path, access: Access, deadline: Instant) -> Result<Place> {
+        let mut place = Place::begin(&self.files, path.to_path_buf(), access);
+        let rest = self.descriptors(place.missing(), deadline).await?;
+        place.complete(rest);
+        Ok(place)
+    }
+
+    async fn descriptors(&self, wanted: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        if let Ok(free) = Arc::clone(&self.free).try_acquire_many_owned(wanted) {
+            return Ok(free);
         }
         let _waiting = Waiting::begin(&self.waiting);
-        let place = Arc::clone(&self.places).acquire_owned();
-        tokio::pin!(place);
+        let free = Arc::clone(&self.free).acquire_many_owned(wanted);
+        tokio::pin!(free);
         while Instant::now() < deadline {
             self.close_idle_of_one();
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
-            if let Ok(place) = tokio::time::timeout_at(look_again.into(), &mut place).await {
-                return place.map_err(|_| full());
+            if let Ok(free) = tokio::time::timeout_at(look_again.into(), &mut free).await {
+                return free.map_err(|_| full());
             }
         }
         Err(full())
@@ -140,7 +159,7 @@ fn raise_descriptor_limit() -> Option<u64> {
 
 fn connections_for(descriptors: Option<u64>) -> usize {
     let (share, of) = DESCRIPTORS_SHARE;
-    let connections = descriptors.map_or(CONNECTIONS_MAX, |n| n / of * share / DESCRIPTORS_PER_CONNECTION);
+    let connections = descriptors.map_or(CONNECTIONS_MAX, |n| n / of * share / PER_CONNECTION as u64);
     usize::try_from(connections.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).unwrap_or(usize::MAX)
 }
 

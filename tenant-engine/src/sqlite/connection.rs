@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
+use super::descriptors::Place;
 use super::error::{from_open, from_sqlite};
 use super::identity::{Fence, INTERNAL};
 use super::sandbox::Guard;
@@ -32,7 +33,7 @@ pub(super) struct Conn {
     db: Box<Connection>,
     guard: Arc<Guard>,
     _counted: Counted,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl Conn {
@@ -58,7 +59,7 @@ impl Conn {
     }
 
     /// Keeps its place in the budget until it is closed.
-    pub(super) fn occupy(&mut self, place: OwnedSemaphorePermit) {
+    pub(super) fn occupy(&mut self, place: Place) {
         self.place = Some(place);
     }
 

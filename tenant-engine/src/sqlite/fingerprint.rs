@@ -20,8 +20,8 @@ const SCHEMA: &str = "select type, name, tbl_name, sql from sqlite_schema where 
 
 /// See [`crate::Engine::fingerprint`].
 pub(super) async fn fingerprint(engine: &SqliteEngine, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
-    let (at, expected) = (at.clone(), expected.clone());
-    engine.blocking(move || look(&at, &expected)).await
+    let (on, expected) = (at.clone(), expected.clone());
+    engine.blocking_on(at, move || look(&on, &expected)).await
 }
 
 fn look(at: &Placement, expected: &Expected) -> Result<Fingerprint> {

@@ -21,8 +21,8 @@ pub(super) async fn inspect(
     expected: Option<&Expected>,
     depth: Depth,
 ) -> Result<Inspection> {
-    let (at, expected) = (at.clone(), expected.cloned());
-    engine.blocking(move || look(&at, expected.as_ref(), depth)).await
+    let (on, expected) = (at.clone(), expected.cloned());
+    engine.blocking_on(at, move || look(&on, expected.as_ref(), depth)).await
 }
 
 /// See [`crate::Engine::size`].

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Conn;
+use super::descriptors::Place;
 use super::error::about_file;
 use super::identity::Fence;
 use super::pool::PoolInner;
@@ -26,7 +27,7 @@ pub(super) struct Lease {
 struct Held {
     conn: Option<Conn>,
     /// The place in the process's budget for a connection that is not open yet.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -37,12 +38,7 @@ impl Lease {
     }
 
     /// Without one: it is opened by the first use.
-    pub(super) fn to_open(
-        pool: Arc<PoolInner>,
-        access: Access,
-        slot: OwnedSemaphorePermit,
-        place: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn to_open(pool: Arc<PoolInner>, access: Access, slot: OwnedSemaphorePermit, place: Place) -> Self {
         Self { pool, access, held: Some(Held { conn: None, place: Some(place), _slot: slot }) }
     }
 

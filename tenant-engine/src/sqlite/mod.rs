@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -15,7 +15,7 @@ use crate::identity::{Expected, Identity};
 use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
-use crate::pool::Pool;
+use crate::pool::{Access, Pool};
 use crate::server::{Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
@@ -23,6 +23,7 @@ use budget::Budget;
 use clock::Clock;
 use rustix::fs::Mode;
 use rustix::process::umask;
+use tokio::sync::Semaphore;
 use workers::{Lane, Workers};
 
 mod apply;
@@ -31,6 +32,7 @@ mod clock;
 mod complexity;
 mod connection;
 mod databases;
+mod descriptors;
 mod drop;
 mod durability;
 pub(crate) mod error;
@@ -77,7 +79,8 @@ pub use transaction::SqliteTx;
 pub struct SqliteOptions {
     /// Blocking workers shared by all tenants; `None`: max(8, 4 × cores).
     pub workers: Option<usize>,
-    /// Connections this process may hold open; `None`: from the raised RLIMIT_NOFILE.
+    /// Connections that requests and verbs of this process may hold open, at three descriptors each; `None`: from the
+    /// raised RLIMIT_NOFILE.
     pub connections_max: Option<usize>,
     /// Where snapshots too large for memory are written; must be on a disk with room.
     pub scratch: PathBuf,
@@ -92,6 +95,16 @@ const REQUEST_THREADS_MIN: usize = 2;
 /// How long the workers may take to end: longer than the statements of requests may run.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Verbs per thread that have their place already, so that no thread waits for the next one.
+const VERBS_QUEUED: usize = 4;
+
+/// Verbs hold at most one place in so many: requests need the others.
+const VERBS_SHARE: usize = 4;
+
+/// How long a verb waits for its turn and its place. It is a matter of milliseconds unless every connection is in a
+/// long transaction; the runner tries again later anyway.
+const PLACE_WAIT: Duration = Duration::from_secs(30);
+
 /// The SQLite engine. Clones share the workers and the connection budget.
 #[derive(Debug, Clone)]
 pub struct SqliteEngine {
@@ -103,6 +116,8 @@ struct Inner {
     workers: Workers,
     /// Everything that is not a request: provision, migrate, snapshot, restore …
     verbs: Lane,
+    /// Verbs that hold a place for a connection, running or queued.
+    verb_turns: Semaphore,
     budget: Budget,
     clock: Clock,
     /// Requests that were answered at their deadline while a worker is still stuck in them.
@@ -121,10 +136,13 @@ impl SqliteEngine {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
         umask(Mode::RWXG | Mode::RWXO);
+        let budget = Budget::new(options.connections_max);
+        let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
         let inner = Inner {
             workers: Workers::start(threads)?,
             verbs: Lane::new(threads - REQUEST_THREADS_MIN),
-            budget: Budget::new(options.connections_max),
+            verb_turns: Semaphore::new(turns),
+            budget,
             clock: Clock::start()?,
             stuck: Arc::default(),
             shared: verbs::Verbs::default(),
@@ -163,6 +181,30 @@ impl SqliteEngine {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         self.inner.workers.run(&self.inner.verbs, work).await
+    }
+
+    /// As [`SqliteEngine::blocking`], for work that opens the database at a placement, once at a time: its descriptors
+    /// are counted.
+    ///
+    /// # Errors
+    /// Those of `work`; [`ErrorKind::ConnectionsMax`] when no descriptors came free in time.
+    pub(crate) async fn blocking_on<T: Send + 'static>(
+        &self,
+        at: &Placement,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let deadline = Instant::now() + PLACE_WAIT;
+        let _turn = match tokio::time::timeout_at(deadline.into(), self.inner.verb_turns.acquire()).await {
+            Ok(Ok(turn)) => turn,
+            _ => return Err(Error::new(ErrorKind::Busy, "the other work on databases takes too long")),
+        };
+        let place = self.inner.budget.place(&at.path(), Access::Write, deadline).await?;
+        self.blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        })
+        .await
     }
 }
 

@@ -161,7 +161,7 @@ impl PoolInner {
         if let Some(conn) = self.take_idle(access)? {
             return Ok(Lease::of_idle(Arc::clone(self), access, slot, conn));
         }
-        let place = self.engine.budget.place(deadline).await?;
+        let place = self.engine.budget.place(&self.path, access, deadline).await?;
         Ok(Lease::to_open(Arc::clone(self), access, slot, place))
     }
 

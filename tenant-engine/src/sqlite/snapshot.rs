@@ -30,8 +30,8 @@ const STEP_PAGES: i32 = 1024;
 
 /// See [`crate::Engine::snapshot`].
 pub(super) async fn snapshot(engine: &SqliteEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-    let (at, expected, scratch) = (at.clone(), expected.clone(), engine.scratch().to_path_buf());
-    engine.blocking(move || take(&at, &expected, &scratch, MEMORY_BYTES_MAX)).await
+    let (on, expected, scratch) = (at.clone(), expected.clone(), engine.scratch().to_path_buf());
+    engine.blocking_on(at, move || take(&on, &expected, &scratch, MEMORY_BYTES_MAX)).await
 }
 
 fn take(at: &Placement, expected: &Expected, scratch: &Path, memory_bytes_max: u64) -> Result<Snapshot> {

@@ -1,10 +1,11 @@
 //! What the verbs share: the filesystems to flush, the templates built, the migrations known to rebuild tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::SqliteEngine;
 use super::apply::Rebuilds;
-use super::durability::Groups;
+use super::durability::{Group, Groups};
 use super::provision::Templates;
 use crate::error::Result;
 use crate::placement::Placement;
@@ -30,7 +31,8 @@ pub(super) enum Flush {
 }
 
 impl SqliteEngine {
-    /// Runs a verb's blocking part on a worker, then waits for the group's flush if it needs one.
+    /// Runs a verb's blocking part on a worker, with a place for one connection, then waits for the group's flush if it
+    /// needs one.
     ///
     /// # Errors
     /// Those of `work` and of the flush.
@@ -39,11 +41,12 @@ impl SqliteEngine {
         at: &Placement,
         work: impl FnOnce(&Placement) -> Result<(T, Flush)> + Send + 'static,
     ) -> Result<T> {
-        let at = at.clone();
-        self.durably_under(at.root().to_path_buf(), move || work(&at)).await
+        let (groups, on) = (self.verbs().groups.clone(), at.clone());
+        let done = self.blocking_on(at, move || grouped(&groups, on.root(), || work(&on))).await?;
+        flushed(done).await
     }
 
-    /// The same for work on whatever stands under a server's directory.
+    /// The same for work on any object under a server's directory; it opens one database at a time.
     ///
     /// # Errors
     /// Those of `work` and of the flush.
@@ -53,17 +56,23 @@ impl SqliteEngine {
         work: impl FnOnce() -> Result<(T, Flush)> + Send + 'static,
     ) -> Result<T> {
         let groups = self.verbs().groups.clone();
-        let (group, value, flush) = self
-            .blocking(move || {
-                // Before the first write: only then does the flush report every write that failed.
-                let group = groups.of(&root)?;
-                work().map(|(value, flush)| (group, value, flush))
-            })
-            .await?;
-        match flush {
-            Flush::Needed => group.flush().await?,
-            Flush::Done => {}
-        }
-        Ok(value)
+        flushed(self.blocking(move || grouped(&groups, &root, work)).await?).await
     }
+}
+
+/// What a verb came to, and what has to be flushed for it.
+type Grouped<T> = (Arc<Group>, T, Flush);
+
+fn grouped<T>(groups: &Groups, root: &Path, work: impl FnOnce() -> Result<(T, Flush)>) -> Result<Grouped<T>> {
+    // Before the first write: only then does the flush report every write that failed.
+    let group = groups.of(root)?;
+    work().map(|(value, flush)| (group, value, flush))
+}
+
+async fn flushed<T>((group, value, flush): Grouped<T>) -> Result<T> {
+    match flush {
+        Flush::Needed => group.flush().await?,
+        Flush::Done => {}
+    }
+    Ok(value)
 }

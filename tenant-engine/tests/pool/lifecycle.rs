@@ -79,8 +79,9 @@ async fn idle_connections_of_others_make_room() {
 async fn when_every_connection_is_in_use_callers_wait_and_then_are_told() {
     let fixture = Fixture::with(|options| options.connections_max = Some(2));
     let (one, two) = (fixture.pool(&fixture.tenant()).await, fixture.pool(&fixture.tenant()).await);
+    let three = fixture.pool(&fixture.tenant()).await;
     let mut reader = one.session(Access::Read, Limits::default());
-    let mut writer = one.session(Access::Write, Limits::default());
+    let mut writer = three.session(Access::Write, Limits::default());
     keep(&mut reader, "select 1").await.unwrap();
     keep(&mut writer, "select 1").await.unwrap();
     let mut session = two.session(Access::Read, limits(100, 1_000));

@@ -14,6 +14,7 @@ mod kill;
 mod lifecycle;
 mod lifecycle_faults;
 mod metrics;
+mod open_files;
 mod postgres;
 mod postgres_copies;
 mod readme;
