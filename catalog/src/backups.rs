@@ -169,6 +169,51 @@ pub async fn span(tx: &mut ReadTx) -> Result<(Option<i64>, Option<i64>)> {
     Ok((row::int_or_null(&row, "oldest")?, row::int_or_null(&row, "newest")?))
 }
 
+/// How fresh the backups of the tenants are that have a database which is served or suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// Tenants that should have a backup.
+    pub tenants: i64,
+    /// Of these, those without any.
+    pub never: i64,
+    /// Of these, those whose newest backup is older than asked for.
+    pub stale: i64,
+    /// Of these, those with a backup that says it was taken later than now.
+    pub in_future: i64,
+}
+
+/// Looks at each tenant's backups: `stale` is what was taken before `old`, `in_future` what was taken after `ahead`. What
+/// is in the future does not count as fresh.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<Freshness> {
+    let sql = "select count(*) as tenants, \
+                 count(case when b.latest is null then 1 end) as never, \
+                 count(case when b.latest is not null and (b.believed is null or b.believed < $1) then 1 end) as stale, \
+                 count(case when b.latest > $2 then 1 end) as ahead \
+               from tenants t left join (select tenant_id, max(taken_at) as latest, \
+                 max(case when taken_at <= $2 then taken_at end) as believed from backups group by tenant_id) b \
+                 on b.tenant_id = t.id where t.state in ('active', 'suspended')";
+    let row = tx.one(sqlx::query(sql).bind(old).bind(ahead)).await?;
+    let row = row.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the catalog counts nothing"))?;
+    Ok(Freshness {
+        tenants: row::int(&row, "tenants")?,
+        never: row::int(&row, "never")?,
+        stale: row::int(&row, "stale")?,
+        in_future: row::int(&row, "ahead")?,
+    })
+}
+
+/// The manifests of the backups that were recorded last.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn last_keys(tx: &mut ReadTx, most: u32) -> Result<Vec<String>> {
+    let sql = format!("select object_key from backups order by {NEWEST_FIRST} limit $1");
+    tx.all(built(sql).bind(limit(most))).await?.iter().map(|row| row::text(row, "object_key")).collect()
+}
+
 /// Records a verification, now: `None` when it found nothing wrong.
 ///
 /// # Errors

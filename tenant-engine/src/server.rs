@@ -8,6 +8,9 @@ use crate::ids::{Generation, TenantId};
 use crate::placement::{EngineKind, InvalidPlacement, Placement};
 use crate::postgres::PostgresServer;
 
+/// The file in a SQLite server's directory that says whose the directory is.
+pub const BASE_MARKER: &str = ".fleet-server.json";
+
 /// A server. Clones are cheap and the same server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Server {

@@ -139,6 +139,25 @@ impl Store {
         Ok(hash)
     }
 
+    /// Reaches the store, and looks for the manifests of backups that should be there; returns how many are missing.
+    ///
+    /// # Errors
+    /// `backup_store_unavailable` (transient).
+    pub async fn probe(&self, keys: &[Key]) -> Result<usize> {
+        // A listing reaches the store even where there is no backup to look for.
+        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
+        self.objects.list(prefix).try_next().await.map_err(unavailable)?;
+        let mut missing = 0;
+        for key in keys {
+            match self.objects.head(&self.at(&key.to_string())).await {
+                Ok(_) => {}
+                Err(object_store::Error::NotFound { .. }) => missing += 1,
+                Err(error) => return Err(unavailable(error)),
+            }
+        }
+        Ok(missing)
+    }
+
     /// The manifest of a backup and the SHA-256 of its bytes, hex. Nothing but the store says that it is the right one.
     ///
     /// # Errors

@@ -114,6 +114,11 @@ impl<'a> Index<'a> {
         self.seen.asked.get(&(server, name.to_owned()))
     }
 
+    /// True when the database itself says that it is of this fleet.
+    fn says_ours(&self, said: Option<&Result<super::finding::Whose, crate::error::Error>>) -> bool {
+        said.is_some_and(|said| said.as_ref().is_ok_and(|whose| whose.fleet == self.seen.after.fleet))
+    }
+
     fn is_busy(&self, tenant: TenantId) -> bool {
         self.seen.before.busy.contains(&tenant) || self.seen.after.busy.contains(&tenant)
     }
@@ -226,7 +231,7 @@ pub(super) fn compare(seen: &Seen<'_>) -> Report {
         servers: index.places.len(),
         tenants: tenants.len(),
         databases: databases.filter(|found| found.what == FoundKind::Database).count(),
-        opened: seen.asked.len(),
+        opened: seen.asked.values().filter(|said| said.is_ok()).count(),
         busy: tenants.keys().filter(|tenant| index.is_busy(**tenant)).count(),
         foreign,
         findings,
@@ -275,13 +280,9 @@ fn about(kind: Kind, server: &ServerRecord) -> Subject {
 }
 
 fn orphan(index: &Index<'_>, server: &ServerRecord, found: &Found) -> Finding {
-    let kind = match (found.what, server.engine) {
-        (FoundKind::Role, _) => Kind::OrphanRole,
-        (FoundKind::Database, _) | (_, EngineKind::Postgres) => Kind::OrphanDatabase,
-        _ => Kind::OrphanFile,
-    };
     let tenant = found.tenant.and_then(|tenant| index.seen.after.tenants.get(&tenant));
     let said = index.asked(server.id, &found.name);
+    let kind = kind_of_orphan(server, found, tenant.is_some() || index.says_ours(said));
     let mut detail = words(found.what).to_owned();
     detail += &tenant.map_or_else(String::new, |tenant| format!(" of the tenant '{}'", tenant.name));
     if index.is_shared(found) {
@@ -303,8 +304,24 @@ fn orphan(index: &Index<'_>, server: &ServerRecord, found: &Found) -> Finding {
         tenant_name: tenant.map(|tenant| tenant.name.clone()),
         size_bytes: found.size_bytes,
         detail,
-        next_step: "fleetctl scrub --out report.json; look at it, then fleetctl scrub --quarantine report.json --yes"
-            .to_owned(),
+        next_step: match kind {
+            Kind::ForeignFile => "find out whose it is, and move it by hand",
+            _ => "fleetctl scrub --out report.json; look at it, then fleetctl scrub --quarantine report.json --yes",
+        }
+        .to_owned(),
+    }
+}
+
+/// A file is only of this fleet when its name has the form and this fleet is proved: by the tenant in its name, which
+/// the catalog knows, or by what the database says of itself. Strangers' files are left alone.
+fn kind_of_orphan(server: &ServerRecord, found: &Found, is_ours: bool) -> Kind {
+    match (found.what, server.engine) {
+        (FoundKind::Role, _) => Kind::OrphanRole,
+        (_, EngineKind::Postgres) => Kind::OrphanDatabase,
+        (FoundKind::Unknown, _) => Kind::ForeignFile,
+        _ if !is_ours => Kind::ForeignFile,
+        (FoundKind::Database, _) => Kind::OrphanDatabase,
+        _ => Kind::OrphanFile,
     }
 }
 
@@ -353,7 +370,7 @@ fn missing(index: &Index<'_>, claim: &Claim<'_>) -> Finding {
         None => (
             Severity::Error,
             format!("the database of the tenant '{name}' is not there"),
-            format!("mount the disk, or put the file back, or fleetctl restore run {name} --to latest"),
+            format!("mount the disk or put the file back; only if it is lost: fleetctl restore run {name} --to latest"),
         ),
         Some(kept) => (
             Severity::Warning,

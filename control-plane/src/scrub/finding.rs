@@ -24,14 +24,18 @@ pub enum Kind {
     WrongGeneration,
     /// It is stamped with another state than the catalog's would be.
     WrongState,
-    /// It does not say whose it is.
+    /// It is proved to be damaged, or carries no identity.
     Unreadable,
+    /// It could not be looked at; nothing is said about whether it is sound.
+    NotLooked,
     /// A database that the catalog does not name.
     OrphanDatabase,
     /// A file that belongs to nothing the catalog names.
     OrphanFile,
     /// A login whose database is gone.
     OrphanRole,
+    /// In a server's directory, and not proved to be of this fleet: it is never moved.
+    ForeignFile,
 }
 
 impl Kind {

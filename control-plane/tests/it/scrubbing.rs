@@ -116,7 +116,7 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
             (Kind::MissingDatabase, 1),
             (Kind::WrongTenant, 1),
             (Kind::OrphanDatabase, 2),
-            (Kind::OrphanFile, 2)
+            (Kind::ForeignFile, 2)
         ]
     );
     let of = |kind: Kind| found.iter().filter(move |finding| finding.subject.kind == kind);
@@ -139,11 +139,19 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
         assert!(!path.exists() && aside(&world, path).exists(), "{}", path.display());
         assert!(!aside(&world, path).with_extension("db-wal").exists(), "nothing is left to be replayed");
     }
-    let left = [Kind::SharedDatabase, Kind::SharedDatabase, Kind::MissingDatabase, Kind::WrongTenant];
+    let left = [
+        Kind::SharedDatabase,
+        Kind::SharedDatabase,
+        Kind::MissingDatabase,
+        Kind::WrongTenant,
+        Kind::ForeignFile,
+        Kind::ForeignFile,
+    ];
+    assert!(world.data().join("tenants/notes.txt").exists(), "a stranger's file stays where it is");
     assert_eq!(sorted(kinds(&world).await), sorted(left.to_vec()));
     assert_eq!(world.int("well", "select count(*) from tasks where title = 'kept'").await, 1);
-    assert_eq!(events(&world, "database.quarantine_begun").await, 4);
-    assert_eq!(events(&world, "database.quarantined").await, 4);
+    assert_eq!(events(&world, "database.quarantine_begun").await, 2);
+    assert_eq!(events(&world, "database.quarantined").await, 2);
 }
 
 /// Another tenant's identity in the database that the catalog names.

@@ -18,12 +18,12 @@ const CHECK: View = View {
     ],
 };
 
-/// Runs `fleetctl doctor`: exit 4 when a check fails; warnings are only shown.
+/// Runs `fleetctl doctor`: exit 4 when a check fails or could not look; warnings are only shown.
 pub(crate) async fn run(context: &mut Context) -> Result<Exit> {
     let client = context.client().await?;
     let answer = client.json(&Request::get("/v1/doctor")).await?;
     let checks = answer["checks"].as_array().cloned().unwrap_or_default();
-    let failed = checks.iter().any(|c| c["status"] == json!("fail"));
+    let failed = checks.iter().any(|c| c["status"] == json!("fail") || c["status"] == json!("unknown"));
     // A silent success, a loud failure: what cron should mail.
     context.out.silent &= !failed;
     print(context, &answer, &checks)?;

@@ -5,6 +5,12 @@ use super::{Explanation, e};
 pub(super) const ALL: &[Explanation] = &[
     // --- migrations
     e(
+        "base_in_use",
+        "The directory cannot become a server, because something else uses it.",
+        "a directory with other files, another server's, another fleet's, or one of the control plane itself",
+        "fleetctl server add NAME --base EMPTY_DIRECTORY",
+    ),
+    e(
         "migration_invalid",
         "The migration directory itself is wrong.",
         "a file name without version, a version twice, a file that is not UTF-8",

@@ -15,12 +15,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::found::{Found, FoundKind, Listing};
 use crate::ids::TenantId;
 use crate::placement::parse_sqlite;
-use crate::server::Server;
+use crate::server::{BASE_MARKER, Server};
 
 /// What SQLite puts beside a database.
 pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// Not looked into: what was put aside, and what a filesystem keeps at its top.
-const SKIPPED: [&str; 2] = [FOLDER, "lost+found"];
+/// Not looked into: what was put aside, what a filesystem keeps at its top, and the directory's own marker.
+const SKIPPED: [&str; 3] = [FOLDER, "lost+found", BASE_MARKER];
 /// A million tenants with one leftover each; more is some other directory, and would only fill memory.
 const OBJECTS_MAX: usize = 2_000_000;
 

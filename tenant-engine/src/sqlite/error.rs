@@ -24,7 +24,8 @@ pub(crate) fn about_file(error: Error, path: &Path) -> Error {
     if error.kind() != ErrorKind::Io {
         return error;
     }
-    if !path.exists() {
+    // Only a look that succeeded can say that nothing is there: one that was refused proves nothing.
+    if matches!(path.try_exists(), Ok(false)) {
         return Error::new(ErrorKind::Missing, "there is no database at its placement").with_source(error);
     }
     // Even a reader needs the write-ahead log and its shared memory beside the file.

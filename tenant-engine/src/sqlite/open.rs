@@ -82,7 +82,8 @@ fn present(path: &std::path::Path) -> Result<u64> {
     if files::look(path)? == Found::Nothing {
         return Err(Error::new(ErrorKind::Missing, "there is no database at its placement"));
     }
-    match files::length(path) {
+    let found = std::fs::symlink_metadata(path).map_err(|error| files::fault("cannot look at the database", error))?;
+    match found.len() {
         0 => Err(Error::new(ErrorKind::Corrupt, "the database file is empty")),
         length => Ok(length),
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use axum::extract::State;
 use catalog::{ReadTx, ServerRecord, backups, servers, tenants};
@@ -21,6 +22,12 @@ use crate::scrub::{self, finding::Kind};
 
 /// A nightly backup may start late.
 const BACKUP_AGE_MAX_MS: i64 = 26 * 3_600_000;
+/// Clocks of a fleet's processes may differ by seconds; more is a clock that was wrong.
+const BACKUP_AHEAD_MAX_MS: i64 = 5 * 60_000;
+/// Manifests looked for in the backup store: a store that was lost or exchanged lacks all of them.
+const MANIFESTS_PROBED: u32 = 8;
+/// How long the backup store may take to answer.
+const PROBE_MAX: Duration = Duration::from_secs(10);
 /// Below this share of a disk, a migration of every tenant may fill it.
 const FREE_PERCENT_MIN: u64 = 10;
 /// A few thousand open tenants with their write-ahead logs.
@@ -42,7 +49,7 @@ struct DoctorReport {
 struct DoctorCheck {
     /// Which.
     name: String,
-    /// ok, warn or fail.
+    /// ok, warn, fail, or unknown for what could not be looked at.
     status: DoctorVerdict,
     /// What was found.
     detail: String,
@@ -57,6 +64,7 @@ enum DoctorVerdict {
     Ok,
     Warn,
     Fail,
+    Unknown,
 }
 
 impl DoctorCheck {
@@ -73,6 +81,10 @@ impl DoctorCheck {
     }
     fn fail(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
         Self { status: DoctorVerdict::Fail, ..Self::warn(name, detail, next_step) }
+    }
+    /// It could not be looked at: neither ok nor a finding about the thing itself.
+    fn unknown(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+        Self { status: DoctorVerdict::Unknown, ..Self::warn(name, detail, next_step) }
     }
 }
 
@@ -95,7 +107,10 @@ async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorRe
     let mut tx = api.app.catalog.read().await?;
     checks.push(schema(&mut tx).await?);
     checks.push(backup_age(&mut tx).await?);
+    let last = backups::last_keys(&mut tx, MANIFESTS_PROBED).await?;
     checks.push(failed_operations(&mut tx).await?);
+    drop(tx);
+    checks.push(backup_store(&api, &last).await);
     Ok(Json(DoctorReport { checks }))
 }
 
@@ -107,12 +122,18 @@ fn databases(report: &scrub::Report) -> DoctorCheck {
     };
     let missing = report.findings.iter().filter(gone).count();
     let shared = count(&|kind| matches!(kind, Kind::SharedDatabase | Kind::SamePlace));
-    let orphans = count(&Kind::is_orphan);
-    match (missing + shared, orphans) {
-        (0, 0) => DoctorCheck::ok("databases", format!("{} are where the catalog says", report.databases)),
-        (0, orphans) => {
+    let orphans = count(&|kind| kind.is_orphan() || kind == Kind::ForeignFile);
+    let unseen = count(&|kind| matches!(kind, Kind::ServerUnreachable | Kind::NotLooked));
+    match (missing + shared, unseen, orphans) {
+        (0, 0, 0) => DoctorCheck::ok("databases", format!("{} are where the catalog says", report.databases)),
+        (0, 0, orphans) => {
             let detail = format!("the catalog does not name {orphans} things that look like databases or parts of one");
             DoctorCheck::warn("databases", detail, "fleetctl scrub")
+        }
+        (0, unseen, _) => {
+            let servers = report.servers;
+            let detail = format!("could not look at {unseen} servers or databases; {servers} servers answered");
+            DoctorCheck::unknown("databases", detail, "fleetctl scrub")
         }
         _ => {
             let detail =
@@ -127,7 +148,7 @@ fn disk(name: &str, directory: &Path) -> DoctorCheck {
         return DoctorCheck::fail(name, "this process cannot write there", "check that it is mounted and who owns it");
     }
     let Ok(disk) = rustix::fs::statvfs(directory) else {
-        return DoctorCheck::fail(name, "its disk does not answer", "check that it is mounted");
+        return DoctorCheck::unknown(name, "its disk does not answer", "check that it is mounted");
     };
     space(name, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
 }
@@ -168,7 +189,10 @@ fn private(name: &str, file: &Path) -> DoctorCheck {
     match std::fs::metadata(file) {
         Ok(found) if found.permissions().mode() & 0o077 == 0 => DoctorCheck::ok(name, "only its owner can read it"),
         Ok(_) => DoctorCheck::fail(name, "others than its owner can read it", "chmod 600, and replace what was in it"),
-        Err(_) => DoctorCheck::ok(name, "not kept in the data directory"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            DoctorCheck::ok(name, "not kept in the data directory")
+        }
+        Err(error) => DoctorCheck::unknown(name, format!("cannot look at it: {error}"), "check who owns its directory"),
     }
 }
 
@@ -210,15 +234,46 @@ async fn schema(tx: &mut ReadTx) -> Result<DoctorCheck> {
 }
 
 async fn backup_age(tx: &mut ReadTx) -> Result<DoctorCheck> {
-    let next = "fleetctl backup run --all";
     let now = tx.now();
-    Ok(match backups::span(tx).await?.1 {
-        None => DoctorCheck::warn("backups", "there is no backup yet", next),
-        Some(at) if now - at > BACKUP_AGE_MAX_MS => {
-            DoctorCheck::warn("backups", format!("the newest is {} hours old", (now - at) / 3_600_000), next)
+    Ok(freshness(&backups::freshness(tx, now - BACKUP_AGE_MAX_MS, now + BACKUP_AHEAD_MAX_MS).await?))
+}
+
+/// PURE: each tenant counts, so that one fresh backup does not hide the others' old ones.
+fn freshness(found: &backups::Freshness) -> DoctorCheck {
+    let mut wrong = Vec::new();
+    let mut count = |tenants: i64, what: &str| {
+        if tenants > 0 {
+            wrong.push(format!("{tenants} {what}"));
         }
-        Some(at) => DoctorCheck::ok("backups", format!("the newest is {} minutes old", (now - at) / 60_000)),
-    })
+    };
+    count(found.never, "without a backup");
+    count(found.stale, &format!("with none of the last {} hours", BACKUP_AGE_MAX_MS / 3_600_000));
+    count(found.in_future, "with one dated in the future");
+    match wrong.is_empty() {
+        true => DoctorCheck::ok("backups", format!("all {} tenants have a fresh one", found.tenants)),
+        false => {
+            let detail = format!("of {} tenants, {}", found.tenants, wrong.join(", "));
+            let next = "fleetctl backup run --all; if a date is in the future, check the clocks";
+            DoctorCheck::warn("backups", detail, next)
+        }
+    }
+}
+
+/// Whether the store answers, and holds what the catalog says.
+async fn backup_store(api: &Api, last: &[String]) -> DoctorCheck {
+    let next = "check that the backup store is there (--backup-url), then fleetctl backup verify --all";
+    let Ok(keys) = last.iter().map(|key| key.parse()).collect::<std::result::Result<Vec<_>, Error>>() else {
+        return DoctorCheck::fail("backup_store", "the catalog holds a key that is not a backup's", next);
+    };
+    let probe = tokio::time::timeout(PROBE_MAX, api.app.fleet.store.probe(&keys)).await;
+    match probe {
+        Ok(Ok(0)) => DoctorCheck::ok("backup_store", format!("it answers, and has the last {} backups", keys.len())),
+        Ok(Ok(missing)) => {
+            DoctorCheck::fail("backup_store", format!("it lacks {missing} of the last {} backups", keys.len()), next)
+        }
+        Ok(Err(error)) => DoctorCheck::unknown("backup_store", format!("{}: {}", error.code, error.detail), next),
+        Err(_) => DoctorCheck::unknown("backup_store", "it does not answer in time", next),
+    }
 }
 
 async fn failed_operations(tx: &mut ReadTx) -> Result<DoctorCheck> {
@@ -242,6 +297,18 @@ mod tests {
         assert_eq!(space("x", 9, 100).status, DoctorVerdict::Warn);
         assert_eq!(space("x", 0, 100).status, DoctorVerdict::Fail);
         assert_eq!(space("x", 0, 0).status, DoctorVerdict::Fail);
+    }
+
+    #[test]
+    fn one_fresh_backup_hides_no_other_tenant() {
+        let found = |never, stale, in_future| freshness(&backups::Freshness { tenants: 9, never, stale, in_future });
+        assert_eq!(found(0, 0, 0).status, DoctorVerdict::Ok);
+        for (never, stale, in_future, words) in
+            [(1, 0, 0, "1 without a backup"), (0, 2, 0, "2 with none of the last"), (0, 0, 3, "3 with one dated")]
+        {
+            let check = found(never, stale, in_future);
+            assert!(check.status == DoctorVerdict::Warn && check.detail.contains(words), "{}", check.detail);
+        }
     }
 
     #[test]

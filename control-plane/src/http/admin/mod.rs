@@ -17,6 +17,7 @@ pub(crate) mod releases;
 pub(crate) mod restores;
 pub(crate) mod scrub;
 pub(crate) mod server_drain;
+mod server_base;
 pub(crate) mod server_entry;
 pub(crate) mod servers;
 pub(crate) mod status;

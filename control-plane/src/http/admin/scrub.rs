@@ -59,7 +59,8 @@ struct ScrubReport {
 #[serde(deny_unknown_fields)]
 struct ScrubFinding {
     /// server_unreachable, same_place, shared_database, missing_database, wrong_tenant, wrong_fleet, wrong_generation,
-    /// wrong_state, unreadable, orphan_database, orphan_file or orphan_role.
+    /// wrong_state, unreadable, not_looked, orphan_database, orphan_file, orphan_role or
+    /// foreign_file.
     #[schema(value_type = String)]
     kind: Kind,
     /// warning or error.

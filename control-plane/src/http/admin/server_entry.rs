@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::{Change, Planned, check_reason, settle};
-use super::lookup;
+use super::{lookup, server_base};
 use super::servers::{PRIVILEGE_MISSING, Server};
 use crate::error::Error;
 use crate::http::Api;
@@ -76,7 +76,7 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<ServerToAdd
     if new.tenants_max.is_some_and(|max| max < 1) {
         return Err(Problem::invalid("tenants_max: expected at least 1"));
     }
-    let place = place(&new)?;
+    let place = taken(&api, place(&new)?).await?;
     let survey = look(&api, &place).await?;
     let base = base(&place);
     let mut tx = api.app.catalog.write().await?;
@@ -88,6 +88,10 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<ServerToAdd
     let record = servers::insert(&mut tx, server).await?;
     let change = Change { kind: "server.added", tenant: None, action: format!("'{}' would be added", record.name) };
     append(&mut tx, &caller, &change, &record, new.reason.as_deref()).await?;
+    if let (EngineServer::Sqlite { root }, false) = (&place, new.dry_run) {
+        // Before the commit: a directory without a server is harmless, a server without its marker is not.
+        server_base::mark(root, api.app.catalog.fleet_id().to_string(), record.id.to_string())?;
+    }
     settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Server::new(record, 0, Ok(survey))))).await
 }
 
@@ -151,6 +155,28 @@ fn place(new: &ServerToAdd) -> Result<EngineServer> {
     }
 }
 
+/// A directory by its own path, if nobody else uses it.
+async fn taken(api: &Api, place: EngineServer) -> Result<EngineServer> {
+    let EngineServer::Sqlite { root } = place else { return Ok(place) };
+    let known = servers::list(&mut api.app.catalog.read().await?).await?;
+    for (other, _) in known.iter().filter(|(other, _)| other.engine == EngineKind::Sqlite) {
+        if server_base::overlaps(&root, FilePath::new(&other.base)) {
+            return Err(meets(other));
+        }
+    }
+    let root = server_base::check(&root, &api.app.catalog.fleet_id().to_string(), &reserved(api))?;
+    Ok(EngineServer::sqlite(root))
+}
+
+/// Directories of the control plane itself. Others beside them in the data directory may be used.
+fn reserved(api: &Api) -> Vec<std::path::PathBuf> {
+    let config = &api.app.config;
+    let mut own: Vec<_> = ["backups", "scratch", "tenants"].iter().map(|name| config.data_dir.join(name)).collect();
+    own.push(config.data_dir.join("catalog.db"));
+    own.extend(config.backup_url.as_deref().and_then(|url| url.strip_prefix("file://")).map(Into::into));
+    own
+}
+
 /// Asks the place; one that does not answer or whose role lacks something is refused, saying what.
 async fn look(api: &Api, place: &EngineServer) -> Result<Survey> {
     let survey = api.app.fleet.engine(place.engine())?.survey(place).await.map_err(Error::from)?;
@@ -177,14 +203,13 @@ fn secret(place: &EngineServer) -> Option<SecretString> {
 
 async fn refuse_overlap(tx: &mut WriteTx, base: &str, engine: EngineKind) -> Result<()> {
     let known = servers::list(tx).await?;
-    let meets = |server: &ServerRecord| server.engine == engine && overlap(&server.base, base);
-    match known.iter().find(|(server, _)| meets(server)) {
-        None => Ok(()),
-        Some((other, _)) => {
-            let detail = format!("base: overlaps that of the server '{}'", other.name);
-            Err(Problem::new(StatusCode::CONFLICT, "already_exists", detail))
-        }
-    }
+    let is_met = |server: &ServerRecord| server.engine == engine && overlap(&server.base, base);
+    known.iter().find(|(server, _)| is_met(server)).map_or(Ok(()), |(other, _)| Err(meets(other)))
+}
+
+fn meets(other: &ServerRecord) -> Problem {
+    let detail = format!("base: overlaps that of the server '{}'", other.name);
+    Problem::new(StatusCode::CONFLICT, "already_exists", detail)
 }
 
 /// Refuses what could not hold a database, before it holds one.

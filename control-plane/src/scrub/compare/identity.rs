@@ -16,25 +16,35 @@ pub(super) fn of_claim(index: &Index<'_>, claim: &Claim<'_>, found: &Found) -> O
         (Err(error), _) => unreadable(claim, error),
         (Ok(whose), _) => mismatch(&index.seen, claim, whose)?,
     };
-    let name = &claim.tenant.name;
-    let next_step = match kind {
-        Kind::WrongTenant | Kind::WrongFleet => {
-            format!("put the right file back, or fleetctl restore run {name} --to latest")
-        }
-        _ => format!("fleetctl op list --state failed,partial; then fleetctl restore run {name} --to latest"),
-    };
+    let next_step = next_step(kind, &claim.tenant.name);
     Some(finding(index, claim, Some(found), (kind, severity), detail, next_step))
 }
 
+/// A restore goes back to the backup: it is only advised where the database is proved to be damaged or another one.
+fn next_step(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::WrongTenant | Kind::WrongFleet => {
+            format!("put the right file back, or fleetctl restore run {name} --to latest")
+        }
+        Kind::Unreadable => {
+            format!("fleetctl op list --state failed,partial; then fleetctl restore run {name} --to latest")
+        }
+        Kind::NotLooked => "fix what kept it from being looked at, then fleetctl scrub again".to_owned(),
+        _ => format!("fleetctl op list --state failed,partial; then fleetctl tenant settle {name}"),
+    }
+}
+
+/// Only what SQLite or PostgreSQL says of the database's own content proves damage. Any other error (no descriptors, no
+/// memory, no right, no answer, a full disk) is about the looking.
 fn unreadable(claim: &Claim<'_>, error: &Error) -> (Kind, Severity, String) {
-    // A server that is busy now says nothing about the database.
-    let severity = if error.transient || claim.retained.is_some() { Severity::Warning } else { Severity::Error };
-    let code = &error.code;
-    let kind = match code.as_ref() == ErrorKind::WrongTenant.code() {
-        true => "it carries no identity",
-        false => "it does not say whose it is",
+    let code = error.code.as_ref();
+    let (kind, what) = match () {
+        () if code == ErrorKind::WrongTenant.code() => (Kind::Unreadable, "it carries no identity"),
+        () if code == ErrorKind::Corrupt.code() => (Kind::Unreadable, "it is damaged"),
+        () => (Kind::NotLooked, "it could not be looked at"),
     };
-    (Kind::Unreadable, severity, format!("{kind}: {code}: {}", error.detail))
+    let severity = if claim.retained.is_some() { Severity::Warning } else { Severity::Error };
+    (kind, severity, format!("{what}: {code}: {}", error.detail))
 }
 
 fn mismatch(seen: &Seen<'_>, claim: &Claim<'_>, whose: &Whose) -> Option<(Kind, Severity, String)> {

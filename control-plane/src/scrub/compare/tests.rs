@@ -204,13 +204,32 @@ fn leftovers_are_orphans_but_not_the_log_of_a_missing_database() {
         ("notes.txt", FoundKind::Unknown),
         ("acme/g2-1.db-wal", FoundKind::SideFile),
     ] {
-        fleet.put(name, None);
+        fleet.put(name, Some(fleet.only("acme").id).filter(|_| name.contains('/')));
         let found = fleet.found().last_mut().unwrap();
         (found.what, found.reference) = (what, None);
     }
-    assert_eq!(fleet.kinds(), [Kind::OrphanFile; 3]);
+    assert_eq!(sorted(fleet.kinds()), [Kind::OrphanFile, Kind::OrphanFile, Kind::ForeignFile]);
     fleet.found().remove(0);
-    assert_eq!(fleet.kinds(), [Kind::MissingDatabase, Kind::OrphanFile, Kind::OrphanFile, Kind::OrphanFile]);
+    let left = [Kind::MissingDatabase, Kind::OrphanFile, Kind::OrphanFile, Kind::ForeignFile];
+    assert_eq!(sorted(fleet.kinds()), left);
+}
+
+fn sorted(mut kinds: Vec<Kind>) -> Vec<Kind> {
+    kinds.sort();
+    kinds
+}
+
+#[test]
+fn a_file_that_is_not_proved_to_be_of_this_fleet_is_foreign() {
+    let mut fleet = Fleet::of(&["acme"]);
+    for what in [FoundKind::Part, FoundKind::SideFile, FoundKind::Unknown, FoundKind::Database] {
+        fleet.put("x/g1-1.db", Some(TenantId::generate()));
+        let found = fleet.found().last_mut().unwrap();
+        (found.what, found.reference) = (what, None);
+        assert_eq!(fleet.kinds(), [Kind::ForeignFile], "{what:?}");
+        assert!(!Kind::ForeignFile.is_orphan());
+        fleet.found().pop();
+    }
 }
 
 #[test]
@@ -325,6 +344,21 @@ fn identities_are_held_against_the_catalog() {
     let key = (silent.claims.servers[0].id, "acme/g2-1.db".to_owned());
     silent.asked.insert(key, Err(Error::new(500, "database_corrupt", "damaged")));
     assert_eq!(silent.kinds(), [Kind::Unreadable]);
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_damaged_and_no_restore_is_advised() {
+    let codes = ["io", "connections_max", "disk_full", "read_only_storage", "database_busy", "database_missing", "internal"];
+    for code in codes.into_iter().chain(["server_unreachable", "server_connections_max", "deadline_exceeded", "unknown"]) {
+        let mut fleet = Fleet::of(&["acme"]);
+        let key = (fleet.claims.servers[0].id, "acme/g2-1.db".to_owned());
+        fleet.asked.insert(key, Err(Error::new(503, code, "no").transient()));
+        let report = compare(&fleet.seen());
+        let kinds: Vec<Kind> = report.findings.iter().map(|finding| finding.subject.kind).collect();
+        assert_eq!((kinds, report.opened), (vec![Kind::NotLooked], 0), "{code}");
+        assert!(!report.findings[0].next_step.contains("restore"), "{}", report.findings[0].next_step);
+        assert_eq!(report.findings[0].severity, Severity::Error);
+    }
 }
 
 #[test]

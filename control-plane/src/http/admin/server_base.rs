@@ -1,0 +1,153 @@
+//! Which directory may become a server: an empty one, or one that this fleet has marked before.
+//!
+//! Called by `server_entry.rs` before and when a server is added. Whatever else stands in a directory belongs to
+//! somebody; a scrub must never meet it. The marker tells other fleets whose the directory is.
+
+use std::fs::{File, Metadata};
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use tenant_engine::server::BASE_MARKER;
+
+use crate::http::error::{Problem, Result};
+
+/// What a filesystem keeps at its top.
+const OF_THE_FILESYSTEM: &str = "lost+found";
+/// A marker is some hundred bytes; more is not one.
+const MARKER_BYTES_MAX: u64 = 4_096;
+/// Filesystems of other machines, by what `statfs` calls them: NFS, SMB, CIFS, SMB2, 9p, Ceph, AFS, FUSE (virtiofs is one).
+/// SQLite's log needs memory that all its users share, which no two machines have.
+const NETWORK_FILESYSTEMS: [u64; 8] =
+    [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x5346_414F, 0x6573_5546];
+
+/// Whose a directory is.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    fleet_id: String,
+    server_id: String,
+}
+
+/// The directory by its own path, without links, if databases of this fleet may live in it.
+///
+/// # Errors
+/// `invalid` for a network filesystem, `base_in_use` for a directory with other things in it.
+pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf]) -> Result<PathBuf> {
+    let failed = |error: std::io::Error| Problem::invalid(format!("base: cannot look at it: {error}"));
+    let path = base.canonicalize().map_err(failed)?;
+    let kind = rustix::fs::statfs(&path).map_err(|error| failed(error.into()))?.f_type;
+    if is_network(kind as u64) {
+        return Err(Problem::invalid("base: it is on a network filesystem, where SQLite cannot keep a database safe")
+            .try_next("use a local disk, or a Postgres server"));
+    }
+    if let Some(other) = reserved.iter().find(|other| overlaps(&path, other)) {
+        return Err(in_use(format!("base: it overlaps {}, which has another use", other.display())));
+    }
+    match read_marker(&path)? {
+        Some(marker) if marker.fleet_id == fleet => Ok(path),
+        Some(_) => Err(in_use("base: it belongs to another fleet".to_owned())),
+        None if is_empty(&path).map_err(failed)? => Ok(path),
+        None => Err(in_use("base: other files are in this directory".to_owned())),
+    }
+}
+
+/// Writes the marker, durably; one that is there already is replaced.
+///
+/// # Errors
+/// `invalid` when the directory cannot be written.
+pub(super) fn mark(base: &Path, fleet: String, server: String) -> Result<()> {
+    let write = || {
+        let mut file = tempfile::NamedTempFile::new_in(base)?;
+        let marker = Marker { fleet_id: fleet, server_id: server };
+        file.write_all(serde_json::to_string(&marker).expect("a marker is plain JSON").as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(base.join(BASE_MARKER)).map_err(|error| error.error)?;
+        File::open(base)?.sync_all()
+    };
+    write().map_err(|error: std::io::Error| Problem::invalid(format!("base: cannot be marked: {error}")))
+}
+
+/// True when one is the other, or inside it, by name or by what it is: a link or a bind mount is the same directory.
+pub(super) fn overlaps(one: &Path, other: &Path) -> bool {
+    contains(one, other) || contains(other, one)
+}
+
+fn contains(outer: &Path, inner: &Path) -> bool {
+    let Ok(wanted) = std::fs::metadata(outer) else { return inner.starts_with(outer) };
+    let same = |found: Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
+    inner.starts_with(outer) || inner.ancestors().any(|folder| std::fs::metadata(folder).is_ok_and(same))
+}
+
+fn is_network(kind: u64) -> bool {
+    // Some of the numbers have their highest bit set, and come as negative ones.
+    NETWORK_FILESYSTEMS.contains(&(kind & 0xFFFF_FFFF))
+}
+
+fn is_empty(path: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(path)? {
+        if entry?.file_name() != OF_THE_FILESYSTEM {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn read_marker(path: &Path) -> Result<Option<Marker>> {
+    let file = path.join(BASE_MARKER);
+    let text = match std::fs::symlink_metadata(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Ok(found) if found.is_file() && found.len() <= MARKER_BYTES_MAX => std::fs::read_to_string(&file),
+        _ => return Err(in_use(format!("base: its {BASE_MARKER} is not a marker"))),
+    };
+    let marker = text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    marker.map(Some).ok_or_else(|| in_use(format!("base: its {BASE_MARKER} is not a marker")))
+}
+
+fn in_use(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "base_in_use", detail).try_next("give an empty directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_or_marked_directory_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join(OF_THE_FILESYSTEM)).unwrap();
+        assert_eq!(check(&base, "flt_1", &[]).unwrap(), base);
+        mark(&base, "flt_1".to_owned(), "srv_1".to_owned()).unwrap();
+        assert!(check(&base, "flt_1", &[]).is_ok());
+        assert!(check(&base, "flt_2", &[]).is_err(), "another fleet's");
+        std::fs::write(base.join(BASE_MARKER), "{").unwrap();
+        assert!(check(&base, "flt_1", &[]).is_err(), "no marker");
+        std::fs::remove_file(base.join(BASE_MARKER)).unwrap();
+        std::fs::write(base.join("notes.txt"), "mine").unwrap();
+        assert!(check(&base, "flt_1", &[]).is_err(), "a stranger's file");
+        assert!(check(Path::new("/etc"), "flt_1", &[]).is_err());
+    }
+
+    #[test]
+    fn a_directory_is_known_by_what_it_is_not_by_what_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir_all(real.join("inner")).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert!(overlaps(&link, &real) && overlaps(&real, &link.join("inner")) && overlaps(dir.path(), &link));
+        assert!(!overlaps(&real.join("inner"), &dir.path().join("other")));
+        assert!(check(&link, "flt_1", &[real]).is_err());
+    }
+
+    #[test]
+    fn network_filesystems_are_known() {
+        for kind in [0x6969, 0xFF53_4D42, 0xFFFF_FFFF_FF53_4D42, 0x6573_5546, 0x0102_1997] {
+            assert!(is_network(kind), "{kind:x}");
+        }
+        for local in [0xEF53, 0x9123_683E, 0x5846_5342, 0x0102_1994] {
+            assert!(!is_network(local), "{local:x}");
+        }
+    }
+}
