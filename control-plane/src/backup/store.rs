@@ -1,6 +1,7 @@
 //! The backup store: a local directory or a bucket. Objects are written once and never changed.
 
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,7 +74,8 @@ impl Store {
         if !root.is_absolute() {
             return Err(unusable("a file URL needs an absolute path: file:///srv/backups"));
         }
-        std::fs::create_dir_all(root).map_err(failed)?;
+        // Before the process has set its umask: backups are their owner's alone.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed)?;
         let objects = LocalFileSystem::new_with_prefix(root)
             .map_err(|error| unusable("its directory cannot be opened").with_source(error))?;
         let flush = Some(Flush::of(root).map_err(failed)?);

@@ -276,6 +276,10 @@ fn what_init_writes_is_readable_by_its_owner_only() {
         let mode = data.join(file).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file} is {mode:o}");
     }
+    for folder in ["", "tenants", "backups", "scratch"] {
+        let mode = data.join(folder).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{folder} is {mode:o}");
+    }
     let mode = file_of(&fleet, "acme").metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600, "a tenant's database is {mode:o}");
 }

@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::{Change, Planned, check_reason, settle};
-use super::{lookup, server_base};
 use super::servers::{PRIVILEGE_MISSING, Server};
+use super::{lookup, server_base};
 use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;

@@ -348,8 +348,11 @@ fn identities_are_held_against_the_catalog() {
 
 #[test]
 fn what_could_not_be_looked_at_is_not_damaged_and_no_restore_is_advised() {
-    let codes = ["io", "connections_max", "disk_full", "read_only_storage", "database_busy", "database_missing", "internal"];
-    for code in codes.into_iter().chain(["server_unreachable", "server_connections_max", "deadline_exceeded", "unknown"]) {
+    let codes =
+        ["io", "connections_max", "disk_full", "read_only_storage", "database_busy", "database_missing", "internal"];
+    for code in
+        codes.into_iter().chain(["server_unreachable", "server_connections_max", "deadline_exceeded", "unknown"])
+    {
         let mut fleet = Fleet::of(&["acme"]);
         let key = (fleet.claims.servers[0].id, "acme/g2-1.db".to_owned());
         fleet.asked.insert(key, Err(Error::new(503, code, "no").transient()));
