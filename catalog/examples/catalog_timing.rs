@@ -48,7 +48,7 @@ async fn insert(catalog: &Catalog) -> Vec<TenantId> {
             id: TenantId::generate(),
             name: Name::slug(&format!("tenant-{n}")).unwrap(),
             server_id: server,
-            labels: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+            labels: "plan=pro".parse().expect("a selector"),
         })
         .collect();
     let started = Instant::now();

@@ -13,9 +13,9 @@ use crate::input;
 /// Which tenants. Given ones combine: a tenant must meet all of them.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Selection {
-    /// Tenants with these labels
-    #[arg(short = 'l', long = "selector", value_name = "K=V,…", value_parser = labels, help_heading = "Selection")]
-    pub(crate) labels: Option<Labels>,
+    /// Tenants whose labels meet this: k=v, k!=v, 'k in (a,b)', 'k notin (a,b)', k, '!k'; commas and repeats mean "and"
+    #[arg(short = 'l', long = "selector", value_name = "SELECTOR", help_heading = "Selection")]
+    pub(crate) selectors: Vec<String>,
     /// Tenants on this server
     #[arg(long, value_name = "SERVER", help_heading = "Selection")]
     pub(crate) server: Option<String>,
@@ -25,6 +25,9 @@ pub(crate) struct Selection {
     /// Every tenant
     #[arg(long, help_heading = "Selection")]
     pub(crate) all: bool,
+    /// Succeed when no tenant is selected
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) allow_empty: bool,
 }
 
 /// Labels as `k=v` pairs.
@@ -54,8 +57,8 @@ impl Selection {
         if !names.is_empty() {
             out.insert("names".into(), json!(names));
         }
-        if let Some(labels) = &self.labels {
-            out.insert("labels".into(), pairs(labels));
+        if !self.selectors.is_empty() {
+            out.insert("selectors".into(), json!(self.selectors));
         }
         if let Some(server) = &self.server {
             out.insert("server".into(), json!(server));
@@ -74,6 +77,9 @@ impl Selection {
         }
         if out.is_empty() {
             out.insert("all".into(), json!(true));
+        }
+        if self.allow_empty {
+            out.insert("allow_empty".into(), json!(true));
         }
         Ok(Value::Object(out))
     }

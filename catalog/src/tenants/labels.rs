@@ -109,10 +109,14 @@ pub(super) async fn add_labels(tx: &mut ReadTx, tenants: &mut [TenantRecord]) ->
     Ok(())
 }
 
+/// Whether a text can be the key of a label.
+pub(super) fn is_label_key(key: &str) -> bool {
+    (1..=LABEL_KEY_MAX).contains(&key.len())
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+}
+
 fn check_label(key: &str, value: &str) -> Result<()> {
-    let key_fits = (1..=LABEL_KEY_MAX).contains(&key.len())
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'));
-    if !key_fits {
+    if !is_label_key(key) {
         let message = format!("a label's key is 1 to {LABEL_KEY_MAX} of a-z, A-Z, 0-9, '-', '_', '.', '/'");
         return Err(Error::new(ErrorKind::Invalid, message));
     }

@@ -5,6 +5,7 @@ mod flip;
 mod insert;
 mod labels;
 mod selection;
+mod selector;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,6 +27,7 @@ pub use flip::{Flip, flip_many};
 pub use insert::{NewTenant, insert_many};
 pub use labels::set_labels;
 pub use selection::Selection;
+pub use selector::LabelSelector;
 
 use labels::{add_labels, with_labels};
 use selection::{Filter, id_chunks};

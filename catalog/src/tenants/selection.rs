@@ -1,7 +1,6 @@
 //! Which tenants a request is about, as a condition on their rows.
 
-use std::collections::BTreeMap;
-
+use super::selector::LabelSelector;
 use crate::bulk::{Sql, chunks, places};
 use crate::ids::{ServerId, TenantId};
 use crate::tenant::TenantState;
@@ -13,8 +12,8 @@ use crate::word;
 pub struct Selection {
     /// Only these.
     pub ids: Option<Vec<TenantId>>,
-    /// Only with all of these labels.
-    pub labels: BTreeMap<String, String>,
+    /// Only with labels that meet this.
+    pub labels: LabelSelector,
     /// Only on this server.
     pub server: Option<ServerId>,
     /// Only in one of these states; empty: every state but purged.
@@ -51,14 +50,9 @@ impl Filter {
         if let Some(server) = selection.server {
             filter.and("t.server_id = $", [server.to_string()]);
         }
-        for (key, value) in &selection.labels {
-            let number = filter.arguments.len() + 1;
-            filter.sql += &format!(
-                " and t.id in (select tenant_id from tenant_labels where key = ${number} and value = ${})",
-                number + 1
-            );
-            filter.arguments.extend([key.clone(), value.clone()]);
-        }
+        let (conditions, arguments) = selection.labels.conditions(filter.arguments.len() + 1);
+        filter.sql += &conditions;
+        filter.arguments.extend(arguments);
         if let Some(after) = after {
             filter.and("t.id > $", [after.to_string()]);
         }

@@ -81,7 +81,7 @@ async fn a_selection_narrows_by_all_its_fields() {
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
     let mut selection = Selection { server: Some(server), ..Selection::default() };
-    selection.labels.insert("plan".to_owned(), "pro".to_owned());
+    selection.labels = "plan=pro".parse().unwrap();
     selection.ids = Some(vec![ids[4], ids[3], ids[1], ids[1]]);
     selection.states = vec![TenantState::Provisioning];
     let page = tenants::page(&mut tx, &selection, None, 10).await.unwrap();
@@ -92,4 +92,34 @@ async fn a_selection_narrows_by_all_its_fields() {
     assert_eq!(rest.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[3]]);
     selection.ids = Some(Vec::new());
     assert_eq!(tenants::count(&mut tx, &selection).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn labels_are_selected_by_every_form_of_a_selector() {
+    let fixture = Fixture::new().await;
+    let (_, ids) = seed(&fixture.catalog, 4).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    for (id, plan, region) in [(ids[0], Some("pro"), "eu"), (ids[1], Some("free"), "us"), (ids[2], Some("team"), "eu")]
+    {
+        let labels = [("plan", plan), ("region", Some(region))];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.map(str::to_owned)));
+        tenants::set_labels(&mut tx, id, &BTreeMap::from(labels)).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut tx = fixture.catalog.read().await.unwrap();
+    for (selector, expected) in [
+        ("plan=pro", vec![0]),
+        ("plan!=free", vec![0, 2, 3]),
+        ("plan in (pro, free)", vec![0, 1]),
+        ("plan notin (pro, free)", vec![2, 3]),
+        ("plan", vec![0, 1, 2]),
+        ("!plan", vec![3]),
+        ("plan,plan!=free,region=eu", vec![0, 2]),
+        ("plan=pro,plan=free", vec![]),
+    ] {
+        let selection = Selection { labels: selector.parse().unwrap(), ..Selection::default() };
+        let page = tenants::page(&mut tx, &selection, None, 10).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(|at: usize| ids[at]).collect();
+        assert_eq!(page.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), expected, "{selector}");
+    }
 }

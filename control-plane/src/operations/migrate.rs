@@ -71,6 +71,11 @@ impl Operation for Params {
         "migrate"
     }
 
+    /// The release becomes the current one, and new tenants get it.
+    fn works_without_tenants(&self) -> bool {
+        true
+    }
+
     fn targets(&self) -> Targets {
         Targets::Selected(&[TenantState::Active, TenantState::Suspended])
     }

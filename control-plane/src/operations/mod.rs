@@ -153,6 +153,11 @@ pub trait Operation: Send + Sync {
     /// Whether a selection picks its tenants, and in which states they may be.
     fn targets(&self) -> Targets;
 
+    /// Whether it does something when it is asked for all tenants of a fleet that has none.
+    fn works_without_tenants(&self) -> bool {
+        false
+    }
+
     /// Whether a claim reserves a new placement for the step.
     fn placements(&self) -> Placements {
         Placements::Kept

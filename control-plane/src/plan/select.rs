@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::tenants::LabelSelector;
 use catalog::{Name, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -17,12 +18,18 @@ pub struct Selection {
     /// Only those with all of these labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Only those whose labels meet all of these selectors, each as `k=v,k2!=v2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selectors: Vec<String>,
     /// Only those on this server (its name).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Explicitly every tenant.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
+    /// Selecting nobody is not an error.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_empty: bool,
 }
 
 impl Selection {
@@ -41,7 +48,21 @@ impl Selection {
     /// True when nothing was selected: a changing operation refuses that.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.all && self.names.is_empty() && self.labels.is_empty() && self.server.is_none()
+        !self.all
+            && self.names.is_empty()
+            && self.labels.is_empty()
+            && self.selectors.is_empty()
+            && self.server.is_none()
+    }
+
+    /// What the labels of the selected tenants must meet.
+    ///
+    /// # Errors
+    /// `invalid`, naming the part that is not understood.
+    pub fn label_selector(&self) -> Result<LabelSelector> {
+        let all = self.selectors.iter().map(|text| text.parse::<LabelSelector>());
+        let first = LabelSelector::from(self.labels.clone());
+        Ok(all.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().fold(first, LabelSelector::and))
     }
 }
 
@@ -100,9 +121,11 @@ mod tests {
             names in proptest::collection::vec("[a-z]{1,8}", 0..4),
             labels in proptest::collection::btree_map("[a-z]{1,4}", "[a-z]{0,4}", 0..3),
             server in proptest::option::of("[a-z]{1,5}"),
+            selectors in proptest::collection::vec("[a-z]{1,4}", 0..3),
             all: bool,
+            allow_empty: bool,
         ) {
-            let selection = Selection { names, labels, server, all };
+            let selection = Selection { names, labels, selectors, server, all, allow_empty };
             let json = serde_json::to_string(&selection).unwrap();
             prop_assert_eq!(serde_json::from_str::<Selection>(&json).unwrap(), selection);
         }

@@ -36,12 +36,28 @@ pub(super) async fn tenants(
         }
     };
     let named = ids.as_ref().map(Vec::len);
-    let filter = Filter { ids, labels: selection.labels.clone(), server, states: states.to_vec() };
+    let filter = Filter { ids, labels: selection.label_selector()?, server, states: states.to_vec() };
     let found = all(tx, &filter).await?;
-    if named.is_some_and(|named| named > found.len()) && selection.labels.is_empty() && server.is_none() {
+    if named.is_some_and(|named| named > found.len()) && filter.labels.is_empty() && server.is_none() {
         return Err(wrong_state(tx, &filter, &found).await?);
     }
+    if found.is_empty() && !selection.allow_empty {
+        return Err(matches_nobody(tx, &filter).await?);
+    }
     Ok(found)
+}
+
+/// A command that would act on nobody, most often because of a typing error, must not be taken for one that has acted.
+async fn matches_nobody(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
+    let anywhere = Filter { states: Vec::new(), ..filter.clone() };
+    let states: Vec<String> = filter.states.iter().map(|state| shown(*state)).collect();
+    let detail = match all(tx, &anywhere).await?.len() {
+        0 => "the selection matches no tenant".to_owned(),
+        others => format!("the selection matches {others} tenants, but none of them is {}", states.join(" or ")),
+    };
+    Ok(Error::new(404, "selection_matches_nobody", detail)
+        .try_next("look with the same selection: fleetctl tenant list")
+        .try_next("if an empty selection is right, add --allow-empty"))
 }
 
 async fn all(tx: &mut ReadTx, filter: &Filter) -> Result<Vec<TenantRecord>> {
@@ -96,12 +112,17 @@ async fn wrong_state(tx: &mut ReadTx, filter: &Filter, found: &[TenantRecord]) -
             not_found(&format!("there is no tenant named {}: it was deleted", tenant.name))
         }
         Some(tenant) => {
-            let state = serde_json::to_value(tenant.state).ok().and_then(|v| v.as_str().map(str::to_owned));
-            let detail = format!("{} is {}", tenant.name, state.unwrap_or_default());
+            let detail = format!("{} is {}", tenant.name, shown(tenant.state));
             Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", tenant.name))
         }
         None => not_found("one of the ids names no tenant"),
     })
+}
+
+/// A state as the API writes it.
+fn shown(state: TenantState) -> String {
+    let state = serde_json::to_value(state).ok().and_then(|state| state.as_str().map(str::to_owned));
+    state.unwrap_or_default()
 }
 
 fn not_found(detail: &str) -> Error {

@@ -97,6 +97,8 @@ async fn plan(
     submission: &mut Submission,
     prepared: Prepared,
 ) -> Result<(Seen, Plan)> {
+    let targets = &mut submission.targets;
+    targets.allow_empty |= targets.all && submission.params.operation().works_without_tenants();
     let tenants = match submission.params.operation().targets() {
         Targets::Own => Vec::new(),
         Targets::Selected(states) => select::tenants(tx, &submission.targets, states).await?,

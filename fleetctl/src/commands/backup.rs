@@ -118,7 +118,7 @@ async fn run_backup(args: Run, context: &mut Context) -> Result<Exit> {
 async fn verify(args: Verify, context: &mut Context) -> Result<Exit> {
     // A name cannot hold an underscore, so an id is never mistaken for one.
     let (backups, names): (Vec<_>, Vec<_>) = args.words.into_iter().partition(|w| w.starts_with("bkp_"));
-    let chosen = !names.is_empty() || args.selection.all || args.selection.labels.is_some();
+    let chosen = !names.is_empty() || args.selection.all || !args.selection.selectors.is_empty();
     if !backups.is_empty() && (chosen || args.selection.server.is_some() || args.selection.from_file.is_some()) {
         return Err(Failure::usage("name backups or tenants, not both"));
     }

@@ -99,9 +99,8 @@ async fn change_and_print(context: &mut Context, request: Request, change: &Chan
 
 /// The selection as the query of a list of tenants.
 fn filtered(mut request: Request, selection: &Selection) -> Request {
-    if let Some(labels) = &selection.labels {
-        let pairs: Vec<_> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        request = request.query("labels", &pairs.join(","));
+    if !selection.selectors.is_empty() {
+        request = request.query("labels", &selection.selectors.join(","));
     }
     if let Some(server) = &selection.server {
         request = request.query("server", server);
@@ -123,7 +122,7 @@ async fn selected_in(
 ) -> Result<Vec<String>> {
     let resolved = selection.resolve(names, context, crate::args::WhenEmpty::Refuse)?;
     let listed = resolved.get("names").and_then(Value::as_array);
-    if let Some(names) = listed.filter(|_| selection.labels.is_none() && selection.server.is_none()) {
+    if let Some(names) = listed.filter(|_| selection.selectors.is_empty() && selection.server.is_none()) {
         return Ok(names.iter().filter_map(Value::as_str).map(str::to_owned).collect());
     }
     let wanted: Option<Vec<Value>> = listed.cloned();
@@ -133,6 +132,10 @@ async fn selected_in(
     while let Some(page) = pages.next(&client).await? {
         let fits = |t: &&Value| wanted.as_ref().is_none_or(|w| w.contains(&t["name"]) || w.contains(&t["id"]));
         out.extend(page.iter().filter(fits).filter_map(|t| t["name"].as_str()).map(str::to_owned));
+    }
+    if out.is_empty() && !selection.allow_empty {
+        let detail = format!("the selection matches no tenant that is {state}");
+        return Err(Failure::new(Exit::NotFound, detail).code("selection_matches_nobody"));
     }
     Ok(out)
 }

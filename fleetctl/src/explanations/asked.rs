@@ -19,8 +19,14 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "selection_empty",
         "No tenant is selected.",
-        "labels that no tenant has, a server without tenants, an empty file",
-        "look with the same selection: fleetctl tenant list -l …",
+        "no names, no -l, no --server and no --all; or an empty file",
+        "name tenants, select them by label or server, or say --all",
+    ),
+    e(
+        "selection_matches_nobody",
+        "The selection matches no tenant, so nothing was done.",
+        "a typing error in a label, a server without tenants, tenants in another state",
+        "look with the same selection: fleetctl tenant list -l …; if it may be empty: --allow-empty",
     ),
     e(
         "count_mismatch",

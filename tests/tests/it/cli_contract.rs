@@ -202,6 +202,42 @@ fn a_selection_is_names_labels_a_server_a_file_or_all() {
 }
 
 #[test]
+fn a_selection_that_matches_nobody_is_an_error_unless_it_may_be_empty() {
+    let shell = Shell::init();
+    shell.write("m/0001_tasks.sql", FIRST);
+    for line in ["backup run --all", "query 'select 1' --all", "tenant suspend --all --reason x"] {
+        assert!(shell.refused(line, 5).contains("matches no tenant"), "{line}");
+    }
+    // There the release is made the current one.
+    shell.ok("migrate run m --all");
+    shell.ok("tenant create acme -l plan=pro");
+    shell.ok("tenant create globex");
+    for line in [
+        "backup run",
+        "backup run --dry-run",
+        "backup verify",
+        "migrate run m",
+        "query 'select 1'",
+        "tenant suspend --reason x",
+        "tenant read-only",
+        "tenant archive --yes",
+        "tenant delete --yes",
+        "tenant protect",
+    ] {
+        assert!(shell.refused(&format!("{line} -l plan=typo"), 5).contains("matches no tenant"), "{line}");
+    }
+    assert!(shell.refused("tenant resume --all", 5).contains("none of them is suspended"));
+    shell.ok("backup run -l plan=typo --allow-empty");
+    shell.ok("tenant resume --all --allow-empty");
+    let names = |selector: &str| shell.ok(&format!("tenant list -o name {selector}"));
+    assert_eq!(names("-l plan!=free -l plan"), "acme\n");
+    assert_eq!(names("-l '!plan'"), "globex\n");
+    assert_eq!(names("-l 'plan notin (pro)'"), "globex\n");
+    shell.ok("backup run -l 'plan in (pro,team)'");
+    assert!(!shell.ok("backup list acme -o name").is_empty() && shell.ok("backup list globex -o name").is_empty());
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let shell = Shell::init();
     shell.write("m/0001_tasks.sql", FIRST);

@@ -130,7 +130,11 @@ fn flags_that_make_no_sense_are_refused() {
     shell.ok("tenant create acme");
     for line in [
         "tenant list -o yaml",
-        "tenant list -l plan",
+        "tenant list -l plan!",
+        "tenant list -l plan>1",
+        "backup run -l plan!",
+        "op list --kind mgirate",
+        "op list --state don",
         "backup run acme --all",
         "backup run --all --timeout soon",
         "backup run --all --no-wait --timeout 5s",

@@ -1,8 +1,8 @@
 //! From what a path or a filter says to a record, or a 404 that names it.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use catalog::tenants::LabelSelector;
 use catalog::{Name, ReadTx, ServerRecord, TenantRecord, server::ServerState, servers, tenants};
 
 use crate::http::error::{Problem, Result};
@@ -44,14 +44,20 @@ pub(crate) fn id<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T> {
     text.parse().map_err(|error: T::Err| Problem::not_found(error.to_string()))
 }
 
-/// `k=v,k2=v2`.
-pub(crate) fn labels(text: &str) -> Result<BTreeMap<String, String>> {
-    let pair = |part: &str| {
-        let (key, value) = part.split_once('=').filter(|(key, _)| !key.is_empty())?;
-        Some((key.trim().to_owned(), value.trim().to_owned()))
-    };
-    let wrong = |part: &str| Problem::invalid(format!("labels: '{}' is not of the form key=value", shown(part)));
-    text.split(',').map(|part| pair(part).ok_or_else(|| wrong(part))).collect()
+/// A label selector: `k=v,k2!=v2`.
+pub(crate) fn labels(text: &str) -> Result<LabelSelector> {
+    text.parse().map_err(|error: catalog::Error| Problem::invalid(format!("labels: {error}")))
+}
+
+/// One of a closed list of words; `what` names it in the refusal.
+pub(crate) fn known<'a>(what: &str, word: Option<&'a str>, words: &[&str]) -> Result<Option<&'a str>> {
+    match word {
+        Some(word) if !words.contains(&word) => {
+            let detail = format!("{what}: unknown value '{}', expected one of {}", shown(word), words.join(", "));
+            Err(Problem::invalid(detail))
+        }
+        word => Ok(word),
+    }
 }
 
 /// Values of an enum that is written in snake_case, separated by commas; `what` names it in the refusal.
@@ -71,12 +77,22 @@ mod tests {
     use catalog::TenantState;
 
     #[test]
-    fn labels_are_pairs() {
-        assert_eq!(labels("plan=pro, region=eu").unwrap().len(), 2);
-        assert_eq!(labels("plan=").unwrap()["plan"], "");
-        for bad in ["", "plan", "=pro", "plan=pro,,x=y"] {
-            assert!(labels(bad).is_err(), "{bad:?}");
+    fn labels_are_selected_by_the_grammar_of_selectors() {
+        for good in ["plan=pro, region=eu", "plan=", "plan!=free", "plan in (a,b)", "!plan"] {
+            assert!(labels(good).is_ok(), "{good:?}");
         }
+        for bad in ["", "plan!", "=pro", "plan=pro,,x=y"] {
+            assert!(labels(bad).unwrap_err().error().detail.starts_with("labels: "), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_word_of_a_closed_list_is_known_or_refused_with_the_list() {
+        let words = ["migrate", "backup"];
+        assert_eq!(known("kind", Some("backup"), &words).unwrap(), Some("backup"));
+        assert_eq!(known("kind", None, &words).unwrap(), None);
+        let refused = known("kind", Some("mgirate"), &words).unwrap_err();
+        assert_eq!(refused.error().detail, "kind: unknown value 'mgirate', expected one of migrate, backup");
     }
 
     #[test]

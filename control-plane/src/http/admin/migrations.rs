@@ -306,9 +306,13 @@ async fn status(
 impl Filters {
     fn selection(&self) -> Result<plan::Selection> {
         let mut selection = self.name.clone().map_or_else(plan::Selection::default, plan::Selection::one);
-        selection.labels = self.labels.as_deref().map(lookup::labels).transpose()?.unwrap_or_default();
+        // Checked here as well, because this parameter is named otherwise than the field of a selection.
+        self.labels.as_deref().map(lookup::labels).transpose()?;
+        selection.selectors.extend(self.labels.clone());
         selection.server.clone_from(&self.server);
         selection.all = selection.is_empty();
+        // A fleet without tenants has a status.
+        selection.allow_empty = selection.all;
         Ok(selection)
     }
 }

@@ -148,7 +148,7 @@ async fn list(
         Some(name) => Some(lookup::tenant(&mut tx, name).await?.id),
         None => None,
     };
-    let kind = filters.kind.as_deref();
+    let kind = lookup::known("kind", filters.kind.as_deref(), crate::operations::KINDS)?;
     let rows = operations::page(&mut tx, &states, kind, tenant, window.after()?, window.rows()).await?;
     let page = window.page(rows, |row| row.id.to_string(), |row| row);
     let mut items = Vec::with_capacity(page.items.len());

@@ -15,14 +15,19 @@ pub(crate) struct Selection {
     names: Vec<String>,
     /// Only those with all of these labels.
     labels: BTreeMap<String, String>,
+    /// Only those whose labels meet all of these: `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k`, `!k`, with commas.
+    selectors: Vec<String>,
     /// Only those on this server.
     server: Option<String>,
     /// Explicitly every tenant.
     all: bool,
+    /// Selecting nobody is not an error.
+    allow_empty: bool,
 }
 
 impl From<Selection> for plan::Selection {
     fn from(wire: Selection) -> Self {
-        Self { names: wire.names, labels: wire.labels, server: wire.server, all: wire.all }
+        let Selection { names, labels, selectors, server, all, allow_empty } = wire;
+        Self { names, labels, selectors, server, all, allow_empty }
     }
 }

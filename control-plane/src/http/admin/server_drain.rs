@@ -54,7 +54,7 @@ async fn drain(
     let server = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
     let submission = Submission {
         params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
-        targets: Selection { server: Some(server.name.clone()), ..Selection::default() },
+        targets: Selection { server: Some(server.name.clone()), allow_empty: true, ..Selection::default() },
         reason: run.reason.clone(),
         concurrency: Some(run.max_parallel.unwrap_or(PARALLEL)),
         expect_count: None,
