@@ -197,3 +197,25 @@ async fn every_parameter_that_any_role_may_set_is_given_or_changes_no_result() {
         assert!(given.contains(&format!("(\"{name}\",")), "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_tenant_takes_bounded_memory_whatever_the_server_allows() {
+    let wide =
+        ["work_mem='4GB'", "hash_mem_multiplier=1000", "max_parallel_workers_per_gather=64", "temp_buffers='1GB'"];
+    let more = wide.iter().map(|setting| (*setting).to_owned()).collect();
+    let kit = Kit::with(&Settings { more, ..Settings::default() });
+    let shown = "create function shown() returns text language sql as $$ select string_agg(name || '=' || setting, ' ' \
+                 order by name) from pg_settings where name in ('work_mem', 'hash_mem_multiplier', \
+                 'max_parallel_workers_per_gather', 'temp_buffers') $$";
+    let tenant = kit.provisioned(&set(&[("1_schema.sql", shown)])).await;
+    for access in [Access::Read, Access::Write] {
+        let role = tenant.login(access);
+        kit.cluster.psql("postgres", &format!("alter role \"{role}\" set work_mem = '8GB'"));
+        let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+        let statement = Statement { sql: "select shown()".to_owned(), params: Vec::new() };
+        let rows = pool.session(access, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+        pool.close().await;
+        let bounded = "hash_mem_multiplier=2 max_parallel_workers_per_gather=2 temp_buffers=128 work_mem=16384";
+        assert_eq!(rows[0].rows[0][0], Value::Text(bounded.to_owned()));
+    }
+}

@@ -183,6 +183,18 @@ async fn prove(sqlx: &mut PgConnection, target: &Target, login: Access) -> Resul
     check_access(&found, login)
 }
 
+/// The memory that one session of a tenant may take from its server. A statement takes `work_mem` for each sort, twice
+/// that for each hash table, and again for each parallel worker; what needs more goes to temporary files. Given at each
+/// connect, because the server or a role may be set to values that suit one large database instead of many small ones.
+/// The size of the temporary files is the server's own `temp_file_limit`: only a superuser may set it.
+const REQUEST_MEMORY: [(&str, &str); 4] = [
+    ("work_mem", "16MB"),
+    ("hash_mem_multiplier", "2"),
+    ("max_parallel_workers_per_gather", "2"),
+    // Tenants make no temporary tables.
+    ("temp_buffers", "1MB"),
+];
+
 fn options(target: &Target, login: Access, timeouts: Timeouts, version: u32) -> PgConnectOptions {
     let read_only = if login == Access::Read { "on" } else { "off" };
     let check =
@@ -197,7 +209,8 @@ fn options(target: &Target, login: Access, timeouts: Timeouts, version: u32) -> 
     ];
     // Among them is what `sandbox.rs` relies on: it reads strings as the server does.
     let options = with_session_settings(target.server.login(&target.database, login));
-    let options = options.options(settings.into_iter().chain(check)).statement_cache_capacity(STATEMENTS_CACHED);
+    let options = options.options(REQUEST_MEMORY).options(settings.into_iter().chain(check));
+    let options = options.statement_cache_capacity(STATEMENTS_CACHED);
     // Tenants' SQL is nobody's business.
     options.disable_statement_logging()
 }
