@@ -67,7 +67,7 @@ async fn bad_lists_make_nothing() {
     let Params::Create(params) = creating(&["acme"]) else { unreachable!() };
     let elsewhere = Params::Create(create::Params { server: Some("nowhere".to_owned()), ..params });
     assert_eq!(world.run(elsewhere, Selection::default()).await.unwrap_err().code, "not_found");
-    assert!(world.app.select(&Selection::all()).await.unwrap().is_empty());
+    assert_eq!(world.app.select(&Selection::all()).await.unwrap_err().code, "selection_matches_nobody");
 }
 
 #[tokio::test]
