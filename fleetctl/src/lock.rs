@@ -62,8 +62,10 @@ async fn hold(context: &Context, kind: &str, deadline: Instant) -> Result<File> 
 
 /// An operation of this kind that has not ended.
 pub(crate) async fn open_operation(client: &Client, kind: &str) -> Result<Option<Value>> {
-    let request =
-        Request::get("/v1/operations").query("kind", kind).query("state", "pending,running").query("limit", "1");
+    let request = Request::get("/v1/operations")
+        .query("kind", &kind.replace('-', "_"))
+        .query("state", "pending,running")
+        .query("limit", "1");
     let mut page = client.json(&request).await?;
     Ok(page["items"].as_array_mut().and_then(Vec::pop))
 }

@@ -152,7 +152,7 @@ impl SqliteEngine {
     }
 
     /// Refuses new work, lets running work finish and ends the workers. A worker that is stuck in a statement is left
-    /// behind after [`SHUTDOWN_PATIENCE`]: it has not committed, and its transaction ends with the process.
+    /// behind after `SHUTDOWN_PATIENCE`: it has not committed, and its transaction ends with the process.
     pub async fn shutdown(&self) {
         let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.inner.workers.shutdown()).await;
     }

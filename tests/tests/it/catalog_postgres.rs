@@ -82,7 +82,9 @@ fn names(count: usize) -> Vec<Value> {
 /// Every tenant of the shared directory has exactly one database, and its own: told by the files themselves.
 fn databases(shared: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
-    for folder in std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path()) {
+    // The directory also holds the file that marks it as this fleet's.
+    let folders = std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|path| path.is_dir()) {
         for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "db") {
                 let database = fleet_tests::invariants::open(&file);
@@ -349,7 +351,9 @@ fn of_two_that_begin_at_once_one_makes_the_fleet() {
 
 /// Databases of at least some megabytes, so that a move takes a moment.
 fn fill(shared: &Path) {
-    for folder in std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path()) {
+    // The directory also holds the file that marks it as this fleet's.
+    let folders = std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().path());
+    for folder in folders.filter(|path| path.is_dir()) {
         for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "db") {
                 let database = fleet_tests::invariants::open(&file);

@@ -355,7 +355,7 @@ fn what_could_not_be_looked_at_is_not_damaged_and_no_restore_is_advised() {
     {
         let mut fleet = Fleet::of(&["acme"]);
         let key = (fleet.claims.servers[0].id, "acme/g2-1.db".to_owned());
-        fleet.asked.insert(key, Err(Error::new(503, code, "no").transient()));
+        fleet.asked.insert(key, Err(Error::new(503, code, "no answer").transient()));
         let report = compare(&fleet.seen());
         let kinds: Vec<Kind> = report.findings.iter().map(|finding| finding.subject.kind).collect();
         assert_eq!((kinds, report.opened), (vec![Kind::NotLooked], 0), "{code}");
