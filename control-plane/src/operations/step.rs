@@ -33,7 +33,7 @@ pub struct Step {
     pub claim: i64,
     /// When it was claimed, milliseconds since 1970.
     pub now: i64,
-    /// The database that this claim filled in this process, by its placement; see [`Step::has_filled`].
+    /// The database that this claim filled in this process, by its placement; see `has_filled`.
     pub filled: Arc<Mutex<Option<String>>>,
 }
 
