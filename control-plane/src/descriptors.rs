@@ -1,6 +1,6 @@
 //! How the process divides the descriptors that the operating system allows it.
 //!
-//! Databases, sockets, steps and the catalog all take descriptors, and whoever takes the last one stops the others. So
+//! Databases, sockets, steps and the catalog all take descriptors, and the part that takes the last one stops the others. So
 //! each gets a fixed part, made once from the limit: none can starve another, and the admin listener always answers.
 //! `app.rs` hands the parts to the engine and the runner, `serve.rs` to the listeners.
 

@@ -1,7 +1,7 @@
 //! What `/metrics` says of the fleet, read from the catalog's indexes when a collector asks.
 //!
 //! Called by `health.rs`. Nobody needs a credential there, so the catalog is asked at most once in [`READ_PAUSE`],
-//! whoever asks. When it does not answer, the last numbers stay, and the time of the last reading tells how old they are.
+//! any caller. When it does not answer, the last numbers stay, and the time of the last reading tells how old they are.
 
 use std::time::{Duration, Instant};
 

@@ -122,7 +122,7 @@ async fn connected(request: Request, next: Next) -> Response {
     response
 }
 
-/// HTTP/1.1 asks for one Host header, and for 400 without (RFC 9112, 3.2): whoever stands between could read another one.
+/// HTTP/1.1 asks for one Host header, and for 400 without (RFC 9112, 3.2): a proxy in between could read another one.
 fn check_host(request: &Request) -> Result<(), Problem> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     if hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11) {

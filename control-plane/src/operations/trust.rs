@@ -1,6 +1,6 @@
 //! Which manifest of a backup is believed.
 //!
-//! The backup store is not trusted: whoever can write to it may relabel another tenant's backup, put an older database
+//! The backup store is not trusted: anyone who can write to it may relabel another tenant's backup, put an older database
 //! under a newer manifest, or announce any size. So a manifest is held against the catalog's row before anything it
 //! names is fetched, and then it must be proved:
 //! - by the hash of the manifest that the catalog's row holds, or

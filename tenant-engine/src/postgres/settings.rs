@@ -1,4 +1,4 @@
-//! The settings that every session of this program in a tenant's database gives at its connect, whoever connects: the
+//! The settings that every session of this program in a tenant's database gives at its connect, for every login: the
 //! tenant's logins, the login of migrations, the maintenance role, `pg_dump` and `pg_restore`.
 //!
 //! A parameter of the server, of a database or of a role would otherwise decide what a statement means. Then a

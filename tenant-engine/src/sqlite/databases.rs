@@ -19,7 +19,7 @@ use crate::server::{BASE_MARKER, Server};
 
 /// What SQLite puts beside a database.
 pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// Not looked into: what was put aside, what a filesystem keeps at its top, and the directory's own marker.
+/// Not looked into: quarantined files, what a filesystem keeps at its top, and the directory's own marker.
 const SKIPPED: [&str; 3] = [FOLDER, "lost+found", BASE_MARKER];
 /// A million tenants with one leftover each; more is some other directory, and would only fill memory.
 const OBJECTS_MAX: usize = 2_000_000;

@@ -86,7 +86,7 @@ async fn a_migration_changes_no_role_that_others_depend_on() {
     assert_eq!(kit.cluster.psql("postgres", &left), "0");
 }
 
-/// `drop owned` takes the rights on all databases of a server, whoever owns these.
+/// `drop owned` takes the rights on all databases of a server, whatever their owner.
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_on_other_databases_that_a_migration_took_are_given_again() {
     let kit = Kit::new();
