@@ -50,6 +50,7 @@ pub(crate) mod memory;
 mod migrate;
 mod open;
 mod pool;
+mod pragmas;
 mod provision;
 mod quarantine;
 mod restore;

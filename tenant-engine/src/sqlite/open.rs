@@ -20,7 +20,7 @@ use crate::placement::Placement;
 
 /// How long a verb waits for an application's writer before it answers `Busy`: a worker thread waits with it, and the
 /// runner comes back later anyway.
-const BUSY_WAIT: Duration = Duration::from_millis(100);
+pub(super) const BUSY_WAIT: Duration = Duration::from_millis(100);
 /// A database up to this size is held alone while a verb changes it: no shared-memory file is made, and a request
 /// that comes meanwhile waits for milliseconds. A larger one stays readable throughout.
 const ALONE_BYTES_MAX: u64 = 16 << 20;

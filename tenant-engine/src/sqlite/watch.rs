@@ -10,6 +10,7 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use super::error::from_sqlite;
 use super::ledger;
+use super::pragmas;
 use super::workers::lock;
 use crate::error::Result;
 
@@ -91,7 +92,11 @@ fn judge(context: &AuthContext<'_>, run: Run) -> Option<Verdict> {
         AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
             forbid("extensions cannot be loaded")
         }
-        AuthAction::Pragma { pragma_name, pragma_value: Some(value) } => pragma(pragma_name, value),
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            pragmas::check(pragma_name, *pragma_value).err().map(Verdict::Forbidden)
+        }
+        // Among these are ATTACH and DETACH of a name that is computed.
+        AuthAction::Unknown { .. } => forbid("this statement would reach other files, or is not known here"),
         AuthAction::DropTable { .. } if run == Run::Enforced => Some(Verdict::Rebuild),
         // What ALTER TABLE … RENAME TO calls on every object of the schema; adding or renaming a column does not.
         AuthAction::Function { function_name } if run == Run::Enforced && *function_name == "sqlite_rename_table" => {
@@ -103,20 +108,6 @@ fn judge(context: &AuthContext<'_>, run: Run) -> Option<Verdict> {
 
 fn forbid(why: impl Into<String>) -> Option<Verdict> {
     Some(Verdict::Forbidden(why.into()))
-}
-
-/// Settings the engine's promises stand on.
-fn pragma(name: &str, value: &str) -> Option<Verdict> {
-    let name = name.to_ascii_lowercase();
-    let ours = matches!(
-        name.as_str(),
-        "journal_mode" | "locking_mode" | "synchronous" | "wal_autocheckpoint" | "wal_checkpoint" | "writable_schema"
-    );
-    // Every database is in WAL mode, so a file that says so too changes nothing.
-    if !ours || (name == "journal_mode" && value.eq_ignore_ascii_case("wal")) {
-        return None;
-    }
-    forbid(format!("PRAGMA {name} is set by the engine"))
 }
 
 /// The names an action would make, change or remove.

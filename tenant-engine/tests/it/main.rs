@@ -9,6 +9,7 @@ mod crash;
 mod inspect;
 mod kit;
 mod migrate;
+mod pragmas;
 mod provision;
 mod sqlx_compat;
 mod stamp;
