@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use catalog::db::Location;
-use catalog::operations::{self, NewOperation};
+use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::seal::FleetKey;
 use catalog::steps::{self, StepOutcome, StepResult};
 use catalog::tenants::{self, Flip, NewTenant, Selection};
@@ -127,6 +127,8 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
         release_id: None,
         tenants: ids.to_vec(),
         skipped: 0,
+        left_out: Vec::new(),
+        when_left: WhenLeft::Fail,
         concurrency: 8,
         requested_by: "timing".to_owned(),
         reason: None,

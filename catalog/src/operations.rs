@@ -2,6 +2,8 @@
 //!
 //! Which of two was submitted first is told by `seq`: ids and times come from the clocks of processes.
 
+mod ending;
+
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
@@ -13,6 +15,9 @@ use crate::row;
 use crate::steps::{self, StepState};
 use crate::tenants::bind_ids;
 use crate::word::{self, Word};
+
+pub use ending::{LeftOut, Progress, WhenLeft};
+use ending::{end_at_once, insert_skipped};
 
 /// How far an operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +58,8 @@ pub struct OperationRecord {
     pub steps_skipped: i64,
     /// Steps at once.
     pub concurrency: i64,
+    /// What becomes of a tenant that leaves before its step begins.
+    pub when_left: WhenLeft,
     /// The actor.
     pub requested_by: String,
     /// Given by a human.
@@ -67,21 +74,6 @@ pub struct OperationRecord {
     pub error_code: Option<String>,
     /// Of the operation itself, not of a step.
     pub error: Option<String>,
-}
-
-/// Counted from the steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// Waiting or to be retried.
-    pub pending: i64,
-    /// Claimed.
-    pub running: i64,
-    /// Done.
-    pub succeeded: i64,
-    /// Given up.
-    pub failed: i64,
-    /// Never to be run.
-    pub cancelled: i64,
 }
 
 /// What a new operation starts with.
@@ -99,15 +91,19 @@ pub struct NewOperation {
     pub tenants: Vec<TenantId>,
     /// Tenants that needed nothing.
     pub skipped: i64,
+    /// Their steps are skipped from the start.
+    pub left_out: Vec<LeftOut>,
     /// Steps at once.
     pub concurrency: i64,
+    /// What becomes of a tenant that leaves before its step begins.
+    pub when_left: WhenLeft,
     /// The actor.
     pub requested_by: String,
     /// Given by a human.
     pub reason: Option<String>,
 }
 
-const COLUMNS: &str = "id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, requested_by, reason, \
+const COLUMNS: &str = "id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, when_left, requested_by, reason, \
     created_at, started_at, finished_at, error_code, error";
 
 impl Word for OperationState {
@@ -123,34 +119,23 @@ impl Word for OperationState {
     ];
 }
 
-impl Progress {
-    /// How an operation ends that has no open step: `was` is what an operator made of it before.
-    fn outcome(self, was: OperationState, skipped: i64) -> OperationState {
-        match self {
-            _ if was == OperationState::Cancelled || self.cancelled > 0 => OperationState::Cancelled,
-            Self { failed: 0, .. } => OperationState::Succeeded,
-            _ if self.succeeded + skipped > 0 => OperationState::Partial,
-            _ => OperationState::Failed,
-        }
-    }
-}
-
-/// Writes the operation and its steps. With no step it is `succeeded` at once.
+/// Writes the operation and its steps. With no step to run it has ended at once.
 ///
 /// # Errors
 /// `NotFound` for a tenant or the release; `AlreadyExists`.
 pub async fn insert(tx: &mut WriteTx, new: &NewOperation) -> Result<OperationRecord> {
     let now = tx.now();
     let done = new.tenants.is_empty().then_some(now);
-    let operation = OperationRecord {
+    let mut operation = OperationRecord {
         id: new.id,
         kind: new.kind.clone(),
-        state: if done.is_some() { OperationState::Succeeded } else { OperationState::Pending },
+        state: OperationState::Pending,
         params: new.params.clone(),
         release_id: new.release_id,
-        steps_total: i64::try_from(new.tenants.len()).unwrap_or(i64::MAX),
+        steps_total: i64::try_from(new.tenants.len() + new.left_out.len()).unwrap_or(i64::MAX),
         steps_skipped: new.skipped,
         concurrency: new.concurrency,
+        when_left: new.when_left,
         requested_by: new.requested_by.clone(),
         reason: new.reason.clone(),
         created_at: now,
@@ -159,9 +144,15 @@ pub async fn insert(tx: &mut WriteTx, new: &NewOperation) -> Result<OperationRec
         error_code: None,
         error: None,
     };
+    if done.is_some() {
+        end_at_once(&mut operation);
+    }
     insert_row(tx, &operation).await?;
     for chunk in chunks(&new.tenants) {
         insert_steps(tx, new.id, chunk).await?;
+    }
+    for chunk in chunks(&new.left_out) {
+        insert_skipped(tx, new.id, chunk).await?;
     }
     Ok(operation)
 }
@@ -199,6 +190,7 @@ pub async fn progress(tx: &mut ReadTx, id: OperationId) -> Result<Progress> {
             StepState::Succeeded => &mut progress.succeeded,
             StepState::Failed => &mut progress.failed,
             StepState::Cancelled => &mut progress.cancelled,
+            StepState::Skipped => &mut progress.skipped,
         };
         *counter = row::int(&row, "steps")?;
     }
@@ -288,10 +280,17 @@ pub async fn finish_if_done(tx: &mut WriteTx, id: OperationId) -> Result<Option<
     if found.finished_at.is_some() {
         return Ok(None);
     }
-    let outcome = progress(tx, id).await?.outcome(found.state, found.steps_skipped);
+    let progress = progress(tx, id).await?;
+    let outcome = progress.outcome(&found);
+    let error = progress.error(&found).filter(|_| outcome == OperationState::Failed);
     let now = tx.now();
-    let sql = format!("update operations set state = $2, finished_at = $3 where id = $1 returning {COLUMNS}");
-    let row = tx.one(built(sql).bind(id.to_string()).bind(outcome.word()).bind(now)).await?;
+    let sql = format!(
+        "update operations set state = $2, finished_at = $3, error_code = $4, error = $5 where id = $1 \
+         returning {COLUMNS}"
+    );
+    let sql = built(sql).bind(id.to_string()).bind(outcome.word()).bind(now);
+    let sql = sql.bind(error.as_ref().map(|(code, _)| (*code).to_owned())).bind(error.map(|(_, text)| text));
+    let row = tx.one(sql).await?;
     row.as_ref().map(record).transpose()
 }
 
@@ -318,8 +317,8 @@ pub(crate) fn missing(id: OperationId) -> Error {
 
 async fn insert_row(tx: &mut WriteTx, operation: &OperationRecord) -> Result<()> {
     let sql = "insert into operations (id, kind, state, params, release_id, steps_total, steps_skipped, concurrency, \
-               requested_by, reason, created_at, started_at, finished_at, seq) \
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, \
+               requested_by, reason, created_at, started_at, finished_at, when_left, error_code, error, seq) \
+               values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, $14, $15, \
                (select coalesce(max(seq), 0) + 1 from operations))";
     let sql = sqlx::query(sql)
         .bind(operation.id.to_string())
@@ -333,7 +332,10 @@ async fn insert_row(tx: &mut WriteTx, operation: &OperationRecord) -> Result<()>
         .bind(operation.requested_by.clone())
         .bind(operation.reason.clone())
         .bind(operation.created_at)
-        .bind(operation.finished_at);
+        .bind(operation.finished_at)
+        .bind(operation.when_left.word())
+        .bind(operation.error_code.clone())
+        .bind(operation.error.clone());
     tx.run(sql).await.map(|_| ())
 }
 
@@ -358,6 +360,7 @@ fn record(row: &AnyRow) -> Result<OperationRecord> {
         steps_total: row::int(row, "steps_total")?,
         steps_skipped: row::int(row, "steps_skipped")?,
         concurrency: row::int(row, "concurrency")?,
+        when_left: row::word(row, "when_left")?,
         requested_by: row::text(row, "requested_by")?,
         reason: row::text_or_null(row, "reason")?,
         created_at: row::int(row, "created_at")?,
@@ -366,26 +369,4 @@ fn record(row: &AnyRow) -> Result<OperationRecord> {
         error_code: row::text_or_null(row, "error_code")?,
         error: row::text_or_null(row, "error")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_is_counted() {
-        use OperationState::{Cancelled, Failed, Partial, Running, Succeeded};
-        let of = |succeeded, failed, cancelled| Progress { succeeded, failed, cancelled, ..Progress::default() };
-        for (progress, was, skipped, end) in [
-            (of(3, 0, 0), Running, 0, Succeeded),
-            (of(0, 0, 0), Running, 4, Succeeded),
-            (of(2, 1, 0), Running, 0, Partial),
-            (of(0, 1, 0), Running, 1, Partial),
-            (of(0, 3, 0), Running, 0, Failed),
-            (of(2, 1, 1), Running, 0, Cancelled),
-            (of(3, 0, 0), Cancelled, 0, Cancelled),
-        ] {
-            assert_eq!(progress.outcome(was, skipped), end, "{progress:?}");
-        }
-    }
 }

@@ -27,6 +27,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "sequences", sql: include_str!("../../migrations/catalog/0003_sequences.sql") },
     Migration { version: 4, name: "backup_proof", sql: include_str!("../../migrations/catalog/0004_backup_proof.sql") },
     Migration { version: 5, name: "step_deaths", sql: include_str!("../../migrations/catalog/0005_step_deaths.sql") },
+    Migration {
+        version: 6,
+        name: "skipped_steps",
+        sql: include_str!("../../migrations/catalog/0006_skipped_steps.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

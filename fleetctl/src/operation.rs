@@ -78,9 +78,13 @@ fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
     }
     let n = |key: &str| plan[key].as_u64().unwrap_or_default();
     let (kind, tenants) = (plan["kind"].as_str().unwrap_or("change"), n("tenants"));
-    context
-        .out
-        .note(&format!("dry run: {kind} would act on {tenants}, {} need nothing; nothing was done", n("skipped")));
+    let left_out = match n("left_out") {
+        0 => String::new(),
+        left_out => format!(", {left_out} are left out"),
+    };
+    let skipped = n("skipped");
+    let line = format!("dry run: {kind} would act on {tenants}, {skipped} need nothing{left_out}; nothing was done");
+    context.out.note(&line);
     for text in plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         context.out.note(&format!("note: {}", printable(text)));
     }
@@ -194,6 +198,7 @@ async fn ended(context: &mut Context, client: &Client, operation: &Value, print:
     if print == Print::Operation {
         context.out.item(&OPERATION, operation)?;
     }
+    print_skipped(context, client, operation).await?;
     if exit == Exit::Done {
         return Ok(exit);
     }
@@ -206,6 +211,24 @@ async fn ended(context: &mut Context, client: &Client, operation: &Value, print:
         context.out.complain(&format!("try:   fleetctl op resume {}", id_of(operation)?));
     }
     Ok(if exit == Exit::Failed { refine(&codes) } else { exit })
+}
+
+/// Says which tenants were skipped and why, a screenful at most. They are no failure.
+async fn print_skipped(context: &mut Context, client: &Client, operation: &Value) -> Result<()> {
+    let skipped = operation["progress"]["left"].as_u64().unwrap_or_default();
+    if skipped == 0 {
+        return Ok(());
+    }
+    let id = id_of(operation)?;
+    let request = Request::get(format!("/v1/operations/{}/steps", segment(id)?)).query("state", "skipped");
+    let page = client.json(&request.query("limit", &FAILED_SHOWN_MAX.to_string())).await?;
+    let steps = page["items"].as_array().cloned().unwrap_or_default();
+    context.out.note(&format!("{skipped} skipped; see all: fleetctl op get {id} --steps skipped"));
+    for step in &steps {
+        let line = format!("skipped: {}: {}", plain(&step["tenant"]), plain(&step["skipped"]["detail"]));
+        context.out.note(&printable(&line));
+    }
+    Ok(())
 }
 
 /// The failed tenants with their errors, a screenful at most. Returns their codes.

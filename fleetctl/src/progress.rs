@@ -141,9 +141,10 @@ pub(crate) fn line(operation: &Value) -> String {
     let text = |key: &str| operation[key].as_str().unwrap_or("?").to_owned();
     let n = |key: &str| operation["progress"][key].as_u64().unwrap_or_default();
     let mut out = format!("{} {} {}: {} of {} done", text("kind"), text("id"), text("state"), n("done"), n("total"));
-    for (key, word) in [("failed", "failed"), ("skipped", "needed nothing")] {
-        if n(key) > 0 {
-            out.push_str(&format!(", {} {word}", n(key)));
+    let needed_nothing = n("skipped").saturating_sub(n("left"));
+    for (count, word) in [(n("failed"), "failed"), (n("left"), "skipped"), (needed_nothing, "needed nothing")] {
+        if count > 0 {
+            out.push_str(&format!(", {count} {word}"));
         }
     }
     out
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn a_line_says_how_far_it_is() {
         let operation = json!({"id": "op_1", "kind": "migrate", "state": "running",
-            "progress": {"total": 10, "done": 3, "failed": 1, "skipped": 5}});
-        assert_eq!(line(&operation), "migrate op_1 running: 3 of 10 done, 1 failed, 5 needed nothing");
+            "progress": {"total": 10, "done": 3, "failed": 1, "skipped": 5, "left": 2}});
+        assert_eq!(line(&operation), "migrate op_1 running: 3 of 10 done, 1 failed, 2 skipped, 3 needed nothing");
     }
 }

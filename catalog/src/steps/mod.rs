@@ -31,6 +31,8 @@ pub enum StepState {
     Failed,
     /// Never to be run.
     Cancelled,
+    /// Not run, because the tenant had left the selection; the reason is in the error.
+    Skipped,
 }
 
 /// One row of `steps`.
@@ -58,9 +60,9 @@ pub struct StepRecord {
     pub lease_epoch: i64,
     /// Until when, milliseconds since 1970.
     pub lease_until: Option<i64>,
-    /// Of the last failure.
+    /// Of the last failure, or why it was skipped.
     pub error_code: Option<String>,
-    /// Of the last failure.
+    /// Of the last failure, or why it was skipped.
     pub error: Option<String>,
     /// Milliseconds since 1970.
     pub started_at: Option<i64>,
@@ -114,6 +116,13 @@ pub enum StepResult {
         /// Why.
         message: String,
     },
+    /// Not run, because the tenant had left; lease and slot are freed.
+    Skipped {
+        /// Why.
+        code: String,
+        /// Why.
+        message: String,
+    },
     /// Given up; lease and slot are freed.
     Failed {
         /// Why.
@@ -134,6 +143,7 @@ impl Word for StepState {
         (Self::Succeeded, "succeeded"),
         (Self::Failed, "failed"),
         (Self::Cancelled, "cancelled"),
+        (Self::Skipped, "skipped"),
     ];
 }
 
@@ -252,7 +262,7 @@ pub async fn in_the_middle(tx: &mut ReadTx, tenant: TenantId, except: OperationI
 /// `Unavailable`.
 pub async fn last_facts(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<Vec<String>> {
     let sql = "select s.facts from steps s join operations o on o.id = s.op_id \
-               where s.tenant_id = $1 and s.op_id <> $2 and s.phase <> '' and s.state in ('failed', 'cancelled') \
+               where s.tenant_id = $1 and s.op_id <> $2 and s.phase <> '' and s.state in ('failed', 'cancelled', 'skipped') \
                order by o.seq desc, o.id desc limit 20";
     let rows = tx.all(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?;
     rows.iter().map(|row| row::text(row, "facts")).collect()

@@ -110,14 +110,13 @@ impl Change {
                 message: Some(message),
                 ..Self::default()
             },
-            StepResult::Failed { code, message } => Self {
-                state: Some(StepState::Failed),
-                code: Some(code),
-                message: Some(message),
-                finished: Some(now),
-                ..Self::default()
-            },
+            StepResult::Skipped { code, message } => Self::ended(StepState::Skipped, code, message, now),
+            StepResult::Failed { code, message } => Self::ended(StepState::Failed, code, message, now),
         }
+    }
+
+    fn ended(state: StepState, code: String, message: String, now: i64) -> Self {
+        Self { state: Some(state), code: Some(code), message: Some(message), finished: Some(now), ..Self::default() }
     }
 }
 

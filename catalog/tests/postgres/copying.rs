@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use catalog::copy::copy;
 use catalog::db::Location;
 use catalog::members::{self, Role};
-use catalog::operations::{self, NewOperation};
+use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::seal::FleetKey;
 use catalog::tokens::{self, TokenScope};
 use catalog::{Catalog, ErrorKind, OperationId, TenantId, events, tenants};
@@ -36,6 +36,8 @@ async fn populate(catalog: &Catalog) -> (Vec<TenantId>, String) {
         release_id: None,
         tenants: ids.clone(),
         skipped: 0,
+        left_out: Vec::new(),
+        when_left: WhenLeft::Fail,
         concurrency: 8,
         requested_by: "test".to_owned(),
         reason: None,

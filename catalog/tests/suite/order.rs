@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest;
 use catalog::backups;
-use catalog::operations::{self, NewOperation, OperationState};
+use catalog::operations::{self, NewOperation, OperationState, WhenLeft};
 use catalog::retained::{self, RetainedRecord};
 use catalog::seal::{FleetKey, Sealer};
 use catalog::{BackupId, FleetId, Generation, OperationId};
@@ -53,6 +53,8 @@ async fn operations_go_in_the_order_of_their_submission() {
             release_id: None,
             tenants: ids.clone(),
             skipped: 0,
+            left_out: Vec::new(),
+            when_left: WhenLeft::Fail,
             concurrency: 1,
             requested_by: "test".to_owned(),
             reason: None,

@@ -1,6 +1,6 @@
 //! Operations and steps: claiming, recording, slots, ends.
 
-use catalog::operations::{self, NewOperation, OperationState};
+use catalog::operations::{self, NewOperation, OperationState, WhenLeft};
 use catalog::steps::{self, Claimant, StepOutcome, StepRecord, StepResult, StepState};
 use catalog::{Catalog, ErrorKind, OperationId, TenantId, tenants};
 
@@ -17,6 +17,8 @@ async fn submit(catalog: &Catalog, tenants: &[TenantId], skipped: i64) -> Operat
         release_id: None,
         tenants: tenants.to_vec(),
         skipped,
+        left_out: Vec::new(),
+        when_left: WhenLeft::Fail,
         concurrency: 8,
         requested_by: "test".to_owned(),
         reason: None,

@@ -99,6 +99,8 @@ mod tests {
             release_id: None,
             tenants: vec![record.tenant_id],
             skipped: 0,
+            left_out: Vec::new(),
+            when_left: catalog::operations::WhenLeft::Fail,
             concurrency: 1,
             requested_by: "test".to_owned(),
             reason: None,

@@ -52,7 +52,7 @@ async fn submit(runner: &Runner, params: Params, tenants: &[TenantId], reason: &
         return Ok(());
     }
     let names = tenants.iter().map(TenantId::to_string).collect();
-    let mut submission = Submission::new(params, Selection { names, ..Selection::default() });
+    let mut submission = Submission::new(params, Selection { names, automatic: true, ..Selection::default() });
     submission.reason = Some(reason.to_owned());
     let caller = Caller { actor: "fleet".to_owned(), request_id: None, once: None };
     match runner.submit(&caller, submission, Mode::Run).await {

@@ -6,15 +6,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use catalog::{ReleaseId, TenantRecord, TenantState, WriteTx};
+use catalog::{BlockWrites, ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::migration::File;
 use tenant_engine::{ErrorKind, IdentityState, MigrationSets, Server};
 
 use super::planning::Current;
-use super::{Effect, Fleet, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence};
+use super::{Effect, Fleet, Left, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence};
 use crate::error::{Error, Result};
+
+/// States in which a tenant has a database: a suspended one is kept at the fleet's version.
+const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
 
 /// Where to go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,7 +80,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+        Targets::Selected(STATES)
     }
 
     async fn prepare(&self, fleet: &Fleet, scope: Scope) -> Result<Prepared> {
@@ -113,9 +116,12 @@ impl Operation for Params {
         let release = self.release_id().ok_or_else(|| Error::internal("a plan needs the id of its release"))?;
         let mut plan = Plan { release: Some(release), ..Plan::default() };
         for tenant in &seen.tenants {
-            match self.look == Look::Hint && tenant.release_id == Some(release) {
-                true => plan.skip(&tenant.name, || "is there already".to_owned()),
-                false => plan.step(tenant.id, &tenant.name, || action(tenant, self.target)),
+            match self.has_left(tenant).filter(|_| seen.by_rule()) {
+                _ if self.look == Look::Hint && tenant.release_id == Some(release) => {
+                    plan.skip(&tenant.name, || "is there already".to_owned());
+                }
+                Some(left) => plan.leave_out(tenant, left),
+                None => plan.step(tenant.id, &tenant.name, || action(tenant, self.target)),
             }
         }
         match &seen.prepared.current {
@@ -130,6 +136,12 @@ impl Operation for Params {
             )),
         }
         Ok(plan)
+    }
+
+    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
+        let blocked = tenant.block_writes == Some(BlockWrites::Operator);
+        let left = Left::by_state(tenant, STATES);
+        left.or_else(|| blocked.then(|| Left::is("tenant_read_only", tenant, "read-only")))
     }
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {

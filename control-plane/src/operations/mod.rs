@@ -47,11 +47,11 @@ use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, ReleaseId, ServerId, TenantId, TenantState, WriteTx};
+use catalog::{BackupId, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
 pub use fleet::Fleet;
-pub use planning::{Plan, Prepared, Seen};
+pub use planning::{Left, Plan, Prepared, Seen};
 pub use step::Step;
 
 use crate::error::{Error, Result};
@@ -177,6 +177,15 @@ pub trait Operation: Send + Sync {
     /// PURE: who gets a step, who needs nothing, what is refused.
     fn plan(&self, seen: &Seen) -> Result<Plan>;
 
+    /// Why a tenant, as it is when its step begins, does not belong to the selection any more. Only asked when a rule
+    /// selected the tenants.
+    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
+        match self.targets() {
+            Targets::Selected(states) | Targets::One(states) => Left::by_state(tenant, states),
+            Targets::Own => None,
+        }
+    }
+
     /// One phase of one tenant's step. Repeatable: it may have run before, in part or in whole, here or elsewhere.
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome;
 
@@ -280,6 +289,8 @@ pub enum Verdict {
     },
     /// Done; what the operation reports of this tenant.
     Done(serde_json::Value),
+    /// Not run, because the tenant has left the selection.
+    Skipped(Left),
     /// Failed: tried again when the error is transient and attempts are left, else given up.
     Failed(Error),
 }

@@ -17,7 +17,7 @@ use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
 use super::build::{self, Built};
 use super::fence::{self, Fence};
 use super::swap::{self, Swap, Times, Why};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, thaw};
+use super::{Effect, Fleet, Left, Operation, Outcome, Placements, Plan, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
 
 /// Where to.
@@ -33,6 +33,9 @@ pub struct Params {
     /// filled there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub elsewhere: BTreeMap<TenantId, ServerId>,
+    /// The server that the selection named: a tenant that is elsewhere by now has left it. Filled at submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ServerId>,
 }
 
 /// A server that may get tenants.
@@ -46,6 +49,9 @@ pub struct Target {
     pub name: String,
 }
 
+/// States in which a tenant has a server, even when it has no database now.
+const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended, TenantState::Archived];
+
 const FREEZE: &str = "freeze";
 const COPY: &str = "copy";
 const SWITCH: &str = "switch";
@@ -57,7 +63,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])
+        Targets::Selected(STATES)
     }
 
     fn placements(&self) -> Placements {
@@ -66,6 +72,7 @@ impl Operation for Params {
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
         seen.servers = catalog::servers::list(tx).await?;
+        self.from = seen.server;
         let usable = |server: &&ServerRecord| server.state == ServerState::Active;
         let all = seen.servers.iter().map(|(server, _)| server);
         self.servers = match &self.to {
@@ -91,6 +98,12 @@ impl Operation for Params {
             plan.step(tenant.id, &tenant.name, || format!("moves from {} to {}", from.name, to.name));
         }
         Ok(plan)
+    }
+
+    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
+        let moved = self.from.is_some_and(|from| from != tenant.server_id);
+        let left = Left::by_state(tenant, STATES);
+        left.or_else(|| moved.then(|| Left::is("tenant_left", tenant, "on another server now")))
     }
 
     async fn other_server(&self, fleet: &Fleet, step: &Step) -> Option<ServerId> {
@@ -204,7 +217,7 @@ impl Params {
     /// Nothing is stopped before the other server is known to answer and to have room.
     async fn look_there(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         fence::require_unblocked(step)?;
-        step.require_state(&[TenantState::Active, TenantState::Suspended, TenantState::Archived])?;
+        step.require_state(STATES)?;
         if self.is_there(&step.tenant) {
             return Ok(Outcome::done(json!({"to": step.tenant.server_id, "why": "another move brought it there"})));
         }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use catalog::backups::BackupRecord;
+use catalog::operations::{LeftOut, WhenLeft};
 use catalog::retained::RetainedRecord;
 use catalog::tenants::NewTenant;
-use catalog::{Name, OperationId, ReleaseId, ServerRecord, TenantId, TenantRecord};
+use catalog::{Name, OperationId, ReleaseId, ServerId, ServerRecord, TenantId, TenantRecord, TenantState};
 
 use crate::plan::{PlanView, SAMPLE_MAX, Sample};
 
@@ -41,6 +42,10 @@ pub struct Seen {
     pub now: i64,
     /// Who asks.
     pub actor: String,
+    /// What becomes of a tenant that leaves; a tenant that somebody named is never left out.
+    pub when_left: WhenLeft,
+    /// The server that the selection names.
+    pub server: Option<ServerId>,
     /// Found out before.
     pub prepared: Prepared,
     /// The selected tenants, in the order of their ids.
@@ -57,6 +62,39 @@ pub struct Seen {
     pub retained: Vec<RetainedRecord>,
 }
 
+impl Seen {
+    /// Whether a rule selected the tenants: one that cannot take part is then left out, and is no failure.
+    #[must_use]
+    pub fn by_rule(&self) -> bool {
+        self.when_left != WhenLeft::Fail
+    }
+}
+
+/// Why a tenant of a selection takes no part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The stable code, for programs.
+    pub code: &'static str,
+    /// In words, for people.
+    pub why: String,
+}
+
+impl Left {
+    /// What `tenant` is instead of what the operation works on.
+    #[must_use]
+    pub fn is(code: &'static str, tenant: &TenantRecord, what: &str) -> Self {
+        Self { code, why: format!("{} is {what}", tenant.name) }
+    }
+
+    /// Whether the tenant is in another state than these.
+    #[must_use]
+    pub fn by_state(tenant: &TenantRecord, states: &[TenantState]) -> Option<Self> {
+        let state = serde_json::to_value(tenant.state).unwrap_or_default();
+        let what = format!("{} now", state.as_str().unwrap_or("in another state"));
+        (!states.contains(&tenant.state)).then(|| Self::is("tenant_left", tenant, &what))
+    }
+}
+
 /// Who gets a step.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -64,6 +102,8 @@ pub struct Plan {
     pub steps: Vec<TenantId>,
     /// Tenants that need nothing.
     pub skipped: i64,
+    /// Tenants that belong to the selection and get no step, each with the reason.
+    pub left_out: Vec<LeftOut>,
     /// Tenants to be made, with their names; they are among `steps`.
     pub new: Vec<NewTenant>,
     /// The migration set that the steps need.
@@ -89,6 +129,12 @@ impl Plan {
         self.sample(name, why);
     }
 
+    /// No step for this tenant, which does not have what the operation is to bring about: its steps say the reason.
+    pub fn leave_out(&mut self, tenant: &TenantRecord, left: Left) {
+        self.sample(&tenant.name, || format!("is left out: {}", left.why));
+        self.left_out.push(LeftOut { tenant: tenant.id, code: left.code, why: left.why });
+    }
+
     fn sample(&mut self, name: &str, action: impl FnOnce() -> String) {
         if self.sample.len() < SAMPLE_MAX {
             self.sample.push(Sample { tenant: name.to_owned(), action: action() });
@@ -102,6 +148,7 @@ impl Plan {
             kind,
             tenants: self.steps.len() as u64,
             skipped: u64::try_from(self.skipped).unwrap_or(0),
+            left_out: self.left_out.len() as u64,
             sample: self.sample,
             notes: self.notes,
         }

@@ -2,13 +2,16 @@
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{BlockWrites, TenantState};
+use catalog::{BlockWrites, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
+use super::{Effect, Fleet, Left, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
 use crate::error::Result;
+
+/// States in which a tenant serves requests, so that a block of its writes means something.
+const STATES: &[TenantState] = &[TenantState::Active];
 
 /// Which of the two.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,7 +27,7 @@ impl Operation for Params {
     }
 
     fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active])
+        Targets::Selected(STATES)
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
@@ -40,6 +43,14 @@ impl Operation for Params {
         Ok(plan)
     }
 
+    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
+        let is_so = (tenant.block_writes == Some(BlockWrites::Operator)) == self.on
+            && tenant.block_writes != Some(BlockWrites::Operation);
+        let what = if self.on { "read-only already" } else { "writable already" };
+        let left = Left::by_state(tenant, STATES);
+        left.or_else(|| is_so.then(|| Left::is("tenant_left", tenant, what)))
+    }
+
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
         self.change(fleet, step).await.into()
     }
@@ -48,7 +59,7 @@ impl Operation for Params {
 impl Params {
     async fn change(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         fence::require_unblocked(step)?;
-        step.require_state(&[TenantState::Active])?;
+        step.require_state(STATES)?;
         fleet.point("read_only: claimed").await;
         let (to, block, reason, event) = match self.on {
             true => (IdentityState::Frozen, Some(BlockWrites::Operator), Some(step.reason()), "tenant.read_only"),

@@ -19,6 +19,8 @@ pub struct PlanView {
     pub tenants: u64,
     /// Tenants that need nothing.
     pub skipped: u64,
+    /// Tenants that are left out, each with a reason.
+    pub left_out: u64,
     /// The first few, at most [`SAMPLE_MAX`].
     pub sample: Vec<Sample>,
     /// What a human should know before saying yes.

@@ -30,6 +30,9 @@ pub struct Selection {
     /// Selecting nobody is not an error.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allow_empty: bool,
+    /// The names were found by the program, not said by a person: a tenant that leaves is no error.
+    #[serde(skip)]
+    pub automatic: bool,
 }
 
 impl Selection {
@@ -125,7 +128,7 @@ mod tests {
             all: bool,
             allow_empty: bool,
         ) {
-            let selection = Selection { names, labels, selectors, server, all, allow_empty };
+            let selection = Selection { names, labels, selectors, server, all, allow_empty, automatic: false };
             let json = serde_json::to_string(&selection).unwrap();
             prop_assert_eq!(serde_json::from_str::<Selection>(&json).unwrap(), selection);
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catalog::events::NewEvent;
-use catalog::operations::{OperationRecord, OperationState};
+use catalog::operations::{OperationRecord, OperationState, Progress};
 use catalog::steps::{Claimant, DEATHS_ALONE, StepRecord};
 use catalog::{OperationId, TenantId, TenantRecord, WriteTx};
 use serde_json::json;
@@ -128,7 +128,7 @@ impl Runner {
         let mut tx = self.fleet.catalog.write().await?;
         catalog::steps::cancel_pending(&mut tx, id).await?;
         if let Some(ended) = catalog::operations::finish_if_done(&mut tx, id).await? {
-            catalog::events::append(&mut tx, &[ended_event(&ended)]).await?;
+            append_ended(&mut tx, &ended).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -144,7 +144,7 @@ impl Runner {
             Err(error) => {
                 let mut tx = self.fleet.catalog.write().await?;
                 let failed = catalog::operations::fail(&mut tx, record.id, &error.code, &error.detail).await?;
-                catalog::events::append(&mut tx, &[ended_event(&failed)]).await?;
+                append_ended(&mut tx, &failed).await?;
                 tx.commit().await?;
                 return Ok(None);
             }
@@ -296,22 +296,30 @@ impl Runner {
 async fn end(tx: &mut WriteTx, record: &OperationRecord, failure: Option<Error>) -> Result<()> {
     if let Some(error) = failure {
         let failed = catalog::operations::fail(tx, record.id, &error.code, &error.detail).await?;
-        catalog::events::append(tx, &[ended_event(&failed)]).await?;
-        return Ok(());
+        return append_ended(tx, &failed).await;
     }
     if let Some(ended) = catalog::operations::finish_if_done(tx, record.id).await? {
-        catalog::events::append(tx, &[ended_event(&ended)]).await?;
+        append_ended(tx, &ended).await?;
     }
     Ok(())
 }
 
-fn ended_event(record: &OperationRecord) -> NewEvent {
+/// Writes to the audit log how an operation ended, with the counts of its steps.
+async fn append_ended(tx: &mut WriteTx, record: &OperationRecord) -> Result<()> {
+    let progress = catalog::operations::progress(tx, record.id).await?;
+    Ok(catalog::events::append(tx, &[ended_event(record, progress)]).await?)
+}
+
+fn ended_event(record: &OperationRecord, progress: Progress) -> NewEvent {
     NewEvent {
         kind: "operation.ended".to_owned(),
         actor: record.requested_by.clone(),
         tenant_id: None,
         op_id: Some(record.id),
         request_id: None,
-        data: json!({"kind": record.kind, "state": record.state, "steps": record.steps_total}),
+        data: json!({
+            "kind": record.kind, "state": record.state, "steps": record.steps_total, "done": progress.succeeded,
+            "failed": progress.failed, "skipped": progress.skipped,
+        }),
     }
 }

@@ -73,7 +73,8 @@ impl Runner {
     }
 
     fn may_gather(&self, batch: &[Report]) -> bool {
-        let ends = |report: &Report| matches!(report.outcome.result, StepResult::Done { .. });
+        let ends =
+            |report: &Report| matches!(report.outcome.result, StepResult::Done { .. } | StepResult::Skipped { .. });
         let few = batch.len() < BATCH_MAX.min(self.state().held.len() / GATHER_SHARE);
         few && batch.iter().all(ends) && !self.tasks.stopping().is_cancelled()
     }
@@ -184,7 +185,7 @@ fn settled(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> St
 #[cfg(test)]
 mod tests {
     use catalog::WriteTx;
-    use catalog::operations::{NewOperation, OperationState};
+    use catalog::operations::{NewOperation, OperationState, WhenLeft};
     use catalog::steps::Claimant;
 
     use super::*;
@@ -200,6 +201,8 @@ mod tests {
             release_id: None,
             tenants: vec![tenant],
             skipped: 0,
+            left_out: Vec::new(),
+            when_left: WhenLeft::Fail,
             concurrency: 1,
             requested_by: "test".to_owned(),
             reason: None,

@@ -1,7 +1,7 @@
 //! From a selection to records, inside the transaction that plans with them.
 
 use catalog::tenants::Selection as Filter;
-use catalog::{Name, ReadTx, TenantId, TenantRecord, TenantState};
+use catalog::{Name, ReadTx, ServerId, TenantId, TenantRecord, TenantState};
 
 use crate::error::{Error, Result};
 use crate::plan::Selection;
@@ -27,14 +27,7 @@ pub(super) async fn tenants(
         [] => None,
         names => Some(resolve(tx, names).await?),
     };
-    let server = match &selection.server {
-        None => None,
-        Some(name) => {
-            let found = catalog::servers::by_name(tx, name).await?;
-            let found = found.ok_or_else(|| not_found(&format!("there is no server '{name}'")))?;
-            Some(found.id)
-        }
-    };
+    let server = server(tx, selection).await?;
     let named = ids.as_ref().map(Vec::len);
     let filter = Filter { ids, labels: selection.label_selector()?, server, states: states.to_vec() };
     let found = all(tx, &filter).await?;
@@ -45,6 +38,15 @@ pub(super) async fn tenants(
         return Err(matches_nobody(tx, &filter).await?);
     }
     Ok(found)
+}
+
+/// The server that a selection names.
+pub(super) async fn server(tx: &mut ReadTx, selection: &Selection) -> Result<Option<ServerId>> {
+    let Some(name) = &selection.server else { return Ok(None) };
+    let found = catalog::servers::by_name(tx, name).await?;
+    let found =
+        found.ok_or_else(|| not_found(&format!("there is no server '{name}'")).try_next("fleetctl server list"))?;
+    Ok(Some(found.id))
 }
 
 /// A command that would act on nobody, most often because of a typing error, must not be taken for one that has acted.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use catalog::events::NewEvent;
-use catalog::operations::{NewOperation, OperationRecord};
+use catalog::operations::{NewOperation, OperationRecord, WhenLeft};
 use catalog::tenants::NewTenant;
 use catalog::{OperationId, TenantRecord, WriteTx};
 use serde_json::json;
@@ -84,7 +84,7 @@ impl Runner {
         if mode == Mode::Plan {
             return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
         }
-        let record = write(&mut tx, caller, &submission, seen.op, plan).await?;
+        let record = write(&mut tx, caller, &submission, &seen, plan).await?;
         tx.commit().await?;
         self.run_only(record.id);
         Ok(Submitted::Started(record))
@@ -98,7 +98,9 @@ async fn plan(
     prepared: Prepared,
 ) -> Result<(Seen, Plan)> {
     let targets = &mut submission.targets;
+    let when_left = when_left(targets);
     targets.allow_empty |= targets.all && submission.params.operation().works_without_tenants();
+    let server = select::server(tx, targets).await?;
     let tenants = match submission.params.operation().targets() {
         Targets::Own => Vec::new(),
         Targets::Selected(states) => select::tenants(tx, &submission.targets, states).await?,
@@ -108,6 +110,8 @@ async fn plan(
         op: OperationId::generate(),
         now: tx.now(),
         actor: caller.actor.clone(),
+        when_left,
+        server,
         prepared,
         tenants,
         current_release: catalog::fleet::current_release(tx).await?,
@@ -119,6 +123,16 @@ async fn plan(
     submission.params.operation_mut().look(tx, &mut seen).await?;
     let plan = submission.params.operation().plan(&seen)?;
     Ok((seen, plan))
+}
+
+/// A tenant that somebody named and that is gone is an error. One that a rule selected is not.
+fn when_left(targets: &Selection) -> WhenLeft {
+    match targets {
+        _ if targets.automatic => WhenLeft::Ignore,
+        _ if !targets.names.is_empty() => WhenLeft::Fail,
+        _ if targets.allow_empty => WhenLeft::Ignore,
+        _ => WhenLeft::Skip,
+    }
 }
 
 fn only_one(tenants: Vec<TenantRecord>) -> Result<Vec<TenantRecord>> {
@@ -143,7 +157,7 @@ async fn write(
     tx: &mut WriteTx,
     caller: &Caller,
     submission: &Submission,
-    op: OperationId,
+    seen: &Seen,
     plan: Plan,
 ) -> Result<OperationRecord> {
     if !plan.new.is_empty() {
@@ -157,19 +171,21 @@ async fn write(
         .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
     let concurrency = submission.concurrency.map_or(STEPS_MAX, |asked| asked.clamp(1, STEPS_MAX));
     let new = NewOperation {
-        id: op,
+        id: seen.op,
         kind: kind.to_owned(),
         params,
         release_id: plan.release,
         tenants: plan.steps,
         skipped: plan.skipped,
+        left_out: plan.left_out,
+        when_left: seen.when_left,
         concurrency: i64::from(concurrency),
         requested_by: caller.actor.clone(),
         reason: submission.reason.clone(),
     };
     let record = catalog::operations::insert(tx, &new).await?;
-    let mut events = vec![submitted_event(caller, &record)];
-    events.extend(plan.new.iter().map(|tenant| created_event(caller, op, tenant)));
+    let mut events = vec![submitted_event(caller, &record, new.left_out.len())];
+    events.extend(plan.new.iter().map(|tenant| created_event(caller, seen.op, tenant)));
     catalog::events::append(tx, &events).await?;
     if let Some(key) = &caller.once {
         let answer = json!({"operation": record.id}).to_string();
@@ -178,7 +194,7 @@ async fn write(
     Ok(record)
 }
 
-fn submitted_event(caller: &Caller, record: &OperationRecord) -> NewEvent {
+fn submitted_event(caller: &Caller, record: &OperationRecord, left_out: usize) -> NewEvent {
     NewEvent {
         kind: "operation.submitted".to_owned(),
         actor: caller.actor.clone(),
@@ -186,7 +202,8 @@ fn submitted_event(caller: &Caller, record: &OperationRecord) -> NewEvent {
         op_id: Some(record.id),
         request_id: caller.request_id.clone(),
         data: json!({
-            "kind": record.kind, "steps": record.steps_total, "skipped": record.steps_skipped, "reason": record.reason,
+            "kind": record.kind, "steps": record.steps_total, "skipped": record.steps_skipped,
+            "left_out": left_out, "reason": record.reason,
         }),
     }
 }

@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use catalog::operations::WhenLeft;
 use catalog::steps::{StepOutcome, StepRecord, StepResult};
 use catalog::{OperationId, TenantId};
 use futures_util::FutureExt;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Runner;
 use super::record::{Answer, Report};
 use crate::error::{Error, Result};
-use crate::operations::{Effect, Outcome, Params, Step, Verdict};
+use crate::operations::{Effect, Left, Operation, Outcome, Params, Step, Verdict};
 use crate::plan::retry::{self, Cause};
 
 /// A claimed step and what its operation is.
@@ -93,6 +94,9 @@ impl Runner {
     /// Runs the phase, unless its attempts are used up: then the operation gives it up.
     async fn run_phase(&self, work: &Work) -> Outcome {
         let (operation, step) = (work.params.operation(), &work.step);
+        if let Some(left) = has_left(operation, step) {
+            return Outcome { verdict: Verdict::Skipped(left), effects: Vec::new() };
+        }
         if retry::may_run(step.attempt, step.deaths) {
             return operation.step(&self.fleet, step).await;
         }
@@ -108,6 +112,7 @@ impl Runner {
         match verdict {
             Verdict::Next { phase, facts } => StepResult::Next { phase: phase.to_owned(), facts: facts.to_string() },
             Verdict::Done(facts) => StepResult::Done { facts: facts.to_string() },
+            Verdict::Skipped(left) => StepResult::Skipped { code: left.code.to_owned(), message: left.why },
             Verdict::Failed(error) => {
                 tracing::warn!(
                     op = %step.op.id, kind = %step.op.kind, tenant = %step.tenant.id, phase = %step.phase,
@@ -118,6 +123,7 @@ impl Runner {
                 let (code, message) = (error.code.to_string(), error.detail);
                 match retry::next(cause, step.attempt, self.fleet.catalog.now(), salt) {
                     retry::Next::At(not_before) => StepResult::Retry { not_before, code, message },
+                    retry::Next::GiveUp if is_busy_elsewhere(step, &code) => StepResult::Skipped { code, message },
                     retry::Next::GiveUp => StepResult::Failed { code, message },
                 }
             }
@@ -173,6 +179,21 @@ impl Runner {
         let (code, message) = ("shutting_down".to_owned(), "the process that held the step was stopped".to_owned());
         self.report(work, StepResult::HandedBack { code, message }, Vec::new()).await;
     }
+}
+
+/// Why the tenant does not belong to the selection any more. Asked before anything is done to it: no other operation
+/// changes it while this one holds it.
+fn has_left(operation: &dyn Operation, step: &Step) -> Option<Left> {
+    let by_rule = step.op.when_left != WhenLeft::Fail;
+    if !by_rule || !step.phase.is_empty() {
+        return None;
+    }
+    operation.has_left(&step.tenant)
+}
+
+/// Whether a tenant that a rule selected is given up because another operation is replacing its database.
+fn is_busy_elsewhere(step: &Step, code: &str) -> bool {
+    step.op.when_left != WhenLeft::Fail && step.phase.is_empty() && code == "operation_in_progress"
 }
 
 /// The error of a step whose processes used its attempts up.

@@ -13,6 +13,7 @@ mod dying;
 mod failures;
 mod faulty;
 mod forging;
+mod leaving;
 mod matrix;
 mod migrating;
 mod moving;

@@ -22,6 +22,7 @@ const STEP: View = View {
         Column::text("ATTEMPT", "/attempt"),
         Column::text("CODE", "/error/code"),
         Column::text("ERROR", "/error/detail"),
+        Column::text("SKIPPED", "/skipped/detail"),
         Column::time("FINISHED", "/finished_at").wide(),
         Column::text("TENANT ID", "/tenant_id").wide(),
     ],

@@ -41,6 +41,19 @@ pub(super) const ALL: &[Explanation] = &[
         "a crash or an error in a file marked no-transaction",
         "look into the tenant's database and finish by hand, or restore it",
     ),
+    // --- runs over many tenants
+    e(
+        "nothing_done",
+        "Every selected tenant was skipped, so the run did nothing.",
+        "all tenants were deleted, archived or changed after the selection, or none can take part",
+        "fleetctl op get OPERATION --steps skipped; where that is right, add --allow-empty",
+    ),
+    e(
+        "tenant_left",
+        "The tenant was skipped: since the run was planned it left the selection.",
+        "it was deleted, archived, suspended or moved, or has already what the run brings about",
+        "nothing, if that was meant; name the tenant to have it treated as an error",
+    ),
     // --- backups
     e(
         "backup_damaged",

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     tenants: u64,
     /// Tenants that need nothing.
     skipped: u64,
+    /// Tenants that are left out, each with a reason.
+    left_out: u64,
     /// The first few.
     sample: Vec<PlanLine>,
     /// What a human should know before saying yes.
@@ -72,6 +74,7 @@ impl From<PlanView> for Plan {
             kind: view.kind,
             tenants: view.tenants,
             skipped: view.skipped,
+            left_out: view.left_out,
             sample: view.sample.into_iter().map(line).collect(),
             notes: view.notes,
         }
@@ -88,7 +91,7 @@ impl Planned {
 impl Plan {
     /// A plan about so many tenants, without naming them.
     pub(crate) fn about(kind: &'static str, tenants: u64, note: String) -> Self {
-        Self { kind, tenants, skipped: 0, sample: Vec::new(), notes: vec![note] }
+        Self { kind, tenants, skipped: 0, left_out: 0, sample: Vec::new(), notes: vec![note] }
     }
 }
 
@@ -112,7 +115,7 @@ pub(crate) async fn settle(tx: WriteTx, dry_run: bool, change: Change, done: imp
         Some(tenant) => (vec![PlanLine { tenant, action: change.action }], Vec::new()),
         None => (Vec::new(), vec![change.action]),
     };
-    let plan = Plan { kind: change.kind, tenants: sample.len() as u64, skipped: 0, sample, notes };
+    let plan = Plan { kind: change.kind, tenants: sample.len() as u64, skipped: 0, left_out: 0, sample, notes };
     Ok(Json(Planned::new(plan)).into_response())
 }
 

@@ -62,8 +62,10 @@ pub(crate) struct Progress {
     done: i64,
     /// Given up.
     failed: i64,
-    /// Needed nothing, or were cancelled.
+    /// Needed nothing, were cancelled, or had left the selection.
     skipped: i64,
+    /// Of the skipped: those that had left the selection, or were left out; their steps say why.
+    left: i64,
     /// At work.
     running: i64,
     /// Waiting.
@@ -94,7 +96,8 @@ impl Operation {
             total: record.steps_total + record.steps_skipped,
             done: counted.succeeded,
             failed: counted.failed,
-            skipped: record.steps_skipped + counted.cancelled,
+            skipped: record.steps_skipped + counted.cancelled + counted.skipped,
+            left: counted.skipped,
             running: counted.running,
             pending: counted.pending,
         };
@@ -207,7 +210,7 @@ struct Step {
     tenant: String,
     /// The tenant's id.
     tenant_id: String,
-    /// pending, running, succeeded, failed or cancelled.
+    /// pending, running, succeeded, failed, cancelled or skipped.
     #[schema(value_type = String)]
     state: StepState,
     /// What it does next.
@@ -218,6 +221,8 @@ struct Step {
     not_before_at: Option<String>,
     /// Of the last try.
     error: Option<Fault>,
+    /// Why the tenant was skipped.
+    skipped: Option<Fault>,
     /// What the operation knows of this tenant.
     facts: serde_json::Value,
     /// RFC 3339.
@@ -228,6 +233,11 @@ struct Step {
 
 impl Step {
     fn new((record, tenant): (StepRecord, String)) -> Self {
+        let fault = Fault::new(record.error_code, record.error);
+        let (error, skipped) = match record.state {
+            StepState::Skipped => (None, fault),
+            _ => (fault, None),
+        };
         Self {
             tenant,
             tenant_id: record.tenant_id.to_string(),
@@ -235,7 +245,8 @@ impl Step {
             phase: record.phase,
             attempt: record.attempt,
             not_before_at: (record.not_before > 0).then(|| time::text(record.not_before)),
-            error: Fault::new(record.error_code, record.error),
+            error,
+            skipped,
             facts: serde_json::from_str(&record.facts).unwrap_or_default(),
             started_at: time::maybe(record.started_at),
             finished_at: time::maybe(record.finished_at),

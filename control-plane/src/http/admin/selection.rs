@@ -28,6 +28,6 @@ pub(crate) struct Selection {
 impl From<Selection> for plan::Selection {
     fn from(wire: Selection) -> Self {
         let Selection { names, labels, selectors, server, all, allow_empty } = wire;
-        Self { names, labels, selectors, server, all, allow_empty }
+        Self { names, labels, selectors, server, all, allow_empty, automatic: false }
     }
 }
