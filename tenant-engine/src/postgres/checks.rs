@@ -3,7 +3,8 @@
 //! Such a function may look at rows that come in later: of another table, or of the same one. So the constraint is taken
 //! off before the rows and put back behind them, as valid as it was. Rows that break it by then were accepted by the
 //! source, which looks only when a row is written: the constraint is left `not valid` then, and goes on to hold for
-//! every new row. Checks of domains stay: the server cannot validate one later that is used in an array.
+//! every new row. Checks of domains are taken off only when rows cannot come in otherwise, because the server cannot
+//! validate one that an array uses. The caller learns of every constraint that is left `not valid`.
 
 use super::migrator;
 use super::site::Site;
@@ -15,76 +16,89 @@ use crate::error::{Error, ErrorKind, Result};
 /// One constraint, as SQL makes it again.
 #[derive(Debug)]
 pub(super) struct Check {
-    table: String,
+    /// `table public.orders` or `domain public.code`.
+    owner: String,
     name: String,
     definition: String,
     is_valid: bool,
     comment: String,
 }
 
+/// Whose constraints.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Owner {
+    Table,
+    Domain,
+}
+
 /// Those that depend on a function or an operator which is not the server's own, parents before children. What a
 /// child only inherits goes and comes back with its parent.
 const FIND: &str = "
-    select con.conrelid::regclass::text, quote_ident(con.conname), pg_get_constraintdef(con.oid), con.convalidated::text,
+    select case when con.conrelid <> 0 then 'table ' || con.conrelid::regclass else 'domain ' || con.contypid::regtype end,
+           quote_ident(con.conname), pg_get_constraintdef(con.oid), con.convalidated::text,
            coalesce(obj_description(con.oid, 'pg_constraint'), '')
     from pg_constraint con
-    where con.contype = 'c' and con.conrelid <> 0 and (con.conislocal or con.coninhcount = 0) and exists (
+    where con.contype = 'c' and (con.conislocal or con.coninhcount = 0) and exists (
         select from pg_depend d where d.classid = 'pg_constraint'::regclass and d.objid = con.oid
         and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) and d.refobjid >= 16384)
     order by con.coninhcount, con.oid";
 
 /// Takes them off.
-pub(super) async fn take_off(site: &Site, database: &str) -> Result<Vec<Check>> {
+pub(super) async fn take_off(site: &Site, database: &str, of: Owner) -> Result<Vec<Check>> {
     let mut work = enter(site, database).await?;
     let answers = work.answers(FIND).await?;
-    let checks = answers.iter().flatten().map(check).collect::<Result<Vec<_>>>()?;
-    for Check { table, name, .. } in &checks {
-        work.run(format!("alter table {table} drop constraint if exists {name}")).await?;
+    let mut checks = answers.iter().flatten().map(check).collect::<Result<Vec<_>>>()?;
+    checks.retain(|check| check.owner.starts_with("domain ") == matches!(of, Owner::Domain));
+    for Check { owner, name, .. } in &checks {
+        work.run(format!("alter {owner} drop constraint if exists {name}")).await?;
     }
     work.close().await;
     Ok(checks)
 }
 
-/// Puts them back.
-pub(super) async fn put_back(site: &Site, database: &str, checks: &[Check]) -> Result<()> {
+/// Puts them back. Returns a sentence for each that was valid and is not any more.
+pub(super) async fn put_back(site: &Site, database: &str, checks: &[Check]) -> Result<Vec<String>> {
     if checks.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut work = enter(site, database).await?;
     // The constraint sees the rows in the search path of the sessions that write.
     work.run("reset search_path; set statement_timeout = 0").await?;
+    let mut not_valid = Vec::new();
     for check in checks {
-        put_one_back(&mut work, check).await?;
+        not_valid.extend(put_one_back(&mut work, check).await?);
     }
     work.close().await;
-    Ok(())
+    Ok(not_valid)
 }
 
-async fn put_one_back(work: &mut Work, check: &Check) -> Result<()> {
-    let Check { table, name, definition, is_valid, comment } = check;
+async fn put_one_back(work: &mut Work, check: &Check) -> Result<Option<String>> {
+    let Check { owner, name, definition, is_valid, comment } = check;
     let definition = definition.strip_suffix(" NOT VALID").unwrap_or(definition);
     let refused = |why: Why| {
         let reason = why.into_ours();
-        let message = format!("the constraint {name} of {table} could not be restored: {}", reason.message());
+        let message = format!("the constraint {name} of {owner} could not be restored: {}", reason.message());
         Error::new(ErrorKind::NotRestorable, message).with_source(reason)
     };
-    work.try_answers(format!("alter table {table} add constraint {name} {definition} not valid"))
-        .await
-        .map_err(refused)?;
+    work.try_answers(format!("alter {owner} add constraint {name} {definition} not valid")).await.map_err(refused)?;
     if !comment.is_empty() {
-        work.try_answers(format!("comment on constraint {name} on {table} is {}", literal(comment)))
+        // The grammar has a word for a domain here, and none for a table.
+        let owner = owner.strip_prefix("table ").unwrap_or(owner);
+        work.try_answers(format!("comment on constraint {name} on {owner} is {}", literal(comment)))
             .await
             .map_err(refused)?;
     }
     if !is_valid {
-        return Ok(());
+        return Ok(None);
     }
-    let validate = format!("alter table {table} validate constraint {name}");
+    let validate = format!("alter {owner} validate constraint {name}");
     match work.script(&validate, WHOLE_MAX).await.map_err(|stopped| stopped.why) {
-        // Rows that break it, or a function that fails for some row.
-        Err(Why::Sql(error)) if !super::error::ends_connection(&error) => Ok(()),
+        // Rows that break it, a function that fails for some row, or a domain that an array uses.
+        Err(Why::Sql(error)) if !super::error::ends_connection(&error) => {
+            Ok(Some(format!("the constraint {name} of {owner} is restored, but not valid: {error}")))
+        }
         Err(why) => Err(why.into_ours()),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(None),
     }
 }
 
@@ -98,7 +112,7 @@ async fn enter(site: &Site, database: &str) -> Result<Work> {
 
 fn check(row: &sqlx::postgres::PgRow) -> Result<Check> {
     Ok(Check {
-        table: text(row, 0)?,
+        owner: text(row, 0)?,
         name: text(row, 1)?,
         definition: text(row, 2)?,
         is_valid: text(row, 3)? == "true",

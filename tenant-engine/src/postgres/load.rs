@@ -10,6 +10,7 @@
 
 use std::path::Path;
 
+use super::checks::{Check, Owner};
 use super::complaints::Complaints;
 use super::locale::Locale;
 use super::prepare::OWNER;
@@ -50,29 +51,50 @@ impl Load<'_> {
     /// [`ErrorKind::NotRestorable`] naming the first object that the server refuses; faults of the server.
     pub(super) async fn run(&self, contents: &Contents) -> Result<Vec<String>> {
         self.section(&contents.before).await?;
-        let checks = checks::take_off(self.site, self.database).await?;
-        self.section(&contents.data).await?;
-        checks::put_back(self.site, self.database, &checks).await?;
+        let mut checks = checks::take_off(self.site, self.database, Owner::Table).await?;
+        checks.extend(self.rows(&contents.data).await?);
+        let mut left_out = checks::put_back(self.site, self.database, &checks).await?;
         self.section(&contents.after).await?;
-        let mut left_out = self.optional(&contents.optional).await?;
+        left_out.extend(self.optional(&contents.optional).await?);
         if let Some(grants) = &contents.grants {
             left_out.extend(grants::give(self, grants).await?);
         }
         Ok(left_out)
     }
 
-    /// Round after round, each with the entries that failed in the one before.
+    /// Restores the rows. Returns the checks of domains that were in their way and are off now.
+    async fn rows(&self, entries: &[String]) -> Result<Vec<Check>> {
+        let Some((left, complaints)) = self.rounds(entries).await? else { return Ok(Vec::new()) };
+        let domains = checks::take_off(self.site, self.database, Owner::Domain).await?;
+        if domains.is_empty() {
+            return Err(self.refused(&complaints).await);
+        }
+        self.section(&left).await?;
+        Ok(domains)
+    }
+
     async fn section(&self, entries: &[String]) -> Result<()> {
+        match self.rounds(entries).await? {
+            None => Ok(()),
+            Some((_, complaints)) => Err(self.refused(&complaints).await),
+        }
+    }
+
+    /// Round after round, each with the entries that failed in the round before. Returns the entries that go on to fail.
+    async fn rounds(&self, entries: &[String]) -> Result<Option<(Vec<String>, Complaints)>> {
         let mut left: Vec<&str> = entries.iter().map(String::as_str).collect();
         while !left.is_empty() {
-            let Some(complaints) = self.restore(&left).await? else { return Ok(()) };
+            let Some(complaints) = self.restore(&left).await? else { return Ok(None) };
             let failed: Vec<&str> = left.iter().copied().filter(|entry| complaints.is_about(entry)).collect();
-            if failed.is_empty() || failed.len() == left.len() || is_fault(&complaints) {
+            if failed.is_empty() || is_fault(&complaints) {
                 return Err(self.refused(&complaints).await);
+            }
+            if failed.len() == left.len() {
+                return Ok(Some((failed.into_iter().map(str::to_owned).collect(), complaints)));
             }
             left = failed;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// One by one: each has its own reason.

@@ -1,6 +1,7 @@
 -- Every object of a tenant's database, as class, name, and a hash of its definition. The names are qualified, because the
 -- session's search path is pg_catalog. What the server prints differently before and after a dump does not count: types
--- that it adds to constants, parentheses and white space. Nor do owners, and the order of columns.
+-- that it adds to constants, parentheses and white space. Nor do owners, the order of columns,
+-- and whether rows were found to keep a constraint: a restore leaves a constraint not valid that rows break by now.
 with ours as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'),
 ext as (select classid, objid from pg_depend where deptype = 'e'),
 rel as (select c.*, c.oid::regclass::text as shown from pg_class c join ours n on n.oid = c.relnamespace
@@ -25,7 +26,7 @@ found(class, name, definition) as (
   union all select 'index', rel.shown, concat_ws(' ', pg_get_indexdef(i.indexrelid), i.indisprimary, i.indisclustered, i.indisreplident, i.indimmediate, i.indnullsnotdistinct, i.indisvalid)
     from pg_index i join rel on rel.oid = i.indexrelid and i.indrelid in (select oid from rel)
   union all select 'constraint', case when contypid <> 0 then format_type(contypid, null) else conrelid::regclass::text end || '.' || conname,
-      concat_ws(' ', contype, condeferrable, condeferred, conislocal, coninhcount, connoinherit, pg_get_constraintdef(c.oid))
+      concat_ws(' ', contype, condeferrable, condeferred, conislocal, coninhcount, connoinherit, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''))
     from pg_constraint c join ours n on n.oid = c.connamespace where contype <> 'n' and (conrelid = 0 or conrelid in (select oid from rel))
     and not exists (select from ext where (classid = 'pg_type'::regclass and objid = contypid))
   union all select 'trigger', rel.shown || '.' || tgname, concat_ws(' ', tgenabled, pg_get_triggerdef(t.oid)) from pg_trigger t join rel on rel.oid = t.tgrelid where not tgisinternal
@@ -65,4 +66,4 @@ found(class, name, definition) as (
       lateral (select (d.i).type, (d.i).identity, (d.i).schema) i
     where not exists (select from ext where classid = d.classoid and objid = d.objoid) and i.type not like '%toast%'
 )
-select class || ' ' || name, class, md5(regexp_replace(definition, '::("[^"]+"|[a-z_ ]+)(\.("[^"]+"|[a-z_]+))?(\(\d+(,\d+)?\))?(\[\])*|[][() ]|\n', '', 'g')) from found order by 1
+select class || ' ' || name, class, md5(regexp_replace(coalesce(definition, ''), '::("[^"]+"|[a-z_ ]+)(\.("[^"]+"|[a-z_]+))?(\(\d+(,\d+)?\))?(\[\])*|[][() ]|\n', '', 'g')) from found order by 1
