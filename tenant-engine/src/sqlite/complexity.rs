@@ -20,6 +20,12 @@ const DEPTH_MAX: usize = 1_000;
 /// Tokens that the uses of common table expressions add when each is replaced by its text.
 const TOKENS_MAX: usize = 200_000;
 
+/// LIKE and GLOB of one statement. Each is compared between two looks at the clock.
+const PATTERNS_MAX: usize = 1_000;
+
+/// What one of them counts among the values: it takes much longer than a function that reads its text once.
+const PATTERN_VALUES: usize = 16;
+
 /// A text with so few parentheses and operators, and this short, cannot be complex.
 const SIMPLE_SIGNS_MAX: usize = 4;
 const SIMPLE_BYTES_MAX: usize = 2_000;
@@ -35,6 +41,8 @@ pub(super) struct Measure {
     tokens: usize,
     /// Function calls, concatenations and JSON operators: each may hold a value of its own while the statement runs.
     pub(super) values: usize,
+    /// LIKE and GLOB.
+    patterns: usize,
     /// Common table expressions that use each other in a circle.
     circle: bool,
     /// Tables and views that it reads, each as often as it is named.
@@ -46,6 +54,7 @@ impl Measure {
     pub(super) fn is_simple(sql: &str) -> bool {
         sql.len() <= SIMPLE_BYTES_MAX
             && sql.bytes().filter(|byte| matches!(byte, b'(' | b'|' | b'>')).count() <= SIMPLE_SIGNS_MAX
+            && !has_pattern(sql.as_bytes())
     }
 
     /// The measure of one statement.
@@ -68,12 +77,21 @@ impl Measure {
         if self.depth > DEPTH_MAX {
             return Err(format!("the SQL is nested {} levels deep, at most {DEPTH_MAX} are allowed", self.depth));
         }
+        if self.patterns > PATTERNS_MAX {
+            return Err(format!("the SQL has more than {PATTERNS_MAX} LIKE or GLOB"));
+        }
         if self.tokens > TOKENS_MAX {
             let message = "the SQL uses its common table expressions so often that it grows to more than";
             return Err(format!("{message} {TOKENS_MAX} words"));
         }
         Ok(())
     }
+}
+
+/// Whether the letters of LIKE or GLOB are in a text.
+fn has_pattern(sql: &[u8]) -> bool {
+    let is = |from: usize, word: &[u8]| sql.get(from..from + 4).is_some_and(|text| text.eq_ignore_ascii_case(word));
+    memchr::memchr2_iter(b'l', b'L', sql).any(|at| is(at, b"like") || (at > 0 && is(at - 1, b"glob")))
 }
 
 /// Checks every statement of a script; returns the offset of the statement that is too complex, and the reason.
@@ -158,6 +176,7 @@ struct Walk {
     uses: Vec<usize>,
     tokens: usize,
     values: usize,
+    patterns: usize,
     parentheses: usize,
     /// The last name or number, when nothing else came after it.
     last: Option<String>,
@@ -226,6 +245,7 @@ impl Walk {
 
     /// A keyword only where SQLite takes it for nothing else: what may be a name is one here.
     fn word(&mut self, word: &str) {
+        self.patterns += usize::from(matches!(word, "like" | "glob"));
         match word {
             "as" => self.before_as = self.last.take(),
             "not" | "materialized" if self.before_as.is_some() => {}
@@ -352,7 +372,8 @@ impl Walk {
             parentheses: self.parentheses,
             depth: top.own + top.inner + depth,
             tokens,
-            values: self.values,
+            values: self.values + PATTERN_VALUES * self.patterns,
+            patterns: self.patterns,
             circle: sizes.circle,
             names: left.into_iter().map(|(name, _)| name).chain(self.qualified).collect(),
         }

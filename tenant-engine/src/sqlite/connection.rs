@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::Notify;
 
 use super::descriptors::Place;
 use super::error::{from_open, from_sqlite};
+use super::functions;
 use super::identity::{Fence, INTERNAL};
-use super::sandbox::Guard;
+use super::sandbox::{Guard, VALUE_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Access;
 
@@ -32,6 +33,7 @@ pub(super) struct Conn {
     // Closed first: what follows is given back only after that. Boxed, because leases travel by value.
     db: Box<Connection>,
     guard: Arc<Guard>,
+    interrupt: Arc<InterruptHandle>,
     _counted: Counted,
     place: Option<Place>,
 }
@@ -49,13 +51,14 @@ impl Conn {
         };
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|e| from_open(e, path))?;
-        harden(&db).map_err(from_sqlite)?;
+        harden(&db).and_then(|()| functions::install(&db, VALUE_BYTES_MAX)).map_err(from_sqlite)?;
         match access {
             Access::Read => db.execute_batch("pragma query_only = on").map_err(from_sqlite)?,
             Access::Write => prepare_for_writes(&db, fence)?,
         }
         let guard = Guard::install(&db).map_err(from_sqlite)?;
-        Ok(Self { db: Box::new(db), guard, _counted: Counted::new(counter), place: None })
+        let interrupt = Arc::new(db.get_interrupt_handle());
+        Ok(Self { db: Box::new(db), guard, interrupt, _counted: Counted::new(counter), place: None })
     }
 
     /// Keeps its place in the budget until it is closed.
@@ -71,6 +74,11 @@ impl Conn {
     /// The switch between our SQL and the tenant's.
     pub(super) fn guard(&self) -> &Guard {
         &self.guard
+    }
+
+    /// What stops the statement that runs.
+    pub(super) fn interrupt(&self) -> &Arc<InterruptHandle> {
+        &self.interrupt
     }
 
     /// True when a transaction is open. Never blocks.

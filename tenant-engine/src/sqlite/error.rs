@@ -6,6 +6,7 @@ use rusqlite::Error as Sqlite;
 use rusqlite::ffi::{self, ErrorCode};
 use rustix::fs::{Access, access};
 
+use super::functions::TOO_EXPENSIVE;
 use crate::error::{Error, ErrorKind};
 
 /// An error from a statement or a verb on an open database.
@@ -84,6 +85,7 @@ const COMPLEXITY_WORDS: [&str; 6] = [
 fn unknown(message: Option<&str>) -> ErrorKind {
     match message {
         Some(text) if text.starts_with("cannot VACUUM") => ErrorKind::SqlForbidden,
+        Some(text) if text.starts_with(TOO_EXPENSIVE) => ErrorKind::SqlTooComplex,
         // The schema itself, and the tables behind a full text index.
         Some(text) if text.ends_with("may not be modified") => ErrorKind::SqlForbidden,
         Some(text) if COMPLEXITY_WORDS.iter().any(|words| text.starts_with(words)) => ErrorKind::SqlTooComplex,

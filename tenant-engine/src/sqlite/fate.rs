@@ -1,14 +1,18 @@
 //! Whether a request still waits for its transaction: one decision between the worker and the waiting request.
 //!
-//! SQLite looks at the clock between two steps, and one step may take long. The request is then answered at its
-//! deadline without the worker. The worker must not commit after that answer, so both sides decide here, and one wins.
+//! SQLite looks at the clock every thousand steps, and at a request to stop more often; the waiting side sends that at the
+//! deadline. One step may take long all the same. The request is then answered without the worker. The worker must not
+//! commit after that answer, so both sides decide here, and one wins.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use rusqlite::InterruptHandle;
 
 use super::pool::PoolInner;
 use super::transaction::deadline;
+use super::workers::lock;
 use crate::error::Result;
 
 /// How long after its deadline a statement may take to notice it.
@@ -26,16 +30,17 @@ const GIVEN_UP: u8 = 3;
 const STUCK: u8 = 4;
 
 /// The decision of one call.
-#[derive(Debug)]
 pub(super) struct Fate {
     state: AtomicU8,
+    /// Stops the statement that runs; nothing while the connection may belong to another call.
+    running: Mutex<Option<Arc<InterruptHandle>>>,
     stuck: Arc<AtomicUsize>,
 }
 
 impl Fate {
     /// Undecided. `stuck` counts calls that were answered while a worker was stuck in them, until it is free.
     pub(super) fn new(stuck: &Arc<AtomicUsize>) -> Arc<Self> {
-        Arc::new(Self { state: AtomicU8::new(QUEUED), stuck: Arc::clone(stuck) })
+        Arc::new(Self { state: AtomicU8::new(QUEUED), running: Mutex::default(), stuck: Arc::clone(stuck) })
     }
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -47,7 +52,19 @@ impl Fate {
         self.change(QUEUED, BEGUN);
     }
 
-    /// The worker wants to commit.
+    /// A worker runs statements that may be stopped, until the returned value is dropped.
+    pub(super) fn stoppable(&self, handle: &Arc<InterruptHandle>) -> Stoppable<'_> {
+        *lock(&self.running) = Some(Arc::clone(handle));
+        Stoppable(self)
+    }
+
+    fn stop(&self) {
+        if let Some(handle) = &*lock(&self.running) {
+            handle.interrupt();
+        }
+    }
+
+    /// The worker wants to commit, which is not stopped.
     ///
     /// # Errors
     /// [`crate::ErrorKind::DeadlineExceeded`] when the request was answered already.
@@ -67,6 +84,10 @@ impl Fate {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let mut run = std::pin::pin!(pool.engine().workers.run(pool.lane(), work));
+        if let Ok(answer) = tokio::time::timeout_at(until.into(), &mut run).await {
+            return answer;
+        }
+        self.stop();
         match tokio::time::timeout_at((until + NOTICE).into(), &mut run).await {
             Ok(answer) => answer,
             Err(_) if self.give_up() => Err(deadline()),
@@ -81,6 +102,21 @@ impl Fate {
             return true;
         }
         self.change(QUEUED, GIVEN_UP)
+    }
+}
+
+/// While it lives, the call's statements may be stopped.
+pub(super) struct Stoppable<'a>(&'a Fate);
+
+impl Drop for Stoppable<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.running) = None;
+    }
+}
+
+impl std::fmt::Debug for Fate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fate").field("state", &self.state).finish_non_exhaustive()
     }
 }
 

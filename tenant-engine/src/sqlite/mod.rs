@@ -40,6 +40,7 @@ mod fate;
 mod files;
 mod fingerprint;
 mod foreign_keys;
+mod functions;
 pub(crate) mod identity;
 mod image;
 mod inspect;
@@ -141,7 +142,7 @@ impl SqliteEngine {
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
         let inner = Inner {
             workers: Workers::start(threads)?,
-            verbs: Lane::new(threads - REQUEST_THREADS_MIN),
+            verbs: Lane::of_verbs(threads - REQUEST_THREADS_MIN),
             verb_turns: Semaphore::new(turns),
             budget,
             clock: Clock::start()?,

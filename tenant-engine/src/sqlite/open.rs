@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{from_open, from_sqlite, is_busy};
 use super::files::{self, Found, beside};
+use super::functions;
 use super::identity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
@@ -21,6 +22,9 @@ use crate::placement::Placement;
 /// How long a verb waits for an application's writer before it answers `Busy`: a worker thread waits with it, and the
 /// runner comes back later anyway.
 pub(super) const BUSY_WAIT: Duration = Duration::from_millis(100);
+/// Longest value that a function returns to a verb: SQLite's own limit.
+pub(super) const LENGTH_MAX: usize = 1_000_000_000;
+
 /// A database up to this size is held alone while a verb changes it: no shared-memory file is made, and a request
 /// that comes meanwhile waits for milliseconds. A larger one stays readable throughout.
 const ALONE_BYTES_MAX: u64 = 16 << 20;
@@ -93,6 +97,7 @@ fn connect(path: &std::path::Path) -> Result<Connection> {
     // No CREATE: a missing file is an error, never an empty new tenant.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(|e| from_open(e, path))?;
+    functions::install(&db, LENGTH_MAX).map_err(from_sqlite)?;
     // rusqlite's default is five seconds.
     db.busy_timeout(Duration::ZERO).map_err(from_sqlite)?;
     Ok(db)
@@ -119,6 +124,7 @@ impl Database {
         let db = Connection::open_in_memory().map_err(from_sqlite)?;
         db.execute_batch("pragma page_size=4096; pragma auto_vacuum=none; pragma encoding='UTF-8'")
             .map_err(from_sqlite)?;
+        functions::install(&db, LENGTH_MAX).map_err(from_sqlite)?;
         Ok(Self { db, wal: PathBuf::new() })
     }
 

@@ -12,15 +12,16 @@ use std::time::Instant;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
+use rustix::process::setpriority_process;
 
-use super::workers::lock;
+use super::workers::{HEAVY, lock};
 
 /// Length of one SQL text in bytes, whatever a caller allows: preparing is not stopped at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
 
 /// One cell, one row or one intermediate text of tenant SQL, bytes. A function runs between two looks at the clock and a
 /// statement may hold many values, so this bounds both; larger objects belong into an object store.
-const VALUE_BYTES_MAX: i32 = 1_000_000;
+pub(crate) const VALUE_BYTES_MAX: usize = 1_000_000;
 
 /// Bytes that all intermediate values of one statement may take together, and the least that each may always take.
 const VALUES_BYTES_MAX: usize = 64_000_000;
@@ -29,9 +30,13 @@ const VALUE_BYTES_MIN: usize = 16_000;
 /// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
 const STEPS_PER_CHECK: i32 = 1_000;
 
+/// Priority of a thread with a heavy statement: a tenth of a core's time beside others.
+const HEAVY_PRIORITY: i32 = 10;
+const HEAVY_NANOS: u64 = HEAVY.as_nanos() as u64;
+
 /// SQLite's run-time limits for tenant SQL; each is a way to use much memory or stack with a short text.
 const LIMITS: [(Limit, i32); 11] = [
-    (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX),
+    (Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX as i32),
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 1_000_000),
     (Limit::SQLITE_LIMIT_COLUMN, 2_000),
     // Nesting costs stack; `complexity.rs` bounds the nesting that SQLite does not count.
@@ -40,7 +45,8 @@ const LIMITS: [(Limit, i32); 11] = [
     (Limit::SQLITE_LIMIT_VDBE_OP, 1_000_000),
     (Limit::SQLITE_LIMIT_FUNCTION_ARG, 127),
     (Limit::SQLITE_LIMIT_ATTACHED, 0),
-    // LIKE and GLOB run between two looks at the clock; on the longest text, this pattern takes half a second.
+    // LIKE and GLOB run between two looks at the clock; on the longest text, this pattern takes half a second. They are not
+    // replaced, because an index serves only the original ones.
     (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 200),
     (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 32_766),
     (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 100),
@@ -70,7 +76,7 @@ const IDENTITY: &str = "_fleet_identity";
 /// How large each value of a statement may be that may hold so many at once.
 pub(crate) fn value_bytes_max(values: usize) -> i32 {
     let share = (VALUES_BYTES_MAX / values.max(1)).max(VALUE_BYTES_MIN);
-    i32::try_from(share).unwrap_or(VALUE_BYTES_MAX).min(VALUE_BYTES_MAX)
+    i32::try_from(share.min(VALUE_BYTES_MAX)).unwrap_or(i32::MAX)
 }
 
 /// Shared by the hooks of one connection and the thread that uses it.
@@ -80,6 +86,8 @@ pub(crate) struct Guard {
     tenant: AtomicBool,
     /// Nanoseconds after `base`; `u64::MAX` when there is none.
     deadline: AtomicU64,
+    /// When what runs becomes heavy; 0 while nothing has looked yet.
+    heavy_at: AtomicU64,
     base: Instant,
     refused: Mutex<Option<String>>,
 }
@@ -96,13 +104,14 @@ impl Guard {
         let guard = Arc::new(Self {
             tenant: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
+            heavy_at: AtomicU64::new(0),
             base: Instant::now(),
             refused: Mutex::new(None),
         });
         let asked = Arc::clone(&guard);
         db.authorizer(Some(move |context: AuthContext<'_>| asked.authorize(&context)))?;
         let asked = Arc::clone(&guard);
-        db.progress_handler(STEPS_PER_CHECK, Some(move || asked.expired()))?;
+        db.progress_handler(STEPS_PER_CHECK, Some(move || asked.look()))?;
         Ok(guard)
     }
 
@@ -114,6 +123,7 @@ impl Guard {
 
     /// Statements are stopped at this time.
     pub(crate) fn set_deadline(&self, deadline: Instant) {
+        self.heavy_at.store(0, Ordering::Relaxed);
         let nanos = deadline.saturating_duration_since(self.base).as_nanos();
         self.deadline.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -121,6 +131,26 @@ impl Guard {
     /// Statements run to their end: what cleans up must not be stopped.
     pub(crate) fn clear_deadline(&self) {
         self.deadline.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// While a statement runs; true stops it. A heavy one goes on with a lower priority, so that the quick ones of other
+    /// tenants need not wait for a core. The thread ends after it (`workers.rs`).
+    fn look(&self) -> bool {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        if deadline == u64::MAX {
+            return false;
+        }
+        let now = u64::try_from(self.base.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        match self.heavy_at.load(Ordering::Relaxed) {
+            0 => self.heavy_at.store(now + HEAVY_NANOS, Ordering::Relaxed),
+            at if now >= at => {
+                self.heavy_at.store(u64::MAX, Ordering::Relaxed);
+                // Without an effect where the system forbids it.
+                let _ = setpriority_process(None, HEAVY_PRIORITY);
+            }
+            _ => {}
+        }
+        now >= deadline
     }
 
     /// True when the deadline has passed.

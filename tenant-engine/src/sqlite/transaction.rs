@@ -109,7 +109,9 @@ where
     call.fate.begin();
     let ended = lease.with(|conn| {
         conn.guard().set_deadline(call.deadline);
+        let stoppable = call.fate.stoppable(conn.interrupt());
         let value = work(&SqliteTx { conn, access: call.access, limits: &call.limits, answers: &call.answers })?;
+        drop(stoppable);
         if call.after == After::Commit {
             call.fate.commit()?;
             commit(conn)?;

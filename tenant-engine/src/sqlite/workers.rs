@@ -8,6 +8,9 @@
 //! A job may take long, or never end. When lanes wait while threads are busy with slow jobs, a watching thread starts
 //! others in their place, up to [`EXTRA_MAX`]. A thread too many ends when it finds nothing to do.
 //!
+//! A lane with a heavy job, now or a moment ago, waits in a second queue. Of that no more jobs run at once than there are
+//! threads without those others. So any number of greedy tenants leaves threads for the rest, and shares few.
+//!
 //! Called by `pool.rs`, `session.rs` and the verbs. Knows nothing of SQL.
 
 use std::collections::VecDeque;
@@ -26,11 +29,21 @@ const LANE_JOBS_MAX: usize = 65_536;
 
 /// Stack of a worker. SQLite prepares by recursion, and the deepest statement that `complexity.rs` lets through takes 3
 /// MiB in a build without optimisation; what a schema alone can nest (views, triggers, cascades) takes 2 KiB a level.
-/// Only what is touched takes memory.
-pub(super) const STACK_BYTES: usize = 64 << 20;
+/// JSON in binary form nests 200,000 levels in the longest value, of some hundred bytes each. Only what is touched takes
+/// memory, until the thread ends.
+pub(super) const STACK_BYTES: usize = 256 << 20;
 
 /// A job that runs longer is slow: a lane that waits gets another thread, and the operating system shares the cores.
 const SLOW: Duration = Duration::from_millis(5);
+
+/// A lane with a job that runs this long is heavy: far longer than a commit waits for the disk.
+pub(super) const HEAVY: Duration = Duration::from_millis(20);
+
+/// How long a lane stays heavy after such a job. A client that repeats it comes back within this time.
+const HEAVY_AFTER: Duration = Duration::from_millis(500);
+
+/// Jobs of heavy lanes that run before those of others: they wait, but not without an end.
+const HEAVY_MIN: usize = 1;
 
 /// How often a thread that replaced a slow one looks whether it is still needed.
 const SURPLUS: Duration = Duration::from_millis(500);
@@ -55,7 +68,17 @@ pub(crate) struct Lane(Arc<LaneInner>);
 impl Lane {
     /// A lane of which at most `running_max` jobs run at once.
     pub(crate) fn new(running_max: usize) -> Self {
-        Self(Arc::new(LaneInner { running_max: running_max.max(1), state: Mutex::new(LaneState::default()) }))
+        Self::of(running_max, Weight::Measured)
+    }
+
+    /// The same for jobs that are meant to take long, and are never heavy.
+    pub(crate) fn of_verbs(running_max: usize) -> Self {
+        Self::of(running_max, Weight::Never)
+    }
+
+    fn of(running_max: usize, weight: Weight) -> Self {
+        let state = Mutex::new(LaneState::default());
+        Self(Arc::new(LaneInner { running_max: running_max.max(1), weight, state }))
     }
 }
 
@@ -67,7 +90,7 @@ impl Workers {
     pub(crate) fn start(threads: usize) -> Result<Self> {
         let shared = Arc::new(Shared {
             threads,
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::new(Queue { heavy_max: threads.max(HEAVY_MIN + 1), ..Queue::default() }),
             wake: Condvar::new(),
             late: Condvar::new(),
             base: Instant::now(),
@@ -177,6 +200,11 @@ struct Shared {
 struct Queue {
     /// Lanes with a job that may run now; each at most once.
     runnable: VecDeque<Arc<LaneInner>>,
+    /// Heavy lanes with a job that waits for its turn; each at most once.
+    heavy: VecDeque<Arc<LaneInner>>,
+    /// Jobs of heavy lanes that run, and how many may.
+    heavy_running: usize,
+    heavy_max: usize,
     /// Threads waiting for `wake`.
     parked: usize,
     /// Threads that have not ended.
@@ -193,11 +221,57 @@ struct Queue {
 /// When a thread began the job that it runs, in nanoseconds after [`Shared::base`]; 0 while it runs none.
 type JobClock = AtomicU64;
 
+/// A lane whose turn it is.
+struct Turn {
+    lane: Arc<LaneInner>,
+    /// When it came.
+    now: u64,
+    /// Whether it counts in [`Queue::heavy_running`].
+    heavy: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.runnable.is_empty() && self.heavy.is_empty()
+    }
+
+    /// Lanes that a thread could serve now.
+    fn waiting(&self) -> usize {
+        self.runnable.len() + self.heavy.len().min(self.heavy_max.saturating_sub(self.heavy_running))
+    }
+
+    /// The next turn. Lanes that have become heavy go to the other queue.
+    fn pop(&mut self, now: u64) -> Option<Turn> {
+        loop {
+            let heavy_first = self.heavy_running < HEAVY_MIN && !self.heavy.is_empty();
+            match self.runnable.pop_front() {
+                Some(lane) if heavy_first => self.runnable.push_front(lane),
+                Some(lane) if lane.is_heavy(now) => {
+                    self.taken += 1;
+                    self.heavy.push_back(lane);
+                    continue;
+                }
+                Some(lane) => {
+                    self.taken += 1;
+                    return Some(Turn { lane, now, heavy: false });
+                }
+                None => {}
+            }
+            if self.heavy_running >= self.heavy_max {
+                return None;
+            }
+            let lane = self.heavy.pop_front()?;
+            self.heavy_running += 1;
+            return Some(Turn { lane, now, heavy: true });
+        }
+    }
+}
+
 impl Shared {
     /// Makes a lane runnable and wakes a thread for it. A lane that comes too late for any thread loses its jobs.
     fn enqueue(&self, lane: Arc<LaneInner>) {
         let mut queue = lock(&self.queue);
-        if queue.alive == 0 {
+        if queue.alive == 0 && self.ending.load(Ordering::Relaxed) {
             drop(queue);
             return lane.clear();
         }
@@ -237,7 +311,7 @@ impl Shared {
 
     /// Threads whose job is slow.
     fn slow(&self, queue: &Queue) -> usize {
-        let limit = self.nanos().saturating_sub(u64::try_from(SLOW.as_nanos()).unwrap_or(u64::MAX));
+        let limit = self.nanos().saturating_sub(nanos_of(SLOW));
         let began = |clock: &Weak<JobClock>| clock.upgrade().map_or(0, |clock| clock.load(Ordering::Relaxed));
         queue.clocks.iter().filter(|clock| (1..limit).contains(&began(clock))).count()
     }
@@ -245,7 +319,7 @@ impl Shared {
     /// How many threads to start: so that as many as usual are not slow, but no more than lanes wait.
     fn missing(&self, queue: &Queue) -> usize {
         let room = (self.threads + EXTRA_MAX).saturating_sub(queue.alive);
-        (self.threads + self.slow(queue)).saturating_sub(queue.alive).min(queue.runnable.len()).min(room)
+        (self.threads + self.slow(queue)).saturating_sub(queue.alive).min(queue.waiting()).min(room)
     }
 
     /// True when there are enough threads without the one that asks.
@@ -254,18 +328,18 @@ impl Shared {
     }
 
     /// The next lane to serve; waits for one. `None`: the thread has to end.
-    fn next(&self) -> Option<Arc<LaneInner>> {
+    fn next(&self) -> Option<Turn> {
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(lane) = queue.runnable.pop_front() {
-                queue.taken += 1;
+            if let Some(turn) = queue.pop(self.nanos()) {
                 // A thread that is still waking up counts as parked, so nobody was told of what came after its lane.
-                if !queue.runnable.is_empty() && queue.parked == 0 && queue.unwatched {
+                if queue.waiting() > 0 && queue.parked == 0 && queue.unwatched {
                     self.late.notify_one();
                 }
-                return Some(lane);
+                return Some(turn);
             }
-            if self.ending.load(Ordering::Relaxed) || self.is_surplus(&queue) {
+            let ending = self.ending.load(Ordering::Relaxed) && queue.heavy.is_empty();
+            if ending || self.is_surplus(&queue) {
                 queue.alive -= 1;
                 return None;
             }
@@ -279,6 +353,30 @@ impl Shared {
         }
     }
 
+    /// Ends the calling thread for another in its place; false when the end has come anyway.
+    fn retire(&self) -> bool {
+        let mut queue = lock(&self.queue);
+        if self.ending.load(Ordering::Relaxed) {
+            return false;
+        }
+        queue.alive -= 1;
+        drop(queue);
+        self.late.notify_one();
+        true
+    }
+
+    /// A job of a heavy lane has ended: another one may begin.
+    fn end_heavy(&self) {
+        let mut queue = lock(&self.queue);
+        queue.heavy_running -= 1;
+        // At the end, those without a turn wait for no other lane, and have to be told.
+        let wake = queue.parked > 0 && (queue.waiting() > 0 || self.ending.load(Ordering::Relaxed));
+        drop(queue);
+        if wake {
+            self.wake.notify_all();
+        }
+    }
+
     fn end(&self) {
         let queue = lock(&self.queue);
         self.ending.store(true, Ordering::Relaxed);
@@ -288,70 +386,111 @@ impl Shared {
     }
 }
 
-/// Starts threads while lanes wait for slow ones, until the end.
+/// Starts threads in the place of those that retired, and while lanes wait for slow ones, until the end.
 fn watch(shared: &Arc<Shared>) {
     let mut queue = lock(&shared.queue);
-    while !(shared.ending.load(Ordering::Relaxed) && queue.runnable.is_empty()) {
-        if queue.runnable.is_empty() || queue.parked > 0 {
+    while !(shared.ending.load(Ordering::Relaxed) && queue.is_empty()) {
+        let retired = shared.threads.saturating_sub(queue.alive);
+        if retired > 0 && !shared.ending.load(Ordering::Relaxed) {
+            drop(queue);
+            if (0..retired).try_for_each(|_| Shared::start(shared)).is_err() {
+                // Refused by the operating system: the next look tries again.
+                std::thread::sleep(SLOW);
+            }
+            queue = lock(&shared.queue);
+            continue;
+        }
+        if queue.waiting() == 0 || queue.parked > 0 {
             queue.unwatched = true;
             queue = shared.late.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.unwatched = false;
             continue;
         }
-        let waiting_since = queue.pushed;
+        let (waiting_since, heavy_waits) = (queue.pushed, queue.runnable.is_empty());
         drop(queue);
         std::thread::sleep(SLOW);
         queue = lock(&shared.queue);
         // What waited before the sleep still waits.
-        if queue.taken < waiting_since {
+        if queue.taken < waiting_since || heavy_waits {
             let missing = shared.missing(&queue);
             drop(queue);
-            // Refused by the operating system: the next look tries again.
             let _ = (0..missing).try_for_each(|_| Shared::start(shared));
             queue = lock(&shared.queue);
         }
     }
 }
 
-/// What a thread does until the end.
+/// What a thread does until the end. After a heavy job it ends, too, and the watching thread starts another: the deepest
+/// statements leave a stack of many MiB behind, and a priority that was lowered cannot be raised again.
 fn work(shared: &Shared, clock: &JobClock) {
-    while let Some(lane) = shared.next() {
-        let (job, more) = lane.take();
-        if more == More::Runnable {
-            shared.enqueue(Arc::clone(&lane));
-        }
-        if let Some(job) = job {
-            clock.store(shared.nanos(), Ordering::Relaxed);
-            let _ = catch_panic(|| {
-                job();
-                Ok(())
-            });
-            clock.store(0, Ordering::Relaxed);
-            if lane.finish() == More::Runnable {
-                shared.enqueue(lane);
-            }
+    while let Some(turn) = shared.next() {
+        let began = turn.now;
+        let done = serve(shared, clock, turn);
+        if done - began > nanos_of(HEAVY) && shared.retire() {
+            break;
         }
     }
     shared.ended.notify_waiters();
 }
 
+/// Runs one job, and returns when it ended.
+fn serve(shared: &Shared, clock: &JobClock, turn: Turn) -> u64 {
+    let Turn { lane, now: began, heavy } = turn;
+    let (job, more) = lane.take(began);
+    if more == More::Runnable {
+        shared.enqueue(Arc::clone(&lane));
+    }
+    let mut done = began;
+    if let Some(job) = job {
+        clock.store(began, Ordering::Relaxed);
+        let _ = catch_panic(|| {
+            job();
+            Ok(())
+        });
+        clock.store(0, Ordering::Relaxed);
+        done = shared.nanos();
+        if lane.finish(began, done) == More::Runnable {
+            shared.enqueue(lane);
+        }
+    }
+    if heavy {
+        shared.end_heavy();
+    }
+    done
+}
+
+fn nanos_of(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Whether a lane can be heavy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    Measured,
+    Never,
+}
+
 #[derive(Debug)]
 struct LaneInner {
     running_max: usize,
+    weight: Weight,
     state: Mutex<LaneState>,
 }
 
 #[derive(Default)]
 struct LaneState {
     jobs: VecDeque<Job>,
-    running: usize,
+    /// When the jobs that run began.
+    running: Vec<u64>,
+    /// The lane is heavy until then.
+    heavy_until: u64,
     /// True while the lane stands in the queue of runnable lanes.
     queued: bool,
 }
 
 impl std::fmt::Debug for LaneState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LaneState").field("jobs", &self.jobs.len()).field("running", &self.running).finish()
+        f.debug_struct("LaneState").field("jobs", &self.jobs.len()).field("running", &self.running.len()).finish()
     }
 }
 
@@ -373,22 +512,38 @@ impl LaneInner {
     }
 
     /// The oldest job, counted as running.
-    fn take(&self) -> (Option<Job>, More) {
+    fn take(&self, now: u64) -> (Option<Job>, More) {
         let mut state = lock(&self.state);
         state.queued = false;
         let job = state.jobs.pop_front();
-        state.running += usize::from(job.is_some());
+        if job.is_some() {
+            state.running.push(now);
+        }
         (job, self.requeue(&mut state))
     }
 
-    fn finish(&self) -> More {
+    fn finish(&self, began: u64, now: u64) -> More {
         let mut state = lock(&self.state);
-        state.running -= 1;
+        if let Some(place) = state.running.iter().position(|other| *other == began) {
+            state.running.swap_remove(place);
+        }
+        if now - began > nanos_of(HEAVY) {
+            state.heavy_until = now + nanos_of(HEAVY_AFTER);
+        }
         self.requeue(&mut state)
     }
 
+    /// Whether a job of it takes long, or did a moment ago.
+    fn is_heavy(&self, now: u64) -> bool {
+        if self.weight == Weight::Never {
+            return false;
+        }
+        let state = lock(&self.state);
+        state.heavy_until > now || state.running.iter().any(|began| now.saturating_sub(*began) > nanos_of(HEAVY))
+    }
+
     fn requeue(&self, state: &mut LaneState) -> More {
-        if state.queued || state.jobs.is_empty() || state.running >= self.running_max {
+        if state.queued || state.jobs.is_empty() || state.running.len() >= self.running_max {
             return More::No;
         }
         state.queued = true;

@@ -112,10 +112,11 @@ async fn what_is_nested_in_a_value_does_not_overflow_a_stack() {
     let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(200_000), close.repeat(200_000));
     // An array in an array …, as SQLite stores it: each with a size of four bytes.
     let mut binary = Vec::new();
-    for left in (0..100_000_u32).rev() {
-        binary.push(0xdb);
+    for left in (0..199_000_u32).rev() {
+        binary.push(0xeb);
         binary.extend((left * 5).to_be_bytes());
     }
+    let path = Value::from(format!("${}", "[0]".repeat(199_000)));
     for (sql, value) in [
         ("select json(?1)", Value::from(deep("[", "]"))),
         ("select json_valid(?1, 6)", Value::from(deep("{a:", "}"))),
@@ -125,7 +126,13 @@ async fn what_is_nested_in_a_value_does_not_overflow_a_stack() {
         ("select json(?1)", Value::Blob(binary.clone())),
         ("select json_valid(?1, 8)", Value::Blob(binary.clone())),
         ("select count(*) from json_tree(?1)", Value::Blob(binary.clone())),
-        ("select json_patch(?1, ?1)", Value::Blob(binary)),
+        ("select json_patch(?1, ?1)", Value::Blob(binary.clone())),
+        ("select json_quote(?1), json_array(?1), json_group_array(?1), json_pretty(?1)", Value::Blob(binary.clone())),
+        ("select ?1 ->> '$', ?1 -> '$[0]', jsonb(?1), json_extract(?1, '$', '$[0]')", Value::Blob(binary.clone())),
+        ("select max(length(value)) from json_each(?1)", Value::Blob(binary.clone())),
+        ("select json_insert('[]', ?1, 1)", path.clone()),
+        ("select jsonb_set('{}', ?1, 1)", Value::from(format!("${}", ".a".repeat(400_000)))),
+        ("select json_set('[]', '$[0]', 1, ?1, 2)", path.clone()),
         ("select 1 from f where f match ?1", Value::from(deep("(", ")"))),
         ("select 1 from g where g match ?1", Value::from(deep("(", ")"))),
         ("select 1 from f where f match ?1", Value::from("a not ".repeat(3_000) + "a")),
@@ -133,6 +140,19 @@ async fn what_is_nested_in_a_value_does_not_overflow_a_stack() {
         ("select ?1 glob ?1", Value::from("*a".repeat(400))),
     ] {
         let _ = one(&pool, tenant_engine::Access::Read, sql, vec![value]).await;
+    }
+    for sql in [
+        "select json_extract(?1, ?2)",
+        "select json_type(?1, ?2)",
+        "select json_remove(?1, ?2)",
+        "select jsonb_remove(?1, ?2)",
+        "select json_replace(?1, ?2, 1)",
+        "select json_array_length(?1, ?2)",
+        "select ?1 -> ?2",
+        "select count(*) from json_each(?1, ?2)",
+    ] {
+        let values = vec![Value::Blob(binary.clone()), path.clone()];
+        let _ = one(&pool, tenant_engine::Access::Read, sql, values).await;
     }
     assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
 }

@@ -4,8 +4,11 @@ use tenant_engine::{Access, ErrorKind, Value};
 
 use crate::fixture::{Fixture, cell, limits, one, read, statement};
 
-/// One step of SQLite that takes a second or more.
-const SLOW: &str = "instr(printf('%.*c',300000,'a'), printf('%.*c',150000,'a')||'b')";
+/// Three steps of SQLite that take a second together or more, with no look at the clock between them.
+const SLOW: &str =
+    "(printf('%.*c', 900000, 'a') like '%' || printf('%.*c', 100, 'a') || printf('%.*c', 90, '_') || 'b')
+    + (printf('%.*c', 900001, 'a') like '%' || printf('%.*c', 100, 'a') || printf('%.*c', 90, '_') || 'b')
+    + (printf('%.*c', 900002, 'a') like '%' || printf('%.*c', 100, 'a') || printf('%.*c', 90, '_') || 'b')";
 
 #[tokio::test]
 async fn a_write_that_is_answered_at_its_deadline_is_not_committed_later() {
@@ -59,4 +62,18 @@ async fn values_are_bounded_alone_and_together() {
     assert!(read(&pool, &sum("length(zeroblob(10000) || 1)", 200)).await.is_ok());
     // The smaller limit ends with its statement.
     assert!(read(&pool, "select zeroblob(999000)").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_text_with_many_patterns_gets_small_values() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let patterns = |count: usize| format!("select {}", vec!["x'00' like 'a'"; count].join(","));
+    assert!(read(&pool, &patterns(4)).await.is_ok());
+    let some = format!("{}, length(zeroblob(200000) || 1)", patterns(20));
+    assert_eq!(read(&pool, &some).await.unwrap_err().kind(), ErrorKind::BytesMax);
+    assert_eq!(read(&pool, &patterns(1_001)).await.unwrap_err().kind(), ErrorKind::SqlTooComplex);
+    let expensive = "select unhex(printf('%.*c', 900000, 'x'), printf('%.*c', 900000, 'x'))";
+    let refused = read(&pool, expensive).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::SqlTooComplex, "{refused}");
 }
