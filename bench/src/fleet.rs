@@ -135,7 +135,7 @@ impl Fleet {
     }
 
     async fn migrate_looking(&self, files: Vec<File>, look: migrate::Look) -> Result<()> {
-        let params = migrate::Params { release: migrate::Release::Files(files), target: None, look };
+        let params = migrate::Params { look, ..migrate::Params::to(migrate::Release::Files(files)) };
         self.run(Params::Migrate(params), Selection::all()).await
     }
 

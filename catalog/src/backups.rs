@@ -105,6 +105,18 @@ pub async fn newest(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Resul
     row.as_ref().map(record).transpose()
 }
 
+/// The last backup of a tenant at this version.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn newest_at_version(tx: &mut ReadTx, tenant: TenantId, version: i64) -> Result<Option<BackupRecord>> {
+    let sql = format!(
+        "select {COLUMNS} from backups where tenant_id = $1 and schema_version = $2 order by {NEWEST_FIRST} limit 1"
+    );
+    let row = tx.one(built(sql).bind(tenant.to_string()).bind(version)).await?;
+    row.as_ref().map(record).transpose()
+}
+
 /// Whether a backup of this tenant at this version has been verified, and was found whole.
 ///
 /// # Errors

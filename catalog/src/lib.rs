@@ -46,4 +46,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use ids::{BackupId, FleetId, Generation, OperationId, ReleaseId, ServerId, TenantId, TokenId};
 pub use name::Name;
 pub use server::{ServerRecord, ServerState};
-pub use tenant::{BlockWrites, TenantRecord, TenantState};
+pub use tenant::{BlockWrites, Pin, TenantRecord, TenantState};

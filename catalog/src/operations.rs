@@ -310,6 +310,15 @@ pub async fn fail(tx: &mut WriteTx, id: OperationId, code: &str, message: &str) 
     record(&row)
 }
 
+/// Whether `one` was submitted after `other`. One that the catalog does not know was not.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn is_later(tx: &mut ReadTx, one: OperationId, other: OperationId) -> Result<bool> {
+    let sql = "select 1 as found from operations a join operations b on b.id = $2 where a.id = $1 and a.seq > b.seq";
+    Ok(tx.one(sqlx::query(sql).bind(one.to_string()).bind(other.to_string())).await?.is_some())
+}
+
 /// The error about an operation that is not there.
 pub(crate) fn missing(id: OperationId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no operation {id}"))

@@ -9,9 +9,10 @@ use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, OperationId, ServerId, TenantId};
 use crate::row;
+use crate::tenant::Pin;
 
-const COLUMNS: &str =
-    "tenant_id, server_id, placement, generation, reason, op_id, schema_version, created_at, keep_until";
+const COLUMNS: &str = "tenant_id, server_id, placement, generation, reason, op_id, schema_version, created_at, keep_until, \
+     pinned_below, pinned_at, pinned_op";
 
 /// One row of `retained`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct RetainedRecord {
     pub op_id: OperationId,
     /// Its ledger's newest version, when it was replaced.
     pub schema_version: Option<i64>,
+    /// The tenant's pin, when it was replaced.
+    pub pin: Option<Pin>,
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// Milliseconds since 1970.
@@ -42,10 +45,11 @@ pub struct RetainedRecord {
 /// `NotFound` for the tenant or the server.
 pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
     let sql = format!(
-        "insert into retained ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+        "insert into retained ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
          on conflict (server_id, placement) do update set tenant_id = excluded.tenant_id, \
          generation = excluded.generation, reason = excluded.reason, op_id = excluded.op_id, \
-         schema_version = excluded.schema_version, created_at = excluded.created_at, keep_until = excluded.keep_until"
+         schema_version = excluded.schema_version, created_at = excluded.created_at, keep_until = excluded.keep_until, \
+         pinned_below = excluded.pinned_below, pinned_at = excluded.pinned_at, pinned_op = excluded.pinned_op"
     );
     let sql = built(sql)
         .bind(record.tenant_id.to_string())
@@ -56,7 +60,10 @@ pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
         .bind(record.op_id.to_string())
         .bind(record.schema_version)
         .bind(record.created_at)
-        .bind(record.keep_until);
+        .bind(record.keep_until)
+        .bind(record.pin.map(|pin| pin.below))
+        .bind(record.pin.map(|pin| pin.at))
+        .bind(record.pin.map(|pin| pin.op.to_string()));
     tx.run(sql).await.map(|_| ())
 }
 
@@ -126,6 +133,7 @@ fn of_row(row: &AnyRow) -> Result<RetainedRecord> {
         reason: row::text(row, "reason")?,
         op_id: row::parsed(row, "op_id")?,
         schema_version: row::int_or_null(row, "schema_version")?,
+        pin: crate::tenants::pin_of_row(row)?,
         created_at: row::int(row, "created_at")?,
         keep_until: row::int(row, "keep_until")?,
     })

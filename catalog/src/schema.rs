@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "skipped_steps",
         sql: include_str!("../../migrations/catalog/0006_skipped_steps.sql"),
     },
+    Migration { version: 7, name: "pins", sql: include_str!("../../migrations/catalog/0007_pins.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

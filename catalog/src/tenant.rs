@@ -36,6 +36,17 @@ pub enum BlockWrites {
     Operator,
 }
 
+/// Why a tenant stays at an older schema: an operation took it back. It stays so until somebody migrates it by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The version that the tenant had before.
+    pub below: i64,
+    /// Since when, milliseconds since 1970.
+    pub at: i64,
+    /// The operation that took it back.
+    pub op: OperationId,
+}
+
 /// One row of `tenants`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
@@ -61,6 +72,8 @@ pub struct TenantRecord {
     pub schema_version: Option<i64>,
     /// Hint: the release it is at the head of.
     pub release_id: Option<ReleaseId>,
+    /// It stays at its version; migrations of many tenants leave it out.
+    pub pin: Option<Pin>,
     /// Hint: bytes of the database.
     pub size_bytes: Option<i64>,
     /// Delete is refused.

@@ -185,6 +185,7 @@ mod tests {
             placement_epoch: 0,
             schema_version: None,
             release_id: None,
+            pin: None,
             size_bytes: None,
             protected: false,
             op_id: None,

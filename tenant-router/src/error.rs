@@ -48,6 +48,8 @@ pub enum ErrorKind {
     Fenced,
     /// The tenant's schema is older than this program can serve.
     SchemaBehind,
+    /// The same, and an operator has taken it back there: it stays so until somebody migrates it.
+    SchemaPinned,
     /// The tenant's schema is newer than this program can serve.
     SchemaAhead,
     /// The catalog cannot be read and nothing cached answers the request.
@@ -77,12 +79,20 @@ impl ErrorKind {
             Self::ReadOnly => "tenant_read_only",
             Self::WritesBlocked => "writes_blocked",
             Self::Fenced => "fenced",
-            Self::SchemaBehind => "schema_behind",
+            Self::SchemaBehind | Self::SchemaPinned => "schema_behind",
             Self::SchemaAhead => "schema_ahead",
             Self::CatalogUnavailable => "catalog_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Misconfigured => "internal",
             Self::Database(kind) => kind.code(),
+        }
+    }
+
+    /// What it means for a tenant that stays at its version until somebody migrates it.
+    pub(crate) fn of_pinned(self, is_pinned: bool) -> Self {
+        match self {
+            Self::SchemaBehind if is_pinned => Self::SchemaPinned,
+            kind => kind,
         }
     }
 
@@ -99,6 +109,7 @@ impl ErrorKind {
             | Self::WritesBlocked
             | Self::Fenced
             | Self::SchemaBehind
+            | Self::SchemaPinned
             | Self::SchemaAhead
             | Self::CatalogUnavailable
             | Self::ShuttingDown => 503,
@@ -137,6 +148,9 @@ impl ErrorKind {
             Self::WritesBlocked => "Writes are blocked for a moment",
             Self::Fenced => "The tenant's database is being replaced",
             Self::SchemaBehind => "The tenant is waiting for a migration",
+            Self::SchemaPinned => {
+                "The tenant was taken back to an older schema than this program serves, and waits for its migration"
+            }
             Self::SchemaAhead => "The tenant is newer than this program",
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::ShuttingDown => "The server is shutting down",
@@ -166,6 +180,10 @@ impl ErrorKind {
             | Self::SchemaBehind
             | Self::CatalogUnavailable
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
+            Self::SchemaPinned => &[
+                "Ask an operator to migrate this tenant by name.",
+                "Or deploy the application that serves its schema.",
+            ],
             Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
             Self::Misconfigured => &["See the log of the server."],
             Self::Database(kind) if may_be_repeated(kind) => &["Repeat the request after the time in Retry-After."],

@@ -252,7 +252,8 @@ impl Router {
     ) -> Result<Grant, ErrorKind> {
         let grant = authorize(who, record, membership, access)?;
         if let Some(range) = &self.inner.schema {
-            range.check(grant.record().schema_version)?;
+            let record = grant.record();
+            range.check(record.schema_version).map_err(|kind| kind.of_pinned(record.pin.is_some()))?;
         }
         Ok(grant)
     }

@@ -8,7 +8,7 @@ use crate::db::WriteTx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, ReleaseId, ServerId, TenantId};
 use crate::row;
-use crate::tenant::{BlockWrites, TenantState};
+use crate::tenant::{BlockWrites, Pin, TenantState};
 use crate::word::Word as _;
 
 /// A compare-and-set on one tenant: applied only where the generation is still `from`, which becomes the next one;
@@ -37,6 +37,8 @@ pub struct Flip {
     pub schema_version: Option<Option<i64>>,
     /// Hints, if known by the caller.
     pub release_id: Option<Option<ReleaseId>>,
+    /// Whether it stays at its version.
+    pub pin: Option<Option<Pin>>,
     /// Hints, if known by the caller.
     pub size_bytes: Option<i64>,
 }
@@ -57,6 +59,7 @@ impl Flip {
             purge_after: None,
             schema_version: None,
             release_id: None,
+            pin: None,
             size_bytes: None,
         }
     }
@@ -82,10 +85,11 @@ pub async fn flip_many(tx: &mut WriteTx, flips: &[Flip]) -> Result<Vec<TenantId>
 
 /// Applies one statement's worth of flips, each of another tenant; returns the tenants it applied to.
 async fn flip_chunk(tx: &mut WriteTx, flips: &[&Flip]) -> Result<Vec<TenantId>> {
-    let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT];
+    let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT, INT, INT, TEXT];
     let now = flips.len() * types.len() + 1;
     let sql = format!(
-        "with v(tenant_id, was, next, sets, new_state, reason, block, place, server, purge, version, release, size) as ({rows}) \
+        "with v(tenant_id, was, next, sets, new_state, reason, block, place, server, purge, version, release, size, \
+           pin_below, pin_at, pin_op) as ({rows}) \
          update tenants set generation = v.next, updated_at = ${now}, \
            state = coalesce(v.new_state, state), \
            deleted_at = case when v.new_state = 'deleted' then ${now} when v.new_state is null or v.new_state = 'purged' \
@@ -98,7 +102,10 @@ async fn flip_chunk(tx: &mut WriteTx, flips: &[&Flip]) -> Result<Vec<TenantId>> 
            purge_after = case when (v.sets & 8) > 0 then v.purge else purge_after end, \
            schema_version = case when (v.sets & 16) > 0 then v.version else schema_version end, \
            release_id = case when (v.sets & 32) > 0 then v.release else release_id end, \
-           size_bytes = coalesce(v.size, size_bytes) \
+           size_bytes = coalesce(v.size, size_bytes), \
+           pinned_below = case when (v.sets & 64) > 0 then v.pin_below else pinned_below end, \
+           pinned_at = case when (v.sets & 64) > 0 then v.pin_at else pinned_at end, \
+           pinned_op = case when (v.sets & 64) > 0 then v.pin_op else pinned_op end \
          from v where tenants.id = v.tenant_id and tenants.generation = v.was returning tenants.id",
         rows = values(flips.len(), &types)
     );
@@ -121,6 +128,7 @@ fn bind_flip<'q>(sql: Sql<'q>, flip: &Flip) -> Sql<'q> {
         flip.purge_after.is_some(),
         flip.schema_version.is_some(),
         flip.release_id.is_some(),
+        flip.pin.is_some(),
     ];
     let sets = sets.iter().rev().fold(0i64, |bits, set| bits * 2 + i64::from(*set));
     sql.bind(flip.tenant.to_string())
@@ -136,4 +144,7 @@ fn bind_flip<'q>(sql: Sql<'q>, flip: &Flip) -> Sql<'q> {
         .bind(flip.schema_version.flatten())
         .bind(flip.release_id.flatten().map(|id| id.to_string()))
         .bind(flip.size_bytes)
+        .bind(flip.pin.flatten().map(|pin| pin.below))
+        .bind(flip.pin.flatten().map(|pin| pin.at))
+        .bind(flip.pin.flatten().map(|pin| pin.op.to_string()))
 }

@@ -4,6 +4,7 @@ mod due;
 mod flip;
 mod insert;
 mod labels;
+mod pins;
 mod selection;
 mod selector;
 
@@ -26,15 +27,18 @@ pub use due::{purgeable, request_wake, unsettled, wanted};
 pub use flip::{Flip, flip_many};
 pub use insert::{NewTenant, insert_many};
 pub use labels::set_labels;
+pub use pins::{count_pinned_by_version, pinned, unpin_many};
 pub use selection::Selection;
 pub use selector::LabelSelector;
+
+pub(crate) use pins::of_row as pin_of_row;
 
 use labels::{add_labels, with_labels};
 use selection::{Filter, id_chunks};
 
 const COLUMNS: &str = "t.id, t.name, t.state, t.state_reason, t.block_writes, t.server_id, t.placement, t.generation, \
     t.placement_epoch, t.schema_version, t.release_id, t.size_bytes, t.protected, t.op_id, t.created_at, t.updated_at, \
-    t.deleted_at, t.purge_after";
+    t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op";
 
 /// One tenant with its labels.
 ///
@@ -299,6 +303,7 @@ fn record(row: &AnyRow) -> Result<TenantRecord> {
         placement_epoch: row::int(row, "placement_epoch")?,
         schema_version: row::int_or_null(row, "schema_version")?,
         release_id: row::id_or_null(row, "release_id")?,
+        pin: pins::of_row(row)?,
         size_bytes: row::int_or_null(row, "size_bytes")?,
         protected: row::int(row, "protected")? != 0,
         op_id: row::id_or_null(row, "op_id")?,

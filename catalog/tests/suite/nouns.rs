@@ -336,6 +336,7 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
         reason: reason.to_owned(),
         op_id: OperationId::generate(),
         schema_version: None,
+        pin: None,
         created_at,
         keep_until: created_at + 100,
     };

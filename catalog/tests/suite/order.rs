@@ -85,6 +85,7 @@ async fn the_database_that_was_replaced_last_has_the_highest_generation() {
         reason: "restore".to_owned(),
         op_id: OperationId::generate(),
         schema_version: None,
+        pin: None,
         created_at,
         keep_until: created_at + 100,
     };

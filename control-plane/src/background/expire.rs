@@ -138,6 +138,7 @@ mod tests {
             reason: "restore".to_owned(),
             op_id,
             schema_version: None,
+            pin: None,
             created_at: 1_000,
             keep_until: 5_000,
         };

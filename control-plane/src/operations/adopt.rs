@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{EngineKind, IdentityState};
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, build, create};
+use super::build::{self, Goal};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, create};
 use crate::error::{Error, Result};
 
 /// Where a sealed connection string of an operation belongs.
@@ -103,7 +104,8 @@ impl Params {
             return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
-        if let Some(built) = build::finished(fleet, step, IdentityState::Active, step.op.release_id).await? {
+        if let Some(built) = build::finished(fleet, step, IdentityState::Active, Goal::Head(step.op.release_id)).await?
+        {
             return Ok(adopted(step, built.flip(step), built.schema_version, built.size_bytes));
         }
         fleet.point("adopt: claimed").await;
@@ -114,8 +116,8 @@ impl Params {
         let copied = engine.adopt(&at, &self.source(fleet)?, &building).await?;
         fleet.point("adopt: copied").await;
         let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-        let release = step.op.release_id.filter(|_| copied.schema_version.is_some());
-        let forward = build::forward(fleet, engine, &at, &expected, release, copied.schema_version).await;
+        let goal = Goal::Head(step.op.release_id.filter(|_| copied.schema_version.is_some()));
+        let forward = build::forward(fleet, engine, &at, &expected, goal, copied.schema_version).await;
         let (version, release) = match forward {
             Ok(reached) => reached,
             Err(error) => {

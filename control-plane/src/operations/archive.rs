@@ -145,6 +145,7 @@ async fn bury(fleet: &Fleet, step: &Step, fence: &Fence, backup: BackupId) -> Re
         reason: RETAINED.to_owned(),
         op_id: step.op.id,
         schema_version: step.tenant.schema_version,
+        pin: step.tenant.pin,
         created_at: now,
         keep_until: now + 1,
     };

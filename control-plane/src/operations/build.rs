@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use catalog::tenants::Flip;
-use catalog::{BackupId, Generation, ReleaseId, ServerId, TenantId};
+use catalog::{BackupId, Generation, Pin, ReleaseId, ServerId, TenantId};
 use serde::{Deserialize, Serialize};
+use tenant_engine::migration::pending;
 use tenant_engine::{
     Access, After, Depth, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
 };
@@ -25,6 +26,21 @@ pub(super) struct Built {
     pub(super) schema_version: Option<i64>,
     pub(super) release: Option<ReleaseId>,
     pub(super) size_bytes: u64,
+    /// Whether the tenant stays at its version; see `pin.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<Pin>,
+}
+
+/// Which schema a new database gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The one it has. The release is the one whose head that may be.
+    Stay(Option<ReleaseId>),
+    /// The head of this release; without one, the schema it has. One that is newer than the release, as after a rollback
+    /// of the application, stays as it is.
+    Head(Option<ReleaseId>),
+    /// This version of a release.
+    Version(ReleaseId, i64),
 }
 
 impl Built {
@@ -35,6 +51,7 @@ impl Built {
             server_id: self.server,
             schema_version: Some(self.schema_version),
             release_id: Some(self.release),
+            pin: Some(self.pin),
             size_bytes: i64::try_from(self.size_bytes).ok(),
             ..Flip::of(step.tenant.id, step.tenant.generation)
         }
@@ -51,12 +68,7 @@ pub(super) struct Source {
 
 /// The database that an earlier attempt at a new tenant made, all of it, and did not tell of. A catalog that was set back
 /// finds again what has served since.
-pub(super) async fn finished(
-    fleet: &Fleet,
-    step: &Step,
-    rests: IdentityState,
-    release: Option<ReleaseId>,
-) -> Result<Option<Built>> {
+pub(super) async fn finished(fleet: &Fleet, step: &Step, rests: IdentityState, goal: Goal) -> Result<Option<Built>> {
     let generation = step.tenant.generation.next();
     let Some(at) = fleet.drop_leftovers(step, generation).await? else { return Ok(None) };
     let engine = fleet.engine(at.engine())?;
@@ -66,11 +78,11 @@ pub(super) async fn finished(
     }
     let expected = step.expected_at(fleet.id(), generation, &[rests]);
     // One without migrations was left so: it was adopted.
-    let release = release.filter(|_| found.schema_version().is_some());
-    let (schema_version, release) = forward(fleet, engine, &at, &expected, release, found.schema_version()).await?;
+    let goal = if found.schema_version().is_some() { goal } else { Goal::Head(None) };
+    let (schema_version, release) = forward(fleet, engine, &at, &expected, goal, found.schema_version()).await?;
     probe(engine, &at, &expected).await?;
     let (placement, size_bytes) = (at.reference().to_owned(), engine.size(&at).await?);
-    Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes }))
+    Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes, pin: None }))
 }
 
 /// The database of a tenant that has none yet, ready to be announced: what an earlier attempt finished, or what `fill`
@@ -79,10 +91,10 @@ pub(super) async fn ready(
     fleet: &Fleet,
     step: &Step,
     rests: IdentityState,
-    release: Option<ReleaseId>,
+    goal: Goal,
     fill: impl Future<Output = Result<Built>> + Send,
 ) -> Result<Built> {
-    if let Some(built) = finished(fleet, step, rests, release).await? {
+    if let Some(built) = finished(fleet, step, rests, goal).await? {
         return Ok(built);
     }
     let built = fill.await?;
@@ -96,13 +108,13 @@ pub(super) fn serves_already(step: &Step) -> Error {
     Error::new(409, "fenced", detail).try_next("fleetctl scrub      # the catalog is older than the databases")
 }
 
-/// The database of a backup in a new placement, verified and migrated; leaves nothing when that fails.
+/// The database of a backup in a new placement, verified and at the schema of `goal`; leaves nothing when that fails.
 pub(super) async fn from_backup(
     fleet: &Fleet,
     step: &Step,
     source: Source,
     generation: Generation,
-    release: Option<ReleaseId>,
+    goal: Goal,
 ) -> Result<Built> {
     if fleet.drop_leftovers(step, generation).await?.is_some() {
         return Err(serves_already(step));
@@ -115,7 +127,7 @@ pub(super) async fn from_backup(
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
-    forwarded(fleet, step, (engine, &at), &restored, generation, release).await
+    forwarded(fleet, step, (engine, &at), &restored, generation, goal).await
 }
 
 /// Migrates what was filled; drops it when that fails.
@@ -125,12 +137,12 @@ pub(super) async fn forwarded(
     (engine, at): (&Arc<dyn Engine>, &Placement),
     restored: &Restored,
     generation: Generation,
-    release: Option<ReleaseId>,
+    goal: Goal,
 ) -> Result<Built> {
     step.note_filled(at.reference());
     fleet.point("build: filled").await;
     let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-    let forward = forward(fleet, engine, at, &expected, release, restored.schema_version).await;
+    let forward = forward(fleet, engine, at, &expected, goal, restored.schema_version).await;
     let (schema_version, release) = match forward {
         Ok(reached) => reached,
         Err(error) => {
@@ -141,7 +153,7 @@ pub(super) async fn forwarded(
     fleet.point("build: migrated").await;
     // Migrations change it.
     let (placement, size_bytes) = (at.reference().to_owned(), engine.size(at).await?);
-    Ok(Built { placement, server: None, generation, schema_version, release, size_bytes })
+    Ok(Built { placement, server: None, generation, schema_version, release, size_bytes, pin: None })
 }
 
 /// Stamps the new database with the generation that the catalog will have, and opens it as a request would.
@@ -174,21 +186,46 @@ pub(super) async fn probe(engine: &Arc<dyn Engine>, at: &Placement, expected: &E
     Ok(())
 }
 
-/// Migrates a database that is not served yet to where its tenant is. One that is newer than the release, as after a
-/// rollback of the application, stays as it is. Returns its version, and the release when it is at its head.
+/// Brings a database that is not served yet to a schema. Returns its version, and the release when it is at its head.
 pub(super) async fn forward(
     fleet: &Fleet,
     engine: &Arc<dyn Engine>,
     at: &Placement,
     expected: &Expected,
-    release: Option<ReleaseId>,
+    goal: Goal,
     found: Option<i64>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
-    let Some(id) = release else { return Ok((found, None)) };
+    let (id, target) = match goal {
+        Goal::Stay(likely) => return as_it_is(fleet, engine, at, expected, likely).await,
+        Goal::Head(None) => return Ok((found, None)),
+        Goal::Head(Some(id)) => (id, None),
+        Goal::Version(id, version) => (id, Some(version)),
+    };
     let sets = fleet.release(id).await?;
-    match engine.migrate(at, expected, sets.of(at.engine())?, None).await {
-        Ok(migrated) => Ok((migrated.to_version, Some(id))),
-        Err(error) if error.kind() == ErrorKind::MigrationAhead => Ok((found, None)),
+    let set = sets.of(at.engine())?;
+    match engine.migrate(at, expected, set, target).await {
+        Ok(migrated) => Ok((migrated.to_version, (migrated.to_version == set.head()).then_some(id))),
+        Err(error) if error.kind() == ErrorKind::MigrationAhead && target.is_none() => Ok((found, None)),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What a database is at that keeps its schema: its own ledger says it.
+async fn as_it_is(
+    fleet: &Fleet,
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    expected: &Expected,
+    likely: Option<ReleaseId>,
+) -> Result<(Option<i64>, Option<ReleaseId>)> {
+    let found = engine.inspect(at, Some(expected), Depth::Ledger).await?;
+    let current = catalog::fleet::current_release(&mut fleet.catalog.read().await?).await?;
+    for id in [likely, current].into_iter().flatten() {
+        let sets = fleet.release(id).await?;
+        let lacks_nothing = |set| pending(set, &found.applied).is_ok_and(|todo| todo.is_empty());
+        if sets.of(at.engine()).is_ok_and(lacks_nothing) {
+            return Ok((found.schema_version(), Some(id)));
+        }
+    }
+    Ok((found.schema_version(), None))
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{IdentityState, Snapshot};
 
-use super::build::{self, Built};
+use super::build::{self, Built, Goal};
+use super::pin::{Before, version_text};
 use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, fence};
 use crate::error::{Error, Result};
 
@@ -59,6 +60,13 @@ impl Operation for Params {
         plan.step(*id, name.as_str(), || format!("is made with the data of {}", source.name));
         plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels });
         plan.notes.push("the new tenant has no members and no tokens".to_owned());
+        if source.pin.is_some() {
+            plan.notes.push(format!(
+                "{} is pinned at {}, and so is its copy",
+                source.name,
+                version_text(source.schema_version)
+            ));
+        }
         Ok(plan)
     }
 
@@ -71,10 +79,14 @@ impl Params {
     async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         step.require_state(&[TenantState::Provisioning])?;
         let source = self.source(fleet).await?;
-        let fill = fill(fleet, step, &source);
-        let built = build::ready(fleet, step, IdentityState::Active, source.release_id, fill).await?;
+        // A pinned source is not at the head of its release, and its copy stays where it is, too.
+        let goal = if source.pin.is_some() { Goal::Stay(None) } else { Goal::Head(source.release_id) };
+        let fill = fill(fleet, step, &source, goal);
+        let mut built = build::ready(fleet, step, IdentityState::Active, goal, fill).await?;
+        built.pin = Before::known(&source).pin(built.schema_version, step);
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
-        let facts = json!({"source": self.source, "schema_version": built.schema_version});
+        let pinned = built.pin.is_some();
+        let facts = json!({"source": self.source, "schema_version": built.schema_version, "pinned": pinned});
         let event = step.event("tenant.cloned", facts.clone());
         Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
     }
@@ -86,7 +98,7 @@ impl Params {
     }
 }
 
-async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord) -> Result<Built> {
+async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord, goal: Goal) -> Result<Built> {
     let generation = step.tenant.generation.next();
     fleet.point("clone: claimed").await;
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
@@ -95,7 +107,7 @@ async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord) -> Result<Built
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
-    build::forwarded(fleet, step, (engine, &at), &restored, generation, source.release_id).await
+    build::forwarded(fleet, step, (engine, &at), &restored, generation, goal).await
 }
 
 /// Of the source as the catalog knows it now; one that is being changed just then is looked at again later.

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, build};
+use super::build::{self, Goal};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets};
 use crate::error::{Error, ITEMS_MAX, Item, Result};
 
 /// Tenants of one operation: one transaction writes their rows.
@@ -206,7 +207,7 @@ async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
-    if let Some(built) = build::finished(fleet, step, IdentityState::Active, step.op.release_id).await? {
+    if let Some(built) = build::finished(fleet, step, IdentityState::Active, Goal::Head(step.op.release_id)).await? {
         return Ok(made(step, built.flip(step), built.schema_version));
     }
     fleet.point("create: claimed").await;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use catalog::backups::BackupRecord;
 use catalog::{BlockWrites, ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -13,7 +14,7 @@ use tenant_engine::migration::File;
 use tenant_engine::{ErrorKind, IdentityState, MigrationSets, Server};
 
 use super::planning::Current;
-use super::{Effect, Fleet, Left, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence};
+use super::{Effect, Fleet, Left, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence, pin};
 use crate::error::{Error, Result};
 
 /// States in which a tenant has a database: a suspended one is kept at the fleet's version.
@@ -30,6 +31,9 @@ pub struct Params {
     /// Which tenants are looked into.
     #[serde(default)]
     pub look: Look,
+    /// Pinned tenants take part. Set at submission when tenants were named one by one.
+    #[serde(default)]
+    pub include_pinned: bool,
 }
 
 /// A migration set by its id or by its files.
@@ -57,7 +61,7 @@ impl Params {
     /// To the head of a release, trusting the hint.
     #[must_use]
     pub fn to(release: Release) -> Self {
-        Self { release, target: None, look: Look::Hint }
+        Self { release, target: None, look: Look::Hint, include_pinned: false }
     }
 
     fn release_id(&self) -> Option<ReleaseId> {
@@ -104,6 +108,8 @@ impl Operation for Params {
     }
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+        self.include_pinned |= !seen.by_rule();
+        self.refuse_way_back(tx, seen).await?;
         if let Release::Files(files) = &self.release {
             let sets = MigrationSets::from_files(files)?;
             let stored = catalog::releases::ensure(tx, &sets, files, &seen.actor).await?;
@@ -116,12 +122,12 @@ impl Operation for Params {
         let release = self.release_id().ok_or_else(|| Error::internal("a plan needs the id of its release"))?;
         let mut plan = Plan { release: Some(release), ..Plan::default() };
         for tenant in &seen.tenants {
-            match self.has_left(tenant).filter(|_| seen.by_rule()) {
-                _ if self.look == Look::Hint && tenant.release_id == Some(release) => {
-                    plan.skip(&tenant.name, || "is there already".to_owned());
-                }
-                Some(left) => plan.leave_out(tenant, left),
-                None => plan.step(tenant.id, &tenant.name, || action(tenant, self.target)),
+            let left = self.has_left(tenant).filter(|_| seen.by_rule());
+            match (self.standing(tenant, release), left) {
+                (Standing::There, _) => plan.skip(&tenant.name, || "is there already".to_owned()),
+                (_, Some(left)) => plan.leave_out(tenant, left),
+                (Standing::Passed, None) => plan.leave_out(tenant, passed(tenant, self.target)),
+                (Standing::Behind, None) => plan.step(tenant.id, &tenant.name, || action(tenant, self.target)),
             }
         }
         match &seen.prepared.current {
@@ -141,7 +147,8 @@ impl Operation for Params {
     fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
         let blocked = tenant.block_writes == Some(BlockWrites::Operator);
         let left = Left::by_state(tenant, STATES);
-        left.or_else(|| blocked.then(|| Left::is("tenant_read_only", tenant, "read-only")))
+        let left = left.or_else(|| blocked.then(|| Left::is("tenant_read_only", tenant, "read-only")));
+        left.or_else(|| pin::left_out(tenant).filter(|_| !self.include_pinned))
     }
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
@@ -149,10 +156,56 @@ impl Operation for Params {
     }
 }
 
+/// Where a tenant is on the way of a migration, by the catalog's word.
+enum Standing {
+    /// It is beyond the target, and no migration leads back.
+    Passed,
+    There,
+    Behind,
+}
+
 impl Params {
+    fn standing(&self, tenant: &TenantRecord, release: ReleaseId) -> Standing {
+        match self.target {
+            Some(target) if tenant.schema_version > Some(target) => return Standing::Passed,
+            Some(target) if tenant.schema_version == Some(target) && self.look == Look::Hint => return Standing::There,
+            _ => {}
+        }
+        // A step that finds a pinned tenant at the head lifts its pin.
+        let lifts = tenant.pin.is_some() && self.include_pinned;
+        let is_there = tenant.release_id == Some(release) && !lifts;
+        if is_there && self.look == Look::Hint { Standing::There } else { Standing::Behind }
+    }
+
+    /// Migrations only go forwards. A target that a named tenant has passed is refused, and so is one that no tenant can
+    /// reach; where others can, a rule's tenants that have passed it are left as they are.
+    async fn refuse_way_back(&self, tx: &mut WriteTx, seen: &Seen) -> Result<()> {
+        let Some(target) = self.target else { return Ok(()) };
+        let is_pinned = |tenant: &&TenantRecord| tenant.pin.is_some() && !self.include_pinned;
+        let takes_part = || seen.tenants.iter().filter(|tenant| !is_pinned(tenant));
+        let Some(first) = takes_part().find(|tenant| tenant.schema_version > Some(target)) else { return Ok(()) };
+        if seen.by_rule() && takes_part().any(|tenant| tenant.schema_version < Some(target)) {
+            return Ok(());
+        }
+        let back = catalog::backups::newest_at_version(tx, first.id, target).await?;
+        Err(unreachable(first, target, back.as_ref()))
+    }
+
+    /// A pin that is newer than this operation was not meant by whoever asked for it: a retry must not undo a restore.
+    async fn require_unpinned(&self, fleet: &Fleet, step: &Step) -> Result<()> {
+        let Some((pin, left)) = step.tenant.pin.zip(pin::left_out(&step.tenant)) else { return Ok(()) };
+        let mut tx = fleet.catalog.read().await?;
+        if self.include_pinned && !catalog::operations::is_later(&mut tx, pin.op, step.op.id).await? {
+            return Ok(());
+        }
+        let name = &step.tenant.name;
+        Err(Error::new(409, left.code, left.why).try_next(format!("fleetctl migrate run <directory> {name}")))
+    }
+
     async fn migrate(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
         fence::require_unblocked(step)?;
         require_writable(step)?;
+        self.require_unpinned(fleet, step).await?;
         let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
         let sets = fleet.release(release).await?;
         let (engine, at) = fleet.current(&step.tenant).await?;
@@ -161,6 +214,10 @@ impl Params {
         fleet.point("migrate: claimed").await;
         let migrated = engine.migrate(&at, &expected, set, self.target).await?;
         fleet.point("migrate: applied").await;
+        if let Some(target) = self.target.filter(|target| migrated.to_version > Some(*target)) {
+            let reached = TenantRecord { schema_version: migrated.to_version, ..step.tenant.clone() };
+            return Err(unreachable(&reached, target, None));
+        }
         let at_head = migrated.to_version == set.head();
         let reached = Effect::Schema {
             tenant: step.tenant.id,
@@ -170,7 +227,10 @@ impl Params {
         let facts = json!({
             "from_version": migrated.from_version, "to_version": migrated.to_version, "applied": migrated.applied,
         });
-        let outcome = Outcome::done(facts.clone()).with(reached);
+        let mut outcome = Outcome::done(facts.clone()).with(reached);
+        if step.tenant.pin.is_some() && (at_head || migrated.to_version > step.tenant.schema_version) {
+            outcome = outcome.with(Effect::Unpin(step.tenant.id));
+        }
         if migrated.applied.is_empty() {
             return Ok(outcome);
         }
@@ -227,6 +287,26 @@ fn become_current(plan: &mut Plan, seen: &Seen, release: ReleaseId) {
     if seen.current_release != Some(release) {
         plan.notes.push("new tenants start from this release from now on".to_owned());
     }
+}
+
+/// The error of a target that a tenant has passed, with the way back.
+fn unreachable(tenant: &TenantRecord, target: i64, back: Option<&BackupRecord>) -> Error {
+    let name = &tenant.name;
+    let at = pin::version_text(tenant.schema_version);
+    let detail = format!("{name} is at {at}, and a migration never goes back to version {target}");
+    let error = Error::new(409, "schema_unreachable", detail);
+    match back {
+        Some(backup) => error.try_next(format!(
+            "fleetctl restore run {name} --to {}      # its newest backup at version {target}, without what was written since",
+            backup.id
+        )),
+        None => error.try_next(format!("fleetctl backup list {name}      # a restore keeps its backup's schema")),
+    }
+}
+
+fn passed(tenant: &TenantRecord, target: Option<i64>) -> Left {
+    let (at, target) = (pin::version_text(tenant.schema_version), pin::version_text(target));
+    Left::is("schema_unreachable", tenant, &format!("at {at}, and a migration never goes back to {target}"))
 }
 
 fn action(tenant: &TenantRecord, target: Option<i64>) -> String {

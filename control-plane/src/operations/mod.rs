@@ -32,6 +32,7 @@ mod image;
 mod kept;
 mod newest;
 mod pauses;
+mod pin;
 mod put_back;
 mod stamp;
 mod swap;
@@ -327,6 +328,8 @@ pub enum Effect {
         /// Where it is.
         placement: String,
     },
+    /// A tenant was migrated by name, and migrations of many tenants may take it again.
+    Unpin(TenantId),
     /// How large a tenant's database is.
     Size {
         /// Whose.

@@ -275,6 +275,7 @@ impl Params {
             schema_version: restored.schema_version,
             release: step.tenant.release_id,
             size_bytes: restored.size_bytes,
+            pin: step.tenant.pin,
         })
     }
 }

@@ -52,6 +52,8 @@ pub struct Seen {
     pub tenants: Vec<TenantRecord>,
     /// What new tenants start from.
     pub current_release: Option<ReleaseId>,
+    /// The newest version of what new tenants start from; filled by restore.
+    pub head_version: Option<i64>,
     /// Servers with the number of their tenants; filled by those who place new ones.
     pub servers: Vec<(ServerRecord, i64)>,
     /// Names that are taken; filled by those who make new ones.

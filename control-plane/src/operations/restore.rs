@@ -3,17 +3,21 @@
 //! In place, three phases: *build* fills and verifies the new placement while the tenant serves, and changes nothing if
 //! the backup is bad; *freeze* stops writers of the current database, reads go on; *swap* stamps the new one and flips
 //! the catalog to it. The replaced database is kept for `restore undo`. As a new tenant there is only the first phase.
+//!
+//! The schema stays the backup's, unless the tenant's own is asked for: what was migrated since may be what the restore is
+//! to take back. Where that leaves the tenant behind, it is pinned (`pin.rs`).
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, Name, ReadTx, TenantId, TenantState, WriteTx};
+use catalog::{BackupId, Name, ReadTx, ReleaseId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::build::{self, Built};
+use super::build::{self, Built, Goal};
 use super::fence::{self, Current};
+use super::pin::{Before, version_text};
 use super::swap::{self, Swap, Times, Why};
 use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
@@ -26,9 +30,23 @@ pub struct Params {
     /// A new tenant of this name instead of in place.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub as_name: Option<String>,
+    /// Which schema the tenant gets.
+    #[serde(default)]
+    pub schema: Schema,
     /// What `to` meant at submission; filled there.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub resolved: Option<Resolved>,
+}
+
+/// Which schema a restored tenant has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schema {
+    /// The backup's. A tenant that is behind with it is pinned there until somebody migrates it by name.
+    #[default]
+    Backup,
+    /// The one the tenant has now: what is in the backup is migrated to it. Of a new tenant, the current release's.
+    Current,
 }
 
 /// A point to go back to.
@@ -91,6 +109,7 @@ impl Operation for Params {
         let is_disputed = clocks_disagree(tx, &backup, self.to).await?;
         self.resolved = Some(Resolved { backup: backup.id, source: source.id, is_disputed });
         seen.backups.insert(source.id, vec![backup]);
+        seen.head_version = head_version(tx, seen.current_release).await?;
         let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
         Ok(())
@@ -107,6 +126,7 @@ impl Operation for Params {
             plan.notes.push(DISPUTED.to_owned());
         }
         let Some((id, name)) = seen.prepared.named.first() else {
+            plan.notes.push(outlook(self.schema, source, backup)?.told(&source.name));
             plan.step(source.id, &source.name, || format!("goes back to {what}"));
             plan.notes.push("what was written since then is kept aside, and comes back with restore undo".to_owned());
             return Ok(plan);
@@ -119,6 +139,8 @@ impl Operation for Params {
         plan.release = seen.current_release;
         plan.step(*id, name.as_str(), || format!("is made from {what} of {}", source.name));
         plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels: source.labels.clone() });
+        let before = Before { version: seen.head_version, pin: None };
+        plan.notes.push(outlook_from(self.schema, before, backup.schema_version)?.told("the new tenant"));
         plan.notes.push("the new tenant has no members and no tokens".to_owned());
         Ok(plan)
     }
@@ -148,9 +170,16 @@ impl Params {
         }
         let generation = step.tenant.generation.next();
         let release = step.op.release_id;
-        let fill = build::from_backup(fleet, step, self.source()?, generation, release);
-        let built = build::ready(fleet, step, IdentityState::Active, release, fill).await?;
-        let facts = json!({"backup": self.resolved.map(|r| r.backup), "schema_version": built.schema_version});
+        let goal = match self.schema {
+            Schema::Backup => Goal::Stay(release),
+            Schema::Current => Goal::Head(release),
+        };
+        let fill = build::from_backup(fleet, step, self.source()?, generation, goal);
+        let mut built = build::ready(fleet, step, IdentityState::Active, goal, fill).await?;
+        let head = head_version(&mut fleet.catalog.read().await?, release).await?;
+        built.pin = Before { version: head, pin: None }.pin(built.schema_version, step);
+        let (backup, version) = (self.resolved.map(|r| r.backup), built.schema_version);
+        let facts = json!({"backup": backup, "schema_version": version, "pinned": built.pin.is_some()});
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         Ok(Outcome::done(facts.clone())
             .with(Effect::Flip(flip))
@@ -162,8 +191,31 @@ impl Params {
         fence::require_unawaited(fleet, step).await?;
         step.require_state(IN_PLACE)?;
         let generation = swap::after_swap(step.tenant.generation);
-        let built = build::from_backup(fleet, step, self.source()?, generation, step.tenant.release_id).await?;
+        let before = Before::read(fleet, &step.tenant).await?;
+        let goal = self.goal(fleet, step, before).await?;
+        let mut built = build::from_backup(fleet, step, self.source()?, generation, goal).await?;
+        if self.schema == Schema::Current && built.schema_version != before.version {
+            build::discard(fleet, step, &built).await?;
+            return Err(unreachable(built.schema_version, before.version));
+        }
+        built.pin = before.pin(built.schema_version, step);
         Ok(Outcome::next(FREEZE, json!(built)))
+    }
+
+    /// The tenant's own version is reached with its release, or else with the one that new tenants start from.
+    async fn goal(&self, fleet: &Fleet, step: &Step, before: Before) -> Result<Goal> {
+        let own = step.tenant.release_id;
+        if self.schema == Schema::Backup || before.version.is_none() {
+            return Ok(Goal::Stay(own));
+        }
+        let current = catalog::fleet::current_release(&mut fleet.catalog.read().await?).await?;
+        for id in [own, current].into_iter().flatten() {
+            let sets = fleet.release(id).await?;
+            if let Some(version) = before.version.filter(|version| sets.versions().get(*version).is_some()) {
+                return Ok(Goal::Version(id, version));
+            }
+        }
+        Ok(Goal::Stay(own))
     }
 
     fn source(&self) -> Result<build::Source> {
@@ -192,11 +244,77 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
     let facts = json!({
         "schema_version": swap.built.schema_version,
+        "pinned": swap.built.pin.is_some(),
         "frozen_ms": times.frozen_ms,
         "replaced": swap.fence.current,
         "undo_until": (swap.fence.current == Current::Frozen).then_some(times.keep_until),
     });
     ("tenant.restored", facts)
+}
+
+/// The newest version of a release.
+async fn head_version(tx: &mut ReadTx, release: Option<ReleaseId>) -> Result<Option<i64>> {
+    let Some(id) = release else { return Ok(None) };
+    Ok(catalog::releases::get(tx, id).await?.and_then(|release| release.head_version))
+}
+
+/// What becomes of a tenant's schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// The backup's.
+    pub backup: Option<i64>,
+    /// The tenant's before.
+    pub before: Option<i64>,
+    /// The tenant's afterwards.
+    pub after: Option<i64>,
+    /// Whether the tenant stays there.
+    pub is_pinned: bool,
+}
+
+impl Outlook {
+    /// In words.
+    #[must_use]
+    pub fn told(self, name: &str) -> String {
+        let [backup, before, after] = [self.backup, self.before, self.after].map(version_text);
+        let pinned = match self.is_pinned {
+            true => format!(
+                "{name} is pinned there: migrations of many tenants leave it out until `fleetctl migrate run` names it"
+            ),
+            false => format!("{name} is not pinned"),
+        };
+        if self.after != self.backup {
+            return format!(
+                "schema: the backup has {backup}; it is migrated to {after}, which {name} has now; {pinned}"
+            );
+        }
+        match self.before == self.backup {
+            true => format!("schema: stays at {after}; {pinned}"),
+            false => format!("schema: goes from {before} to {after}, the backup's; {pinned}"),
+        }
+    }
+}
+
+/// PURE: what a restore in place does to the schema.
+///
+/// # Errors
+/// `schema_unreachable`: the tenant's version is asked for, and the backup is newer.
+pub fn outlook(schema: Schema, tenant: &TenantRecord, backup: &BackupRecord) -> Result<Outlook> {
+    outlook_from(schema, Before::known(tenant), backup.schema_version)
+}
+
+fn outlook_from(schema: Schema, before: Before, backup: Option<i64>) -> Result<Outlook> {
+    if schema == Schema::Current && backup > before.version {
+        return Err(unreachable(backup, before.version));
+    }
+    let after = if schema == Schema::Current { before.version } else { backup };
+    let is_pinned = before.is_back_at(after);
+    Ok(Outlook { backup, before: before.version, after, is_pinned })
+}
+
+/// Migrations only go forwards.
+fn unreachable(from: Option<i64>, to: Option<i64>) -> Error {
+    let detail = format!("a backup at {} cannot be migrated to {}", version_text(from), version_text(to));
+    Error::new(409, "schema_unreachable", detail).try_next("leave --schema out, and the backup's schema is kept")
 }
 
 /// What a restore to a time says where clocks disagree.

@@ -2,7 +2,7 @@
 //!
 //! *prepare* looks into the kept database and takes it out of its fence, still not to be served; *freeze* stops writers
 //! of the current one; *swap* stamps and flips. The database that was current is kept in its place, so that an undo can
-//! be undone.
+//! be undone. It comes back with its own schema, and with the pin that the tenant had with it.
 
 use async_trait::async_trait;
 use catalog::retained::RetainedRecord;
@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Depth, IdentityState};
 
-use super::build::{self, Built};
+use super::build::{self, Built, Goal};
 use super::fence;
+use super::pin::{Before, version_text};
 use super::swap::{self, RETAINED, Swap, Times, Why};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, thaw};
 use crate::error::{Error, Result};
@@ -56,6 +57,10 @@ impl Operation for Params {
         let mut plan = Plan::default();
         plan.step(tenant.id, &tenant.name, || format!("returns to the database that was replaced at {until}"));
         plan.notes.push("the database that is current now is kept in its place".to_owned());
+        if kept.schema_version < tenant.schema_version {
+            let (then, now) = (version_text(kept.schema_version), version_text(tenant.schema_version));
+            plan.notes.push(format!("its schema stays at {then}, and the tenant, at {now} now, is pinned there"));
+        }
         Ok(plan)
     }
 
@@ -94,13 +99,13 @@ async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Out
         take_out(fleet, step, &kept, generation).await?;
     }
     fleet.point("undo: building").await;
-    let release = step.tenant.release_id;
-    let found = kept.schema_version;
-    let (schema_version, release) = build::forward(fleet, engine, &at, &building, release, found).await?;
-    fleet.point("undo: migrated").await;
+    let goal = Goal::Stay(step.tenant.release_id);
+    let (schema_version, release) = build::forward(fleet, engine, &at, &building, goal, kept.schema_version).await?;
+    let pin = kept.pin.or(Before::read(fleet, &step.tenant).await?.pin(schema_version, step));
+    fleet.point("undo: looked at").await;
     let size_bytes = engine.size(&at).await?;
     let (placement, server) = (kept.placement, Some(kept.server_id));
-    Ok(Outcome::next(FREEZE, json!(Built { placement, server, generation, schema_version, release, size_bytes })))
+    Ok(Outcome::next(FREEZE, json!(Built { placement, server, generation, schema_version, release, size_bytes, pin })))
 }
 
 /// Makes sure that the kept database is sound and stamps it `building`. Whatever state an earlier attempt left it in,
@@ -142,7 +147,8 @@ async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
 }
 
 fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
-    let facts = json!({"schema_version": swap.built.schema_version, "frozen_ms": times.frozen_ms});
+    let (version, pinned) = (swap.built.schema_version, swap.built.pin.is_some());
+    let facts = json!({"schema_version": version, "pinned": pinned, "frozen_ms": times.frozen_ms});
     ("tenant.restore_undone", facts)
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Depth, Identity, IdentityState};
 
+use super::pin::Before;
 use super::swap::{Found, Swap};
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, newest, put_back, stamp, thaw};
 use crate::error::{Error, Result};
@@ -169,6 +170,7 @@ async fn newest(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         server_id: Some(newest.server),
         placement: Some(Some(newest.placement.clone())),
         schema_version: Some(newest.found.schema_version()),
+        pin: Some(Before::known(&step.tenant).pin(newest.found.schema_version(), step)),
         size_bytes: i64::try_from(newest.found.size_bytes).ok(),
         block_writes: held.then_some(block),
         reason: held.then_some(reason),

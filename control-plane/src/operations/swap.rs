@@ -113,6 +113,7 @@ impl Swap {
             reason: reason.to_owned(),
             op_id: step.op.id,
             schema_version: step.tenant.schema_version,
+            pin: step.tenant.pin,
             created_at: now,
             keep_until,
         })

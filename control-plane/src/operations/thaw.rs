@@ -141,6 +141,7 @@ fn given_up(
         reason: "given_up".to_owned(),
         op_id: step.op.id,
         schema_version: step.tenant.schema_version,
+        pin: step.tenant.pin,
         created_at: now,
         keep_until: now + fleet.config.undo_ms,
     }

@@ -1,4 +1,5 @@
-//! unarchive: the database of an archived tenant from its last backup, brought to the release of the day.
+//! unarchive: the database of an archived tenant from its last backup, brought to the release of the day. A pinned
+//! tenant comes back at the version that it was archived with, and stays pinned.
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
@@ -6,7 +7,8 @@ use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, build, fence, newest, restore};
+use super::build::{self, Goal};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, fence, newest, restore};
 use crate::error::Result;
 
 /// Nothing to say: the selection says which tenants.
@@ -45,9 +47,13 @@ async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     newest::require_none_since(fleet, step).await?;
     let backup = archived_with(fleet, step).await?;
     let source = build::Source { backup, tenant: step.tenant.id };
-    let release = step.op.release_id.or(step.tenant.release_id);
-    let fill = build::from_backup(fleet, step, source, step.tenant.generation.next(), release);
-    let built = build::ready(fleet, step, fence::at_rest(&step.tenant), release, fill).await?;
+    let goal = match step.tenant.pin {
+        Some(_) => Goal::Stay(step.tenant.release_id),
+        None => Goal::Head(step.op.release_id.or(step.tenant.release_id)),
+    };
+    let fill = build::from_backup(fleet, step, source, step.tenant.generation.next(), goal);
+    let mut built = build::ready(fleet, step, fence::at_rest(&step.tenant), goal, fill).await?;
+    built.pin = step.tenant.pin;
     let state = fence::awake(&step.tenant);
     let flip = Flip { state: Some(state), ..built.flip(step) };
     let facts = json!({"backup": backup, "state": state, "schema_version": built.schema_version});

@@ -26,10 +26,12 @@ pub(super) async fn flip(tx: &mut WriteTx, reports: &[&Report]) -> Result<HashSe
 /// Applies everything else.
 pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
     let (mut reached, mut sizes, mut backups, mut events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut unpinned = Vec::new();
     for effect in each(reports) {
         match effect {
             Effect::Flip(_) => {}
             Effect::Schema { tenant, version, release } => reached.push((*tenant, *version, *release)),
+            Effect::Unpin(tenant) => unpinned.push(*tenant),
             Effect::Size { tenant, size_bytes } => sizes.push((*tenant, *size_bytes)),
             Effect::Backup(backup) => backups.push((**backup).clone()),
             Effect::Event(event) => events.push(event.clone()),
@@ -39,6 +41,7 @@ pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
     if !reached.is_empty() {
         catalog::tenants::set_schema_many(tx, &reached).await?;
     }
+    catalog::tenants::unpin_many(tx, &unpinned).await?;
     if !sizes.is_empty() {
         catalog::tenants::set_sizes(tx, &sizes).await?;
     }

@@ -115,6 +115,7 @@ async fn plan(
         prepared,
         tenants,
         current_release: catalog::fleet::current_release(tx).await?,
+        head_version: None,
         servers: Vec::new(),
         taken: HashMap::new(),
         backups: HashMap::new(),

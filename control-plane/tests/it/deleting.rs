@@ -29,7 +29,12 @@ async fn a_deleted_tenant_answers_no_more_and_its_backup_is_proved() {
         "already_exists"
     );
     let as_name = Some("acme-again".to_owned());
-    let back = Params::Restore(restore::Params { to: restore::To::Latest, as_name, resolved: None });
+    let back = Params::Restore(restore::Params {
+        to: restore::To::Latest,
+        as_name,
+        schema: restore::Schema::Backup,
+        resolved: None,
+    });
     world.succeed(back, Selection::one("acme")).await;
     assert_eq!(world.int("acme-again", "select count(*) from tasks where title = 'kept'").await, 1);
     invariants::check(&world).await;

@@ -228,7 +228,12 @@ async fn nothing_is_fetched_for_a_manifest_that_is_not_believed() {
 async fn every_way_back_from_a_backup_asks_for_proof() {
     let store = store().await;
     let world = &store.world;
-    let as_new = Params::Restore(restore::Params { to: To::Latest, as_name: Some("copy".to_owned()), resolved: None });
+    let as_new = Params::Restore(restore::Params {
+        to: To::Latest,
+        as_name: Some("copy".to_owned()),
+        schema: restore::Schema::Backup,
+        resolved: None,
+    });
     store.relabel(&store.theirs);
     let ended = world.run(as_new, acme()).await.unwrap();
     assert_ne!(world.failure(&ended).await, "");

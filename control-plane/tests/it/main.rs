@@ -18,6 +18,7 @@ mod matrix;
 mod migrating;
 mod moving;
 mod older_catalog;
+mod pinning;
 mod restoring;
 mod scrubbing;
 mod several_processes;

@@ -146,15 +146,23 @@ async fn verify(on: &Column) {
 }
 
 async fn restore_in_place(on: &Column) {
+    let prepare = async |world: &World| {
+        with_backup(world).await;
+        world.migrate(&[TASKS, DONE]).await;
+    };
     let check = async |world: &World| {
+        let tenant = world.tenant("acme").await;
+        assert_eq!((tenant.schema_version, tenant.pin.map(|pin| pin.below)), (Some(1), Some(2)));
         assert_eq!(count(world, "acme").await, 1);
         writes(world, "acme").await;
         world.succeed(undoing(), acme()).await;
+        let tenant = world.tenant("acme").await;
+        assert_eq!((tenant.schema_version, tenant.pin), (Some(2), None));
         assert_eq!(world.int("acme", "select count(*) from tasks where title = 'later'").await, 1);
         invariants::check(world).await;
     };
     let params = |_: &World| restoring(restore::To::Latest);
-    let met = crash_everywhere(on, "restore in place", with_backup, params, acme, check).await;
+    let met = crash_everywhere(on, "restore in place", prepare, params, acme, check).await;
     for point in ["build: filled", "restore: frozen", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
@@ -167,7 +175,12 @@ async fn restore_as_a_new_tenant(on: &Column) {
     };
     let params = |_: &World| {
         let as_name = Some("copy".to_owned());
-        Params::Restore(restore::Params { to: restore::To::Latest, as_name, resolved: None })
+        Params::Restore(restore::Params {
+            to: restore::To::Latest,
+            as_name,
+            schema: restore::Schema::Backup,
+            resolved: None,
+        })
     };
     crash_everywhere(on, "restore as new", with_backup, params, acme, check).await;
 }
@@ -179,11 +192,14 @@ async fn undo(on: &Column) {
         world.migrate(&[TASKS, DONE]).await;
     };
     let check = async |world: &World| {
+        let tenant = world.tenant("acme").await;
+        assert_eq!((tenant.schema_version, tenant.pin.map(|pin| pin.below)), (Some(1), Some(2)));
+        world.succeed(migrating(&[TASKS, DONE]), acme()).await;
         assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 2);
         writes(world, "acme").await;
     };
     let met = crash_everywhere(on, "restore_undo", prepare, |_: &World| undoing(), acme, check).await;
-    for point in ["undo: building", "undo: migrated", "undo: frozen", "build: stamped", "swap: retired"] {
+    for point in ["undo: building", "undo: looked at", "undo: frozen", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
 }

@@ -38,14 +38,14 @@ fn moving() -> Params {
 }
 
 /// The catalog as it is now, for later.
-fn picture(world: &World) {
+pub(crate) fn picture(world: &World) {
     let catalog = rusqlite::Connection::open(world.data().join("catalog.db")).unwrap();
     let into = world.data().join("picture").display().to_string();
     catalog.execute("vacuum into ?1", [into]).unwrap();
 }
 
 /// Puts the picture back, in which the operation at work came to nothing at that moment.
-fn set_back(data: &Path) {
+pub(crate) fn set_back(data: &Path) {
     set_back_running(data);
     let catalog = rusqlite::Connection::open(data.join("catalog.db")).unwrap();
     let ended = "update steps set state = 'failed', lease_owner = null, lease_until = null, error_code = 'internal', \

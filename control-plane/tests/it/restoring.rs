@@ -26,6 +26,11 @@ fn acme() -> Selection {
     Selection::one("acme")
 }
 
+/// To the tenant's own schema.
+fn forward() -> Params {
+    Params::Restore(restore::Params { to: To::Latest, as_name: None, schema: restore::Schema::Current, resolved: None })
+}
+
 async fn canary(world: &World, name: &str, whose: &str) -> i64 {
     world.int(name, &format!("select count(*) from tasks where id = 1 and title = 'canary of {whose}'")).await
 }
@@ -75,7 +80,7 @@ async fn an_older_backup_is_brought_forward_to_where_the_tenant_is() {
     let world = two_tenants().await;
     world.backup("acme").await;
     world.migrate(&[TASKS, DONE]).await;
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(forward(), acme()).await;
     assert_eq!(world.tenant("acme").await.schema_version, Some(2));
     assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 1);
     let again = world.migrate(&[TASKS, DONE]).await;
@@ -105,7 +110,12 @@ async fn a_copy_is_a_tenant_of_its_own() {
     let world = two_tenants().await;
     world.backup("acme").await;
     let params = |name: &str| {
-        Params::Restore(restore::Params { to: To::Latest, as_name: Some(name.to_owned()), resolved: None })
+        Params::Restore(restore::Params {
+            to: To::Latest,
+            as_name: Some(name.to_owned()),
+            schema: restore::Schema::Backup,
+            resolved: None,
+        })
     };
     world.succeed(params("copy"), acme()).await;
     assert_eq!(canary(&world, "copy", "acme").await, 1);
@@ -228,7 +238,7 @@ async fn a_migration_that_cannot_follow_stops_the_restore_before_the_swap() {
     world.sql("acme", "delete from tasks where id = 2").await;
     let unique = ("0002_unique.sql", "create unique index tasks_title on tasks (title);\n");
     world.migrate(&[TASKS, unique]).await;
-    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    let ended = world.run(forward(), acme()).await.unwrap();
     assert_eq!(ended.state, OperationState::Failed);
     assert_eq!(world.failure(&ended).await, "migration_failed");
     assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);

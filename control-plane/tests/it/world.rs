@@ -290,7 +290,7 @@ pub(crate) fn backing_up() -> Params {
 }
 
 pub(crate) fn restoring(to: restore::To) -> Params {
-    Params::Restore(restore::Params { to, as_name: None, resolved: None })
+    Params::Restore(restore::Params { to, as_name: None, schema: restore::Schema::Backup, resolved: None })
 }
 
 pub(crate) fn undoing() -> Params {

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::filtered;
+use super::{filtered, note_pin};
 use crate::args::{Change, Selection, Wait, WhenEmpty, is_open_ended};
 use crate::client::{Request, segment};
 use crate::context::Context;
@@ -24,6 +24,7 @@ const STATUS: View = View {
         Column::text("UP TO DATE", "/up_to_date"),
         Column::text("PENDING", "/pending"),
         Column::text("AHEAD", "/ahead"),
+        Column::text("PINNED", "/pinned"),
         Column::text("UNKNOWN", "/unknown"),
         Column::text("LAST RUN", "/last_operation/id"),
         Column::text("LAST STATE", "/last_operation/state"),
@@ -61,6 +62,8 @@ pub(crate) enum Verb {
   fleetctl migrate run ./migrations/app --all --dry-run
 
 A run over --all makes the set the current release: new tenants start with it.
+Tenants that a restore left at an older version are pinned. Runs over --all, -l or --server leave them out and say so;
+name them, or add --include-pinned.
 Running it again does only what is not done yet.")]
 pub(crate) struct Run {
     /// A sqlx migration directory, or the id of a release
@@ -77,6 +80,9 @@ pub(crate) struct Run {
     /// Open every database instead of trusting what the catalog remembers
     #[arg(long)]
     verify: bool,
+    /// Also migrate tenants that a restore left at an older version; those that are named are migrated anyway
+    #[arg(long)]
+    include_pinned: bool,
     /// Tenants at once
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
@@ -102,6 +108,9 @@ pub(crate) struct Plan {
     /// Stop at this version
     #[arg(long, value_name = "VERSION")]
     target: Option<i64>,
+    /// Count pinned tenants among those to migrate
+    #[arg(long)]
+    include_pinned: bool,
     /// Exit 4 when something is to be applied
     #[arg(long)]
     check: bool,
@@ -112,7 +121,7 @@ pub(crate) struct Plan {
 pub(crate) struct Status {
     #[command(flatten)]
     selection: Selection,
-    /// Exit 4 when a tenant is not at the head of the current release
+    /// Exit 4 when a tenant is not at the head of the current release; a pinned one is named and does not count
     #[arg(long)]
     check: bool,
 }
@@ -156,6 +165,9 @@ async fn run_set(args: Run, context: &mut Context) -> Result<Exit> {
     if args.verify {
         body["verify"] = json!(true);
     }
+    if args.include_pinned {
+        body["include_pinned"] = json!(true);
+    }
     if let Some(concurrency) = args.concurrency {
         body["concurrency"] = json!(concurrency);
     }
@@ -173,6 +185,9 @@ async fn plan(args: Plan, context: &mut Context) -> Result<Exit> {
     if let Some(target) = args.target {
         body["target"] = json!(target);
     }
+    if args.include_pinned {
+        body["include_pinned"] = json!(true);
+    }
     body["selection"] = selection;
     let client = context.client().await?;
     let plan = client.json(&Request::post("/v1/migrations/plan", body)).await?;
@@ -185,6 +200,7 @@ async fn plan(args: Plan, context: &mut Context) -> Result<Exit> {
         let n = |key: &str| plan[key].as_u64().unwrap_or_default();
         let line = format!("{} to migrate, {} up to date, {} ahead", n("pending"), n("up_to_date"), n("ahead"));
         context.out.note(&line);
+        note_pinned(context, &plan);
     }
     Ok(if args.check && plan["pending"].as_u64() != Some(0) { Exit::Found } else { Exit::Done })
 }
@@ -208,9 +224,18 @@ async fn status(args: Status, context: &mut Context) -> Result<Exit> {
     if matches!(context.out.format, Format::Table | Format::Wide) {
         print_versions(context, &status)?;
     }
+    note_pinned(context, &status);
     let n = |key: &str| status[key].as_u64().unwrap_or_default();
-    let behind = n("up_to_date") < n("total");
+    // A pinned tenant is where somebody brought it.
+    let behind = n("up_to_date") + n("pinned") < n("total");
     Ok(if args.check && behind { Exit::Found } else { Exit::Done })
+}
+
+/// Names the tenants that stay behind because they are pinned.
+fn note_pinned(context: &mut Context, answer: &Value) {
+    for pin in answer["pinned_tenants"].as_array().into_iter().flatten() {
+        note_pin(context, &pin["tenant"], pin);
+    }
 }
 
 const VERSIONS: View =

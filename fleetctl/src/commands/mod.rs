@@ -32,7 +32,7 @@ use crate::client::{Client, Request};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::operation;
-use crate::table::View;
+use crate::table::{View, plain, printable};
 
 /// What the API gives at most: fewest requests for long lists.
 const PAGE_MAX: &str = "1000";
@@ -87,6 +87,16 @@ async fn print_one(context: &mut Context, request: Request, view: &View) -> Resu
     let item = client.json(&request).await?;
     context.out.facts(view, &item)?;
     Ok(Exit::Done)
+}
+
+/// Says that a tenant stays at its version, and why; nothing of one that is not pinned.
+fn note_pin(context: &mut Context, name: &Value, pin: &Value) {
+    if pin["since_at"].is_string() {
+        let [at, head, since, by] = ["version", "head_version", "since_at", "operation_id"].map(|key| plain(&pin[key]));
+        let at = if at.is_empty() { "no version".to_owned() } else { format!("version {at}") };
+        let line = format!("{} is pinned at {at}, head {head}, since {since}, by {by}", plain(name));
+        context.out.note(&printable(&line));
+    }
 }
 
 /// Sends a change that is done when it is answered, and prints what it made.

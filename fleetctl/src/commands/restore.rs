@@ -1,10 +1,10 @@
 //! `fleetctl restore`: bring a tenant back, in place or beside itself.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::args::{Change, Confirm, Wait};
-use crate::client::Request;
+use crate::client::{Request, segment};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::table::{Column, View};
@@ -18,6 +18,8 @@ const PREVIEW: View = View {
         Column::text("VERSION", "/backup/schema_version"),
         Column::text("TENANT", "/current/name"),
         Column::text("VERSION NOW", "/current/schema_version"),
+        Column::text("VERSION AFTER", "/schema_version"),
+        Column::text("PINNED", "/pinned"),
         Column::text("WILL", "/will"),
         Column::time("UNDO UNTIL", "/undo_until_at"),
     ],
@@ -34,9 +36,31 @@ pub(crate) enum Verb {
         tenant: String,
         #[command(flatten)]
         point: Point,
+        /// The schema that the tenant would get
+        #[arg(long, value_enum, default_value = "backup")]
+        schema: Schema,
     },
     /// Go back to the database that the last restore replaced
     Undo(Undo),
+}
+
+/// Which schema a restored tenant has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schema {
+    /// The backup's; a tenant that is behind with it stays there until a migration names it
+    Backup,
+    /// The tenant's own: what is in the backup is migrated to it
+    Current,
+}
+
+impl Schema {
+    /// As the API takes it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Current => "current",
+        }
+    }
 }
 
 /// Which backup.
@@ -64,7 +88,10 @@ impl Point {
 #[command(after_help = "Examples:
   fleetctl restore run acme --to latest --yes
   fleetctl restore run acme --to 2026-11-23T10:00:00Z --as acme-copy
+  fleetctl restore run acme --to latest --schema current
 
+The tenant gets the backup's schema. Where that is older than the tenant's, the tenant is pinned: migrations of many
+tenants leave it out until `fleetctl migrate run DIR acme` names it, or --include-pinned is given.
 In place, the tenant keeps its name, members and tokens; the replaced database is kept for `restore undo`.
 With --as, a new tenant is made, without members or tokens.")]
 pub(crate) struct Run {
@@ -75,6 +102,9 @@ pub(crate) struct Run {
     /// Make a new tenant of this name instead of replacing
     #[arg(long = "as", value_name = "NAME")]
     new_name: Option<String>,
+    /// The schema that the tenant gets
+    #[arg(long, value_enum, default_value = "backup")]
+    schema: Schema,
     #[command(flatten)]
     confirm: Confirm,
     #[command(flatten)]
@@ -100,8 +130,8 @@ pub(crate) struct Undo {
 pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
     match verb {
         Verb::Run(args) => restore(args, context).await,
-        Verb::Preview { tenant, point } => {
-            let body = json!({"tenant": tenant, "to": point.checked()?});
+        Verb::Preview { tenant, point, schema } => {
+            let body = json!({"tenant": tenant, "to": point.checked()?, "schema": schema.text()});
             super::print_one(context, Request::post("/v1/restores/preview", body), &PREVIEW).await
         }
         Verb::Undo(args) => {
@@ -115,11 +145,26 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
 }
 
 async fn restore(args: Run, context: &mut Context) -> Result<Exit> {
-    let mut body = json!({"tenant": args.tenant, "to": args.point.checked()?});
+    let mut body = json!({"tenant": args.tenant, "to": args.point.checked()?, "schema": args.schema.text()});
     if let Some(name) = &args.new_name {
         body["as"] = json!(name);
     } else if !args.change.dry_run {
         input::confirm(context, &args.confirm, "replace the database of", std::slice::from_ref(&args.tenant))?;
     }
-    operation::run(context, Request::post("/v1/restores", body), &args.change, &args.wait).await
+    let exit = operation::run(context, Request::post("/v1/restores", body), &args.change, &args.wait).await?;
+    if exit == Exit::Done && !args.change.dry_run && !args.wait.no_wait {
+        tell_pin(context, args.new_name.as_deref().unwrap_or(&args.tenant)).await?;
+    }
+    Ok(exit)
+}
+
+/// Says that a tenant stays at its version, so that nobody waits for the next migration of all to reach it.
+async fn tell_pin(context: &mut Context, name: &str) -> Result<()> {
+    let client = context.client().await?;
+    let tenant = client.json(&Request::get(format!("/v1/tenants/{}", segment(name)?))).await?;
+    super::note_pin(context, &tenant["name"], &tenant["pin"]);
+    if tenant["pin"].is_object() {
+        context.out.note(&format!("try:   fleetctl migrate run DIR {name}      # when its data may be migrated"));
+    }
+    Ok(())
 }

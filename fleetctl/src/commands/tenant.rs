@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::adopt::Adopt;
-use super::{Pages, Tally, filtered, print_one, selected_names};
+use super::{Pages, Tally, filtered, note_pin, selected_names};
 use crate::args::{Change, Confirm, Labels, Selection, Wait, labels, pairs};
 use crate::client::{Client, Request, segment};
 use crate::context::Context;
@@ -28,6 +28,9 @@ pub(crate) const TENANT: View = View {
         Column::text("ENGINE", "/engine"),
         Column::text("SERVER", "/server"),
         Column::text("VERSION", "/schema_version"),
+        Column::text("PINNED BELOW", "/pin/head_version"),
+        Column::time("PINNED SINCE", "/pin/since_at").wide(),
+        Column::text("PINNED BY", "/pin/operation_id").wide(),
         Column::bytes("SIZE", "/size_bytes"),
         Column::labels("LABELS", "/labels"),
         Column::time("CREATED", "/created_at"),
@@ -176,7 +179,13 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
         Verb::Create(args) => create(args, context).await,
         Verb::Adopt(args) => super::adopt::run(args, context).await,
         Verb::List(args) => list(args, context).await,
-        Verb::Get { tenant } => print_one(context, one(&tenant)?, &TENANT).await,
+        Verb::Get { tenant } => {
+            let client = context.client().await?;
+            let item = client.json(&one(&tenant)?).await?;
+            context.out.facts(&TENANT, &item)?;
+            note_pin(context, &item["name"], &item["pin"]);
+            Ok(Exit::Done)
+        }
         Verb::Label(args) => label(args, context).await,
         Verb::Protect(args) => {
             let names = selected_names(context, &args.names, &args.selection).await?;

@@ -29,6 +29,18 @@ pub(super) const ALL: &[Explanation] = &[
         "look with the same selection: fleetctl tenant list -l …; if it may be empty: --allow-empty",
     ),
     e(
+        "schema_unreachable",
+        "Migrations only go forwards, and the version asked for lies behind.",
+        "migrate run --target below a tenant's version; restore run --schema current of a backup that is newer than the tenant",
+        "go back with a backup: fleetctl restore run TENANT --to BACKUP; a restore keeps its backup's schema",
+    ),
+    e(
+        "tenant_pinned",
+        "A restore left the tenant at an older schema, and it stays there until a migration names it.",
+        "a run over --all, -l or --server; a retry of a run that is older than the restore",
+        "fleetctl migrate run DIR TENANT, or --include-pinned for all of them",
+    ),
+    e(
         "count_mismatch",
         "The number of tenants meant differs from --expect-count.",
         "tenants came or went since the number was written down",

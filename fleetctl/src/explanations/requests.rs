@@ -80,8 +80,8 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "schema_behind",
         "The tenant's schema is older than the application can serve.",
-        "a migration that is not done yet",
-        "fleetctl migrate status",
+        "a migration that is not done yet, or a restore to an older schema, which leaves the tenant pinned",
+        "fleetctl migrate status; a pinned tenant: fleetctl migrate run DIR TENANT",
     ),
     e(
         "schema_ahead",

@@ -99,7 +99,15 @@ async fn a_program_refuses_schemas_it_does_not_know() {
         async move { world.flip(id, |flip| flip.schema_version = Some(Some(version))).await }
     };
     set(1).await;
-    assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::SchemaBehind);
+    let behind = open::<Read>(&router, "acme", &token).await.unwrap_err();
+    assert_eq!((behind.kind(), behind.retry_after().is_some()), (ErrorKind::SchemaBehind, true));
+    // Waiting does not help a tenant that stays there: the same code, and other words.
+    let pin = |pin| world.flip(id, move |flip| flip.pin = Some(pin));
+    pin(Some(catalog::Pin { below: 2, at: 0, op: catalog::OperationId::generate() })).await;
+    let pinned = open::<Read>(&router, "acme", &token).await.unwrap_err();
+    assert_eq!((pinned.kind(), pinned.code(), pinned.status()), (ErrorKind::SchemaPinned, behind.code(), 503));
+    assert!(pinned.retry_after().is_none() && pinned.detail().contains("older schema"), "{pinned}");
+    pin(None).await;
     set(2).await;
     open::<Read>(&router, "acme", &token).await.unwrap();
     set(4).await;

@@ -15,6 +15,7 @@ mod lifecycle;
 mod lifecycle_faults;
 mod metrics;
 mod open_files;
+mod pinning;
 mod postgres;
 mod postgres_copies;
 mod readme;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{migrations, status};
+use super::{migrations, pins, status};
 use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
@@ -30,6 +30,8 @@ const MANIFESTS_PROBED: u32 = 8;
 const PROBE_MAX: Duration = Duration::from_secs(10);
 /// Below this share of a disk, a migration of every tenant may fill it.
 const FREE_PERCENT_MIN: u64 = 10;
+/// Pinned tenants named in one line.
+const PINNED_NAMED: u32 = 5;
 /// A few thousand open tenants with their write-ahead logs.
 const OPEN_FILES_MIN: u64 = 8_192;
 
@@ -224,13 +226,26 @@ async fn schema(tx: &mut ReadTx) -> Result<DoctorCheck> {
         return Ok(DoctorCheck::warn("schema", "no release yet: new tenants start empty", next));
     }
     let head = sets.versions().head();
-    let behind = tenants::count_by_version(tx).await?.into_iter().filter(|(version, _)| *version < head);
-    Ok(match behind.map(|(_, tenants)| tenants).sum::<i64>() {
-        0 => DoctorCheck::ok("schema", "every tenant is at the head"),
+    let below = |counts: Vec<(Option<i64>, i64)>| {
+        counts.into_iter().filter(|(version, _)| *version < head).map(|(_, tenants)| tenants).sum::<i64>()
+    };
+    let pinned = below(tenants::count_pinned_by_version(tx).await?);
+    let behind = below(tenants::count_by_version(tx).await?) - pinned;
+    let named = tenants::pinned(tx, PINNED_NAMED).await?;
+    Ok(standing(behind, pinned, &pins::told(&named, head)))
+}
+
+/// PURE: a pinned tenant is where it was meant to be, and is named so that nobody forgets it.
+fn standing(behind: i64, pinned: i64, pins: &str) -> DoctorCheck {
+    let also = if pinned == 0 { String::new() } else { format!("; {pinned} pinned: {pins}") };
+    match behind {
+        0 if pinned == 0 => DoctorCheck::ok("schema", "every tenant is at the head"),
+        0 => DoctorCheck::ok("schema", format!("every tenant that is not pinned is at the head{also}")),
         behind => {
-            DoctorCheck::warn("schema", format!("{behind} tenants are behind the head"), "fleetctl migrate status")
+            let detail = format!("{behind} tenants are behind the head{also}");
+            DoctorCheck::warn("schema", detail, "fleetctl migrate status")
         }
-    })
+    }
 }
 
 async fn backup_age(tx: &mut ReadTx) -> Result<DoctorCheck> {
@@ -297,6 +312,15 @@ mod tests {
         assert_eq!(space("x", 9, 100).status, DoctorVerdict::Warn);
         assert_eq!(space("x", 0, 100).status, DoctorVerdict::Fail);
         assert_eq!(space("x", 0, 0).status, DoctorVerdict::Fail);
+    }
+
+    #[test]
+    fn a_pinned_tenant_is_named_and_is_no_fault() {
+        assert_eq!(standing(0, 0, "").detail, "every tenant is at the head");
+        let pinned = standing(0, 1, "acme at 1");
+        assert_eq!((pinned.status, pinned.detail.contains("acme at 1")), (DoctorVerdict::Ok, true));
+        let behind = standing(2, 1, "acme at 1");
+        assert_eq!((behind.status, behind.detail.contains("acme at 1")), (DoctorVerdict::Warn, true));
     }
 
     #[test]

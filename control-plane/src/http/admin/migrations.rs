@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use super::change::{self, Planned};
 use super::lookup;
 use super::operations::{Fault, Operation};
+use super::pins::{PinnedTenant, apart};
 use super::releases::{Release, ReleaseFile, sets_of};
 use super::selection::Selection;
 use crate::error::Error;
@@ -54,6 +55,9 @@ struct MigrationRun {
     /// Open every database instead of trusting what the catalog remembers.
     #[serde(default)]
     verify: bool,
+    /// Pinned tenants take part, too. Those that are named do so anyway.
+    #[serde(default)]
+    include_pinned: bool,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -88,6 +92,7 @@ async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<MigrationRu
         release: MigrationRun::source(run.release.as_deref(), run.files)?,
         target: run.target,
         look: if run.verify { migrate::Look::Every } else { migrate::Look::Hint },
+        include_pinned: run.include_pinned,
     };
     let submission = Submission {
         params: Params::Migrate(params),
@@ -110,6 +115,10 @@ struct MigrationPlan {
     up_to_date: u64,
     /// Tenants that are newer.
     ahead: u64,
+    /// Tenants that are behind and stay there, because they are pinned.
+    pinned: u64,
+    /// Who they are, at most 100.
+    pinned_tenants: Vec<PinnedTenant>,
     /// By where they are now.
     by_version: Vec<PlanAtVersion>,
 }
@@ -134,7 +143,9 @@ async fn show_plan(
     Json(run): Json<MigrationRun>,
 ) -> Result<Json<MigrationPlan>> {
     let source = MigrationRun::source(run.release.as_deref(), run.files)?;
-    let tenants = api.app.select(&run.selection.into()).await?;
+    let selection: plan::Selection = run.selection.into();
+    let include_pinned = run.include_pinned || !selection.names.is_empty();
+    let tenants = api.app.select(&selection).await?;
     let (release, sets) = describe(&api, &caller, source).await?;
     let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
     let newest = tenants.iter().filter_map(|tenant| tenant.schema_version).max();
@@ -144,7 +155,18 @@ async fn show_plan(
             .try_next("restore the file as it was, and put the change into a new version")
             .into());
     }
-    let mut plan = MigrationPlan { release, pending: 0, up_to_date: 0, ahead: 0, by_version: Vec::new() };
+    let head = current.versions().head();
+    let (pinned, tenants) = apart(&sets, tenants, include_pinned);
+    let (count, pinned_tenants) = (pinned.len() as u64, PinnedTenant::all(&pinned, head));
+    let mut plan = MigrationPlan {
+        release,
+        pending: 0,
+        up_to_date: 0,
+        ahead: 0,
+        pinned: count,
+        pinned_tenants,
+        by_version: Vec::new(),
+    };
     for (version, tenants) in by_version(&tenants) {
         let lacking = lacking(sets.versions(), version, run.target);
         let count = match standing(sets.versions(), version, &lacking) {
@@ -241,6 +263,10 @@ struct MigrationStatus {
     pending: u64,
     /// Newer than it.
     ahead: u64,
+    /// Behind it and pinned: they stay there until a migration names them.
+    pinned: u64,
+    /// Who they are, at most 100.
+    pinned_tenants: Vec<PinnedTenant>,
     /// Still being made.
     unknown: u64,
     /// By version.
@@ -283,18 +309,23 @@ async fn status(
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
     let (head, sets) = current(&mut tx).await?;
     let (failed, last_operation) = last(&mut tx).await?;
-    let counted = by_version(&tenants);
+    let total = tenants.len() as u64;
+    let versions = by_version(&tenants);
+    let (pinned, others) = apart(&sets, tenants, false);
+    let counted = by_version(&others);
     let set = sets.versions();
     let standings = counted.iter().map(|(v, n)| (standing(set, *v, &lacking(set, *v, None)), *n));
     let sum = |wanted: Standing| standings.clone().filter(|(s, _)| *s == wanted).map(|(_, n)| n).sum();
     Ok(Json(MigrationStatus {
+        pinned: pinned.len() as u64,
+        pinned_tenants: PinnedTenant::all(&pinned, set.head()),
         head,
-        total: tenants.len() as u64,
+        total,
         up_to_date: sum(Standing::There),
         pending: sum(Standing::Behind),
         ahead: sum(Standing::Ahead),
         unknown: unknown.unsigned_abs(),
-        versions: counted
+        versions: versions
             .iter()
             .map(|(version, tenants)| VersionCount { version: *version, tenants: *tenants })
             .collect(),

@@ -12,6 +12,7 @@ pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod operation_control;
 pub(crate) mod operations;
+pub(crate) mod pins;
 pub(crate) mod queries;
 pub(crate) mod releases;
 pub(crate) mod restores;

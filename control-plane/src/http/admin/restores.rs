@@ -14,6 +14,7 @@ use super::backups::{Backup, find};
 use super::change::{self, Planned};
 use super::lookup;
 use super::operations::Operation;
+use super::pins;
 use super::tenants::Tenant;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -39,11 +40,34 @@ struct RestoreRun {
     /// A new tenant of this name, instead of in place.
     #[serde(rename = "as")]
     as_name: Option<String>,
+    /// Which schema the tenant gets; the backup's unless given.
+    #[serde(default)]
+    schema: RestoreSchema,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
+}
+
+/// Which schema a restored tenant has.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RestoreSchema {
+    /// The backup's. A tenant that is behind with it is pinned there until a migration names it.
+    #[default]
+    Backup,
+    /// The one the tenant has now: what is in the backup is migrated to it.
+    Current,
+}
+
+impl From<RestoreSchema> for restore::Schema {
+    fn from(schema: RestoreSchema) -> Self {
+        match schema {
+            RestoreSchema::Backup => Self::Backup,
+            RestoreSchema::Current => Self::Current,
+        }
+    }
 }
 
 /// Restores a tenant.
@@ -52,7 +76,8 @@ struct RestoreRun {
         (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
 async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<RestoreRun>) -> Result<Response> {
     let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
-    let params = restore::Params { to: point(&run.to)?, as_name: run.as_name, resolved: None };
+    let params =
+        restore::Params { to: point(&run.to)?, as_name: run.as_name, schema: run.schema.into(), resolved: None };
     let mut submission = Submission::new(Params::Restore(params), Selection::one(tenant.id.to_string()));
     submission.reason = run.reason;
     change::submit(&api, &caller, submission, run.dry_run).await
@@ -101,6 +126,9 @@ struct RestoreAsk {
     tenant: String,
     /// As in a restore.
     to: String,
+    /// As in a restore.
+    #[serde(default)]
+    schema: RestoreSchema,
 }
 
 /// What a restore would do.
@@ -110,6 +138,10 @@ struct RestorePreview {
     backup: Backup,
     /// The tenant as it is.
     current: Tenant,
+    /// The newest migration that it would have afterwards; null: none.
+    schema_version: Option<i64>,
+    /// Whether it would be pinned there: left out by migrations of many tenants until one names it.
+    pinned: bool,
     /// In words.
     will: String,
     /// RFC 3339: how long it could be undone, if it were done now.
@@ -125,14 +157,17 @@ async fn preview(State(api): State<Api>, _caller: Caller, Json(ask): Json<Restor
     let backup = backup_at(&mut tx, tenant.id, point(&ask.to)?).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let undo_until_at = time::text(tx.now() + api.app.config.undo_ms);
-    let mut will = will(&tenant, &backup, tx.now());
+    let outlook = restore::outlook(ask.schema.into(), &tenant, &backup)?;
+    let mut will = format!("{}; {}", will(&tenant, &backup, tx.now()), outlook.told(&tenant.name));
     if restore::clocks_disagree(&mut tx, &backup, point(&ask.to)?).await? {
         will = format!("{will}; {}", restore::DISPUTED);
     }
     Ok(Json(RestorePreview {
         will,
         backup: Backup::new(backup, &tenant.name),
-        current: Tenant::new(tenant, server.as_ref()),
+        current: Tenant::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?),
+        schema_version: outlook.after,
+        pinned: outlook.is_pinned,
         undo_until_at,
     }))
 }

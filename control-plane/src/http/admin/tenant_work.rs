@@ -88,7 +88,8 @@ pub(super) async fn created(api: &Api, record: OperationRecord) -> Result<Respon
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
     let operation = Operation::read(&mut tx, record).await?;
-    let created = TenantCreated { tenant: Tenant::new(tenant, server.as_ref()), operation };
+    let tenant = Tenant::new(tenant, server.as_ref(), super::pins::head_version(&mut tx).await?);
+    let created = TenantCreated { tenant, operation };
     Ok((StatusCode::ACCEPTED, place, Json(created)).into_response())
 }
 

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::change::{Change, check_reason, settle};
 use super::lookup;
+use super::pins::{TenantPin, head_version};
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query, text_header};
@@ -42,6 +43,8 @@ pub(crate) struct Tenant {
     server: String,
     /// The newest migration; a hint, the database knows better.
     schema_version: Option<i64>,
+    /// Set while it stays at its version: an operation took it back, and migrations of many tenants leave it out.
+    pin: Option<TenantPin>,
     /// Counts the changes of state and place; the ETag.
     generation: i64,
     /// operation or operator: who blocks writes.
@@ -69,9 +72,10 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// The wire form of a record.
-    pub(crate) fn new(record: TenantRecord, server: Option<&ServerRecord>) -> Self {
+    /// The wire form of a record; `head_version` is that of the current release.
+    pub(crate) fn new(record: TenantRecord, server: Option<&ServerRecord>, head_version: Option<i64>) -> Self {
         Self {
+            pin: TenantPin::new(&record, head_version),
             id: record.id.to_string(),
             name: record.name,
             state: record.state,
@@ -124,12 +128,13 @@ async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filt
     let selection = filters.selection(&mut tx).await?;
     let rows = tenants::page(&mut tx, &selection, window.after()?, window.rows()).await?;
     let servers = servers_by_id(&mut tx).await?;
+    let head = head_version(&mut tx).await?;
     Ok(Json(window.page(
         rows,
         |row| row.id.to_string(),
         |row| {
             let server = servers.get(&row.server_id);
-            Tenant::new(row, server)
+            Tenant::new(row, server, head)
         },
     )))
 }
@@ -239,7 +244,7 @@ async fn answer(tx: &mut ReadTx, record: TenantRecord) -> Result<Response> {
     let server = servers::get(tx, record.server_id).await?;
     let names = names::of_tenant(tx, record.id).await?;
     let etag = HeaderValue::from_str(&etag(&record)).expect("digits in quotes");
-    let mut body = Tenant::new(record, server.as_ref());
+    let mut body = Tenant::new(record, server.as_ref(), head_version(tx).await?);
     body.names = Some(names.into_iter().map(|(name, _)| name.as_str().to_owned()).collect());
     Ok(([(header::ETAG, etag)], Json(body)).into_response())
 }

@@ -128,6 +128,7 @@ fn tenant(name: &str, server_id: ServerId) -> TenantRecord {
         placement_epoch: 1,
         schema_version: None,
         release_id: None,
+        pin: None,
         size_bytes: None,
         protected: false,
         op_id: None,
@@ -148,6 +149,7 @@ fn kept(fleet: &Fleet, name: &str, placement: &str) -> RetainedRecord {
         reason: "restore".to_owned(),
         op_id: OperationId::generate(),
         schema_version: None,
+        pin: None,
         created_at: 0,
         keep_until: NOW,
     }
