@@ -14,7 +14,7 @@ use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
 use crate::pool::Pool;
-use crate::server::{Server, Survey};
+use crate::server::{RoleAudit, Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
 /// A database at the head of a migration set, ready to be copied: what a new tenant starts from.
@@ -63,6 +63,18 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// What the server says about itself. Changes nothing, cancellable; answers within a few seconds or fails.
     async fn survey(&self, server: &Server) -> Result<Survey>;
+
+    /// Which roles, rights and settings of the server are not as this engine makes them; nothing where there are none.
+    /// Changes nothing, cancellable.
+    async fn audit(&self, _server: &Server) -> Result<RoleAudit> {
+        Ok(RoleAudit::default())
+    }
+
+    /// What an administrator of the server runs once, so that a tenant's SQL cannot ask the server about other tenants;
+    /// `None` where nothing is to be run. Changes nothing, cancellable.
+    async fn preparation(&self, _server: &Server) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Builds the database that new tenants of this set start from on this server; the newest few are remembered by
     /// digest. SQLite leaves nothing behind; Postgres keeps the database `tmpl_<digest>`, which nobody can enter.

@@ -37,6 +37,6 @@ pub use inspection::{Depth, Inspection};
 pub use migration::{MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
 pub use pool::{Access, After, Limits, Pool, Session, Statement};
-pub use server::{Server, Survey};
+pub use server::{FunctionRights, RoleAudit, RoleFinding, Server, Survey};
 pub use snapshot::{Image, Restored, Snapshot, SnapshotInfo};
 pub use value::{Rows, Value};

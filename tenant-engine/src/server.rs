@@ -59,6 +59,40 @@ impl Server {
     }
 }
 
+/// What an audit of a server's roles found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoleAudit {
+    /// The most dangerous first.
+    pub findings: Vec<RoleFinding>,
+    /// Databases of tenants on the server.
+    pub databases: u64,
+    /// Of them, those that were entered to look at their own tables.
+    pub entered: usize,
+}
+
+/// One role, right or setting that is not as it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleFinding {
+    /// In words.
+    pub what: String,
+    /// The statement that puts it right; empty when there is none.
+    pub cure: String,
+}
+
+/// Who may run the functions of a server that tell of other databases, roles and sessions. In every case a check of each
+/// request's words refuses their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionRights {
+    /// Everybody, as on every PostgreSQL server by default.
+    Granted,
+    /// Everybody in databases that were made before the server was prepared.
+    RevokedInNew,
+    /// Only the maintenance role, for the functions that an earlier version of this program knew.
+    Outdated,
+    /// Only the maintenance role.
+    Revoked,
+}
+
 /// What a server says about itself, for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {
@@ -68,6 +102,8 @@ pub struct Survey {
     pub system_id: Option<String>,
     /// What the role that we were given lacks, in words an operator can act on; empty when it has everything.
     pub lacks: Vec<String>,
+    /// Who may run the functions that tell of other tenants; `None` for a directory, or when it could not be asked.
+    pub function_rights: Option<FunctionRights>,
     /// Sessions open now, everybody's; `None` for a directory.
     pub connections_used: Option<u64>,
     /// Sessions the server allows to roles like ours; `None` for a directory.

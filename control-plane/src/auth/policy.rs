@@ -72,6 +72,7 @@ pub const RULES: &[Rule] = &[
     rule("POST", "/v1/servers", Admin),
     rule("GET", "/v1/servers/{server}", Viewer),
     planned("DELETE", "/v1/servers/{server}", Admin),
+    rule("GET", "/v1/servers/{server}/preparation", Operator),
     rule("POST", "/v1/servers/{server}/entry", Admin),
     planned("POST", "/v1/servers/{server}/cordon", Admin),
     planned("POST", "/v1/servers/{server}/drain", Admin),

@@ -22,6 +22,7 @@ const SERVER: View = View {
         Column::text("TENANTS", "/tenants"),
         Column::text("MAX", "/tenants_max"),
         Column::text("HEALTHY", "/healthy"),
+        Column::text("FUNCTIONS", "/function_rights").wide(),
         Column::text("CONNECTIONS", "/connections_used"),
         Column::text("BUDGET", "/connections_budget"),
         Column::bytes("USED", "/databases_bytes"),
@@ -49,6 +50,12 @@ pub(crate) enum Verb {
     },
     /// Change how a Postgres server is entered: a new password, another address
     Set(Set),
+    /// Print the SQL by which a superuser prepares a Postgres server
+    #[command(after_help = PREPARE_HELP)]
+    Prepare {
+        /// Its name
+        server: String,
+    },
     /// Take no more tenants
     Cordon(One),
     /// Take tenants again
@@ -58,6 +65,17 @@ pub(crate) enum Verb {
     /// Forget an empty server
     Remove(One),
 }
+
+const PREPARE_HELP: &str = "Example:
+  fleetctl server prepare pg1 | psql postgres://postgres@db1/postgres
+
+By default every login of a PostgreSQL server may run functions that name other
+databases, roles and sessions. Only a superuser can take that right away. The
+script does so in the database fleet_template, from which later databases are made,
+and in the tenants' databases that exist. It may run again. Run it again after an
+upgrade of PostgreSQL or of fleetctl, and after the fleet's role on the server has
+changed. An extension that only a superuser may create is created in fleet_template,
+too. Without it, the check of each request's SQL stands alone.";
 
 /// Flags of `server add`.
 #[derive(Debug, Args)]
@@ -144,6 +162,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
             print_one(context, Request::get(format!("/v1/servers/{}", segment(&server)?)), &SERVER).await
         }
         Verb::Set(args) => set(args, context).await,
+        Verb::Prepare { server } => prepare(&server, context).await,
         Verb::Cordon(one) => switch(context, &one, "cordon").await,
         Verb::Uncordon(one) => switch(context, &one, "uncordon").await,
         Verb::Drain(args) => drain(args, context).await,
@@ -177,6 +196,16 @@ async fn set(args: Set, context: &mut Context) -> Result<Exit> {
     let body = json!({"dsn": input::secret(&args.dsn_file, context)?});
     let request = Request::post(format!("/v1/servers/{}/entry", segment(&args.server)?), body);
     change_and_print(context, request, &args.change, &SERVER).await
+}
+
+async fn prepare(server: &str, context: &mut Context) -> Result<Exit> {
+    let request = Request::get(format!("/v1/servers/{}/preparation", segment(server)?));
+    let answer = context.client().await?.json(&request).await?;
+    let Some(script) = answer["script"].as_str() else {
+        return Err(Failure::usage("this server needs no preparation: it is no Postgres server"));
+    };
+    context.out.text(script)?;
+    Ok(Exit::Done)
 }
 
 /// A relative directory means one of this machine, so it may only be given to a control plane in this process.

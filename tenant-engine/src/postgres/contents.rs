@@ -31,6 +31,8 @@ const NOT_RESTORED: [&str; 10] = [
     "ACL public TABLE _sqlx_migrations",
     "ACL - SCHEMA public",
 ];
+/// Rights on what the server has itself: a database has them from its template (`rights.rs`).
+const SERVERS_RIGHTS: [&str; 2] = ["ACL pg_catalog ", "ACL information_schema "];
 /// Given again behind everything else (`grants.rs`).
 const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
 /// What a server's administrator makes, as a rule: restored where our roles may, told where they may not.
@@ -99,7 +101,8 @@ async fn contents(tools: &Tools, dump: &Path, rights: Rights) -> Result<Contents
     let locale = Locale::in_script(&read(tools, dump, &["--create", NO_SCHEMA, "--file=-"]).await?)?;
     let lists = [&before, &data, &after];
     let optional = lists.iter().flat_map(|list| list.lines()).filter(|line| is_optional(line)).map(str::to_owned);
-    let is_grant = |line: &&str| is_one_of(line, &RIGHTS) && is_ours_to_restore(line);
+    let is_grant =
+        |line: &&str| is_one_of(line, &RIGHTS) && !is_one_of(line, &SERVERS_RIGHTS) && is_ours_to_restore(line);
     let grants = lists.iter().flat_map(|list| list.lines()).filter(is_grant).map(str::to_owned);
     let grants = (rights == Rights::Ours).then(|| grants.collect());
     let [before, data, after] = lists.map(|list| restored(list));

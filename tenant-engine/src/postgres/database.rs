@@ -12,7 +12,7 @@ use super::prepare::{OWNER, READ, WRITE};
 use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::{Why, Work};
-use super::{identity, sessions};
+use super::{identity, rights, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::pool::Access;
@@ -38,7 +38,15 @@ pub(super) async fn create(center: &mut Work, database: &str, template: &str) ->
 /// # Errors
 /// [`ErrorKind::NotRestorable`] when this server does not have that locale.
 pub(super) async fn create_like(center: &mut Work, database: &str, locale: &Locale) -> Result<Made> {
-    create_with(center, database, "template0", locale.options()).await.map_err(|why| {
+    let base = rights::base(center).await?;
+    let made = match create_with(center, database, base.name, locale.options()).await {
+        // Only the server's own template may be copied with another locale.
+        Err(why) if base.mark.is_some() && why.code() == "22023" => {
+            create_with(center, database, "template0", locale.options()).await
+        }
+        made => made,
+    };
+    made.map_err(|why| {
         // invalid_parameter_value, wrong_object_type, feature_not_supported, undefined_object
         let of_locale =
             !locale.options().is_empty() && matches!(why.code().as_str(), "22023" | "42809" | "0A000" | "42704");

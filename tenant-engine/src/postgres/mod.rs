@@ -6,7 +6,7 @@
 //!
 //! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
 //! connection whose every wait ends), `prepare.rs` (the roles of a server), `migrator.rs` (the login that migrates),
-//! `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
+//! `rights.rs` and `functions.rs` (functions that tell of other databases), `audit.rs` (what differs on a server), `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
 //! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
 //! `contents.rs`, `load.rs`, `complaints.rs`, `checks.rs`, `grants.rs`; `objects.rs` (what a copy has besides rows),
 //! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
@@ -27,7 +27,7 @@ use crate::inspection::{Depth, Inspection};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement, parse_postgres};
 use crate::pool::Pool;
-use crate::server::{Server, Survey};
+use crate::server::{RoleAudit, Server, Survey};
 use crate::snapshot::{Image, Restored, Snapshot};
 
 use site::{Site, Sites};
@@ -36,6 +36,7 @@ use work::Patience;
 
 mod adopt;
 mod archive;
+mod audit;
 mod bare;
 mod checks;
 mod complaints;
@@ -47,6 +48,7 @@ mod dsn;
 mod error;
 mod failure;
 mod fingerprint;
+mod functions;
 mod grants;
 mod identity;
 mod inspect;
@@ -64,6 +66,7 @@ mod quarantine;
 mod reassert;
 pub mod requests;
 mod restore;
+mod rights;
 mod rules;
 mod script;
 mod server;
@@ -189,6 +192,12 @@ impl Engine for PostgresEngine {
     }
     async fn survey(&self, server: &Server) -> Result<Survey> {
         survey::survey(self, server).await
+    }
+    async fn preparation(&self, on: &Server) -> Result<Option<String>> {
+        rights::preparation(self, on).await.map(Some)
+    }
+    async fn audit(&self, on: &Server) -> Result<RoleAudit> {
+        audit::audit(self, on).await
     }
     async fn template(&self, on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
         template::template(self, on, set).await

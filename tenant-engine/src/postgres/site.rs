@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub(super) struct Site {
     idle: Mutex<Vec<(Instant, Work)>>,
     /// Whether [`super::prepare::ensure`] has run.
     pub(super) prepared: tokio::sync::Mutex<bool>,
+    /// Whether the maintenance role reads every row, whatever a policy says; known when it is prepared.
+    pub(super) sees_all_rows: AtomicBool,
     /// Held while one is built, so that a process builds each once.
     pub(super) templates: tokio::sync::Mutex<VecDeque<Known>>,
 }
@@ -64,6 +67,7 @@ impl Site {
             slots: Semaphore::new(SLOTS),
             idle: Mutex::default(),
             prepared: tokio::sync::Mutex::default(),
+            sees_all_rows: AtomicBool::new(false),
             templates: tokio::sync::Mutex::default(),
         }
     }

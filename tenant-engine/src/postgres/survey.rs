@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::requests::capacity;
 use super::sql::{quoted, text};
 use super::work::Work;
-use super::{PostgresEngine, prepare};
+use super::{PostgresEngine, prepare, rights};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Server, Survey};
 
@@ -37,6 +37,7 @@ pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<S
         version: format!("PostgreSQL {}", text(row, 0)?),
         system_id: Some(text(row, 1)?),
         lacks: lacks(&mut work, &text(row, 4)?).await?,
+        function_rights: rights::look(&site, &mut work).await.ok(),
         connections_used: count(2)?,
         connections_max: count(3)?,
         connections_budget: count(3)?.map(budget),

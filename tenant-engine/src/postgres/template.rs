@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::database::{self, Made};
 use super::migrate::{Job, bring};
 use super::prepare::{self, OWNER, SERVER_LOCK};
+use super::rights::{self, Base};
 use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::Work;
@@ -89,8 +90,9 @@ async fn ensure(site: &Site, set: &MigrationSet) -> Result<Template> {
     ))
     .await?;
     let name = name(set.digest());
-    if !is_finished(&mut turn, &name).await? {
-        build(site, &mut turn, &name, set).await?;
+    let base = rights::base(&mut turn).await?;
+    if !is_finished(&mut turn, &name, &base).await? {
+        build(site, &mut turn, &name, set, &base).await?;
     }
     let size = turn.answers(format!("select pg_database_size({})::text", literal(&name))).await?;
     let size = size.iter().flatten().next().map(|row| text(row, 0)).transpose()?;
@@ -104,27 +106,48 @@ async fn ensure(site: &Site, set: &MigrationSet) -> Result<Template> {
     })
 }
 
-async fn is_finished(turn: &mut Work, name: &str) -> Result<bool> {
-    let sql = format!("select 1 from pg_database where datname = {} and datistemplate", literal(name));
+async fn is_finished(turn: &mut Work, name: &str, base: &Base) -> Result<bool> {
+    let sql = format!("select 1 from pg_database where datname = {} and {}", literal(name), usable(base));
     Ok(turn.answers(sql).await?.iter().any(|rows| !rows.is_empty()))
 }
 
+/// One that was made before the server was prepared gives its copies rights that they must not have.
+fn usable(base: &Base) -> String {
+    let marked = |mark: &String| format!(" and shobj_description(oid, 'pg_database') = {}", literal(mark));
+    format!("datistemplate{}", base.mark.as_ref().map(marked).unwrap_or_default())
+}
+
 /// The finished template of the newest release that this set goes on from.
-async fn earlier(turn: &mut Work, set: &MigrationSet) -> Result<Option<String>> {
+async fn earlier(turn: &mut Work, set: &MigrationSet, base: &Base) -> Result<Option<String>> {
     let mut names: Vec<String> = set.earlier_digests().iter().map(|digest| name(digest)).collect();
     names.truncate(EARLIER_MAX);
     if names.is_empty() {
         return Ok(None);
     }
     let listed: Vec<String> = names.iter().map(|name| literal(name)).collect();
-    let sql = format!("select datname from pg_database where datistemplate and datname in ({})", listed.join(", "));
+    let (usable, listed) = (usable(base), listed.join(", "));
+    let sql = format!("select datname from pg_database where {usable} and datname in ({listed})");
     let answers = turn.answers(sql).await?;
     let found = answers.iter().flatten().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
     Ok(names.into_iter().find(|name| found.contains(name)))
 }
 
-async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> Result<()> {
-    let from = start(turn, name, set).await?;
+async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet, base: &Base) -> Result<()> {
+    let from = start(turn, name, set, base).await?;
+    let mut made = attempt(site, turn, name, set, from).await;
+    if made.is_err() && from == From::Earlier && base.mark.is_some() {
+        // The base may have what the earlier template lacks: an extension that a superuser created there.
+        create(turn, name, base.name).await?;
+        made = attempt(site, turn, name, set, From::Nothing).await;
+    }
+    made?;
+    let comment = base.mark.as_deref().map_or_else(|| "null".to_owned(), literal);
+    turn.run(format!("comment on database {} is {comment}", quoted(name))).await?;
+    turn.run(format!("alter database {} with is_template true", quoted(name))).await
+}
+
+/// Migrates what was copied; one that cannot be migrated is dropped.
+async fn attempt(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet, from: From) -> Result<()> {
     let open = quoted(name);
     turn.run(format!(
         "begin;
@@ -136,11 +159,10 @@ async fn build(site: &Site, turn: &mut Work, name: &str, set: &MigrationSet) -> 
     .await?;
     let filled = fill(site, name, set, from).await;
     if filled.is_err() {
-        turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
+        turn.run(format!("drop database if exists {open} with (force)")).await?;
     }
     filled?;
-    seal(turn, name).await?;
-    turn.run(format!("alter database {} with is_template true", quoted(name))).await
+    seal(turn, name).await
 }
 
 /// What a template was copied from.
@@ -150,13 +172,13 @@ enum From {
     Earlier,
 }
 
-async fn start(turn: &mut Work, name: &str, set: &MigrationSet) -> Result<From> {
-    if let Some(earlier) = earlier(turn, set).await?
+async fn start(turn: &mut Work, name: &str, set: &MigrationSet, base: &Base) -> Result<From> {
+    if let Some(earlier) = earlier(turn, set, base).await?
         && create(turn, name, &earlier).await.is_ok()
     {
         return Ok(From::Earlier);
     }
-    create(turn, name, "template0").await?;
+    create(turn, name, base.name).await?;
     Ok(From::Nothing)
 }
 
@@ -164,6 +186,7 @@ async fn start(turn: &mut Work, name: &str, set: &MigrationSet) -> Result<From> 
 async fn create(turn: &mut Work, name: &str, from: &str) -> Result<()> {
     let made = database::create(turn, name, from).await.map_err(super::work::Why::into_ours)?;
     if made == Made::Before {
+        turn.run(format!("alter database {} with is_template false", quoted(name))).await?;
         turn.run(format!("drop database if exists {} with (force)", quoted(name))).await?;
         database::create(turn, name, from).await.map_err(super::work::Why::into_ours)?;
     }

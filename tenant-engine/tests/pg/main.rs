@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod adopting;
+mod audit;
 mod child;
 mod conformance;
 mod crash;
@@ -14,6 +15,7 @@ mod migrate;
 mod migrator;
 mod proof;
 mod refused;
+mod rights;
 mod settings;
 mod snapshot;
 mod sqlx_compat;

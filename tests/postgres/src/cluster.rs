@@ -107,6 +107,18 @@ impl Cluster {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// Runs a script of psql as the superuser, as a pipe into psql would.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    pub fn psql_script(&self, script: &str) {
+        let file = self.dir.path().join("script.sql");
+        fs::write(&file, script).expect("writable");
+        let mut psql = Command::new(bin("psql"));
+        psql.args(["-X", "-q", "-U", "postgres", "-d", "postgres", "-f"]).arg(file);
+        run(psql.arg("-h").arg(self.dir.path()).arg("-p").arg(self.port.to_string()), script);
+    }
+
     /// What the server has written to its log.
     #[must_use]
     pub fn log(&self) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::State;
 use catalog::{ReadTx, ServerRecord, backups, servers, tenants};
 use serde::Serialize;
-use tenant_engine::Survey;
+use tenant_engine::{EngineKind, FunctionRights, RoleAudit, Survey};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -103,7 +103,13 @@ async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorRe
     ];
     let known = servers::list(&mut api.app.catalog.read().await?).await?;
     for (record, _) in known {
-        checks.push(server(&record, super::servers::survey(&api, &record).await));
+        let survey = super::servers::survey(&api, &record).await;
+        let reached = survey.is_ok();
+        checks.extend(survey.as_ref().ok().and_then(|survey| functions(&record, survey)));
+        checks.push(server(&record, survey));
+        if reached && record.engine == EngineKind::Postgres {
+            checks.push(roles(&record, audit(&api, &record).await));
+        }
     }
     checks.push(databases(&scrub::run(&api.app.fleet, &scrub::Opening::Nothing).await?));
     let mut tx = api.app.catalog.read().await?;
@@ -174,6 +180,64 @@ fn server(record: &ServerRecord, survey: std::result::Result<Survey, Error>) -> 
         (_, _, Some(used), Some(max)) => DoctorCheck::ok(&name, format!("{used} of {max} connections in use")),
         _ => DoctorCheck::ok(&name, survey.version),
     }
+}
+
+/// PURE: whether the server itself keeps other tenants from a tenant's SQL.
+fn functions(record: &ServerRecord, survey: &Survey) -> Option<DoctorCheck> {
+    if record.engine != EngineKind::Postgres {
+        return None;
+    }
+    let name = format!("server {} functions", record.name);
+    let next = format!("fleetctl server prepare {} | psql <connection string of a superuser>", record.name);
+    Some(match survey.function_rights {
+        Some(FunctionRights::Revoked) => DoctorCheck::ok(&name, "only the fleet's role may ask about other tenants"),
+        Some(FunctionRights::RevokedInNew) => {
+            let detail = "databases from before the server was prepared rely on the check of each request's SQL alone";
+            DoctorCheck::warn(&name, detail, &next)
+        }
+        Some(FunctionRights::Outdated) => {
+            DoctorCheck::warn(&name, "the server was prepared by another version of this program", &next)
+        }
+        Some(FunctionRights::Granted) => {
+            let detail = "only the check of each request's SQL keeps other tenants' names from a tenant";
+            DoctorCheck::warn(&name, detail, &next)
+        }
+        None => DoctorCheck::unknown(&name, "the server did not say who may run its functions", &next),
+    })
+}
+
+async fn audit(api: &Api, record: &ServerRecord) -> std::result::Result<RoleAudit, Error> {
+    let server = api.app.fleet.server(record.id).await?;
+    Ok(api.app.fleet.engine(record.engine)?.audit(&server).await?)
+}
+
+/// Findings that one line names.
+const FINDINGS_SHOWN: usize = 5;
+
+/// PURE: what an audit of roles, rights and settings means.
+fn roles(record: &ServerRecord, audit: std::result::Result<RoleAudit, Error>) -> DoctorCheck {
+    let name = format!("server {} roles", record.name);
+    let audit = match audit {
+        Ok(audit) => audit,
+        Err(error) => {
+            let next = format!("fleetctl server get {}", record.name);
+            return DoctorCheck::unknown(&name, format!("could not look: {}: {}", error.code, error.detail), &next);
+        }
+    };
+    if audit.findings.is_empty() {
+        let (entered, databases) = (audit.entered, audit.databases);
+        return DoctorCheck::ok(
+            &name,
+            format!("as the fleet makes them; looked into {entered} of {databases} databases"),
+        );
+    }
+    let shown = audit.findings.iter().take(FINDINGS_SHOWN);
+    let more = audit.findings.len().saturating_sub(FINDINGS_SHOWN);
+    let (what, cures): (Vec<_>, Vec<_>) = shown.map(|found| (found.what.clone(), found.cure.clone())).unzip();
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let cures: Vec<_> = cures.into_iter().filter(|cure| !cure.is_empty()).collect();
+    let next = format!("find out who changed it, then run on the server: {}", cures.join("; "));
+    DoctorCheck::fail(&name, format!("{}{more}", what.join("; ")), &next)
 }
 
 /// PURE: what so much free space of so much means.

@@ -5,7 +5,7 @@ use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tenant_engine::Survey;
+use tenant_engine::{FunctionRights, Survey};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -31,6 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(get, remove))
         .routes(routes!(cordon))
         .routes(routes!(uncordon))
+        .routes(routes!(preparation))
 }
 
 /// A server.
@@ -57,6 +58,9 @@ pub(crate) struct Server {
     problem: Option<Fault>,
     /// What it runs, in its own words; null when it does not answer.
     version: Option<String>,
+    /// Who may run the functions of PostgreSQL that tell of other tenants: granted (everybody), revoked_in_new, outdated or
+    /// revoked. Null for a directory.
+    function_rights: Option<String>,
     /// Sessions open on it, everybody's; null for a directory.
     connections_used: Option<u64>,
     /// Sessions it allows to roles like ours; null for a directory.
@@ -92,6 +96,7 @@ impl Server {
             healthy: problem.is_none(),
             problem,
             version: Some(survey.version).filter(|version| !version.is_empty()),
+            function_rights: survey.function_rights.map(|rights| function_rights(rights).to_owned()),
             connections_used: survey.connections_used,
             connections_max: survey.connections_max,
             connections_budget: survey.connections_budget,
@@ -105,6 +110,15 @@ impl Server {
     pub(crate) async fn surveyed(api: &Api, record: ServerRecord, tenants: i64) -> Self {
         let survey = survey(api, &record).await;
         Self::new(record, tenants, survey)
+    }
+}
+
+fn function_rights(rights: FunctionRights) -> &'static str {
+    match rights {
+        FunctionRights::Granted => "granted",
+        FunctionRights::RevokedInNew => "revoked_in_new",
+        FunctionRights::Outdated => "outdated",
+        FunctionRights::Revoked => "revoked",
     }
 }
 
@@ -154,6 +168,23 @@ async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) 
     drop(tx);
     let (server, tenants) = found.ok_or_else(|| Problem::not_found("there is no such server any more"))?;
     Ok(Json(Server::surveyed(&api, server, tenants).await))
+}
+
+/// What an administrator of a server runs once.
+#[derive(Debug, Serialize, ToSchema)]
+struct Preparation {
+    /// For psql; null where nothing is to be run.
+    script: Option<String>,
+}
+
+/// The script by which a superuser takes the right to run functions that tell of other tenants from everybody else.
+#[utoipa::path(get, path = "/v1/servers/{server}/preparation", tag = "servers", params(("server" = String, Path, description = "Name or id")),
+    responses((status = 200, description = "The script", body = Preparation), (status = 404, description = "No such server", body = ProblemBody)))]
+async fn preparation(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) -> Result<Json<Preparation>> {
+    let record = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
+    let server = api.app.fleet.server(record.id).await?;
+    let script = api.app.fleet.engine(record.engine)?.preparation(&server).await.map_err(Error::from)?;
+    Ok(Json(Preparation { script }))
 }
 
 /// Takes no new tenants.

@@ -4,7 +4,7 @@
 
 #[cfg(feature = "test-util")]
 use super::logins;
-use super::{error, identity, reassert, server, settings};
+use super::{error, functions, identity, reassert, server, settings};
 
 mod account;
 mod budget;

@@ -4,9 +4,10 @@
 //! Allowed are queries, DML and EXPLAIN of those, by their first word. Refused are transaction control, settings,
 //! temporary objects, cursors, prepared statements, DDL, and functions that reach beyond the statement: those that
 //! change settings, take locks of the session, signal other backends, read files, or run a text as SQL, which would
-//! hide all this. Reads tokens (`lexer.rs`), never runs SQL. A function that a migration made may do what its body says:
-//! it is the application's.
+//! hide all this (`functions.rs`). Reads tokens (`lexer.rs`), never runs SQL. A function that a migration made may do
+//! what its body says: it is the application's.
 
+use super::functions;
 use super::lexer::{Lexer, Token};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,184 +25,6 @@ pub(super) enum Verb {
     /// Rows are changed.
     Changes,
 }
-
-/// Functions that a tenant's SQL may not call.
-const FUNCTIONS: [&str; 35] = [
-    "set_config",
-    "pg_terminate_backend",
-    "pg_cancel_backend",
-    "pg_notify",
-    "pg_reload_conf",
-    "pg_rotate_logfile",
-    "pg_logical_emit_message",
-    "pg_export_snapshot",
-    "ts_stat",
-    "ts_rewrite",
-    "cursor_to_xml",
-    "cursor_to_xmlschema",
-    "crosstab",
-    "connectby",
-    "xpath_table",
-    "pg_log_backend_memory_contexts",
-    "pg_replication_origin_session_setup",
-    "loread",
-    // Large objects are nobody's table: no grant covers them, and a dump fails on what it may not read. By their exact
-    // names: a table may well be called lo_orders.
-    "lowrite",
-    "lo_close",
-    "lo_creat",
-    "lo_create",
-    "lo_export",
-    "lo_from_bytea",
-    "lo_get",
-    "lo_import",
-    "lo_lseek",
-    "lo_lseek64",
-    "lo_open",
-    "lo_put",
-    "lo_tell",
-    "lo_tell64",
-    "lo_truncate",
-    "lo_truncate64",
-    "lo_unlink",
-];
-
-/// The same, by how they begin: whole families that read files, connect elsewhere, run a text as SQL, or take the
-/// advisory locks by which migrations and fences know of each other.
-const FUNCTION_FAMILIES: [&str; 13] = [
-    "pg_advisory_",
-    "pg_try_advisory_",
-    "dblink",
-    "query_to_xml",
-    "table_to_xml",
-    "schema_to_xml",
-    "database_to_xml",
-    "pg_read_",
-    "pg_ls_",
-    "pg_file_",
-    "pg_logical_slot_",
-    "pg_stat_",
-    "crosstab",
-];
-
-/// The same for functions that tell of the server's other databases, roles, sessions and locks, which are other tenants',
-/// or of its files, its log and its replication. The views of the same names are refused, too, but anybody may call what
-/// is beneath them, and only a superuser could take that right away. Names are those of versions 15 to 18.
-const SERVER_FAMILIES: &[&str] = &[
-    // Names and existence of roles and databases.
-    "pg_describe_object",
-    "pg_identify_object",
-    "pg_get_object_address",
-    "pg_get_userbyid",
-    "pg_get_acl",
-    "pg_has_role",
-    "pg_input_",
-    "has_any_column_privilege",
-    "has_column_privilege",
-    "has_database_privilege",
-    "has_foreign_data_wrapper_privilege",
-    "has_function_privilege",
-    "has_language_privilege",
-    "has_largeobject_privilege",
-    "has_parameter_privilege",
-    "has_schema_privilege",
-    "has_sequence_privilege",
-    "has_server_privilege",
-    "has_table_privilege",
-    "has_tablespace_privilege",
-    "has_type_privilege",
-    "shobj_description",
-    "to_regrole",
-    "to_regdatabase",
-    "regrole",
-    "regdatabase",
-    "aclexplode",
-    "aclinsert",
-    "aclremove",
-    "aclcontains",
-    "acldefault",
-    "aclitem",
-    "makeaclitem",
-    "pg_database_",
-    "pg_tablespace_",
-    "pg_relation_file",
-    "pg_filenode_",
-    // Sessions, locks and transactions.
-    "pg_lock_",
-    "pg_blocking_pids",
-    "pg_safe_snapshot_",
-    "pg_isolation_",
-    "pg_prepared_xact",
-    "pg_get_multixact_",
-    "pg_get_backend_",
-    "pg_get_process_",
-    "pg_get_shmem_",
-    "pg_get_aios",
-    "pg_postmaster_",
-    "pg_conf_",
-    // Files, log and replication.
-    "pg_show_replication_",
-    "pg_show_all_file_",
-    "pg_hba_",
-    "pg_ident_",
-    "pg_control_",
-    "pg_get_wal_",
-    "pg_get_replication_",
-    "pg_current_wal_",
-    "pg_last_",
-    "pg_wal",
-    "pg_replication_",
-    "pg_backup_",
-    "pg_copy_",
-    "pg_create_",
-    "pg_drop_replication_",
-    "pg_sync_replication_",
-    "pg_is_wal_",
-    "pg_split_walfile_",
-    "pg_available_wal_",
-    "binary_upgrade_",
-];
-
-/// What may not be named: updating the first changes settings; the others tell of the server's other databases, which are
-/// other tenants'.
-const RELATIONS: [&str; 32] = [
-    "pg_settings",
-    "pg_database",
-    "pg_roles",
-    "pg_user",
-    "pg_shadow",
-    "pg_group",
-    "pg_authid",
-    "pg_auth_members",
-    "pg_locks",
-    "pg_shdepend",
-    "pg_shdescription",
-    "pg_shseclabel",
-    "pg_db_role_setting",
-    "pg_prepared_xacts",
-    "pg_replication_slots",
-    "pg_tablespace",
-    "pg_parameter_acl",
-    "pg_subscription",
-    "pg_user_mapping",
-    "pg_user_mappings",
-    "pg_seclabels",
-    "pg_replication_origin",
-    "pg_replication_origin_status",
-    "pg_file_settings",
-    "pg_hba_file_rules",
-    "pg_ident_file_mappings",
-    "pg_shmem_allocations",
-    "pg_backend_memory_contexts",
-    // Types whose input and output tell the names of roles and databases.
-    "regrole",
-    "_regrole",
-    "regdatabase",
-    "aclitem",
-];
-
-/// The same, by how they begin: who is connected, and how busy everybody is.
-const RELATION_FAMILY: &str = "pg_stat_";
 
 /// Allows the one statement in `sql`, or says why not.
 ///
@@ -227,6 +50,23 @@ struct Reader<'a> {
     verb: Option<Verb>,
     /// What the last token was, if it was a name or a word.
     before: Option<Word<'a>>,
+    /// What the next name is.
+    next: Place,
+    /// How deep the list of relations is that is being read.
+    relations: Option<usize>,
+}
+
+/// Where a name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In an expression: a column, a function, a key word.
+    Anywhere,
+    /// Where a relation is read.
+    Relation,
+    /// Where rows go to.
+    Target,
+    /// Right behind that name. A parenthesis there holds columns.
+    AfterTarget,
 }
 
 #[derive(Clone, Copy)]
@@ -237,7 +77,8 @@ enum Word<'a> {
 
 impl<'a> Reader<'a> {
     fn new(sql: &'a str) -> Self {
-        Self { lexer: Lexer::new(sql), depth: 0, base: 0, verb: None, before: None }
+        let (verb, before, next, relations) = (None, None, Place::Anywhere, None);
+        Self { lexer: Lexer::new(sql), depth: 0, base: 0, verb, before, next, relations }
     }
 
     fn statement(mut self) -> Result<Verb> {
@@ -292,23 +133,35 @@ impl<'a> Reader<'a> {
             return Err(forbidden_word(word));
         }
         self.before = Some(Word::Plain(word));
+        self.follow(word);
         Ok(())
     }
 
     fn token(&mut self, token: Token<'a>) -> Result<()> {
         let before = self.before.take();
+        let place = std::mem::replace(&mut self.next, Place::Anywhere);
         match token {
             Token::Symbol('(') => {
-                if let Some(Word::Plain(name) | Word::Quoted(name)) = before {
+                if let Some(Word::Plain(name) | Word::Quoted(name)) = before
+                    && place != Place::AfterTarget
+                {
                     callable(name)?;
                 }
                 self.open()?;
             }
             Token::Symbol(')') => self.depth = self.depth.saturating_sub(1),
-            Token::Word(word) => self.word(word, before)?,
+            Token::Symbol('.') => self.next = after_dot(before, place),
+            Token::Symbol(',') if self.relations == Some(self.depth) => self.next = Place::Relation,
+            Token::Word(word) => {
+                relation(word, place)?;
+                self.word(word, before)?;
+                self.target(place);
+            }
             Token::Quoted(name) => {
                 named(name)?;
+                relation(name, place)?;
                 self.before = Some(Word::Quoted(name));
+                self.target(place);
             }
             Token::UnicodeQuoted => return Err(forbidden("a name with Unicode escapes")),
             Token::Symbol(_) | Token::Other => {}
@@ -328,7 +181,42 @@ impl<'a> Reader<'a> {
             self.verb = verb(word);
         }
         self.before = Some(Word::Plain(word));
+        self.follow(word);
         Ok(())
+    }
+
+    /// After the name of a relation that rows go to.
+    fn target(&mut self, place: Place) {
+        if place == Place::Target && self.next == Place::Anywhere {
+            self.next = Place::AfterTarget;
+        }
+    }
+
+    /// What a key word says about the next name.
+    fn follow(&mut self, word: &str) {
+        const READS: [&str; 6] = ["from", "join", "table", "using", "only", "lateral"];
+        const ENDS: [&str; 12] = [
+            "where",
+            "group",
+            "having",
+            "order",
+            "limit",
+            "offset",
+            "union",
+            "except",
+            "intersect",
+            "set",
+            "returning",
+            "on",
+        ];
+        let among = |words: &[&str]| words.iter().any(|known| is(word, known));
+        if is(word, "into") || is(word, "update") {
+            self.next = Place::Target;
+        } else if among(&READS) {
+            (self.next, self.relations) = (Place::Relation, Some(self.depth));
+        } else if among(&ENDS) {
+            self.relations = None;
+        }
     }
 
     fn open(&mut self) -> Result<()> {
@@ -354,18 +242,34 @@ fn is_query(word: &str) -> bool {
     is(word, "with") || verb(word) == Some(Verb::Reads)
 }
 
+/// After `pg_catalog.` a name is the server's own; after another schema it is what it was before.
+fn after_dot(before: Option<Word<'_>>, place: Place) -> Place {
+    match before {
+        Some(Word::Plain(schema) | Word::Quoted(schema)) if is(schema, "pg_catalog") => Place::Relation,
+        _ if place == Place::AfterTarget => Place::Target,
+        _ => Place::Anywhere,
+    }
+}
+
+/// Refuses a relation of the server that nobody has judged.
+fn relation(name: &str, place: Place) -> Result<()> {
+    if matches!(place, Place::Anywhere | Place::AfterTarget) || functions::may_read(name) {
+        return Ok(());
+    }
+    Err(forbidden(&name.to_ascii_lowercase()))
+}
+
 /// Refuses what may not be named at all.
 fn named(name: &str) -> Result<()> {
-    let of_family = name.get(..RELATION_FAMILY.len()).is_some_and(|start| is(start, RELATION_FAMILY));
-    let refused = of_family || RELATIONS.iter().any(|relation| is(name, relation));
-    if refused { Err(forbidden(&name.to_ascii_lowercase())) } else { Ok(()) }
+    if functions::may_name(name) { Ok(()) } else { Err(forbidden(&name.to_ascii_lowercase())) }
 }
 
 fn callable(name: &str) -> Result<()> {
-    let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| is(start, family));
-    let of_family = FUNCTION_FAMILIES.iter().chain(SERVER_FAMILIES).any(begins);
-    let refused = of_family || FUNCTIONS.iter().any(|function| is(name, function));
-    if refused { Err(forbidden(&format!("the function {}", name.to_ascii_lowercase()))) } else { Ok(()) }
+    if functions::may_call(name) {
+        Ok(())
+    } else {
+        Err(forbidden(&format!("the function {}", name.to_ascii_lowercase())))
+    }
 }
 
 fn is(word: &str, known: &str) -> bool {
@@ -396,3 +300,6 @@ fn forbidden(what: &str) -> Error {
 fn invalid(why: &str) -> Error {
     Error::new(ErrorKind::SqlInvalid, why)
 }
+
+#[cfg(test)]
+mod tests;

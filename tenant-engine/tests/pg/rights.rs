@@ -1,0 +1,157 @@
+//! A server that a superuser prepared keeps the functions and relations that tell of other tenants from every session of a
+//! tenant, also inside functions and views of migrations, where the check of words does not look.
+
+use std::sync::Arc;
+
+use tenant_engine::postgres::PostgresServer;
+use tenant_engine::*;
+
+use crate::kit::{BASE, Kit, Tenant, base_and, engine, set};
+
+/// A function that runs any text, one with its owner's rights, and a view.
+const ROUTES: (&str, &str) = (
+    "0003_routes.sql",
+    "create function ask(q text) returns text language plpgsql as $$ declare r text; begin execute q into r; return r; end $$;
+     create function ask_owner(q text) returns text language plpgsql security definer as
+       $$ declare r text; begin execute q into r; return r; end $$;
+     create view locks as select pg_lock_status()::text as it;
+     create view names as select datname::text as it from pg_database;",
+);
+
+/// What tells of others.
+const QUESTIONS: [&str; 14] = [
+    "select pg_get_userbyid(10)",
+    "select pg_describe_object(1262, 5, 0)",
+    "select count(*) from pg_lock_status()",
+    "select array_in('{10}', 4096, -1)::text",
+    "select count(*) from pg_stat_get_activity(null)",
+    "select pg_database_size('postgres')",
+    "select shobj_description(5, 'pg_database')",
+    "select has_database_privilege('postgres', 'connect')",
+    "select count(*) from pg_database",
+    "select count(*) from pg_roles",
+    "select count(*) from pg_locks",
+    "select count(*) from pg_stat_activity",
+    "select count(*) from pg_shdepend",
+    "select count(*) from pg_subscription",
+];
+
+/// What applications do ask.
+const ORDINARY: [&str; 16] = [
+    "select count(*) from information_schema.columns",
+    "select count(*) from information_schema.tables where table_type <> ''",
+    "select count(*) from information_schema.table_constraints",
+    "select count(*) from information_schema.role_table_grants",
+    "select string_agg(tablename, ' ') from pg_tables",
+    "select count(*) from (select * from pg_indexes) i",
+    "select count(*) from (select * from pg_sequences) s where last_value is null",
+    "select count(*) from (select * from pg_stat_user_tables) s",
+    "select count(*) from pg_stats",
+    "select pg_get_viewdef('names'::regclass)",
+    "select string_agg(pg_get_constraintdef(oid), ' ') from pg_constraint",
+    "select pg_get_serial_sequence('tasks', 'id')",
+    "select pg_total_relation_size('tasks')",
+    "select has_table_privilege('tasks', 'select')",
+    "select pg_has_role(current_user, 'fleet_read', 'usage')",
+    "select to_char(now(), 'YYYY') || md5('x') || (random() < 2)::text || jsonb_build_object('a', 1)::text",
+];
+
+async fn asked(kit: &Kit, tenant: &Tenant, sql: &str) -> Result<()> {
+    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await?;
+    let mut session = pool.session(Access::Read, Limits::default());
+    session.run(vec![Statement { sql: sql.to_owned(), params: Vec::new() }], After::Commit).await.map(drop)
+}
+
+async fn is_walled(kit: &Kit, tenant: &Tenant) {
+    for question in QUESTIONS {
+        let question = question.replace('\'', "''");
+        for route in ["ask", "ask_owner"] {
+            let error = asked(kit, tenant, &format!("select {route}('{question}')")).await.unwrap_err();
+            assert!(error.message().contains("permission denied"), "{question}: {error}");
+        }
+    }
+    for view in ["locks", "names"] {
+        let error = asked(kit, tenant, &format!("select * from {view}")).await.unwrap_err();
+        assert!(error.message().contains("permission denied"), "{view}: {error}");
+    }
+    for question in ORDINARY {
+        let question = question.replace('\'', "''");
+        asked(kit, tenant, &format!("select ask('{question}')")).await.unwrap_or_else(|e| panic!("{question}: {e}"));
+    }
+}
+
+async fn rights(kit: &Kit) -> Option<FunctionRights> {
+    kit.engine.survey(&kit.server()).await.unwrap().function_rights
+}
+
+async fn prepare(kit: &Kit) {
+    let script = kit.engine.preparation(&kit.server()).await.unwrap().unwrap();
+    kit.cluster.psql_script(&script);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_server_tells_a_tenant_nothing_of_others() {
+    let kit = Kit::new();
+    let all = base_and(&[ROUTES]);
+    let before = kit.provisioned(&all).await;
+    assert_eq!(rights(&kit).await, Some(FunctionRights::Granted));
+    asked(&kit, &before, "select ask('select pg_get_userbyid(10)')").await.unwrap();
+    prepare(&kit).await;
+    assert_eq!(rights(&kit).await, Some(FunctionRights::Revoked));
+    is_walled(&kit, &before).await;
+    // Templates that were made before are made again: by this process, and by others.
+    let other = Kit { engine: engine(kit.scratch.path()), ..kit };
+    let after = other.provisioned(&all).await;
+    is_walled(&other, &after).await;
+    let longer = base_and(&[ROUTES, ("0004_more.sql", "create table more(a int);")]);
+    let later = other.provisioned(&longer).await;
+    is_walled(&other, &later).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_every_kind_are_behind_the_wall() {
+    let kit = Kit::new();
+    prepare(&kit).await;
+    // Run again, it changes nothing.
+    prepare(&kit).await;
+    let source = kit.provisioned(&base_and(&[ROUTES])).await;
+    let snapshot = kit.engine.snapshot(&source.at, &source.expected()).await.unwrap();
+    let copy = kit.tenant();
+    let restored = kit.engine.restore(&copy.at, snapshot.image, source.identity.tenant, &copy.identity).await.unwrap();
+    assert!(restored.left_out.is_empty(), "{:?}", restored.left_out);
+    is_walled(&kit, &copy).await;
+    kit.cluster.psql("postgres", "create database outside template template0 owner fleet");
+    let make = BASE.iter().chain([&ROUTES]).map(|(_, sql)| *sql).collect::<String>();
+    kit.cluster.psql("outside", &format!("set role fleet; {make}"));
+    let adopted = kit.tenant();
+    kit.engine.adopt(&adopted.at, &kit.cluster.dsn("outside").into(), &adopted.identity).await.unwrap();
+    is_walled(&kit, &adopted).await;
+    // Only the server's own template may be copied with another locale: the check of words stands alone there.
+    kit.cluster.psql(
+        "postgres",
+        "create database german template template0 owner fleet locale_provider icu icu_locale 'de-AT' locale 'C'",
+    );
+    let elsewhere = kit.tenant();
+    kit.engine.adopt(&elsewhere.at, &kit.cluster.dsn("german").into(), &elsewhere.identity).await.unwrap();
+    assert_eq!(rights(&kit).await, Some(FunctionRights::Revoked));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_is_a_superuser_prepares_its_server_by_itself() {
+    let kit = Kit::new();
+    let older = kit.provisioned(&set(&BASE)).await;
+    kit.cluster.psql("postgres", "alter role fleet superuser");
+    let kit = Kit {
+        engine: engine(kit.scratch.path()),
+        postgres: Arc::new(PostgresServer::from_secret(&kit.postgres.secret()).unwrap()),
+        ..kit
+    };
+    let new = kit.provisioned(&base_and(&[ROUTES])).await;
+    is_walled(&kit, &new).await;
+    assert_eq!(rights(&kit).await, Some(FunctionRights::RevokedInNew));
+    prepare(&kit).await;
+    assert_eq!(rights(&kit).await, Some(FunctionRights::Revoked));
+    kit.cluster.psql("postgres", "comment on database fleet_template is 'fleet rights of an earlier version'");
+    assert_eq!(rights(&kit).await, Some(FunctionRights::Outdated));
+    assert_eq!(kit.ask(&older, "select count(*) from projects"), "0");
+}
