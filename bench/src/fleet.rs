@@ -191,7 +191,10 @@ impl Fleet {
     /// When there is none.
     pub fn any_database(&self) -> Result<PathBuf> {
         let tenants = self.dir.path().join("tenants");
-        let folder = std::fs::read_dir(tenants)?.next().context("there is a tenant")??;
+        // The marker and the reserve are the directory's own.
+        let mut folders = std::fs::read_dir(tenants)?.map_while(Result::ok);
+        let folder =
+            folders.find(|f| !f.file_name().to_string_lossy().starts_with('.')).context("there is a tenant")?;
         let mut files = std::fs::read_dir(folder.path())?.map_while(Result::ok).map(|e| e.path());
         files.find(|f| f.extension().is_some_and(|e| e == "db")).context("it has a database")
     }

@@ -186,8 +186,10 @@ pub async fn span(tx: &mut ReadTx) -> Result<(Option<i64>, Option<i64>)> {
 pub struct Freshness {
     /// Tenants that should have a backup.
     pub tenants: i64,
-    /// Of these, those without any.
+    /// Of these, those without any that are older than asked for.
     pub never: i64,
+    /// Of these, those without any that are younger.
+    pub young: i64,
     /// Of these, those whose newest backup is older than asked for.
     pub stale: i64,
     /// Of these, those with a backup that says it was taken later than now.
@@ -201,7 +203,8 @@ pub struct Freshness {
 /// `Unavailable`.
 pub async fn freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<Freshness> {
     let sql = "select count(*) as tenants, \
-                 count(case when b.latest is null then 1 end) as never, \
+                 count(case when b.latest is null and t.created_at < $1 then 1 end) as never, \
+                 count(case when b.latest is null and t.created_at >= $1 then 1 end) as young, \
                  count(case when b.latest is not null and (b.believed is null or b.believed < $1) then 1 end) as stale, \
                  count(case when b.latest > $2 then 1 end) as ahead \
                from tenants t left join (select tenant_id, max(taken_at) as latest, \
@@ -212,6 +215,7 @@ pub async fn freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<Freshnes
     Ok(Freshness {
         tenants: row::int(&row, "tenants")?,
         never: row::int(&row, "never")?,
+        young: row::int(&row, "young")?,
         stale: row::int(&row, "stale")?,
         in_future: row::int(&row, "ahead")?,
     })

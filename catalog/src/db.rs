@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use tenant_engine::disk::DiskReserve;
 
 use crate::bulk::Sql;
 use crate::changes::Watch;
@@ -187,7 +188,8 @@ impl Catalog {
     /// # Errors
     /// `Unavailable`.
     pub async fn read(&self) -> Result<ReadTx> {
-        self.begin(&self.shared.readers, self.shared.opener.begin_read()).await
+        let held = self.shared.readers.take(&self.shared.opener).await?;
+        self.begin(held, self.shared.opener.begin_read()).await
     }
 
     /// Waits for its turn and begins a write. First come, first served within this process.
@@ -195,11 +197,12 @@ impl Catalog {
     /// # Errors
     /// `Unavailable` when another process holds the write lock for more than 10 s.
     pub async fn write(&self) -> Result<WriteTx> {
-        Ok(WriteTx { inner: self.begin(&self.shared.writer, self.shared.opener.begin_write()).await? })
+        let mut held = self.shared.writer.take(&self.shared.opener).await?;
+        self.shared.opener.prepare_write(held.connection()).await?;
+        Ok(WriteTx { inner: self.begin(held, self.shared.opener.begin_write()).await? })
     }
 
-    async fn begin(&self, lane: &Arc<Lane>, statement: &'static str) -> Result<ReadTx> {
-        let mut held = lane.take(&self.shared.opener).await?;
+    async fn begin(&self, mut held: Held, statement: &'static str) -> Result<ReadTx> {
         begin(&mut held, &self.shared.opener, statement).await?;
         Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None, touched: Touched::default() })
     }
@@ -219,6 +222,12 @@ impl Catalog {
             let _ = std::fs::remove_file(path);
         }
         done
+    }
+
+    /// The room that is set apart beside a file; a catalog on a server has none.
+    #[must_use]
+    pub fn reserve(&self) -> Option<&DiskReserve> {
+        self.shared.opener.reserve()
     }
 
     /// Closes all connections; a file's write-ahead log is folded in. Waits up to 30 s for transactions still open.
@@ -247,7 +256,7 @@ async fn begin(held: &mut Held, opener: &Opener, statement: &'static str) -> Res
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            Err(error) => return Err(fault::of(error)),
+            Err(error) => return Err(opener.failed(error)),
         }
     }
 }
@@ -290,7 +299,7 @@ impl ReadTx {
         let underneath = self.held.underneath();
         let rows = underneath.answer(sql.fetch_all(self.held.during().ok_or_else(over)?)).await;
         self.held.after(&rows);
-        rows.map_err(fault::of)
+        rows.map_err(|error| self.shared.opener.failed(error))
     }
 
     /// The first row. The answer is read to its end: a connection comes back with nothing left to say.
@@ -303,7 +312,8 @@ impl ReadTx {
         let underneath = self.held.underneath();
         let done = underneath.answer(sql.execute(self.held.during().ok_or_else(over)?)).await;
         self.held.after(&done);
-        Ok(i64::try_from(done.map_err(fault::of)?.rows_affected()).unwrap_or(i64::MAX))
+        let done = done.map_err(|error| self.shared.opener.failed(error))?;
+        Ok(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
     }
 }
 
@@ -322,7 +332,11 @@ impl WriteTx {
         let commit = self.inner.shared.opener.commit(feed);
         let touched = std::mem::take(&mut self.inner.touched);
         let _noted = Noted { shared: Arc::clone(&self.inner.shared), touched };
-        self.inner.held.commit(commit).await.ok_or_else(over)?.map_err(fault::of_commit)?;
+        let opener = &self.inner.shared.opener;
+        self.inner.held.commit(commit).await.ok_or_else(over)?.map_err(|error| match fault::is_full(&error) {
+            true => opener.failed(error),
+            false => fault::of_commit(error),
+        })?;
         if let Some(seq) = self.inner.appended {
             self.inner.shared.watch.reached(seq);
         }

@@ -62,6 +62,11 @@ pub(crate) fn create_new(path: &Path) -> Result<()> {
     })
 }
 
+/// Length of a file, 0 when there is none.
+pub(crate) fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |file| file.len())
+}
+
 /// Makes a finished copy survive power loss.
 pub(crate) fn sync(path: &Path) -> Result<()> {
     File::open(path)

@@ -1,5 +1,6 @@
 //! The rows of servers.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -158,6 +159,16 @@ pub async fn list(tx: &mut ReadTx) -> Result<Vec<(ServerRecord, i64)>> {
                as databases from servers s where s.state <> 'removed' order by s.name";
     let rows = tx.all(sqlx::query(sql)).await?;
     rows.iter().map(|row| Ok((record(row)?, row::int(row, "databases")?))).collect()
+}
+
+/// Names and directories of the servers that are directories. Counts nothing, so that a probe may ask often.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn directories(tx: &mut ReadTx) -> Result<Vec<(String, PathBuf)>> {
+    let sql = "select name, base from servers where state <> 'removed' and engine = 'sqlite' order by name";
+    let rows = tx.all(sqlx::query(sql)).await?;
+    rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "base")?.into()))).collect()
 }
 
 /// Changes the state.

@@ -1,5 +1,7 @@
 //! The composition root: everything one process needs, built once, also by tests.
 
+mod bases;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use catalog::tokens::{OperatorRole, TokenScope};
 use catalog::{Catalog, Clock, OperationId, TenantRecord, WriteTx};
+use tenant_engine::disk::DiskReserve;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::{Engine, EngineKind};
@@ -76,8 +79,9 @@ impl App {
         let created = Catalog::create(home.catalog(), key, clock).await;
         let catalog = created.map_err(|error| home.blame(home.take_back(origin, error.into())))?;
         let settled = settle(&catalog, &home).await;
+        let prepared = bases::prepare(&catalog, config.role).await;
         catalog.close().await;
-        settled.map(|()| done)
+        settled.and(prepared).map(|_| done)
     }
 
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
@@ -126,11 +130,15 @@ impl App {
             connections_max: Some(descriptors.databases),
             scratch: scratch.clone(),
         })?;
+        // Where the catalog shares the disk of its tenants, their reserve helps to open it, too.
+        DiskReserve::of_base(&home.tenants()).make_room();
         let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
         refuse_skew(&catalog).await?;
+        let postgres_servers = bases::prepare(&catalog, config.role).await?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),
+            connections_max: Some(descriptors.sockets_for_each(postgres_servers)),
             ..PostgresOptions::new(&scratch)
         });
         let all: [Arc<dyn Engine>; 2] = [wrap(Arc::new(sqlite.clone())), wrap(Arc::new(postgres.clone()))];

@@ -16,12 +16,13 @@ const OWN: usize = 96;
 /// One part in so many for each kind of socket; the bounds keep a small limit usable and a large one in proportion.
 const DATA_SOCKETS: Share = Share { part: 4, min: 16, max: 4_096 };
 const ADMIN_SOCKETS: Share = Share { part: 16, min: 8, max: 256 };
-/// Connections to servers of databases and to a bucket.
+/// Connections of requests to servers of databases.
 const SERVER_SOCKETS: Share = Share { part: 16, min: 8, max: 2_048 };
 /// Steps at once: many steps in flight share one flush of the disk; beyond 128 the catalog's batches do not get larger.
 const STEPS: Share = Share { part: 32, min: 2, max: 128 };
-/// One step holds a snapshot, an object of the store and the pipes of one of PostgreSQL's programs.
-const PER_STEP: usize = 4;
+/// One step holds a snapshot, an object of the store or a socket to the bucket, a connection to its server, and the pipes
+/// of one of PostgreSQL's programs.
+const PER_STEP: usize = 5;
 /// A database takes its file, its log and its shared memory.
 const PER_DATABASE: usize = 3;
 /// One writer and one reader, or nothing works at all.
@@ -53,11 +54,20 @@ pub struct DescriptorPlan {
     pub data_sockets: usize,
     /// Sockets of the admin listener.
     pub admin_sockets: usize,
+    /// Connections for requests to servers of databases, all servers together. A step's own, and those to a bucket, are
+    /// counted with the steps.
+    pub server_sockets: usize,
     /// Steps of operations at once.
     pub steps: usize,
 }
 
 impl DescriptorPlan {
+    /// Of the connections to servers, those to each of so many.
+    #[must_use]
+    pub fn sockets_for_each(&self, servers: usize) -> usize {
+        (self.server_sockets / servers.max(1)).max(1)
+    }
+
     /// Raises the soft limit to the hard one and divides it.
     #[must_use]
     pub fn of_this_process() -> Self {
@@ -68,10 +78,10 @@ impl DescriptorPlan {
     fn divide(limit: Option<u64>) -> Self {
         let all = limit.map_or(UNLIMITED, |limit| usize::try_from(limit).unwrap_or(UNLIMITED));
         let (data_sockets, admin_sockets) = (DATA_SOCKETS.of(all), ADMIN_SOCKETS.of(all));
-        let steps = STEPS.of(all);
-        let others = OWN + data_sockets + admin_sockets + SERVER_SOCKETS.of(all) + PER_STEP * steps;
+        let (server_sockets, steps) = (SERVER_SOCKETS.of(all), STEPS.of(all));
+        let others = OWN + data_sockets + admin_sockets + server_sockets + PER_STEP * steps;
         let databases = (all.saturating_sub(others) / PER_DATABASE).max(DATABASES_MIN);
-        Self { limit, databases, data_sockets, admin_sockets, steps }
+        Self { limit, databases, data_sockets, admin_sockets, server_sockets, steps }
     }
 }
 
@@ -107,7 +117,8 @@ mod tests {
     use super::*;
 
     fn sum(plan: &DescriptorPlan) -> usize {
-        OWN + plan.data_sockets + plan.admin_sockets + PER_STEP * plan.steps + PER_DATABASE * plan.databases
+        let sockets = plan.data_sockets + plan.admin_sockets + plan.server_sockets;
+        OWN + sockets + PER_STEP * plan.steps + PER_DATABASE * plan.databases
     }
 
     #[test]
@@ -119,6 +130,8 @@ mod tests {
         }
         assert!(DescriptorPlan::divide(Some(1_024)).databases >= 128);
         assert!(DescriptorPlan::divide(None).databases >= 15_000);
+        assert_eq!(DescriptorPlan::divide(Some(1_024)).sockets_for_each(2), 32);
+        assert_eq!(DescriptorPlan::divide(Some(256)).sockets_for_each(100), 1);
         assert_eq!(DescriptorPlan::divide(Some(20)).databases, DATABASES_MIN);
     }
 

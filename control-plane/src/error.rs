@@ -154,13 +154,14 @@ impl From<tenant_engine::Error> for Error {
             Kind::Busy
             | Kind::ConnectionsMax
             | Kind::AnswersMax
+            | Kind::LogMax
             | Kind::Closed
             | Kind::Fenced
             | Kind::ServerUnreachable
             | Kind::ServerFull
             | Kind::ConnectionLost => 503,
             Kind::AlreadyExists | Kind::MigrationChanged | Kind::MigrationMissing | Kind::MigrationAhead => 409,
-            Kind::DiskFull => 507,
+            Kind::DiskFull | Kind::DiskLow => 507,
             _ => 500,
         };
         let mut out = Self::new(status, error.kind().code(), error.to_string());

@@ -3,10 +3,12 @@
 //! ```text
 //! catalog.db  fleet.key  operator.token     0600
 //! tenants/  backups/  scratch/              0700
+//! catalog.reserve/                          room for the catalog on a full disk
 //! catalog.moved                             the catalog is on Postgres now: nobody goes on with the file by accident
 //! ```
 //! With a catalog on Postgres, `catalog.db` and `tenants/` are not made: another machine could not reach them.
 
+pub(crate) mod base_marker;
 mod catalog_place;
 
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -5,12 +5,13 @@
 //! tenant and return an outcome with its effects; only the recorder touches the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock descriptors home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background scrub ·
+//! 0 config clock descriptors disks home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background scrub ·
 //! 6 app · 7 http · 8 serve.
 
 pub mod clock;
 pub mod config;
 pub mod descriptors;
+pub(crate) mod disks;
 pub mod error;
 pub mod home;
 pub mod metrics;

@@ -23,6 +23,10 @@ pub const BACKUP_AGE: &str = "fleet_backup_age_seconds";
 pub const DISK_FREE: &str = "fleet_disk_free_bytes";
 /// Bytes of that disk.
 pub const DISK_SIZE: &str = "fleet_disk_size_bytes";
+/// Disks of the fleet on which tenants' writes are refused.
+pub const DISKS_LOW: &str = "fleet_disks_low";
+/// Reserves of room that were given up, or never made.
+pub const RESERVES_MISSING: &str = "fleet_disk_reserves_missing";
 /// When the gauges about the fleet were read, seconds since 1970: old, when the catalog does not answer.
 pub const FLEET_READ_AT: &str = "fleet_gauges_read_timestamp_seconds";
 /// Always 1; label version.
@@ -64,6 +68,8 @@ fn describe() {
     metrics::describe_gauge!(BACKUP_AGE, "Seconds since the newest backup of any tenant; +Inf without one");
     metrics::describe_gauge!(DISK_FREE, metrics::Unit::Bytes, "Bytes left on the disk of the data directory");
     metrics::describe_gauge!(DISK_SIZE, metrics::Unit::Bytes, "Bytes of the disk of the data directory");
+    metrics::describe_gauge!(DISKS_LOW, "Disks of the fleet on which tenants' writes are refused");
+    metrics::describe_gauge!(RESERVES_MISSING, "Reserves of disk room that were given up, or never made");
     metrics::describe_gauge!(FLEET_READ_AT, "When the gauges about the fleet were read, seconds since 1970");
     metrics::describe_gauge!(BUILD, "The version of this program, as a label");
 }

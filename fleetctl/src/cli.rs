@@ -109,7 +109,7 @@ pub(crate) enum Command {
     /// Show the fleet in a few lines
     Status,
     /// Check the control plane's own surroundings
-    Doctor,
+    Doctor(doctor::Doctor),
     /// Compare the servers with the catalog; put aside what nobody owns
     Scrub(crate::commands::scrub::Scrub),
     /// Tenants: create, list, get, label, protect, delete
@@ -180,7 +180,7 @@ pub(crate) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Init(args) => init::run(&args, context).await,
         Command::Serve(args) => serve::run(&args, context).await,
         Command::Status => status::run(context).await,
-        Command::Doctor => doctor::run(context).await,
+        Command::Doctor(args) => doctor::run(&args, context).await,
         Command::Scrub(args) => crate::commands::scrub::run(args, context).await,
         Command::Tenant(verb) => tenant::run(verb, context).await,
         Command::Server(verb) => server::run(verb, context).await,

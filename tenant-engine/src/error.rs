@@ -55,6 +55,10 @@ pub enum ErrorKind {
     Corrupt,
     /// The disk is full.
     DiskFull,
+    /// A tenant's write was refused before the disk became full. Nothing was done.
+    DiskLow,
+    /// Readers keep the write-ahead log of this database from being reset, and it reached its limit. Nothing was done.
+    LogMax,
     /// The storage does not allow writing.
     ReadOnlyStorage,
     /// Any other fault of files, network or operating system.
@@ -130,6 +134,8 @@ impl ErrorKind {
             Self::WrongTenant => "wrong_tenant",
             Self::Corrupt => "database_corrupt",
             Self::DiskFull => "disk_full",
+            Self::DiskLow => "disk_low",
+            Self::LogMax => "log_max",
             Self::ReadOnlyStorage => "read_only_storage",
             Self::Io => "io",
             Self::ConnectionsMax => "connections_max",
@@ -169,6 +175,8 @@ impl ErrorKind {
                 | Self::Closed
                 | Self::Io
                 | Self::DiskFull
+                | Self::DiskLow
+                | Self::LogMax
                 | Self::ServerUnreachable
                 | Self::ServerFull
                 | Self::ConnectionLost

@@ -8,6 +8,7 @@
 pub mod answers;
 #[cfg(feature = "test-util")]
 pub mod conformance;
+pub mod disk;
 pub mod engine;
 pub mod error;
 #[cfg(feature = "test-util")]

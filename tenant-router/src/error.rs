@@ -124,7 +124,11 @@ impl ErrorKind {
             Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))
             }
-            Self::SchemaBehind => Some(Duration::from_secs(10)),
+            // Somebody must free space first.
+            Self::SchemaBehind
+            | Self::Database(tenant_engine::ErrorKind::DiskLow | tenant_engine::ErrorKind::DiskFull) => {
+                Some(Duration::from_secs(10))
+            }
             Self::Archived => Some(Duration::from_secs(5)),
             Self::Database(kind) if may_be_repeated(kind) => Some(Duration::from_secs(1)),
             _ => None,
@@ -186,6 +190,10 @@ impl ErrorKind {
             ],
             Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
             Self::Misconfigured => &["See the log of the server."],
+            Self::Database(tenant_engine::ErrorKind::DiskLow | tenant_engine::ErrorKind::DiskFull) => &[
+                "Reads still work. Ask the operator of this service to free space.",
+                "Repeat the request after the time in Retry-After.",
+            ],
             Self::Database(kind) if may_be_repeated(kind) => &["Repeat the request after the time in Retry-After."],
             Self::Database(tenant_engine::ErrorKind::ConnectionLost) => {
                 &["Look whether the change was made before repeating it."]
@@ -218,6 +226,8 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
         }
         Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been done",
         Kind::DiskFull => "The disk that holds the tenant's database is full",
+        Kind::DiskLow => "The disk that holds the tenant's database is almost full: writes are refused, reads go on",
+        Kind::LogMax => "Readers keep the log of the tenant's database from being reset; nothing was changed",
         Kind::ReadOnlyStorage => "The tenant's database cannot be written: its storage is read-only",
         Kind::Io => "The disk that holds the tenant's database failed, or is out of reach",
         _ => "The statement was not run",
@@ -237,11 +247,12 @@ fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
         | Kind::Busy
         | Kind::ConnectionsMax
         | Kind::AnswersMax
+        | Kind::LogMax
         | Kind::Closed
         | Kind::ServerUnreachable
         | Kind::ServerFull
         | Kind::ConnectionLost => 503,
-        Kind::DiskFull | Kind::ReadOnlyStorage => 507,
+        Kind::DiskFull | Kind::DiskLow | Kind::ReadOnlyStorage => 507,
         _ => 500,
     }
 }

@@ -102,7 +102,9 @@ fn check_orphans(dir: &Path, mut known: BTreeSet<PathBuf>) {
         .expect("the catalog has retained databases");
     let kept = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
     known.extend(kept.expect("the catalog answers").map(|r| r.expect("readable")).map(|(b, p)| Path::new(&b).join(p)));
-    for tenant in std::fs::read_dir(dir.join("fleet-data/tenants")).expect("the root is there").map_while(Result::ok) {
+    let folders = std::fs::read_dir(dir.join("fleet-data/tenants")).expect("the root is there").map_while(Result::ok);
+    // The marker and the reserve are the directory's own.
+    for tenant in folders.filter(|folder| !folder.file_name().to_string_lossy().starts_with('.')) {
         for file in std::fs::read_dir(tenant.path()).expect("a tenant's folder").map_while(Result::ok) {
             let main = file.path().to_string_lossy().trim_end_matches("-wal").trim_end_matches("-shm").to_owned();
             assert!(known.contains(Path::new(&main)), "{} belongs to nobody (I6)", file.path().display());

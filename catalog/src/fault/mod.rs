@@ -35,6 +35,11 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
+/// The disk under a file has no room left.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    postgres::state(error).is_none() && sqlite::is_full(error)
+}
+
 /// A constraint refused the statement.
 pub(crate) fn is_constraint(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|e| !matches!(e.kind(), sqlx::error::ErrorKind::Other))

@@ -7,6 +7,7 @@ const BUSY: i64 = 5;
 const LOCKED: i64 = 6;
 const READONLY: i64 = 8;
 const IOERR: i64 = 10;
+const IOERR_SHMSIZE: i64 = 4_874;
 const CORRUPT: i64 = 11;
 const FULL: i64 = 13;
 const CANTOPEN: i64 = 14;
@@ -23,16 +24,19 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary(error), Some(BUSY | LOCKED))
 }
 
+/// The disk has no room for the file, its log or their shared memory.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i64>().ok());
+    primary(error) == Some(FULL) || code == Some(IOERR_SHMSIZE)
+}
+
 /// What such a failure means, and what to do.
 pub(super) fn meaning(error: &sqlx::Error, message: &str) -> (ErrorKind, String) {
     match primary(error) {
+        _ if is_full(error) => full(),
         Some(BUSY | LOCKED) => {
             (ErrorKind::Unavailable, "the catalog is locked by another process; try again".to_owned())
         }
-        Some(FULL) => (
-            ErrorKind::Unavailable,
-            "the disk that holds the catalog is full; free some space and try again".to_owned(),
-        ),
         Some(READONLY | PERM) => (
             ErrorKind::ReadOnlyStorage,
             format!(
@@ -50,4 +54,8 @@ pub(super) fn meaning(error: &sqlx::Error, message: &str) -> (ErrorKind, String)
         ),
         _ => (ErrorKind::Corrupt, format!("the catalog's database refused a statement: {message}")),
     }
+}
+
+fn full() -> (ErrorKind, String) {
+    (ErrorKind::Unavailable, "the disk that holds the catalog is full; free some space and try again".to_owned())
 }

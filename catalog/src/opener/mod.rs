@@ -3,14 +3,17 @@
 
 mod dump;
 mod postgres;
+mod room;
 mod sqlite;
 
 pub(crate) use postgres::answered;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sqlx::postgres::PgListener;
 use sqlx::{AnyConnection, Connection as _};
+use tenant_engine::disk::{DiskReserve, require_room};
 
 use crate::db::Location;
 use crate::dsn::Dsn;
@@ -19,11 +22,12 @@ use crate::fault;
 use crate::file;
 use crate::lane::Underneath;
 use crate::row;
+use room::Room;
 
 /// What differs between databases; one arm each.
 #[derive(Debug, Clone)]
 pub(crate) enum Opener {
-    Sqlite { path: PathBuf, url: String },
+    Sqlite { path: PathBuf, url: String, room: Arc<Room> },
     Postgres { dsn: Dsn },
 }
 
@@ -34,7 +38,8 @@ impl Opener {
             Location::File(path) => {
                 let path = file::resolve(path)?;
                 let url = file::url(&path)?;
-                Ok(Self::Sqlite { path, url })
+                let room = Arc::new(Room::of(&path));
+                Ok(Self::Sqlite { path, url, room })
             }
             Location::Postgres(dsn) => Ok(Self::Postgres { dsn: dsn.clone() }),
         }
@@ -101,9 +106,42 @@ impl Opener {
     pub(crate) async fn connect(&self) -> Result<AnyConnection> {
         sqlx::any::install_default_drivers();
         match self {
-            Self::Sqlite { url, .. } => sqlite::connect(url).await,
+            Self::Sqlite { url, room, .. } => {
+                // Even a reader makes files beside the catalog.
+                room.reserve().make_room();
+                sqlite::connect(url).await
+            }
             Self::Postgres { dsn } => postgres::connect(dsn).await,
         }
+    }
+
+    /// Before each write: keeps room for it, and the log short. A server sees to that itself.
+    ///
+    /// # Errors
+    /// `Unavailable` when a reader keeps the log from being reset and it reached its limit.
+    pub(crate) async fn prepare_write(&self, connection: &mut AnyConnection) -> Result<()> {
+        match self {
+            Self::Sqlite { room, .. } => room.prepare(connection).await,
+            Self::Postgres { .. } => Ok(()),
+        }
+    }
+
+    /// The reserve beside a file.
+    pub(crate) fn reserve(&self) -> Option<&DiskReserve> {
+        match self {
+            Self::Sqlite { room, .. } => Some(room.reserve()),
+            Self::Postgres { .. } => None,
+        }
+    }
+
+    /// The error of a statement. On a full disk the reserve goes, so that the next attempt finds room.
+    pub(crate) fn failed(&self, error: sqlx::Error) -> Error {
+        if let Self::Sqlite { room, .. } = self
+            && fault::is_full(&error)
+        {
+            room.reserve().give_up();
+        }
+        fault::of(error)
     }
 
     /// What a database needs once, before its first transaction.
@@ -180,7 +218,10 @@ impl Opener {
         let text = target.to_str().ok_or_else(|| Error::new(ErrorKind::Invalid, "the path is not UTF-8"))?;
         let mut connection = self.connect().await?;
         let done = match self {
-            Self::Sqlite { .. } => sqlite::vacuum_into(&mut connection, text).await,
+            Self::Sqlite { path, .. } => match require_room(target, file::length(path)) {
+                Ok(()) => sqlite::vacuum_into(&mut connection, text).await,
+                Err(error) => Err(Error::new(ErrorKind::Unavailable, error.message().to_owned())),
+            },
             Self::Postgres { dsn } => dump::run(dsn, &mut connection, target).await,
         };
         connection.close().await.map_err(fault::of)?;

@@ -28,6 +28,10 @@ use crate::error::{Error, Result};
 const PART_BYTES: usize = 8 << 20;
 /// Parts in flight: what one upload may hold in memory is this times [`PART_BYTES`].
 const PARTS_MAX: usize = 2;
+/// A database that takes less than this part of its size in the store is rare: room for so much must be there.
+const COMPRESSION_MAX: u64 = 10;
+/// Where a probe writes: no backup has such a key.
+const PROBES: &str = "v1/probes";
 /// Databases up to this are handed to an engine in memory, larger ones as a file.
 const MEMORY_BYTES_MAX: u64 = 16 << 20;
 
@@ -41,6 +45,8 @@ pub struct Store {
     prefix: Path,
     /// A local directory is flushed by hand; a bucket is durable when it answers.
     flush: Option<Flush>,
+    /// Of a local store.
+    directory: Option<PathBuf>,
     scratch: PathBuf,
 }
 
@@ -79,7 +85,8 @@ impl Store {
         let objects = LocalFileSystem::new_with_prefix(root)
             .map_err(|error| unusable("its directory cannot be opened").with_source(error))?;
         let flush = Some(Flush::of(root).map_err(failed)?);
-        Ok(Self { objects: Arc::new(objects), prefix: Path::default(), flush, scratch: scratch.to_path_buf() })
+        let (directory, scratch) = (Some(root.to_path_buf()), scratch.to_path_buf());
+        Ok(Self { objects: Arc::new(objects), prefix: Path::default(), flush, directory, scratch })
     }
 
     fn s3(url: &str, rest: &str, options: &[(String, SecretString)], scratch: &FilePath) -> Result<Self> {
@@ -92,15 +99,17 @@ impl Store {
         let objects = builder.build().map_err(|error| unusable(&error.to_string()))?;
         let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
         let prefix = Path::parse(prefix).map_err(|_| unusable("the prefix in its URL is not valid"))?;
-        Ok(Self { objects: Arc::new(objects), prefix, flush: None, scratch: scratch.to_path_buf() })
+        let scratch = scratch.to_path_buf();
+        Ok(Self { objects: Arc::new(objects), prefix, flush: None, directory: None, scratch })
     }
 
     /// Compresses and stores a database under `key`; durable when it returns. Nothing refers to it before its manifest
     /// is written.
     ///
     /// # Errors
-    /// `backup_store_unavailable` (transient).
+    /// `backup_store_unavailable` (transient); `disk_full` when a local store has no room for it.
     pub async fn put_image(&self, key: &Key, image: &Image) -> Result<Stored> {
+        self.require_room(image)?;
         let key = key.part(Part::Database).to_string();
         let mut packer = Packer::new(reader(image).await?);
         let first = packer.next(PART_BYTES).await.map_err(unreadable)?;
@@ -119,12 +128,26 @@ impl Store {
         let mut upload = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         let mut part = first;
         while !part.is_empty() {
-            upload.wait_for_capacity(PARTS_MAX).await.map_err(unavailable)?;
+            if let Err(error) = upload.wait_for_capacity(PARTS_MAX).await {
+                // What was written of it would only take room.
+                let _ = upload.abort().await;
+                return Err(unavailable(error));
+            }
             upload.put(part);
             part = packer.next(PART_BYTES).await.map_err(unreadable)?;
         }
         upload.finish().await.map_err(unavailable)?;
         Ok(())
+    }
+
+    /// Refuses a backup that cannot fit before anything of it is written.
+    fn require_room(&self, image: &Image) -> Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let bytes = match image {
+            Image::Memory(bytes) => bytes.len() as u64,
+            Image::File(path) => std::fs::metadata(path).map_or(0, |file| file.len()),
+        };
+        Ok(tenant_engine::disk::require_room(directory, bytes / COMPRESSION_MAX)?)
     }
 
     /// Writes a backup's manifest: from now on, and only from now on, the backup exists. Returns the SHA-256 of what was
@@ -141,14 +164,13 @@ impl Store {
         Ok(hash)
     }
 
-    /// Reaches the store, and looks for the manifests of backups that should be there; returns how many are missing.
+    /// Writes, reads and removes a small object, and looks for the manifests of backups that should be there; returns how many are missing.
     ///
     /// # Errors
     /// `backup_store_unavailable` (transient).
     pub async fn probe(&self, keys: &[Key]) -> Result<usize> {
-        // A listing reaches the store even where there is no backup to look for.
-        let prefix = (!self.prefix.as_ref().is_empty()).then_some(&self.prefix);
-        self.objects.list(prefix).try_next().await.map_err(unavailable)?;
+        self.must_be_there()?;
+        self.write_and_remove().await?;
         let mut missing = 0;
         for key in keys {
             match self.objects.head(&self.at(&key.to_string())).await {
@@ -158,6 +180,30 @@ impl Store {
             }
         }
         Ok(missing)
+    }
+
+    /// A local store whose directory went, or was exchanged, would be made anew by the next write.
+    fn must_be_there(&self) -> Result<()> {
+        use std::os::unix::fs::MetadataExt as _;
+        let (Some(flush), Some(directory)) = (&self.flush, &self.directory) else { return Ok(()) };
+        let opened = flush.root().metadata().map_err(unavailable)?;
+        match std::fs::metadata(directory) {
+            Ok(found) if (found.dev(), found.ino()) == (opened.dev(), opened.ino()) => Ok(()),
+            Ok(_) => Err(unavailable("its directory was exchanged since this process opened it")),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn write_and_remove(&self) -> Result<()> {
+        let name = uuid::Uuid::now_v7().simple().to_string();
+        let at = self.at(&format!("{PROBES}/{name}"));
+        self.objects.put(&at, PutPayload::from(name.clone())).await.map_err(unavailable)?;
+        let read = async { self.objects.get(&at).await?.bytes().await }.await;
+        let removed = self.objects.delete(&at).await;
+        match read.map_err(unavailable)? {
+            bytes if bytes == name.as_bytes() => removed.map_err(unavailable),
+            _ => Err(unavailable("it gave back something else than was written")),
+        }
     }
 
     /// The manifest of a backup and the SHA-256 of its bytes, hex. Nothing but the store says that it is the right one.
@@ -200,6 +246,7 @@ impl Store {
     }
 
     async fn to_file(&self, unpacker: &mut Unpacker, size_max: u64) -> Result<Image> {
+        tenant_engine::disk::require_room(&self.scratch, size_max)?;
         let (file, path) =
             tempfile::Builder::new().prefix("restore-").tempfile_in(&self.scratch).map_err(no_room)?.into_parts();
         let mut file = tokio::fs::File::from_std(file);
@@ -300,9 +347,20 @@ fn unusable(why: &str) -> Error {
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let error = error.into();
+    if is_full(&*error) {
+        let full = Error::new(507, "disk_full", "the disk of the backup store is full").with_source(error);
+        return full.transient().try_next("free space there, for instance: fleetctl backup list shows what is kept");
+    }
     Error::new(503, "backup_store_unavailable", "the backup store could not be read or written")
         .with_source(error)
         .transient()
+}
+
+/// True when the disk of a local store has no room: the store wraps the system's error.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 fn unreadable(error: io::Error) -> Error {

@@ -6,13 +6,16 @@
 use std::time::{Duration, Instant};
 
 use catalog::operations::{self, OperationState};
-use catalog::{TenantState, backups, tenants};
+use catalog::{TenantState, backups, servers, tenants};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::app::App;
+use crate::disks;
 use crate::error::Result;
-use crate::metrics::{BACKUP_AGE, DISK_FREE, DISK_SIZE, FLEET_READ_AT, OPERATIONS, TENANTS};
+use crate::metrics::{
+    BACKUP_AGE, DISK_FREE, DISK_SIZE, DISKS_LOW, FLEET_READ_AT, OPERATIONS, RESERVES_MISSING, TENANTS,
+};
 
 /// Collectors ask every 15 s or more rarely.
 const READ_PAUSE: Duration = Duration::from_secs(5);
@@ -67,6 +70,7 @@ async fn read_catalog(app: &App) -> Result<()> {
     let mut tx = app.catalog.read().await?;
     let tenants = tenants::count_by_state(&mut tx).await?;
     let operations = operations::count_by_state(&mut tx).await?;
+    set_disks(app, &servers::directories(&mut tx).await?);
     let newest = backups::page(&mut tx, None, None, 1).await?;
     let now = tx.now();
     set_counts(TENANTS, &TENANT_STATES, &tenants);
@@ -84,6 +88,15 @@ fn set_counts<S: Serialize + PartialEq>(name: &'static str, states: &[S], counts
         let label = serde_json::to_value(state).ok().and_then(|json| json.as_str().map(str::to_owned));
         metrics::gauge!(name, "state" => label.unwrap_or_default()).set(count as f64);
     }
+}
+
+fn set_disks(app: &App, bases: &[disks::Base]) {
+    let data_dir = disks::of_data_dir(&app.config.data_dir, &app.catalog);
+    let all: Vec<_> = std::iter::once(data_dir).chain(disks::of_bases(bases)).collect();
+    let low = all.iter().filter(|disk| disk.space.is_some_and(|space| space.is_low())).count();
+    let missing = all.iter().filter(|disk| disk.lacks_reserve()).count();
+    metrics::gauge!(DISKS_LOW).set(low as f64);
+    metrics::gauge!(RESERVES_MISSING).set(missing as f64);
 }
 
 fn read_disk(app: &App) {

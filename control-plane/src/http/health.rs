@@ -1,5 +1,6 @@
 //! `/livez`, `/readyz`, `/metrics`: for supervisors and collectors, without credentials and without details.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +9,9 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::extract::Json;
+use super::middleware::OwnBody;
 use crate::descriptors;
+use crate::disks::{self, Base};
 
 /// Whether the process should get requests.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,7 +29,7 @@ pub(crate) struct ReadyCheck {
     name: &'static str,
     /// Whether it holds.
     ok: bool,
-    /// Why not; empty when it holds.
+    /// Why not, or what else is wrong; empty when all is well.
     detail: String,
 }
 
@@ -40,17 +43,19 @@ pub(crate) async fn livez() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "Ready", body = Readiness), (status = 503, description = "Not ready, with reasons", body = Readiness)))]
 pub(crate) async fn readyz(State(api): State<Api>) -> Response {
+    let bases = directories(&api).await;
     let checks = vec![
         serving(&api),
-        check("catalog", catalog_answers(&api).await),
+        check("catalog", bases.as_ref().map(drop).map_err(|why| *why)),
         check("data_dir", writable(&api)),
+        room(&api, &bases.unwrap_or_default()),
         check("open_files", descriptors::check_free(&api.app.config.data_dir)),
         runner(&api),
         workers(&api),
     ];
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, checks })).into_response()
+    (status, Extension(OwnBody), Json(Readiness { ready, checks })).into_response()
 }
 
 /// Prometheus text.
@@ -80,18 +85,23 @@ fn workers(api: &Api) -> ReadyCheck {
     check("workers", if stuck { Err("too many SQLite workers are stuck in statements") } else { Ok(()) })
 }
 
-async fn catalog_answers(api: &Api) -> Result<(), &'static str> {
+/// Servers that are directories, from the catalog; an answer shows that it can be read.
+async fn directories(api: &Api) -> Result<Vec<Base>, &'static str> {
     let answers = async {
         let mut tx = api.app.catalog.read().await?;
-        catalog::fleet::current_release(&mut tx).await
+        catalog::servers::directories(&mut tx).await
     };
-    answers.await.map(drop).map_err(|_| "the catalog does not answer")
+    answers.await.map_err(|_| "the catalog does not answer")
 }
 
 /// Asks the file system, without writing: a probe must not wear the disk.
 fn writable(api: &Api) -> Result<(), &'static str> {
     let directory = &api.app.config.data_dir;
-    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).map_err(|_| "the data directory cannot be written")?;
-    let space = rustix::fs::statvfs(directory).map_err(|_| "the data directory's disk cannot be asked")?;
-    if space.f_bavail == 0 { Err("the data directory's disk is full") } else { Ok(()) }
+    rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).map_err(|_| "the data directory cannot be written")
+}
+
+fn room(api: &Api, bases: &[Base]) -> ReadyCheck {
+    let data_dir = disks::of_data_dir(&api.app.config.data_dir, &api.app.catalog);
+    let (ok, detail) = disks::readiness(&data_dir, &disks::of_bases(bases));
+    ReadyCheck { name: "disk_space", ok, detail }
 }

@@ -148,6 +148,9 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 /// Gives an error its body, and logs what a 500 hides.
 fn finish_error(mut response: Response, context: &RequestContext, reader: Reader) -> Response {
     let status = response.status();
+    if response.extensions_mut().remove::<OwnBody>().is_some() {
+        return response;
+    }
     let known = response.extensions_mut().remove::<Arc<Problem>>();
     let foreign = (status.is_client_error() || status.is_server_error()) && !is_problem(&response);
     let problem = match known {
@@ -165,6 +168,10 @@ fn finish_error(mut response: Response, context: &RequestContext, reader: Reader
     *response.body_mut() = Body::from(body);
     response
 }
+
+/// Marks a response whose status is an error and whose body is its own: a probe that says which check failed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OwnBody;
 
 fn is_problem(response: &Response) -> bool {
     response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON)

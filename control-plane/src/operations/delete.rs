@@ -13,9 +13,13 @@ use tenant_engine::IdentityState;
 use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, image, stamp};
 use crate::error::{Error, Result};
 
-/// Nothing to say: the selection says which tenants.
+/// The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct Params {
+    /// Takes no final backup: the database can still be undeleted until its purge, and nothing is left after it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_backup: bool,
+}
 
 const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended, TenantState::Archived];
 
@@ -23,7 +27,7 @@ const TOMBSTONE: &str = "tombstone";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct BackedUp {
-    /// `None`: it was archived, with a backup of its own.
+    /// `None`: it was archived, with a backup of its own, or none was wanted.
     backup: Option<BackupId>,
     /// The tenant's then: another one later, and the backup may not be its last.
     generation: Generation,
@@ -46,15 +50,19 @@ impl Operation for Params {
         }
         let mut plan = Plan::default();
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "is backed up, then answers no more".to_owned());
+            let what = if self.without_backup { "answers no more" } else { "is backed up, then answers no more" };
+            plan.step(tenant.id, &tenant.name, || what.to_owned());
         }
         plan.notes.push("the databases stay on disk until their purge date".to_owned());
+        if self.without_backup {
+            plan.notes.push("no final backup is taken".to_owned());
+        }
         Ok(plan)
     }
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
         match step.phase.as_str() {
-            "" => back_up(fleet, step).await,
+            "" => back_up(fleet, step, self.without_backup).await,
             TOMBSTONE => bury(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
@@ -62,25 +70,35 @@ impl Operation for Params {
     }
 }
 
-async fn back_up(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn back_up(fleet: &Fleet, step: &Step, without: bool) -> Result<Outcome> {
     fence::require_unblocked(step)?;
     step.require_state(STATES)?;
     require_unprotected(step)?;
     fleet.point("delete: claimed").await;
-    if step.tenant.state == TenantState::Archived {
-        // Its backup exists, and its database does not.
+    if without || step.tenant.state == TenantState::Archived {
+        // An archived one has a backup, and no database.
         let facts = BackedUp { backup: None, generation: step.tenant.generation };
         return Ok(Outcome::next(TOMBSTONE, json!(facts)));
     }
     let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
-    let backup = image::take(fleet, step, &expected, "pre_delete").await?;
-    image::prove(fleet, step, &backup).await?;
+    let backup = image::take(fleet, step, &expected, "pre_delete").await.map_err(advise)?;
+    image::prove(fleet, step, &backup).await.map_err(advise)?;
     fleet.point("delete: proved").await;
     let id = backup.id;
     Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: Some(id), generation: step.tenant.generation }))
         .with(Effect::Backup(Box::new(backup)))
         .with(Effect::Verified { backup: id, error: None })
         .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_delete"})))))
+}
+
+/// A full disk must be freed in some way, also when the final backup finds no room.
+fn advise(mut error: Error) -> Error {
+    if error.code == "disk_full" {
+        error
+            .detail
+            .push_str("; to delete the tenant without a final backup: fleetctl tenant delete TENANT --no-backup");
+    }
+    error
 }
 
 fn require_unprotected(step: &Step) -> Result<()> {

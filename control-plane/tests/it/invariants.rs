@@ -74,6 +74,10 @@ fn files(server: ServerId, base: &Path, known: &BTreeMap<Place, TenantRecord>, r
     }
     for folder in std::fs::read_dir(base).unwrap() {
         let folder = folder.unwrap();
+        // The marker and the reserve are the directory's own.
+        if folder.file_name().to_str().unwrap().starts_with('.') {
+            continue;
+        }
         for file in std::fs::read_dir(folder.path()).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             let main = name.trim_end_matches("-wal").trim_end_matches("-shm");

@@ -302,7 +302,7 @@ pub(crate) fn verifying() -> Params {
 }
 
 pub(crate) fn deleting() -> Params {
-    Params::Delete(delete::Params {})
+    Params::Delete(delete::Params::default())
 }
 
 pub(crate) fn files(files: &[(&str, &str)]) -> Vec<File> {

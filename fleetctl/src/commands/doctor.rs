@@ -1,5 +1,6 @@
 //! `fleetctl doctor`: checks of the control plane's own surroundings.
 
+use clap::Args;
 use serde_json::{Value, json};
 
 use crate::client::Request;
@@ -18,10 +19,21 @@ const CHECK: View = View {
     ],
 };
 
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fleetctl doctor
+  fleetctl doctor --backup-age-hours 170      # backups are weekly")]
+pub(crate) struct Doctor {
+    /// Fail for tenants whose newest backup is older than this
+    #[arg(long, value_name = "HOURS", default_value_t = 26)]
+    backup_age_hours: u32,
+}
+
 /// Runs `fleetctl doctor`: exit 4 when a check fails or could not look; warnings are only shown.
-pub(crate) async fn run(context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run(args: &Doctor, context: &mut Context) -> Result<Exit> {
     let client = context.client().await?;
-    let answer = client.json(&Request::get("/v1/doctor")).await?;
+    let answer = client.json(&Request::get(format!("/v1/doctor?backup_age_hours={}", args.backup_age_hours))).await?;
     let checks = answer["checks"].as_array().cloned().unwrap_or_default();
     let failed = checks.iter().any(|c| c["status"] == json!("fail") || c["status"] == json!("unknown"));
     // A silent success, a loud failure: what cron should mail.

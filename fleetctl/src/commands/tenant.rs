@@ -163,6 +163,9 @@ pub(crate) struct Delete {
     /// Names or ids
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
+    /// Take no final backup; its database can be undeleted until its purge
+    #[arg(long)]
+    no_backup: bool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
@@ -391,7 +394,8 @@ async fn delete(args: Delete, context: &mut Context) -> Result<Exit> {
     }
     let mut tally = Tally::default();
     for name in &names {
-        let request = Request::delete(format!("/v1/tenants/{}", segment(name)?));
+        let query = if args.no_backup { "?no_backup=true" } else { "" };
+        let request = Request::delete(format!("/v1/tenants/{}{query}", segment(name)?));
         match operation::run(context, request, &args.change, &args.wait).await {
             Ok(exit) => tally.add(exit),
             Err(failure) if names.len() > 1 && failure.exit != Exit::Unreachable => {

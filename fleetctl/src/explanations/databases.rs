@@ -88,6 +88,18 @@ pub(super) const ALL: &[Explanation] = &[
         "free space, then fleetctl op retry OPERATION",
     ),
     e(
+        "disk_low",
+        "The disk is almost full, so tenants' writes are refused; reads go on.",
+        "growth, kept databases or too many backups",
+        "suspend, delete and purge still work; fleetctl doctor shows the room on each disk",
+    ),
+    e(
+        "log_max",
+        "Readers keep the write-ahead log of the database from being reset, and it reached its limit.",
+        "a program that keeps a read transaction open on the file, such as a backup tool or a shell",
+        "end that program; the next write resets the log",
+    ),
+    e(
         "read_only_storage",
         "The storage does not allow writing.",
         "a read-only mount, or permissions",

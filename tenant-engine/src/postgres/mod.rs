@@ -103,6 +103,8 @@ pub struct PostgresOptions {
     pub lock_timeout: Duration,
     /// How long one statement may run. Files marked `-- no-transaction` have hours.
     pub statement_timeout: Duration,
+    /// Connections for requests that this process may hold to one server, whatever the server allows; `None`: no bound.
+    pub connections_max: Option<usize>,
 }
 
 impl PostgresOptions {
@@ -114,6 +116,7 @@ impl PostgresOptions {
             tools: None,
             lock_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(600),
+            connections_max: None,
         }
     }
 }
@@ -137,7 +140,7 @@ impl PostgresEngine {
     #[must_use]
     pub fn new(options: PostgresOptions) -> Self {
         let tools = Tools::find(options.tools.clone());
-        let requests = Requests::new(RequestOptions::default());
+        let requests = Requests::new(RequestOptions { connections_max: options.connections_max });
         Self { inner: Arc::new(Inner { sites: Sites::default(), requests, tools, options }) }
     }
 

@@ -66,6 +66,14 @@ impl Conn {
         self.place = Some(place);
     }
 
+    /// Folds the write-ahead log into the file and gives its room back, as far as readers allow it now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn truncate_log(&self) -> rusqlite::Result<()> {
+        self.db.query_row("/*fleet*/ pragma wal_checkpoint(truncate)", [], |_| Ok(()))
+    }
+
     /// The connection itself, for this crate's own SQL.
     pub(super) fn db(&self) -> &Connection {
         &self.db

@@ -11,6 +11,7 @@ use std::time::UNIX_EPOCH;
 use super::SqliteEngine;
 use super::files::fault;
 use super::quarantine::FOLDER;
+use crate::disk::BASE_RESERVE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::found::{Found, FoundKind, Listing};
 use crate::ids::TenantId;
@@ -19,8 +20,8 @@ use crate::server::{BASE_MARKER, Server};
 
 /// What SQLite puts beside a database.
 pub(super) const SIDES: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// Not looked into: quarantined files, what a filesystem keeps at its top, and the directory's own marker.
-const SKIPPED: [&str; 3] = [FOLDER, "lost+found", BASE_MARKER];
+/// Not looked into: quarantined files, what a filesystem keeps at its top, the directory's own marker and its reserve.
+const SKIPPED: [&str; 4] = [FOLDER, "lost+found", BASE_MARKER, BASE_RESERVE];
 /// A million tenants with one leftover each; more is some other directory, and would only fill memory.
 const OBJECTS_MAX: usize = 2_000_000;
 

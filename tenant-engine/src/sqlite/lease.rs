@@ -9,8 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::connection::Conn;
 use super::descriptors::Place;
-use super::error::about_file;
-use super::identity::Fence;
+use super::error::{about_file, from_sqlite};
 use super::pool::PoolInner;
 use super::transaction::rollback;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +42,7 @@ impl Lease {
     }
 
     /// Uses the connection, opening it when needed. Blocks.
-    pub(super) fn open_with<T>(&mut self, work: impl FnOnce(&Conn, &Fence) -> Result<T>) -> Result<T> {
+    pub(super) fn open_with<T>(&mut self, work: impl FnOnce(&Conn, &PoolInner) -> Result<T>) -> Result<T> {
         let held = self.held.as_mut().ok_or_else(lost)?;
         if held.conn.is_none() {
             // The place stays here when opening fails: a locked file is tried again.
@@ -51,17 +50,24 @@ impl Lease {
             conn.occupy(held.place.take().ok_or_else(lost)?);
             held.conn = Some(conn);
         }
-        held.conn.as_ref().ok_or_else(lost).and_then(|conn| work(conn, self.pool.fence()))
+        held.conn.as_ref().ok_or_else(lost).and_then(|conn| work(conn, &self.pool))
     }
 
     /// Uses the connection, which must be open. Blocks.
-    pub(super) fn with<T>(&mut self, work: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
+    pub(super) fn with<T>(&self, work: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
         self.held.as_ref().and_then(|held| held.conn.as_ref()).ok_or_else(lost).and_then(work)
     }
 
     /// An error of the first use, with what a look at the file adds to it.
     pub(super) fn explain(&self, error: Error) -> Error {
         about_file(error, self.pool.path())
+    }
+
+    /// Gives back the room that a write took which failed on a full disk. Blocks.
+    pub(super) fn shrink(&mut self) {
+        self.roll_back();
+        // The disk may still be too full for it. The next write tries again.
+        let _ = self.with(|conn| conn.truncate_log().map_err(from_sqlite));
     }
 
     /// Ends the transaction, keeping the connection. Blocks.

@@ -21,7 +21,8 @@ pub(super) async fn migrate(
     target: Option<i64>,
 ) -> Result<Migrated> {
     let (expected, set, rebuilds) = (expected.clone(), set.clone(), engine.verbs().rebuilds.clone());
-    engine.durably(at, move |at| run(at, &expected, &set, target, &rebuilds)).await
+    // What a migration writes is not known before. It must not begin where tenants may not write either.
+    engine.durably_taking(at, 0, move |at| run(at, &expected, &set, target, &rebuilds)).await
 }
 
 fn run(

@@ -21,6 +21,7 @@ use crate::snapshot::{Image, Restored, Snapshot};
 
 use budget::Budget;
 use clock::Clock;
+use disks::Disks;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::sync::Semaphore;
@@ -33,6 +34,7 @@ mod complexity;
 mod connection;
 mod databases;
 mod descriptors;
+mod disks;
 mod drop;
 mod durability;
 pub(crate) mod error;
@@ -46,6 +48,7 @@ mod image;
 mod inspect;
 mod lease;
 mod ledger;
+mod log;
 #[cfg(feature = "test-util")]
 pub(crate) mod memory;
 mod migrate;
@@ -121,6 +124,8 @@ struct Inner {
     /// Verbs that hold a place for a connection, running or queued.
     verb_turns: Semaphore,
     budget: Budget,
+    /// Room and reserve under each server's directory.
+    disks: Disks,
     clock: Clock,
     /// Requests that were answered at their deadline while a worker is still stuck in them.
     stuck: Arc<AtomicUsize>,
@@ -145,6 +150,7 @@ impl SqliteEngine {
             verbs: Lane::of_verbs(threads - REQUEST_THREADS_MIN),
             verb_turns: Semaphore::new(turns),
             budget,
+            disks: Disks::default(),
             clock: Clock::start()?,
             stuck: Arc::default(),
             shared: verbs::Verbs::default(),

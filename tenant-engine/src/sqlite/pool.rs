@@ -13,8 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 use super::Inner;
 use super::connection::{Conn, Counter};
+use super::disks::Disk;
 use super::identity::Fence;
 use super::lease::Lease;
+use super::log::Log;
 use super::session::{SqliteSession, with};
 use super::transaction::SqliteTx;
 use super::workers::{Job, Lane, lock};
@@ -45,6 +47,8 @@ impl SqlitePool {
         let lane = Lane::new((engine.workers.threads() / 4).max(2));
         let inner = Arc::new(PoolInner {
             path: at.path(),
+            disk: engine.disks.of(at.root()),
+            log: Log::of(&at.path()),
             fence: Fence::new(expected.clone()),
             lane,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
@@ -102,6 +106,8 @@ impl SqlitePool {
 #[derive(Debug)]
 pub(super) struct PoolInner {
     path: PathBuf,
+    disk: Arc<Disk>,
+    log: Log,
     fence: Fence,
     lane: Lane,
     readers: Arc<Semaphore>,
@@ -149,6 +155,15 @@ impl PoolInner {
         &self.fence
     }
 
+    /// Refuses a write that would fill the disk, or a log that is as large as it may become. Blocks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DiskLow`], [`ErrorKind::LogMax`].
+    pub(super) fn may_write(&self, conn: &Conn) -> Result<()> {
+        self.disk.gauge.check()?;
+        self.log.bound(conn)
+    }
+
     /// Queues a job on this tenant's lane.
     pub(super) fn submit(&self, job: Job) -> Result<()> {
         self.engine.workers.submit(&self.lane, job)
@@ -167,7 +182,13 @@ impl PoolInner {
 
     /// Opens a connection. Blocks.
     pub(super) fn open(&self, access: Access) -> Result<Conn> {
-        Conn::open(&self.path, access, &self.fence, &self.counter)
+        // Even a reader makes files beside the database.
+        self.disk.reserve.make_room();
+        let conn = Conn::open(&self.path, access, &self.fence, &self.counter)?;
+        if access == Access::Write {
+            conn.guard().watch_disk(self.disk.gauge.clone());
+        }
+        Ok(conn)
     }
 
     /// Takes a connection back into the pool; one that is not wanted is returned, to be closed on a worker.

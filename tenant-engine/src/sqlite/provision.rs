@@ -80,7 +80,7 @@ pub(super) async fn provision(
     identity: &Identity,
 ) -> Result<()> {
     let (image, identity) = (template.image.clone(), identity.clone());
-    engine.durably(at, move |at| fill(at, &image, &identity)).await
+    engine.durably_taking(at, template.size_bytes, move |at| fill(at, &image, &identity)).await
 }
 
 fn fill(at: &Placement, template: &[u8], identity: &Identity) -> Result<((), Flush)> {

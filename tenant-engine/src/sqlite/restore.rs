@@ -34,7 +34,8 @@ pub(super) async fn restore(
     identity: &Identity,
 ) -> Result<Restored> {
     let identity = identity.clone();
-    engine.durably(at, move |at| fill(at, image, source, &identity)).await
+    let bytes = size_of(&image);
+    engine.durably_taking(at, bytes, move |at| fill(at, image, source, &identity)).await
 }
 
 fn fill(at: &Placement, image: Image, source: TenantId, identity: &Identity) -> Result<(Restored, Flush)> {
@@ -52,6 +53,14 @@ fn fill(at: &Placement, image: Image, source: TenantId, identity: &Identity) -> 
     match part.rename()? {
         Renamed::Yes => Ok((restored, Flush::Needed)),
         Renamed::NameTaken => Err(taken(at)),
+    }
+}
+
+/// What the image takes as a database.
+fn size_of(image: &Image) -> u64 {
+    match image {
+        Image::Memory(bytes) => bytes.len() as u64,
+        Image::File(path) => files::length(path),
     }
 }
 

@@ -6,7 +6,7 @@
 //! and until when. Installed by `connection.rs`, switched by `statement.rs`. Decides; never runs SQL.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use rusqlite::Connection;
@@ -15,6 +15,8 @@ use rusqlite::limits::Limit;
 use rustix::process::setpriority_process;
 
 use super::workers::{HEAVY, lock};
+use crate::disk::DiskGauge;
+use crate::error::Result;
 
 /// Length of one SQL text in bytes, whatever a caller allows: preparing is not stopped at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
@@ -90,6 +92,8 @@ pub(crate) struct Guard {
     heavy_at: AtomicU64,
     base: Instant,
     refused: Mutex<Option<String>>,
+    /// The disk of a connection that writes.
+    disk: OnceLock<DiskGauge>,
 }
 
 impl Guard {
@@ -107,11 +111,12 @@ impl Guard {
             heavy_at: AtomicU64::new(0),
             base: Instant::now(),
             refused: Mutex::new(None),
+            disk: OnceLock::new(),
         });
         let asked = Arc::clone(&guard);
         db.authorizer(Some(move |context: AuthContext<'_>| asked.authorize(&context)))?;
         let asked = Arc::clone(&guard);
-        db.progress_handler(STEPS_PER_CHECK, Some(move || asked.look()))?;
+        db.progress_handler(STEPS_PER_CHECK, Some(move || asked.look() || asked.disk_is_low()))?;
         Ok(guard)
     }
 
@@ -157,6 +162,25 @@ impl Guard {
     pub(crate) fn expired(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         deadline != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(deadline)
+    }
+
+    /// Stops tenant SQL also when this disk becomes low.
+    pub(crate) fn watch_disk(&self, disk: DiskGauge) {
+        // A connection has one disk for all its life.
+        let _ = self.disk.set(disk);
+    }
+
+    /// Refuses the next statement of a write when the disk became low meanwhile.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::DiskLow`].
+    pub(crate) fn check_disk(&self) -> Result<()> {
+        self.disk.get().map_or(Ok(()), DiskGauge::check)
+    }
+
+    /// True while tenant SQL may not go on writing. What cleans up or commits is never stopped.
+    pub(crate) fn disk_is_low(&self) -> bool {
+        self.tenant.load(Ordering::Relaxed) && self.disk.get().is_some_and(DiskGauge::is_low)
     }
 
     /// Why the statement just prepared was refused, once.

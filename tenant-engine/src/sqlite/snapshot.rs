@@ -18,6 +18,7 @@ use super::files::fault;
 use super::migrate::newest;
 use super::open::{Sharing, open};
 use super::{foreign_keys, image, ledger};
+use crate::disk::require_room;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
@@ -77,6 +78,7 @@ pub(super) fn in_memory(db: &Connection) -> Result<Image> {
 fn in_file(db: &Connection, scratch: &Path) -> Result<Image> {
     let unusable = |e| fault("cannot write to the scratch directory", e);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(unusable)?;
+    require_room(scratch, size(db)?)?;
     let path = tempfile::Builder::new().prefix("snapshot-").tempfile_in(scratch).map_err(unusable)?.into_temp_path();
     let mut copy = Connection::open(&path).map_err(from_sqlite)?;
     // Private, and worthless when interrupted.

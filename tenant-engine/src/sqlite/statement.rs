@@ -13,6 +13,7 @@ use super::error::from_sqlite;
 use super::identity::INTERNAL;
 use super::sandbox::{SQL_LENGTH_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
+use crate::disk::low;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, Limits};
 use crate::value::{Rows, Value};
@@ -35,6 +36,7 @@ pub(super) fn execute(
     let _tenant = conn.guard().tenant_sql();
     run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
+        None if error.kind() == ErrorKind::DeadlineExceeded && conn.guard().disk_is_low() => low().with_source(error),
         None => error,
     })
 }

@@ -44,6 +44,7 @@ impl SqliteTx<'_> {
         if self.conn.guard().expired() {
             return Err(deadline());
         }
+        self.conn.guard().check_disk()?;
         statement::execute(self.conn, self.access, self.limits, self.answers.hold(), sql, params)
     }
 
@@ -83,13 +84,16 @@ where
     W: FnOnce(&SqliteTx<'_>) -> Result<T>,
 {
     call.fate.begin();
-    let begun = lease.open_with(|conn, fence| {
+    let begun = lease.open_with(|conn, pool| {
         conn.guard().set_deadline(call.deadline);
-        begin(conn, call.access, fence)
+        if call.access == Access::Write {
+            pool.may_write(conn)?;
+        }
+        begin(conn, call.access, pool.fence())
     });
     match begun {
         Ok(()) => proceed(lease, call, work),
-        Err(error) if error.kind() == ErrorKind::Busy => {
+        Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::LogMax) => {
             lease.roll_back();
             Ok(Outcome::Busy(lease, work, error))
         }
@@ -123,6 +127,9 @@ where
     match (ended, call.after) {
         (Ok(value), After::Keep) => Ok(Outcome::Kept(value, lease)),
         (ended, _) => {
+            if ended.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::DiskLow)) {
+                lease.shrink();
+            }
             lease.end();
             ended.map(Outcome::Done)
         }

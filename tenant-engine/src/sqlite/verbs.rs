@@ -7,6 +7,7 @@ use super::SqliteEngine;
 use super::apply::Rebuilds;
 use super::durability::{Group, Groups};
 use super::provision::Templates;
+use crate::disk;
 use crate::error::Result;
 use crate::placement::Placement;
 
@@ -41,9 +42,26 @@ impl SqliteEngine {
         at: &Placement,
         work: impl FnOnce(&Placement) -> Result<(T, Flush)> + Send + 'static,
     ) -> Result<T> {
-        let (groups, on) = (self.verbs().groups.clone(), at.clone());
-        let done = self.blocking_on(at, move || grouped(&groups, on.root(), || work(&on))).await?;
-        flushed(done).await
+        let (groups, on, disk) = (self.verbs().groups.clone(), at.clone(), self.inner.disks.of(at.root()));
+        let work = move || {
+            disk.reserve.make_room();
+            grouped(&groups, on.root(), || work(&on))
+        };
+        flushed(self.blocking_on(at, work).await?).await
+    }
+
+    /// As [`SqliteEngine::durably`], for work that takes room: refused before it begins when `bytes` do not fit.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::DiskFull`]; those of `work` and of the flush.
+    pub(super) async fn durably_taking<T: Send + 'static>(
+        &self,
+        at: &Placement,
+        bytes: u64,
+        work: impl FnOnce(&Placement) -> Result<(T, Flush)> + Send + 'static,
+    ) -> Result<T> {
+        let work = move |at: &Placement| disk::require_room(at.root(), bytes).and_then(|()| work(at));
+        self.durably(at, work).await
     }
 
     /// The same for work on any object under a server's directory; it opens one database at a time.
@@ -55,8 +73,12 @@ impl SqliteEngine {
         root: PathBuf,
         work: impl FnOnce() -> Result<(T, Flush)> + Send + 'static,
     ) -> Result<T> {
-        let groups = self.verbs().groups.clone();
-        flushed(self.blocking(move || grouped(&groups, &root, work)).await?).await
+        let (groups, disk) = (self.verbs().groups.clone(), self.inner.disks.of(&root));
+        let work = move || {
+            disk.reserve.make_room();
+            grouped(&groups, &root, work)
+        };
+        flushed(self.blocking(work).await?).await
     }
 }
 

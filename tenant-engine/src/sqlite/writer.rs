@@ -89,6 +89,10 @@ impl Writer {
             // The error to report is the one that came first.
             let _ = self.database.execute_batch("rollback");
         }
+        if outcome.is_err() && self.database.wal_bytes() > LOG_BYTES_MAX {
+            // What was rolled back still fills the log, and perhaps the disk. It goes now, if it can.
+            let _ = self.fold();
+        }
         outcome
     }
 
@@ -111,12 +115,19 @@ impl Writer {
     /// SQLite's.
     pub(super) fn finish(mut self) -> Result<Flush> {
         if self.database.wal_bytes() > LOG_BYTES_MAX {
-            // With every sync in place; that somebody reads the log and it has to stay is no error.
-            self.sync = Sync::Full;
-            self.apply_sync()?;
-            self.database.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(from_sqlite)?;
+            self.fold()?;
         }
         Ok(if self.database.wal_bytes() > 0 { Flush::Needed } else { Flush::Done })
+    }
+
+    /// Folds the log into the main file with every sync in place; that readers make it stay is not an error.
+    fn fold(&mut self) -> Result<()> {
+        let before = std::mem::replace(&mut self.sync, Sync::Full);
+        self.apply_sync()?;
+        let folded = self.database.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(from_sqlite);
+        self.sync = before;
+        self.apply_sync()?;
+        folded
     }
 
     /// Undoes what statements outside a transaction may have changed about the connection.

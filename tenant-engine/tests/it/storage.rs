@@ -1,5 +1,8 @@
 //! A full disk and a read-only one: clear errors, nothing half-made, and everything works again afterwards.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use tenant_engine::*;
 
 use crate::child;
@@ -76,4 +79,124 @@ async fn a_read_only_disk_is_named() {
     assert!(matches!(error.kind(), ErrorKind::ReadOnlyStorage | ErrorKind::Io), "{:?} {error}", error.kind());
     let error = kit.engine.drop_database(&existing.at, None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnlyStorage, "{error}");
+}
+
+/// Leaves `left` bytes on the disk of `directory`.
+fn fill_up(directory: &std::path::Path, left: u64) -> PathBuf {
+    let filler = directory.join("filler");
+    let file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+    let held = file.metadata().unwrap().len();
+    let free = disk::DiskSpace::of(directory).unwrap().free.bytes;
+    let _ = rustix_fallocate(&file, held, free.saturating_sub(left).max(1));
+    filler
+}
+
+async fn write(pool: &Pool, bytes: usize) -> Result<()> {
+    let Pool::Sqlite(pool) = pool else { panic!("not SQLite") };
+    let sql = "insert into notes (text) values (?1)";
+    let text = Value::Text("x".repeat(bytes));
+    pool.with(Access::Write, Limits::default(), move |tx| tx.execute(sql, &[text]).map(drop)).await
+}
+
+async fn count(pool: &Pool) -> Value {
+    let Pool::Sqlite(pool) = pool else { panic!("not SQLite") };
+    let read = |tx: &sqlite::SqliteTx<'_>| tx.query("select count(*) from notes", &[]);
+    pool.with(Access::Read, Limits::default(), read).await.unwrap().rows[0][0].clone()
+}
+
+/// Whatever a gauge remembered is forgotten by then.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+const NOTES: (&str, &str) = ("0001_notes.sql", "create table notes (id integer primary key, text text not null)");
+
+#[tokio::test]
+async fn a_low_disk_refuses_writes_serves_reads_and_lets_what_frees_room_work() {
+    const NAME: &str = "storage::a_low_disk_refuses_writes_serves_reads_and_lets_what_frees_room_work";
+    let Some(directory) = child::directory() else {
+        let directory = tempfile::tempdir().unwrap();
+        return child::succeeds(child::mounted("mount -t tmpfs -o size=64m tmpfs \"$0\"", NAME, directory.path()));
+    };
+    let kit = Kit::at(&directory);
+    let (mine, other) = (kit.provisioned(&set(&[NOTES])).await, kit.provisioned(&set(&[NOTES])).await);
+    let reserve = disk::DiskReserve::of_base(&directory);
+    assert_eq!(reserve.state(), disk::ReserveState::Kept);
+    let pool = kit.engine.connect(&mine.at, &mine.expected()).await.unwrap();
+    write(&pool, 100).await.unwrap();
+
+    // One transaction that would take all of the disk is stopped, and gives its room back.
+    let Pool::Sqlite(sqlite) = &pool else { panic!("not SQLite") };
+    let greedy = sqlite.with(Access::Write, Limits::default(), |tx| {
+        loop {
+            tx.execute("insert into notes (text) values (?1)", &[Value::Text("y".repeat(900_000))])?;
+        }
+        #[expect(unreachable_code, reason = "the closure's type")]
+        Ok(())
+    });
+    let error = greedy.await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::DiskLow | ErrorKind::DiskFull), "{error}");
+    assert!(!disk::DiskSpace::of(&directory).unwrap().is_low(), "the log still holds what was rolled back");
+    a_moment().await;
+    write(&pool, 100).await.unwrap();
+
+    let filler = fill_up(&directory, 3 << 20);
+    a_moment().await;
+    let error = write(&pool, 100).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind().is_transient()), (ErrorKind::DiskLow, true), "{error}");
+    assert_eq!(count(&pool).await, Value::Integer(2));
+    let refused = kit.tenant();
+    let template = kit.engine.template(&kit.server(), &set(&[NOTES])).await.unwrap();
+    let error = kit.engine.provision(&refused.at, &template, &refused.identity).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::DiskFull && !refused.path().parent().unwrap().exists(), "{error}");
+
+    // Nothing at all is free: the reserve serves first readers, stamps, fences and deletions.
+    fill_up(&directory, 0);
+    let fresh = Kit::at(&directory);
+    let pool_of_other = fresh.engine.connect(&other.at, &other.expected()).await.unwrap();
+    assert_eq!(count(&pool_of_other).await, Value::Integer(0));
+    assert_eq!(reserve.state(), disk::ReserveState::Missing);
+    let frozen = Identity { state: IdentityState::Frozen, ..other.identity.clone() };
+    fresh.engine.freeze(&other.at, &other.expected(), &frozen).await.unwrap();
+    let stamped = Identity { generation: mine.identity.generation.next(), ..mine.identity.clone() };
+    kit.engine.stamp(&mine.at, &mine.expected(), &stamped).await.unwrap();
+    kit.engine.drop_database(&other.at, None).await.unwrap();
+
+    std::fs::remove_file(&filler).unwrap();
+    a_moment().await;
+    let expected = Expected { generation: stamped.generation, ..mine.expected() };
+    let pool = Kit::at(&directory).engine.connect(&mine.at, &expected).await.unwrap();
+    assert_eq!(count(&pool).await, Value::Integer(2));
+    write(&pool, 100).await.unwrap();
+    assert_eq!(reserve.state(), disk::ReserveState::Kept, "it is made again");
+}
+
+#[tokio::test]
+async fn a_disk_without_inodes_counts_as_full() {
+    const NAME: &str = "storage::a_disk_without_inodes_counts_as_full";
+    let Some(directory) = child::directory() else {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = "mount -t tmpfs -o size=64m,nr_inodes=2000 tmpfs \"$0\"";
+        return child::succeeds(child::mounted(mount, NAME, directory.path()));
+    };
+    let kit = Kit::at(&directory);
+    let tenant = kit.provisioned(&set(&[NOTES])).await;
+    let many = directory.join("many");
+    std::fs::create_dir(&many).unwrap();
+    let made = (0..).take_while(|n| std::fs::write(many.join(n.to_string()), "").is_ok()).count();
+    assert!(made > 1_000);
+    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+    assert_eq!(count(&pool).await, Value::Integer(0));
+    let error = write(&pool, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DiskLow, "{error}");
+    let frozen = Identity { state: IdentityState::Frozen, ..tenant.identity.clone() };
+    kit.engine.freeze(&tenant.at, &tenant.expected(), &frozen).await.unwrap();
+    std::fs::remove_dir_all(&many).unwrap();
+    a_moment().await;
+    kit.engine
+        .stamp(&tenant.at, &Expected { states: vec![IdentityState::Frozen], ..tenant.expected() }, &tenant.identity)
+        .await
+        .unwrap();
+    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+    write(&pool, 1).await.unwrap();
 }

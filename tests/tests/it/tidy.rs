@@ -140,7 +140,7 @@ fn uses(code: &str, needle: &str) -> bool {
 /// The layer of a top-level module of the control plane, as ARCHITECTURE.md numbers them.
 fn layer(module: &str) -> Option<u8> {
     Some(match module {
-        "config" | "clock" | "descriptors" | "tasks" | "telemetry" | "metrics" | "error" => 0,
+        "config" | "clock" | "descriptors" | "disks" | "tasks" | "telemetry" | "metrics" | "error" => 0,
         "plan" => 1,
         "backup" | "auth" => 2,
         "operations" => 3,

@@ -1,33 +1,41 @@
 //! `/v1/doctor`: what an experienced operator would look at first, with what to do about it.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use catalog::{ReadTx, ServerRecord, backups, servers, tenants};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tenant_engine::disk::DiskSpace;
 use tenant_engine::{EngineKind, FunctionRights, RoleAudit, Survey};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{migrations, pins, status};
+use crate::disks;
 use crate::error::Error;
+use crate::home::base_marker::{BaseMarker, FoundMarker};
 use crate::http::Api;
 use crate::http::admission::Caller;
-use crate::http::error::Result;
+use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
 use crate::scrub::{self, finding::Kind};
 
 /// A nightly backup may start late.
-const BACKUP_AGE_MAX_MS: i64 = 26 * 3_600_000;
+const BACKUP_AGE_HOURS: u32 = 26;
+/// Ten years: an older age is a slip of the hand.
+const BACKUP_AGE_HOURS_MAX: u32 = 87_600;
+const HOUR_MS: i64 = 3_600_000;
 /// Clocks of a fleet's processes may differ by seconds; more is a clock that was wrong.
 const BACKUP_AHEAD_MAX_MS: i64 = 5 * 60_000;
 /// Manifests looked for in the backup store: a store that was lost or exchanged lacks all of them.
 const MANIFESTS_PROBED: u32 = 8;
 /// How long the backup store may take to answer.
 const PROBE_MAX: Duration = Duration::from_secs(10);
+/// Names in one line of the report.
+const NAMES_MAX: usize = 5;
 /// Below this share of a disk, a migration of every tenant may fill it.
 const FREE_PERCENT_MIN: u64 = 10;
 /// Pinned tenants named in one line.
@@ -90,9 +98,26 @@ impl DoctorCheck {
     }
 }
 
-/// Looks at everything and changes nothing.
-#[utoipa::path(get, path = "/v1/doctor", tag = "status", responses((status = 200, description = "What was found", body = DoctorReport)))]
-async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorReport>> {
+/// What an operator expects.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Expectations {
+    /// A tenant whose newest backup is older fails the check `backups`; hours, 26 unless given.
+    backup_age_hours: Option<u32>,
+}
+
+/// Looks at everything and changes nothing, but for a small object that it writes to the backup store and removes.
+#[utoipa::path(get, path = "/v1/doctor", tag = "status", params(Expectations), responses((status = "4XX", description = "Refused", body = ProblemBody), (status = 200, description = "What was found", body = DoctorReport)))]
+async fn doctor(
+    State(api): State<Api>,
+    _caller: Caller,
+    Query(expected): Query<Expectations>,
+) -> Result<Json<DoctorReport>> {
+    let hours = expected.backup_age_hours.unwrap_or(BACKUP_AGE_HOURS);
+    if !(1..=BACKUP_AGE_HOURS_MAX).contains(&hours) {
+        return Err(Problem::invalid(format!("backup_age_hours: expected 1 to {BACKUP_AGE_HOURS_MAX}")));
+    }
     let directory = &api.app.config.data_dir;
     let mut checks = vec![
         disk("data_dir", directory),
@@ -102,19 +127,21 @@ async fn doctor(State(api): State<Api>, _caller: Caller) -> Result<Json<DoctorRe
         runner(&api),
     ];
     let known = servers::list(&mut api.app.catalog.read().await?).await?;
-    for (record, _) in known {
-        let survey = super::servers::survey(&api, &record).await;
+    for (record, _) in &known {
+        let survey = super::servers::survey(&api, record).await;
         let reached = survey.is_ok();
-        checks.extend(survey.as_ref().ok().and_then(|survey| functions(&record, survey)));
-        checks.push(server(&record, survey));
+        checks.extend(survey.as_ref().ok().and_then(|survey| functions(record, survey)));
+        checks.push(server(record, survey));
         if reached && record.engine == EngineKind::Postgres {
-            checks.push(roles(&record, audit(&api, &record).await));
+            checks.push(roles(record, audit(&api, record).await));
         }
     }
+    checks.push(reserves(&api, &known));
+    checks.push(markers(&api, &known));
     checks.push(databases(&scrub::run(&api.app.fleet, &scrub::Opening::Nothing).await?));
     let mut tx = api.app.catalog.read().await?;
     checks.push(schema(&mut tx).await?);
-    checks.push(backup_age(&mut tx).await?);
+    checks.push(backup_age(&mut tx, hours).await?);
     let last = backups::last_keys(&mut tx, MANIFESTS_PROBED).await?;
     checks.push(failed_operations(&mut tx).await?);
     drop(tx);
@@ -155,13 +182,72 @@ fn disk(name: &str, directory: &Path) -> DoctorCheck {
     if rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_err() {
         return DoctorCheck::fail(name, "this process cannot write there", "check that it is mounted and who owns it");
     }
-    let Ok(disk) = rustix::fs::statvfs(directory) else {
-        return DoctorCheck::unknown(name, "its disk does not answer", "check that it is mounted");
-    };
-    space(name, disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+    match DiskSpace::of(directory) {
+        Ok(found) if found.is_low() => {
+            let detail = format!("writes of tenants are refused: {}", found.describe());
+            DoctorCheck::fail(name, detail, "free some space: suspend, delete and purge still work")
+        }
+        Ok(found) => space(name, found.free.bytes, found.total.bytes),
+        Err(_) => DoctorCheck::unknown(name, "its disk does not answer", "check that it is mounted"),
+    }
 }
 
-/// PURE: what a server's own words mean.
+/// Servers that are directories.
+fn directories(known: &[(ServerRecord, i64)]) -> Vec<(String, PathBuf)> {
+    let files = known.iter().filter(|(server, _)| server.engine == EngineKind::Sqlite);
+    files.map(|(server, _)| (server.name.clone(), server.base.clone().into())).collect()
+}
+
+/// The room that is set apart on each disk for the work that frees a full one.
+fn reserves(api: &Api, known: &[(ServerRecord, i64)]) -> DoctorCheck {
+    let data_dir = disks::of_data_dir(&api.app.config.data_dir, &api.app.catalog);
+    let all: Vec<_> = std::iter::once(data_dir).chain(disks::of_bases(&directories(known))).collect();
+    let wanted = all.iter().filter(|disk| disk.reserve.is_some()).count();
+    match all.iter().filter(|disk| disk.lacks_reserve()).map(|disk| disk.name.clone()).collect::<Vec<_>>() {
+        missing if missing.is_empty() => DoctorCheck::ok("disk_reserves", format!("{wanted} of {wanted} are there")),
+        missing => {
+            let detail = format!("{} of {wanted} are missing: {}", missing.len(), shortened(&missing));
+            let next = "free some space; they are made again by themselves";
+            DoctorCheck::warn("disk_reserves", detail, next)
+        }
+    }
+}
+
+/// Whose the directories are.
+fn markers(api: &Api, known: &[(ServerRecord, i64)]) -> DoctorCheck {
+    let fleet = api.app.catalog.fleet_id().to_string();
+    let (mut foreign, mut unmarked) = (Vec::new(), Vec::new());
+    for (name, base) in directories(known) {
+        match BaseMarker::read(&base) {
+            FoundMarker::Marked(marker) if marker.fleet_id == fleet => {}
+            FoundMarker::Marked(_) => foreign.push(name),
+            FoundMarker::Nothing | FoundMarker::Unreadable => unmarked.push(name),
+        }
+    }
+    let next = "check that the right disks are mounted there";
+    match (foreign.is_empty(), unmarked.is_empty()) {
+        (true, true) => DoctorCheck::ok("server_markers", "every directory of databases is marked as this fleet's"),
+        (false, _) => {
+            let detail = format!("marked by another fleet: {}", shortened(&foreign));
+            DoctorCheck::fail("server_markers", detail, next)
+        }
+        (true, false) => {
+            let detail = format!("without a marker that can be read: {}", shortened(&unmarked));
+            DoctorCheck::unknown("server_markers", detail, next)
+        }
+    }
+}
+
+/// PURE: a few names, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    let (shown, rest) = names.split_at(names.len().min(NAMES_MAX));
+    match rest.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// What a server's own words mean; the disk of a directory is asked here.
 fn server(record: &ServerRecord, survey: std::result::Result<Survey, Error>) -> DoctorCheck {
     let name = format!("server {}", record.name);
     let next = format!("fleetctl server get {}", record.name);
@@ -172,6 +258,9 @@ fn server(record: &ServerRecord, survey: std::result::Result<Survey, Error>) -> 
         }
         Ok(survey) => survey,
     };
+    if record.engine == EngineKind::Sqlite {
+        return disk(&name, Path::new(&record.base));
+    }
     match (survey.disk_free_bytes, survey.disk_total_bytes, survey.connections_used, survey.connections_max) {
         (Some(free), Some(total), ..) => space(&name, free, total),
         (_, _, Some(used), Some(max)) if used >= max => {
@@ -312,29 +401,30 @@ fn standing(behind: i64, pinned: i64, pins: &str) -> DoctorCheck {
     }
 }
 
-async fn backup_age(tx: &mut ReadTx) -> Result<DoctorCheck> {
+async fn backup_age(tx: &mut ReadTx, hours: u32) -> Result<DoctorCheck> {
     let now = tx.now();
-    Ok(freshness(&backups::freshness(tx, now - BACKUP_AGE_MAX_MS, now + BACKUP_AHEAD_MAX_MS).await?))
+    let old = now - i64::from(hours) * HOUR_MS;
+    Ok(freshness(&backups::freshness(tx, old, now + BACKUP_AHEAD_MAX_MS).await?, hours))
 }
 
-/// PURE: each tenant counts, so that one fresh backup does not hide the others' old ones.
-fn freshness(found: &backups::Freshness) -> DoctorCheck {
-    let mut wrong = Vec::new();
-    let mut count = |tenants: i64, what: &str| {
-        if tenants > 0 {
-            wrong.push(format!("{tenants} {what}"));
-        }
-    };
-    count(found.never, "without a backup");
-    count(found.stale, &format!("with none of the last {} hours", BACKUP_AGE_MAX_MS / 3_600_000));
-    count(found.in_future, "with one dated in the future");
-    match wrong.is_empty() {
-        true => DoctorCheck::ok("backups", format!("all {} tenants have a fresh one", found.tenants)),
-        false => {
-            let detail = format!("of {} tenants, {}", found.tenants, wrong.join(", "));
-            let next = "fleetctl backup run --all; if a date is in the future, check the clocks";
-            DoctorCheck::warn("backups", detail, next)
-        }
+/// PURE: each tenant counts, so that one fresh backup does not hide the others' old ones. A tenant that is younger than
+/// the age only warns: its first backup may be due tonight.
+fn freshness(found: &backups::Freshness, hours: u32) -> DoctorCheck {
+    let counts = [
+        (found.never, "without a backup".to_owned()),
+        (found.stale, format!("with none of the last {hours} hours")),
+        (found.in_future, "with one dated in the future".to_owned()),
+        (found.young, "new, and without a backup yet".to_owned()),
+    ];
+    let told =
+        counts.into_iter().filter(|(tenants, _)| *tenants > 0).map(|(tenants, what)| format!("{tenants} {what}"));
+    let told: Vec<String> = told.collect();
+    let next = "fleetctl backup run --all; if a date is in the future, check the clocks";
+    let detail = format!("of {} tenants, {}", found.tenants, told.join(", "));
+    match (found.never + found.stale, found.in_future + found.young) {
+        (0, 0) => DoctorCheck::ok("backups", format!("all {} tenants have a fresh one", found.tenants)),
+        (0, _) => DoctorCheck::warn("backups", detail, next),
+        _ => DoctorCheck::fail("backups", detail, next),
     }
 }
 
@@ -346,7 +436,10 @@ async fn backup_store(api: &Api, last: &[String]) -> DoctorCheck {
     };
     let probe = tokio::time::timeout(PROBE_MAX, api.app.fleet.store.probe(&keys)).await;
     match probe {
-        Ok(Ok(0)) => DoctorCheck::ok("backup_store", format!("it answers, and has the last {} backups", keys.len())),
+        Ok(Ok(0)) => {
+            let detail = format!("an object was written, read and removed; the last {} backups are there", keys.len());
+            DoctorCheck::ok("backup_store", detail)
+        }
         Ok(Ok(missing)) => {
             DoctorCheck::fail("backup_store", format!("it lacks {missing} of the last {} backups", keys.len()), next)
         }
@@ -389,13 +482,19 @@ mod tests {
 
     #[test]
     fn one_fresh_backup_hides_no_other_tenant() {
-        let found = |never, stale, in_future| freshness(&backups::Freshness { tenants: 9, never, stale, in_future });
-        assert_eq!(found(0, 0, 0).status, DoctorVerdict::Ok);
-        for (never, stale, in_future, words) in
-            [(1, 0, 0, "1 without a backup"), (0, 2, 0, "2 with none of the last"), (0, 0, 3, "3 with one dated")]
-        {
-            let check = found(never, stale, in_future);
-            assert!(check.status == DoctorVerdict::Warn && check.detail.contains(words), "{}", check.detail);
+        let found = |never, stale, in_future, young| {
+            freshness(&backups::Freshness { tenants: 9, never, stale, in_future, young }, 26)
+        };
+        assert_eq!(found(0, 0, 0, 0).status, DoctorVerdict::Ok);
+        for (counts, verdict, words) in [
+            ((1, 0, 0, 0), DoctorVerdict::Fail, "1 without a backup"),
+            ((0, 2, 0, 0), DoctorVerdict::Fail, "2 with none of the last 26 hours"),
+            ((0, 0, 3, 0), DoctorVerdict::Warn, "3 with one dated"),
+            ((0, 0, 0, 4), DoctorVerdict::Warn, "4 new"),
+            ((0, 1, 1, 1), DoctorVerdict::Fail, "1 with one dated"),
+        ] {
+            let check = found(counts.0, counts.1, counts.2, counts.3);
+            assert!(check.status == verdict && check.detail.contains(words), "{}", check.detail);
         }
     }
 

@@ -3,32 +3,22 @@
 //! Called by `server_entry.rs` before and when a server is added. Whatever else stands in a directory belongs to
 //! somebody; a scrub must never meet it. The marker tells other fleets whose the directory is.
 
-use std::fs::{File, Metadata};
-use std::io::Write as _;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
 use tenant_engine::server::BASE_MARKER;
 
+use crate::home::base_marker::{BaseMarker, FoundMarker};
 use crate::http::error::{Problem, Result};
 
 /// What a filesystem keeps at its top.
 const OF_THE_FILESYSTEM: &str = "lost+found";
-/// A marker is some hundred bytes; more is not one.
-const MARKER_BYTES_MAX: u64 = 4_096;
 /// Filesystems of other machines, by what `statfs` calls them: NFS, SMB, CIFS, SMB2, 9p, Ceph, AFS, FUSE (virtiofs is one).
 /// SQLite's log needs memory that all its users share, which no two machines have.
 const NETWORK_FILESYSTEMS: [u64; 8] =
     [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x5346_414F, 0x6573_5546];
-
-/// Whose a directory is.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    fleet_id: String,
-    server_id: String,
-}
 
 /// The directory by its own path, without links, if databases of this fleet may live in it.
 ///
@@ -58,15 +48,8 @@ pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf]) -> Result<Pa
 /// # Errors
 /// `invalid` when the directory cannot be written.
 pub(super) fn mark(base: &Path, fleet: String, server: String) -> Result<()> {
-    let write = || {
-        let mut file = tempfile::NamedTempFile::new_in(base)?;
-        let marker = Marker { fleet_id: fleet, server_id: server };
-        file.write_all(serde_json::to_string(&marker).expect("a marker is plain JSON").as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(base.join(BASE_MARKER)).map_err(|error| error.error)?;
-        File::open(base)?.sync_all()
-    };
-    write().map_err(|error: std::io::Error| Problem::invalid(format!("base: cannot be marked: {error}")))
+    let marker = BaseMarker { fleet_id: fleet, server_id: server };
+    marker.write(base).map_err(|error| Problem::invalid(format!("base: cannot be marked: {error}")))
 }
 
 /// True when one is the other, or inside it, by name or by what it is: a link or a bind mount is the same directory.
@@ -94,15 +77,12 @@ fn is_empty(path: &Path) -> std::io::Result<bool> {
     Ok(true)
 }
 
-fn read_marker(path: &Path) -> Result<Option<Marker>> {
-    let file = path.join(BASE_MARKER);
-    let text = match std::fs::symlink_metadata(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Ok(found) if found.is_file() && found.len() <= MARKER_BYTES_MAX => std::fs::read_to_string(&file),
-        _ => return Err(in_use(format!("base: its {BASE_MARKER} is not a marker"))),
-    };
-    let marker = text.ok().and_then(|text| serde_json::from_str(&text).ok());
-    marker.map(Some).ok_or_else(|| in_use(format!("base: its {BASE_MARKER} is not a marker")))
+fn read_marker(path: &Path) -> Result<Option<BaseMarker>> {
+    match BaseMarker::read(path) {
+        FoundMarker::Marked(marker) => Ok(Some(marker)),
+        FoundMarker::Nothing => Ok(None),
+        FoundMarker::Unreadable => Err(in_use(format!("base: its {BASE_MARKER} is not a marker"))),
+    }
 }
 
 fn in_use(detail: String) -> Problem {

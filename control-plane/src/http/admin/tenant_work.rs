@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use catalog::operations::OperationRecord;
 use catalog::servers;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned, Wish, check_reason};
+use super::change::{self, Planned, check_reason};
 use super::lookup;
 use super::operations::Operation;
 use super::tenants::Tenant;
@@ -158,19 +158,35 @@ async fn create_many(State(api): State<Api>, caller: Caller, Json(new): Json<New
     change::submit(&api, &caller, submission, new.dry_run).await
 }
 
+/// How a tenant is deleted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeleteWish {
+    /// Only say what would be done.
+    #[serde(default)]
+    dry_run: bool,
+    /// Why, for the audit log.
+    reason: Option<String>,
+    /// Take no final backup, for instance because a full disk has no room for it.
+    #[serde(default)]
+    no_backup: bool,
+}
+
 /// Takes a tenant out of service, after a last verified backup.
-#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id"), Wish),
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id"), DeleteWish),
     responses((status = 202, description = "It is being deleted", body = Operation), (status = 200, description = "A dry run", body = Planned),
         (status = 404, description = "No such tenant", body = ProblemBody), (status = 409, description = "It is protected", body = ProblemBody)))]
 async fn delete_one(
     State(api): State<Api>,
     caller: Caller,
     Path(name): Path<String>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<DeleteWish>,
 ) -> Result<Response> {
     let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &name).await?;
     let targets = Selection::one(tenant.id.to_string());
-    let mut submission = Submission::new(Params::Delete(delete::Params::default()), targets);
+    let params = Params::Delete(delete::Params { without_backup: wish.no_backup });
+    let mut submission = Submission::new(params, targets);
     submission.reason = wish.reason;
     change::submit(&api, &caller, submission, wish.dry_run).await
 }
