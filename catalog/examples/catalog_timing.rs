@@ -11,7 +11,7 @@ use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::seal::FleetKey;
 use catalog::steps::{self, StepOutcome, StepResult};
 use catalog::tenants::{self, Flip, NewTenant, Selection};
-use catalog::{Catalog, Generation, Name, OperationId, ReleaseId, TenantId, TenantState, changes, servers};
+use catalog::{Catalog, Generation, Name, OperationId, TenantId, TenantState, changes, servers};
 
 const TENANTS: usize = 10_000;
 const BATCH: usize = 500;
@@ -110,7 +110,8 @@ async fn writes(catalog: &Catalog, ids: &[TenantId]) {
         report("flip_many and commit", BATCH, started);
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
-        let reached: Vec<_> = ids[..BATCH].iter().map(|id| (*id, Some(7), None::<ReleaseId>)).collect();
+        let at_seven = |id: &TenantId| tenants::Reached { tenant: *id, version: Some(7), release: None, ledger: None };
+        let reached: Vec<_> = ids[..BATCH].iter().map(at_seven).collect();
         tenants::set_schema_many(&mut tx, &reached).await.unwrap();
         tx.commit().await.unwrap();
         report("set_schema_many and commit", BATCH, started);

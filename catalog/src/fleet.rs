@@ -2,7 +2,7 @@
 
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::ReleaseId;
+use crate::ids::{OperationId, ReleaseId};
 use crate::row;
 
 /// The release new tenants start from; `None`: an empty database.
@@ -25,4 +25,18 @@ pub async fn set_current_release(tx: &mut WriteTx, release: ReleaseId) -> Result
         0 => Err(Error::new(ErrorKind::NotFound, format!("there is no release {release}"))),
         _ => Ok(()),
     }
+}
+
+/// Makes the release of an operation the current one after its first success, where `from` still is the current one;
+/// returns whether it did. An operation promotes once: what an operator chose since stays.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn promote(tx: &mut WriteTx, op: OperationId, from: Option<ReleaseId>, release: ReleaseId) -> Result<bool> {
+    let sql = "update fleet set current_release_id = $1 where one = 1 \
+               and coalesce(current_release_id, '') = $2 and not exists \
+               (select 1 from events where op_id = $3 and kind = 'release.activated')";
+    let from = from.map(|id| id.to_string()).unwrap_or_default();
+    let sql = sqlx::query(sql).bind(release.to_string()).bind(from).bind(op.to_string());
+    Ok(tx.run(sql).await? > 0)
 }

@@ -33,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/catalog/0006_skipped_steps.sql"),
     },
     Migration { version: 7, name: "pins", sql: include_str!("../../migrations/catalog/0007_pins.sql") },
+    Migration {
+        version: 8,
+        name: "ledger_release",
+        sql: include_str!("../../migrations/catalog/0008_ledger_release.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

@@ -74,6 +74,8 @@ pub struct TenantRecord {
     pub release_id: Option<ReleaseId>,
     /// It stays at its version; migrations of many tenants leave it out.
     pub pin: Option<Pin>,
+    /// Hint: the release whose files it has applied, up to its version.
+    pub ledger_release_id: Option<ReleaseId>,
     /// Hint: bytes of the database.
     pub size_bytes: Option<i64>,
     /// Delete is refused.

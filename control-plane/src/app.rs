@@ -9,7 +9,7 @@ use std::time::Duration;
 use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use catalog::tokens::{OperatorRole, TokenScope};
-use catalog::{Catalog, Clock, OperationId, TenantRecord, WriteTx};
+use catalog::{Catalog, Clock, OperationId, TenantRecord, TenantState, WriteTx};
 use tenant_engine::disk::DiskReserve;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
@@ -187,6 +187,14 @@ impl App {
     /// `selection_empty`, `not_found` naming unknown names, and those of the catalog.
     pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
         self.runner.select(selection).await
+    }
+
+    /// The tenants of a selection that are in one of these states.
+    ///
+    /// # Errors
+    /// As [`App::select`].
+    pub async fn select_in(&self, selection: &Selection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
+        self.runner.select_in(selection, states).await
     }
 
     /// Makes this process run that operation, whoever submitted it. A serving process runs all of them anyway.

@@ -6,6 +6,7 @@
 //! turns on one database; where sqlx is silent about a directory that cannot be meant (two files of one version, a
 //! byte-order mark, a revert without what it reverts), this refuses it.
 
+mod misfits;
 mod sets;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use misfits::{Misfit, MisfitKind, misfits};
 pub use sets::MigrationSets;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -186,6 +186,7 @@ mod tests {
             schema_version: None,
             release_id: None,
             pin: None,
+            ledger_release_id: None,
             size_bytes: None,
             protected: false,
             op_id: None,

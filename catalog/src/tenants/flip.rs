@@ -102,6 +102,7 @@ async fn flip_chunk(tx: &mut WriteTx, flips: &[&Flip]) -> Result<Vec<TenantId>> 
            purge_after = case when (v.sets & 8) > 0 then v.purge else purge_after end, \
            schema_version = case when (v.sets & 16) > 0 then v.version else schema_version end, \
            release_id = case when (v.sets & 32) > 0 then v.release else release_id end, \
+           ledger_release_id = case when (v.sets & 32) > 0 then v.release else ledger_release_id end, \
            size_bytes = coalesce(v.size, size_bytes), \
            pinned_below = case when (v.sets & 64) > 0 then v.pin_below else pinned_below end, \
            pinned_at = case when (v.sets & 64) > 0 then v.pin_at else pinned_at end, \

@@ -37,8 +37,8 @@ use labels::{add_labels, with_labels};
 use selection::{Filter, id_chunks};
 
 const COLUMNS: &str = "t.id, t.name, t.state, t.state_reason, t.block_writes, t.server_id, t.placement, t.generation, \
-    t.placement_epoch, t.schema_version, t.release_id, t.size_bytes, t.protected, t.op_id, t.created_at, t.updated_at, \
-    t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op";
+    t.placement_epoch, t.schema_version, t.release_id, t.ledger_release_id, t.size_bytes, t.protected, t.op_id, t.created_at, \
+    t.updated_at, t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op";
 
 /// One tenant with its labels.
 ///
@@ -166,25 +166,40 @@ pub async fn next_epochs(tx: &mut WriteTx, ids: &[TenantId]) -> Result<Vec<(Tena
     ids.iter().map(|id| epochs.get(id).map(|epoch| (*id, *epoch)).ok_or_else(|| missing(*id))).collect()
 }
 
+/// What a migration brought a tenant to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Whose database.
+    pub tenant: TenantId,
+    /// The ledger's newest version.
+    pub version: Option<i64>,
+    /// The release it is at the head of.
+    pub release: Option<ReleaseId>,
+    /// The release whose files the ledger holds, up to the version; `None`: it is not known.
+    pub ledger: Option<ReleaseId>,
+}
+
 /// Records what migrations reached, without touching the generation; appends to the change feed.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn set_schema_many(tx: &mut WriteTx, reached: &[(TenantId, Option<i64>, Option<ReleaseId>)]) -> Result<()> {
+pub async fn set_schema_many(tx: &mut WriteTx, reached: &[Reached]) -> Result<()> {
     let now = tx.now();
-    for chunk in rounds(reached, |(tenant, ..)| *tenant).iter().flat_map(|round| chunks(round)) {
+    for chunk in rounds(reached, |reached| reached.tenant).iter().flat_map(|round| chunks(round)) {
         let sql = format!(
-            "with v(tenant_id, version, release_id) as ({}) update tenants set schema_version = v.version, \
-             release_id = v.release_id, updated_at = ${} from v where tenants.id = v.tenant_id",
-            values(chunk.len(), &[TEXT, INT, TEXT]),
-            chunk.len() * 3 + 1
+            "with v(tenant_id, version, release_id, ledger) as ({}) update tenants set schema_version = v.version, \
+             release_id = v.release_id, ledger_release_id = v.ledger, updated_at = ${} from v \
+             where tenants.id = v.tenant_id",
+            values(chunk.len(), &[TEXT, INT, TEXT, TEXT]),
+            chunk.len() * 4 + 1
         );
-        let sql = chunk.iter().fold(built(sql), |sql, (tenant, version, release)| {
-            sql.bind(tenant.to_string()).bind(*version).bind(release.map(|id| id.to_string()))
+        let sql = chunk.iter().fold(built(sql), |sql, reached| {
+            let (release, ledger) = (reached.release.map(|id| id.to_string()), reached.ledger.map(|id| id.to_string()));
+            sql.bind(reached.tenant.to_string()).bind(reached.version).bind(release).bind(ledger)
         });
         tx.run(sql.bind(now)).await?;
     }
-    let ids: Vec<TenantId> = reached.iter().map(|(tenant, ..)| *tenant).collect();
+    let ids: Vec<TenantId> = reached.iter().map(|reached| reached.tenant).collect();
     changes::append(tx, &ids).await
 }
 
@@ -304,6 +319,7 @@ fn record(row: &AnyRow) -> Result<TenantRecord> {
         schema_version: row::int_or_null(row, "schema_version")?,
         release_id: row::id_or_null(row, "release_id")?,
         pin: pins::of_row(row)?,
+        ledger_release_id: row::id_or_null(row, "ledger_release_id")?,
         size_bytes: row::int_or_null(row, "size_bytes")?,
         protected: row::int(row, "protected")? != 0,
         op_id: row::id_or_null(row, "op_id")?,

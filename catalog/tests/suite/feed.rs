@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use catalog::changes::{self, Changes};
 use catalog::members::{self, Role};
-use catalog::tenants::{self, Flip};
+use catalog::tenants::{self, Flip, Reached};
 use catalog::{Catalog, Generation, TenantId};
 
 use super::{Fixture, seed};
@@ -33,7 +33,9 @@ async fn every_change_of_a_tenant_is_in_the_feed() {
     let mut tx = fixture.catalog.write().await.unwrap();
     tenants::flip_many(&mut tx, &[Flip::of(ids[3], Generation(1)), Flip::of(ids[4], Generation(9))]).await.unwrap();
     members::set(&mut tx, ids[1], "ann", Role::Reader).await.unwrap();
-    tenants::set_schema_many(&mut tx, &[(ids[3], Some(2), None)]).await.unwrap();
+    tenants::set_schema_many(&mut tx, &[Reached { tenant: ids[3], version: Some(2), release: None, ledger: None }])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert_eq!(since(&fixture.catalog, 300).await, Changes::Tenants { seq: 303, ids: vec![ids[1], ids[3]] });
     assert_eq!(since(&fixture.catalog, 303).await, Changes::Tenants { seq: 303, ids: vec![] });

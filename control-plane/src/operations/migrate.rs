@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
+use catalog::events::NewEvent;
 use catalog::{BlockWrites, ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::migration::File;
-use tenant_engine::{ErrorKind, IdentityState, MigrationSets, Server};
+use tenant_engine::{EngineKind, ErrorKind, IdentityState, MigrationSets, Server};
 
 use super::planning::Current;
-use super::{Effect, Fleet, Left, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, fence, pin};
+use super::{
+    Effect, Fleet, Left, Operation, Outcome, Plan, Prepared, Scope, Seen, Step, Targets, Verdict, fence, ledgers, pin,
+};
 use crate::error::{Error, Result};
+use crate::plan::ledgers::{Ledger, prefix};
 
 /// States in which a tenant has a database: a suspended one is kept at the fleet's version.
 const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended];
@@ -34,6 +38,16 @@ pub struct Params {
     /// Pinned tenants take part. Set at submission when tenants were named one by one.
     #[serde(default)]
     pub include_pinned: bool,
+    /// New tenants start from the release after its first success. Filled at submission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotes: Option<Promotion>,
+}
+
+/// A release that is to become the current one.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The current release at submission: another one by now was chosen by somebody else.
+    pub from: Option<ReleaseId>,
 }
 
 /// A migration set by its id or by its files.
@@ -61,7 +75,7 @@ impl Params {
     /// To the head of a release, trusting the hint.
     #[must_use]
     pub fn to(release: Release) -> Self {
-        Self { release, target: None, look: Look::Hint, include_pinned: false }
+        Self { release, target: None, look: Look::Hint, include_pinned: false, promotes: None }
     }
 
     fn release_id(&self) -> Option<ReleaseId> {
@@ -104,7 +118,7 @@ impl Operation for Params {
             Scope::All if reaches_head => becomes_current(fleet, &sets).await?,
             _ => Current::Unchanged,
         };
-        Ok(Prepared { current, ..Prepared::default() })
+        Ok(Prepared { current, sets: Some(sets), ..Prepared::default() })
     }
 
     async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
@@ -115,12 +129,16 @@ impl Operation for Params {
             let stored = catalog::releases::ensure(tx, &sets, files, &seen.actor).await?;
             self.release = Release::Id(stored.id);
         }
+        let becomes = matches!(seen.prepared.current, Current::Becomes | Current::BecomesExcept(_));
+        self.promotes = becomes.then_some(Promotion { from: seen.current_release });
+        seen.applied = ledgers::known(tx, &seen.tenants, &seen.prepared.read).await?;
         Ok(())
     }
 
     fn plan(&self, seen: &Seen) -> Result<Plan> {
         let release = self.release_id().ok_or_else(|| Error::internal("a plan needs the id of its release"))?;
-        let mut plan = Plan { release: Some(release), ..Plan::default() };
+        let mut plan = Plan { release: Some(release), unread: seen.applied.unread.clone(), ..Plan::default() };
+        check_ledgers(&mut plan, seen)?;
         for tenant in &seen.tenants {
             let left = self.has_left(tenant).filter(|_| seen.by_rule());
             match (self.standing(tenant, release), left) {
@@ -153,6 +171,10 @@ impl Operation for Params {
 
     async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
         self.migrate(fleet, step).await.into()
+    }
+
+    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
+        self.stopped(fleet, step, error).await
     }
 }
 
@@ -212,17 +234,24 @@ impl Params {
         let set = sets.of(at.engine())?;
         let expected = step.expected(fleet.id(), &[IdentityState::Active]);
         fleet.point("migrate: claimed").await;
-        let migrated = engine.migrate(&at, &expected, set, self.target).await?;
+        let migrated = match engine.migrate(&at, &expected, set, self.target).await {
+            Ok(migrated) => migrated,
+            Err(error) => return Ok(self.stopped(fleet, step, error.into()).await),
+        };
         fleet.point("migrate: applied").await;
         if let Some(target) = self.target.filter(|target| migrated.to_version > Some(*target)) {
             let reached = TenantRecord { schema_version: migrated.to_version, ..step.tenant.clone() };
             return Err(unreachable(&reached, target, None));
         }
-        let at_head = migrated.to_version == set.head();
+        let complete = self.target.is_none_or(|target| set.head() == Some(target));
+        let at_head = complete && migrated.to_version == set.head();
+        // A database that was beyond the target may lack versions between the two.
+        let known = complete || migrated.to_version <= self.target;
         let reached = Effect::Schema {
             tenant: step.tenant.id,
             version: migrated.to_version,
             release: at_head.then_some(release),
+            ledger: known.then_some(release),
         };
         let facts = json!({
             "from_version": migrated.from_version, "to_version": migrated.to_version, "applied": migrated.applied,
@@ -231,6 +260,7 @@ impl Params {
         if step.tenant.pin.is_some() && (at_head || migrated.to_version > step.tenant.schema_version) {
             outcome = outcome.with(Effect::Unpin(step.tenant.id));
         }
+        outcome.effects.extend(self.promotes.filter(|_| at_head).map(|to| promote(step, to, release)));
         if migrated.applied.is_empty() {
             return Ok(outcome);
         }
@@ -238,6 +268,47 @@ impl Params {
         outcome.effects.extend(fleet.measured(&step.tenant).await);
         Ok(outcome)
     }
+}
+
+impl Params {
+    /// A step that failed, with the version that the database reached before it did.
+    async fn stopped(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
+        Outcome { verdict: Verdict::Failed(error), effects: self.reached(fleet, step).await.unwrap_or_default() }
+    }
+
+    /// What the catalog does not know yet of the database's own ledger; `None` where it cannot be read.
+    async fn reached(&self, fleet: &Fleet, step: &Step) -> Option<Vec<Effect>> {
+        let release = self.release_id()?;
+        let ledger = ledgers::read_one(fleet, &step.tenant).await?;
+        let version = ledger.last().map(|(version, _)| *version);
+        let (_, at) = fleet.current(&step.tenant).await.ok()?;
+        let sets = fleet.release(release).await.ok()?;
+        let is_of_release = ledger == prefix(sets.of(at.engine()).ok()?, version);
+        if recorded(fleet, &step.tenant, at.engine()).await? == ledger {
+            return None;
+        }
+        let ledger = is_of_release.then_some(release);
+        let mut effects = vec![Effect::Schema { tenant: step.tenant.id, version, release: None, ledger }];
+        if version != step.tenant.schema_version {
+            let facts = json!({"from_version": step.tenant.schema_version, "to_version": version, "complete": false});
+            effects.push(Effect::Event(step.event("tenant.migrated", facts)));
+        }
+        Some(effects)
+    }
+}
+
+/// What the catalog says that a tenant has applied; nothing when it does not know.
+async fn recorded(fleet: &Fleet, tenant: &TenantRecord, engine: EngineKind) -> Option<Ledger> {
+    let Some(release) = tenant.ledger_release_id else { return Some(Ledger::new()) };
+    let sets = fleet.release(release).await.ok()?;
+    Some(prefix(sets.of(engine).ok()?, tenant.schema_version))
+}
+
+/// The release has succeeded.
+fn promote(step: &Step, to: Promotion, release: ReleaseId) -> Effect {
+    let data = json!({"release": release, "before": to.from});
+    let event = NewEvent { tenant_id: None, ..step.event("release.activated", data) };
+    Effect::Promote { op: step.op.id, from: to.from, release, event }
 }
 
 /// A migration writes: an operator who made a tenant read-only has to say that it may.
@@ -282,11 +353,34 @@ async fn builds_on(fleet: &Fleet, server: &Server, sets: &MigrationSets) -> Resu
     }
 }
 
+/// New tenants must not start from a release that fails everywhere: with steps to run it becomes current with the first
+/// that succeeds. Without any it is where the fleet is already, or there is nobody whom it could fail.
 fn become_current(plan: &mut Plan, seen: &Seen, release: ReleaseId) {
-    plan.current = Some(release);
-    if seen.current_release != Some(release) {
-        plan.notes.push("new tenants start from this release from now on".to_owned());
+    if seen.current_release == Some(release) {
+        return;
     }
+    if plan.steps.is_empty() && (plan.skipped > 0 || plan.left_out.is_empty()) {
+        plan.current = Some(release);
+        plan.notes.push("new tenants start from this release from now on".to_owned());
+    } else {
+        plan.notes.push("new tenants start from this release as soon as one tenant has reached it".to_owned());
+    }
+}
+
+/// Refuses files that do not go on from what the selected tenants have applied, before any of them is touched.
+fn check_ledgers(plan: &mut Plan, seen: &Seen) -> Result<()> {
+    let Some(sets) = &seen.prepared.sets else { return Ok(()) };
+    if let Some(refused) = seen.applied.ledgers.refusal(sets) {
+        return Err(refused);
+    }
+    for version in seen.applied.ledgers.late(sets) {
+        plan.notes.push(format!("version {version} is older than what some tenants have applied: they apply it late"));
+    }
+    if seen.applied.unreadable > 0 {
+        let count = seen.applied.unreadable;
+        plan.notes.push(format!("what {count} tenants have applied is not known; their steps look at it"));
+    }
+    Ok(())
 }
 
 /// The error of a target that a tenant has passed, with the way back.

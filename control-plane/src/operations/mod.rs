@@ -30,6 +30,7 @@ mod build;
 mod fence;
 mod image;
 mod kept;
+pub(crate) mod ledgers;
 mod newest;
 mod pauses;
 mod pin;
@@ -48,7 +49,7 @@ use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
+use catalog::{BackupId, OperationId, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
 pub use fleet::Fleet;
@@ -309,6 +310,19 @@ pub enum Effect {
         version: Option<i64>,
         /// The release it is at the head of.
         release: Option<ReleaseId>,
+        /// The release whose files the ledger holds; `None`: it is not known.
+        ledger: Option<ReleaseId>,
+    },
+    /// A release succeeded somewhere: new tenants start from it, unless that was decided since.
+    Promote {
+        /// By which operation.
+        op: OperationId,
+        /// Current when it was submitted.
+        from: Option<ReleaseId>,
+        /// What becomes current.
+        release: ReleaseId,
+        /// For the audit log.
+        event: NewEvent,
     },
     /// A backup exists.
     Backup(Box<BackupRecord>),

@@ -1,13 +1,16 @@
 //! What an operation's plan is made from, and what it says.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use catalog::backups::BackupRecord;
 use catalog::operations::{LeftOut, WhenLeft};
 use catalog::retained::RetainedRecord;
 use catalog::tenants::NewTenant;
 use catalog::{Name, OperationId, ReleaseId, ServerId, ServerRecord, TenantId, TenantRecord, TenantState};
+use tenant_engine::MigrationSets;
 
+use super::ledgers::{Known, ReadLedgers};
 use crate::plan::{PlanView, SAMPLE_MAX, Sample};
 
 /// What was found out before the transaction of a submission.
@@ -17,6 +20,10 @@ pub struct Prepared {
     pub named: Vec<(TenantId, Name)>,
     /// Whether the release becomes what new tenants start from; filled by migrate.
     pub current: Current,
+    /// Ledgers read from databases of which the catalog does not know what they have applied; filled for migrate.
+    pub(crate) read: ReadLedgers,
+    /// The migration set that is asked for; filled by migrate.
+    pub sets: Option<Arc<MigrationSets>>,
 }
 
 /// Whether a release becomes what new tenants start from.
@@ -62,6 +69,8 @@ pub struct Seen {
     pub backups: HashMap<TenantId, Vec<BackupRecord>>,
     /// Kept databases of the selected tenants; filled by undo.
     pub retained: Vec<RetainedRecord>,
+    /// What the selected tenants have applied; filled by migrate.
+    pub(crate) applied: Known,
 }
 
 impl Seen {
@@ -106,6 +115,8 @@ pub struct Plan {
     pub skipped: i64,
     /// Tenants that belong to the selection and get no step, each with the reason.
     pub left_out: Vec<LeftOut>,
+    /// Their ledgers have to be read before anything is decided.
+    pub unread: Vec<TenantRecord>,
     /// Tenants to be made, with their names; they are among `steps`.
     pub new: Vec<NewTenant>,
     /// The migration set that the steps need.

@@ -1,5 +1,6 @@
 //! Decides, and only decides: no I/O, no clock, no randomness. Whoever calls passes records and `now`.
 
+pub mod ledgers;
 pub mod retry;
 pub mod select;
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use catalog::tenants::Flip;
+use catalog::events::NewEvent;
+use catalog::tenants::{Flip, Reached};
 use catalog::{TenantId, WriteTx};
 
 use super::record::Report;
@@ -30,12 +31,14 @@ pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
     for effect in each(reports) {
         match effect {
             Effect::Flip(_) => {}
-            Effect::Schema { tenant, version, release } => reached.push((*tenant, *version, *release)),
+            Effect::Schema { tenant, version, release, ledger } => {
+                reached.push(Reached { tenant: *tenant, version: *version, release: *release, ledger: *ledger });
+            }
             Effect::Unpin(tenant) => unpinned.push(*tenant),
             Effect::Size { tenant, size_bytes } => sizes.push((*tenant, *size_bytes)),
             Effect::Backup(backup) => backups.push((**backup).clone()),
             Effect::Event(event) => events.push(event.clone()),
-            Effect::Verified { .. } | Effect::Retain(_) | Effect::Unretain { .. } => {}
+            Effect::Verified { .. } | Effect::Retain(_) | Effect::Unretain { .. } | Effect::Promote { .. } => {}
         }
     }
     if !reached.is_empty() {
@@ -52,8 +55,21 @@ pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
     for effect in each(reports) {
         rare(tx, effect).await?;
     }
+    events.extend(promote(tx, reports).await?);
     catalog::events::append(tx, &events).await?;
     Ok(())
+}
+
+/// Makes releases current that succeeded for the first time; returns the events. Each operation is asked once a batch.
+async fn promote(tx: &mut WriteTx, reports: &[&Report]) -> Result<Vec<NewEvent>> {
+    let (mut asked, mut events) = (HashSet::new(), Vec::new());
+    for effect in each(reports) {
+        let Effect::Promote { op, from, release, event } = effect else { continue };
+        if asked.insert(*op) && catalog::fleet::promote(tx, *op, *from, *release).await? {
+            events.push(event.clone());
+        }
+    }
+    Ok(events)
 }
 
 /// Those that never come by the thousand.

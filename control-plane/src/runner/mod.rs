@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catalog::operations::{OperationRecord, OperationState};
-use catalog::{OperationId, ServerId, TenantId, TenantRecord};
+use catalog::{OperationId, ServerId, TenantId, TenantRecord, TenantState};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -155,8 +155,16 @@ impl Runner {
     /// # Errors
     /// `selection_empty`, `not_found` naming the first unknown name, and those of the catalog.
     pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
+        self.select_in(selection, &[TenantState::Active]).await
+    }
+
+    /// The tenants of a selection that are in one of these states.
+    ///
+    /// # Errors
+    /// As [`Runner::select`].
+    pub async fn select_in(&self, selection: &Selection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
         let mut tx = self.fleet.catalog.read().await?;
-        select::tenants(&mut tx, selection, &[catalog::TenantState::Active]).await
+        select::tenants(&mut tx, selection, states).await
     }
 
     /// True while this process holds steps or may yet claim some.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Runner, STEPS_MAX, select};
 use crate::error::{Error, Result};
+use crate::operations::ledgers::{self, Known};
 use crate::operations::{Params, Plan, Prepared, Scope, Seen, Targets};
 use crate::plan::{PlanView, Selection};
 
@@ -76,10 +77,7 @@ impl Runner {
     pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
         let scope = if submission.targets.all { Scope::All } else { Scope::Some };
         let prepared = submission.params.operation().prepare(&self.fleet, scope).await?;
-        // A dry run takes the same path and is rolled back: it cannot say anything else than what would be done.
-        let mut tx = self.fleet.catalog.write().await?;
-        let mut submission = submission;
-        let (seen, plan) = plan(&mut tx, caller, &mut submission, prepared).await?;
+        let (mut tx, submission, seen, plan) = self.planned(caller, &submission, prepared).await?;
         check_count(&plan, submission.expect_count)?;
         if mode == Mode::Plan {
             return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
@@ -88,6 +86,30 @@ impl Runner {
         tx.commit().await?;
         self.run_only(record.id);
         Ok(Submitted::Started(record))
+    }
+}
+
+impl Runner {
+    /// Plans in a write transaction. A dry run takes the same path and is rolled back: it cannot say anything else than
+    /// what would be done. Databases that the plan has to look into first are read without a transaction; then it is
+    /// planned again.
+    async fn planned(
+        &self,
+        caller: &Caller,
+        asked: &Submission,
+        mut prepared: Prepared,
+    ) -> Result<(WriteTx, Submission, Seen, Plan)> {
+        loop {
+            let mut tx = self.fleet.catalog.write().await?;
+            let mut submission = asked.clone();
+            let (seen, plan) = plan(&mut tx, caller, &mut submission, prepared).await?;
+            if plan.unread.is_empty() {
+                return Ok((tx, submission, seen, plan));
+            }
+            drop(tx);
+            prepared = seen.prepared;
+            prepared.read.extend(ledgers::read(&self.fleet, &plan.unread).await);
+        }
     }
 }
 
@@ -120,6 +142,7 @@ async fn plan(
         taken: HashMap::new(),
         backups: HashMap::new(),
         retained: Vec::new(),
+        applied: Known::default(),
     };
     submission.params.operation_mut().look(tx, &mut seen).await?;
     let plan = submission.params.operation().plan(&seen)?;

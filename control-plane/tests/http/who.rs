@@ -97,12 +97,14 @@ async fn a_dry_run_leaves_nothing_behind() {
     let site = Site::with_tenants(&["acme"]).await;
     let before = site.get("/v1/events?limit=1000").await.ok()["items"].as_array().unwrap().len();
     let file = json!({ "name": "0002_x.sql", "sql": "create table x (a);" });
+    let notes =
+        json!({ "name": "0001_notes.sql", "sql": "create table notes (id integer primary key, body text) strict;" });
     for (path, body) in [
         ("/v1/tenants/acme/members", json!({ "principal": "alice", "role": "reader", "dry_run": true })),
         ("/v1/tokens", json!({ "operator": "admin", "dry_run": true })),
         ("/v1/servers/local/cordon", json!({ "dry_run": true })),
         ("/v1/releases", json!({ "files": [file], "dry_run": true })),
-        ("/v1/migrations", json!({ "files": [file], "selection": { "all": true }, "dry_run": true })),
+        ("/v1/migrations", json!({ "files": [notes, file], "selection": { "all": true }, "dry_run": true })),
     ] {
         let planned = site.post(path, &body).await;
         assert_eq!(planned.status, 200, "{path}: {planned:?}");

@@ -23,4 +23,5 @@ mod restoring;
 mod scrubbing;
 mod several_processes;
 mod sizes;
+mod splitting;
 mod stale;

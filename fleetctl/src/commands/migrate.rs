@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::lock;
 use crate::output::Format;
-use crate::table::{Column, View};
+use crate::table::{Column, View, printable};
 use crate::{input, operation};
 
 const STATUS: View = View {
@@ -25,6 +25,9 @@ const STATUS: View = View {
         Column::text("PENDING", "/pending"),
         Column::text("AHEAD", "/ahead"),
         Column::text("PINNED", "/pinned"),
+        Column::text("DIFFER", "/differ"),
+        Column::text("UNREADABLE", "/unreadable"),
+        Column::text("READ", "/read"),
         Column::text("UNKNOWN", "/unknown"),
         Column::text("LAST RUN", "/last_operation/id"),
         Column::text("LAST STATE", "/last_operation/state"),
@@ -121,9 +124,13 @@ pub(crate) struct Plan {
 pub(crate) struct Status {
     #[command(flatten)]
     selection: Selection,
-    /// Exit 4 when a tenant is not at the head of the current release; a pinned one is named and does not count
+    /// Exit 4 when a tenant is not at the head of the current release, has applied other files, or failed in the last run;
+    /// a pinned one is named and does not count
     #[arg(long)]
     check: bool,
+    /// Read the ledger of every database, also of a large fleet
+    #[arg(long)]
+    verify: bool,
 }
 
 /// Flags of `migrate retry`.
@@ -219,16 +226,25 @@ async fn status(args: Status, context: &mut Context) -> Result<Exit> {
         return Err(Failure::usage("migrate status takes -l and --server, not --from-file"));
     }
     let client = context.client().await?;
-    let status = client.json(&filtered(Request::get("/v1/migrations/status"), &args.selection)).await?;
+    let mut request = filtered(Request::get("/v1/migrations/status"), &args.selection);
+    if args.verify {
+        request = request.query("verify", "true");
+    }
+    let status = client.json(&request).await?;
     context.out.facts(&STATUS, &status)?;
     if matches!(context.out.format, Format::Table | Format::Wide) {
         print_versions(context, &status)?;
     }
     note_pinned(context, &status);
     let n = |key: &str| status[key].as_u64().unwrap_or_default();
+    let splits = status["splits"].as_array().cloned().unwrap_or_default();
+    for split in splits.iter().filter_map(Value::as_str) {
+        context.out.note(&format!("split: {}", printable(split)));
+    }
+    let failed = status["failed"].as_array().is_some_and(|failed| !failed.is_empty());
     // A pinned tenant is where somebody brought it.
-    let behind = n("up_to_date") + n("pinned") < n("total");
-    Ok(if args.check && behind { Exit::Found } else { Exit::Done })
+    let found = n("up_to_date") + n("pinned") < n("total") || !splits.is_empty() || failed;
+    Ok(if args.check && found { Exit::Found } else { Exit::Done })
 }
 
 /// Names the tenants that stay behind because they are pinned.

@@ -20,6 +20,7 @@ mod open_files;
 mod pinning;
 mod postgres;
 mod postgres_copies;
+mod process_died;
 mod readme;
 mod s3;
 mod scrubbing;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::extract::{Query, State};
-use catalog::{ReadTx, ServerRecord, backups, servers, tenants};
+use catalog::{ReadTx, ServerRecord, TenantState, backups, servers, tenants};
 use serde::{Deserialize, Serialize};
 use tenant_engine::disk::DiskSpace;
 use tenant_engine::{EngineKind, FunctionRights, RoleAudit, Survey};
@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::schema_state::{self, Reading, SchemaState};
 use super::{migrations, pins, status};
 use crate::disks;
 use crate::error::Error;
@@ -21,6 +22,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
+use crate::plan::Selection;
 use crate::scrub::{self, finding::Kind};
 
 /// A nightly backup may start late.
@@ -139,6 +141,7 @@ async fn doctor(
     checks.push(reserves(&api, &known));
     checks.push(markers(&api, &known));
     checks.push(databases(&scrub::run(&api.app.fleet, &scrub::Opening::Nothing).await?));
+    checks.push(ledgers(&api).await?);
     let mut tx = api.app.catalog.read().await?;
     checks.push(schema(&mut tx).await?);
     checks.push(backup_age(&mut tx, hours).await?);
@@ -401,6 +404,32 @@ fn standing(behind: i64, pinned: i64, pins: &str) -> DoctorCheck {
     }
 }
 
+/// Whether tenants have applied the same texts, and those of the current release.
+async fn ledgers(api: &Api) -> Result<DoctorCheck> {
+    let every = Selection { allow_empty: true, ..Selection::all() };
+    let tenants = api.app.select_in(&every, &[TenantState::Active, TenantState::Suspended]).await?;
+    let sets = migrations::current(&mut api.app.catalog.read().await?).await?.1;
+    Ok(agreement(&schema_state::look(api, &tenants, &sets, Reading::Few).await?))
+}
+
+/// PURE: what it means that tenants have applied this.
+fn agreement(state: &SchemaState) -> DoctorCheck {
+    const NAME: &str = "ledgers";
+    let next = "fleetctl migrate status";
+    if let Some(split) = state.splits.first() {
+        let detail = format!("tenants have applied different files of {} versions: {split}", state.splits.len());
+        return DoctorCheck::fail(NAME, detail, next);
+    }
+    if state.differ > 0 {
+        let detail = format!("{} tenants have applied other files than the current release holds", state.differ);
+        return DoctorCheck::fail(NAME, detail, next);
+    }
+    match state.unreadable {
+        0 => DoctorCheck::ok(NAME, format!("tenants agree; {} databases were read", state.read)),
+        unreadable => DoctorCheck::unknown(NAME, format!("{unreadable} databases could not be read"), "fleetctl scrub"),
+    }
+}
+
 async fn backup_age(tx: &mut ReadTx, hours: u32) -> Result<DoctorCheck> {
     let now = tx.now();
     let old = now - i64::from(hours) * HOUR_MS;
@@ -478,6 +507,15 @@ mod tests {
         assert_eq!((pinned.status, pinned.detail.contains("acme at 1")), (DoctorVerdict::Ok, true));
         let behind = standing(2, 1, "acme at 1");
         assert_eq!((behind.status, behind.detail.contains("acme at 1")), (DoctorVerdict::Warn, true));
+    }
+
+    #[test]
+    fn tenants_that_disagree_fail_and_those_not_looked_at_are_unknown() {
+        let check = |state: SchemaState| agreement(&state).status;
+        assert_eq!(check(SchemaState { behind: 3, ..SchemaState::default() }), DoctorVerdict::Ok);
+        assert_eq!(check(SchemaState { differ: 1, ..SchemaState::default() }), DoctorVerdict::Fail);
+        assert_eq!(check(SchemaState { unreadable: 1, ..SchemaState::default() }), DoctorVerdict::Unknown);
+        assert_eq!(check(SchemaState { splits: vec!["1".to_owned()], ..SchemaState::default() }), DoctorVerdict::Fail);
     }
 
     #[test]

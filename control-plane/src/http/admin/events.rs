@@ -83,6 +83,10 @@ async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filt
     let window = Window::open(&api, &caller, "events", &filters, (filters.limit, filters.cursor.as_deref()))?;
     let op: Option<OperationId> = filters.op.as_deref().map(lookup::id).transpose()?;
     let mut tx = api.app.catalog.read().await?;
+    if let Some(op) = op {
+        // An operation that does not exist has no events, which must not look like an answer.
+        super::operations::find(&mut tx, op).await?;
+    }
     let tenant = match &filters.tenant {
         Some(name) => Some(lookup::tenant(&mut tx, name).await?.id),
         None => None,

@@ -18,6 +18,7 @@ use super::lookup;
 use super::operations::{Fault, Operation};
 use super::pins::{PinnedTenant, apart};
 use super::releases::{Release, ReleaseFile, sets_of};
+use super::schema_state::{self, Reading};
 use super::selection::Selection;
 use crate::error::Error;
 use crate::http::Api;
@@ -27,7 +28,7 @@ use crate::http::extract::{Json, Query};
 use crate::http::routes::BULK_BYTES_MAX;
 use crate::operations::{Params, migrate};
 use crate::plan;
-use crate::runner::submit::Submission;
+use crate::runner::submit::{Mode, Submission};
 
 /// Failed tenants named in one status: what a human reads; the operation's steps have all of them.
 const FAILED_MAX: u32 = 100;
@@ -93,6 +94,7 @@ async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<MigrationRu
         target: run.target,
         look: if run.verify { migrate::Look::Every } else { migrate::Look::Hint },
         include_pinned: run.include_pinned,
+        promotes: None,
     };
     let submission = Submission {
         params: Params::Migrate(params),
@@ -146,15 +148,9 @@ async fn show_plan(
     let selection: plan::Selection = run.selection.into();
     let include_pinned = run.include_pinned || !selection.names.is_empty();
     let tenants = api.app.select(&selection).await?;
+    check(&api, &caller, &source, selection).await?;
     let (release, sets) = describe(&api, &caller, source).await?;
     let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
-    let newest = tenants.iter().filter_map(|tenant| tenant.schema_version).max();
-    if let Some(version) = edited(&sets, &current, newest) {
-        let detail = format!("version {version} is not what tenants have applied: its file was changed afterwards");
-        return Err(Error::new(409, "migration_changed", detail)
-            .try_next("restore the file as it was, and put the change into a new version")
-            .into());
-    }
     let head = current.versions().head();
     let (pinned, tenants) = apart(&sets, tenants, include_pinned);
     let (count, pinned_tenants) = (pinned.len() as u64, PinnedTenant::all(&pinned, head));
@@ -180,6 +176,12 @@ async fn show_plan(
     Ok(Json(plan))
 }
 
+/// Refuses what a run would refuse, with its error.
+async fn check(api: &Api, caller: &Caller, source: &migrate::Release, selection: plan::Selection) -> Result<()> {
+    let params = Params::Migrate(migrate::Params::to(source.clone()));
+    Ok(api.app.submit(&caller.who, Submission::new(params, selection), Mode::Plan).await.map(drop)?)
+}
+
 /// The release and its sets. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.
 async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Result<(Release, MigrationSets)> {
     let mut tx = api.app.catalog.write().await?;
@@ -193,17 +195,6 @@ async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Resul
     };
     let sets = MigrationSets::from_files(&files).map_err(Error::from)?;
     Ok((Release::read(&mut tx, record).await?, sets))
-}
-
-/// The first version that tenants (none is newer than `newest`) have from the current release and that `sets` change.
-fn edited(sets: &MigrationSets, current: &MigrationSets, newest: Option<i64>) -> Option<i64> {
-    sets.iter().find_map(|(engine, set)| edited_in(set, current.of(engine).ok()?, newest))
-}
-
-fn edited_in(set: &MigrationSet, current: &MigrationSet, newest: Option<i64>) -> Option<i64> {
-    let applied = current.migrations().iter().filter(|m| newest.is_some_and(|newest| m.version <= newest));
-    let differs = |version: i64, checksum: &[u8]| set.get(version).is_some_and(|m| m.checksum != checksum);
-    applied.map(|m| (m.version, &m.checksum)).find(|(version, checksum)| differs(*version, checksum)).map(|(v, _)| v)
 }
 
 /// Where a tenant stands against a set.
@@ -248,6 +239,9 @@ struct Filters {
     server: Option<String>,
     /// One name or id.
     name: Option<String>,
+    /// Read the ledger of every database. Else that is done for small fleets, and where the catalog knows no release.
+    #[serde(default)]
+    verify: bool,
 }
 
 /// How far the fleet is.
@@ -267,6 +261,14 @@ struct MigrationStatus {
     pinned: u64,
     /// Who they are, at most 100.
     pinned_tenants: Vec<PinnedTenant>,
+    /// With other texts applied than the release holds, or versions that it lacks.
+    differ: u64,
+    /// It is not known, because their databases cannot be read.
+    unreadable: u64,
+    /// Tenants whose own ledgers were read for this answer; of the others it is what the catalog recorded.
+    read: u64,
+    /// Versions of which tenants have applied different texts.
+    splits: Vec<String>,
     /// Still being made.
     unknown: u64,
     /// By version.
@@ -295,7 +297,7 @@ struct FailedTenant {
     error: Option<Fault>,
 }
 
-/// Shows how far the tenants are, by what the catalog remembers of each.
+/// Shows how far the tenants are, by their databases' ledgers, or in a large fleet by what the catalog recorded of them.
 #[utoipa::path(get, path = "/v1/migrations/status", tag = "migrations", params(Filters),
     responses((status = 200, description = "How far they are", body = MigrationStatus), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn status(
@@ -303,32 +305,34 @@ async fn status(
     _caller: Caller,
     Query(filters): Query<Filters>,
 ) -> Result<Json<MigrationStatus>> {
-    let tenants = api.app.select(&filters.selection()?).await?;
+    let tenants = api.app.select_in(&filters.selection()?, &[TenantState::Active, TenantState::Suspended]).await?;
+    let reading = if filters.verify { Reading::All } else { Reading::Few };
+    let sets = current(&mut api.app.catalog.read().await?).await?.1;
+    let total = tenants.len() as u64;
+    let (pinned, others) = apart(&sets, tenants, false);
+    let mut state = schema_state::look(&api, &others, &sets, reading).await?;
+    for tenant in &pinned {
+        *state.versions.entry(tenant.schema_version).or_default() += 1;
+    }
     let mut tx = api.app.catalog.read().await?;
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
-    let (head, sets) = current(&mut tx).await?;
+    let (head, _) = current(&mut tx).await?;
     let (failed, last_operation) = last(&mut tx).await?;
-    let total = tenants.len() as u64;
-    let versions = by_version(&tenants);
-    let (pinned, others) = apart(&sets, tenants, false);
-    let counted = by_version(&others);
-    let set = sets.versions();
-    let standings = counted.iter().map(|(v, n)| (standing(set, *v, &lacking(set, *v, None)), *n));
-    let sum = |wanted: Standing| standings.clone().filter(|(s, _)| *s == wanted).map(|(_, n)| n).sum();
     Ok(Json(MigrationStatus {
         pinned: pinned.len() as u64,
-        pinned_tenants: PinnedTenant::all(&pinned, set.head()),
+        pinned_tenants: PinnedTenant::all(&pinned, sets.versions().head()),
         head,
         total,
-        up_to_date: sum(Standing::There),
-        pending: sum(Standing::Behind),
-        ahead: sum(Standing::Ahead),
+        up_to_date: state.up_to_date,
+        pending: state.behind,
+        ahead: state.ahead,
+        differ: state.differ,
+        unreadable: state.unreadable,
+        read: state.read,
+        splits: state.splits,
         unknown: unknown.unsigned_abs(),
-        versions: versions
-            .iter()
-            .map(|(version, tenants)| VersionCount { version: *version, tenants: *tenants })
-            .collect(),
+        versions: state.versions.into_iter().map(|(version, tenants)| VersionCount { version, tenants }).collect(),
         failed,
         last_operation,
     }))
@@ -385,17 +389,6 @@ mod tests {
         assert_eq!(lacking(&set(), Some(2), None), [4]);
         assert_eq!(lacking(&set(), Some(1), Some(2)), [2]);
         assert!(lacking(&set(), Some(9), None).is_empty());
-    }
-
-    #[test]
-    fn a_changed_file_is_found_when_a_tenant_has_it() {
-        let other = |n: i64, sql: &str| File { name: format!("{n:04}_x.sql"), sql: sql.to_owned() };
-        let changed =
-            MigrationSet::from_files(&[other(1, "create table t1 (a)"), other(2, "create table t2 (b)")]).unwrap();
-        assert_eq!(edited_in(&changed, &set(), Some(4)), Some(2));
-        assert_eq!(edited_in(&changed, &set(), Some(1)), None);
-        assert_eq!(edited_in(&changed, &set(), None), None);
-        assert_eq!(edited_in(&set(), &set(), Some(4)), None);
     }
 
     #[test]

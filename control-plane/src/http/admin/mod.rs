@@ -16,6 +16,7 @@ pub(crate) mod pins;
 pub(crate) mod queries;
 pub(crate) mod releases;
 pub(crate) mod restores;
+mod schema_state;
 pub(crate) mod scrub;
 mod server_base;
 pub(crate) mod server_drain;

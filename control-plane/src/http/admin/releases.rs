@@ -20,6 +20,9 @@ use crate::http::extract::{Json, Path, Query};
 use crate::http::pages::{PageOf, Window};
 use crate::http::routes::BULK_BYTES_MAX;
 use crate::http::{Api, time};
+use crate::operations::{Params, migrate};
+use crate::plan::Selection;
+use crate::runner::submit::{Mode, Submission};
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -200,14 +203,25 @@ async fn activate(
     Json(wish): Json<Wish>,
 ) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
+    let record = find(&mut api.app.catalog.read().await?, &id).await?;
+    require_agreement(&api, &caller, record.id).await?;
     let mut tx = api.app.catalog.write().await?;
-    let record = find(&mut tx, &id).await?;
     fleet::set_current_release(&mut tx, record.id).await?;
     let data = serde_json::json!({ "release": record.id });
     events::append(&mut tx, &[caller.event("release.activated", None, data, wish.reason.as_deref())]).await?;
     let release = Release::read(&mut tx, record).await?;
     let action = format!("new tenants would start from {}", release.id);
     settle(tx, wish.dry_run, Change { kind: "release.activated", tenant: None, action }, Json(release)).await
+}
+
+/// Refuses a release whose files contradict what tenants have applied. Tenants may be newer: an operator may go back
+/// to an older release for new tenants.
+async fn require_agreement(api: &Api, caller: &Caller, release: ReleaseId) -> Result<()> {
+    let params = Params::Migrate(migrate::Params::to(migrate::Release::Id(release)));
+    match api.app.submit(&caller.who, Submission::new(params, Selection::all()), Mode::Plan).await {
+        Err(error) if error.code != "migration_ahead" => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The release of this id.

@@ -129,6 +129,7 @@ fn tenant(name: &str, server_id: ServerId) -> TenantRecord {
         schema_version: None,
         release_id: None,
         pin: None,
+        ledger_release_id: None,
         size_bytes: None,
         protected: false,
         op_id: None,
