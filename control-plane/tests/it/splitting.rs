@@ -2,7 +2,6 @@
 
 use catalog::operations::OperationState;
 use catalog::{ReleaseId, TenantState};
-use control_plane::operations::migrate;
 use control_plane::operations::{Params, suspend};
 use control_plane::plan::Selection;
 use control_plane::runner::submit::Submission;
@@ -191,11 +190,6 @@ async fn a_file_that_was_merged_late_is_applied_and_the_plan_says_so() {
     let world = three(On::Sqlite, &[TASKS, LATER]).await;
     let plan = world.plan(migrating(&[TASKS, DONE, LATER]), Selection::all()).await.unwrap();
     assert!(plan.notes.iter().any(|note| note.contains("version 2 is older")), "{:?}", plan.notes);
-    let to = migrate::Params {
-        target: Some(2),
-        ..migrate::Params::to(migrate::Release::Files(files(&[TASKS, DONE, LATER])))
-    };
-    world.succeed(Params::Migrate(to), Selection::one("acme")).await;
     world.migrate(&[TASKS, DONE, LATER]).await;
     for name in ["acme", "globex"] {
         assert_eq!(world.int(name, "select count(*) from _sqlx_migrations").await, 3, "{name}");
