@@ -155,6 +155,7 @@ impl From<tenant_engine::Error> for Error {
             | Kind::ConnectionsMax
             | Kind::AnswersMax
             | Kind::LogMax
+            | Kind::MemoryMax
             | Kind::Closed
             | Kind::Fenced
             | Kind::ServerUnreachable

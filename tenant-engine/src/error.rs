@@ -36,6 +36,8 @@ pub enum ErrorKind {
     RowsMax,
     /// More bytes than the caller allowed.
     BytesMax,
+    /// No memory is left for SQL statements: others run. Nothing was done.
+    MemoryMax,
     /// No memory is left for answers: others are being read and sent. Nothing was done.
     AnswersMax,
     /// Ran longer than the caller allowed.
@@ -125,6 +127,7 @@ impl ErrorKind {
             Self::UnsupportedType => "unsupported_type",
             Self::RowsMax => "rows_max",
             Self::BytesMax => "bytes_max",
+            Self::MemoryMax => "memory_max",
             Self::AnswersMax => "answers_max",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Busy => "database_busy",
@@ -171,6 +174,7 @@ impl ErrorKind {
             Self::Busy
                 | Self::ConnectionsMax
                 | Self::AnswersMax
+                | Self::MemoryMax
                 | Self::QueueFull
                 | Self::Closed
                 | Self::Io

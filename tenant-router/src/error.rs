@@ -218,6 +218,7 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
         Kind::Busy => "The tenant's database is locked by another writer",
         Kind::ConnectionsMax => "Every connection to databases is in use",
         Kind::AnswersMax => "The answers being sent take all the memory they may; nothing was changed",
+        Kind::MemoryMax => "No memory is left for SQL statements; nothing was changed",
         Kind::QueueFull => "Too many requests are waiting for the tenant's database",
         Kind::ServerUnreachable => "The server that holds the tenant's database does not answer",
         Kind::ServerFull => "The server that holds the tenant's database takes no more connections",
@@ -248,6 +249,7 @@ fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
         | Kind::ConnectionsMax
         | Kind::AnswersMax
         | Kind::LogMax
+        | Kind::MemoryMax
         | Kind::Closed
         | Kind::ServerUnreachable
         | Kind::ServerFull

@@ -5,6 +5,7 @@ use crate::error::ErrorKind;
 const PERM: i64 = 3;
 const BUSY: i64 = 5;
 const LOCKED: i64 = 6;
+const NOMEM: i64 = 7;
 const READONLY: i64 = 8;
 const IOERR: i64 = 10;
 const IOERR_SHMSIZE: i64 = 4_874;
@@ -37,6 +38,10 @@ pub(super) fn meaning(error: &sqlx::Error, message: &str) -> (ErrorKind, String)
         Some(BUSY | LOCKED) => {
             (ErrorKind::Unavailable, "the catalog is locked by another process; try again".to_owned())
         }
+        Some(NOMEM) => (
+            ErrorKind::Unavailable,
+            "no memory is left for the catalog's statement; nothing was changed, try again".to_owned(),
+        ),
         Some(READONLY | PERM) => (
             ErrorKind::ReadOnlyStorage,
             format!(

@@ -42,6 +42,12 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     e("rows_max", "More rows than allowed.", "a select without limit", "add limit, or ask page by page"),
     e(
+        "memory_max",
+        "No memory is left for SQL statements; nothing was changed.",
+        "many large statements at once; SQLite may take half of the machine's memory",
+        "repeat the request; give the machine more memory, or the statements less to do",
+    ),
+    e(
         "answers_max",
         "No memory is left for answers; nothing was changed.",
         "many large answers at once, or clients that read slowly",

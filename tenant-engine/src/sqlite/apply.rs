@@ -228,6 +228,7 @@ fn statement_failed(migration: &Migration, line: usize, reason: Reason) -> Error
         ErrorKind::Busy
         | ErrorKind::Corrupt
         | ErrorKind::DiskFull
+        | ErrorKind::MemoryMax
         | ErrorKind::ReadOnlyStorage
         | ErrorKind::Io
         | ErrorKind::Missing => error,

@@ -60,6 +60,7 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::OperationInterrupted => ErrorKind::DeadlineExceeded,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
         ErrorCode::DiskFull => ErrorKind::DiskFull,
+        ErrorCode::OutOfMemory => ErrorKind::MemoryMax,
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => ErrorKind::ReadOnlyStorage,
         ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed => ErrorKind::Io,
         ErrorCode::ParameterOutOfRange => ErrorKind::ParameterMismatch,
@@ -107,6 +108,7 @@ fn message_of(kind: ErrorKind, error: &Sqlite) -> String {
     match kind {
         ErrorKind::Busy => format!("another writer holds the database: {text}"),
         ErrorKind::Corrupt => format!("the database file is damaged: {text}"),
+        ErrorKind::MemoryMax => "no memory is left for SQL statements; nothing was changed, try again".to_owned(),
         ErrorKind::DiskFull => format!("the disk is full: {text}"),
         ErrorKind::ReadOnlyStorage => format!("the storage does not allow writing: {text}"),
         ErrorKind::Io => format!("the database file cannot be used: {text}"),
@@ -143,7 +145,7 @@ mod tests {
             (ffi::SQLITE_INTERRUPT, ErrorKind::DeadlineExceeded),
             (ffi::SQLITE_TOOBIG, ErrorKind::BytesMax),
             (ffi::SQLITE_MISMATCH, ErrorKind::SqlInvalid),
-            (ffi::SQLITE_NOMEM, ErrorKind::Internal),
+            (ffi::SQLITE_NOMEM, ErrorKind::MemoryMax),
             (ffi::SQLITE_MISUSE, ErrorKind::Internal),
         ];
         for (code, kind) in table {

@@ -43,6 +43,7 @@ mod files;
 mod fingerprint;
 mod foreign_keys;
 mod functions;
+mod heap;
 pub(crate) mod identity;
 mod image;
 mod inspect;
@@ -135,7 +136,7 @@ struct Inner {
 }
 
 impl SqliteEngine {
-    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077 and refuses a SQLite older than 3.51.3.
+    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077 and SQLite's limit on memory, and refuses a SQLite older than 3.51.3.
     ///
     /// # Errors
     /// When the library is too old or a thread cannot be started.
@@ -143,6 +144,7 @@ impl SqliteEngine {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
         umask(Mode::RWXG | Mode::RWXO);
+        heap::limit()?;
         let budget = Budget::new(options.connections_max);
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
         let inner = Inner {

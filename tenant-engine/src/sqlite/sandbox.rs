@@ -27,7 +27,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = 1_000_000;
 
 /// Bytes that all intermediate values of one statement may take together, and the least that each may always take.
 const VALUES_BYTES_MAX: usize = 64_000_000;
-const VALUE_BYTES_MIN: usize = 16_000;
+const VALUE_BYTES_MIN: usize = 4_000;
 
 /// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
 const STEPS_PER_CHECK: i32 = 1_000;

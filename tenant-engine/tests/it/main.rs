@@ -8,6 +8,7 @@ mod conformance;
 mod crash;
 mod inspect;
 mod kit;
+mod memory;
 mod migrate;
 mod pragmas;
 mod provision;

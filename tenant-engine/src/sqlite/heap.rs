@@ -1,0 +1,66 @@
+//! A limit on the memory that SQLite takes in this process, for all tenants and the catalog together.
+//!
+//! What one statement may take is bounded (`sandbox.rs`, `functions/`), and so is how many heavy ones run (`workers.rs`).
+//! This is the last wall: a statement that finds no memory fails and is rolled back, and the process goes on. Before that,
+//! caches of pages are given up. Called once, when the engine starts.
+
+use rusqlite::Connection;
+use rustix::system::sysinfo;
+
+use super::error::from_sqlite;
+use crate::error::Result;
+
+/// Part of the machine's memory that SQLite may take; the rest is for answers, stacks and the operating system's cache.
+const SHARE: (u64, u64) = (1, 2);
+
+/// Less would not hold the caches of a few hundred connections.
+const HEAP_BYTES_MIN: u64 = 256 << 20;
+
+/// From here on, caches of pages are given up first.
+const SOFT_SHARE: (u64, u64) = (3, 4);
+
+/// Where a control group says how much memory it has, in both versions.
+const GROUP_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+
+/// Sets the limit. It can only be lowered while the process runs.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn limit() -> Result<()> {
+    let hard = hard_limit(memory_bytes());
+    let soft = hard / SOFT_SHARE.1 * SOFT_SHARE.0;
+    let db = Connection::open_in_memory().map_err(from_sqlite)?;
+    for pragma in [format!("pragma hard_heap_limit = {hard}"), format!("pragma soft_heap_limit = {soft}")] {
+        db.query_row(&pragma, [], |_| Ok(())).map_err(from_sqlite)?;
+    }
+    Ok(())
+}
+
+/// PURE: the limit for a machine with so much memory.
+fn hard_limit(memory: u64) -> u64 {
+    (memory / SHARE.1 * SHARE.0).max(HEAP_BYTES_MIN)
+}
+
+/// What the machine has, or the control group around this process if that is less.
+fn memory_bytes() -> u64 {
+    let info = sysinfo();
+    let machine = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
+    let groups = GROUP_LIMITS.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
+    groups.fold(machine, u64::min)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_half_of_the_memory_and_set_once() {
+        assert_eq!(hard_limit(8 << 30), 4 << 30);
+        assert_eq!(hard_limit(100 << 20), HEAP_BYTES_MIN);
+        limit().unwrap();
+        let db = Connection::open_in_memory().unwrap();
+        let set: i64 = db.query_row("pragma hard_heap_limit", [], |row| row.get(0)).unwrap();
+        assert_eq!(u64::try_from(set).unwrap(), hard_limit(memory_bytes()));
+        limit().unwrap();
+    }
+}
