@@ -47,6 +47,7 @@ mod heap;
 pub(crate) mod identity;
 mod image;
 mod inspect;
+mod lanes;
 mod lease;
 mod ledger;
 mod log;

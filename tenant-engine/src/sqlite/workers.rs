@@ -2,7 +2,7 @@
 //!
 //! SQLite blocks, so no call into it may happen on an async thread; and a thread per tenant costs a cold wake-up per
 //! request and 10 KiB each. Here a fixed set of threads runs small jobs instead. A job belongs to a [`Lane`] (one per
-//! pool, one for the engine's verbs). Lanes with something to do are served round robin, first in first out inside
+//! pool, one for the engine's verbs; `lanes.rs`). Lanes with something to do are served round robin, first in first out inside
 //! one, and a lane never runs more than its maximum at once, so one heavy tenant cannot hold every thread.
 //!
 //! A job may take long, or never end. When lanes wait while threads are busy with slow jobs, a watching thread starts
@@ -21,11 +21,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+pub(crate) use super::lanes::Lane;
+use super::lanes::{LaneInner, More};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Jobs one lane may have waiting. Sessions are bounded by their connections long before; this bounds callers of the
-/// verbs, at about 100 bytes a job.
-const LANE_JOBS_MAX: usize = 65_536;
 
 /// Stack of a worker. SQLite prepares by recursion, and the deepest statement that `complexity.rs` lets through takes 3
 /// MiB in a build without optimisation; what a schema alone can nest (views, triggers, cascades) takes 2 KiB a level.
@@ -37,10 +35,11 @@ pub(super) const STACK_BYTES: usize = 256 << 20;
 const SLOW: Duration = Duration::from_millis(5);
 
 /// A lane with a job that runs this long is heavy: far longer than a commit waits for the disk.
-pub(super) const HEAVY: Duration = Duration::from_millis(20);
+pub(super) const HEAVY: Duration = Duration::from_millis(50);
 
-/// How long a lane stays heavy after such a job. A client that repeats it comes back within this time.
-const HEAVY_AFTER: Duration = Duration::from_millis(500);
+/// How long a lane stays heavy after such a job: longer than a hundred greedy tenants take for a round of turns. What is
+/// quick waits no longer for that, unless many are heavy.
+pub(super) const HEAVY_AFTER: Duration = Duration::from_secs(60);
 
 /// Jobs of heavy lanes that run before those of others: they wait, but not without an end.
 const HEAVY_MIN: usize = 1;
@@ -59,27 +58,6 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 pub(crate) struct Workers {
     shared: Arc<Shared>,
     _end: Arc<EndOnDrop>,
-}
-
-/// The unit of fairness. Clones are one lane.
-#[derive(Debug, Clone)]
-pub(crate) struct Lane(Arc<LaneInner>);
-
-impl Lane {
-    /// A lane of which at most `running_max` jobs run at once.
-    pub(crate) fn new(running_max: usize) -> Self {
-        Self::of(running_max, Weight::Measured)
-    }
-
-    /// The same for jobs that are meant to take long, and are never heavy.
-    pub(crate) fn of_verbs(running_max: usize) -> Self {
-        Self::of(running_max, Weight::Never)
-    }
-
-    fn of(running_max: usize, weight: Weight) -> Self {
-        let state = Mutex::new(LaneState::default());
-        Self(Arc::new(LaneInner { running_max: running_max.max(1), weight, state }))
-    }
 }
 
 impl Workers {
@@ -459,106 +437,8 @@ fn serve(shared: &Shared, clock: &JobClock, turn: Turn) -> u64 {
     done
 }
 
-fn nanos_of(duration: Duration) -> u64 {
+pub(super) fn nanos_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whether a lane can be heavy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
-    Measured,
-    Never,
-}
-
-#[derive(Debug)]
-struct LaneInner {
-    running_max: usize,
-    weight: Weight,
-    state: Mutex<LaneState>,
-}
-
-#[derive(Default)]
-struct LaneState {
-    jobs: VecDeque<Job>,
-    /// When the jobs that run began.
-    running: Vec<u64>,
-    /// The lane is heavy until then.
-    heavy_until: u64,
-    /// True while the lane stands in the queue of runnable lanes.
-    queued: bool,
-}
-
-impl std::fmt::Debug for LaneState {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LaneState").field("jobs", &self.jobs.len()).field("running", &self.running.len()).finish()
-    }
-}
-
-/// Whether the lane has to enter the queue of runnable lanes now.
-#[derive(Debug, PartialEq, Eq)]
-enum More {
-    Runnable,
-    No,
-}
-
-impl LaneInner {
-    fn push(&self, job: Job) -> Result<More> {
-        let mut state = lock(&self.state);
-        if state.jobs.len() >= LANE_JOBS_MAX {
-            return Err(Error::new(ErrorKind::Busy, format!("{LANE_JOBS_MAX} jobs are waiting for this database")));
-        }
-        state.jobs.push_back(job);
-        Ok(self.requeue(&mut state))
-    }
-
-    /// The oldest job, counted as running.
-    fn take(&self, now: u64) -> (Option<Job>, More) {
-        let mut state = lock(&self.state);
-        state.queued = false;
-        let job = state.jobs.pop_front();
-        if job.is_some() {
-            state.running.push(now);
-        }
-        (job, self.requeue(&mut state))
-    }
-
-    fn finish(&self, began: u64, now: u64) -> More {
-        let mut state = lock(&self.state);
-        if let Some(place) = state.running.iter().position(|other| *other == began) {
-            state.running.swap_remove(place);
-        }
-        if now - began > nanos_of(HEAVY) {
-            state.heavy_until = now + nanos_of(HEAVY_AFTER);
-        }
-        self.requeue(&mut state)
-    }
-
-    /// Whether a job of it takes long, or did a moment ago.
-    fn is_heavy(&self, now: u64) -> bool {
-        if self.weight == Weight::Never {
-            return false;
-        }
-        let state = lock(&self.state);
-        state.heavy_until > now || state.running.iter().any(|began| now.saturating_sub(*began) > nanos_of(HEAVY))
-    }
-
-    fn requeue(&self, state: &mut LaneState) -> More {
-        if state.queued || state.jobs.is_empty() || state.running.len() >= self.running_max {
-            return More::No;
-        }
-        state.queued = true;
-        More::Runnable
-    }
-
-    fn clear(&self) {
-        let jobs = {
-            let mut state = lock(&self.state);
-            state.queued = false;
-            std::mem::take(&mut state.jobs)
-        };
-        // Outside the lock: a job may own a connection, and closing that may submit to this very lane.
-        drop(jobs);
-    }
 }
 
 /// Nothing here can be left half-changed by a panic, so a poisoned lock is as good as any.

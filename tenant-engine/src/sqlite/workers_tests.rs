@@ -168,3 +168,33 @@ async fn threads_that_replaced_slow_ones_are_bounded_and_end() {
     assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
     workers.shutdown().await;
 }
+
+#[tokio::test]
+async fn heavy_lanes_share_few_threads_and_quick_ones_have_the_others() {
+    let workers = Workers::start(2).unwrap();
+    let heavy: Vec<Lane> = (0..EXTRA_MAX + 20).map(|_| Lane::new(2)).collect();
+    // Each has shown that it is heavy.
+    for lane in &heavy {
+        let now = workers.shared.nanos();
+        let began = now.saturating_sub(nanos_of(2 * HEAVY)).max(1);
+        lock(&lane.0.state).running.push(began);
+        assert_eq!(lane.0.finish(began, began + nanos_of(2 * HEAVY)), More::No);
+    }
+    let (release, gate) = mpsc::channel::<()>();
+    let (gate, running) = (Arc::new(Mutex::new(gate)), Arc::new(AtomicUsize::new(0)));
+    for lane in heavy.iter().chain(&heavy) {
+        let (gate, running) = (Arc::clone(&gate), Arc::clone(&running));
+        let job = move || {
+            running.fetch_add(1, Ordering::SeqCst);
+            let _ = lock(&gate).recv();
+        };
+        workers.submit(lane, Box::new(job)).unwrap();
+    }
+    for _ in 0..20 {
+        assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
+    }
+    assert!(running.load(Ordering::SeqCst) <= 2, "two threads, two heavy jobs");
+    drop(release);
+    workers.shutdown().await;
+    assert_eq!(running.load(Ordering::SeqCst), 2 * heavy.len());
+}
