@@ -44,7 +44,7 @@ fn hard_limit(memory: u64) -> u64 {
 /// What the machine has, or the control group around this process if that is less.
 fn memory_bytes() -> u64 {
     let info = sysinfo();
-    let machine = u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(u64::from(info.mem_unit));
+    let machine = info.totalram.saturating_mul(u64::from(info.mem_unit));
     let groups = GROUP_LIMITS.iter().filter_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
     groups.fold(machine, u64::min)
 }
