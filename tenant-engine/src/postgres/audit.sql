@@ -37,6 +37,7 @@ with own as (
   from pg_db_role_setting s join own o on o.oid = s.setrole left join pg_database d on d.oid = s.setdatabase,
     unnest(s.setconfig) setting
   where not (o.kind = 'r' and s.setdatabase = 0 and setting = 'default_transaction_read_only=on')
+    and not (o.kind in ('r', 'w') and s.setdatabase = 0 and setting like 'temp\_file\_limit=%')
   union all
   select 3, format('setting %s of database %I', setting, p.datname),
     format('alter database %I reset %I', p.datname, split_part(setting, '=', 1))

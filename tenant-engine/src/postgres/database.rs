@@ -12,7 +12,7 @@ use super::prepare::{OWNER, READ, WRITE};
 use super::site::Site;
 use super::sql::{literal, quoted, text};
 use super::work::{Why, Work};
-use super::{identity, rights, sessions};
+use super::{identity, reassert, rights, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::pool::Access;
@@ -82,6 +82,7 @@ pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Resu
     let name = quoted(database);
     let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
     let [read_verifier, write_verifier] = [&read, &write].map(|login| literal(&site.server.verifier(login)));
+    let limits = [&read, &write].map(|login| reassert::bound_temp_files(login)).concat();
     let (read, write) = (quoted(&read), quoted(&write));
     center
         .run(format!(
@@ -92,6 +93,7 @@ pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Resu
              create role {read} login inherit password {read_verifier} in role {READ};
              create role {write} login inherit password {write_verifier} in role {WRITE};
              alter role {read} set default_transaction_read_only = on;
+             do $fleet$ begin {limits} end $fleet$;
              grant connect on database {name} to {read}, {write};
              grant create, temporary on database {name} to {OWNER};
              alter database {name} with allow_connections true;

@@ -55,10 +55,21 @@ pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
 
 fn hint(error: &sqlx::Error) -> &'static str {
     match error::code(error).as_deref() {
+        Some("42501") if is_of_extension(&error.to_string()) => EXTENSION_CURE,
         Some("25001") => " ('-- no-transaction' as the first line of the file runs it outside of one)",
         Some("57014") => " (see statement_timeout of the engine)",
         _ => "",
     }
+}
+
+/// Appended where the server refuses an extension.
+pub(super) const EXTENSION_CURE: &str = " (only a superuser may create this extension: create it in the database \
+    fleet_template, which new databases are copies of, and in the tenants' databases that exist; 'fleetctl server \
+    prepare' prints the script)";
+
+/// PURE: whether the server refused to create an extension.
+pub(super) fn is_of_extension(reason: &str) -> bool {
+    reason.contains("permission denied to create extension")
 }
 
 pub(super) fn failed(migration: &Migration, line: Option<usize>, why: &str) -> Error {

@@ -45,14 +45,26 @@ pub(super) async fn fingerprint(engine: &PostgresEngine, at: &Placement, expecte
     Ok(print)
 }
 
+/// Rows that a policy hides would not count: that is an error instead.
+pub(super) const BEGIN: &str = "begin isolation level repeatable read read only; set local row_security = off;
+    set local extra_float_digits = 3; set local timezone = 'UTC'; set local datestyle = 'ISO';
+    set local intervalstyle = 'postgres'; set local bytea_output = 'hex'; set local lc_monetary = 'C';
+    set local xmloption = 'content'; set local search_path = pg_catalog";
+
+/// The rows of each table, in the transaction that [`BEGIN`] began. The caller ends it.
+pub(super) async fn rows(work: &mut Work) -> Result<Fingerprint> {
+    let answers = work.answers(TABLES).await?;
+    let mut print = Fingerprint::default();
+    work.run("set local search_path = \"$user\", public").await?;
+    for some in answers.iter().flat_map(|tables| tables.chunks(TABLES_AT_ONCE)) {
+        add(work, some, &mut print).await?;
+    }
+    Ok(print)
+}
+
 async fn read(work: &mut Work, expected: &Expected) -> Result<Fingerprint> {
-    // Rows that a policy hides would not count: that is an error instead.
-    let begin = "begin isolation level repeatable read read only; set local row_security = off;
-                 set local extra_float_digits = 3; set local timezone = 'UTC'; set local datestyle = 'ISO';
-                 set local intervalstyle = 'postgres'; set local bytea_output = 'hex'; set local lc_monetary = 'C';
-                 set local xmloption = 'content'; set local search_path = pg_catalog";
     let answers =
-        work.try_answers(format!("{begin}; {}; {TABLES};", identity::READ)).await.map_err(identity::missing)?;
+        work.try_answers(format!("{BEGIN}; {}; {TABLES};", identity::READ)).await.map_err(identity::missing)?;
     let [.., row, tables] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "a fingerprint begins with two answers"));
     };

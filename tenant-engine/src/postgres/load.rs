@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::checks::{Check, Owner};
 use super::complaints::Complaints;
+use super::failure::{EXTENSION_CURE, is_of_extension};
 use super::locale::Locale;
 use super::prepare::OWNER;
 use super::site::Site;
@@ -105,7 +106,10 @@ impl Load<'_> {
             if is_fault(&complaints) || complaints.entry().is_none() {
                 return Err(self.refused(&complaints).await);
             }
-            left_out.extend(complaints.told());
+            // The comment of an extension from the template belongs to who made it there; comparing the objects tells if
+            // it differs.
+            let of_template = complaints.reason().is_some_and(|reason| reason.contains("must be owner of extension"));
+            left_out.extend(complaints.told().filter(|_| !of_template));
         }
         Ok(left_out)
     }
@@ -128,7 +132,8 @@ impl Load<'_> {
     async fn refused(&self, complaints: &Complaints) -> Error {
         let reason = complaints.reason().unwrap_or("pg_restore gave no reason");
         let object = complaints.entry().map_or_else(String::new, |entry| format!(" at {entry}"));
-        let message = format!("the dump could not be restored{object}: {reason}");
+        let cure = if is_of_extension(reason) { EXTENSION_CURE } else { "" };
+        let message = format!("the dump could not be restored{object}: {reason}{cure}");
         let kind = match self.site.center().await {
             Err(error) => error.kind(),
             Ok(center) => {

@@ -17,6 +17,25 @@ use crate::pool::Access;
 /// What [`statements`] needs before `begin`, in a block of PL/pgSQL.
 pub(super) const DECLARATIONS: &str = "changed record;";
 
+/// What one session of a tenant may hold in temporary files: a sort must not fill the disk of all. A setting of the login,
+/// because only a superuser, or a role with the right to this parameter, may set it.
+const TEMP_FILES: &str = "temp_file_limit=4GB";
+
+/// For the body of a block: bounds the temporary files of a login where the maintenance role may do that.
+pub(super) fn bound_temp_files(login: &str) -> String {
+    let (name, text) = (quoted(login), literal(login));
+    let (parameter, value) = TEMP_FILES.split_once('=').expect("it has a value");
+    format!(
+        "if has_parameter_privilege('{parameter}', 'set')
+             and exists (select from pg_roles where rolname = {text})
+             and not exists (select from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
+               where r.rolname = {text} and s.setdatabase = 0 and s.setconfig @> array['{TEMP_FILES}']) then
+           alter role {name} set {parameter} = '{value}';
+         end if;
+         "
+    )
+}
+
 /// For the body of a block. A database that has no logins yet, or a template, has nothing to give again.
 pub(super) fn statements(server: &PostgresServer, database: &str) -> String {
     let password = |access| {
@@ -28,14 +47,17 @@ pub(super) fn statements(server: &PostgresServer, database: &str) -> String {
              end if;"
         )
     };
+    let limits = [Access::Read, Access::Write].map(|access| bound_temp_files(&login(database, access))).concat();
     let [read, write] = [Access::Read, Access::Write].map(|access| literal(&login(database, access)));
     format!(
         "{}{}
          for changed in
            select r.rolname, d.datname from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
            left join pg_database d on d.oid = s.setdatabase
-           where r.rolname in ({read}, {write}) and (r.rolname = {write} or s.setdatabase <> 0
-             or s.setconfig <> array['default_transaction_read_only=on'])
+           where r.rolname in ({read}, {write}) and (s.setdatabase <> 0
+             or r.rolname = {write} and s.setconfig <> array['{TEMP_FILES}']
+             or r.rolname = {read} and s.setconfig <> array['default_transaction_read_only=on']
+               and s.setconfig <> array['default_transaction_read_only=on', '{TEMP_FILES}'])
          loop
            if changed.datname is not null then
              execute format('alter role %I in database %I reset all', changed.rolname, changed.datname);
@@ -45,7 +67,8 @@ pub(super) fn statements(server: &PostgresServer, database: &str) -> String {
                execute format('alter role %I set default_transaction_read_only = on', changed.rolname);
              end if;
            end if;
-         end loop;",
+         end loop;
+         {limits}",
         password(Access::Read),
         password(Access::Write),
     )

@@ -61,6 +61,7 @@ fn statements(role: &str) -> String {
            revoke all on pg_subscription from public;
            execute format('grant select (oid, subdbid, subname, subowner, subenabled) on pg_subscription to %I', {role});
            revoke usage on type regrole, aclitem from public;
+           execute format('grant set on parameter temp_file_limit to %I', {role});
          end $fleet$;"
     )
 }

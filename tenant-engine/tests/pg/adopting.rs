@@ -17,6 +17,21 @@ async fn adopt(kit: &Kit, dsn: String) -> Result<Tenant> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_rows_would_differ_is_refused() {
+    let kit = Kit::new();
+    let make = "create table k(v int); insert into k values (1);
+        create function f(int) returns int immutable language sql as 'select v from public.k';
+        create table g(a int, b int generated always as (f(a)) stored); insert into g(a) values (1);";
+    let equal = outside(&kit, "equal", "", "create table g(a int, b int); insert into g values (1, 1)");
+    let same = adopt(&kit, equal).await.unwrap();
+    assert_eq!(kit.ask(&same, "select b from g"), "1");
+    let differs = outside(&kit, "differs", "", &format!("{make} update k set v = 2;"));
+    let error = adopt(&kit, differs).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAdoptable, "{error}");
+    assert!(error.message().contains("rows of public.g differ"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_copy_could_not_have_is_refused_with_its_reason() {
     const LEDGER: &str = "_sqlx_migrations(version bigint, description text, installed_on timestamptz, success boolean, \
                           checksum bytea, execution_time bigint)";

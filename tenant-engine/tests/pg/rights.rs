@@ -155,3 +155,56 @@ async fn a_role_that_is_a_superuser_prepares_its_server_by_itself() {
     assert_eq!(rights(&kit).await, Some(FunctionRights::Outdated));
     assert_eq!(kit.ask(&older, "select count(*) from projects"), "0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_only_a_superuser_may_create_comes_with_the_template() {
+    let kit = Kit::new();
+    let plain = kit.provisioned(&set(&BASE)).await;
+    let with = base_and(&[("0003_extension.sql", "create extension if not exists pageinspect;")]);
+    let error = kit.migrate(&plain, &with).await.unwrap_err();
+    assert!(error.message().contains("\"pageinspect\"") && error.message().contains("server prepare"), "{error}");
+    kit.cluster.psql("postgres", "create database outside template template0 owner fleet");
+    kit.cluster.psql("outside", "create extension pageinspect; set role fleet; create table t(a int)");
+    let refused = kit.tenant();
+    let source = || kit.cluster.dsn("outside").into();
+    let error = kit.engine.adopt(&refused.at, &source(), &refused.identity).await.unwrap_err();
+    assert!(error.message().contains("\"pageinspect\"") && error.message().contains("fleet_template"), "{error}");
+    prepare(&kit).await;
+    kit.cluster.psql("fleet_template", "create extension pageinspect");
+    kit.cluster.psql(plain.database(), "create extension pageinspect");
+    kit.migrate(&plain, &with).await.unwrap();
+    let new = kit.provisioned(&with).await;
+    let snapshot = kit.engine.snapshot(&new.at, &new.expected()).await.unwrap();
+    let copy = kit.tenant();
+    kit.engine.restore(&copy.at, snapshot.image, new.identity.tenant, &copy.identity).await.unwrap();
+    assert_eq!(kit.ask(&copy, "select count(*) from pg_extension where extname = 'pageinspect'"), "1");
+    let adopted = kit.tenant();
+    kit.engine.adopt(&adopted.at, &source(), &adopted.identity).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn temporary_files_of_a_tenant_are_bounded_where_that_is_permitted() {
+    let kit = Kit::new();
+    let before = kit.provisioned(&set(&BASE)).await;
+    let limit = |tenant: &Tenant, access| {
+        let login = tenant.login(access);
+        kit.cluster.psql(
+            "postgres",
+            &format!(
+                "select coalesce(string_agg(s, ' '), 'none') from pg_db_role_setting, unnest(setconfig) s
+             where setrole = '{login}'::regrole and s like 'temp%'"
+            ),
+        )
+    };
+    assert_eq!(limit(&before, Access::Write), "none");
+    prepare(&kit).await;
+    kit.migrate(&before, &set(&BASE)).await.unwrap();
+    let after = kit.provisioned(&set(&BASE)).await;
+    for tenant in [&before, &after] {
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(limit(tenant, access), "temp_file_limit=4GB");
+        }
+    }
+    kit.migrate(&before, &set(&BASE)).await.unwrap();
+    assert_eq!(kit.engine.audit(&kit.server()).await.unwrap().findings, []);
+}

@@ -291,7 +291,8 @@ fn functions(record: &ServerRecord, survey: &Survey) -> Option<DoctorCheck> {
             DoctorCheck::warn(&name, "the server was prepared by another version of this program", &next)
         }
         Some(FunctionRights::Granted) => {
-            let detail = "only the check of each request's SQL keeps other tenants' names from a tenant";
+            let detail = "only the check of each request's SQL keeps other tenants' names from a tenant; temporary files of \
+                          a statement have the server's own limit";
             DoctorCheck::warn(&name, detail, &next)
         }
         None => DoctorCheck::unknown(&name, "the server did not say who may run its functions", &next),
