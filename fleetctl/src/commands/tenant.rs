@@ -28,7 +28,7 @@ pub(crate) const TENANT: View = View {
         Column::text("ENGINE", "/engine"),
         Column::text("SERVER", "/server"),
         Column::text("VERSION", "/schema_version"),
-        Column::text("PINNED BELOW", "/pin/head_version"),
+        Column::text("PINNED BELOW", "/pin/head_version").wide(),
         Column::time("PINNED SINCE", "/pin/since_at").wide(),
         Column::text("PINNED BY", "/pin/operation_id").wide(),
         Column::bytes("SIZE", "/size_bytes"),
