@@ -12,7 +12,7 @@ const ENDLESS: &str = "create table numbers (n integer);\n\
     where n < (select count(*) from marks) * 9000000000000) select max(n) from c;\n";
 
 fn catalog(fleet: &Fleet) -> rusqlite::Connection {
-    let db = rusqlite::Connection::open(fleet.dir().join("catalog.db")).unwrap();
+    let db = rusqlite::Connection::open(fleet.dir().join("fleet-data/catalog.db")).unwrap();
     db.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     db
 }
