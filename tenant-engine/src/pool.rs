@@ -110,6 +110,15 @@ impl Pool {
         }
     }
 
+    /// Closes the connections that nobody uses now. A file that was removed keeps its room on the disk until then.
+    pub fn close_idle(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close_idle(),
+            // A server closes what is connected to a database before it drops it.
+            Self::Postgres(_) => {}
+        }
+    }
+
     /// How many connections are open now.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -169,7 +169,9 @@ impl Pools {
         let from = (tenant, Generation(i64::MIN));
         let old: Vec<_> = self.shared.held().range(from..(tenant, current)).map(|(key, _)| *key).collect();
         for key in old {
-            if self.open.remove(&key).await.is_some() {
+            if let Some(pool) = self.open.remove(&key).await {
+                // The cache itself lets go later, and a removed database would keep its room until then.
+                pool.pool().close_idle();
                 self.shared.meters.dropped_outdated.increment(1);
             }
         }

@@ -97,6 +97,10 @@ impl SqlitePool {
         self.inner.counter.drained().await;
     }
 
+    pub(crate) fn close_idle(&self) {
+        self.inner.close_idle();
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.inner.counter.open()
     }

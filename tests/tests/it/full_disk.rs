@@ -143,11 +143,23 @@ async fn a_disk_that_is_full_of_everything_is_freed_by_the_product() {
     site.fleet.ok(&["tenant", "delete", "culprit", "--no-backup", "--yes"]);
     site.fleet.ok(&["tenant", "purge", "culprit", "--yes"]);
     site.fleet.ok(&["tenant", "read-only", "acme", "--off"]);
+    until_there_is_room(&site).await;
     site.fleet.ok(&["tenant", "create", "later"]);
     site.fleet.ok(&["backup", "run", "--all"]);
     disk.free();
     let scrubbed = site.code(&["scrub"]);
     assert!(scrubbed.0 == Some(0), "{scrubbed:?}");
+}
+
+/// The process lets go of a database a moment after it was purged.
+async fn until_there_is_room(site: &Site) {
+    for _ in 0..100 {
+        if site.room().await.0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the room of a purged database is not free: {:?}", site.room().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
