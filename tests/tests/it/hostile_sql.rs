@@ -72,3 +72,38 @@ async fn a_migration_that_nests_fails_and_the_process_lives() {
         assert_eq!(served.admin().get("/v1/tenants").await.status, 200);
     }
 }
+
+/// Steps of SQLite that take many seconds, with no look at the clock between them.
+fn stuck() -> String {
+    let long = |number: usize| format!("printf('%.*c', {}, 'a')", 700_000 + number);
+    let pattern = "'%' || printf('%.*c', 100, 'a') || printf('%.*c', 90, '_') || 'b'";
+    let all: Vec<String> = (0..4).map(|number| format!("({} like {pattern})", long(number))).collect();
+    format!("select {}", all.join(" + "))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stuck_workers_are_named_and_do_not_hold_up_the_end() {
+    // As many as there are workers, so that each gets stuck.
+    let workers = 8.max(4 * std::thread::available_parallelism().unwrap().get());
+    let names: Vec<String> = (0..workers).map(|number| format!("t{number}")).collect();
+    let fleet = Fleet::with_tenants(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut served = Served::start(fleet.dir());
+    let (url, body) = (served.data_url.clone(), json!({ "sql": stuck() }));
+    let asked = |name: &str| {
+        let (api, path, body) =
+            (Api::new(&url, &fleet.token(name, "reader")), format!("/t/{name}/query"), body.clone());
+        tokio::spawn(async move { api.post(&path, &body).await })
+    };
+    let requests: Vec<_> = names.iter().flat_map(|name| [asked(name), asked(name)]).collect();
+    for request in requests {
+        let answer = request.await.unwrap();
+        assert_eq!(answer.status, 503, "{}", answer.body);
+        assert_eq!(answer.json()["code"], "deadline_exceeded");
+    }
+    let ready = served.admin().get("/readyz").await;
+    assert_eq!(ready.status, 503, "{}", ready.body);
+    let checks = ready.json()["checks"].clone();
+    let workers = checks.as_array().unwrap().iter().find(|check| check["name"] == "workers").unwrap().clone();
+    assert_eq!(workers["ok"], false, "{workers}");
+    assert_eq!(served.terminate(), Some(0));
+}
