@@ -14,6 +14,23 @@ pub async fn current_release(tx: &mut ReadTx) -> Result<Option<ReleaseId>> {
     row.map_or(Ok(None), |row| row::id_or_null(&row, "current_release_id"))
 }
 
+/// The time by which databases are dropped, milliseconds since 1970; `None` before the first process looked.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn steady_time(tx: &mut ReadTx) -> Result<Option<i64>> {
+    let row = tx.one(sqlx::query("select steady_at from fleet where one = 1")).await?;
+    row.map_or(Ok(None), |row| row::int_or_null(&row, "steady_at"))
+}
+
+/// Notes how far that time is.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn set_steady_time(tx: &mut WriteTx, at: i64) -> Result<()> {
+    tx.run(sqlx::query("update fleet set steady_at = $1 where one = 1").bind(at)).await.map(|_| ())
+}
+
 /// Makes `release` the current one.
 ///
 /// # Errors

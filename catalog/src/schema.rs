@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "ledger_release",
         sql: include_str!("../../migrations/catalog/0008_ledger_release.sql"),
     },
+    Migration { version: 9, name: "steady_time", sql: include_str!("../../migrations/catalog/0009_steady_time.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \
@@ -166,7 +167,7 @@ fn known_fleet(row: &AnyRow, sealer: &Sealer) -> Result<FleetId> {
 
 async fn new_fleet(db: &mut AnyConnection, sealer: &Sealer, now: i64) -> Result<FleetId> {
     let id = FleetId::generate();
-    sqlx::query("insert into fleet (one, id, created_at, key_check) values (1, $1, $2, $3)")
+    sqlx::query("insert into fleet (one, id, created_at, steady_at, key_check) values (1, $1, $2, $2, $3)")
         .bind(id.to_string())
         .bind(now)
         .bind(sealer.seal(("fleet", "key_check", &id.to_string()), KEY_CHECK))

@@ -38,18 +38,18 @@ pub async fn wanted(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>> {
     ids(&tx.all(sqlx::query(sql).bind(limit(page_limit)).bind(since)).await?)
 }
 
-/// Deleted tenants whose time for an undelete is over and that nothing is at work on.
+/// Deleted tenants whose time for an undelete is over by the time `by`, and that nothing is at work on.
 ///
 /// # Errors
 /// `Unavailable`.
-pub async fn purgeable(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>> {
+pub async fn purgeable(tx: &mut ReadTx, by: i64, page_limit: u32) -> Result<Vec<TenantId>> {
     let sql = "select id from tenants t where state = 'deleted' and purge_after <= $1 and op_id is null \
                and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
                and not exists (select 1 from steps s join operations o on o.id = s.op_id where s.tenant_id = t.id \
                  and o.kind = 'purge' and s.state in ('failed', 'cancelled') and s.finished_at > $3) \
                order by purge_after, id limit $2";
-    let now = tx.now();
-    ids(&tx.all(sqlx::query(sql).bind(now).bind(limit(page_limit)).bind(now - AGAIN_AFTER_MS)).await?)
+    let since = tx.now() - AGAIN_AFTER_MS;
+    ids(&tx.all(sqlx::query(sql).bind(by).bind(limit(page_limit)).bind(since)).await?)
 }
 
 /// Tenants that an operation may have left fenced since `since`: it blocks their writes although nothing is at work on

@@ -8,10 +8,10 @@ use crate::operations::{Fleet, drop_kept};
 /// Dropped in one run; the rest waits for the next.
 const BATCH: u32 = 100;
 
-pub(super) async fn run(fleet: &Fleet) -> Result<()> {
+/// `now` is the time by which databases may be dropped; see `steady.rs`.
+pub(super) async fn run(fleet: &Fleet, now: i64) -> Result<()> {
     let expired = {
         let mut tx = fleet.catalog.read().await?;
-        let now = tx.now();
         catalog::retained::expired(&mut tx, now, BATCH).await?
     };
     for record in expired {
@@ -73,15 +73,15 @@ mod tests {
         let file = config.data_dir.join("tenants").join(&record.placement);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "kept").unwrap();
-        run(&app.fleet).await.unwrap();
+        run(&app.fleet, app.catalog.now()).await.unwrap();
         assert!(file.exists());
         now.store(record.keep_until + 1, Ordering::SeqCst);
-        run(&app.fleet).await.unwrap();
+        run(&app.fleet, app.catalog.now()).await.unwrap();
         assert!(!file.exists());
         let left =
             catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap();
         assert!(left.is_empty());
-        run(&app.fleet).await.unwrap();
+        run(&app.fleet, app.catalog.now()).await.unwrap();
     }
 
     #[tokio::test]
@@ -108,7 +108,7 @@ mod tests {
         let mut tx = app.catalog.write().await.unwrap();
         catalog::operations::insert(&mut tx, &undo).await.unwrap();
         tx.commit().await.unwrap();
-        run(&app.fleet).await.unwrap();
+        run(&app.fleet, app.catalog.now()).await.unwrap();
         let left = async || {
             catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap().len()
         };
@@ -116,7 +116,7 @@ mod tests {
         let mut tx = app.catalog.write().await.unwrap();
         catalog::steps::cancel_pending(&mut tx, undo.id).await.unwrap();
         tx.commit().await.unwrap();
-        run(&app.fleet).await.unwrap();
+        run(&app.fleet, app.catalog.now()).await.unwrap();
         assert_eq!(left().await, 0);
     }
 

@@ -6,6 +6,7 @@ mod expire;
 mod purge;
 mod reconcile;
 mod settle;
+mod steady;
 mod trim;
 mod turn;
 mod wake;
@@ -22,6 +23,7 @@ use crate::plan::Selection;
 use crate::runner::Runner;
 use crate::runner::submit::{Caller, Mode, Submission};
 use crate::tasks::Tasks;
+use steady::Steady;
 use turn::Turn;
 
 /// Starts them all; the periods are how late each may notice, and twice that when the process that ran it has died.
@@ -29,10 +31,16 @@ pub fn start(fleet: &Arc<Fleet>, runner: &Arc<Runner>, tasks: &Tasks) {
     let owner = uuid::Uuid::now_v7().simple().to_string();
     let turn = |name, seconds| Turn::new(Arc::clone(fleet), &owner, name, Duration::from_secs(seconds));
     every(tasks, turn("reconcile", 20), |fleet| async move { reconcile::run(&fleet).await });
-    every(tasks, turn("expire", 300), |fleet| async move { expire::run(&fleet).await });
+    let steady = Arc::new(Steady::default());
+    let time = Arc::clone(&steady);
+    every(tasks, turn("expire", 300), move |fleet| {
+        let time = Arc::clone(&time);
+        async move { expire::run(&fleet, time.now(&fleet).await?).await }
+    });
     every(tasks, turn("trim", 600), |fleet| async move { trim::run(&fleet).await });
     every(tasks, turn("settle", 20), with(runner, settle::run));
-    every(tasks, turn("purge", 60), with(runner, purge::run));
+    let purge = move |fleet, runner| purge::run(fleet, runner, Arc::clone(&steady));
+    every(tasks, turn("purge", 60), with(runner, purge));
     let is_due = |fleet: Arc<Fleet>| async move { wake::is_due(&fleet).await };
     whenever(tasks, turn("wake", 2), is_due, with(runner, wake::run));
 }
