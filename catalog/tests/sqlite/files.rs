@@ -28,10 +28,11 @@ async fn all_files_are_their_owners_only() {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(fixture.world.directory.path()).unwrap() {
         let path = entry.unwrap().path();
-        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        let wanted = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&path), wanted, "{}", path.display());
         files.push(path);
     }
-    assert_eq!(files.len(), 3, "main file, log and index: {files:?}");
+    assert_eq!(files.len(), 4, "main file, log, index and the reserve's directory: {files:?}");
 }
 
 #[tokio::test]
