@@ -101,7 +101,7 @@ async fn a_step_that_cannot_be_done_is_told_and_can_be_abandoned_or_retried() {
     let world = World::new().await;
     // The server's directory cannot be written: root may, so a file stands where the directory should be.
     let tenants = world.data().join("tenants");
-    std::fs::remove_dir(&tenants).unwrap();
+    std::fs::remove_dir_all(&tenants).unwrap();
     std::fs::write(&tenants, "").unwrap();
     let started = world
         .start(control_plane::runner::submit::Submission::new(creating(&["acme", "globex"]), Selection::default()))
@@ -124,7 +124,7 @@ async fn an_abandoned_create_frees_its_name() {
     use control_plane::runner::control::Control;
     let world = World::new().await;
     let tenants = world.data().join("tenants");
-    std::fs::remove_dir(&tenants).unwrap();
+    std::fs::remove_dir_all(&tenants).unwrap();
     std::fs::write(&tenants, "").unwrap();
     let started = world
         .start(control_plane::runner::submit::Submission::new(creating(&["acme"]), Selection::default()))

@@ -116,7 +116,7 @@ async fn a_swap_is_given_up_before_and_after_the_new_database_was_stamped() {
 
 #[tokio::test]
 async fn an_undo_is_given_up() {
-    for point in ["undo: claimed", "undo: migrated", "undo: frozen", "swap: retired"] {
+    for point in ["undo: claimed", "undo: looked at", "undo: frozen", "swap: retired"] {
         gives_up_at(with_replaced, undoing, point).await;
     }
 }
