@@ -29,6 +29,9 @@ pub(super) struct Built {
     /// Whether the tenant stays at its version; see `pin.rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pin: Option<Pin>,
+    /// What its source has and it lacks; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) left_out: Vec<String>,
 }
 
 /// Which schema a new database gets.
@@ -44,6 +47,14 @@ pub(super) enum Goal {
 }
 
 impl Built {
+    /// What an operation tells of it, besides its own facts.
+    pub(super) fn told(&self, mut facts: serde_json::Value) -> serde_json::Value {
+        if !self.left_out.is_empty() {
+            facts["left_out"] = serde_json::json!(self.left_out);
+        }
+        facts
+    }
+
     /// Names this database in the catalog.
     pub(super) fn flip(&self, step: &Step) -> Flip {
         Flip {
@@ -82,7 +93,16 @@ pub(super) async fn finished(fleet: &Fleet, step: &Step, rests: IdentityState, g
     let (schema_version, release) = forward(fleet, engine, &at, &expected, goal, found.schema_version()).await?;
     probe(engine, &at, &expected).await?;
     let (placement, size_bytes) = (at.reference().to_owned(), engine.size(&at).await?);
-    Ok(Some(Built { placement, server: None, generation, schema_version, release, size_bytes, pin: None }))
+    Ok(Some(Built {
+        placement,
+        server: None,
+        generation,
+        schema_version,
+        release,
+        size_bytes,
+        pin: None,
+        left_out: Vec::new(),
+    }))
 }
 
 /// The database of a tenant that has none yet, ready to be announced: what an earlier attempt finished, or what `fill`
@@ -127,7 +147,12 @@ pub(super) async fn from_backup(
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
-    forwarded(fleet, step, (engine, &at), &restored, generation, goal).await
+    forwarded(fleet, step, (engine, &at), with_left_out(manifest.left_out, restored), generation, goal).await
+}
+
+/// What the image lacked comes before what its restore left out.
+pub(super) fn with_left_out(of_image: Vec<String>, restored: Restored) -> Restored {
+    Restored { left_out: of_image.into_iter().chain(restored.left_out).collect(), ..restored }
 }
 
 /// Migrates what was filled; drops it when that fails.
@@ -135,7 +160,7 @@ pub(super) async fn forwarded(
     fleet: &Fleet,
     step: &Step,
     (engine, at): (&Arc<dyn Engine>, &Placement),
-    restored: &Restored,
+    restored: Restored,
     generation: Generation,
     goal: Goal,
 ) -> Result<Built> {
@@ -153,7 +178,16 @@ pub(super) async fn forwarded(
     fleet.point("build: migrated").await;
     // Migrations change it.
     let (placement, size_bytes) = (at.reference().to_owned(), engine.size(at).await?);
-    Ok(Built { placement, server: None, generation, schema_version, release, size_bytes, pin: None })
+    Ok(Built {
+        placement,
+        server: None,
+        generation,
+        schema_version,
+        release,
+        size_bytes,
+        pin: None,
+        left_out: restored.left_out,
+    })
 }
 
 /// Stamps the new database with the generation that the catalog will have, and opens it as a request would.

@@ -87,6 +87,7 @@ impl Params {
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         let pinned = built.pin.is_some();
         let facts = json!({"source": self.source, "schema_version": built.schema_version, "pinned": pinned});
+        let facts = built.told(facts);
         let event = step.event("tenant.cloned", facts.clone());
         Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
     }
@@ -107,7 +108,8 @@ async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord, goal: Goal) -> 
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
-    build::forwarded(fleet, step, (engine, &at), &restored, generation, goal).await
+    let restored = build::with_left_out(picture.info.left_out, restored);
+    build::forwarded(fleet, step, (engine, &at), restored, generation, goal).await
 }
 
 /// Of the source as the catalog knows it now; one that is being changed just then is looked at again later.

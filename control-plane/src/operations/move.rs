@@ -276,6 +276,7 @@ impl Params {
             release: step.tenant.release_id,
             size_bytes: restored.size_bytes,
             pin: step.tenant.pin,
+            left_out: restored.left_out,
         })
     }
 }
@@ -341,7 +342,7 @@ fn told(step: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Va
         "from": step.tenant.server_id, "to": swap.built.server, "size_bytes": swap.built.size_bytes,
         "frozen_ms": times.frozen_ms,
     });
-    ("tenant.moved", facts)
+    ("tenant.moved", swap.built.told(facts))
 }
 
 #[cfg(test)]

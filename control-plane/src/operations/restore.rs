@@ -179,7 +179,7 @@ impl Params {
         let head = head_version(&mut fleet.catalog.read().await?, release).await?;
         built.pin = Before { version: head, pin: None }.pin(built.schema_version, step);
         let (backup, version) = (self.resolved.map(|r| r.backup), built.schema_version);
-        let facts = json!({"backup": backup, "schema_version": version, "pinned": built.pin.is_some()});
+        let facts = built.told(json!({"backup": backup, "schema_version": version, "pinned": built.pin.is_some()}));
         let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
         Ok(Outcome::done(facts.clone())
             .with(Effect::Flip(flip))
@@ -249,7 +249,7 @@ fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value
         "replaced": swap.fence.current,
         "undo_until": (swap.fence.current == Current::Frozen).then_some(times.keep_until),
     });
-    ("tenant.restored", facts)
+    ("tenant.restored", swap.built.told(facts))
 }
 
 /// The newest version of a release.

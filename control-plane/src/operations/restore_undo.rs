@@ -105,7 +105,10 @@ async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Out
     fleet.point("undo: looked at").await;
     let size_bytes = engine.size(&at).await?;
     let (placement, server) = (kept.placement, Some(kept.server_id));
-    Ok(Outcome::next(FREEZE, json!(Built { placement, server, generation, schema_version, release, size_bytes, pin })))
+    Ok(Outcome::next(
+        FREEZE,
+        json!(Built { placement, server, generation, schema_version, release, size_bytes, pin, left_out: Vec::new() }),
+    ))
 }
 
 /// Makes sure that the kept database is sound and stamps it `building`. Whatever state an earlier attempt left it in,

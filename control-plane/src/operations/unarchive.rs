@@ -55,8 +55,8 @@ async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
     let mut built = build::ready(fleet, step, fence::at_rest(&step.tenant), goal, fill).await?;
     built.pin = step.tenant.pin;
     let state = fence::awake(&step.tenant);
+    let facts = built.told(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
     let flip = Flip { state: Some(state), ..built.flip(step) };
-    let facts = json!({"backup": backup, "state": state, "schema_version": built.schema_version});
     let event = step.event("tenant.unarchived", facts.clone());
     Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
 }
