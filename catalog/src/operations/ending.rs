@@ -1,7 +1,7 @@
 //! How an operation ends, counted from its steps, and what becomes of tenants that take no part.
 //!
-//! Tenants leave while a run is on its way. A run over a selection skips them and is no failure; a run that skips every
-//! tenant did nothing, and is no success.
+//! Tenants leave while a run is on its way. A run over a selection skips them and still succeeds. A run that
+//! skips every tenant did nothing, and fails.
 
 use crate::bulk::{TEXT, built, values};
 use crate::db::WriteTx;

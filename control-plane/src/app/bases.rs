@@ -28,7 +28,7 @@ pub(super) async fn prepare(catalog: &Catalog, role: Role) -> Result<usize> {
     Ok(known.iter().filter(|(server, _)| server.engine == EngineKind::Postgres).count())
 }
 
-/// A directory that is not there, or cannot be written now, is found by whoever uses it.
+/// A directory that is not there, or cannot be written now, is reported by the work that uses it.
 fn claim(fleet: &str, server: &ServerRecord) -> Result<()> {
     let base = Path::new(&server.base);
     match BaseMarker::read(base) {

@@ -1,4 +1,4 @@
-//! The time by which databases are dropped for good. One reading of a clock is no evidence: a clock that is a year ahead for
+//! The time by which databases are dropped for good. One reading of a clock proves nothing: a clock that is a year ahead for
 //! a minute would drop every kept database and the databases of every deleted tenant.
 //!
 //! The catalog holds a time that goes towards the clock's, but not faster than [`RATE`] times the time that a process has

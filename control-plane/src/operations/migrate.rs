@@ -213,7 +213,7 @@ impl Params {
         Err(unreachable(first, target, back.as_ref()))
     }
 
-    /// A pin that is newer than this operation was not meant by whoever asked for it: a retry must not undo a restore.
+    /// A pin that is newer than this operation was unknown to the caller: a retry must not undo a restore.
     async fn require_unpinned(&self, fleet: &Fleet, step: &Step) -> Result<()> {
         let Some((pin, left)) = step.tenant.pin.zip(pin::left_out(&step.tenant)) else { return Ok(()) };
         let mut tx = fleet.catalog.read().await?;

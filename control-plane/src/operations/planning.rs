@@ -74,7 +74,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Whether a rule selected the tenants: one that cannot take part is then left out, and is no failure.
+    /// Whether a rule selected the tenants: one that cannot take part is then left out, and the run still succeeds.
     #[must_use]
     pub fn by_rule(&self) -> bool {
         self.when_left != WhenLeft::Fail

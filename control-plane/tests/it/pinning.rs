@@ -157,7 +157,7 @@ async fn a_pin_is_lifted_by_a_step_forwards_and_by_nothing_less() {
     assert_eq!(acme_at(&world).await, (Some(1), Some(2)), "nothing was migrated");
     world.succeed(to(all, Some(2), false), acme()).await;
     assert_eq!(acme_at(&world).await, (Some(2), None));
-    // Of a release that ends there, the tenant is at the head: whoever names it means that.
+    // Of a release that ends there, the tenant is at the head: a caller who names it means that.
     world.succeed(restoring(To::Latest), acme()).await;
     assert_eq!(acme_at(&world).await, (Some(1), Some(2)));
     world.succeed(migrating(&[ONE]), acme()).await;
