@@ -1,6 +1,6 @@
 //! Room that is set apart on a disk and given up when the disk is full.
 //!
-//! A reserve is a directory with one file of real blocks and some empty files, which hold inodes. Whoever is about to
+//! A reserve is a directory with one file of real blocks and some empty files, which hold inodes. The code that is about to
 //! write what frees room (the catalog, a stamp) calls [`DiskReserve::make_room`] first. On a full disk that removes
 //! the reserve. On a disk with room it makes the reserve again.
 //!
