@@ -6,6 +6,7 @@
 //! give up  the reserve (see `reserve.rs`) is removed, so that the catalog and stamps can still be written
 //! nothing  the disk is full
 //! ```
+//! Temporary files of statements have a limit of their own above these: a sort must not be what stops writes.
 //! A reserve that was given up never lifts the free room above `low`: it is there for the work that frees room.
 //! Inodes are counted like bytes: without one, nothing can be made or opened for writing.
 //!
@@ -15,7 +16,7 @@ mod gauge;
 mod reserve;
 
 pub use gauge::DiskGauge;
-pub(crate) use gauge::low;
+pub(crate) use gauge::{low, low_for_temp};
 pub use reserve::{BASE_RESERVE, DiskReserve, ReserveState};
 
 use std::path::Path;
@@ -26,6 +27,10 @@ use crate::error::{Error, ErrorKind, Result};
 const LOW_BYTES_MAX: u64 = 64 << 20;
 /// A small disk keeps a sixteenth.
 const LOW_SHARE: u64 = 16;
+/// Between two looks at the disk, statements write tens of megabytes of temporary files each: that must not reach `low`.
+const TEMP_BYTES_MAX: u64 = 512 << 20;
+/// A small disk keeps an eighth.
+const TEMP_SHARE: u64 = 8;
 /// Inodes for hundreds of write-ahead logs and their shared memory.
 const LOW_FILES_MAX: u64 = 256;
 /// A file system with few inodes keeps a sixteenth of them.
@@ -80,6 +85,13 @@ impl DiskSpace {
             bytes: (self.total.bytes / LOW_SHARE).min(LOW_BYTES_MAX),
             files: (self.total.files / LOW_FILES_SHARE).min(LOW_FILES_MAX),
         }
+    }
+
+    /// True when no statement may go on writing temporary files here.
+    #[must_use]
+    pub fn is_low_for_temp(&self) -> bool {
+        let bytes = (self.total.bytes / TEMP_SHARE).min(TEMP_BYTES_MAX);
+        self.free.is_below(DiskRoom { bytes, ..self.low_limit() })
     }
 
     /// What a reserve holds: with [`DiskSpace::give_up_limit`] less than [`DiskSpace::low_limit`].
@@ -177,6 +189,15 @@ mod tests {
         assert!(!space(1 << 30, 64 << 20).is_low() && space(1 << 30, 64 << 20).fits(0));
         assert!(!space(1 << 30, 64 << 20).fits(1) && !space(1 << 30, 64 << 20).fits(u64::MAX));
         assert!(!space(1 << 30, 130 << 20).fits_reserve() && space(1 << 30, 144 << 20).fits_reserve());
+    }
+
+    #[test]
+    fn temporary_files_end_before_writes_do() {
+        for total in [1 << 20, 64 << 20, 1 << 30, 1 << 40] {
+            let low = space(total, 0).low_limit().bytes;
+            assert!(space(total, 2 * low - 1).is_low_for_temp() && !space(total, 2 * low - 1).is_low(), "{total}");
+        }
+        assert!(space(1 << 40, (512 << 20) - 1).is_low_for_temp() && !space(1 << 40, 512 << 20).is_low_for_temp());
     }
 
     #[test]

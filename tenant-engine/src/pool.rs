@@ -32,10 +32,15 @@ pub enum After {
 pub struct Limits {
     /// Length of one SQL text, bytes; on SQLite at most 1,000,000.
     pub sql_bytes_max: usize,
+    /// Bytes of one value, one row or one intermediate text of a statement on SQLite. A function runs to its end, so a
+    /// larger limit lets a statement overrun its deadline further.
+    pub value_bytes_max: usize,
     /// Rows of one statement's answer.
     pub rows_max: usize,
     /// Bytes of one statement's answer, as [`Value::size_bytes`] counts.
     pub bytes_max: usize,
+    /// Bytes that one statement may write to temporary files while it reads on SQLite; a Postgres server has its own setting.
+    pub temp_bytes_max: usize,
     /// How long one call may run on the database, waiting for a lock included.
     pub statement_timeout: Duration,
     /// How long a transaction may stay open; then it is rolled back and its connection is free again.
@@ -43,13 +48,15 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// SQL of 100 KB (a thousand rows in one INSERT, and values can travel as parameters), 10,000 rows, 16 MiB, 5 s a
-    /// call, 10 s a transaction: what an API answers in one page, and no more.
+    /// SQL of 100 KB (a thousand rows in one INSERT, and values can travel as parameters), values of 1 MB, 10,000 rows, 16 MiB,
+    /// 512 MiB of temporary files, 5 s a call, 10 s a transaction: what an API answers in one page, and no more.
     fn default() -> Self {
         Self {
             sql_bytes_max: 100_000,
+            value_bytes_max: 1_000_000,
             rows_max: 10_000,
             bytes_max: 16 << 20,
+            temp_bytes_max: 512 << 20,
             statement_timeout: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(10),
         }

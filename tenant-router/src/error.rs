@@ -191,7 +191,7 @@ impl ErrorKind {
             Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
             Self::Misconfigured => &["See the log of the server."],
             Self::Database(tenant_engine::ErrorKind::DiskLow | tenant_engine::ErrorKind::DiskFull) => &[
-                "Reads still work. Ask the operator of this service to free space.",
+                "Small reads still work. Ask the operator of this service to free space.",
                 "Repeat the request after the time in Retry-After.",
             ],
             Self::Database(kind) if may_be_repeated(kind) => &["Repeat the request after the time in Retry-After."],
@@ -227,7 +227,7 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
         }
         Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been done",
         Kind::DiskFull => "The disk that holds the tenant's database is full",
-        Kind::DiskLow => "The disk that holds the tenant's database is almost full: writes are refused, reads go on",
+        Kind::DiskLow => "The disk is almost full: writes and large sorts are refused, other reads go on",
         Kind::LogMax => "Readers keep the log of the tenant's database from being reset; nothing was changed",
         Kind::ReadOnlyStorage => "The tenant's database cannot be written: its storage is read-only",
         Kind::Io => "The disk that holds the tenant's database failed, or is out of reach",

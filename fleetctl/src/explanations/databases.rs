@@ -53,7 +53,12 @@ pub(super) const ALL: &[Explanation] = &[
         "many large answers at once, or clients that read slowly",
         "repeat the request; ask for fewer rows, or for fewer tenants at once",
     ),
-    e("bytes_max", "More bytes than allowed.", "large texts or blobs", "select fewer columns or rows"),
+    e(
+        "bytes_max",
+        "More bytes than allowed, in the answer, in one value or in temporary files.",
+        "large texts or blobs, or a sort, group or join of very many rows",
+        "select fewer columns or rows; add an index for the order",
+    ),
     e(
         "deadline_exceeded",
         "The statement ran longer than allowed.",
@@ -95,8 +100,8 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     e(
         "disk_low",
-        "The disk is almost full, so tenants' writes are refused; reads go on.",
-        "growth, kept databases or too many backups",
+        "The disk is almost full, so tenants' writes are refused, and reads that need much room for temporary files.",
+        "growth, kept databases, too many backups, or large sorts of many tenants at once",
         "suspend, delete and purge still work; fleetctl doctor shows the room on each disk",
     ),
     e(

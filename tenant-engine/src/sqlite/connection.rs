@@ -8,14 +8,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::Notify;
 
 use super::descriptors::Place;
 use super::error::{from_open, from_sqlite};
-use super::functions;
+use super::functions::{self, ResultBytes};
 use super::identity::{Fence, INTERNAL};
 use super::sandbox::{Guard, VALUE_BYTES_MAX};
+use super::temp_files::TempFiles;
+use crate::disk::DiskGauge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::Access;
 
@@ -34,31 +37,41 @@ pub(super) struct Conn {
     db: Box<Connection>,
     guard: Arc<Guard>,
     interrupt: Arc<InterruptHandle>,
+    /// How large its functions' results may be.
+    results: ResultBytes,
     _counted: Counted,
     place: Option<Place>,
 }
 
 impl Conn {
-    /// Opens the file, which must exist. Nothing is changed in a database that `fence` does not accept.
+    /// Opens the file, which must exist. Nothing is changed in a database that `fence` does not accept. `temp` is the disk
+    /// of temporary files.
     /// The caller has a place in the budget, and puts it in with [`Conn::occupy`].
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`], those of [`Fence::check`], otherwise SQLite's.
-    pub(super) fn open(path: &Path, access: Access, fence: &Fence, counter: &Arc<Counter>) -> Result<Self> {
+    pub(super) fn open(
+        path: &Path,
+        access: Access,
+        fence: &Fence,
+        counter: &Arc<Counter>,
+        temp: DiskGauge,
+    ) -> Result<Self> {
         let flags = match access {
             Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
             Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|e| from_open(e, path))?;
-        harden(&db).and_then(|()| functions::install(&db, VALUE_BYTES_MAX)).map_err(from_sqlite)?;
+        let results = ResultBytes::new(VALUE_BYTES_MAX);
+        harden(&db).and_then(|()| functions::install(&db, &results)).map_err(from_sqlite)?;
         match access {
             Access::Read => db.execute_batch("pragma query_only = on").map_err(from_sqlite)?,
             Access::Write => prepare_for_writes(&db, fence)?,
         }
-        let guard = Guard::install(&db).map_err(from_sqlite)?;
+        let guard = Guard::install(&db, TempFiles::new(temp, access)).map_err(from_sqlite)?;
         let interrupt = Arc::new(db.get_interrupt_handle());
-        Ok(Self { db: Box::new(db), guard, interrupt, _counted: Counted::new(counter), place: None })
+        Ok(Self { db: Box::new(db), guard, interrupt, results, _counted: Counted::new(counter), place: None })
     }
 
     /// Keeps its place in the budget until it is closed.
@@ -77,6 +90,15 @@ impl Conn {
     /// The connection itself, for this crate's own SQL.
     pub(super) fn db(&self) -> &Connection {
         &self.db
+    }
+
+    /// Sets the length of the values that statements make and read from now on.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn bound_values(&self, bytes_max: usize) -> rusqlite::Result<()> {
+        self.results.set(bytes_max);
+        self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(bytes_max).unwrap_or(i32::MAX)).map(drop)
     }
 
     /// The switch between our SQL and the tenant's.

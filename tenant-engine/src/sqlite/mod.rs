@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
+use crate::disk::DiskGauge;
 use crate::engine::{Engine, Migrated, Template};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::Fingerprint;
@@ -67,6 +68,7 @@ mod snapshot;
 mod stamp;
 mod statement;
 mod survey;
+mod temp_files;
 mod tokens;
 mod transaction;
 mod verbs;
@@ -89,7 +91,7 @@ pub struct SqliteOptions {
     /// Connections that requests and verbs of this process may hold open, at three descriptors each; `None`: from the
     /// raised RLIMIT_NOFILE.
     pub connections_max: Option<usize>,
-    /// Where snapshots too large for memory are written; must be on a disk with room.
+    /// Where snapshots too large for memory and SQLite's temporary files are written; must be on a disk with room.
     pub scratch: PathBuf,
 }
 
@@ -128,6 +130,8 @@ struct Inner {
     budget: Budget,
     /// Room and reserve under each server's directory.
     disks: Disks,
+    /// The disk of temporary files.
+    temp: DiskGauge,
     clock: Clock,
     /// Requests that were answered at their deadline while a worker is still stuck in them.
     stuck: Arc<AtomicUsize>,
@@ -137,7 +141,8 @@ struct Inner {
 }
 
 impl SqliteEngine {
-    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077 and SQLite's limit on memory, and refuses a SQLite older than 3.51.3.
+    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077, SQLite's limit on memory and the directory of its temporary
+    /// files, and refuses a SQLite older than 3.51.3.
     ///
     /// # Errors
     /// When the library is too old or a thread cannot be started.
@@ -154,6 +159,7 @@ impl SqliteEngine {
             verb_turns: Semaphore::new(turns),
             budget,
             disks: Disks::default(),
+            temp: temp_files::keep_in(&options.scratch),
             clock: Clock::start()?,
             stuck: Arc::default(),
             shared: verbs::Verbs::default(),

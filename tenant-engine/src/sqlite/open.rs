@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{from_open, from_sqlite, is_busy};
 use super::files::{self, Found, beside};
-use super::functions;
+use super::functions::{self, ResultBytes};
 use super::identity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
@@ -97,7 +97,7 @@ fn connect(path: &std::path::Path) -> Result<Connection> {
     // No CREATE: a missing file is an error, never an empty new tenant.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(|e| from_open(e, path))?;
-    functions::install(&db, LENGTH_MAX).map_err(from_sqlite)?;
+    functions::install(&db, &ResultBytes::new(LENGTH_MAX)).map_err(from_sqlite)?;
     // rusqlite's default is five seconds.
     db.busy_timeout(Duration::ZERO).map_err(from_sqlite)?;
     Ok(db)
@@ -124,7 +124,7 @@ impl Database {
         let db = Connection::open_in_memory().map_err(from_sqlite)?;
         db.execute_batch("pragma page_size=4096; pragma auto_vacuum=none; pragma encoding='UTF-8'")
             .map_err(from_sqlite)?;
-        functions::install(&db, LENGTH_MAX).map_err(from_sqlite)?;
+        functions::install(&db, &ResultBytes::new(LENGTH_MAX)).map_err(from_sqlite)?;
         Ok(Self { db, wal: PathBuf::new() })
     }
 

@@ -188,7 +188,7 @@ impl PoolInner {
     pub(super) fn open(&self, access: Access) -> Result<Conn> {
         // Even a reader makes files beside the database.
         self.disk.reserve.make_room();
-        let conn = Conn::open(&self.path, access, &self.fence, &self.counter)?;
+        let conn = Conn::open(&self.path, access, &self.fence, &self.counter, self.engine.temp.clone())?;
         if access == Access::Write {
             conn.guard().watch_disk(self.disk.gauge.clone());
         }

@@ -13,12 +13,13 @@ use rusqlite::{Connection, OpenFlags};
 use super::SqliteEngine;
 use super::error::from_sqlite;
 use super::files::{self, Found, Part, Renamed, fault};
+use super::functions::{self, ResultBytes};
 use super::image::{Journal, check, set_journal_in};
 use super::inspect::require_sound;
 use super::migrate::newest;
 use super::open::{LENGTH_MAX, Sharing, open};
 use super::verbs::Flush;
-use super::{foreign_keys, functions, identity, ledger, stamp};
+use super::{foreign_keys, identity, ledger, stamp};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
@@ -85,7 +86,7 @@ fn check_header(file: &mut File, size_bytes: u64) -> Result<()> {
 fn examine_and_stamp(part: &Part, source: TenantId, identity: &Identity) -> Result<Restored> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(part.path(), flags).map_err(from_sqlite)?;
-    functions::install(&db, LENGTH_MAX).map_err(from_sqlite)?;
+    functions::install(&db, &ResultBytes::new(LENGTH_MAX)).map_err(from_sqlite)?;
     // Private, and removed when anything fails: a journal and syncing would protect nothing.
     db.execute_batch("pragma locking_mode=exclusive; pragma journal_mode=off; pragma synchronous=off")
         .map_err(from_sqlite)?;

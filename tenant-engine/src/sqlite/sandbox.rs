@@ -14,23 +14,27 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rustix::process::setpriority_process;
 
+use super::temp_files::TempFiles;
 use super::workers::{HEAVY, lock};
-use crate::disk::DiskGauge;
-use crate::error::Result;
+use crate::disk::{DiskGauge, low};
+use crate::error::{Error, Result};
+use crate::pool::Limits;
 
 /// Length of one SQL text in bytes, whatever a caller allows: preparing is not stopped at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;
 
-/// One cell, one row or one intermediate text of tenant SQL, bytes. A function runs between two looks at the clock and a
-/// statement may hold many values, so this bounds both; larger objects belong into an object store.
+/// One cell, one row or one intermediate text of tenant SQL, bytes, unless [`Limits::value_bytes_max`] says otherwise. A
+/// function runs between two looks at the clock and a statement may hold many values, so this bounds both.
 pub(crate) const VALUE_BYTES_MAX: usize = 1_000_000;
 
-/// Bytes that all intermediate values of one statement may take together, and the least that each may always take.
+/// Bytes that all intermediate values of one statement may take together (at least one of the largest), and the least that
+/// each may always take.
 const VALUES_BYTES_MAX: usize = 64_000_000;
 const VALUE_BYTES_MIN: usize = 4_000;
 
-/// Virtual machine steps between two looks at the clock: some 10 µs, so that looking costs nothing.
-const STEPS_PER_CHECK: i32 = 1_000;
+/// Virtual machine steps between two looks at clock and disks: some 3 µs, so that looking costs little. A loop over
+/// the largest values writes some 30 MB of temporary files meanwhile.
+const STEPS_PER_CHECK: i32 = 250;
 
 /// Priority of a thread with a heavy statement: a tenth of a core's time beside others.
 const HEAVY_PRIORITY: i32 = 10;
@@ -76,9 +80,9 @@ const FLEET_PREFIX: &str = "_fleet_";
 const IDENTITY: &str = "_fleet_identity";
 
 /// How large each value of a statement may be that may hold so many at once.
-pub(crate) fn value_bytes_max(values: usize) -> i32 {
-    let share = (VALUES_BYTES_MAX / values.max(1)).max(VALUE_BYTES_MIN);
-    i32::try_from(share.min(VALUE_BYTES_MAX)).unwrap_or(i32::MAX)
+pub(crate) fn value_bytes_max(limits: &Limits, values: usize) -> usize {
+    let share = (VALUES_BYTES_MAX.max(limits.value_bytes_max) / values.max(1)).max(VALUE_BYTES_MIN);
+    share.min(limits.value_bytes_max)
 }
 
 /// Shared by the hooks of one connection and the thread that uses it.
@@ -94,6 +98,7 @@ pub(crate) struct Guard {
     refused: Mutex<Option<String>>,
     /// The disk of a connection that writes.
     disk: OnceLock<DiskGauge>,
+    temp: TempFiles,
 }
 
 impl Guard {
@@ -101,7 +106,7 @@ impl Guard {
     ///
     /// # Errors
     /// SQLite's.
-    pub(crate) fn install(db: &Connection) -> rusqlite::Result<Arc<Self>> {
+    pub(super) fn install(db: &Connection, temp: TempFiles) -> rusqlite::Result<Arc<Self>> {
         for (limit, value) in LIMITS {
             db.set_limit(limit, value)?;
         }
@@ -112,6 +117,7 @@ impl Guard {
             base: Instant::now(),
             refused: Mutex::new(None),
             disk: OnceLock::new(),
+            temp,
         });
         let asked = Arc::clone(&guard);
         db.authorizer(Some(move |context: AuthContext<'_>| asked.authorize(&context)))?;
@@ -120,8 +126,9 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Tenant SQL runs until the returned value is dropped.
-    pub(crate) fn tenant_sql(&self) -> TenantSql<'_> {
+    /// Tenant SQL runs until the returned value is dropped, and writes at most so much to temporary files.
+    pub(crate) fn tenant_sql(&self, temp_bytes_max: usize) -> TenantSql<'_> {
+        self.temp.begin(temp_bytes_max);
         self.tenant.store(true, Ordering::Relaxed);
         TenantSql(self)
     }
@@ -155,7 +162,7 @@ impl Guard {
             }
             _ => {}
         }
-        now >= deadline
+        now >= deadline || (self.tenant.load(Ordering::Relaxed) && self.temp.look(now))
     }
 
     /// True when the deadline has passed.
@@ -181,6 +188,11 @@ impl Guard {
     /// True while tenant SQL may not go on writing. What cleans up or commits is never stopped.
     pub(crate) fn disk_is_low(&self) -> bool {
         self.tenant.load(Ordering::Relaxed) && self.disk.get().is_some_and(DiskGauge::is_low)
+    }
+
+    /// Why the statement that ran was stopped, unless by its deadline.
+    pub(crate) fn stopped(&self) -> Option<Error> {
+        if self.disk_is_low() { Some(low()) } else { self.temp.refusal() }
     }
 
     /// Why the statement just prepared was refused, once.

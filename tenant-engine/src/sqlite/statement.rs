@@ -3,7 +3,6 @@
 //! Called on worker threads by `transaction.rs`, inside an open transaction.
 
 use rusqlite::fallible_iterator::FallibleIterator;
-use rusqlite::limits::Limit;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement, Row, ToSql};
 
@@ -11,9 +10,8 @@ use super::complexity::Measure;
 use super::connection::Conn;
 use super::error::from_sqlite;
 use super::identity::INTERNAL;
-use super::sandbox::{SQL_LENGTH_MAX, value_bytes_max};
+use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
-use crate::disk::low;
 use crate::error::{Error, ErrorKind, Result};
 use crate::pool::{Access, Limits};
 use crate::value::{Rows, Value};
@@ -32,11 +30,14 @@ pub(super) fn execute(
 ) -> Result<Rows> {
     let sql = sql.trim();
     let values = check_text(sql, limits)?;
-    let _size = ValueSize::bound(conn, value_bytes_max(values));
-    let _tenant = conn.guard().tenant_sql();
+    let _size = ValueSize::bound(conn, value_bytes_max(limits, values))?;
+    let _tenant = conn.guard().tenant_sql(limits.temp_bytes_max);
     run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
-        None if error.kind() == ErrorKind::DeadlineExceeded && conn.guard().disk_is_low() => low().with_source(error),
+        None if error.kind() == ErrorKind::DeadlineExceeded => match conn.guard().stopped() {
+            Some(why) => why.with_source(error),
+            None => error,
+        },
         None => error,
     })
 }
@@ -85,23 +86,23 @@ fn check_text(sql: &str, limits: &Limits) -> Result<usize> {
     Ok(values)
 }
 
-/// A smaller limit on the length of values, while one statement runs.
-struct ValueSize<'a>(&'a Conn, i32);
+/// Another limit on the length of values, while one statement runs.
+struct ValueSize<'a>(&'a Conn);
 
 impl<'a> ValueSize<'a> {
     /// `None` when the usual limit is the right one, and nothing has to be done.
-    fn bound(conn: &'a Conn, bytes_max: i32) -> Option<Self> {
-        let usual = value_bytes_max(1);
-        if bytes_max >= usual {
-            return None;
+    fn bound(conn: &'a Conn, bytes_max: usize) -> Result<Option<Self>> {
+        if bytes_max == VALUE_BYTES_MAX {
+            return Ok(None);
         }
-        conn.db().set_limit(Limit::SQLITE_LIMIT_LENGTH, bytes_max).ok().map(|_| Self(conn, usual))
+        conn.bound_values(bytes_max).map_err(from_sqlite)?;
+        Ok(Some(Self(conn)))
     }
 }
 
 impl Drop for ValueSize<'_> {
     fn drop(&mut self) {
-        let _ = self.0.db().set_limit(Limit::SQLITE_LIMIT_LENGTH, self.1);
+        let _ = self.0.bound_values(VALUE_BYTES_MAX);
     }
 }
 

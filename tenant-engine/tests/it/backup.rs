@@ -158,5 +158,5 @@ async fn a_large_database_goes_through_a_file() {
     let done = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!(done.size_bytes, taken.info.size_bytes);
     assert_eq!(to.number("select length(b) from big"), 9_000_000);
-    assert_eq!(std::fs::read_dir(kit.root.path().join("scratch")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(kit.scratch.path()).unwrap().count(), 0);
 }

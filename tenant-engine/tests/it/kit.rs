@@ -12,6 +12,8 @@ pub(crate) struct Kit {
     pub(crate) engine: SqliteEngine,
     pub(crate) fleet: FleetId,
     pub(crate) root: Root,
+    /// Not in a directory that is listed.
+    pub(crate) scratch: Root,
 }
 
 /// Where the databases are.
@@ -49,9 +51,12 @@ impl Kit {
     }
 
     fn on(root: Root) -> Self {
-        let scratch = root.path().join("scratch");
-        let options = SqliteOptions { workers: None, connections_max: None, scratch };
-        Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root }
+        let scratch = match &root {
+            Root::Own(_) => Root::Own(tempfile::tempdir().unwrap()),
+            Root::Given(path) => Root::Given(path.join("scratch")),
+        };
+        let options = SqliteOptions { workers: None, connections_max: None, scratch: scratch.path().to_path_buf() };
+        Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root, scratch }
     }
 
     /// Where its tenants live.

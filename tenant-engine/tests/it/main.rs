@@ -15,3 +15,4 @@ mod provision;
 mod sqlx_compat;
 mod stamp;
 mod storage;
+mod temp_files;

@@ -10,8 +10,10 @@ use crate::fixture::{Fixture, Tenant, cell, keep, limits, one_with, statement, w
 const ROWS: i64 = 1_200;
 const CAPS: Limits = Limits {
     sql_bytes_max: 100_000,
+    value_bytes_max: 1_000_000,
     rows_max: 10,
     bytes_max: 1_000,
+    temp_bytes_max: 1_000,
     statement_timeout: Duration::from_secs(5),
     transaction_timeout: Duration::from_secs(10),
 };

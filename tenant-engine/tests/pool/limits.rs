@@ -35,6 +35,43 @@ async fn rows_and_bytes_are_capped_exactly() {
 }
 
 #[tokio::test]
+async fn how_large_a_value_may_be_is_a_limit_of_the_session() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant();
+    let pool = fixture.pool(&tenant).await;
+    tenant.raw().execute("update t set v = printf('%.*c', 3000000, 'x')", []).unwrap();
+    let of = |value_bytes_max| Limits { value_bytes_max, ..Limits::default() };
+    for (sql, length) in [
+        ("select v from t", 3_000_000),
+        ("select v || '' from t", 3_000_000),
+        ("select replace(v, 'xx', 'y') from t", 1_500_000),
+        ("select json_array(v) from t", 3_000_004),
+        ("select json_group_array(v) from t", 3_000_004),
+        ("select json_set('{}', '$.a', v) from t", 3_000_008),
+        ("select json_pretty(json_array(v)) from t", 3_000_010),
+    ] {
+        // One connection serves both, in turn.
+        for _ in 0..2 {
+            let error = capped(&pool, Limits::default(), sql).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BytesMax, "{sql}: {error}");
+            let rows = capped(&pool, of(3_100_000), sql).await.unwrap().rows;
+            assert_eq!(rows[0][0].size_bytes(), length, "{sql}");
+        }
+        let error = capped(&pool, of(1_400_000), sql).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BytesMax, "{sql}: {error}");
+    }
+    let large = vec![Value::Blob(vec![1; 2_000_000])];
+    assert_eq!(one(&pool, Access::Read, "select ?1", large.clone()).await.unwrap_err().kind(), ErrorKind::BytesMax);
+    let statement = Statement { sql: "insert into t values(2, ?1)".to_owned(), params: large };
+    pool.session(Access::Write, of(2_100_000)).run(vec![statement], After::Commit).await.unwrap();
+    let stored: i64 = tenant.raw().query_row("select sum(length(v)) from t", [], |row| row.get(0)).unwrap();
+    assert_eq!(stored, 5_000_000);
+    // A smaller one holds, too.
+    assert_eq!(capped(&pool, of(1_000), "select zeroblob(1001)").await.unwrap_err().kind(), ErrorKind::BytesMax);
+    assert_eq!(pool.connections(), 2);
+}
+
+#[tokio::test]
 async fn parameters_must_fit() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant()).await;

@@ -4,7 +4,7 @@ use rusqlite::functions::{Context, FunctionFlags, SubType};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result};
 
-use super::{Output, flags, original, too_big, too_expensive};
+use super::{Output, ResultBytes, flags, original, too_big, too_expensive};
 
 /// Members of a patch times bytes of both documents: `json_patch` looks for each member from the beginning.
 const PATCH_WORK_MAX: usize = 100_000_000;
@@ -38,7 +38,7 @@ impl Form {
     }
 }
 
-pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
+pub(super) fn install(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
     for (form, patch, edits) in [
         (Form::Text, "json_patch", ["json_insert", "json_set", "json_replace"]),
         (Form::Binary, "jsonb_patch", ["jsonb_insert", "jsonb_set", "jsonb_replace"]),
@@ -46,11 +46,13 @@ pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
         db.create_scalar_function(patch, 2, form.flags(), move |ctx| patched(ctx, patch, form))?;
         for name in edits {
             let flags = form.flags() | FunctionFlags::SQLITE_SUBTYPE;
-            db.create_scalar_function(name, -1, flags, move |ctx| edited(ctx, name, form, bytes_max))?;
+            let bytes_max = bytes_max.clone();
+            db.create_scalar_function(name, -1, flags, move |ctx| edited(ctx, name, form, bytes_max.get()))?;
         }
     }
     for arguments in 1..=2 {
-        db.create_scalar_function("json_pretty", arguments, flags(), move |ctx| pretty(ctx, bytes_max))?;
+        let bytes_max = bytes_max.clone();
+        db.create_scalar_function("json_pretty", arguments, flags(), move |ctx| pretty(ctx, bytes_max.get()))?;
     }
     Ok(())
 }

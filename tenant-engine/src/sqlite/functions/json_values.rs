@@ -10,18 +10,19 @@ use rusqlite::{Connection, Result, ffi};
 
 use super::json::{Form, JSON};
 use super::text::text_of;
-use super::{Output, failure, original, too_big};
+use super::{Output, ResultBytes, failure, original, too_big};
 
-pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
+pub(super) fn install(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
     for (form, array, object, group_array, group_object) in [
         (Form::Text, "json_array", "json_object", "json_group_array", "json_group_object"),
         (Form::Binary, "jsonb_array", "jsonb_object", "jsonb_group_array", "jsonb_group_object"),
     ] {
         let flags = form.flags() | FunctionFlags::SQLITE_SUBTYPE | FunctionFlags::SQLITE_RESULT_SUBTYPE;
-        let whole = Whole { form, bytes_max };
-        db.create_scalar_function(array, -1, flags, move |ctx| whole.array(ctx))?;
-        db.create_scalar_function(object, -1, flags, move |ctx| whole.object(ctx))?;
-        let group = |kind| Group { kind, whole };
+        let whole = Whole { form, bytes_max: bytes_max.clone() };
+        let (of_array, of_object) = (whole.clone(), whole.clone());
+        db.create_scalar_function(array, -1, flags, move |ctx| of_array.array(ctx))?;
+        db.create_scalar_function(object, -1, flags, move |ctx| of_object.object(ctx))?;
+        let group = |kind| Group { kind, whole: whole.clone() };
         db.create_window_function(group_array, 1, flags, group(Kind::Array))?;
         db.create_window_function(group_object, 2, flags, group(Kind::Object))?;
     }
@@ -29,14 +30,14 @@ pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
 }
 
 /// A document made of values.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Whole {
     form: Form,
-    bytes_max: usize,
+    bytes_max: ResultBytes,
 }
 
 impl Whole {
-    fn array(self, ctx: &Context<'_>) -> Result<(Output, SubType)> {
+    fn array(&self, ctx: &Context<'_>) -> Result<(Output, SubType)> {
         let mut json = vec![b'['];
         for index in 0..ctx.len() {
             separate(&mut json);
@@ -46,7 +47,7 @@ impl Whole {
         self.finish(json)
     }
 
-    fn object(self, ctx: &Context<'_>) -> Result<(Output, SubType)> {
+    fn object(&self, ctx: &Context<'_>) -> Result<(Output, SubType)> {
         if ctx.len() % 2 == 1 {
             return Err(error("json_object() requires an even number of arguments"));
         }
@@ -65,7 +66,7 @@ impl Whole {
     }
 
     /// Appends one value.
-    fn value(self, json: &mut Vec<u8>, value: ValueRef<'_>, subtype: u32) -> Result<()> {
+    fn value(&self, json: &mut Vec<u8>, value: ValueRef<'_>, subtype: u32) -> Result<()> {
         match value {
             ValueRef::Null => json.extend_from_slice(b"null"),
             ValueRef::Integer(number) => json.extend_from_slice(number.to_string().as_bytes()),
@@ -77,10 +78,10 @@ impl Whole {
                 _ => return Err(error("malformed JSON")),
             },
         }
-        if json.len() > self.bytes_max { Err(too_big()) } else { Ok(()) }
+        if json.len() > self.bytes_max.get() { Err(too_big()) } else { Ok(()) }
     }
 
-    fn finish(self, json: Vec<u8>) -> Result<(Output, SubType)> {
+    fn finish(&self, json: Vec<u8>) -> Result<(Output, SubType)> {
         match self.form {
             Form::Text => Ok((Output::Text(json), self.form.mark())),
             Form::Binary => {
@@ -128,7 +129,7 @@ enum Kind {
 }
 
 /// One of the aggregate functions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Group {
     kind: Kind,
     whole: Whole,
@@ -142,7 +143,7 @@ struct Elements {
 }
 
 impl Group {
-    fn result(self, elements: Option<&Elements>) -> Result<(Output, SubType)> {
+    fn result(&self, elements: Option<&Elements>) -> Result<(Output, SubType)> {
         let (open, close) = if self.kind == Kind::Array { (b'[', b']') } else { (b'{', b'}') };
         let Some(elements) = elements else {
             return Ok((Output::Text(vec![open, close]), Some(JSON)));
@@ -158,7 +159,7 @@ impl Group {
     }
 
     /// `None`: a member without a name is left out.
-    fn element(self, ctx: &Context<'_>) -> Result<Option<Vec<u8>>> {
+    fn element(&self, ctx: &Context<'_>) -> Result<Option<Vec<u8>>> {
         let mut text = Vec::new();
         if self.kind == Kind::Array {
             self.whole.value(&mut text, ctx.get_raw(0), ctx.get_subtype(0))?;
@@ -181,7 +182,7 @@ impl Aggregate<Elements, (Output, SubType)> for Group {
     fn step(&self, ctx: &mut Context<'_>, elements: &mut Elements) -> Result<()> {
         let Some(text) = self.element(ctx)? else { return Ok(()) };
         elements.bytes += text.len() + 1;
-        if elements.bytes > self.whole.bytes_max {
+        if elements.bytes > self.whole.bytes_max.get() {
             return Err(too_big());
         }
         elements.texts.push_back(text);

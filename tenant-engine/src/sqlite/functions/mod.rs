@@ -5,6 +5,9 @@
 //! memory or nest deep, and leave the rest to the original (`original.rs`). Every result is the original's, so indexes,
 //! checks and generated columns agree with any other SQLite. Installed on every connection that runs SQL of a tenant.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Error, Result, ToSql, ffi};
@@ -14,11 +17,32 @@ mod json_values;
 mod original;
 mod text;
 
+/// How many bytes a result may have: one number for the functions of a connection, changed between statements.
+#[derive(Debug, Clone)]
+pub(super) struct ResultBytes(Arc<AtomicUsize>);
+
+impl ResultBytes {
+    /// So many at first.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(bytes_max)))
+    }
+
+    /// So many from now on.
+    pub(super) fn set(&self, bytes_max: usize) {
+        self.0.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// So many now.
+    pub(super) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Installs all of them on a connection, whose functions return at most `bytes_max` bytes.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
+pub(super) fn install(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
     text::install(db, bytes_max)?;
     json::install(db, bytes_max)?;
     json_values::install(db, bytes_max)

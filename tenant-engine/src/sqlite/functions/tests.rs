@@ -30,7 +30,7 @@ const REPLACED: [(&str, &[usize]); 21] = [
 
 fn replaced(bytes_max: usize) -> Connection {
     let db = Connection::open_in_memory().unwrap();
-    install(&db, bytes_max).unwrap();
+    install(&db, &ResultBytes::new(bytes_max)).unwrap();
     db
 }
 
@@ -139,7 +139,7 @@ fn a_schema_may_use_them_and_another_sqlite_agrees() {
     let path = dir.path().join("a.db");
     let ours = Connection::open(&path).unwrap();
     ours.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).unwrap();
-    install(&ours, 1_000_000).unwrap();
+    install(&ours, &ResultBytes::new(1_000_000)).unwrap();
     ours.execute_batch(
         "create table t(a, b as (replace(a, 'x', 'yy')) stored, check(instr(a, 'z') = 0));
          create index i on t(trim(a, 'x'), instr(a, 'b'), json_array(a), json_set('{}', '$.a', a));

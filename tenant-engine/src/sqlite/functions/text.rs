@@ -8,7 +8,7 @@ use rusqlite::functions::Context;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Result};
 
-use super::{Output, flags, original, too_big, too_expensive};
+use super::{Output, ResultBytes, flags, original, too_big, too_expensive};
 
 /// Length of a text times length of the characters to skip. SQLite compares each with each, at a nanosecond or two.
 const UNHEX_WORK_MAX: usize = 50_000_000;
@@ -19,9 +19,10 @@ const CHARACTER_BYTES_MAX: usize = 8;
 /// Set times text of such strange sets, compared each with each.
 const STRANGE_WORK_MAX: usize = 50_000_000;
 
-pub(super) fn install(db: &Connection, bytes_max: usize) -> Result<()> {
+pub(super) fn install(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
     db.create_scalar_function("instr", 2, flags(), |ctx| instr(ctx.get_raw(0), ctx.get_raw(1)))?;
-    db.create_scalar_function("replace", 3, flags(), move |ctx| replace(ctx, bytes_max))?;
+    let bytes_max = bytes_max.clone();
+    db.create_scalar_function("replace", 3, flags(), move |ctx| replace(ctx, bytes_max.get()))?;
     for (name, ends) in [("trim", Ends::Both), ("ltrim", Ends::Left), ("rtrim", Ends::Right)] {
         db.create_scalar_function(name, 2, flags(), move |ctx| trim(ctx, name, ends))?;
     }
