@@ -41,7 +41,7 @@ impl Server {
         let root = tempfile::tempdir()?;
         let scratch = root.path().join("scratch");
         // Two threads are kept for requests, of which there are none here.
-        let options = SqliteOptions { workers: Some(threads + 2), connections_max: None, scratch };
+        let options = SqliteOptions { workers: Some(threads + 2), ..SqliteOptions::new(scratch) };
         Ok(Self { engine: SqliteEngine::new(options)?, fleet: FleetId::generate(), root })
     }
 

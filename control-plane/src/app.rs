@@ -126,9 +126,9 @@ impl App {
         let store = Store::open(&url, &config.backup_options, &scratch)?;
         let descriptors = DescriptorPlan::of_this_process();
         let sqlite = SqliteEngine::new(SqliteOptions {
-            workers: None,
             connections_max: Some(descriptors.databases),
-            scratch: scratch.clone(),
+            memory_bytes_max: config.sqlite_memory_bytes_max,
+            ..SqliteOptions::new(&scratch)
         })?;
         // Where the catalog shares the disk of its tenants, their reserve helps to open it, too.
         DiskReserve::of_base(&home.tenants()).make_room();
@@ -311,6 +311,7 @@ async fn router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>])
     builder
         .naming(naming)
         .hold(Duration::from_millis(config.hold_ms))
+        .limits(config.limits)
         .build()
         .await
         .map_err(|error| Error::new(500, error.kind().code(), "the router could not be started").with_source(error))

@@ -28,6 +28,10 @@ pub struct Config {
     pub domain: Option<String>,
     /// Certificate chain and key (PEM) of both listeners; `None`: plain HTTP.
     pub tls: Option<Tls>,
+    /// Caps of tenants' statements.
+    pub limits: tenant_engine::Limits,
+    /// Memory that SQLite may take, bytes; `None`: half of the machine's.
+    pub sqlite_memory_bytes_max: Option<u64>,
     /// How long a request waits for an operation that blocks it, milliseconds.
     pub hold_ms: u64,
     /// Steps at once, over all operations, unless an operation asks for fewer; `None`: what the runner finds right for
@@ -73,6 +77,8 @@ impl Config {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             domain: None,
             tls: None,
+            limits: tenant_engine::Limits::default(),
+            sqlite_memory_bytes_max: None,
             hold_ms: 2_000,
             concurrency: None,
             undo_ms: 7 * 24 * 3_600_000,

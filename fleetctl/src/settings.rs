@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub(crate) const SETTINGS: &[Setting] = &[
     anywhere("backup_url", "FLEET_BACKUP_URL", None),
     anywhere("concurrency", "FLEET_CONCURRENCY", None),
     anywhere("hold_ms", "FLEET_HOLD_MS", Some("2000")),
+    anywhere("sql_bytes_max", "FLEET_SQL_BYTES_MAX", Some("100000")),
+    anywhere("value_bytes_max", "FLEET_VALUE_BYTES_MAX", Some("1000000")),
+    anywhere("temp_bytes_max", "FLEET_TEMP_BYTES_MAX", Some("536870912")),
+    anywhere("sqlite_memory_bytes_max", "FLEET_SQLITE_MEMORY_BYTES_MAX", None),
     anywhere("undo_keep", "FLEET_UNDO_KEEP", Some("7d")),
     anywhere("purge_after", "FLEET_PURGE_AFTER", Some("7d")),
     anywhere("log", "FLEET_LOG", Some("info")),
@@ -260,10 +265,24 @@ impl Settings {
         config.tls = self.tls()?;
         config.concurrency = self.parse("concurrency", concurrency)?;
         config.hold_ms = self.parse("hold_ms", hold_ms)?.unwrap_or(config.hold_ms);
+        self.limit(&mut config)?;
         config.undo_ms = self.parse("undo_keep", duration)?.map_or(config.undo_ms, |d| d.as_millis() as i64);
         config.purge_after_ms =
             self.parse("purge_after", duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
         Ok(config)
+    }
+
+    /// How much one statement may take, and SQLite altogether.
+    fn limit(&self, config: &mut Config) -> Result<()> {
+        let bytes = |key, range: RangeInclusive<u64>| self.parse(key, |text| bytes(text, &range));
+        let set = |limit: &mut usize, found: Option<u64>| {
+            *limit = found.map_or(*limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        };
+        set(&mut config.limits.sql_bytes_max, bytes("sql_bytes_max", SQL_BYTES)?);
+        set(&mut config.limits.value_bytes_max, bytes("value_bytes_max", VALUE_BYTES)?);
+        set(&mut config.limits.temp_bytes_max, bytes("temp_bytes_max", TEMP_BYTES)?);
+        config.sqlite_memory_bytes_max = bytes("sqlite_memory_bytes_max", SQLITE_MEMORY_BYTES)?;
+        Ok(())
     }
 
     fn tls(&self) -> Result<Option<Tls>> {
@@ -334,6 +353,22 @@ fn hold_ms(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(n) if n <= HOLD_MS_MAX => Ok(n),
         _ => Err(format!("expected milliseconds, at most {HOLD_MS_MAX}")),
+    }
+}
+
+/// Less than a kilobyte is no statement; SQLite prepares a longer text than a megabyte beyond every deadline.
+const SQL_BYTES: RangeInclusive<u64> = 1_000..=1_000_000;
+/// A value with a smaller limit would refuse ordinary rows; an answer has at most 16 MiB.
+const VALUE_BYTES: RangeInclusive<u64> = 100_000..=16_777_216;
+/// Less than a megabyte would refuse ordinary sorts; more than a terabyte is a typing error.
+const TEMP_BYTES: RangeInclusive<u64> = 1_000_000..=1_099_511_627_776;
+/// The engine refuses less than 256 MiB; more than a petabyte is a typing error.
+const SQLITE_MEMORY_BYTES: RangeInclusive<u64> = 268_435_456..=1_125_899_906_842_624;
+
+fn bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if range.contains(&n) => Ok(n),
+        _ => Err(format!("expected a number of bytes from {} to {}", range.start(), range.end())),
     }
 }
 
@@ -409,6 +444,35 @@ mod tests {
             let failure = Settings::resolve(&environment(dir.path(), &[]), vec![]).unwrap_err();
             assert!(failure.causes.join(" ").contains(says), "{text}: {failure:?}");
             assert!(!format!("{failure:?}").contains("flt_x"));
+        }
+    }
+
+    #[test]
+    fn limits_have_bounds_and_an_origin() {
+        let dir = tempfile::tempdir().unwrap();
+        let with = |key: &str, value: &str| {
+            std::fs::write(dir.path().join("fleet.toml"), format!("{key} = {value}")).unwrap();
+            Settings::resolve(&environment(dir.path(), &[]), vec![]).unwrap().config(Role::Embedded)
+        };
+        let limits = |key, value| with(key, value).unwrap().limits;
+        assert_eq!(limits("domain", "'example.org'"), Config::new(dir.path().to_owned(), Role::Embedded).limits);
+        assert_eq!(limits("sql_bytes_max", "1000000").sql_bytes_max, 1_000_000);
+        assert_eq!(limits("value_bytes_max", "16777216").value_bytes_max, 16 << 20);
+        assert_eq!(limits("temp_bytes_max", "1000000").temp_bytes_max, 1_000_000);
+        let memory = with("sqlite_memory_bytes_max", "268435456").unwrap().sqlite_memory_bytes_max;
+        assert_eq!(memory, Some(256 << 20));
+        for (key, value) in [
+            ("sql_bytes_max", "1000001"),
+            ("value_bytes_max", "16777217"),
+            ("value_bytes_max", "0"),
+            ("value_bytes_max", "-1"),
+            ("value_bytes_max", "'2MB'"),
+            ("temp_bytes_max", "999999"),
+            ("sqlite_memory_bytes_max", "268435455"),
+        ] {
+            let failure = with(key, value).unwrap_err();
+            let said = format!("{failure:?}");
+            assert!(said.contains(key) && said.contains("bytes from") && said.contains("fleet.toml"), "{said}");
         }
     }
 

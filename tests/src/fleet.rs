@@ -15,6 +15,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// An empty directory, for a fleet that was made elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        Self { dir: TempDir::new().expect("a temporary directory") }
+    }
+
     /// `fleetctl init` in an empty directory.
     ///
     /// # Panics

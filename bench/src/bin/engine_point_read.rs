@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     let (tasks, rounds, seconds) = (argument(64)?, argument(5)?, argument(2)?);
     let dir = tempfile::tempdir()?;
     let tenants = tenants::make(dir.path(), usize::try_from(tasks)?)?;
-    let options = SqliteOptions { workers: None, connections_max: None, scratch: dir.path().to_path_buf() };
+    let options = SqliteOptions::new(dir.path());
     let engine = SqliteEngine::new(options)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for tenant in &tenants {

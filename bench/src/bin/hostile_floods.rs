@@ -30,7 +30,7 @@ async fn main() -> Result<()> {
     let seconds: u64 = std::env::args().nth(1).map_or(Ok(5), |text| text.parse())?;
     let dir = tempfile::tempdir()?;
     let tenants = tenants::make(dir.path(), 101)?;
-    let options = SqliteOptions { workers: None, connections_max: None, scratch: dir.path().to_path_buf() };
+    let options = SqliteOptions::new(dir.path());
     let engine = SqliteEngine::new(options)?;
     let mut pools = Vec::new();
     for tenant in &tenants {

@@ -157,7 +157,7 @@ impl Fleet {
             requests.push((format!("/t/tenant-{n}/item"), secret.expose_secret().to_owned()));
         }
         tx.commit().await?;
-        let options = SqliteOptions { workers: None, connections_max: None, scratch: dir.path().join("scratch") };
+        let options = SqliteOptions::new(dir.path().join("scratch"));
         let engine = Arc::new(SqliteEngine::new(options)?);
         let router = Router::builder(catalog).engine(engine).pools_max(with_files as u64).build().await?;
         Ok(Self { router, requests, files, _dir: dir })

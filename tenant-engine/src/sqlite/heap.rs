@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use rustix::system::sysinfo;
 
 use super::error::from_sqlite;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Part of the machine's memory that SQLite may take; the rest is for answers, stacks and the operating system's cache.
 const SHARE: (u64, u64) = (1, 2);
@@ -22,12 +22,16 @@ const SOFT_SHARE: (u64, u64) = (3, 4);
 /// Where a control group says how much memory it has, in both versions.
 const GROUP_LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
 
-/// Sets the limit. It can only be lowered while the process runs.
+/// Sets the limit, or one by the machine's memory. It can only be lowered while the process runs.
 ///
 /// # Errors
-/// SQLite's.
-pub(super) fn limit() -> Result<()> {
-    let hard = hard_limit(memory_bytes());
+/// When it is less than [`HEAP_BYTES_MIN`]; otherwise SQLite's.
+pub(super) fn limit(bytes_max: Option<u64>) -> Result<()> {
+    let hard = bytes_max.unwrap_or_else(|| hard_limit(memory_bytes()));
+    if hard < HEAP_BYTES_MIN {
+        let message = format!("SQLite cannot work with {hard} bytes of memory: allow at least {HEAP_BYTES_MIN}");
+        return Err(Error::new(ErrorKind::Internal, message));
+    }
     let soft = hard / SOFT_SHARE.1 * SOFT_SHARE.0;
     let db = Connection::open_in_memory().map_err(from_sqlite)?;
     for pragma in [format!("pragma hard_heap_limit = {hard}"), format!("pragma soft_heap_limit = {soft}")] {
@@ -57,10 +61,13 @@ mod tests {
     fn the_limit_is_half_of_the_memory_and_set_once() {
         assert_eq!(hard_limit(8 << 30), 4 << 30);
         assert_eq!(hard_limit(100 << 20), HEAP_BYTES_MIN);
-        limit().unwrap();
+        assert!(limit(Some(HEAP_BYTES_MIN - 1)).is_err());
+        limit(None).unwrap();
         let db = Connection::open_in_memory().unwrap();
         let set: i64 = db.query_row("pragma hard_heap_limit", [], |row| row.get(0)).unwrap();
         assert_eq!(u64::try_from(set).unwrap(), hard_limit(memory_bytes()));
-        limit().unwrap();
+        limit(Some(HEAP_BYTES_MIN)).unwrap();
+        let set: i64 = db.query_row("pragma hard_heap_limit", [], |row| row.get(0)).unwrap();
+        assert_eq!(u64::try_from(set).unwrap(), HEAP_BYTES_MIN);
     }
 }

@@ -91,8 +91,18 @@ pub struct SqliteOptions {
     /// Connections that requests and verbs of this process may hold open, at three descriptors each; `None`: from the
     /// raised RLIMIT_NOFILE.
     pub connections_max: Option<usize>,
+    /// Memory that SQLite may take in this process, bytes, at least 256 MiB; `None`: half of the machine's.
+    pub memory_bytes_max: Option<u64>,
     /// Where snapshots too large for memory and SQLite's temporary files are written; must be on a disk with room.
     pub scratch: PathBuf,
+}
+
+impl SqliteOptions {
+    /// The defaults, with this directory.
+    #[must_use]
+    pub fn new(scratch: impl Into<PathBuf>) -> Self {
+        Self { workers: None, connections_max: None, memory_bytes_max: None, scratch: scratch.into() }
+    }
 }
 
 /// The first SQLite whose write-ahead log cannot be reset under a reader; older ones may corrupt a database.
@@ -145,12 +155,12 @@ impl SqliteEngine {
     /// files, and refuses a SQLite older than 3.51.3.
     ///
     /// # Errors
-    /// When the library is too old or a thread cannot be started.
+    /// When the library is too old, a thread cannot be started, or the options allow too little memory.
     pub fn new(options: SqliteOptions) -> Result<Self> {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
         umask(Mode::RWXG | Mode::RWXO);
-        heap::limit()?;
+        heap::limit(options.memory_bytes_max)?;
         let budget = Budget::new(options.connections_max);
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
         let inner = Inner {

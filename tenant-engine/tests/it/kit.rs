@@ -55,7 +55,7 @@ impl Kit {
             Root::Own(_) => Root::Own(tempfile::tempdir().unwrap()),
             Root::Given(path) => Root::Given(path.join("scratch")),
         };
-        let options = SqliteOptions { workers: None, connections_max: None, scratch: scratch.path().to_path_buf() };
+        let options = SqliteOptions::new(scratch.path());
         Self { engine: SqliteEngine::new(options).unwrap(), fleet: FleetId::generate(), root, scratch }
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Tenant {
 }
 
 pub(crate) fn options(dir: &Path) -> SqliteOptions {
-    SqliteOptions { workers: None, connections_max: None, scratch: dir.to_path_buf() }
+    SqliteOptions::new(dir)
 }
 
 impl Fixture {

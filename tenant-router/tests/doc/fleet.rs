@@ -18,7 +18,7 @@ impl Fleet {
         let dir = tempfile::tempdir().unwrap();
         let file = catalog::db::Location::File(dir.path().join("catalog.db"));
         let catalog = catalog::Catalog::create(&file, FleetKey::generate(), Arc::new(|| 1)).await.unwrap();
-        let options = SqliteOptions { workers: None, connections_max: None, scratch: dir.path().join("scratch") };
+        let options = SqliteOptions::new(dir.path().join("scratch"));
         let engine = Arc::new(SqliteEngine::new(options).unwrap());
 
         let (tenant, generation) = (TenantId::generate(), Generation::FIRST.next());

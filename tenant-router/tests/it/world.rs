@@ -38,7 +38,7 @@ impl World {
         let server = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await.unwrap().id;
         tx.commit().await.unwrap();
         let scratch = dir.path().join("scratch");
-        let options = SqliteOptions { workers: None, connections_max: None, scratch };
+        let options = SqliteOptions::new(scratch);
         let engine = Arc::new(SqliteEngine::new(options).unwrap());
         Self { catalog, engine, server, key, dir }
     }

@@ -107,3 +107,27 @@ async fn stuck_workers_are_named_and_do_not_hold_up_the_end() {
     assert_eq!(workers["ok"], false, "{workers}");
     assert_eq!(served.terminate(), Some(0));
 }
+
+#[tokio::test]
+async fn the_operator_sets_how_large_values_may_be() {
+    let fleet = Fleet::with_tenants(&["acme"]);
+    let settings = fleet.dir().join("fleet.toml");
+    let large = json!({ "sql": "select length(?1)", "params": ["x".repeat(700_000)] });
+    let larger = json!({ "sql": "select length(replace(?1, 'x', 'xyz'))", "params": ["x".repeat(700_000)] });
+    for (text, status) in [("", 422), ("value_bytes_max = 3000000", 200)] {
+        std::fs::write(&settings, text).unwrap();
+        let mut served = Served::start(fleet.dir());
+        let data = Api::new(&served.data_url, &fleet.token("acme", "reader"));
+        assert_eq!(data.post("/t/acme/query", &large).await.status, 200);
+        let answer = data.post("/t/acme/query", &larger).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        served.terminate();
+    }
+    for text in ["value_bytes_max = 1", "sql_bytes_max = 1000001", "temp_bytes_max = 1", "sqlite_memory_bytes_max = 1"]
+    {
+        std::fs::write(&settings, text).unwrap();
+        let refused = fleet.run(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains("expected a number of bytes from"), "{said}");
+    }
+}

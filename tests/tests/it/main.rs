@@ -16,6 +16,7 @@ mod kill;
 mod lifecycle;
 mod lifecycle_faults;
 mod metrics;
+mod older_fleet;
 mod open_files;
 mod pinning;
 mod postgres;
