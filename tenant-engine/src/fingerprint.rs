@@ -8,8 +8,12 @@ use serde::{Deserialize, Serialize};
 /// Of one database: everything but its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint {
-    /// By the name of the table (with its schema on Postgres), and a few names for what is no table.
+    /// By the name of the table (with its schema on Postgres), and a few names for what is no table. Partitions count as
+    /// rows of their root, because a restore may distribute them anew.
     pub tables: BTreeMap<String, TableSum>,
+    /// The whole rows of tables with generated columns, which [`Fingerprint::tables`] leaves out where a restore
+    /// computes them anew.
+    pub generated: BTreeMap<String, TableSum>,
     /// What there is besides rows; empty where the schema is one of [`Fingerprint::tables`].
     pub objects: Objects,
 }
@@ -35,13 +39,33 @@ pub struct ClassSum {
 }
 
 /// Of one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TableSum {
     /// How many.
     pub rows: u64,
-    /// The sum of the rows' hashes, as the engine writes it; comparable within one engine only.
+    /// The sum of the rows' hashes, as the engine writes it; comparable within one engine only. Empty: only the count
+    /// is known.
     pub sum: String,
 }
+
+/// The rows that a snapshot holds, for the comparison with what a restore makes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowSums {
+    /// As [`Objects::version`]: another version may write a value in another way, so there only counts compare.
+    pub version: u32,
+    /// As [`Fingerprint::tables`]; more than [`TABLES_MAX`] are one entry.
+    pub tables: BTreeMap<String, TableSum>,
+    /// As [`Fingerprint::generated`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generated: BTreeMap<String, TableSum>,
+}
+
+/// A manifest names so many tables, each with at most some hundred bytes.
+pub const TABLES_MAX: usize = 5_000;
+/// The name of the entry for more tables.
+const ALL_TABLES: &str = "all tables";
 
 impl Fingerprint {
     /// The first thing that the other one has not, or has otherwise; `None` when both hold the same.
@@ -51,18 +75,72 @@ impl Fingerprint {
     }
 
     fn difference_of_rows(&self, other: &Self) -> Option<String> {
-        let mut names: Vec<&String> = self.tables.keys().chain(other.tables.keys()).collect();
-        names.sort_unstable();
-        names.into_iter().find_map(|name| match (self.tables.get(name), other.tables.get(name)) {
-            (Some(one), Some(two)) if one == two => None,
-            (Some(one), Some(two)) if one.rows != two.rows => {
-                Some(format!("{name} has {} rows here and {} there", one.rows, two.rows))
-            }
-            (Some(_), Some(_)) => Some(format!("rows of {name} differ")),
-            (Some(_), None) => Some(format!("{name} is not there")),
-            (None, _) => Some(format!("{name} is there only")),
-        })
+        let generated = || {
+            let difference = difference_of_tables(&self.generated, &other.generated)?;
+            Some(format!("{difference} in generated columns"))
+        };
+        difference_of_tables(&self.tables, &other.tables).or_else(generated)
     }
+
+    /// The rows alone, without what a restore computes anew.
+    #[must_use]
+    pub fn row_sums(self) -> RowSums {
+        let (tables, generated) = (bounded(self.tables), bounded(self.generated));
+        RowSums { version: self.objects.version, tables, generated }
+    }
+}
+
+impl RowSums {
+    /// The first table whose rows the copy has not, or has otherwise.
+    #[must_use]
+    pub fn difference(&self, copy: &Self) -> Option<String> {
+        if self.version == copy.version {
+            return difference_of_tables(&self.tables, &copy.tables);
+        }
+        difference_of_tables(&counts(&self.tables), &counts(&copy.tables))
+    }
+
+    /// The first table whose generated columns have other values in the copy, where the rest of its rows is the same.
+    #[must_use]
+    pub fn generated_difference(&self, copy: &Self) -> Option<String> {
+        if self.version != copy.version {
+            return None;
+        }
+        difference_of_tables(&self.generated, &copy.generated)
+    }
+}
+
+fn counts(tables: &BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
+    tables.iter().map(|(name, table)| (name.clone(), TableSum { rows: table.rows, sum: String::new() })).collect()
+}
+
+fn bounded(tables: BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
+    if tables.len() <= TABLES_MAX {
+        return tables;
+    }
+    // A sum that is not known differs from one read to the next, and so does the hash of all.
+    let known = tables.values().all(|table| !table.sum.is_empty());
+    let (mut rows, mut hasher) = (0, blake3::Hasher::new());
+    for (name, table) in &tables {
+        rows += table.rows;
+        hasher.update(format!("{name}\0{}\0{}\0", table.rows, table.sum).as_bytes());
+    }
+    let sum = if known { hasher.finalize().to_hex().to_string() } else { String::new() };
+    BTreeMap::from([(ALL_TABLES.to_owned(), TableSum { rows, sum })])
+}
+
+fn difference_of_tables(here: &BTreeMap<String, TableSum>, there: &BTreeMap<String, TableSum>) -> Option<String> {
+    let mut names: Vec<&String> = here.keys().chain(there.keys()).collect();
+    names.sort_unstable();
+    names.into_iter().find_map(|name| match (here.get(name), there.get(name)) {
+        (Some(one), Some(two)) if one.rows != two.rows => {
+            Some(format!("{name} has {} rows here and {} there", one.rows, two.rows))
+        }
+        (Some(one), Some(two)) if one.sum == two.sum || one.sum.is_empty() || two.sum.is_empty() => None,
+        (Some(_), Some(_)) => Some(format!("rows of {name} differ")),
+        (Some(_), None) => Some(format!("{name} is not there")),
+        (None, _) => Some(format!("{name} is there only")),
+    })
 }
 
 impl Objects {
@@ -133,6 +211,34 @@ mod tests {
         assert_eq!(differ.unwrap(), "objects of the class index differ");
         let fewer = class_difference(&of(15, 2, "a"), &BTreeMap::new());
         assert_eq!(fewer.unwrap(), "0 objects of the class index, where 2 are expected");
+    }
+
+    #[test]
+    fn rows_of_a_copy_are_compared_by_sum_within_one_version_and_by_count_elsewhere() {
+        let of = |version, rows, sum: &str| RowSums {
+            version,
+            tables: BTreeMap::from([("a".to_owned(), TableSum { rows, sum: sum.to_owned() })]),
+            generated: BTreeMap::new(),
+        };
+        assert_eq!(of(15, 1, "x").difference(&of(15, 1, "x")), None);
+        assert_eq!(of(15, 1, "x").difference(&of(15, 1, "y")).unwrap(), "rows of a differ");
+        assert_eq!(of(15, 1, "").difference(&of(15, 1, "y")), None, "not known");
+        assert_eq!(of(15, 1, "x").difference(&of(16, 1, "y")), None);
+        assert_eq!(of(15, 1, "x").difference(&of(16, 2, "x")).unwrap(), "a has 1 rows here and 2 there");
+    }
+
+    #[test]
+    fn many_tables_are_one_entry() {
+        let of = |changed: usize, sum: &str| {
+            let sum = |n| if n == changed { sum.to_owned() } else { "s".to_owned() };
+            let tables = (0..=TABLES_MAX).map(|n| (format!("t{n}"), TableSum { rows: 1, sum: sum(n) })).collect();
+            Fingerprint { tables, ..Fingerprint::default() }.row_sums()
+        };
+        let same = of(7, "s");
+        assert_eq!((same.tables.len(), same.tables[ALL_TABLES].rows), (1, 5_001));
+        assert_eq!(same.difference(&of(7, "s")), None);
+        assert_eq!(same.difference(&of(7, "x")).unwrap(), "rows of all tables differ");
+        assert_eq!(of(7, "").difference(&same), None, "one that is not known leaves the count");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub mod value;
 pub use answers::{AnswerBudget, AnswerHold, AnswerShare};
 pub use engine::{Connections, Engine, Migrated, Template};
 pub use error::{Error, ErrorKind, Result};
-pub use fingerprint::{ClassSum, Fingerprint, Objects, TableSum, class_difference};
+pub use fingerprint::{ClassSum, Fingerprint, Objects, RowSums, TableSum, class_difference};
 pub use found::{Found, FoundKind, Listing};
 pub use identity::{Expected, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tempfile::TempPath;
 
-use crate::fingerprint::ClassSum;
+use crate::fingerprint::{ClassSum, RowSums};
 use crate::identity::Identity;
 use crate::placement::EngineKind;
 
@@ -46,6 +46,8 @@ pub struct SnapshotInfo {
     pub foreign_key_violations: u64,
     /// The objects of each class; empty where the image holds the schema itself.
     pub classes: BTreeMap<String, ClassSum>,
+    /// Its rows; `None` where the image holds the pages themselves, or when they could not be read.
+    pub rows: Option<RowSums>,
     /// What the database has and the image does not hold; for people.
     pub left_out: Vec<String>,
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use catalog::seal::Sealer;
 use catalog::{BackupId, FleetId, Generation, OperationId, TenantId};
 use serde::{Deserialize, Serialize};
-use tenant_engine::ClassSum;
 use tenant_engine::placement::EngineKind;
+use tenant_engine::{ClassSum, RowSums};
 
 use super::key::{Key, Part};
 use crate::error::{Error, Result};
@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 pub const FORMAT: u32 = 2;
 /// Manifests up to this format have no signature.
 const UNSIGNED_MAX: u32 = 1;
-/// A manifest is about 1 KiB; more is not a manifest.
-pub const BYTES_MAX: u64 = 64 << 10;
+/// A manifest is about 1 KiB, and some hundred bytes for each table of a Postgres database. A name of control characters
+/// takes ten times as much; more is not a manifest.
+pub const BYTES_MAX: u64 = 8 << 20;
 
 /// What is known of one backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,9 @@ pub struct Manifest {
     /// The objects of each class, which a restore must have again; empty for backups that do not say it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub classes: BTreeMap<String, ClassSum>,
+    /// The rows of each table, which a restore must have again; none for backups that do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowSums>,
     /// What the database has and the backup does not; for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -218,6 +222,7 @@ pub(crate) mod tests {
             generation: Generation(2),
             foreign_key_violations: 0,
             classes: BTreeMap::new(),
+            rows: None,
             left_out: Vec::new(),
             content_hash: "00".to_owned(),
             image: Image { size_bytes: 1, blake3: "00".to_owned(), sha256: "00".to_owned() },
@@ -285,6 +290,13 @@ pub(crate) mod tests {
             let Ok(changed) = serde_json::from_value::<Manifest>(changed) else { panic!("{field}") };
             assert!(changed.verify(&sealer).is_err(), "{field}");
         }
+        let tables = BTreeMap::from([("t".to_owned(), tenant_engine::TableSum { rows: 1, sum: "7".to_owned() })]);
+        let rows = Some(RowSums { version: 15, tables, generated: BTreeMap::new() });
+        assert!(Manifest { rows: rows.clone(), ..manifest.clone() }.verify(&sealer).is_err(), "rows added");
+        let with_rows = Manifest { rows, ..manifest.clone() }.signed(&sealer);
+        let read = Manifest::parse(&bytes(&with_rows), &with_rows.key()).unwrap();
+        assert!(read.verify(&sealer).unwrap() && read == with_rows);
+        assert!(Manifest { rows: None, ..with_rows }.verify(&sealer).is_err(), "rows stripped");
         assert!(Manifest { authentication: None, ..manifest.clone() }.verify(&sealer).is_err(), "stripped");
         assert!(!Manifest { format: 1, authentication: None, ..manifest }.verify(&sealer).unwrap());
     }

@@ -147,12 +147,8 @@ pub(super) async fn from_backup(
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
-    forwarded(fleet, step, (engine, &at), with_left_out(manifest.left_out, restored), generation, goal).await
-}
-
-/// What the image lacked comes before what its restore left out.
-pub(super) fn with_left_out(of_image: Vec<String>, restored: Restored) -> Restored {
-    Restored { left_out: of_image.into_iter().chain(restored.left_out).collect(), ..restored }
+    let restored = image::with_left_out((manifest.left_out, &manifest.classes), restored);
+    forwarded(fleet, step, (engine, &at), restored, generation, goal).await
 }
 
 /// Migrates what was filled; drops it when that fails.

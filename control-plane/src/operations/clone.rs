@@ -9,7 +9,7 @@ use tenant_engine::{IdentityState, Snapshot};
 
 use super::build::{self, Built, Goal};
 use super::pin::{Before, version_text};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, fence};
+use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, fence, image};
 use crate::error::{Error, Result};
 
 /// As whom. The selection names exactly one tenant: the one to be cloned.
@@ -108,7 +108,9 @@ async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord, goal: Goal) -> 
     let (engine, at) = fleet.fresh(step, generation).await?;
     let identity = step.identity(fleet.id(), generation, IdentityState::Building);
     let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
-    let restored = build::with_left_out(picture.info.left_out, restored);
+    let rows = picture.info.rows.as_ref();
+    let restored = image::with_same_rows((engine, &at), &identity, rows, restored).await?;
+    let restored = image::with_left_out((picture.info.left_out, &picture.info.classes), restored);
     build::forwarded(fleet, step, (engine, &at), restored, generation, goal).await
 }
 

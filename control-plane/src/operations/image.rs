@@ -7,7 +7,7 @@ use catalog::BackupId;
 use catalog::backups::BackupRecord;
 use tenant_engine::{
     ClassSum, Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
-    Server, class_difference,
+    RowSums, Server, class_difference,
 };
 
 use super::{Fleet, Step, trust};
@@ -47,6 +47,7 @@ pub(super) async fn take(fleet: &Fleet, step: &Step, expected: &Expected, reason
         generation: info.identity.generation,
         foreign_key_violations: info.foreign_key_violations,
         classes: info.classes,
+        rows: info.rows,
         left_out: info.left_out,
         content_hash: info.content_hash,
         image: stored.image,
@@ -79,8 +80,8 @@ fn record(step: &Step, manifest: &Manifest, sha256: String) -> BackupRecord {
     }
 }
 
-/// Fills a new placement from a backup. The engine checks pages, foreign keys and the identity inside; what this adds
-/// is that violations which the source had already are no reason to refuse.
+/// Fills a new placement from a backup. The engine checks pages, foreign keys and the identity inside. This accepts the
+/// violations that the source had already, and compares the rows with those of the source.
 pub(super) async fn fill(
     engine: &Arc<dyn Engine>,
     at: &Placement,
@@ -99,7 +100,48 @@ pub(super) async fn fill(
             restored.foreign_key_violations, manifest.foreign_key_violations
         )));
     }
+    with_same_rows((engine, at), identity, manifest.rows.as_ref(), restored).await
+}
+
+/// A copy whose rows are those that its picture tells; any other is dropped. A picture that holds the pages themselves
+/// tells none.
+pub(super) async fn with_same_rows(
+    (engine, at): (&Arc<dyn Engine>, &Placement),
+    identity: &Identity,
+    rows: Option<&RowSums>,
+    mut restored: Restored,
+) -> Result<Restored> {
+    let Some(rows) = rows else { return Ok(restored) };
+    let Identity { tenant, fleet, generation, state, .. } = *identity;
+    let expected = Expected { tenant, fleet, generation, states: vec![state] };
+    match compared(engine, at, &expected, rows).await {
+        Ok(generated) => restored.left_out.extend(generated),
+        Err(error) => {
+            engine.drop_database(at, Some(&expected)).await?;
+            return Err(error);
+        }
+    }
     Ok(restored)
+}
+
+/// Refuses other rows. Generated columns are computed by each server itself: other values are told.
+async fn compared(
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    expected: &Expected,
+    rows: &RowSums,
+) -> Result<Option<String>> {
+    let copy = engine.fingerprint(at, expected).await?.row_sums();
+    differs(rows.difference(&copy))?;
+    let told = |difference| format!("values of generated columns, which are computed anew: {difference}");
+    Ok(rows.generated_difference(&copy).map(told))
+}
+
+/// The error of a copy with this difference.
+fn differs(difference: Option<String>) -> Result<()> {
+    let Some(difference) = difference else { return Ok(()) };
+    let detail = format!("what is restored is not what was backed up: {difference}");
+    Err(Error::new(500, "copy_differs", detail).try_next("fleetctl explain copy_differs"))
 }
 
 /// Proves a backup by restoring it into scratch space, which is gone afterwards. Returns what the backup or its restore
@@ -111,29 +153,34 @@ pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> 
         EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await?,
         EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await?,
     };
-    compare(&manifest, &restored)?;
-    Ok(manifest.left_out.into_iter().chain(restored.left_out).collect())
+    differs(object_difference(&manifest.classes, &restored))?;
+    Ok(with_left_out((manifest.left_out, &BTreeMap::new()), restored).left_out)
+}
+
+/// A copy that says what it lacks: first what its picture lacks, then what the restore left out, then objects that
+/// differ. A database that is needed is not refused for these; its rows are compared before.
+pub(super) fn with_left_out(
+    (of_picture, classes): (Vec<String>, &BTreeMap<String, ClassSum>),
+    restored: Restored,
+) -> Restored {
+    let differs = object_difference(classes, &restored);
+    let left_out = of_picture.into_iter().chain(restored.left_out).chain(differs).collect();
+    Restored { left_out, ..restored }
 }
 
 /// Classes of which a restore may leave objects out, and says which.
-const TOLD: [&str; 4] = ["publication", "event trigger", "comment", "foreign server"];
+pub(super) const TOLD: [&str; 4] = ["publication", "event trigger", "comment", "foreign server"];
 
-/// Every class has the same objects again.
-fn compare(manifest: &Manifest, restored: &Restored) -> Result<()> {
-    if manifest.classes.is_empty() {
-        return Ok(());
+/// The first class of which the copy has not the same objects. Nothing is known where `expected` is empty.
+fn object_difference(expected: &BTreeMap<String, ClassSum>, restored: &Restored) -> Option<String> {
+    if expected.is_empty() {
+        return None;
     }
     let counted = |classes: &BTreeMap<String, ClassSum>| {
         let told = |class: &str| !restored.left_out.is_empty() && TOLD.contains(&class);
         classes.iter().filter(|(class, _)| !told(class)).map(|(class, sum)| (class.clone(), sum.clone())).collect()
     };
-    match class_difference(&counted(&manifest.classes), &counted(&restored.classes)) {
-        None => Ok(()),
-        Some(difference) => {
-            let detail = format!("what is restored is not what was backed up: {difference}");
-            Err(Error::new(500, "copy_differs", detail))
-        }
-    }
+    class_difference(&counted(expected), &counted(&restored.classes))
 }
 
 /// Whether a new backup is to be proved at once: it is the first one of this tenant at its version, and whether a server

@@ -167,8 +167,9 @@ pub(super) const ALL: &[Explanation] = &[
     e(
         "copy_differs",
         "A copy did not hold the same rows or objects as the original; it was dropped, and the tenant serves where it was.",
-        "an object that the roles of a fleet may not make, a fault of a disk, or a program that writes past the fence",
-        "look at the object that the message names, and at fleetctl doctor; then the same command again",
+        "an object that the roles of a fleet may not make, a function that changes rows while a restore runs, a fault of a \
+         disk, or a program that writes past the fence",
+        "look at the table or object that the message names, and at fleetctl doctor; then the same command again",
     ),
     e(
         "server_full",

@@ -73,7 +73,7 @@ const LEDGER: &str = "public._sqlx_migrations";
 async fn same_rows(site: &Site, database: &str, objects: &Objects, mut source: Fingerprint) -> Result<()> {
     let mut work = migrator::enter(site, database).await?;
     let version = work.version() / 10_000;
-    let copy = match work.run(fingerprint::BEGIN).await {
+    let copy = match work.run(fingerprint::begin()).await {
         Ok(()) => fingerprint::rows(&mut work).await,
         Err(error) => Err(error),
     };
@@ -84,7 +84,8 @@ async fn same_rows(site: &Site, database: &str, objects: &Objects, mut source: F
     }
     if version != objects.version {
         // Another version may write a value in another way.
-        source.tables.values_mut().chain(copy.tables.values_mut()).for_each(|table| table.sum.clear());
+        let tables = source.tables.values_mut().chain(source.generated.values_mut());
+        tables.for_each(|table| table.sum.clear());
     }
     match source.difference(&copy) {
         None => Ok(()),
@@ -94,7 +95,7 @@ async fn same_rows(site: &Site, database: &str, objects: &Objects, mut source: F
 
 /// The rows as the dump sees them, unless there are too many.
 async fn source_rows(work: &mut Work) -> Result<(String, Option<Fingerprint>)> {
-    let begin = fingerprint::BEGIN;
+    let begin = fingerprint::begin();
     let ask = "select pg_export_snapshot(), pg_database_size(current_database())::text";
     let answers = work.answers(format!("set idle_in_transaction_session_timeout = 0; {begin}; {ask};")).await?;
     let row = answers.iter().flatten().next();
@@ -111,7 +112,7 @@ async fn dump(engine: &PostgresEngine, source: &Arc<PostgresServer>) -> Result<(
     undumpable::refuse(&mut work).await?;
     let objects = source::examine(&mut work).await?;
     engine.tools().require(version).await?;
-    let (view, rows) = source_rows(&mut work).await?;
+    let (view, mut rows) = source_rows(&mut work).await?;
     let mut command = engine.tools().connecting("pg_dump", source, Who::Maintenance, &database);
     command.args(["--format=custom", "--compress=0", "--no-password", "--snapshot", &view]);
     command.args(["--no-subscriptions", "--no-tablespaces"]);
@@ -119,6 +120,9 @@ async fn dump(engine: &PostgresEngine, source: &Arc<PostgresServer>) -> Result<(
     let mut child = tool::start(&mut command)?;
     let stdout = child.stdout.take().expect("it is piped");
     let (taken, ended) = tool::finish(source, child, archive::take(stdout, engine.scratch())).await?;
+    if let Some(rows) = &mut rows {
+        fingerprint::forget_moved_sequences(&mut work, &mut rows.tables).await;
+    }
     work.close().await;
     match ended.succeeded() {
         true => Ok((taken.image, objects, rows)),

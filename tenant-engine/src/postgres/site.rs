@@ -83,6 +83,11 @@ impl Site {
         self.slots(2).await
     }
 
+    /// The same for a verb that also reads rows at the same time, over a second connection.
+    pub(super) async fn slot_with_program_and_reader(&self) -> Result<SemaphorePermit<'_>> {
+        self.slots(3).await
+    }
+
     async fn slots(&self, connections: u32) -> Result<SemaphorePermit<'_>> {
         let slots = self.slots.acquire_many(connections).await;
         slots.map_err(|_| Error::new(ErrorKind::Closed, "the engine is shutting down"))

@@ -1,16 +1,19 @@
 //! The verb `snapshot`: a dump of a database that goes on serving.
 //!
-//! One transaction reads identity and ledger and lends its view of the data to `pg_dump`, so everything that is said
-//! about the dump is true of it. Who replaces the identity meanwhile is noticed at the end.
+//! One transaction reads identity and ledger and lends its view of the data to `pg_dump`, and to a second connection that
+//! counts and hashes the rows. So everything that is said about the dump is true of it. Who replaces the identity
+//! meanwhile is noticed at the end.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 
 use super::site::Site;
 use super::sql::text;
 use super::tool::{self, Ended, Who};
 use super::work::Work;
-use super::{PostgresEngine, archive, identity, ledger, objects, undumpable};
+use super::{PostgresEngine, archive, fingerprint, identity, ledger, objects, undumpable};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fingerprint::{ClassSum, RowSums};
 use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
 use crate::snapshot::{Snapshot, SnapshotInfo};
@@ -26,21 +29,23 @@ struct View {
 /// See [`crate::Engine::snapshot`].
 pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
     let (site, database) = engine.site(at)?;
-    let _slot = site.slot_with_program().await?;
+    let _slot = site.slot_with_program_and_reader().await?;
     let mut work = site.enter(database).await?;
     let view = view(&mut work, expected).await?;
     engine.tools().require(work.version()).await?;
-    let (taken, ended) = dump(engine, &site, database, &view).await?;
-    // The catalogs as this transaction sees them, like the dump.
-    let classes = objects::classes(&objects::read(&mut work).await?);
-    let left_out = undumpable::left_out(&mut work).await?;
-    work.run("commit;").await?;
+    // At the same time, because each keeps others from changing the tables.
+    let read = fingerprint::of_snapshot(&site, database, &view.id);
+    let (dumped, read) = tokio::join!(dump(engine, &site, database, &view), read);
+    let described = describe(&mut work, read).await;
+    work.run("rollback;").await?;
+    let (taken, ended) = dumped?;
     if !ended.succeeded() {
         return Err(refused(&ended));
     }
     let still = identity::check(work.connection(), expected).await;
     work.close().await;
     still?;
+    let (classes, rows, left_out) = described?;
     let version = engine.tools().major().await?;
     let info = SnapshotInfo {
         identity: view.identity,
@@ -50,9 +55,31 @@ pub(super) async fn snapshot(engine: &PostgresEngine, at: &Placement, expected: 
         engine_version: format!("pg_dump {version}"),
         foreign_key_violations: 0,
         classes,
+        rows,
         left_out,
     };
     Ok(Snapshot { info, image: taken.image })
+}
+
+type Described = (BTreeMap<String, ClassSum>, Option<RowSums>, Vec<String>);
+
+/// The catalogs as this transaction sees them, like the dump. The caller ends it.
+async fn describe(work: &mut Work, read: Result<Result<RowSums, String>>) -> Result<Described> {
+    let classes = objects::classes(&objects::read(work).await?);
+    let mut left_out = undumpable::left_out(work).await?;
+    let rows = match read? {
+        Ok(mut rows) => {
+            fingerprint::forget_moved_sequences(work, &mut rows.tables).await;
+            Some(rows)
+        }
+        // The dump is whole. No message of the server: it may quote a value.
+        Err(why) => {
+            left_out
+                .push(format!("sums of its rows, which a restore compares: reading them ended with the error {why}"));
+            None
+        }
+    };
+    Ok((classes, rows, left_out))
 }
 
 async fn view(work: &mut Work, expected: &Expected) -> Result<View> {

@@ -121,7 +121,12 @@ impl Work {
 
     /// The same, for a caller who tells the errors apart.
     pub(super) async fn try_answers(&mut self, sql: String) -> Result<Vec<Vec<PgRow>>, Why> {
-        let whole = self.patience.statement + GRACE;
+        self.try_answers_within(sql, self.patience.statement).await
+    }
+
+    /// The same for statements that take as long as a database is large. The session has no limit of its own then.
+    pub(super) async fn try_answers_within(&mut self, sql: String, whole: Duration) -> Result<Vec<Vec<PgRow>>, Why> {
+        let whole = whole + GRACE;
         let connection = &mut self.connection;
         let work = async {
             let (mut answers, mut rows) = (Vec::new(), Vec::new());

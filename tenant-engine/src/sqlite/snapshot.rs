@@ -57,6 +57,7 @@ pub(super) fn describe(db: &Connection, identity: Identity, image: Image) -> Res
         engine_version: format!("sqlite {}", rusqlite::version()),
         foreign_key_violations: foreign_keys::count(db)?,
         classes: std::collections::BTreeMap::new(),
+        rows: None,
         left_out: Vec::new(),
     };
     Ok(Snapshot { info, image })

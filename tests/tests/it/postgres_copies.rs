@@ -86,3 +86,36 @@ fn a_tenant_that_cannot_be_restored_is_told_at_its_first_backup() {
     assert!(listed["items"][0]["verify_error"].as_str().unwrap().contains("early_index"), "{listed}");
     assert_eq!(pg.databases().len(), 1, "nothing half-made is left");
 }
+
+/// Filling the materialized view of a copy adds a row to another table: a copy that is not equal.
+const UNEQUAL: &str = "create table log(what text);
+    create function noted() returns int language plpgsql as $$ begin insert into log values ('seen'); return 1; end $$;
+    create materialized view once as select noted() as n; insert into log values ('secret');";
+
+#[test]
+fn rows_that_a_restore_changes_are_found_by_everything_that_makes_a_copy() {
+    let pg = PostgresFleet::with_tenants(&["acme"]);
+    migrate(&pg, UNEQUAL);
+    let refused = |arguments: &[&str]| {
+        let output = pg.fleet.run(arguments);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{arguments:?}: {text}");
+        for part in ["copy_differs", "public.log has 2 rows here and 3 there"] {
+            assert!(text.contains(part), "{arguments:?} {part}: {text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
+        assert_eq!(pg.databases().len(), 1, "{arguments:?}: nothing half-made is left");
+    };
+    refused(&["backup", "run", "acme"]);
+    refused(&["backup", "verify", "acme"]);
+    refused(&["restore", "run", "acme", "--to", "latest", "--yes"]);
+    refused(&["restore", "run", "acme", "--to", "latest", "--as", "restored"]);
+    refused(&["tenant", "clone", "acme", "cloned"]);
+    refused(&["tenant", "archive", "acme", "--yes"]);
+    let _other = pg.add_other("pg2");
+    refused(&["tenant", "move", "acme", "--to", "pg2"]);
+    // The tenant serves where it was, and its newest backup is no good one.
+    pg.fleet.ok(&["query", "select count(*) from log", "acme"]);
+    let listed = pg.fleet.json(&["backup", "list", "acme"]);
+    assert!(listed["items"][0]["verify_error"].as_str().unwrap().contains("public.log"), "{listed}");
+}
