@@ -5,12 +5,16 @@
 //! source, which looks only when a row is written: the constraint is left `not valid` then, and goes on to hold for
 //! every new row. Checks of domains are taken off only when rows cannot come in otherwise, because the server cannot
 //! validate one that an array uses. The caller learns of every constraint that is left `not valid`.
+//!
+//! A check whose function takes a row of its own table, or a value of its own domain, is an entry of its own behind the
+//! rows. It is added in the same way where the rows break it.
 
-use super::migrator;
+use super::load::Load;
 use super::site::Site;
 use super::sql::{literal, text};
 use super::tool::WHOLE_MAX;
 use super::work::{Why, Work};
+use super::{archive, contents, migrator, script};
 use crate::error::{Error, ErrorKind, Result};
 
 /// One constraint, as SQL makes it again.
@@ -95,11 +99,51 @@ async fn put_one_back(work: &mut Work, check: &Check) -> Result<Option<String>> 
     match work.script(&validate, WHOLE_MAX).await.map_err(|stopped| stopped.why) {
         // Rows that break it, a function that fails for some row, or a domain that an array uses.
         Err(Why::Sql(error)) if !super::error::ends_connection(&error) => {
-            Ok(Some(format!("the constraint {name} of {owner} is restored, but not valid: {error}")))
+            let why = super::error::from_sqlx(error);
+            Ok(Some(format!("the constraint {name} of {owner} is restored, but not valid: {}", why.message())))
         }
         Err(why) => Err(why.into_ours()),
         Ok(()) => Ok(None),
     }
+}
+
+/// Whether an entry of a dump is a check that stands for itself.
+pub(super) fn is_check(entry: &str) -> bool {
+    entry.contains(" CHECK CONSTRAINT ")
+}
+
+/// The checks that these entries of a dump are.
+pub(super) async fn in_dump(load: &Load<'_>, entries: &[String]) -> Result<Vec<Check>> {
+    let (mut file, list) = archive::create(load.engine.scratch())?;
+    archive::write(&mut file, (entries.join("\n") + "\n").as_bytes()).await?;
+    let text = contents::script(load.engine.tools(), load.dump, &list).await?;
+    Ok(script::statements(&text).iter().filter_map(|statement| in_statement(statement.text)).collect())
+}
+
+/// PURE: `ALTER TABLE public.t\n    ADD CONSTRAINT c CHECK (…)`, as `dumpConstraint` of PostgreSQL's `pg_dump.c` writes it.
+fn in_statement(statement: &str) -> Option<Check> {
+    let (owner, rest) = statement.strip_prefix("ALTER ")?.split_once("\n    ADD CONSTRAINT ")?;
+    let (kind, owner) = owner.split_once(' ')?;
+    let (name, definition) = rest.split_at(name_length(rest)?);
+    Some(Check {
+        owner: format!("{} {owner}", kind.to_lowercase()),
+        name: name.to_owned(),
+        definition: definition.trim().to_owned(),
+        is_valid: !definition.ends_with(" NOT VALID"),
+        comment: String::new(),
+    })
+}
+
+/// PURE: how long the name is at the beginning of this text; a quoted one may hold blanks and doubled quotes.
+fn name_length(text: &str) -> Option<usize> {
+    if !text.starts_with('"') {
+        return text.find(' ');
+    }
+    let mut quoted = false;
+    text.char_indices().find_map(|(at, c)| {
+        quoted ^= c == '"';
+        (c == ' ' && !quoted).then_some(at)
+    })
 }
 
 /// As the login that migrates, which was admitted before the load: validating runs functions of the tenant's.
@@ -118,4 +162,28 @@ fn check(row: &sqlx::postgres::PgRow) -> Result<Check> {
         is_valid: text(row, 3)? == "true",
         comment: text(row, 4)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_of_a_dump_is_read_whatever_its_name_is() {
+        for (statement, owner, name, definition, is_valid) in [
+            ("ALTER TABLE a.t\n    ADD CONSTRAINT c CHECK (a.f(t.*))", "table a.t", "c", "CHECK (a.f(t.*))", true),
+            (
+                "ALTER DOMAIN \"My D\".\"x y\"\n    ADD CONSTRAINT \"a \"\" CHECK (b\" CHECK (f(VALUE)) NOT VALID",
+                "domain \"My D\".\"x y\"",
+                "\"a \"\" CHECK (b\"",
+                "CHECK (f(VALUE)) NOT VALID",
+                false,
+            ),
+        ] {
+            let check = in_statement(statement).unwrap();
+            assert_eq!((check.owner.as_str(), check.name.as_str()), (owner, name));
+            assert_eq!((check.definition.as_str(), check.is_valid), (definition, is_valid));
+        }
+        assert!(in_statement("COMMENT ON CONSTRAINT c ON t IS 'x'").is_none());
+    }
 }

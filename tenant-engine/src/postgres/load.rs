@@ -17,7 +17,7 @@ use super::locale::Locale;
 use super::prepare::OWNER;
 use super::site::Site;
 use super::tool::{self, Who};
-use super::{PostgresEngine, archive, checks, grants};
+use super::{PostgresEngine, archive, checks, generated, grants};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which entries of a dump are restored, as the lines of a list that `pg_restore` reads.
@@ -53,9 +53,12 @@ impl Load<'_> {
     pub(super) async fn run(&self, contents: &Contents) -> Result<Vec<String>> {
         self.section(&contents.before).await?;
         let mut checks = checks::take_off(self.site, self.database, Owner::Table).await?;
-        checks.extend(self.rows(&contents.data).await?);
+        let (first, late) = generated::apart(self.site, self.database, &contents.data).await?;
+        for entries in [first, late] {
+            checks.extend(self.rows(&entries).await?);
+        }
         let mut left_out = checks::put_back(self.site, self.database, &checks).await?;
-        self.section(&contents.after).await?;
+        left_out.extend(self.behind_rows(&contents.after).await?);
         left_out.extend(self.optional(&contents.optional).await?);
         if let Some(grants) = &contents.grants {
             left_out.extend(grants::give(self, grants).await?);
@@ -72,6 +75,19 @@ impl Load<'_> {
         }
         self.section(&left).await?;
         Ok(domains)
+    }
+
+    /// Restores what comes behind the rows. Returns the checks among it that the rows break.
+    async fn behind_rows(&self, entries: &[String]) -> Result<Vec<String>> {
+        let Some((left, complaints)) = self.rounds(entries).await? else { return Ok(Vec::new()) };
+        let (late, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|entry| checks::is_check(entry));
+        if late.is_empty() {
+            return Err(self.refused(&complaints).await);
+        }
+        let late = checks::in_dump(self, &late).await?;
+        let not_valid = checks::put_back(self.site, self.database, &late).await?;
+        self.section(&others).await?;
+        Ok(not_valid)
     }
 
     async fn section(&self, entries: &[String]) -> Result<()> {

@@ -8,7 +8,7 @@
 //! connection whose every wait ends), `prepare.rs` (the roles of a server), `migrator.rs` (the login that migrates),
 //! `rights.rs` and `functions.rs` (functions that tell of other databases), `audit.rs` (what differs on a server), `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
 //! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
-//! `contents.rs`, `load.rs`, `complaints.rs`, `checks.rs`, `grants.rs`; `objects.rs` (what a copy has besides rows),
+//! `contents.rs`, `load.rs`, `complaints.rs`, `checks.rs`, `generated.rs`, `grants.rs`; `objects.rs` (what a copy has besides rows),
 //! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
 
 use std::path::{Path, PathBuf};
@@ -49,6 +49,7 @@ mod error;
 mod failure;
 mod fingerprint;
 mod functions;
+mod generated;
 mod grants;
 mod identity;
 mod inspect;
