@@ -47,11 +47,7 @@ impl Selection {
     pub(crate) fn resolve(&self, names: &[String], context: &mut Context, empty: WhenEmpty) -> Result<Value> {
         let mut names = names.to_vec();
         if let Some(file) = &self.from_file {
-            let listed = input::names(file, context)?;
-            if listed.is_empty() {
-                return Err(Failure::usage(format!("{} names no tenant", file.display())).code("selection_empty"));
-            }
-            names.extend(listed.into_iter().map(|n| n.text));
+            names.extend(input::listed(file, context)?);
         }
         let mut out = Map::new();
         if !names.is_empty() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::Confirm;
 use crate::context::Context;
 use crate::error::{Failure, Result, shorten};
+use crate::table::counted;
 
 /// A list of a million names is about this long; more is not a list of names.
 const LIST_BYTES_MAX: u64 = 64 << 20;
@@ -28,10 +29,19 @@ pub(crate) struct Listed {
 }
 
 /// One name per line; blank lines and lines that begin with `#` are skipped.
-pub(crate) fn names(file: &Path, context: &mut Context) -> Result<Vec<Listed>> {
+fn names(file: &Path, context: &mut Context) -> Result<Vec<Listed>> {
     let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
     let bytes = read(file, LIST_BYTES_MAX, context)?;
     parse_names(&bytes).map_err(|(line, why)| Failure::usage(format!("line {line} of {shown} {why}")))
+}
+
+/// The names in a file, which must hold one: a list that came out empty is a slip of whatever made it.
+pub(crate) fn listed(file: &Path, context: &mut Context) -> Result<Vec<String>> {
+    let listed = names(file, context)?;
+    if listed.is_empty() {
+        return Err(Failure::usage(format!("{} names no tenant", file.display())).code("selection_empty"));
+    }
+    Ok(listed.into_iter().map(|name| name.text).collect())
 }
 
 /// PURE.
@@ -63,7 +73,9 @@ pub(crate) fn read(file: &Path, max: u64, context: &mut Context) -> Result<Vec<u
 }
 
 fn unreadable(file: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("cannot read {}", file.display())).because(why)
+    Failure::usage(format!("cannot read '{}'", file.display()))
+        .because(why)
+        .try_next("name a file or directory that this user may read; - is standard input where a list is taken")
 }
 
 /// Folders of a migration directory that hold one engine's files each.
@@ -80,7 +92,7 @@ pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Val
         }
     }
     if names.is_empty() || names.len() > FILES_MAX {
-        return Err(Failure::usage(format!("{} holds {} .sql files", directory.display(), names.len()))
+        return Err(Failure::usage(format!("'{}' holds {} .sql files", directory.display(), names.len()))
             .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
     }
     names.sort();
@@ -123,15 +135,24 @@ pub(crate) fn secret(file: &Path, context: &mut Context) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// Refuses another number of tenants than was said; a dry run does so, too.
+pub(crate) fn expected(flags: &Confirm, tenants: &[String]) -> Result<()> {
+    let count = tenants.len() as u64;
+    match flags.expect_count.filter(|n| *n != count) {
+        Some(expected) => {
+            let what = format!("the selection means {}, but --expect-count says {expected}", counted(count, "tenant"));
+            Err(Failure::usage(what).code("count_mismatch"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Asks before something that cannot simply be taken back.
 ///
 /// One tenant: its name is typed. Many: their number. Without a terminal the flags must say it.
 pub(crate) fn confirm(context: &mut Context, flags: &Confirm, verb: &str, tenants: &[String]) -> Result<()> {
+    expected(flags, tenants)?;
     let count = tenants.len() as u64;
-    if let Some(expected) = flags.expect_count.filter(|n| *n != count) {
-        return Err(Failure::usage(format!("{count} tenants are selected, but --expect-count says {expected}"))
-            .code("count_mismatch"));
-    }
     let said = flags.yes && (tenants.len() <= 1 || flags.expect_count.is_some());
     if said || tenants.is_empty() {
         return Ok(());

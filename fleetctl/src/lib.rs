@@ -21,6 +21,9 @@ mod progress;
 mod settings;
 mod table;
 
+#[cfg(test)]
+mod refusals;
+
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
 

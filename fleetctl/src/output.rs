@@ -145,8 +145,12 @@ fn describe(failure: &Failure) -> String {
     for step in &failure.tries {
         text.push_str(&format!("try:   {}\n", printable(step)));
     }
-    if !failure.code.is_empty() {
-        text.push_str(&format!("try:   fleetctl explain {}\n", failure.code));
+    let explain = format!("fleetctl explain {}", failure.code);
+    if !failure.code.is_empty() && !failure.tries.contains(&explain) {
+        text.push_str(&format!("try:   {explain}\n"));
+    }
+    if failure.exit == Exit::Usage && failure.code.is_empty() && failure.tries.is_empty() {
+        text.push_str("try:   the same command with --help\n");
     }
     text
 }
@@ -300,6 +304,6 @@ mod tests {
     #[test]
     fn a_flood_of_causes_is_cut() {
         let failure = (0..50).fold(Failure::usage("x"), |f, n| f.because(n));
-        assert!(describe(&failure).ends_with("cause: and 30 more\n"));
+        assert!(describe(&failure).contains("cause: and 30 more\n"));
     }
 }

@@ -76,6 +76,11 @@ pub(crate) struct View {
     pub(crate) name: &'static str,
 }
 
+/// `1 tenant`, `2 tenants`.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
+}
+
 /// A JSON value as text without quotes; objects of scalars as `k=v,k2=v2`.
 pub(crate) fn plain(value: &Value) -> String {
     match value {

@@ -20,6 +20,11 @@ use super::error::{Problem, of_status, too_large};
 /// A client that needs longer for 32 MiB is broken or hostile; meanwhile it holds a connection and memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What helps whoever sent a body of another shape.
+const SEE_BODY: &str = "send the fields that this path knows; the admin API's are in /openapi.json";
+/// What helps whoever sent other parameters.
+pub(crate) const SEE_QUERY: &str = "send the parameters that this path knows; the admin API's are in /openapi.json";
+
 /// A JSON body, in or out. An absent body is read as `{}`, so that requests without options need none.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub(crate) T);
@@ -63,7 +68,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let refused = |error: axum::extract::rejection::QueryRejection| {
             let detail = error.body_text();
             let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail).to_owned();
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail)
+            Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail).try_next(SEE_QUERY)
         };
         axum::extract::Query::from_request_parts(parts, state).await.map(|query| Self(query.0)).map_err(refused)
     }
@@ -88,10 +93,28 @@ fn is_json(content_type: &str) -> bool {
 
 /// A value of `T`, or a refusal that names place and field.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Problem::invalid(format!("the body: {error}")),
-        _ => Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is no JSON: {error}")),
-    })
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(refused)?;
+    json.end().map_err(not_json)?;
+    match body.trim_ascii_start().first() {
+        Some(b'{') => Ok(read),
+        // A list would be read as the fields of an object, one after the other.
+        _ => Err(Problem::invalid("the body: expected an object").try_next(SEE_BODY)),
+    }
+}
+
+fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let field = error.path().to_string();
+    match error.inner().classify() {
+        serde_json::error::Category::Data if field == "." => Problem::invalid(format!("the body: {}", error.inner())),
+        serde_json::error::Category::Data => Problem::invalid(format!("{field}: {}", error.inner())),
+        _ => return not_json(error.into_inner()),
+    }
+    .try_next(SEE_BODY)
+}
+
+fn not_json(error: serde_json::Error) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}")).try_next(SEE_BODY)
 }
 
 fn unreadable(error: BytesRejection) -> Problem {
@@ -133,11 +156,11 @@ mod tests {
     #[test]
     fn refusals_say_where_and_what() {
         for (body, status, words) in [
-            ("{", 400, "no JSON"),
+            ("{", 400, "not JSON"),
             ("{}", 422, "missing field `name`"),
             (r#"{"name":1}"#, 422, "expected a string"),
             (r#"{"name":"a","nmae":"b"}"#, 422, "unknown field `nmae`"),
-            ("\u{0}", 400, "no JSON"),
+            ("\u{0}", 400, "not JSON"),
         ] {
             let problem = parse::<Body>(body.as_bytes()).unwrap_err();
             assert_eq!(problem.error().status, status, "{body}");

@@ -92,7 +92,7 @@ pub(crate) async fn around(listener: Listener, transport: Transport, mut request
     let reader = if request.extensions().get::<InProcess>().is_some() { Reader::Owner } else { Reader::Stranger };
     request.extensions_mut().insert(context.clone());
     let response = if transport == Transport::Http { connected(request, next).await } else { next.run(request).await };
-    let mut response = finish_error(response, &context, reader);
+    let mut response = finish_error(response, &context, reader, listener);
     harden(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&context.id).expect("checked or made here"));
     if let Some(value) = traceparent {
@@ -146,7 +146,7 @@ fn is_traceparent(value: &HeaderValue) -> bool {
 }
 
 /// Gives an error its body, and logs what a 500 hides.
-fn finish_error(mut response: Response, context: &RequestContext, reader: Reader) -> Response {
+fn finish_error(mut response: Response, context: &RequestContext, reader: Reader, listener: Listener) -> Response {
     let status = response.status();
     if response.extensions_mut().remove::<OwnBody>().is_some() {
         return response;
@@ -161,7 +161,11 @@ fn finish_error(mut response: Response, context: &RequestContext, reader: Reader
     if status.is_server_error() {
         log_fault(&problem, context);
     }
-    let body = serde_json::to_vec(&problem.body(context.id(), reader)).expect("a problem is plain JSON");
+    let mut body = problem.body(context.id(), reader);
+    if listener == Listener::Admin && status.is_client_error() && body.next_steps.is_empty() {
+        body.next_steps.push(format!("fleetctl explain {}", body.code));
+    }
+    let body = serde_json::to_vec(&body).expect("a problem is plain JSON");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
     headers.remove(header::CONTENT_LENGTH);

@@ -13,9 +13,11 @@ pub(crate) mod gauges;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;
+pub(crate) mod number;
 pub mod openapi;
 pub(crate) mod pages;
 pub(crate) mod routes;
+pub(crate) mod shape;
 pub(crate) mod time;
 pub(crate) mod unread;
 

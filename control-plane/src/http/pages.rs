@@ -16,11 +16,10 @@ use utoipa::ToSchema;
 use super::Api;
 use super::admission::Caller;
 use super::error::{Problem, Result};
+use super::number::Limit;
 
 /// Items of a page unless asked otherwise.
 const LIMIT_DEFAULT: u32 = 100;
-/// A page is one read of the catalog and one body in memory.
-pub(crate) const LIMIT_MAX: u32 = 1_000;
 /// Longer than any cursor made here.
 const CURSOR_BYTES_MAX: usize = 4_096;
 
@@ -49,14 +48,10 @@ impl<'a> Window<'a> {
         caller: &Caller,
         list: &str,
         filters: &impl Serialize,
-        (limit, cursor): (Option<u32>, Option<&str>),
+        (limit, cursor): (Option<Limit>, Option<&str>),
     ) -> Result<Self> {
-        let limit = limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            let detail = format!("limit: expected 1 to {LIMIT_MAX}, got {limit}");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail));
-        }
-        let filters = serde_json::to_string(filters).expect("filters are plain JSON");
+        let limit = limit.map_or(LIMIT_DEFAULT, Limit::narrow);
+        let filters = without_part(serde_json::to_value(filters).expect("filters are plain JSON"));
         let scope = format!("{list}\n{}\n{filters}", caller.who.actor);
         let sealer = api.app.catalog.sealer();
         let after = cursor.map(|text| unseal(sealer, &scope, text)).transpose()?;
@@ -89,6 +84,14 @@ impl<'a> Window<'a> {
     fn seal(&self, key: &str) -> String {
         URL_SAFE_NO_PAD.encode(self.sealer.seal(context(&self.scope), key.as_bytes()))
     }
+}
+
+/// What is listed, without which part of it.
+fn without_part(mut filters: serde_json::Value) -> serde_json::Value {
+    if let Some(filters) = filters.as_object_mut() {
+        filters.retain(|name, _| name != "limit" && name != "cursor");
+    }
+    filters
 }
 
 fn context(scope: &str) -> (&str, &str, &str) {

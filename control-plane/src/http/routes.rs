@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::middleware::{Listener, around, panicked};
-use super::{Api, Transport, admin, admission, data, health, idempotency, openapi};
+use super::{Api, Transport, admin, admission, data, health, idempotency, openapi, shape};
 
 /// Enough for any body but lists of tenants and migration files, which have [`BULK_BYTES_MAX`].
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -57,8 +57,10 @@ pub(crate) fn documented() -> OpenApiRouter<Api> {
 /// The admin listener's service.
 pub(crate) fn admin(api: Api) -> Router {
     let document: Arc<str> = openapi::json().into();
+    let shapes = shape::Shapes::of(&serde_json::from_str(&document).expect("the document is plain JSON"));
     let guarded = nouns()
         .route_layer(from_fn_with_state(api.clone(), idempotency::once))
+        .route_layer(from_fn_with_state(Arc::new(shapes), shape::check))
         .route_layer(from_fn_with_state(api.clone(), admission::admit));
     let (router, _) = guarded.merge(open()).split_for_parts();
     let transport = api.transport;

@@ -156,14 +156,14 @@ impl Plan {
 
     /// What a dry run shows.
     #[must_use]
-    pub fn view(self, kind: &'static str) -> PlanView {
+    pub fn view(&self, kind: &'static str) -> PlanView {
         PlanView {
             kind,
             tenants: self.steps.len() as u64,
             skipped: u64::try_from(self.skipped).unwrap_or(0),
             left_out: self.left_out.len() as u64,
-            sample: self.sample,
-            notes: self.notes,
+            sample: self.sample.clone(),
+            notes: self.notes.clone(),
         }
     }
 }

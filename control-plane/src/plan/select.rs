@@ -58,6 +58,12 @@ impl Selection {
             && self.server.is_none()
     }
 
+    /// True when it is every tenant, and nothing narrows it.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        self.all && Self { all: false, ..self.clone() }.is_empty()
+    }
+
     /// What the labels of the selected tenants must meet.
     ///
     /// # Errors
@@ -101,6 +107,8 @@ mod tests {
         assert!(Selection::default().is_empty());
         assert!(serde_json::from_str::<Selection>("{}").unwrap().is_empty());
         assert!(!Selection::all().is_empty() && !Selection::one("acme").is_empty());
+        let narrowed = Selection { selectors: vec!["plan=pro".to_owned()], ..Selection::all() };
+        assert!(Selection::all().is_everyone() && !narrowed.is_everyone() && !Selection::one("acme").is_everyone());
         assert!(serde_json::from_str::<Selection>(r#"{"everything":true}"#).is_err());
     }
 

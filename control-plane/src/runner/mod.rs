@@ -37,7 +37,7 @@ use crate::plan::Selection;
 use crate::tasks::Tasks;
 
 /// Steps at once that an operation may ask for; a process with few descriptors runs fewer.
-const STEPS_MAX: u32 = 128;
+pub(crate) const STEPS_MAX: u32 = 128;
 /// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 

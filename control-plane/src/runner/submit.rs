@@ -75,14 +75,17 @@ impl Runner {
     /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
     /// and those of the catalog; nothing was written then.
     pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
-        let scope = if submission.targets.all { Scope::All } else { Scope::Some };
+        check_concurrency(submission.concurrency)?;
+        let scope = if submission.targets.is_everyone() { Scope::All } else { Scope::Some };
         let prepared = submission.params.operation().prepare(&self.fleet, scope).await?;
         let (mut tx, submission, seen, plan) = self.planned(caller, &submission, prepared).await?;
         check_count(&plan, submission.expect_count)?;
-        if mode == Mode::Plan {
-            return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
-        }
+        let view = plan.view(submission.params.operation().kind());
         let record = write(&mut tx, caller, &submission, &seen, plan).await?;
+        if mode == Mode::Plan {
+            // Dropped with what was written: what the catalog refuses, a dry run refuses, too.
+            return Ok(Submitted::Planned(view));
+        }
         tx.commit().await?;
         self.run_only(record.id);
         Ok(Submitted::Started(record))
@@ -121,7 +124,7 @@ async fn plan(
 ) -> Result<(Seen, Plan)> {
     let targets = &mut submission.targets;
     let when_left = when_left(targets);
-    targets.allow_empty |= targets.all && submission.params.operation().works_without_tenants();
+    targets.allow_empty |= targets.is_everyone() && submission.params.operation().works_without_tenants();
     let server = select::server(tx, targets).await?;
     let tenants = match submission.params.operation().targets() {
         Targets::Own => Vec::new(),
@@ -166,6 +169,16 @@ fn only_one(tenants: Vec<TenantRecord>) -> Result<Vec<TenantRecord>> {
     }
 }
 
+/// A number that cannot be meant is refused: brought into the range, it would be another one than was asked for.
+fn check_concurrency(asked: Option<u32>) -> Result<()> {
+    match asked {
+        Some(asked) if !(1..=STEPS_MAX).contains(&asked) => {
+            Err(Error::new(422, "invalid", format!("concurrency: expected 1 to {STEPS_MAX}, got {asked}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_count(plan: &Plan, expected: Option<u64>) -> Result<()> {
     let found = plan.steps.len() as u64;
     match expected {
@@ -193,7 +206,7 @@ async fn write(
     let kind = submission.params.operation().kind();
     let params = serde_json::to_string(&submission.params)
         .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
-    let concurrency = submission.concurrency.map_or(STEPS_MAX, |asked| asked.clamp(1, STEPS_MAX));
+    let concurrency = submission.concurrency.unwrap_or(STEPS_MAX);
     let new = NewOperation {
         id: seen.op,
         kind: kind.to_owned(),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod site;
+mod spoilt;
 
 mod backups;
 mod data;
@@ -10,6 +11,7 @@ mod lists;
 mod logs;
 mod openapi;
 mod problems;
+mod refusals;
 mod scrubbing;
 mod serving;
 mod streams;

@@ -19,7 +19,7 @@ async fn operators_look_and_admins_put_aside() {
 
     let mut wish = json!({ "version": 1, "fleet_id": report["fleet_id"], "findings": [] });
     as_role(&site, "operator", "/v1/scrub/quarantine", &wish).await.problem(403, "forbidden");
-    assert_eq!(site.post("/v1/scrub/quarantine", &wish).await.ok()["items"], json!([]));
+    site.post("/v1/scrub/quarantine", &wish).await.problem(422, "invalid");
     // What an honest report never says of a tenant's database changes nothing.
     let current = json!({
         "kind": "orphan_database", "severity": "warning", "server": "local", "what": "database",

@@ -62,7 +62,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     selection: Selection,
     /// Tenants at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
     #[command(flatten)]
     change: Change,

@@ -26,7 +26,7 @@ const CHECK: View = View {
   fleetctl doctor --backup-age-hours 170      # backups are weekly")]
 pub(crate) struct Doctor {
     /// Fail for tenants whose newest backup is older than this
-    #[arg(long, value_name = "HOURS", default_value_t = 26)]
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 26)]
     backup_age_hours: u32,
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Many {
     #[command(flatten)]
     selection: Selection,
     /// Tenants at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
     #[command(flatten)]
     change: Change,
@@ -178,6 +178,7 @@ async fn submit(verb: &'static str, mut body: Value, args: Many, context: &mut C
 async fn surely(verb: &'static str, state: &str, args: Sure, context: &mut Context) -> Result<Exit> {
     let Sure { many, confirm } = args;
     let names = selected_in(context, &many.names, &many.selection, state).await?;
+    input::expected(&confirm, &names)?;
     if !many.change.dry_run {
         input::confirm(context, &confirm, verb, &names)?;
     }

@@ -33,10 +33,10 @@ pub(crate) struct Query {
     #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
     params: Vec<String>,
     /// Rows of each tenant at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rows_max: Option<u64>,
     /// Tenants at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
 }
 

@@ -135,6 +135,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
             super::print_one(context, Request::post("/v1/restores/preview", body), &PREVIEW).await
         }
         Verb::Undo(args) => {
+            input::expected(&args.confirm, std::slice::from_ref(&args.tenant))?;
             if !args.change.dry_run {
                 input::confirm(context, &args.confirm, "undo the last restore of", std::slice::from_ref(&args.tenant))?;
             }
@@ -145,6 +146,7 @@ pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
 }
 
 async fn restore(args: Run, context: &mut Context) -> Result<Exit> {
+    input::expected(&args.confirm, std::slice::from_ref(&args.tenant))?;
     let mut body = json!({"tenant": args.tenant, "to": args.point.checked()?, "schema": args.schema.text()});
     if let Some(name) = &args.new_name {
         body["as"] = json!(name);

@@ -131,7 +131,11 @@ fn write(file: &Path, report: &Value) -> Result<()> {
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let written = std::fs::write(&part, format!("{report:#}\n")).and_then(|()| std::fs::rename(&part, file));
-    written.map_err(|e| Failure::new(Exit::Failed, format!("cannot write {}", file.display())).because(e))
+    written.map_err(|e| {
+        Failure::new(Exit::Failed, format!("cannot write '{}'", file.display()))
+            .because(e)
+            .try_next("name a file in a directory that exists and that this user may write to")
+    })
 }
 
 async fn quarantine(file: &Path, args: &Scrub, context: &mut Context) -> Result<Exit> {

@@ -98,7 +98,7 @@ pub(crate) struct Add {
     #[arg(long, value_name = "FILE")]
     dsn_file: Option<PathBuf>,
     /// Take at most this many tenants
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     tenants_max: Option<u64>,
     #[command(flatten)]
     change: Change,
@@ -139,7 +139,7 @@ pub(crate) struct Drain {
     #[arg(long, value_name = "SERVER")]
     to: Option<String>,
     /// Tenants at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_parallel: Option<u32>,
     #[command(flatten)]
     change: Change,

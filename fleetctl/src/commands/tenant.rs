@@ -206,7 +206,7 @@ fn one(tenant: &str) -> Result<Request> {
 async fn create(args: Create, context: &mut Context) -> Result<Exit> {
     let mut names = args.names.clone();
     if let Some(file) = &args.from_file {
-        names.extend(input::names(file, context)?.into_iter().map(|n| n.text));
+        names.extend(input::listed(file, context)?);
     }
     let created = match names.as_slice() {
         [] => Err(Failure::usage("there is no name to make a tenant of").try_next("fleetctl tenant create acme")),
@@ -329,10 +329,11 @@ async fn list_named(context: &mut Context, request: Request, names: &[Value]) ->
             }
             Ok(_) => {
                 context.out.complain(&format!("error: the tenant {name:?} does not fit the other filters"));
+                context.out.complain(&format!("try:   fleetctl tenant get {name}"));
                 tally.add(Exit::NotFound);
             }
             Err(failure) if failure.exit == Exit::NotFound => {
-                context.out.complain(&format!("error: {}", failure.what));
+                context.out.failure(&failure);
                 tally.add(Exit::NotFound);
             }
             Err(failure) => return Err(failure),
@@ -389,6 +390,7 @@ async fn patch_each(context: &mut Context, names: &[String], body: &Value, chang
 
 async fn delete(args: Delete, context: &mut Context) -> Result<Exit> {
     let names = selected_names(context, &args.names, &args.selection).await?;
+    input::expected(&args.confirm, &names)?;
     if !args.change.dry_run {
         input::confirm(context, &args.confirm, "delete", &names)?;
     }

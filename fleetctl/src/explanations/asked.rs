@@ -154,6 +154,12 @@ pub(super) const ALL: &[Explanation] = &[
         "a typing error in a script",
         "see /openapi.json",
     ),
+    e(
+        "unexpected_body",
+        "The request has a body, and its address takes none.",
+        "a field such as dry_run in the body of a DELETE, which reads it from the query",
+        "see /openapi.json; send it after ?, if it is one of the parameters there",
+    ),
     e("invalid_path", "A part of the address is malformed.", "characters that are not encoded", "see /openapi.json"),
     e("invalid_json", "The body is no JSON.", "a missing quote or brace, or an empty body", "correct the body"),
     e(

@@ -98,14 +98,14 @@ fn files_that_cannot_be_used_are_refused_with_their_name() {
         let said = shell.refused(line, 2);
         assert!(said.contains(says), "{line}: {said}");
     };
-    refused("tenant create --from-file missing.txt", "cannot read missing.txt");
-    refused("tenant create --from-file .", "cannot read .");
+    refused("tenant create --from-file missing.txt", "cannot read 'missing.txt'");
+    refused("tenant create --from-file .", "cannot read '.'");
     shell.write("bytes.txt", b"ok\n\xff\xfe\n");
     refused("tenant create --from-file bytes.txt", "line 2 of bytes.txt is not UTF-8");
     shell.write("empty.txt", "\n# nothing\n");
-    refused("tenant create --from-file empty.txt", "no name");
+    refused("tenant create --from-file empty.txt", "names no tenant");
     refused("backup run --from-file empty.txt", "names no tenant");
-    refused("migrate run missing --all", "cannot read missing");
+    refused("migrate run missing --all", "cannot read 'missing'");
     std::fs::create_dir(shell.path().join("none")).unwrap();
     refused("migrate run none --all", "0 .sql files");
     shell.write("utf/0001_x.sql", b"select \xff");

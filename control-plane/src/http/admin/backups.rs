@@ -18,6 +18,7 @@ use super::selection::Selection;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::{Concurrency, Count, Limit};
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 use crate::operations::{Params, backup, verify};
@@ -99,10 +100,9 @@ struct Filters {
     /// Only this tenant's (name or id).
     tenant: Option<String>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -161,10 +161,12 @@ struct BackupRun {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// Backs tenants up.
@@ -175,8 +177,8 @@ async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<BackupRun>)
         params: Params::Backup(backup::Params::default()),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency,
-        expect_count: run.expect_count,
+        concurrency: run.concurrency.map(Concurrency::narrow),
+        expect_count: run.expect_count.map(Count::get),
     };
     change::submit(&api, &caller, submission, run.dry_run).await
 }
@@ -196,10 +198,12 @@ struct BackupVerify {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// Proves that backups can be restored.
@@ -218,8 +222,8 @@ async fn verify_some(State(api): State<Api>, caller: Caller, Json(wanted): Json<
         params: Params::Verify(verify::Params { backups }),
         targets,
         reason: wanted.reason,
-        concurrency: wanted.concurrency,
-        expect_count: wanted.expect_count,
+        concurrency: wanted.concurrency.map(Concurrency::narrow),
+        expect_count: wanted.expect_count.map(Count::get),
     };
     change::submit(&api, &caller, submission, wanted.dry_run).await
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use catalog::{ReadTx, ServerRecord, TenantState, backups, servers, tenants};
 use serde::{Deserialize, Serialize};
 use tenant_engine::disk::DiskSpace;
@@ -20,15 +20,16 @@ use crate::error::Error;
 use crate::home::base_marker::{BaseMarker, FoundMarker};
 use crate::http::Api;
 use crate::http::admission::Caller;
-use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::Json;
+use crate::http::error::{ProblemBody, Result};
+use crate::http::extract::{Json, Query};
+use crate::http::number::Within;
 use crate::plan::Selection;
 use crate::scrub::{self, finding::Kind};
 
 /// A nightly backup may start late.
 const BACKUP_AGE_HOURS: u32 = 26;
-/// Ten years: an older age is a slip of the hand.
-const BACKUP_AGE_HOURS_MAX: u32 = 87_600;
+/// At most ten years: an older age is a slip of the hand.
+type Hours = Within<1, 87_600>;
 const HOUR_MS: i64 = 3_600_000;
 /// Clocks of a fleet's processes may differ by seconds; more is a clock that was wrong.
 const BACKUP_AHEAD_MAX_MS: i64 = 5 * 60_000;
@@ -105,8 +106,9 @@ impl DoctorCheck {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Expectations {
-    /// A tenant whose newest backup is older fails the check `backups`; hours, 26 unless given.
-    backup_age_hours: Option<u32>,
+    /// A tenant whose newest backup is older fails the check `backups`; hours, 1 to 87,600, 26 unless given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 87_600)]
+    backup_age_hours: Option<Hours>,
 }
 
 /// Looks at everything and changes nothing, but for a small object that it writes to the backup store and removes.
@@ -116,10 +118,7 @@ async fn doctor(
     _caller: Caller,
     Query(expected): Query<Expectations>,
 ) -> Result<Json<DoctorReport>> {
-    let hours = expected.backup_age_hours.unwrap_or(BACKUP_AGE_HOURS);
-    if !(1..=BACKUP_AGE_HOURS_MAX).contains(&hours) {
-        return Err(Problem::invalid(format!("backup_age_hours: expected 1 to {BACKUP_AGE_HOURS_MAX}")));
-    }
+    let hours = expected.backup_age_hours.map_or(BACKUP_AGE_HOURS, Hours::narrow);
     let directory = &api.app.config.data_dir;
     let mut checks = vec![
         disk("data_dir", directory),

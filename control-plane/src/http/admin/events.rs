@@ -12,6 +12,7 @@ use super::lookup;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{Json, Query};
+use crate::http::number::{Count, Limit};
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 
@@ -67,12 +68,12 @@ struct Filters {
     /// Only of this operation (op_…).
     op: Option<String>,
     /// Only those with a greater `seq`.
-    after: Option<i64>,
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    after: Option<Count>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -91,7 +92,7 @@ async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filt
         Some(name) => Some(lookup::tenant(&mut tx, name).await?.id),
         None => None,
     };
-    let after = window.after()?.or(filters.after).unwrap_or(0);
+    let after = window.after()?.or(filters.after.map(Count::signed)).unwrap_or(0);
     let rows = events::page(&mut tx, tenant, op, after, window.rows()).await?;
     Ok(Json(window.page(rows, |row| row.seq.to_string(), Event::new)))
 }

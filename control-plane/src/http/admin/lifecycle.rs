@@ -15,6 +15,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::Json;
+use crate::http::number::{Concurrency, Count};
 use crate::operations::{
     Params, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
 };
@@ -46,10 +47,12 @@ struct LifecycleChange {
     dry_run: bool,
     /// Why, for the audit log and for whoever looks at the tenant.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 impl LifecycleChange {
@@ -58,8 +61,8 @@ impl LifecycleChange {
             params,
             targets: self.selection.into(),
             reason: self.reason,
-            concurrency: self.concurrency,
-            expect_count: self.expect_count,
+            concurrency: self.concurrency.map(Concurrency::narrow),
+            expect_count: self.expect_count.map(Count::get),
         };
         change::submit(api, caller, submission, self.dry_run).await
     }
@@ -126,10 +129,12 @@ struct LifecycleSettle {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// Lets tenants serve again that a failed operation left fenced.
@@ -140,8 +145,8 @@ async fn settle(State(api): State<Api>, caller: Caller, Json(run): Json<Lifecycl
         params: Params::Settle(settle::Params { back: run.back, newest: run.newest }),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency,
-        expect_count: run.expect_count,
+        concurrency: run.concurrency.map(Concurrency::narrow),
+        expect_count: run.expect_count.map(Count::get),
     };
     change::submit(&api, &caller, submission, run.dry_run).await
 }
@@ -159,10 +164,12 @@ struct LifecycleReadOnly {
     dry_run: bool,
     /// Why, for the audit log and for whoever looks at the tenant.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// Blocks tenants' writes, or allows them again.
@@ -171,8 +178,8 @@ struct LifecycleReadOnly {
 async fn set_read_only(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleReadOnly>) -> Result<Response> {
     let mut submission = Submission::new(Params::ReadOnly(read_only::Params { on: run.on }), run.selection.into());
     submission.reason = run.reason;
-    submission.concurrency = run.concurrency;
-    submission.expect_count = run.expect_count;
+    submission.concurrency = run.concurrency.map(Concurrency::narrow);
+    submission.expect_count = run.expect_count.map(Count::get);
     change::submit(&api, &caller, submission, run.dry_run).await
 }
 
@@ -189,10 +196,12 @@ struct LifecycleMove {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// Moves tenants to another server; reads go on meanwhile, writes wait for a moment.
@@ -203,8 +212,8 @@ async fn move_tenants(State(api): State<Api>, caller: Caller, Json(run): Json<Li
         params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency,
-        expect_count: run.expect_count,
+        concurrency: run.concurrency.map(Concurrency::narrow),
+        expect_count: run.expect_count.map(Count::get),
     };
     change::submit(&api, &caller, submission, run.dry_run).await
 }

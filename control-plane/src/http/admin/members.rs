@@ -15,6 +15,7 @@ use super::lookup;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::Limit;
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 
@@ -56,7 +57,8 @@ impl Member {
 #[into_params(parameter_in = Query)]
 struct Part {
     /// 1 to 1000; 100 unless given.
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
     cursor: Option<String>,
 }

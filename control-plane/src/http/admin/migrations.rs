@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned};
+use super::change::{self, Planned, check_reason};
 use super::lookup;
 use super::operations::{Fault, Operation};
 use super::pins::{PinnedTenant, apart};
@@ -25,10 +25,14 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Query};
+use crate::http::number::{Concurrency, Count, Within};
 use crate::http::routes::BULK_BYTES_MAX;
 use crate::operations::{Params, migrate};
 use crate::plan;
 use crate::runner::submit::{Mode, Submission};
+
+/// Of a migration.
+type Version = Within<0, { i64::MAX as u64 }>;
 
 /// Failed tenants named in one status: what a human reads; the operation's steps have all of them.
 const FAILED_MAX: u32 = 100;
@@ -51,8 +55,9 @@ struct MigrationRun {
     files: Option<Vec<ReleaseFile>>,
     /// Which tenants. With `all`, the release also becomes the one that new tenants start from.
     selection: Selection,
-    /// Stop after this version.
-    target: Option<i64>,
+    /// Stop after this version, which must be one of the release's.
+    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
+    target: Option<Version>,
     /// Open every database instead of trusting what the catalog remembers.
     #[serde(default)]
     verify: bool,
@@ -64,24 +69,44 @@ struct MigrationRun {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when the plan has another number of tenants.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 impl MigrationRun {
-    /// The set that is asked for.
-    fn source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::Release> {
-        match (release, files) {
-            (Some(id), None) => Ok(migrate::Release::Id(lookup::id(id)?)),
-            (None, Some(files)) => {
-                let files: Vec<File> = files.into_iter().map(File::from).collect();
-                sets_of(&files)?;
-                Ok(migrate::Release::Files(files))
-            }
-            _ => Err(Problem::invalid("expected exactly one of release and files")),
+    /// The operation that is asked for.
+    fn submission(self) -> Result<Submission> {
+        let params = migrate::Params {
+            release: source(self.release.as_deref(), self.files)?,
+            target: self.target.map(Version::signed),
+            look: if self.verify { migrate::Look::Every } else { migrate::Look::Hint },
+            include_pinned: self.include_pinned,
+            promotes: None,
+        };
+        Ok(Submission {
+            params: Params::Migrate(params),
+            targets: self.selection.into(),
+            reason: self.reason,
+            concurrency: self.concurrency.map(Concurrency::narrow),
+            expect_count: self.expect_count.map(Count::get),
+        })
+    }
+}
+
+/// The set that is asked for.
+fn source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::Release> {
+    match (release, files) {
+        (Some(id), None) => Ok(migrate::Release::Id(lookup::id(id)?)),
+        (None, Some(files)) => {
+            let files: Vec<File> = files.into_iter().map(File::from).collect();
+            sets_of(&files)?;
+            Ok(migrate::Release::Files(files))
         }
+        _ => Err(Problem::invalid("expected exactly one of release and files")),
     }
 }
 
@@ -89,21 +114,8 @@ impl MigrationRun {
 #[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = MigrationRun,
     responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<MigrationRun>) -> Result<Response> {
-    let params = migrate::Params {
-        release: MigrationRun::source(run.release.as_deref(), run.files)?,
-        target: run.target,
-        look: if run.verify { migrate::Look::Every } else { migrate::Look::Hint },
-        include_pinned: run.include_pinned,
-        promotes: None,
-    };
-    let submission = Submission {
-        params: Params::Migrate(params),
-        targets: run.selection.into(),
-        reason: run.reason,
-        concurrency: run.concurrency,
-        expect_count: run.expect_count,
-    };
-    change::submit(&api, &caller, submission, run.dry_run).await
+    let dry_run = run.dry_run;
+    change::submit(&api, &caller, run.submission()?, dry_run).await
 }
 
 /// What migrating would do, by version.
@@ -144,11 +156,15 @@ async fn show_plan(
     caller: Caller,
     Json(run): Json<MigrationRun>,
 ) -> Result<Json<MigrationPlan>> {
-    let source = MigrationRun::source(run.release.as_deref(), run.files)?;
-    let selection: plan::Selection = run.selection.into();
-    let include_pinned = run.include_pinned || !selection.names.is_empty();
+    check_reason(run.reason.as_deref())?;
+    let target = run.target.map(Version::signed);
+    let submission = run.submission()?;
+    let Params::Migrate(params) = &submission.params else { return Err(Error::internal("a migration is one").into()) };
+    let (source, selection) = (params.release.clone(), submission.targets.clone());
+    let include_pinned = params.include_pinned || !selection.names.is_empty();
+    // Refuses what a run would refuse, with its error.
+    api.app.submit(&caller.who, submission, Mode::Plan).await?;
     let tenants = api.app.select(&selection).await?;
-    check(&api, &caller, &source, selection).await?;
     let (release, sets) = describe(&api, &caller, source).await?;
     let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
     let head = current.versions().head();
@@ -164,7 +180,7 @@ async fn show_plan(
         by_version: Vec::new(),
     };
     for (version, tenants) in by_version(&tenants) {
-        let lacking = lacking(sets.versions(), version, run.target);
+        let lacking = lacking(sets.versions(), version, target);
         let count = match standing(sets.versions(), version, &lacking) {
             Standing::Behind => &mut plan.pending,
             Standing::There => &mut plan.up_to_date,
@@ -174,12 +190,6 @@ async fn show_plan(
         plan.by_version.push(PlanAtVersion { version, tenants, pending: lacking });
     }
     Ok(Json(plan))
-}
-
-/// Refuses what a run would refuse, with its error.
-async fn check(api: &Api, caller: &Caller, source: &migrate::Release, selection: plan::Selection) -> Result<()> {
-    let params = Params::Migrate(migrate::Params::to(source.clone()));
-    Ok(api.app.submit(&caller.who, Submission::new(params, selection), Mode::Plan).await.map(drop)?)
 }
 
 /// The release and its sets. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.

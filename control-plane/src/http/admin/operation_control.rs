@@ -25,6 +25,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query, text_header};
+use crate::http::number::Limit;
 use crate::http::pages::{PageOf, Window};
 use crate::runner::control::Control;
 
@@ -136,10 +137,9 @@ async fn planned(tx: &mut ReadTx, id: OperationId, what: Control) -> Result<Resp
 #[into_params(parameter_in = Query)]
 struct Part {
     /// Of the JSON page: 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// Of the JSON page: from the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 

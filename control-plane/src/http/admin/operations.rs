@@ -15,11 +15,12 @@ use super::lookup;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::{Limit, Within};
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 
-/// Longer than proxies keep a silent request open.
-const WAIT_SECONDS_MAX: u64 = 60;
+/// How long a request may wait; proxies do not keep a silent one open for longer.
+type Seconds = Within<0, 60>;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(get)).routes(routes!(list_steps))
@@ -129,10 +130,9 @@ struct Filters {
     /// Only those that have a step on this tenant (name or id).
     tenant: Option<String>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -166,9 +166,9 @@ async fn list(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Wait {
-    /// Answer when the operation has ended, or after so many seconds, at most 60.
-    #[serde(default)]
-    wait_seconds: u64,
+    /// Answer when the operation has ended, or after so many seconds: 0 to 60, 0 unless given.
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 60)]
+    wait_seconds: Option<Seconds>,
 }
 
 /// One operation; with `wait_seconds`, as soon as it has ended. A process that serves no one runs it meanwhile.
@@ -182,8 +182,8 @@ async fn get(
 ) -> Result<Json<Operation>> {
     let id: OperationId = lookup::id(&id)?;
     let mut record = find(&mut api.app.catalog.read().await?, id).await?;
-    if wait.wait_seconds > 0 && !is_over(record.state) {
-        let seconds = wait.wait_seconds.min(WAIT_SECONDS_MAX);
+    let seconds = wait.wait_seconds.map_or(0, Seconds::get);
+    if seconds > 0 && !is_over(record.state) {
         record = tokio::select! {
             record = api.app.wait(id, Duration::from_secs(seconds)) => record?,
             () = api.draining.cancelled() => record,
@@ -262,10 +262,9 @@ struct StepFilters {
     /// One state or several, separated by commas.
     state: Option<String>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 

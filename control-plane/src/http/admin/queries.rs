@@ -23,13 +23,15 @@ use crate::http::data::document::Document;
 use crate::http::data::value::parameter;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
+use crate::http::number::Within;
 
 /// Tenants asked at once unless the request says otherwise: their requests come first.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: u32 = 8;
 /// Each open database costs memory and a few descriptors.
-const CONCURRENCY_MAX: usize = 64;
+type AtOnce = Within<1, 64>;
 /// Rows of one tenant: what the engine allows a session anyway.
-const ROWS_MAX: usize = 10_000;
+const ROWS_MAX: u32 = 10_000;
+type RowsMax = Within<1, { ROWS_MAX as u64 }>;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(run))
@@ -47,9 +49,11 @@ struct FleetQuery {
     /// Which tenants.
     selection: Selection,
     /// More rows of one tenant are that tenant's error; 1 to 10,000.
-    rows_max: Option<usize>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    rows_max: Option<RowsMax>,
     /// Tenants at once; 1 to 64.
-    concurrency: Option<usize>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 64)]
+    concurrency: Option<AtOnce>,
     /// Why, for the audit log.
     reason: Option<String>,
 }
@@ -77,8 +81,11 @@ struct Summary {
         (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn run(State(api): State<Api>, caller: Caller, Json(ask): Json<FleetQuery>) -> Result<Response> {
     check_reason(ask.reason.as_deref())?;
-    let concurrency = bounded("concurrency", ask.concurrency, CONCURRENCY, CONCURRENCY_MAX)?;
-    let rows_max = bounded("rows_max", ask.rows_max, ROWS_MAX, ROWS_MAX)?;
+    if ask.sql.trim().is_empty() {
+        return Err(Problem::invalid("sql: expected one statement"));
+    }
+    let concurrency = ask.concurrency.map_or(CONCURRENCY, AtOnce::narrow) as usize;
+    let rows_max = ask.rows_max.map_or(ROWS_MAX, RowsMax::narrow) as usize;
     let bind = |(at, json)| parameter(json).map_err(|what| Problem::invalid(format!("params: ?{} is {what}", at + 1)));
     let params = ask.params.into_iter().enumerate().map(bind).collect::<Result<Vec<_>>>()?;
     let tenants = api.app.select(&ask.selection.into()).await?;
@@ -87,11 +94,6 @@ async fn run(State(api): State<Api>, caller: Caller, Json(ask): Json<FleetQuery>
     let question = Question { sql: ask.sql, params, rows_max };
     let body = lines(api.app.router.clone(), access, question, tenants, concurrency);
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
-}
-
-fn bounded(field: &str, given: Option<usize>, default: usize, max: usize) -> Result<usize> {
-    let value = given.unwrap_or(default);
-    if (1..=max).contains(&value) { Ok(value) } else { Err(Problem::invalid(format!("{field}: expected 1 to {max}"))) }
 }
 
 /// Remembers who looked into tenants' data with what, before anything is read; never the parameters.

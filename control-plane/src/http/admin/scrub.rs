@@ -273,6 +273,9 @@ fn check(api: &Api, wish: &QuarantineWish) -> Result<()> {
         return Err(Problem::invalid("fleet_id: this report is about another fleet")
             .try_next("fleetctl scrub --out report.json"));
     }
+    if wish.findings.is_empty() {
+        return Err(Problem::invalid("findings: expected at least one").try_next("fleetctl scrub --out report.json"));
+    }
     Ok(())
 }
 

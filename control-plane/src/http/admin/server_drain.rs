@@ -15,6 +15,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{Json, Path};
+use crate::http::number::Concurrency;
 use crate::operations::{Params, r#move};
 use crate::plan::Selection;
 use crate::runner::submit::{Mode, Submission};
@@ -29,8 +30,9 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 struct ServerDrain {
     /// The name of a server; spread over all that take tenants unless given.
     to: Option<String>,
-    /// Tenants at once; 4 unless given.
-    max_parallel: Option<u32>,
+    /// Tenants at once: 1 to 128; 4 unless given.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    max_parallel: Option<Concurrency>,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -56,7 +58,7 @@ async fn drain(
         params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
         targets: Selection { server: Some(server.name.clone()), allow_empty: true, ..Selection::default() },
         reason: run.reason.clone(),
-        concurrency: Some(run.max_parallel.unwrap_or(PARALLEL)),
+        concurrency: Some(run.max_parallel.map_or(PARALLEL, Concurrency::narrow)),
         expect_count: None,
     };
     if !run.dry_run {

@@ -25,10 +25,14 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path};
+use crate::http::number::Within;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(add)).routes(routes!(enter))
 }
+
+/// More databases than one server holds well, many times over.
+type Tenants = Within<1, 1_000_000>;
 
 /// A place to add.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,8 +48,9 @@ struct ServerToAdd {
     /// postgres: `postgres://user:password@host:port/database` of a role that may create databases and roles.
     #[schema(value_type = Option<String>)]
     dsn: Option<SecretString>,
-    /// No new databases beyond this.
-    tenants_max: Option<i64>,
+    /// No new databases beyond this: 1 to 1,000,000.
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1_000_000)]
+    tenants_max: Option<Tenants>,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -73,16 +78,14 @@ struct Entry {
 async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<ServerToAdd>) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
     let name = catalog::Name::slug(&new.name)?;
-    if new.tenants_max.is_some_and(|max| max < 1) {
-        return Err(Problem::invalid("tenants_max: expected at least 1"));
-    }
     let place = taken(&api, place(&new)?).await?;
     let survey = look(&api, &place).await?;
     let base = base(&place);
     let mut tx = api.app.catalog.write().await?;
     refuse_overlap(&mut tx, &base, new.engine).await?;
     let secret = secret(&place);
-    let (engine, tenants_max, system_id) = (new.engine, new.tenants_max, survey.system_id.as_deref());
+    let (engine, tenants_max, system_id) =
+        (new.engine, new.tenants_max.map(Tenants::signed), survey.system_id.as_deref());
     let server =
         NewServer { name: name.as_str(), engine, base: &base, tenants_max, secret: secret.as_ref(), system_id };
     let record = servers::insert(&mut tx, server).await?;

@@ -18,6 +18,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::Limit;
 use crate::http::pages::{PageOf, Window};
 
 /// Servers asked at once for a list.
@@ -140,7 +141,8 @@ pub(crate) async fn survey(api: &Api, record: &ServerRecord) -> Result<Survey, E
 #[into_params(parameter_in = Query)]
 struct Part {
     /// 1 to 1000; 100 unless given.
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
     cursor: Option<String>,
 }

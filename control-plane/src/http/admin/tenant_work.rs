@@ -21,6 +21,7 @@ use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::{Concurrency, Count};
 use crate::http::routes::BULK_BYTES_MAX;
 use crate::operations::{Params, create, delete};
 use crate::plan::Selection;
@@ -109,10 +110,12 @@ struct NewTenants {
     dry_run: bool,
     /// Why, for the audit log.
     reason: Option<String>,
-    /// Steps at once.
-    concurrency: Option<u32>,
+    /// Steps at once: 1 to 128.
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
+    concurrency: Option<Concurrency>,
     /// Refused when so many are not to be made.
-    expect_count: Option<u64>,
+    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
+    expect_count: Option<Count>,
 }
 
 /// A tenant to make.
@@ -152,8 +155,8 @@ async fn create_many(State(api): State<Api>, caller: Caller, Json(new): Json<New
         params: Params::Create(params),
         targets: Selection::default(),
         reason: new.reason,
-        concurrency: new.concurrency,
-        expect_count: new.expect_count,
+        concurrency: new.concurrency.map(Concurrency::narrow),
+        expect_count: new.expect_count.map(Count::get),
     };
     change::submit(&api, &caller, submission, new.dry_run).await
 }

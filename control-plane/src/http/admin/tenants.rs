@@ -18,6 +18,7 @@ use super::pins::{TenantPin, head_version};
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query, text_header};
+use crate::http::number::Limit;
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 
@@ -112,10 +113,9 @@ pub(crate) struct Filters {
     /// One name (slug, alias or host) or id.
     name: Option<String>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 
@@ -198,6 +198,9 @@ async fn patch(
     Json(patch): Json<TenantPatch>,
 ) -> Result<Response> {
     check_reason(patch.reason.as_deref())?;
+    if patch.name.is_none() && patch.labels.is_empty() && patch.protected.is_none() {
+        return Err(Problem::invalid("nothing is to be changed: expected name, labels or protected"));
+    }
     let mut tx = api.app.catalog.write().await?;
     let record = lookup::tenant(&mut tx, &name).await?;
     unchanged(&headers, &record)?;

@@ -18,6 +18,7 @@ use super::{lookup, members::check_principal};
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{Json, Path, Query};
+use crate::http::number::Limit;
 use crate::http::pages::{PageOf, Window};
 use crate::http::{Api, time};
 
@@ -107,10 +108,9 @@ struct Filters {
     /// Only this tenant's (name or id).
     tenant: Option<String>,
     /// 1 to 1000; 100 unless given.
-    #[serde(skip_serializing)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// From the page before.
-    #[serde(skip_serializing)]
     cursor: Option<String>,
 }
 

@@ -1,0 +1,280 @@
+//! No command takes an input that cannot be meant for one that was not given. The inventory is the command line itself: a
+//! new command or a new flag fails here until the tables below know it.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use clap::{Arg, CommandFactory};
+
+use crate::cli::Cli;
+use crate::{Environment, Exit, Io};
+
+/// How each command is given so that it succeeds and changes nothing. `NAME=value` stands for `value` of the argument
+/// that help calls NAME.
+const COMMANDS: &[(&str, &str)] = &[
+    ("status", ""),
+    ("doctor", ""),
+    ("scrub", ""),
+    ("tenant create", "NAME=initech --dry-run"),
+    ("tenant list", ""),
+    ("tenant get", "TENANT=acme"),
+    ("tenant label", "TENANT|KEY=VALUE|KEY-=acme plan=pro --dry-run"),
+    ("tenant protect", "TENANT=acme --dry-run"),
+    ("tenant delete", "TENANT=acme --dry-run"),
+    ("tenant rename", "TENANT=acme NAME=initech --dry-run"),
+    ("tenant suspend", "TENANT=acme --dry-run"),
+    ("tenant resume", "TENANT=suspended --dry-run"),
+    ("tenant read-only", "TENANT=acme --dry-run"),
+    ("tenant move", "TENANT=acme --to=spare --dry-run"),
+    ("tenant clone", "TENANT=acme NAME=initech --dry-run"),
+    ("tenant archive", "TENANT=acme --dry-run"),
+    ("tenant unarchive", "TENANT=archived --dry-run"),
+    ("tenant undelete", "TENANT=deleted --dry-run"),
+    ("tenant purge", "TENANT=deleted --dry-run"),
+    ("tenant settle", "TENANT=acme --dry-run"),
+    ("server add", "NAME=new --base={base} --dry-run"),
+    ("server list", ""),
+    ("server get", "SERVER=local"),
+    ("server cordon", "SERVER=local --dry-run"),
+    ("server uncordon", "SERVER=local --dry-run"),
+    ("server drain", "SERVER=spare --dry-run"),
+    ("server remove", "SERVER=spare --dry-run"),
+    ("member add", "TENANT=acme PRINCIPAL=user-1 --role=reader --dry-run"),
+    ("member list", "TENANT=acme"),
+    ("member remove", "TENANT=acme PRINCIPAL=user-2 --dry-run"),
+    ("token create", "--operator=viewer --dry-run"),
+    ("token list", ""),
+    ("token revoke", "TOKEN={token} --dry-run"),
+    ("release list", ""),
+    ("release get", "RELEASE={release}"),
+    ("release add", "DIRECTORY=m --dry-run"),
+    ("release activate", "RELEASE={release} --dry-run"),
+    ("migrate plan", "DIR|RELEASE=m"),
+    ("migrate run", "DIR|RELEASE=m TENANT=acme --dry-run"),
+    ("migrate status", ""),
+    ("migrate retry", "OPERATION={migration} --dry-run"),
+    ("backup run", "TENANT=acme --dry-run"),
+    ("backup list", "TENANT=acme"),
+    ("backup get", "BACKUP={backup}"),
+    ("backup verify", "BACKUP|TENANT=acme --dry-run"),
+    ("restore run", "TENANT=acme --to=latest --dry-run"),
+    ("restore preview", "TENANT=acme --to=latest"),
+    ("restore undo", "TENANT=globex --dry-run"),
+    ("op list", ""),
+    ("op get", "OPERATION={operation}"),
+    ("op wait", "OPERATION={operation}"),
+    ("op events", "OPERATION={operation}"),
+    ("op retry", "OPERATION={operation} --dry-run"),
+    ("op cancel", "OPERATION={operation} --dry-run"),
+    ("op pause", "OPERATION={operation} --dry-run"),
+    ("op resume", "OPERATION={operation} --dry-run"),
+    ("op abandon", "OPERATION={operation} --dry-run"),
+    ("query", "SQL=select_1 TENANT=acme"),
+    ("catalog check", ""),
+    ("explain", "CODE=not_found"),
+    ("config show", ""),
+    ("version", ""),
+];
+
+/// Commands that select nothing and answer no filter, or need what this test does not have.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("dev", "serves; its settings are those of `config`"),
+    ("serve", "serves; its settings are refused where they are read"),
+    ("init", "makes a fleet"),
+    ("tenant adopt", "needs a Postgres server; the API's own test spoils it"),
+    ("server prepare", "needs a Postgres server"),
+    ("server set", "needs a Postgres server; the API's own test spoils it"),
+    ("catalog copy", "needs a Postgres server"),
+    ("completions", "prints a script"),
+    ("man", "prints the manual"),
+];
+
+/// The same bytes for whoever holds a clone.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Runs a command in `directory`: exit code, standard output, standard error.
+fn run(directory: &Path, args: &[String]) -> (Exit, String, String) {
+    let (stdout, stderr) = (Sink::default(), Sink::default());
+    let io = Io {
+        stdin: Box::new(std::io::empty()),
+        stdout: Box::new(stdout.clone()),
+        stderr: Box::new(stderr.clone()),
+        stdin_is_terminal: false,
+        stderr_is_terminal: false,
+        environment: Environment { variables: Default::default(), directory: directory.to_owned() },
+    };
+    let args = std::iter::once("fleetctl").chain(args.iter().map(String::as_str)).map(OsString::from);
+    let exit = crate::run(args, io);
+    (exit, stdout.text(), stderr.text())
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn ok(directory: &Path, line: &str) -> String {
+    let (exit, stdout, stderr) = run(directory, &words(line));
+    assert_eq!(exit, Exit::Done, "{line}: {stdout}{stderr}");
+    stdout
+}
+
+/// A fleet with everything that the table names; the table's placeholders and what they stand for.
+fn fleet(directory: &Path) -> Vec<(&'static str, String)> {
+    std::fs::create_dir(directory.join("m")).unwrap();
+    std::fs::write(directory.join("m/0001_a.sql"), "create table a (b integer);\n").unwrap();
+    std::fs::write(directory.join("empty.txt"), "\n# nobody\n").unwrap();
+    for name in ["spare", "new"] {
+        std::fs::create_dir(directory.join(name)).unwrap();
+    }
+    let directory_text = |name: &str| directory.canonicalize().unwrap().join(name).to_str().unwrap().to_owned();
+    ok(directory, "init");
+    ok(directory, "migrate run m --all");
+    ok(directory, "tenant create acme globex suspended archived deleted");
+    ok(directory, "tenant suspend suspended");
+    ok(directory, "tenant archive archived --yes");
+    ok(directory, "tenant delete deleted --no-backup --yes");
+    ok(directory, &format!("server add spare --base {}", directory_text("spare")));
+    ok(directory, "member add acme user-2 --role reader");
+    ok(directory, "backup run --all");
+    ok(directory, "restore run globex --to latest --yes");
+    let first = |line: &str| ok(directory, line).lines().next().unwrap_or_default().to_owned();
+    vec![
+        ("{base}", directory_text("new")),
+        ("{token}", first("token list -o name")),
+        ("{release}", first("release list -o name")),
+        ("{backup}", first("backup list -o name")),
+        ("{operation}", first("op list -o name")),
+        ("{migration}", first("op list --kind migrate -o name")),
+    ]
+}
+
+/// The command's words, each with the argument's name that it is for.
+fn good(line: &str, known: &[(&'static str, String)]) -> Vec<(String, String)> {
+    let word = |word: &str| {
+        let filled = known.iter().fold(word.to_owned(), |word, (name, id)| word.replace(name, id));
+        // The last `=` of a positional; a flag keeps its own.
+        match filled.rsplit_once('=').filter(|(name, _)| name.chars().all(|c| c.is_uppercase() || "|=-".contains(c))) {
+            Some((name, value)) => (name.to_owned(), value.replace('_', if name == "SQL" { " " } else { "_" })),
+            None => (String::new(), filled),
+        }
+    };
+    line.split_whitespace().map(word).collect()
+}
+
+#[test]
+fn every_spoilt_argument_of_every_command_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let known = fleet(directory.path());
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for (path, command) in leaves(&Cli::command(), String::new()) {
+        if ELSEWHERE.iter().any(|(elsewhere, _)| *elsewhere == path) {
+            continue;
+        }
+        let line = COMMANDS.iter().find(|(name, _)| *name == path).map(|(_, line)| line);
+        let line = line.unwrap_or_else(|| panic!("`{path}` is new: say in COMMANDS how it is given"));
+        let good = good(line, &known);
+        let all: Vec<String> = words(&path).into_iter().chain(good.iter().map(|(_, word)| word.clone())).collect();
+        let (exit, stdout, stderr) = run(directory.path(), &all);
+        // What a check finds is an answer.
+        if !matches!(exit, Exit::Done | Exit::Found) {
+            wrong.push(format!("{all:?} as it is meant: {exit:?} {stdout}{stderr}"));
+        }
+        for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+            for args in spoilt(&path, arg, &good) {
+                let (exit, stdout, stderr) = run(directory.path(), &args);
+                let helps = ["try:", "tip:", "'--help'"].iter().any(|word| stderr.contains(word));
+                if matches!(exit, Exit::Done | Exit::Found) || !stderr.contains("error") || !helps {
+                    wrong.push(format!("{args:?}: {exit:?} {stdout}{stderr}"));
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(tried > 300, "only {tried} command lines were tried");
+}
+
+/// Every command that does something, with its words.
+fn leaves(command: &clap::Command, path: String) -> Vec<(String, clap::Command)> {
+    let subcommands: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
+    if subcommands.is_empty() {
+        return vec![(path, command.clone())];
+    }
+    let deeper = |sub: &&clap::Command| leaves(sub, format!("{path} {}", sub.get_name()).trim().to_owned());
+    subcommands.iter().flat_map(deeper).collect()
+}
+
+/// The command line with this argument spoilt, in every way.
+fn spoilt(path: &str, arg: &Arg, good: &[(String, String)]) -> Vec<Vec<String>> {
+    let name = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
+    let takes = arg.get_action().takes_values();
+    let values = if takes { bad_values(path, arg, &name) } else { Vec::new() };
+    values.into_iter().map(|value| with(path, arg, &name, &value, good)).collect()
+}
+
+fn with(path: &str, arg: &Arg, name: &str, value: &str, good: &[(String, String)]) -> Vec<String> {
+    let mut args = words(path);
+    let flag = arg.get_long().map(|long| format!("--{long}="));
+    let is_other = |word: &&(String, String)| flag.as_ref().is_none_or(|flag| !word.1.starts_with(flag.as_str()));
+    let replaced = |(of, word): &(String, String)| if flag.is_none() && of == name { value } else { word }.to_owned();
+    args.extend(good.iter().filter(is_other).map(replaced));
+    match flag {
+        Some(flag) => args.push(format!("{flag}{value}")),
+        None if good.iter().any(|(of, _)| of == name) => {}
+        None => args.push(value.to_owned()),
+    }
+    args
+}
+
+/// Values that no argument of this kind may have.
+fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    if !arg.get_possible_values().is_empty() {
+        return texts(&["mgirate", ""]);
+    }
+    let lists = path == "tenant list";
+    match name {
+        "SELECTOR" if lists => texts(&["plan!"]),
+        "SELECTOR" => texts(&["plan=typo"]),
+        "N" | "HOURS" | "VERSION" => texts(&["-1", "1.5", "NaN", "", "0", "99999999999999999999"]),
+        "DURATION" => texts(&["-1s", "1.5s", "NaN", "5", "", "99999999d"]),
+        "STATE" | "STATE,…" | "KIND" => texts(&["mgirate", "pending,"]),
+        "TENANT" | "SERVER" | "TENANT|KEY=VALUE|KEY-" => texts(&["nobody"]),
+        "OPERATION" | "TOKEN" | "BACKUP" | "RELEASE" => texts(&["nobody", ""]),
+        "BACKUP|TENANT" => texts(&["nobody", "bkp_1"]),
+        "DIR|RELEASE" | "DIRECTORY" => texts(&["nowhere", "", "rel_1"]),
+        "K=V,…" => texts(&["", "=x", "plan"]),
+        "NAME" => texts(&["a b"]),
+        "PRINCIPAL" => texts(&["a\nb"]),
+        "latest|TIME|BACKUP" => texts(&["", "yesterday", "bkp_1"]),
+        "TEXT" => texts(&["two\nlines"]),
+        "CODE" => texts(&["mgirate", ""]),
+        "SQL" => texts(&["", "selekt 1"]),
+        "DIR" => texts(&["", "nowhere"]),
+        "ENGINE" => texts(&["mgirate", ""]),
+        "FILE" if arg.get_id() == "out" => texts(&["nowhere/report.json"]),
+        "FILE" => texts(&["nowhere", "empty.txt", ""]),
+        // Any value can be bound.
+        "VALUE" => Vec::new(),
+        name => panic!("`{path}` has a new argument {name}: say in bad_values what it refuses"),
+    }
+}
