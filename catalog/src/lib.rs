@@ -11,6 +11,7 @@ pub mod db;
 pub mod error;
 pub mod events;
 pub mod fleet;
+pub mod history;
 pub mod idempotency;
 pub mod ids;
 pub mod leases;

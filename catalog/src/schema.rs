@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/catalog/0008_ledger_release.sql"),
     },
     Migration { version: 9, name: "steady_time", sql: include_str!("../../migrations/catalog/0009_steady_time.sql") },
+    Migration { version: 10, name: "history", sql: include_str!("../../migrations/catalog/0010_history.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

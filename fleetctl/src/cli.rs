@@ -3,8 +3,8 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, catalog, completions, config, dev, doctor, explain, init, man, member, migrate, op, query, release,
-    restore, serve, server, status, tenant, token, version,
+    backup, catalog, completions, config, dev, doctor, explain, history, init, man, member, migrate, op, query,
+    release, restore, serve, server, status, tenant, token, version,
 };
 use crate::context::Context;
 use crate::error::Exit;
@@ -139,6 +139,9 @@ pub(crate) enum Command {
     /// Pieces of fleet work: list, get, wait, events, retry, cancel, pause, resume, abandon
     #[command(subcommand)]
     Op(op::Verb),
+    /// How long ended operations and events are kept: show, keep
+    #[command(subcommand)]
+    History(history::Verb),
     /// Where the fleet is written down: check, copy to Postgres
     #[command(subcommand)]
     Catalog(catalog::Verb),
@@ -191,6 +194,7 @@ pub(crate) async fn dispatch(command: Command, context: &mut Context) -> Result<
         Command::Backup(verb) => backup::run(verb, context).await,
         Command::Restore(verb) => restore::run(verb, context).await,
         Command::Op(verb) => op::run(verb, context).await,
+        Command::History(verb) => history::run(verb, context).await,
         Command::Catalog(verb) => catalog::run(&verb, context).await,
         Command::Query(args) => query::run(args, context).await,
         Command::Explain(args) => explain::run(&args, context),

@@ -1,6 +1,7 @@
 //! The suite, and what its functions need.
 
 mod feed;
+mod history;
 mod leases;
 mod nouns;
 pub(crate) mod opening;

@@ -102,6 +102,8 @@ pub const RULES: &[Rule] = &[
     planned("POST", "/v1/operations/{operation}/abandon", Operator),
     rule("POST", "/v1/queries", Operator),
     rule("GET", "/v1/events", Viewer),
+    rule("GET", "/v1/history", Viewer),
+    planned("PATCH", "/v1/history", Admin),
 ];
 
 /// A rule whose plan viewers may see.

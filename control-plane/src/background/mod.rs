@@ -3,6 +3,7 @@
 //! Of several processes on one catalog, one runs a task: the one that holds its lease (`turn.rs`).
 
 mod expire;
+mod history;
 mod purge;
 mod reconcile;
 mod settle;
@@ -36,6 +37,11 @@ pub fn start(fleet: &Arc<Fleet>, runner: &Arc<Runner>, tasks: &Tasks) {
     every(tasks, turn("expire", 300), move |fleet| {
         let time = Arc::clone(&time);
         async move { expire::run(&fleet, time.now(&fleet).await?).await }
+    });
+    let time = Arc::clone(&steady);
+    every(tasks, turn("history", 3_600), move |fleet| {
+        let time = Arc::clone(&time);
+        async move { history::run(&fleet, time.now(&fleet).await?).await }
     });
     every(tasks, turn("trim", 600), |fleet| async move { trim::run(&fleet).await });
     every(tasks, turn("settle", 20), with(runner, settle::run));

@@ -42,6 +42,7 @@ fn nouns() -> OpenApiRouter<Api> {
         .merge(admin::operation_control::routes())
         .merge(admin::queries::routes())
         .merge(admin::events::routes())
+        .merge(admin::history::routes())
 }
 
 /// The routes that need no credential.

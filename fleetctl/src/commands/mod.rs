@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod history;
 pub(crate) mod init;
 pub(crate) mod lifecycle;
 pub(crate) mod man;
