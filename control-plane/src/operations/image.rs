@@ -205,21 +205,34 @@ async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<R
 
 /// On the tenant's own server, beside its databases, under a generation that no tenant ever has.
 async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<Restored> {
+    drop_scratch(fleet, step).await?;
     let server = fleet.server(step.tenant.server_id).await?;
-    // Of this claim alone: a late worker of an earlier one must not drop it. What earlier claims left is dropped here.
-    let number = |claim: i64| {
-        let of_operation = i64::try_from(step.op.id.uuid().as_u64_pair().1 & NUMBER_MASK).unwrap_or_default();
-        server.fresh(picture.0.tenant, NOBODYS, of_operation * CLAIMS_MAX + claim % CLAIMS_MAX)
-    };
+    let (engine, at) = (fleet.engine(EngineKind::Postgres)?, scratch(&server, step, step.claim));
+    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
+    let restored = fill(engine, &at, picture, &identity).await;
+    let dropped = engine.drop_database(&at, None).await;
+    let restored = restored?;
+    dropped?;
+    Ok(restored)
+}
+
+/// The scratch database of one claim alone: a late worker of an earlier one must not drop it.
+fn scratch(server: &Server, step: &Step, claim: i64) -> Placement {
+    let of_operation = i64::try_from(step.op.id.uuid().as_u64_pair().1 & NUMBER_MASK).unwrap_or_default();
+    server.fresh(step.tenant.id, NOBODYS, of_operation * CLAIMS_MAX + claim % CLAIMS_MAX)
+}
+
+/// Drops the scratch databases that claims of this step left on a server; there is nothing elsewhere.
+pub(super) async fn drop_scratch(fleet: &Fleet, step: &Step) -> Result<()> {
+    let server = fleet.server(step.tenant.server_id).await?;
+    if server.engine() != EngineKind::Postgres {
+        return Ok(());
+    }
     let engine = fleet.engine(EngineKind::Postgres)?;
     for claim in 1..=step.claim.min(CLAIMS_MAX - 1) {
-        engine.drop_database(&number(claim), None).await?;
+        engine.drop_database(&scratch(&server, step, claim), None).await?;
     }
-    let at = number(step.claim);
-    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
-    let restored = fill(engine, &at, picture, &identity).await?;
-    engine.drop_database(&at, None).await?;
-    Ok(restored)
+    Ok(())
 }
 
 fn scratch_identity(fleet: &Fleet, manifest: &Manifest) -> Identity {

@@ -14,6 +14,7 @@ mod failures;
 mod faulty;
 mod forging;
 mod leaving;
+mod left_out;
 mod matrix;
 mod migrating;
 mod moving;

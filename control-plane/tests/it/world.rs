@@ -60,21 +60,28 @@ impl World {
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
         let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
         let world = Self { app, dir, on, now };
-        if let On::Postgres(clusters) = &world.on {
-            world.add_postgres("first", &clusters[0]).await;
-            world.set_state("local", ServerState::Cordoned).await;
-        }
+        world.add_first().await;
         world
     }
 
+    /// The server that tenants are made on.
+    async fn add_first(&self) {
+        if let On::Postgres(clusters) = &self.on {
+            self.add_postgres("first", &clusters[0]).await;
+            self.set_state("local", ServerState::Cordoned).await;
+        }
+    }
+
     /// A fleet whose engines fail as a script says.
-    pub(crate) async fn faulty(script: &Arc<Script>) -> Self {
+    pub(crate) async fn faulty(script: &Arc<Script>, on: On) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
         let wrap = |inner| Arc::new(Faulty { inner, script: Arc::clone(script) }) as Arc<dyn Engine>;
         let app = App::open_wrapped(config(&dir), clock(&now), wrap).await.unwrap();
-        Self { app, dir, on: On::Sqlite, now }
+        let world = Self { app, dir, on, now };
+        world.add_first().await;
+        world
     }
 
     /// A fleet that is there already, in this directory.

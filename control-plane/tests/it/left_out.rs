@@ -1,0 +1,56 @@
+//! What a dump leaves out, and what a restore may not make, is said by every operation that makes a database from one.
+
+use control_plane::operations::restore::{self, To};
+use control_plane::operations::{Params, archive, clone, r#move, unarchive};
+use control_plane::plan::Selection;
+
+use crate::world::{On, World, restoring, verifying};
+
+/// Gives the tenant's current database a setting, which no dump holds, and a publication that only a superuser may make.
+async fn spoil(world: &World) {
+    let On::Postgres(clusters) = &world.on else { unreachable!("only a dump leaves something out") };
+    let database = world.tenant("acme").await.placement.unwrap();
+    let setting = format!("alter database {database} set work_mem = '8MB'");
+    let here = clusters.iter().find(|cluster| {
+        cluster.psql("postgres", &format!("select count(*) from pg_database where datname = '{database}'")) == "1"
+    });
+    let here = here.expect("the catalog names a database that is there");
+    here.psql("postgres", &setting);
+    here.psql(&database, "drop publication if exists everything; create publication everything for all tables");
+}
+
+/// Runs the operation and looks for both in what its step says.
+async fn is_said(world: &World, params: Params) {
+    let kind = format!("{params:?}");
+    let ended = world.succeed(params, Selection::one("acme")).await;
+    let steps = world.steps(ended.id, &[]).await;
+    let facts: serde_json::Value = serde_json::from_str(&steps[0].0.facts).unwrap();
+    let said = facts["left_out"].to_string();
+    for part in ["setting work_mem of the database", "PUBLICATION", "everything"] {
+        assert!(said.contains(part), "{kind} does not say {part}: {facts}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_says_what_was_left_out() {
+    let world = World::on(On::postgres()).await;
+    world.add_other().await;
+    world.migrate(&[("0001_tasks.sql", "create table tasks (title text not null);\n")]).await;
+    world.create(&["acme"]).await;
+    spoil(&world).await;
+    is_said(&world, crate::world::backing_up()).await;
+    is_said(&world, verifying()).await;
+    let as_name = Some("restored".to_owned());
+    is_said(
+        &world,
+        Params::Restore(restore::Params { to: To::Latest, as_name, schema: restore::Schema::Backup, resolved: None }),
+    )
+    .await;
+    is_said(&world, Params::Clone(clone::Params { name: "cloned".to_owned(), source: None })).await;
+    is_said(&world, restoring(To::Latest)).await;
+    spoil(&world).await;
+    world.succeed(Params::Archive(archive::Params {}), Selection::one("acme")).await;
+    is_said(&world, Params::Unarchive(unarchive::Params {})).await;
+    spoil(&world).await;
+    is_said(&world, Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })).await;
+}
