@@ -1,10 +1,11 @@
 //! After a step has failed for good: what it touched is as it was.
 //!
 //! The worker calls [`after_failure`] before it reports the failure; `settle` calls [`kept`] for steps that were cancelled
-//! or whose process died. Databases are told first and the catalog follows with the failure, as in a phase. Three kinds
+//! or whose process died. Databases are told first and the catalog follows with the failure, as in a phase. Four kinds
 //! of traces are looked for, and each only where the database itself says that this step made it or left it:
 //! - a kept database that was taken out for an undo: it is retired again, under the generation that it was kept with;
 //! - a new database that no phase will come back to: it goes;
+//! - a scratch database in which a backup was proved: it goes;
 //! - a stamp in the current database that the catalog was never told of: it rests again, a generation later.
 //!
 //! A tenant behind its operation's fence is brought back by `thaw` or `settle`: which of its databases serves on is decided
@@ -17,7 +18,7 @@ use catalog::tenants::Flip;
 use catalog::{BlockWrites, Generation, ServerId, TenantState};
 use tenant_engine::{Depth, Engine, ErrorKind, Identity, IdentityState, Placement};
 
-use super::{Effect, Fleet, Placements, Step, fence, stamp, thaw};
+use super::{Effect, Fleet, Placements, Step, fence, image, stamp, thaw};
 use crate::error::Result;
 
 /// Where a step may have made databases.
@@ -47,6 +48,9 @@ async fn put_back(fleet: &Fleet, step: &Step, made: Made) -> Result<Vec<Effect>>
     // Another worker holds the step by now, and what is there may be its work.
     let Some(tenant) = tenant else { return Ok(Vec::new()) };
     let step = Step { tenant, ..step.clone() };
+    if let Err(error) = image::drop_scratch(fleet, &step).await {
+        tracing::warn!(op = %step.op.id, code = %error.code, %error, "the scratch database of a failed step stays");
+    }
     if is_fenced(&step) && step.phase != thaw::THAW {
         return Ok(Vec::new());
     }

@@ -2,29 +2,39 @@
 //! has acted and after; then the fleet is whole, the tenant serves, and the operation can be done again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use catalog::operations::OperationState;
+use catalog::operations::{OperationRecord, OperationState};
+use catalog::steps::StepRecord;
 use catalog::{BlockWrites, TenantRecord, TenantState};
 use control_plane::operations::restore::To;
 use control_plane::operations::{
-    Params, archive, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
+    Params, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
 };
 use control_plane::plan::Selection;
+use control_plane::runner::control::Control;
 
 use crate::faulty::{Script, When};
 use crate::invariants;
-use crate::world::{TASKS, World, backing_up, deleting, restoring, undoing, verifying};
+use crate::world::{On, World, backing_up, caller, deleting, restoring, undoing, verifying};
 
 fn acme() -> Selection {
     Selection::one("acme")
 }
 
+/// Rows of it need no other value, on either engine.
+const TITLES: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text not null);\n");
+
 /// A tenant with a backup, a database that a restore replaced, and a second server.
 async fn world() -> (World, Arc<Script>) {
-    let script = Arc::new(Script::default());
-    let world = World::faulty(&script).await;
+    world_on(On::Sqlite).await
+}
+
+async fn world_on(on: On) -> (World, Arc<Script>) {
+    let script = Arc::new(Script::on(&on));
+    let world = World::faulty(&script, on).await;
     world.add_other().await;
-    world.migrate(&[TASKS]).await;
+    world.migrate(&[TITLES]).await;
     world.create(&["acme"]).await;
     world.sql("acme", "insert into tasks (title) values ('first')").await;
     world.backup("acme").await;
@@ -32,13 +42,18 @@ async fn world() -> (World, Arc<Script>) {
     (world, script)
 }
 
-/// Lets every call fail once; `back` undoes what a success did, `None`: it can simply be done again.
+/// Lets every call fail once; `back` undoes what a success did, `None`: it can simply be done again. On Postgres, where
+/// an operation takes longer, the ways to fail take turns.
 async fn fails_everywhere(world: &World, script: &Script, params: fn() -> Params, back: Option<fn() -> Params>) {
-    for when in [When::Before, When::After] {
+    let rounds: &[&[When]] = match world.on {
+        On::Sqlite => &[&[When::Before], &[When::After]],
+        On::Postgres(_) => &[&[When::After, When::Refused, When::Restarted]],
+    };
+    for ways in rounds {
         for call in 1.. {
-            let before = world.tenant("acme").await;
+            let (before, when) = (world.tenant("acme").await, ways[call % ways.len()]);
             script.fail(call, when);
-            let ended = world.run(params(), acme()).await.unwrap();
+            let ended = run_in_time(world, params()).await;
             let Some(verb) = script.met() else {
                 assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
                 assert!(call > 1, "no call was met");
@@ -46,7 +61,7 @@ async fn fails_everywhere(world: &World, script: &Script, params: fn() -> Params
                 break;
             };
             let what = format!("{} failed at call {call}, {verb}, {when:?}", ended.kind);
-            let now = whole(world, &what).await;
+            let now = whole(world, &format!("{what}: {}", told(world, &ended).await)).await;
             if ended.state == OperationState::Succeeded || has_changed(&before, &now) {
                 go_back(world, back).await;
             }
@@ -54,9 +69,33 @@ async fn fails_everywhere(world: &World, script: &Script, params: fn() -> Params
     }
 }
 
+/// How its steps ended.
+async fn told(world: &World, ended: &OperationRecord) -> String {
+    let steps = world.steps(ended.id, &[]).await;
+    let told = |step: &StepRecord| format!("{:?} after {} attempts: {:?}", step.state, step.attempt, step.error);
+    steps.iter().map(|(step, _)| told(step)).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs an operation while time goes by: one that a server failed is tried again a little later.
+async fn run_in_time(world: &World, params: Params) -> OperationRecord {
+    let ticking = async {
+        loop {
+            tokio::time::sleep(TICK).await;
+            world.advance(TICK);
+        }
+    };
+    tokio::select! {
+        ended = world.run(params, acme()) => ended.unwrap(),
+        () = ticking => unreachable!("it ticks without end"),
+    }
+}
+
+const TICK: Duration = Duration::from_millis(20);
+
 async fn go_back(world: &World, back: Option<fn() -> Params>) {
     if let Some(back) = back {
-        world.succeed(back(), acme()).await;
+        let ended = run_in_time(world, back()).await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{:?}", world.steps(ended.id, &[]).await);
     }
 }
 
@@ -89,6 +128,15 @@ macro_rules! family {
             let (world, script) = world().await;
             fails_everywhere(&world, &script, || $params, $back).await;
         })*
+
+        mod on_postgres {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() {
+                let (world, script) = world_on(On::postgres()).await;
+                fails_everywhere(&world, &script, || $params, $back).await;
+            })*
+        }
     };
 }
 
@@ -99,7 +147,7 @@ family! {
     undo: undoing(), None;
     suspend: Params::Suspend(suspend::Params {}), Some(|| Params::Resume(resume::Params {}));
     read_only: Params::ReadOnly(read_only::Params { on: true }), Some(|| Params::ReadOnly(read_only::Params { on: false }));
-    move_there: moving("other"), Some(|| moving("local"));
+    move_there: moving("other"), Some(|| Params::Move(r#move::Params::default()));
     archive: Params::Archive(archive::Params {}), Some(|| Params::Unarchive(unarchive::Params {}));
     delete: deleting(), Some(|| Params::Undelete(undelete::Params {}));
     settle: Params::Settle(settle::Params::default()), None;
@@ -109,36 +157,28 @@ fn moving(to: &str) -> Params {
     Params::Move(r#move::Params { to: Some(to.to_owned()), ..Default::default() })
 }
 
-#[tokio::test]
-async fn resume() {
-    let (world, script) = world().await;
+async fn resumes((world, script): (World, Arc<Script>)) {
     world.succeed(Params::Suspend(suspend::Params {}), acme()).await;
     let back = || Params::Suspend(suspend::Params {});
     fails_everywhere(&world, &script, || Params::Resume(resume::Params {}), Some(back)).await;
 }
 
-#[tokio::test]
-async fn unarchive() {
-    let (world, script) = world().await;
+async fn unarchives((world, script): (World, Arc<Script>)) {
     world.succeed(Params::Archive(archive::Params {}), acme()).await;
     let back = || Params::Archive(archive::Params {});
     fails_everywhere(&world, &script, || Params::Unarchive(unarchive::Params {}), Some(back)).await;
 }
 
-#[tokio::test]
-async fn undelete() {
-    let (world, script) = world().await;
+async fn undeletes((world, script): (World, Arc<Script>)) {
     world.succeed(deleting(), acme()).await;
     fails_everywhere(&world, &script, || Params::Undelete(undelete::Params {}), Some(deleting)).await;
 }
 
-#[tokio::test]
-async fn purge() {
-    let (world, script) = world().await;
+async fn purges((world, script): (World, Arc<Script>)) {
     world.succeed(deleting(), acme()).await;
     for call in 1.. {
         script.fail(call, if call % 2 == 0 { When::After } else { When::Before });
-        let ended = world.run(Params::Purge(purge::Params::default()), acme()).await.unwrap();
+        let ended = run_in_time(&world, Params::Purge(purge::Params::default())).await;
         if script.met().is_none() {
             assert_eq!(ended.state, OperationState::Succeeded);
             break;
@@ -147,13 +187,53 @@ async fn purge() {
     invariants::check(&world).await;
 }
 
+/// A copy that fails leaves nothing of the new tenant, and nothing at the old one.
+async fn clones((world, script): (World, Arc<Script>)) {
+    for call in 1.. {
+        let ways = [When::After, When::Refused, When::Restarted];
+        script.fail(call, ways[call % ways.len()]);
+        let params = Params::Clone(clone::Params { name: format!("copy-{call}"), source: None });
+        let ended = run_in_time(&world, params).await;
+        let met = script.met();
+        if ended.state != OperationState::Succeeded {
+            // Its tenant is there without a database, for another attempt.
+            world.app.control(&caller(), ended.id, Control::Retry, None).await.unwrap();
+            assert_eq!(world.finish(ended.id).await.state, OperationState::Succeeded, "{met:?}");
+        }
+        whole(&world, &format!("clone at call {call}, {met:?}: {}", told(&world, &ended).await)).await;
+        if met.is_none() {
+            break;
+        }
+    }
+}
+
+macro_rules! both {
+    ($($name:ident: $case:ident;)*) => {
+        $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $case(world().await).await; })*
+
+        mod each_on_postgres {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { $case(world_on(On::postgres()).await).await; })*
+        }
+    };
+}
+
+both! {
+    resume: resumes;
+    unarchive: unarchives;
+    undelete: undeletes;
+    purge: purges;
+    clone: clones;
+}
+
 #[tokio::test]
 async fn an_undo_needs_no_migration_that_would_fail_on_the_kept_database() {
     let (world, _) = world().await;
     world.sql("acme", "insert into tasks (title) values ('twice'), ('twice')").await;
     world.succeed(restoring(To::Latest), acme()).await;
     let unique = ("0002_unique.sql", "create unique index tasks_title on tasks (title);\n");
-    world.migrate(&[TASKS, unique]).await;
+    world.migrate(&[TITLES, unique]).await;
     world.succeed(undoing(), acme()).await;
     invariants::check(&world).await;
     assert_eq!(world.int("acme", "select count(*) from tasks").await, 3);

@@ -1,8 +1,11 @@
-//! Engines that fail once, at a chosen call: before they act, or after they have acted and nobody hears of it.
+//! Engines that fail once, at a chosen call: before they act, or after they have acted and nobody hears of it. On
+//! Postgres the servers can fail, too: they refuse the fleet's login, or are restarted in the middle of the call.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use postgres_fixture::Cluster;
 use secrecy::SecretString;
 use tenant_engine::{
     Connections, Depth, Engine, EngineKind, Error, ErrorKind, Expected, Fingerprint, Found, Identity, Image,
@@ -10,12 +13,21 @@ use tenant_engine::{
     TenantId,
 };
 
+use crate::world::On;
+
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum When {
     Before,
     After,
+    /// The servers refuse new connections of the fleet's role during the call; so do the programs that dump and restore.
+    Refused,
+    /// The servers are restarted while the call runs.
+    Restarted,
 }
+
+/// How long a call has run when its servers are restarted: it is at work by then.
+const WORKED_FOR: Duration = Duration::from_millis(15);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,11 +36,39 @@ struct State {
     met: Option<&'static str>,
 }
 
-/// Which call fails next.
+/// Which call fails next, and the servers that can fail.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Mutex<State>);
+pub(crate) struct Script(Mutex<State>, Option<Arc<[Cluster; 2]>>);
 
 impl Script {
+    pub(crate) fn on(on: &On) -> Self {
+        let servers = if let On::Postgres(clusters) = on { Some(Arc::clone(clusters)) } else { None };
+        Self(Mutex::default(), servers)
+    }
+
+    fn refuse(&self) -> Refused<'_> {
+        self.let_in("nologin");
+        Refused(self)
+    }
+
+    fn let_in(&self, word: &str) {
+        for server in self.1.iter().flat_map(|servers| servers.iter()) {
+            server.psql("postgres", &format!("alter role {} {word}", postgres_fixture::ROLE));
+        }
+    }
+
+    async fn restart(&self) {
+        tokio::time::sleep(WORKED_FOR).await;
+        let Some(servers) = self.1.clone() else { return };
+        let restart = move || {
+            for server in servers.iter() {
+                server.stop();
+                server.start_again();
+            }
+        };
+        tokio::task::spawn_blocking(restart).await.unwrap();
+    }
+
     /// The `call`-th call from now fails.
     pub(crate) fn fail(&self, call: usize, when: When) {
         *self.0.lock().unwrap() = State { left: Some((call, when)), met: None };
@@ -51,6 +91,15 @@ impl Script {
     }
 }
 
+/// Ends the refusal with its call, also with one that nobody waits for any more.
+struct Refused<'a>(&'a Script);
+
+impl Drop for Refused<'_> {
+    fn drop(&mut self) {
+        self.0.let_in("login");
+    }
+}
+
 /// An engine that follows a script.
 #[derive(Debug)]
 pub(crate) struct Faulty {
@@ -68,6 +117,11 @@ macro_rules! verb {
             None => $self.inner.$name($($argument),*).await,
             Some(When::Before) => Err(scripted()),
             Some(When::After) => $self.inner.$name($($argument),*).await.and_then(|_| Err(scripted())),
+            Some(When::Refused) => {
+                let _refused = $self.script.refuse();
+                $self.inner.$name($($argument),*).await
+            }
+            Some(When::Restarted) => tokio::join!($self.inner.$name($($argument),*), $self.script.restart()).0,
         }
     };
 }
