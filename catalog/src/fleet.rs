@@ -31,6 +31,41 @@ pub async fn set_steady_time(tx: &mut WriteTx, at: i64) -> Result<()> {
     tx.run(sqlx::query("update fleet set steady_at = $1 where one = 1").bind(at)).await.map(|_| ())
 }
 
+/// A copy of the catalog in the backup store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogCopy {
+    /// When it was begun, milliseconds since 1970.
+    pub at: i64,
+    /// The newest change of the change feed before it was begun.
+    pub change: i64,
+    /// How long it took, milliseconds.
+    pub took_ms: i64,
+    /// The operation at whose end it was made.
+    pub op: OperationId,
+}
+
+/// The last copy; `None` before the first.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn last_copy(tx: &mut ReadTx) -> Result<Option<CatalogCopy>> {
+    let sql =
+        "select copied_at, copied_change, copied_in_ms, copied_by from fleet where one = 1 and copied_at is not null";
+    let Some(row) = tx.one(sqlx::query(sql)).await? else { return Ok(None) };
+    let [at, change, took_ms] = ["copied_at", "copied_change", "copied_in_ms"].map(|column| row::int(&row, column));
+    Ok(Some(CatalogCopy { at: at?, change: change?, took_ms: took_ms?, op: row::parsed(&row, "copied_by")? }))
+}
+
+/// Notes a copy that is complete in the store.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn note_copy(tx: &mut WriteTx, copy: CatalogCopy) -> Result<()> {
+    let sql = "update fleet set copied_at = $1, copied_change = $2, copied_in_ms = $3, copied_by = $4 where one = 1";
+    let sql = sqlx::query(sql).bind(copy.at).bind(copy.change).bind(copy.took_ms).bind(copy.op.to_string());
+    tx.run(sql).await.map(|_| ())
+}
+
 /// Makes `release` the current one.
 ///
 /// # Errors

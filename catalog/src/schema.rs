@@ -40,6 +40,11 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 9, name: "steady_time", sql: include_str!("../../migrations/catalog/0009_steady_time.sql") },
     Migration { version: 10, name: "history", sql: include_str!("../../migrations/catalog/0010_history.sql") },
+    Migration {
+        version: 11,
+        name: "catalog_copies",
+        sql: include_str!("../../migrations/catalog/0011_catalog_copies.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

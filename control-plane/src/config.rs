@@ -41,6 +41,8 @@ pub struct Config {
     pub undo_ms: i64,
     /// How long a deleted tenant can come back, milliseconds.
     pub purge_after_ms: i64,
+    /// A catalog whose tenants did not change is copied into the backup store again after this time, milliseconds.
+    pub catalog_copy_ms: i64,
 }
 
 /// Who runs the work.
@@ -83,6 +85,7 @@ impl Config {
             concurrency: None,
             undo_ms: 7 * 24 * 3_600_000,
             purge_after_ms: 7 * 24 * 3_600_000,
+            catalog_copy_ms: 3_600_000,
         }
     }
 }

@@ -71,6 +71,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     anywhere("sqlite_memory_bytes_max", "FLEET_SQLITE_MEMORY_BYTES_MAX", None),
     anywhere("undo_keep", "FLEET_UNDO_KEEP", Some("7d")),
     anywhere("purge_after", "FLEET_PURGE_AFTER", Some("7d")),
+    anywhere("catalog_copy_interval", "FLEET_CATALOG_COPY_INTERVAL", Some("1h")),
     anywhere("log", "FLEET_LOG", Some("info")),
 ];
 
@@ -267,6 +268,8 @@ impl Settings {
         config.hold_ms = self.parse("hold_ms", hold_ms)?.unwrap_or(config.hold_ms);
         self.limit(&mut config)?;
         config.undo_ms = self.parse("undo_keep", duration)?.map_or(config.undo_ms, |d| d.as_millis() as i64);
+        config.catalog_copy_ms =
+            self.parse("catalog_copy_interval", duration)?.map_or(config.catalog_copy_ms, |d| d.as_millis() as i64);
         config.purge_after_ms =
             self.parse("purge_after", duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
         Ok(config)

@@ -173,13 +173,21 @@ impl Store {
         self.write_and_remove().await?;
         let mut missing = 0;
         for key in keys {
-            match self.objects.head(&self.at(&key.to_string())).await {
-                Ok(_) => {}
-                Err(object_store::Error::NotFound { .. }) => missing += 1,
-                Err(error) => return Err(unavailable(error)),
-            }
+            missing += usize::from(!self.holds(key).await?);
         }
         Ok(missing)
+    }
+
+    /// Whether there is an object of this key.
+    ///
+    /// # Errors
+    /// `backup_store_unavailable` (transient).
+    pub async fn holds(&self, key: &Key) -> Result<bool> {
+        match self.objects.head(&self.at(&key.to_string())).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(unavailable(error)),
+        }
     }
 
     /// A local store whose directory went, or was exchanged, would be made anew by the next write.

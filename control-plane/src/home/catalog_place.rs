@@ -48,7 +48,7 @@ impl Home {
         let lost = if self.is_elsewhere() { "is empty" } else { "is gone or empty" };
         let detail = format!("there was a fleet in {}, but its catalog, {}, {lost}", self.root.display(), self.name());
         Err(Error::new(500, "catalog_missing", detail)
-            .try_next("bring the catalog back; every backup run keeps a copy in the backup store, under v1/catalog")
+            .try_next("bring the catalog back; runs of backups keep copies in the backup store, under v1/catalog")
             .try_next("or begin anew in another place: --data-dir DIR"))
     }
 

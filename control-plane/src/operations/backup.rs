@@ -6,11 +6,9 @@ use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::Image;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, Verdict, fence, image};
-use crate::backup::{Key, manifest};
-use crate::error::{Error, Result};
+use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, Verdict, catalog_copy, fence, image};
+use crate::error::Result;
 
 /// Nothing to say yet: the selection says which tenants, the submission says why.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,7 +37,7 @@ impl Operation for Params {
     }
 
     async fn close(&self, fleet: &Fleet, record: &OperationRecord) -> Result<()> {
-        store_catalog(fleet, record).await
+        catalog_copy::store_if_due(fleet, record).await
     }
 }
 
@@ -80,31 +78,4 @@ async fn prove_first(fleet: &Fleet, step: &Step, record: &BackupRecord) -> Resul
         Err(error) if error.transient => Ok(None),
         proof => Ok(Some(proof)),
     }
-}
-
-/// The catalog says which tenant is called what and where its backups are: without it the backups have no names. Once
-/// per run, after the steps, so that it lists what the run made.
-async fn store_catalog(fleet: &Fleet, record: &OperationRecord) -> Result<()> {
-    let unwritable = |error: std::io::Error| {
-        Error::new(500, "io", "the scratch directory cannot be written").with_source(error).transient()
-    };
-    // A directory, because the picture is written to a name that must not exist yet.
-    let folder = tempfile::Builder::new().prefix("catalog-").tempdir_in(&fleet.scratch).map_err(unwritable)?;
-    let path = folder.path().join("catalog.db");
-    let taken_at_ms = fleet.catalog.now();
-    fleet.catalog.snapshot_to(&path).await?;
-    let key = Key::of_catalog(fleet.id(), taken_at_ms, record.id);
-    let picture = Image::File(tempfile::TempPath::try_from_path(&path).map_err(unwritable)?);
-    let stored = fleet.store.put_image(&key, &picture).await?;
-    let manifest = manifest::CatalogManifest {
-        format: manifest::FORMAT,
-        fleet: fleet.id(),
-        op: record.id,
-        taken_at_ms,
-        image: stored.image,
-        object: stored.object,
-        authentication: None,
-    };
-    fleet.store.put_manifest(&key, &manifest.signed(fleet.catalog.sealer())).await?;
-    Ok(())
 }

@@ -10,6 +10,7 @@ pub mod step;
 pub mod adopt;
 pub mod archive;
 pub mod backup;
+mod catalog_copy;
 pub mod clone;
 pub mod create;
 pub mod delete;

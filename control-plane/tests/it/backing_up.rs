@@ -48,14 +48,23 @@ async fn equal_content_has_an_equal_hash_and_another_content_another() {
 }
 
 #[tokio::test]
-async fn the_catalog_is_stored_with_every_run() {
+async fn the_catalog_is_copied_when_a_copy_is_due_or_the_store_has_none() {
     let world = two_tenants().await;
-    let before = catalogs(&world);
     let ended = world.succeed(backing_up(), Selection::all()).await;
-    let manifest = catalogs(&world).into_iter().find(|path| !before.contains(path)).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
-    assert_eq!(manifest["op"], ended.id.to_string());
+    let first = catalogs(&world);
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&first[0]).unwrap()).unwrap();
+    assert_eq!((first.len(), &manifest["op"]), (1, &serde_json::json!(ended.id.to_string())));
     assert!(world.object(manifest["object"]["key"].as_str().unwrap()).exists());
+    // As if the catalog were so large that a copy takes long.
+    let mut tx = world.app.catalog.write().await.unwrap();
+    let last = catalog::fleet::last_copy(&mut tx).await.unwrap().unwrap();
+    catalog::fleet::note_copy(&mut tx, catalog::fleet::CatalogCopy { took_ms: 3_600_000, ..last }).await.unwrap();
+    tx.commit().await.unwrap();
+    world.succeed(backing_up(), Selection::all()).await;
+    assert_eq!(catalogs(&world), first, "a copy was made just now");
+    std::fs::remove_file(&first[0]).unwrap();
+    world.succeed(backing_up(), Selection::all()).await;
+    assert_eq!(catalogs(&world).len(), 1, "the store had lost its copy");
 }
 
 fn catalogs(world: &World) -> Vec<std::path::PathBuf> {

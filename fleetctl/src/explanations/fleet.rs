@@ -138,7 +138,7 @@ pub(super) const ALL: &[Explanation] = &[
         "catalog_missing",
         "A fleet was here, but its catalog is gone.",
         "catalog.db was deleted, truncated or not copied along; or FLEET_CATALOG_URL names an empty database",
-        "put it back: every backup run keeps a copy under v1/catalog in the backup store",
+        "put it back: runs of backups keep copies under v1/catalog in the backup store, at least one an hour",
     ),
     e(
         "catalog_corrupt",
