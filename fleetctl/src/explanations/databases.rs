@@ -12,7 +12,7 @@ pub(super) const ALL: &[Explanation] = &[
     ),
     e(
         "sql_too_complex",
-        "The SQL is longer or nests deeper than a database can safely prepare.",
+        "The SQL, or a view or trigger of the schema, is longer or nests deeper than a database can safely prepare.",
         "generated SQL, values written into the text, common table expressions that use each other again and again",
         "send values as parameters, split the statement, or keep a step in a table",
     ),

@@ -17,8 +17,8 @@ use super::error::from_sqlite;
 use super::foreign_keys::violations;
 use super::ledger;
 use super::open::BUSY_WAIT;
+use super::schema;
 use super::script::{self, Failure, Reason};
-use super::views;
 use super::watch::{Run, Verdict, Watch, our_objects};
 use super::workers::lock;
 use super::writer::Writer;
@@ -199,7 +199,7 @@ fn run_watched(db: &Connection, migration: &Migration, run: Run) -> Result<(), S
     drop(watch);
     // The file may have set another one, and a worker would wait as long.
     db.busy_timeout(BUSY_WAIT).map_err(|error| Stopped::at_end(from_sqlite(error)))?;
-    if let Some(why) = views::too_deep(db).map_err(Stopped::at_end)? {
+    if let Some(why) = schema::too_large(db).map_err(Stopped::at_end)? {
         return Err(Stopped::at_end(failed(migration, None, &why)));
     }
     match our_objects(db) {

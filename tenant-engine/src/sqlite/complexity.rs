@@ -17,6 +17,9 @@ const PARENTHESES_MAX: usize = 100;
 /// table expressions that use each other. Each takes at most 3 KB of stack, and a worker has [`super::workers::STACK_BYTES`].
 const DEPTH_MAX: usize = 1_000;
 
+/// Levels of a view or trigger in a file from elsewhere. Nobody writes so many, and SQLite needs a second for them.
+const STORED_DEPTH_MAX: usize = 500;
+
 /// Tokens that the uses of common table expressions add when each is replaced by its text.
 const TOKENS_MAX: usize = 200_000;
 
@@ -103,6 +106,23 @@ pub(super) fn check_script(sql: &str) -> Result<(), (usize, String)> {
     while tokens.offset() < sql.len() {
         let start = tokens.offset();
         statement(&mut tokens).check().map_err(|why| (start, why))?;
+    }
+    Ok(())
+}
+
+/// Checks a text of a schema that no migration of ours has made: only for what SQLite could not bear.
+///
+/// # Errors
+/// The reason as a sentence.
+pub(super) fn check_stored(sql: &str) -> Result<(), String> {
+    let mut tokens = Tokens::of(sql);
+    while tokens.offset() < sql.len() {
+        let measure = statement(&mut tokens);
+        if measure.depth.max(measure.parentheses) > STORED_DEPTH_MAX || measure.tokens > TOKENS_MAX {
+            return Err(format!(
+                "it nests more than {STORED_DEPTH_MAX} levels, or grows to more than {TOKENS_MAX} words"
+            ));
+        }
     }
     Ok(())
 }

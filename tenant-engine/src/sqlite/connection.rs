@@ -17,6 +17,7 @@ use super::error::{from_open, from_sqlite};
 use super::functions::{self, ResultBytes};
 use super::identity::{Fence, INTERNAL};
 use super::sandbox::{Guard, VALUE_BYTES_MAX};
+use super::schema;
 use super::temp_files::TempFiles;
 use crate::disk::DiskGauge;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,6 +70,7 @@ impl Conn {
             Access::Read => db.execute_batch("pragma query_only = on").map_err(from_sqlite)?,
             Access::Write => prepare_for_writes(&db, fence)?,
         }
+        schema::require_bounded(&db)?;
         let guard = Guard::install(&db, TempFiles::new(temp, access)).map_err(from_sqlite)?;
         let interrupt = Arc::new(db.get_interrupt_handle());
         Ok(Self { db: Box::new(db), guard, interrupt, results, _counted: Counted::new(counter), place: None })
@@ -132,6 +134,7 @@ impl std::fmt::Debug for Conn {
 /// What every connection gets before it runs anything that the file's schema could influence.
 fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_ON_THREAD)?;
+    db.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, schema::TEXT_BYTES_MAX)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;

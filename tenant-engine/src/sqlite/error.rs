@@ -58,6 +58,7 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::ConstraintViolation => ErrorKind::Constraint,
         ErrorCode::AuthorizationForStatementDenied => ErrorKind::SqlForbidden,
         ErrorCode::OperationInterrupted => ErrorKind::DeadlineExceeded,
+        ErrorCode::DatabaseCorrupt if message.is_some_and(is_large_schema) => ErrorKind::SqlTooComplex,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
         ErrorCode::DiskFull => ErrorKind::DiskFull,
         ErrorCode::OutOfMemory => ErrorKind::MemoryMax,
@@ -81,6 +82,14 @@ const COMPLEXITY_WORDS: [&str; 6] = [
     "too many levels of trigger recursion",
     "parser stack overflow",
 ];
+
+/// SQLite calls a schema malformed that it could read with wider limits: nothing is damaged.
+fn is_large_schema(message: &str) -> bool {
+    let reason = message.strip_prefix("malformed database schema").and_then(|rest| rest.split_once(" - "));
+    reason.is_some_and(|(_, why)| {
+        why.starts_with("string or blob too big") || COMPLEXITY_WORDS.iter().any(|words| why.starts_with(words))
+    })
+}
 
 /// The plain SQLITE_ERROR is nearly always the caller's SQL; these are the exceptions, known by their text only.
 fn unknown(message: Option<&str>) -> ErrorKind {

@@ -6,14 +6,15 @@ use rusqlite::types::ValueRef;
 use super::SqliteEngine;
 use super::error::from_sqlite;
 use super::open::{Sharing, open};
+use super::schema;
 use crate::error::Result;
 use crate::fingerprint::{Fingerprint, TableSum};
 use crate::identity::Expected;
 use crate::placement::Placement;
 
-/// Tables with rows: also those behind virtual ones. Not the identity, which differs on purpose, nor what SQLite
-/// gathers for itself.
-const TABLES: &str = "select name from pragma_table_list where schema = 'main' and type in ('table', 'shadow') \
+/// Tables with rows: also those behind virtual ones, which have no page. Not the identity, which differs on purpose, nor
+/// what SQLite gathers for itself.
+const TABLES: &str = "select name from main.sqlite_schema where type = 'table' and rootpage > 0 \
                       and name not in ('_fleet_identity', 'sqlite_schema', 'sqlite_stat1', 'sqlite_stat4')";
 /// What there is, without the fence.
 const SCHEMA: &str = "select type, name, tbl_name, sql from sqlite_schema where substr(name, 1, 13) <> '_fleet_fence_'";
@@ -26,7 +27,10 @@ pub(super) async fn fingerprint(engine: &SqliteEngine, at: &Placement, expected:
 
 fn look(at: &Placement, expected: &Expected) -> Result<Fingerprint> {
     let database = open(at, Sharing::Shared)?;
-    database.read(Some(expected), |db, _| take(db).map_err(from_sqlite))
+    database.read(Some(expected), |db, _| {
+        schema::require_bounded(db)?;
+        take(db).map_err(from_sqlite)
+    })
 }
 
 pub(super) fn take(db: &Connection) -> rusqlite::Result<Fingerprint> {

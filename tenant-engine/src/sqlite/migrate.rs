@@ -4,6 +4,7 @@ use super::SqliteEngine;
 use super::apply::{Outcome, Rebuilds, Rules, apply};
 use super::ledger;
 use super::open::check;
+use super::schema;
 use super::verbs::Flush;
 use super::writer::Writer;
 use crate::engine::Migrated;
@@ -46,7 +47,10 @@ pub(super) fn bring(
     rebuilds: &Rebuilds,
 ) -> Result<Migrated> {
     // Looks before it asks for the write lock: with nothing to do, an application that writes is not disturbed.
-    let ledger = writer.database().read(Some(expected), |db, _| ledger::read(db))?;
+    let ledger = writer.database().read(Some(expected), |db, _| {
+        schema::require_bounded(db)?;
+        ledger::read(db)
+    })?;
     let todo = pending_to(set, &ledger, target)?;
     let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set, rebuilds };
     let mut applied = Vec::new();

@@ -62,6 +62,7 @@ mod provision;
 mod quarantine;
 mod restore;
 mod sandbox;
+mod schema;
 mod script;
 mod session;
 mod snapshot;

@@ -15,6 +15,7 @@ use super::error::{from_open, from_sqlite, is_busy};
 use super::files::{self, Found, beside};
 use super::functions::{self, ResultBytes};
 use super::identity;
+use super::schema;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
@@ -57,7 +58,7 @@ pub(super) fn open(at: &Placement, sharing: Sharing) -> Result<Database> {
         match db.execute_batch("pragma locking_mode=exclusive; select 1 from sqlite_schema limit 1") {
             Ok(()) => return settled(db, &path),
             Err(error) if is_busy(&error) => {}
-            Err(error) => return Err(from_sqlite(error)),
+            Err(error) => return Err(schema::unloaded(error)),
         }
     }
     settled(connect(&path)?, &path)
@@ -77,7 +78,7 @@ pub(super) fn open_alone(at: &Placement) -> Result<Database> {
         Err(error) if is_busy(&error) => {
             Err(Error::new(ErrorKind::Busy, "somebody has the database open").with_source(error))
         }
-        Err(error) => Err(from_sqlite(error)),
+        Err(error) => Err(schema::unloaded(error)),
     }
 }
 
@@ -98,6 +99,7 @@ fn connect(path: &std::path::Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(|e| from_open(e, path))?;
     functions::install(&db, &ResultBytes::new(LENGTH_MAX)).map_err(from_sqlite)?;
+    schema::bound(&db)?;
     // rusqlite's default is five seconds.
     db.busy_timeout(Duration::ZERO).map_err(from_sqlite)?;
     Ok(db)
@@ -106,6 +108,7 @@ fn connect(path: &std::path::Path) -> Result<Connection> {
 fn settled(db: Connection, path: &std::path::Path) -> Result<Database> {
     db.busy_timeout(BUSY_WAIT).map_err(from_sqlite)?;
     db.execute_batch("pragma wal_autocheckpoint=0").map_err(from_sqlite)?;
+    schema::load(&db)?;
     Ok(Database { db, wal: beside(path, "-wal") })
 }
 

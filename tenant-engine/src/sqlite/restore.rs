@@ -19,7 +19,7 @@ use super::inspect::require_sound;
 use super::migrate::newest;
 use super::open::{LENGTH_MAX, Sharing, open};
 use super::verbs::Flush;
-use super::{foreign_keys, identity, ledger, stamp};
+use super::{foreign_keys, identity, ledger, schema, stamp};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
@@ -87,9 +87,11 @@ fn examine_and_stamp(part: &Part, source: TenantId, identity: &Identity) -> Resu
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(part.path(), flags).map_err(from_sqlite)?;
     functions::install(&db, &ResultBytes::new(LENGTH_MAX)).map_err(from_sqlite)?;
+    schema::bound(&db)?;
     // Private, and removed when anything fails: a journal and syncing would protect nothing.
     db.execute_batch("pragma locking_mode=exclusive; pragma journal_mode=off; pragma synchronous=off")
-        .map_err(from_sqlite)?;
+        .map_err(schema::unloaded)?;
+    schema::load(&db)?;
     take_over(&db, source, identity)?;
     let restored = read(&db, files::length(part.path()))?;
     db.close().map_err(|(_, error)| from_sqlite(error))?;
@@ -98,6 +100,7 @@ fn examine_and_stamp(part: &Part, source: TenantId, identity: &Identity) -> Resu
 
 /// Makes the restored database the new owner's, after everything that can be wrong with it.
 pub(super) fn take_over(db: &Connection, source: TenantId, identity: &Identity) -> Result<()> {
+    schema::require_bounded(db)?;
     require_sound(db)?;
     let found = identity::read(db)?;
     if found.tenant != source {

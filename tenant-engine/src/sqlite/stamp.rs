@@ -66,8 +66,9 @@ pub(super) fn set(writer: &mut Writer, expected: &Expected, new: &Identity, fenc
 /// Puts the fence before every table that does not have it.
 fn raise(db: &Connection) -> Result<()> {
     lower(db)?;
-    // Shadow tables are what a virtual table, which can have no trigger, writes to.
-    let tables = names(db, "select name from pragma_table_list where schema = 'main' and type in ('table', 'shadow')")?;
+    // Shadow tables are what a virtual table, which can have no trigger and no page, writes to. The PRAGMA `table_list` is
+    // not asked: it prepares every view, and those of a file from elsewhere may never end.
+    let tables = names(db, "select name from main.sqlite_schema where type = 'table' and rootpage > 0")?;
     let tables = tables.iter().filter(|name| !is_ours(name) && !name.starts_with("sqlite_"));
     for (number, table) in tables.enumerate() {
         for verb in ["insert", "update", "delete"] {

@@ -22,32 +22,43 @@ const USES_MAX: usize = 10_000;
 /// # Errors
 /// SQLite's.
 pub(super) fn too_deep(db: &Connection) -> Result<Option<String>> {
+    larger_than(db, CHAIN_MAX, USES_MAX)
+}
+
+/// The same with other limits.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn larger_than(db: &Connection, chain_max: usize, uses_max: usize) -> Result<Option<String>> {
     let sql = "select name, sql from main.sqlite_schema where type = 'view' and sql is not null";
     let mut statement = db.prepare_cached(sql).map_err(from_sqlite)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(from_sqlite)?;
     let views: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>().map_err(from_sqlite)?;
-    Ok(Views::new(&views).too_deep())
+    Ok(Views::new(&views, chain_max, uses_max).too_deep())
 }
 
 struct Views {
+    chain_max: usize,
+    uses_max: usize,
     uses: HashMap<String, Vec<String>>,
     /// Chain and uses of those measured already; `None` while it is being measured.
     known: HashMap<String, Option<(usize, usize)>>,
 }
 
 impl Views {
-    fn new(views: &[(String, String)]) -> Self {
+    fn new(views: &[(String, String)], chain_max: usize, uses_max: usize) -> Self {
         let uses = views.iter().map(|(name, sql)| (plain_name(name), Measure::of(sql).names)).collect();
-        Self { uses, known: HashMap::new() }
+        Self { chain_max, uses_max, uses, known: HashMap::new() }
     }
 
     fn too_deep(mut self) -> Option<String> {
+        let (chain_max, uses_max) = (self.chain_max, self.uses_max);
         let names: Vec<String> = self.uses.keys().cloned().collect();
         names.into_iter().find_map(|name| {
-            let (chain, uses) = self.size(&name, CHAIN_MAX);
-            let message = match (chain > CHAIN_MAX, uses > USES_MAX) {
-                (true, _) => format!("more than {CHAIN_MAX} views use each other, up to '{name}'"),
-                (false, true) => format!("the view '{name}' grows to more than {USES_MAX} uses of other views"),
+            let (chain, uses) = self.size(&name, chain_max);
+            let message = match (chain > chain_max, uses > uses_max) {
+                (true, _) => format!("more than {chain_max} views use each other, up to '{name}'"),
+                (false, true) => format!("the view '{name}' grows to more than {uses_max} uses of other views"),
                 (false, false) => return None,
             };
             Some(message)
@@ -58,7 +69,7 @@ impl Views {
     fn size(&mut self, name: &str, left: usize) -> (usize, usize) {
         match self.known.get(name) {
             Some(known) => return known.unwrap_or((0, 0)),
-            None if left == 0 => return (CHAIN_MAX, USES_MAX),
+            None if left == 0 => return (self.chain_max, self.uses_max),
             None => self.known.insert(name.to_owned(), None),
         };
         let uses: Vec<String> = self.uses.get(name).into_iter().flatten().cloned().collect();

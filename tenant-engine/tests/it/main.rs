@@ -6,6 +6,7 @@ mod backup;
 mod child;
 mod conformance;
 mod crash;
+mod hostile_schema;
 mod inspect;
 mod kit;
 mod memory;

@@ -97,7 +97,7 @@ async fn serves(fleet: &Fleet) {
     let served = Served::start(fleet.dir());
     let data = Api::new(&served.data_url, token.trim());
     let write = json!({"sql": "insert into notes (text, more) values ('served', 'now')"});
-    data.post("/t/acme/query", &write).await.ok();
+    let _ = data.post("/t/acme/query", &write).await.ok();
     let answer = data.post("/t/acme/query", &json!({"sql": "select count(*) from notes"})).await.ok();
     assert_eq!(answer["rows"], json!([[3]]));
 }
