@@ -2,7 +2,7 @@
 
 use tenant_engine::{Access, ErrorKind, Value};
 
-use crate::fixture::{Fixture, cell, limits, one, read, statement};
+use crate::fixture::{Fixture, cell, limits, read, statement};
 
 /// Three steps of SQLite that take a second together or more, with no look at the clock between them.
 const SLOW: &str =
@@ -20,7 +20,8 @@ async fn a_write_that_is_answered_at_its_deadline_is_not_committed_later() {
     assert_eq!(refused.kind(), ErrorKind::DeadlineExceeded, "{refused}");
     // Readers are served meanwhile; the next write comes after the stuck one.
     assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
-    one(&pool, Access::Write, "update t set v = v", vec![]).await.unwrap();
+    let mut next = pool.session(Access::Write, limits(60_000, 60_000));
+    next.run(vec![statement("update t set v = v")], tenant_engine::After::Commit).await.unwrap();
     assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
 }
 
