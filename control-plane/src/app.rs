@@ -150,6 +150,9 @@ impl App {
         let runner = Runner::start(Arc::clone(&fleet), tasks.clone(), descriptors.steps);
         if config.role == Role::Serving {
             background::start(&fleet, &runner, &tasks);
+        } else if let Err(error) = background::reconcile::run(&fleet).await {
+            // A fleet that no process serves has nobody else to look. What cannot be written now is found the next time.
+            tracing::debug!(code = %error.code, %error, "what a dead process left was not looked at");
         }
         Ok(Arc::new(Self { config, catalog, engines, router, fleet, descriptors, runner, tasks, sqlite, postgres }))
     }

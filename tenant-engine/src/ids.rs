@@ -75,7 +75,7 @@ impl<K: IdKind> Id<K> {
 
 /// The text is not an id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is not the id of a {noun}: expected {prefix}_ and 32 hex digits")]
+#[error("'{text}' is not the id of any {noun}: expected {prefix}_ and 32 hex digits")]
 pub struct ParseIdError {
     text: String,
     noun: &'static str,

@@ -5,7 +5,7 @@
 mod expire;
 mod history;
 mod purge;
-mod reconcile;
+pub(crate) mod reconcile;
 mod settle;
 mod steady;
 mod trim;

@@ -32,6 +32,8 @@ const PARTS_MAX: usize = 2;
 const COMPRESSION_MAX: u64 = 10;
 /// Where a probe writes: no backup has such a key.
 const PROBES: &str = "v1/probes";
+/// Where backups of tenants are.
+const TENANTS: &str = "v1/tenants";
 /// Databases up to this are handed to an engine in memory, larger ones as a file.
 const MEMORY_BYTES_MAX: u64 = 16 << 20;
 
@@ -219,13 +221,22 @@ impl Store {
     /// # Errors
     /// `backup_damaged` when it is missing or not one; `backup_newer`; `backup_store_unavailable` (transient).
     pub async fn manifest(&self, key: &Key) -> Result<(Manifest, String)> {
-        let (stored, length) = self.get(key, "its manifest").await?;
+        let (stored, length) = match self.get(key, "its manifest").await {
+            Err(error) if error.code == "backup_damaged" && self.is_empty().await? => return Err(nothing_there()),
+            got => got?,
+        };
         if length > manifest::BYTES_MAX {
             return Err(damaged("its manifest is too large to be one"));
         }
         let mut bytes = Vec::new();
         in_time(stored.take(length).read_to_end(&mut bytes)).await?.map_err(unavailable)?;
         Ok((Manifest::parse(&bytes, key)?, sha256(&bytes)))
+    }
+
+    /// Whether no tenant's backup is there: a store that was lost or exchanged says nothing about any of them.
+    async fn is_empty(&self) -> Result<bool> {
+        let mut objects = self.objects.list(Some(&self.at(TENANTS)));
+        Ok(objects.try_next().await.map_err(unavailable)?.is_none())
     }
 
     /// The database of a backup, proved to be the one of this manifest: lengths and hashes before and after
@@ -267,6 +278,8 @@ impl Store {
 
     /// An object, and the length that the store announces.
     async fn get(&self, key: &Key, what: &'static str) -> Result<(Reader, u64)> {
+        // A store that is not there says nothing about its backups.
+        self.must_be_there()?;
         let key = key.to_string();
         if let Some(flush) = &self.flush {
             let (file, length) = in_time(local::open(flush.root(), &key)).await?.map_err(unopened(what))?;
@@ -351,6 +364,13 @@ fn missing(what: &'static str) -> impl Fn(object_store::Error) -> Error {
 fn unusable(why: &str) -> Error {
     Error::new(422, "backup_store_unusable", format!("the backup store cannot be used: {why}"))
         .try_next("check --backup-url and the options that go with it")
+}
+
+/// What a lost, exchanged or unmounted store looks like.
+fn nothing_there() -> Error {
+    let mut error = unavailable("it is empty");
+    error.detail = "the backup store holds no backup at all, so it is not the one that was written to".to_owned();
+    error
 }
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

@@ -81,7 +81,7 @@ pub(crate) async fn read(fleet: &Fleet, tenants: &[TenantRecord]) -> ReadLedgers
 }
 
 /// The ledger of a tenant's database; `None` when it cannot be read.
-pub(super) async fn read_one(fleet: &Fleet, tenant: &TenantRecord) -> Option<Ledger> {
+pub(crate) async fn read_one(fleet: &Fleet, tenant: &TenantRecord) -> Option<Ledger> {
     let (engine, at) = fleet.current(tenant).await.ok()?;
     let found = engine.inspect(&at, None, Depth::Ledger).await.ok()?;
     let mut ledger: Ledger = found.applied.into_iter().map(|row| (row.version, row.checksum)).collect();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tenant_engine::EngineKind;
-use tenant_engine::migration::{MigrationSet, MigrationSets, Misfit, MisfitKind, misfits};
+use tenant_engine::migration::{Migration, MigrationSet, MigrationSets, Misfit, MisfitKind, misfits};
 
 use crate::error::Error;
 
@@ -32,8 +32,8 @@ pub struct Group {
     pub names: Vec<String>,
 }
 
-/// The checksums that tenants have of one version, with how many they are and the name of one.
-type Texts<'a> = BTreeMap<&'a [u8], (u64, &'a str)>;
+/// The checksums that tenants have of one version, with how many they are and the first names.
+type Texts<'a> = BTreeMap<&'a [u8], (u64, Vec<&'a str>)>;
 
 /// Where tenants stand against a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,20 +110,24 @@ impl Ledgers {
         Some(refused(worst, detail))
     }
 
-    /// Versions of which tenants on one engine have applied different texts, with how many tenants each.
+    /// Versions of which tenants on one engine have applied different texts, with the tenants of each. `sets` names the
+    /// files.
     #[must_use]
-    pub fn splits(&self) -> Vec<String> {
+    pub fn splits(&self, sets: &MigrationSets) -> Vec<String> {
         let mut texts: BTreeMap<(EngineKind, i64), Texts<'_>> = BTreeMap::new();
         for group in self.groups() {
-            let name = group.names.first().map_or("", String::as_str);
             for (version, checksum) in rows(&group.ledger) {
-                let text = texts.entry((group.engine, version)).or_default().entry(checksum).or_insert((0, name));
-                text.0 += group.tenants;
+                let (tenants, names) = texts.entry((group.engine, version)).or_default().entry(checksum).or_default();
+                *tenants += group.tenants;
+                names.extend(group.names.iter().map(String::as_str));
             }
         }
         let split = |((engine, version), texts): ((EngineKind, i64), Texts<'_>)| {
-            let who = texts.values().map(|(tenants, name)| format!("{tenants} as {name}")).collect::<Vec<_>>();
-            (texts.len() > 1).then(|| format!("version {version} on {engine}: {}", who.join(", ")))
+            let file = sets.of(engine).ok().and_then(|set| set.get(version)).map(file_name);
+            let file = file.unwrap_or_else(|| "not in the current release".to_owned());
+            let who = texts.values().map(|(tenants, names)| told(*tenants, names)).collect::<Vec<_>>();
+            let who = who.join(" have another text than ");
+            (texts.len() > 1).then(|| format!("version {version} ({file}) on {engine}: {who}"))
         };
         texts.into_iter().filter_map(split).collect()
     }
@@ -168,6 +172,19 @@ fn rows(ledger: &Ledger) -> impl Iterator<Item = (i64, &[u8])> {
     ledger.iter().map(|(version, checksum)| (*version, checksum.as_slice()))
 }
 
+/// As sqlx names it, but for leading zeros.
+fn file_name(migration: &Migration) -> String {
+    format!("{}_{}.sql", migration.version, migration.description.replace(' ', "_"))
+}
+
+/// `4 tenants (acme, globex, initech, …)`
+fn told(tenants: u64, names: &[&str]) -> String {
+    let noun = if tenants == 1 { "tenant" } else { "tenants" };
+    let shown = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    let more = if tenants > NAMED_MAX as u64 { ", …" } else { "" };
+    format!("{tenants} {noun} ({shown}{more})")
+}
+
 fn tell(misfit: Misfit, (tenants, names): &(u64, Vec<&str>)) -> String {
     let version = misfit.version;
     let what = match misfit.kind {
@@ -175,9 +192,10 @@ fn tell(misfit: Misfit, (tenants, names): &(u64, Vec<&str>)) -> String {
         MisfitKind::Missing => format!("the file of version {version} is missing"),
         MisfitKind::Ahead => format!("version {version} is newer than the files"),
     };
+    let noun = if *tenants == 1 { "tenant" } else { "tenants" };
     let shown = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
     let more = if *tenants > NAMED_MAX as u64 { ", …" } else { "" };
-    format!("{what} ({tenants} tenants: {shown}{more})")
+    format!("{what} ({tenants} {noun}: {shown}{more})")
 }
 
 fn refused(worst: MisfitKind, detail: String) -> Error {
@@ -227,11 +245,13 @@ mod tests {
     #[test]
     fn texts_differ_between_engines_and_split_only_within_one() {
         let mut fleet = fleet();
-        assert!(fleet.splits().is_empty());
+        assert!(fleet.splits(&sets(OLD)).is_empty());
         let other = Arc::new(prefix(sets(&[("1_a.sql", "edited")]).of(EngineKind::Sqlite).unwrap(), Some(1)));
         fleet.add(EngineKind::Sqlite, &other, "initech");
-        let splits = fleet.splits();
-        assert!(splits.len() == 1 && splits[0].contains("version 1 on sqlite"), "{splits:?}");
+        let splits = fleet.splits(&sets(OLD));
+        let (one, two) = ("1 tenant (initech)", "2 tenants (acme, globex)");
+        let told = |a, b| format!("version 1 (1_a.sql) on sqlite: {a} have another text than {b}");
+        assert!(splits == [told(one, two)] || splits == [told(two, one)], "{splits:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use catalog::{OperationId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde_json::json;
 
 use super::submit::Caller;
-use super::{Runner, not_found};
+use super::{Runner, not_found, reached};
 use crate::error::Result;
 
 /// Steps looked at in one page while giving up what is half made.
@@ -68,6 +68,9 @@ impl Runner {
         };
         catalog::events::append(&mut tx, &[event]).await?;
         tx.commit().await?;
+        if matches!(what, Control::Cancel | Control::Abandon) {
+            reached::record(&self.fleet, op).await?;
+        }
         for tenant in &given_up {
             // Nobody was told of these files; what cannot be removed now is found as an orphan later.
             if let Err(error) = self.fleet.drop_unfinished(tenant).await {

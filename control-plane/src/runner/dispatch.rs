@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::worker::Work;
-use super::{Held, LEASE_MS, POLL, Runner};
+use super::{Held, LEASE_MS, POLL, Runner, reached};
 use crate::config::Role;
 use crate::error::{Error, Result};
 use crate::operations::{Params, Placements, Step};
@@ -131,7 +131,7 @@ impl Runner {
             append_ended(&mut tx, &ended).await?;
         }
         tx.commit().await?;
-        Ok(())
+        reached::record(&self.fleet, id).await
     }
 
     /// An operation whose parameters this program does not understand is failed, not looked at for ever.

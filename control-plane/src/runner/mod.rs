@@ -14,6 +14,7 @@ pub mod submit;
 mod dispatch;
 mod effects;
 mod lease;
+pub(crate) mod reached;
 mod record;
 mod select;
 mod trouble;

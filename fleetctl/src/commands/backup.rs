@@ -23,7 +23,7 @@ pub(crate) const BACKUP: View = View {
         Column::text("VERSION", "/schema_version"),
         Column::time("VERIFIED", "/verified_at"),
         Column::text("REASON", "/reason"),
-        Column::text("WRONG", "/verify_error").wide(),
+        Column::text("WRONG", "/verify_error"),
         Column::text("TENANT ID", "/tenant_id").wide(),
         Column::text("OBJECT", "/object_key").wide(),
         Column::text("HASH", "/content_hash").wide(),

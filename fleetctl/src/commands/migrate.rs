@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
 use crate::lock;
 use crate::output::Format;
-use crate::table::{Column, View, printable};
+use crate::table::{Column, View, counted, printable};
 use crate::{input, operation};
 
 const STATUS: View = View {
@@ -237,9 +237,18 @@ async fn status(args: Status, context: &mut Context) -> Result<Exit> {
     }
     note_pinned(context, &status);
     let n = |key: &str| status[key].as_u64().unwrap_or_default();
+    if n("unreadable") > 0 {
+        let databases = counted(n("unreadable"), "database");
+        context.out.complain(&format!("error: could not look at {databases}: nothing is known of their versions"));
+        context.out.complain("try:   fleetctl scrub      # says why, and changes nothing");
+    }
     let splits = status["splits"].as_array().cloned().unwrap_or_default();
     for split in splits.iter().filter_map(Value::as_str) {
         context.out.note(&format!("split: {}", printable(split)));
+    }
+    if !splits.is_empty() {
+        context.out.note("try:   keep a directory for each text, and run it for the tenants that have it, by name");
+        context.out.note("try:   or make the fewer tenants anew, and copy their rows");
     }
     let failed = status["failed"].as_array().is_some_and(|failed| !failed.is_empty());
     // A pinned tenant is where somebody brought it.

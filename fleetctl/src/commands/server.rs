@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{change_and_print, print_one, print_pages};
+use super::{Pages, change_and_print};
 use crate::args::{Change, Wait};
 use crate::client::{Request, segment};
 use crate::context::Context;
 use crate::error::{Exit, Failure, Result};
-use crate::table::{Column, View};
+use crate::table::{Column, View, plain};
 use crate::{input, operation};
 
 const SERVER: View = View {
@@ -153,14 +153,48 @@ async fn drain(args: Drain, context: &mut Context) -> Result<Exit> {
     operation::run(context, request, &args.change, &args.wait).await
 }
 
+/// The servers; one that could not be looked at is told, too.
+async fn list(context: &mut Context) -> Result<Exit> {
+    let client = context.client().await?;
+    let mut pages = Pages::of(Request::get("/v1/servers"));
+    let mut servers = Vec::new();
+    while let Some(page) = pages.next(&client).await? {
+        servers.extend(page);
+    }
+    let mut list = context.out.list(&SERVER)?;
+    list.page(&servers)?;
+    list.finish()?;
+    Ok(tell_unseen(context, &servers))
+}
+
+async fn get(server: &str, context: &mut Context) -> Result<Exit> {
+    let client = context.client().await?;
+    let server = client.json(&Request::get(format!("/v1/servers/{}", segment(server)?))).await?;
+    context.out.facts(&SERVER, &server)?;
+    Ok(tell_unseen(context, std::slice::from_ref(&server)))
+}
+
+/// Names the servers that do not answer, with the cause: what is shown of them is what the catalog says.
+fn tell_unseen(context: &mut Context, servers: &[Value]) -> Exit {
+    let mut exit = Exit::Done;
+    for server in servers.iter().filter(|server| server["healthy"] == json!(false)) {
+        let [name, code, detail] =
+            ["/name", "/problem/code", "/problem/detail"].map(|at| server.pointer(at).map(plain).unwrap_or_default());
+        let failure = Failure::new(Exit::Found, format!("the server {name} could not be looked at: {detail}"))
+            .code(code)
+            .try_next("fleetctl doctor");
+        context.out.failure(&failure);
+        exit = Exit::Found;
+    }
+    exit
+}
+
 /// Runs `fleetctl server …`.
 pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
     match verb {
         Verb::Add(args) => add(args, context).await,
-        Verb::List => print_pages(context, Request::get("/v1/servers"), &SERVER).await,
-        Verb::Get { server } => {
-            print_one(context, Request::get(format!("/v1/servers/{}", segment(&server)?)), &SERVER).await
-        }
+        Verb::List => list(context).await,
+        Verb::Get { server } => get(&server, context).await,
         Verb::Set(args) => set(args, context).await,
         Verb::Prepare { server } => prepare(&server, context).await,
         Verb::Cordon(one) => switch(context, &one, "cordon").await,

@@ -119,7 +119,7 @@ fn files_that_cannot_be_used_are_refused_with_their_name() {
     let locked = shell.write("locked.txt", "globex\n");
     std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::read(&locked).is_err() {
-        refused("tenant create --from-file locked.txt", "cannot read locked.txt");
+        refused("tenant create --from-file locked.txt", "cannot read 'locked.txt'");
     }
     assert_eq!(shell.ok("tenant list -o name"), "acme\n");
 }

@@ -26,4 +26,6 @@ mod readme;
 mod s3;
 mod scrubbing;
 mod shell;
+mod split_fleet;
 mod tidy;
+mod unseen;

@@ -415,7 +415,8 @@ async fn ledgers(api: &Api) -> Result<DoctorCheck> {
 /// PURE: what it means that tenants have applied this.
 fn agreement(state: &SchemaState) -> DoctorCheck {
     const NAME: &str = "ledgers";
-    let next = "fleetctl migrate status";
+    let next = "fleetctl migrate status; until tenants agree, run each text for the tenants that have it: \
+                fleetctl migrate run DIR TENANT…";
     if let Some(split) = state.splits.first() {
         let detail = format!("tenants have applied different files of {} versions: {split}", state.splits.len());
         return DoctorCheck::fail(NAME, detail, next);

@@ -66,7 +66,7 @@ pub(crate) async fn look(
 
 /// PURE: what is known, against a release.
 fn compare(known: &Known, sets: &MigrationSets) -> SchemaState {
-    let mut state = SchemaState { splits: known.ledgers.splits(), ..SchemaState::default() };
+    let mut state = SchemaState { splits: known.ledgers.splits(sets), ..SchemaState::default() };
     for group in known.ledgers.groups() {
         let count = match group.standing(sets) {
             Standing::There => &mut state.up_to_date,
