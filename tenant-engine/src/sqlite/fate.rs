@@ -1,6 +1,6 @@
 //! Whether a request still waits for its transaction: one decision between the worker and the waiting request.
 //!
-//! SQLite looks at the clock every thousand steps, and at a request to stop more often; the waiting side sends that at the
+//! SQLite looks at the clock every 250 steps, and at a request to stop more often; the waiting side sends that at the
 //! deadline. One step may take long all the same. The request is then answered without the worker. The worker must not
 //! commit after that answer, so both sides decide here, and one wins.
 
