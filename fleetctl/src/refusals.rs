@@ -72,6 +72,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("op resume", "OPERATION={operation} --dry-run"),
     ("op abandon", "OPERATION={operation} --dry-run"),
     ("query", "SQL=select_1 TENANT=acme"),
+    ("history show", ""),
+    ("history keep", "--operations=30d --dry-run"),
     ("catalog check", ""),
     ("explain", "CODE=not_found"),
     ("config show", ""),

@@ -120,6 +120,9 @@ async fn good_requests(site: &Site) -> Routes {
     let patch = planned(json!({ "labels": { "plan": "pro" } }));
     let patch = Good { path: "/v1/tenants/acme".to_owned(), body: Some(patch), succeeds: true };
     routes.insert(("PATCH", "/v1/tenants/{tenant}"), patch);
+    let keep = planned(json!({ "operations_seconds": 2_592_000 }));
+    let keep = Good { path: "/v1/history".to_owned(), body: Some(keep), succeeds: true };
+    routes.insert(("PATCH", "/v1/history"), keep);
     let scrub = Good { path: "/v1/scrub".to_owned(), body: None, succeeds: true };
     routes.insert(("POST", "/v1/scrub"), scrub);
     for (template, body) in [tenants(&ids), fleet(&ids), copies(), verbs()].concat() {
@@ -192,6 +195,7 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
     let templates = [
         "/v1/status",
         "/v1/doctor",
+        "/v1/history",
         "/v1/tenants",
         "/v1/tenants/{tenant}",
         "/v1/tenants/{tenant}/members",
