@@ -34,9 +34,8 @@ pub struct ReleaseRecord {
 /// # Errors
 /// `Unavailable`.
 pub async fn ensure(tx: &mut WriteTx, sets: &MigrationSets, files: &[File], actor: &str) -> Result<ReleaseRecord> {
-    let sql = format!("select {COLUMNS} from releases where digest = $1");
-    if let Some(row) = tx.one(built(sql).bind(sets.digest().to_owned())).await? {
-        return record(&row);
+    if let Some(known) = by_digest(tx, sets.digest()).await? {
+        return Ok(known);
     }
     let release = ReleaseRecord {
         id: ReleaseId::generate(),
@@ -60,6 +59,16 @@ pub async fn ensure(tx: &mut WriteTx, sets: &MigrationSets, files: &[File], acto
         tx.run(sql.bind(release.id.to_string()).bind(file.name.clone()).bind(file.sql.clone())).await?;
     }
     Ok(release)
+}
+
+/// The release whose sets have this digest.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn by_digest(tx: &mut ReadTx, digest: &str) -> Result<Option<ReleaseRecord>> {
+    let sql = format!("select {COLUMNS} from releases where digest = $1");
+    let row = tx.one(built(sql).bind(digest.to_owned())).await?;
+    row.as_ref().map(record).transpose()
 }
 
 /// One release.

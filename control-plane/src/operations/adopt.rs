@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{Name, TenantId, TenantState, WriteTx};
+use catalog::{Name, ReadTx, TenantId, TenantState};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -70,7 +70,7 @@ impl Operation for Params {
         Ok(Prepared { named: vec![(TenantId::generate(), Name::slug(&self.name)?)], ..Prepared::default() })
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
         seen.servers = catalog::servers::list(tx).await?;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{Name, TenantId, TenantRecord, TenantState, WriteTx};
+use catalog::{Name, ReadTx, TenantId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{IdentityState, Snapshot};
@@ -41,7 +41,7 @@ impl Operation for Params {
         Ok(Prepared { named, ..Prepared::default() })
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         self.source = seen.tenants.first().map(|source| source.id);
         let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{Name, ServerRecord, ServerState, TenantId, TenantState, WriteTx};
+use catalog::{Name, ReadTx, ServerRecord, ServerState, TenantId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -88,7 +88,7 @@ impl Operation for Params {
         Ok(Prepared { named, ..Prepared::default() })
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
         seen.servers = catalog::servers::list(tx).await?;

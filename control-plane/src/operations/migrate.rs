@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::events::NewEvent;
-use catalog::{BlockWrites, ReleaseId, TenantRecord, TenantState, WriteTx};
+use catalog::{BlockWrites, ReadTx, ReleaseId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::migration::File;
@@ -121,13 +121,23 @@ impl Operation for Params {
         Ok(Prepared { current, sets: Some(sets), ..Prepared::default() })
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn store(&mut self, tx: &mut WriteTx, actor: &str) -> Result<()> {
+        if let Release::Files(files) = &self.release {
+            let sets = MigrationSets::from_files(files)?;
+            let stored = catalog::releases::ensure(tx, &sets, files, actor).await?;
+            self.release = Release::Id(stored.id);
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         self.include_pinned |= !seen.by_rule();
         self.refuse_way_back(tx, seen).await?;
         if let Release::Files(files) = &self.release {
+            // In a dry run: a release that is not stored gets an id that no tenant has.
             let sets = MigrationSets::from_files(files)?;
-            let stored = catalog::releases::ensure(tx, &sets, files, &seen.actor).await?;
-            self.release = Release::Id(stored.id);
+            let known = catalog::releases::by_digest(tx, sets.digest()).await?;
+            self.release = Release::Id(known.map_or_else(ReleaseId::generate, |known| known.id));
         }
         let becomes = matches!(seen.prepared.current, Current::Becomes | Current::BecomesExcept(_));
         self.promotes = becomes.then_some(Promotion { from: seen.current_release });
@@ -201,7 +211,7 @@ impl Params {
 
     /// Migrations only go forwards. A target that a named tenant has passed is refused, and so is one that no tenant can
     /// reach; where others can, a rule's tenants that have passed it are left as they are.
-    async fn refuse_way_back(&self, tx: &mut WriteTx, seen: &Seen) -> Result<()> {
+    async fn refuse_way_back(&self, tx: &mut ReadTx, seen: &Seen) -> Result<()> {
         let Some(target) = self.target else { return Ok(()) };
         let is_pinned = |tenant: &&TenantRecord| tenant.pin.is_some() && !self.include_pinned;
         let takes_part = || seen.tenants.iter().filter(|tenant| !is_pinned(tenant));

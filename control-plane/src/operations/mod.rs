@@ -50,7 +50,7 @@ use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, OperationId, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
+use catalog::{BackupId, OperationId, ReadTx, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
 pub use fleet::Fleet;
@@ -171,9 +171,14 @@ pub trait Operation: Send + Sync {
         Ok(Prepared::default())
     }
 
+    /// Writes what the operation refers to, at the begin of the submission's transaction; not in a dry run.
+    async fn store(&mut self, _tx: &mut WriteTx, _actor: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads what the plan needs and settles what was left open ("the newest backup"), inside the submission's
     /// transaction, so that a rerun does the same thing.
-    async fn look(&mut self, _tx: &mut WriteTx, _seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, _tx: &mut ReadTx, _seen: &mut Seen) -> Result<()> {
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::tenants::Flip;
-use catalog::{ServerId, ServerRecord, ServerState, TenantId, TenantRecord, TenantState, WriteTx};
+use catalog::{ReadTx, ServerId, ServerRecord, ServerState, TenantId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
@@ -70,7 +70,7 @@ impl Operation for Params {
         Placements::Fresh
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         seen.servers = catalog::servers::list(tx).await?;
         self.from = seen.server;
         let usable = |server: &&ServerRecord| server.state == ServerState::Active;

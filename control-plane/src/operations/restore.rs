@@ -10,7 +10,7 @@
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::tenants::Flip;
-use catalog::{BackupId, Name, ReadTx, ReleaseId, TenantId, TenantRecord, TenantState, WriteTx};
+use catalog::{BackupId, Name, ReadTx, ReleaseId, TenantId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
@@ -103,7 +103,7 @@ impl Operation for Params {
         Ok(Prepared { named, ..Prepared::default() })
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         let Some(source) = seen.tenants.first() else { return Ok(()) };
         let backup = find(tx, source.id, &source.name, self.to).await?;
         let is_disputed = clocks_disagree(tx, &backup, self.to).await?;

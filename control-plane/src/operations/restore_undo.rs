@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use catalog::retained::RetainedRecord;
-use catalog::{Generation, TenantState, WriteTx};
+use catalog::{Generation, ReadTx, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Depth, IdentityState};
@@ -41,7 +41,7 @@ impl Operation for Params {
         Targets::One(STATES)
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         if let Some(tenant) = seen.tenants.first() {
             let before = tenant.generation;
             seen.retained.extend(catalog::retained::newest(tx, tenant.id, RETAINED, before).await?);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
-use catalog::{BackupId, TenantId, TenantState, WriteTx};
+use catalog::{BackupId, ReadTx, TenantId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -46,7 +46,7 @@ impl Operation for Params {
         Ok(Prepared::default())
     }
 
-    async fn look(&mut self, tx: &mut WriteTx, seen: &mut Seen) -> Result<()> {
+    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
         let mut owners: BTreeMap<TenantId, Vec<BackupRecord>> = BTreeMap::new();
         for id in &self.backups {
             let found =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use catalog::events::NewEvent;
 use catalog::operations::{NewOperation, OperationRecord, WhenLeft};
 use catalog::tenants::NewTenant;
-use catalog::{OperationId, TenantRecord, WriteTx};
+use catalog::{OperationId, ReadTx, TenantRecord, WriteTx};
 use serde_json::json;
 
 use super::{Runner, STEPS_MAX, select};
@@ -78,46 +78,70 @@ impl Runner {
         check_concurrency(submission.concurrency)?;
         let scope = if submission.targets.is_everyone() { Scope::All } else { Scope::Some };
         let prepared = submission.params.operation().prepare(&self.fleet, scope).await?;
-        let (mut tx, submission, seen, plan) = self.planned(caller, &submission, prepared).await?;
+        let (planning, submission, seen, plan) = self.planned(caller, &submission, prepared, mode).await?;
         check_count(&plan, submission.expect_count)?;
-        let view = plan.view(submission.params.operation().kind());
+        let Planning::Real(mut tx) = planning else {
+            return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
+        };
         let record = write(&mut tx, caller, &submission, &seen, plan).await?;
-        if mode == Mode::Plan {
-            // Dropped with what was written: what the catalog refuses, a dry run refuses, too.
-            return Ok(Submitted::Planned(view));
-        }
         tx.commit().await?;
         self.run_only(record.id);
         Ok(Submitted::Started(record))
     }
 }
 
+/// The transaction that a plan is made in.
+enum Planning {
+    /// Reads only, so that no writer of the catalog waits for a question.
+    Dry(ReadTx),
+    /// Goes on to write the operation.
+    Real(WriteTx),
+}
+
+impl Planning {
+    fn reader(&mut self) -> &mut ReadTx {
+        match self {
+            Self::Dry(tx) => tx,
+            Self::Real(tx) => tx,
+        }
+    }
+}
+
 impl Runner {
-    /// Plans in a write transaction. A dry run takes the same path and is rolled back: it cannot say anything else than
-    /// what would be done. Databases that the plan has to look into first are read without a transaction; then it is
-    /// planned again.
+    /// Plans in one transaction; a dry run takes the same path in one that only reads. Databases that the plan has to look
+    /// into first are read without a transaction; then it is planned again.
     async fn planned(
         &self,
         caller: &Caller,
         asked: &Submission,
         mut prepared: Prepared,
-    ) -> Result<(WriteTx, Submission, Seen, Plan)> {
+        mode: Mode,
+    ) -> Result<(Planning, Submission, Seen, Plan)> {
         loop {
-            let mut tx = self.fleet.catalog.write().await?;
             let mut submission = asked.clone();
-            let (seen, plan) = plan(&mut tx, caller, &mut submission, prepared).await?;
+            let mut planning = self.begin_planning(caller, &mut submission, mode).await?;
+            let (seen, plan) = plan(planning.reader(), caller, &mut submission, prepared).await?;
             if plan.unread.is_empty() {
-                return Ok((tx, submission, seen, plan));
+                return Ok((planning, submission, seen, plan));
             }
-            drop(tx);
+            drop(planning);
             prepared = seen.prepared;
             prepared.read.extend(ledgers::read(&self.fleet, &plan.unread).await);
         }
     }
+
+    async fn begin_planning(&self, caller: &Caller, submission: &mut Submission, mode: Mode) -> Result<Planning> {
+        if mode == Mode::Plan {
+            return Ok(Planning::Dry(self.fleet.catalog.read().await?));
+        }
+        let mut tx = self.fleet.catalog.write().await?;
+        submission.params.operation_mut().store(&mut tx, &caller.actor).await?;
+        Ok(Planning::Real(tx))
+    }
 }
 
 async fn plan(
-    tx: &mut WriteTx,
+    tx: &mut ReadTx,
     caller: &Caller,
     submission: &mut Submission,
     prepared: Prepared,

@@ -4,11 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use catalog::TenantState;
 use catalog::operations::OperationState;
+use control_plane::operations::restore::To;
 use control_plane::operations::{Params, create};
 use control_plane::plan::Selection;
 
 use crate::invariants;
-use crate::world::{TASKS, World, creating};
+use crate::world::{DONE, TASKS, World, backing_up, creating, deleting, migrating, restoring, verifying};
 
 #[tokio::test]
 async fn new_tenants_answer_and_carry_the_current_release() {
@@ -53,6 +54,33 @@ async fn a_dry_run_writes_nothing() {
     assert_eq!((plan.kind, plan.tenants, plan.sample[0].tenant.as_str()), ("create", 1, "acme"));
     // The name is still free.
     world.create(&["acme"]).await;
+}
+
+/// And no writer waits for it: a viewer may ask for the plan of a large fleet.
+#[tokio::test]
+async fn a_dry_run_waits_for_no_writer() {
+    let world = World::new().await;
+    world.migrate(&[TASKS]).await;
+    world.create(&["acme"]).await;
+    world.succeed(backing_up(), Selection::all()).await;
+    let acme = || Selection::one("acme");
+    let writer = world.app.catalog.write().await.unwrap();
+    for (params, targets) in [
+        (creating(&["globex"]), Selection::default()),
+        (migrating(&[TASKS, DONE]), Selection::all()),
+        (migrating(&[TASKS]), acme()),
+        (backing_up(), Selection::all()),
+        (verifying(), Selection::all()),
+        (restoring(To::Latest), acme()),
+        (deleting(), acme()),
+    ] {
+        let kind = world.plan(params, targets).await.unwrap().kind;
+        assert!(!kind.is_empty());
+    }
+    drop(writer);
+    // A dry run stores no release.
+    let releases = catalog::releases::page(&mut world.app.catalog.read().await.unwrap(), None, 10).await.unwrap();
+    assert_eq!(releases.len(), 1);
 }
 
 #[tokio::test]
