@@ -10,9 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::OperationId;
 use crate::row;
 
-/// Less would remove what a person still asks about on Monday morning.
-pub const KEPT_MS_MIN: i64 = 7 * 86_400_000;
-
 /// Steps looked at in one transaction: a few milliseconds of the catalog's write lock.
 const STEPS_PER_PIECE: u32 = 500;
 

@@ -73,7 +73,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("op abandon", "OPERATION={operation} --dry-run"),
     ("query", "SQL=select_1 TENANT=acme"),
     ("history show", ""),
-    ("history keep", "--operations=30d --dry-run"),
+    ("history keep", "--operations=30d --events=30d --dry-run"),
     ("catalog check", ""),
     ("explain", "CODE=not_found"),
     ("config show", ""),

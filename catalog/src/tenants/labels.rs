@@ -57,13 +57,8 @@ pub async fn set_labels(tx: &mut WriteTx, id: TenantId, labels: &BTreeMap<String
 pub(super) async fn insert_labels(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
     let mut labels = Vec::new();
     for tenant in tenants {
-        if i64::try_from(tenant.labels.len()).is_ok_and(|count| count > LABELS_MAX) {
-            return Err(Error::new(ErrorKind::Invalid, format!("a tenant has at most {LABELS_MAX} labels")));
-        }
-        for (key, value) in &tenant.labels {
-            check_label(key, value)?;
-            labels.push((tenant.id, key, value));
-        }
+        check_labels(&tenant.labels)?;
+        labels.extend(tenant.labels.iter().map(|(key, value)| (tenant.id, key, value)));
     }
     for chunk in chunks(&labels) {
         let rows = values(chunk.len(), &[TEXT, TEXT, TEXT]);
@@ -107,6 +102,17 @@ pub(super) async fn add_labels(tx: &mut ReadTx, tenants: &mut [TenantRecord]) ->
         tenant.labels = labels.remove(&tenant.id).unwrap_or_default();
     }
     Ok(())
+}
+
+/// PURE: refuses labels that a tenant cannot have.
+///
+/// # Errors
+/// `Invalid`.
+pub fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
+    if i64::try_from(labels.len()).is_ok_and(|count| count > LABELS_MAX) {
+        return Err(Error::new(ErrorKind::Invalid, format!("a tenant has at most {LABELS_MAX} labels")));
+    }
+    labels.iter().try_for_each(|(key, value)| check_label(key, value))
 }
 
 /// Whether a text can be the key of a label.

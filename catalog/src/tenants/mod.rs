@@ -26,7 +26,7 @@ use crate::word::Word as _;
 pub use due::{purgeable, request_wake, unsettled, wanted};
 pub use flip::{Flip, flip_many};
 pub use insert::{NewTenant, insert_many};
-pub use labels::set_labels;
+pub use labels::{check_labels, set_labels};
 pub use pins::{count_pinned_by_version, pinned, unpin_many};
 pub use selection::Selection;
 pub use selector::LabelSelector;

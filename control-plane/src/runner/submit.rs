@@ -173,6 +173,8 @@ async fn plan(
     };
     submission.params.operation_mut().look(tx, &mut seen).await?;
     let plan = submission.params.operation().plan(&seen)?;
+    // The catalog refuses them as well, but not in a dry run, which writes nothing.
+    plan.new.iter().try_for_each(|tenant| catalog::tenants::check_labels(&tenant.labels))?;
     Ok((seen, plan))
 }
 

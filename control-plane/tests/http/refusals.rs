@@ -120,8 +120,11 @@ async fn good_requests(site: &Site) -> Routes {
     let patch = planned(json!({ "labels": { "plan": "pro" } }));
     let patch = Good { path: "/v1/tenants/acme".to_owned(), body: Some(patch), succeeds: true };
     routes.insert(("PATCH", "/v1/tenants/{tenant}"), patch);
-    let keep = planned(json!({ "operations_seconds": 2_592_000 }));
-    let keep = Good { path: "/v1/history".to_owned(), body: Some(keep), succeeds: true };
+    let keep = Good {
+        path: "/v1/history".to_owned(),
+        body: Some(planned(json!({ "operations_seconds": 864_000, "events_seconds": 864_000 }))),
+        succeeds: true,
+    };
     routes.insert(("PATCH", "/v1/history"), keep);
     let scrub = Good { path: "/v1/scrub".to_owned(), body: None, succeeds: true };
     routes.insert(("POST", "/v1/scrub"), scrub);
@@ -195,7 +198,6 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
     let templates = [
         "/v1/status",
         "/v1/doctor",
-        "/v1/history",
         "/v1/tenants",
         "/v1/tenants/{tenant}",
         "/v1/tenants/{tenant}/members",
@@ -213,6 +215,7 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/operations/{operation}/steps",
         "/v1/operations/{operation}/events",
         "/v1/events",
+        "/v1/history",
     ];
     templates.map(|template| (template, ids.filled(template))).to_vec()
 }

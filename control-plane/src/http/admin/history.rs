@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use catalog::history::{self, HistoryPolicy, KEPT_MS_MIN, OldestHistory};
+use catalog::history::{self, HistoryPolicy, OldestHistory};
 use catalog::{ReadTx, events};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,11 +13,12 @@ use super::change::{Change, check_reason, settle};
 use crate::http::admission::Caller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
+use crate::http::number::Within;
 use crate::http::{Api, time};
 
 const SECOND_MS: i64 = 1_000;
-/// A hundred years: for a fleet that removes nothing.
-const KEPT_SECONDS_MAX: i64 = 100 * 366 * 86_400;
+/// From 7 days, below which a person cannot ask on Monday about the week before, to a hundred years.
+type KeptSeconds = Within<604_800, 3_162_240_000>;
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(show)).routes(routes!(keep))
@@ -42,9 +43,11 @@ struct History {
 struct HistoryToKeep {
     /// Of operations and their steps after their end; at least 604800 (7 days). The last success of each kind of
     /// operation on each tenant is always kept.
-    operations_seconds: Option<i64>,
+    #[schema(value_type = Option<u64>, minimum = 604_800, maximum = 3_162_240_000_u64)]
+    operations_seconds: Option<KeptSeconds>,
     /// Of events; at least 604800 (7 days).
-    events_seconds: Option<i64>,
+    #[schema(value_type = Option<u64>, minimum = 604_800, maximum = 3_162_240_000_u64)]
+    events_seconds: Option<KeptSeconds>,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -70,8 +73,8 @@ async fn keep(State(api): State<Api>, caller: Caller, Json(wanted): Json<History
     let mut tx = api.app.catalog.write().await?;
     let before = history::policy(&mut tx).await?;
     let policy = HistoryPolicy {
-        operations_ms: kept_ms("operations_seconds", wanted.operations_seconds)?.unwrap_or(before.operations_ms),
-        events_ms: kept_ms("events_seconds", wanted.events_seconds)?.unwrap_or(before.events_ms),
+        operations_ms: wanted.operations_seconds.map_or(before.operations_ms, kept_ms),
+        events_ms: wanted.events_seconds.map_or(before.events_ms, kept_ms),
     };
     history::set_policy(&mut tx, policy).await?;
     let (operations, events_kept) = (policy.operations_ms / SECOND_MS, policy.events_ms / SECOND_MS);
@@ -96,12 +99,6 @@ impl History {
     }
 }
 
-fn kept_ms(field: &str, seconds: Option<i64>) -> Result<Option<i64>> {
-    let least = KEPT_MS_MIN / SECOND_MS;
-    match seconds {
-        Some(seconds) if !(least..=KEPT_SECONDS_MAX).contains(&seconds) => {
-            Err(Problem::invalid(format!("{field}: expected {least} (7 days) to {KEPT_SECONDS_MAX} (100 years)")))
-        }
-        seconds => Ok(seconds.map(|seconds| seconds * SECOND_MS)),
-    }
+fn kept_ms(seconds: KeptSeconds) -> i64 {
+    seconds.signed() * SECOND_MS
 }
