@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, MAIN_DB};
 
-use super::apply::Rebuilds;
 use super::error::from_sqlite;
 use super::image::{Journal, check, set_journal};
 use super::open::Database;
@@ -24,7 +23,7 @@ pub(crate) struct Memory(Writer);
 
 /// See [`crate::Engine::template`].
 pub(crate) fn template(set: &MigrationSet) -> Result<Template> {
-    provision::build(set, &Rebuilds::default())
+    provision::build(set)
 }
 
 impl Memory {
@@ -70,7 +69,7 @@ impl Memory {
 
     /// See [`crate::Engine::migrate`].
     pub(crate) fn migrate(&mut self, expected: &Expected, set: &MigrationSet, to: Option<i64>) -> Result<Migrated> {
-        migrate::bring(&mut self.0, expected, set, to, &Rebuilds::default())
+        migrate::bring(&mut self.0, expected, set, to)
     }
 
     /// See [`crate::Engine::snapshot`].

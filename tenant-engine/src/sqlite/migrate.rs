@@ -1,7 +1,7 @@
 //! The verb `migrate`: what is pending, one transaction per version, one flush for all callers at the end.
 
 use super::SqliteEngine;
-use super::apply::{Outcome, Rebuilds, Rules, apply};
+use super::apply::{Outcome, Rules, apply};
 use super::ledger;
 use super::open::check;
 use super::schema;
@@ -21,20 +21,14 @@ pub(super) async fn migrate(
     set: &MigrationSet,
     target: Option<i64>,
 ) -> Result<Migrated> {
-    let (expected, set, rebuilds) = (expected.clone(), set.clone(), engine.verbs().rebuilds.clone());
+    let (expected, set) = (expected.clone(), set.clone());
     // What a migration writes is not known before. It must not begin where tenants may not write either.
-    engine.durably_taking(at, 0, move |at| run(at, &expected, &set, target, &rebuilds)).await
+    engine.durably_taking(at, 0, move |at| run(at, &expected, &set, target)).await
 }
 
-fn run(
-    at: &Placement,
-    expected: &Expected,
-    set: &MigrationSet,
-    target: Option<i64>,
-    rebuilds: &Rebuilds,
-) -> Result<(Migrated, Flush)> {
+fn run(at: &Placement, expected: &Expected, set: &MigrationSet, target: Option<i64>) -> Result<(Migrated, Flush)> {
     let mut writer = Writer::open(at)?;
-    let migrated = bring(&mut writer, expected, set, target, rebuilds)?;
+    let migrated = bring(&mut writer, expected, set, target)?;
     Ok((migrated, writer.finish()?))
 }
 
@@ -44,7 +38,6 @@ pub(super) fn bring(
     expected: &Expected,
     set: &MigrationSet,
     target: Option<i64>,
-    rebuilds: &Rebuilds,
 ) -> Result<Migrated> {
     // Looks before it asks for the write lock: with nothing to do, an application that writes is not disturbed.
     let ledger = writer.database().read(Some(expected), |db, _| {
@@ -52,7 +45,7 @@ pub(super) fn bring(
         ledger::read(db)
     })?;
     let todo = pending_to(set, &ledger, target)?;
-    let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set, rebuilds };
+    let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set };
     let mut applied = Vec::new();
     for migration in &todo {
         if apply(writer, &rules, migration)? == Outcome::Applied {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, MAIN_DB};
 
 use super::SqliteEngine;
-use super::apply::{Rebuilds, Rules, apply};
+use super::apply::{Rules, apply};
 use super::error::from_sqlite;
 use super::files::{Part, Renamed, fault};
 use super::open::{Sharing, open};
@@ -52,18 +52,18 @@ pub(super) async fn template(engine: &SqliteEngine, set: &MigrationSet) -> Resul
     if let Some(template) = templates.get(set.digest()) {
         return Ok(template);
     }
-    let (set, rebuilds) = (set.clone(), engine.verbs().rebuilds.clone());
-    let template = Arc::new(engine.blocking(move || build(&set, &rebuilds)).await?);
+    let set = set.clone();
+    let template = Arc::new(engine.blocking(move || build(&set)).await?);
     templates.keep(&template);
     Ok(template)
 }
 
 /// A template, made in memory.
-pub(super) fn build(set: &MigrationSet, rebuilds: &Rebuilds) -> Result<Template> {
+pub(super) fn build(set: &MigrationSet) -> Result<Template> {
     let mut writer = Writer::in_memory()?;
     identity::create_table(writer.database())?;
     ledger::create(writer.database())?;
-    let rules = Rules { guard: &|_| Ok(()), set, rebuilds };
+    let rules = Rules { guard: &|_| Ok(()), set };
     for migration in set.migrations() {
         apply(&mut writer, &rules, migration)?;
     }

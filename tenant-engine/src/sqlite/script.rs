@@ -4,6 +4,9 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection};
 
 use super::complexity::check_script;
+use super::references::{References, Turn};
+use super::steps;
+use crate::error::Error;
 
 /// Where and why a script stopped.
 #[derive(Debug)]
@@ -23,37 +26,107 @@ pub(super) enum Reason {
     Sqlite(rusqlite::Error),
     /// It nests so deep that SQLite may not see it; says what is too much.
     TooComplex(String),
+    /// A migration may not hold it; says why.
+    Refused(&'static str),
+    /// What the engine did before it failed.
+    Engine(Error),
 }
 
-/// Runs every statement to its end; rows they return are passed over.
+impl Reason {
+    fn is_foreign_key(&self) -> bool {
+        let Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY
+    }
+}
+
+/// Runs every statement to its end; rows they return are passed over. With `references`, foreign keys are as that says.
 ///
 /// # Errors
 /// The first statement's that fails; those before it have run. Of a script with a statement that is too complex,
 /// nothing has run.
-pub(super) fn run(db: &Connection, sql: &str) -> Result<(), Failure> {
+pub(super) fn run(db: &Connection, sql: &str, mut references: Option<&mut References<'_>>) -> Result<(), Failure> {
+    // SQLite passes over a byte-order mark, too.
+    let sql = sql.strip_prefix('\u{feff}').unwrap_or(sql);
     check_script(sql).map_err(|(offset, why)| Failure {
         line: line_at(sql, offset + before_first_token(&sql[offset..])),
         done: 0,
         error: Reason::TooComplex(why),
     })?;
-    let mut batch = Batch::new(db, sql);
-    let (mut offset, mut done) = (0, 0);
-    loop {
-        let statement = match batch.next() {
+    let mut script = Script { db, sql, offset: 0, done: 0 };
+    while script.offset < sql.len() {
+        match references.as_deref_mut() {
+            Some(references) => script.step(references)?,
+            None => script.run_next()?,
+        }
+    }
+    Ok(())
+}
+
+/// How far a script has come.
+struct Script<'a> {
+    db: &'a Connection,
+    sql: &'a str,
+    offset: usize,
+    done: usize,
+}
+
+impl<'a> Script<'a> {
+    fn rest(&self) -> &'a str {
+        &self.sql[self.offset..]
+    }
+
+    /// Where it stopped, at the statement that comes next.
+    fn stopped(&self, error: Reason) -> Failure {
+        Failure { line: line_at(self.sql, self.offset + before_first_token(self.rest())), done: self.done, error }
+    }
+
+    fn step(&mut self, references: &mut References<'_>) -> Result<(), Failure> {
+        let ours = |script: &Self, error| script.stopped(Reason::Engine(error));
+        let turn = references.before(self.rest()).map_err(|error| ours(self, error))?;
+        match turn {
+            Turn::Skip => {
+                self.offset += steps::end(self.rest());
+                self.done += 1;
+                return Ok(());
+            }
+            Turn::Refuse(why) => return Err(self.stopped(Reason::Refused(why))),
+            Turn::Run => self.run_next()?,
+            Turn::TryEnforced => {
+                let text = self.rest();
+                if let Err(failure) = self.run_next() {
+                    if !failure.error.is_foreign_key() {
+                        return Err(failure);
+                    }
+                    references.loosen(text).map_err(|error| ours(self, error))?;
+                    self.run_next()?;
+                }
+            }
+        }
+        references.after().map_err(|error| ours(self, error))
+    }
+
+    /// Runs the statement that comes next; after an error it is still the next one.
+    fn run_next(&mut self) -> Result<(), Failure> {
+        let rest = self.rest();
+        let statement = match Batch::new(self.db, rest).next() {
             Ok(Some(statement)) => statement,
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.offset = self.sql.len();
+                return Ok(());
+            }
             Err(error) => {
-                let line = line_of_error(sql, offset, &error);
-                return Err(Failure { line, done, error: Reason::Sqlite(error) });
+                let line = line_of_error(self.sql, self.offset, &error);
+                return Err(Failure { line, done: self.done, error: Reason::Sqlite(error) });
             }
         };
         // Exactly the text SQLite parsed; found, not counted, because empty statements are skipped without a trace.
         let text = statement.expanded_sql().unwrap_or_default();
-        let start = offset + sql[offset..].find(&text).unwrap_or(0);
-        let line = line_at(sql, start + before_first_token(&text));
-        offset = (start + text.len()).min(sql.len());
-        finish(statement).map_err(|error| Failure { line, done, error: Reason::Sqlite(error) })?;
-        done += 1;
+        let start = self.offset + rest.find(&text).unwrap_or(0);
+        let line = line_at(self.sql, start + before_first_token(&text));
+        finish(statement).map_err(|error| Failure { line, done: self.done, error: Reason::Sqlite(error) })?;
+        self.offset = (start + text.len()).min(self.sql.len());
+        self.done += 1;
+        Ok(())
     }
 }
 
@@ -98,7 +171,7 @@ mod tests {
     use super::*;
 
     fn failing_line(sql: &str) -> (usize, usize) {
-        let failure = run(&Connection::open_in_memory().unwrap(), sql).unwrap_err();
+        let failure = run(&Connection::open_in_memory().unwrap(), sql, None).unwrap_err();
         (failure.line, failure.done)
     }
 
@@ -106,7 +179,7 @@ mod tests {
     fn the_line_is_that_of_the_failing_statement() {
         let script = "create table t(a unique);\n\n-- a comment; with ; semicolons\n;;\n/* and\nanother */\n\
                       insert into t values('\n');\ncreate trigger r after insert on t begin\n select 1; select 2;\nend;\n";
-        assert!(run(&Connection::open_in_memory().unwrap(), script).is_ok());
+        assert!(run(&Connection::open_in_memory().unwrap(), script, None).is_ok());
         let lines = script.lines().count();
         assert_eq!(failing_line(&format!("{script}\n-- x\ninsert into t\nvalues('\n');")), (lines + 3, 3));
         assert_eq!(failing_line(&format!("{script}select\n  nope\n  from t;")).1, 3);
@@ -119,7 +192,7 @@ mod tests {
     fn a_script_with_a_statement_that_nests_too_deep_does_not_begin() {
         let db = Connection::open_in_memory().unwrap();
         let deep = format!("create table t(a);\n\nselect {}1{}", "(".repeat(2_000), ")".repeat(2_000));
-        let failure = run(&db, &deep).unwrap_err();
+        let failure = run(&db, &deep, None).unwrap_err();
         assert_eq!((failure.line, failure.done), (3, 0));
         assert!(matches!(failure.error, Reason::TooComplex(_)));
         assert!(!db.table_exists(None, "t").unwrap());
@@ -128,10 +201,14 @@ mod tests {
     #[test]
     fn every_statement_runs_to_its_end() {
         let db = Connection::open_in_memory().unwrap();
-        run(&db, "create table t(a); insert into t values(1),(2) returning a; select * from t; pragma user_version=7")
-            .unwrap();
+        run(
+            &db,
+            "create table t(a); insert into t values(1),(2) returning a; select * from t; pragma user_version=7",
+            None,
+        )
+        .unwrap();
         assert_eq!(db.query_row("select count(*) from t", [], |r| r.get::<_, i64>(0)).unwrap(), 2);
-        run(&db, "").unwrap();
-        run(&db, " -- only a comment").unwrap();
+        run(&db, "", None).unwrap();
+        run(&db, " -- only a comment", None).unwrap();
     }
 }

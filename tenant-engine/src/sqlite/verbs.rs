@@ -1,10 +1,9 @@
-//! What the verbs share: the filesystems to flush, the templates built, the migrations known to rebuild tables.
+//! What the verbs share: the filesystems to flush, the templates built.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SqliteEngine;
-use super::apply::Rebuilds;
 use super::durability::{Group, Groups};
 use super::provision::Templates;
 use crate::disk;
@@ -18,8 +17,6 @@ pub(super) struct Verbs {
     pub(super) groups: Groups,
     /// The newest few.
     pub(super) templates: Templates,
-    /// See [`Rebuilds`].
-    pub(super) rebuilds: Rebuilds,
 }
 
 /// Whether what a verb found or did may still be in memory only.

@@ -17,28 +17,17 @@ use crate::error::Result;
 /// What kind of run is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Run {
-    /// In the engine's transaction, foreign keys enforced: a rebuilt table is noticed.
-    Enforced,
-    /// In the engine's transaction, foreign keys off.
-    Unenforced,
+    /// In the engine's transaction.
+    Whole,
     /// Outside: the file may hold its own BEGIN and COMMIT, and VACUUM.
     Bare,
-}
-
-/// Why a statement was stopped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is never allowed; says what and why.
-    Forbidden(String),
-    /// It drops or renames a table while foreign keys are enforced.
-    Rebuild,
 }
 
 /// An authorizer in place until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     db: &'a Connection,
-    verdict: Arc<Mutex<Option<Verdict>>>,
+    verdict: Arc<Mutex<Option<String>>>,
 }
 
 impl<'a> Watch<'a> {
@@ -61,7 +50,7 @@ impl<'a> Watch<'a> {
     }
 
     /// The first objection, if there was one.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<String> {
         lock(&self.verdict).clone()
     }
 }
@@ -74,7 +63,7 @@ impl Drop for Watch<'_> {
 }
 
 /// `None` allows.
-fn judge(context: &AuthContext<'_>, run: Run) -> Option<Verdict> {
+fn judge(context: &AuthContext<'_>, run: Run) -> Option<String> {
     // VACUUM copies everything, our tables too, into a temporary database of this name.
     let vacuuming = run == Run::Bare && context.database_name.is_some_and(|name| name.starts_with("vacuum_"));
     let table = changed(&context.action).into_iter().find(|name| is_ours(name));
@@ -82,32 +71,24 @@ fn judge(context: &AuthContext<'_>, run: Run) -> Option<Verdict> {
         return forbid(format!("'{table}' belongs to the engine; a migration may not change it"));
     }
     match &context.action {
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } if run != Run::Bare => forbid(
-            "a migration runs in the engine's transaction and holds no BEGIN, COMMIT, ROLLBACK or SAVEPOINT; \
-             a file that needs its own starts with '-- no-transaction'",
-        ),
+        AuthAction::Transaction { .. } if run != Run::Bare => {
+            forbid("the engine's transaction cannot be ended by a migration")
+        }
         AuthAction::Attach { filename } if !(run == Run::Bare && filename.is_empty()) => {
             forbid("ATTACH and VACUUM INTO would reach other files")
         }
         AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
             forbid("extensions cannot be loaded")
         }
-        AuthAction::Pragma { pragma_name, pragma_value } => {
-            pragmas::check(pragma_name, *pragma_value).err().map(Verdict::Forbidden)
-        }
+        AuthAction::Pragma { pragma_name, pragma_value } => pragmas::check(pragma_name, *pragma_value).err(),
         // Among these are ATTACH and DETACH of a name that is computed.
         AuthAction::Unknown { .. } => forbid("this statement would reach other files, or is not known here"),
-        AuthAction::DropTable { .. } if run == Run::Enforced => Some(Verdict::Rebuild),
-        // What ALTER TABLE … RENAME TO calls on every object of the schema; adding or renaming a column does not.
-        AuthAction::Function { function_name } if run == Run::Enforced && *function_name == "sqlite_rename_table" => {
-            Some(Verdict::Rebuild)
-        }
         _ => None,
     }
 }
 
-fn forbid(why: impl Into<String>) -> Option<Verdict> {
-    Some(Verdict::Forbidden(why.into()))
+fn forbid(why: impl Into<String>) -> Option<String> {
+    Some(why.into())
 }
 
 /// The names an action would make, change or remove.

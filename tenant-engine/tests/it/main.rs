@@ -13,6 +13,7 @@ mod memory;
 mod migrate;
 mod pragmas;
 mod provision;
+mod references;
 mod sqlx_compat;
 mod stamp;
 mod storage;

@@ -85,22 +85,9 @@ async fn a_rebuild_keeps_the_children_of_a_cascade() {
 }
 
 #[tokio::test]
-async fn a_rebuild_that_orphans_rows_fails_and_old_orphans_do_not() {
+async fn a_rebuild_passes_over_rows_that_had_no_parent_before() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
-    tenant
-        .open()
-        .execute_batch("insert into projects values(1, 'p'); insert into tasks(project_id) values(1)")
-        .unwrap();
-    let losing = (
-        "0003_losing.sql",
-        "create table n(id integer primary key, name text); drop table projects; alter table n rename to projects;",
-    );
-    let error = kit.migrate(&tenant, &base_and(&[losing])).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::MigrationFailed);
-    assert!(error.message().contains("1 rows of 'tasks' refer to rows missing from 'projects'"), "{error}");
-    assert_eq!(tenant.number("select count(*) from projects"), 1);
-
     let old = tenant.open();
     old.execute_batch("pragma foreign_keys=off; insert into tasks(project_id) values(77)").unwrap();
     drop(old);
@@ -123,10 +110,9 @@ async fn statements_that_break_the_books_are_refused() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
     for (statement, why) in [
-        ("commit", "BEGIN, COMMIT"),
-        ("begin", "BEGIN, COMMIT"),
-        ("rollback", "BEGIN, COMMIT"),
-        ("savepoint s", "BEGIN, COMMIT"),
+        ("rollback", "undo the whole file"),
+        ("begin; rollback transaction", "undo the whole file"),
+        ("explain begin; explain commit", "cannot be ended"),
         ("attach '/etc/passwd' as x", "ATTACH"),
         ("attach '' as x", "ATTACH"),
         ("vacuum", "cannot VACUUM from within a transaction"),

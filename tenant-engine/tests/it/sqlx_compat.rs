@@ -15,10 +15,10 @@ const FILES: [(&str, &str); 5] = [
     ("20251101120000_four.sql", "create index i on a(x);"),
 ];
 
-struct Directory(tempfile::TempDir);
+pub(crate) struct Directory(tempfile::TempDir);
 
 impl Directory {
-    fn with(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn with(files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();
@@ -26,11 +26,11 @@ impl Directory {
         Self(directory)
     }
 
-    fn set(&self) -> MigrationSet {
+    pub(crate) fn set(&self) -> MigrationSet {
         MigrationSet::read(self.0.path()).unwrap().0
     }
 
-    async fn run_sqlx(&self, tenant: &Tenant) -> Result<(), sqlx::migrate::MigrateError> {
+    pub(crate) async fn run_sqlx(&self, tenant: &Tenant) -> Result<(), sqlx::migrate::MigrateError> {
         use sqlx::Connection;
         let mut db: SqliteConnection = SqliteConnectOptions::new().filename(tenant.path()).connect().await.unwrap();
         let outcome = Migrator::new(self.0.path()).await.unwrap().run(&mut db).await;
