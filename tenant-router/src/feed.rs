@@ -133,10 +133,8 @@ impl Caches {
     }
 
     async fn forget(&self, changed: &HashSet<TenantId>) {
-        self.epoch.advance();
+        self.epoch.advance(changed);
         self.directory.forget(changed).await;
-        self.principals.forget(changed).await;
-        self.roles.forget(changed).await;
     }
 
     /// Frees the pools that nobody will ask for again.
@@ -152,7 +150,7 @@ impl Caches {
     }
 
     fn forget_all(&self) {
-        self.epoch.advance();
+        self.epoch.advance_all();
         self.directory.forget_all();
         self.principals.forget_all();
         self.roles.forget_all();

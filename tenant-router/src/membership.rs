@@ -2,7 +2,6 @@
 //!
 //! Called by `router.rs` after the tenant is known. Decides nothing: `authorize.rs` does.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,12 +54,7 @@ impl Roles {
 
     /// The role of a principal in a tenant.
     pub(crate) async fn of(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
-        self.known.get_or((tenant, principal.into()), self.look_up(tenant, principal)).await
-    }
-
-    /// Forgets the roles in these tenants.
-    pub(crate) async fn forget(&self, tenants: &HashSet<TenantId>) {
-        self.known.forget_if(|seat, _| tenants.contains(&seat.0)).await;
+        self.known.get_or_of(tenant, (tenant, principal.into()), || self.look_up(tenant, principal)).await
     }
 
     /// Forgets every role.

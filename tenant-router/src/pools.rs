@@ -239,7 +239,7 @@ impl Pools {
     }
 
     async fn connect(&self, record: &TenantRecord) -> Result<(Server, Pool)> {
-        let server = self.servers.get_or(record.server_id, self.read_server(record.server_id)).await?;
+        let server = self.servers.get_or(record.server_id, || self.read_server(record.server_id)).await?;
         // A record that serves has a server and a placement; without, it is being changed right now.
         let (Some(server), Some(reference)) = (server, record.placement.as_deref()) else {
             return Err(ErrorKind::Fenced.into());

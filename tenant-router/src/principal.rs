@@ -3,7 +3,6 @@
 //! Called by `router.rs`; calls the catalog's tokens, or the application's own [`Authenticate`]. Decides nothing about
 //! tenants, and never keeps a secret: the cache knows hashes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 use catalog::{Catalog, TenantId};
 
 use crate::error::{ErrorKind, Result};
-use crate::memo::{Epoch, Memo};
+use crate::memo::{Epoch, Memo, TenantMark};
 
 /// Who asks, proven. The application makes one only after it has checked a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +132,19 @@ const PRINCIPALS_MAX: u64 = 10_000;
 /// Proves principals and remembers them for a while.
 pub(crate) struct Principals {
     source: Source,
-    known: Memo<CredentialHash, Option<Arc<Principal>>>,
+    epoch: Epoch,
+    known: Memo<CredentialHash, Proven>,
+}
+
+/// What a credential proved.
+#[derive(Debug, Clone)]
+enum Proven {
+    /// Nothing, when so many changes had been heard of: any of them may have made the credential.
+    Nothing(u64),
+    /// A principal of one tenant, whose changes may end it.
+    OfTenant(Arc<Principal>, TenantId, TenantMark),
+    /// A principal of the whole fleet; what ends one makes everything forgotten.
+    OfFleet(Arc<Principal>),
 }
 
 /// Where principals come from.
@@ -146,22 +157,31 @@ pub(crate) enum Source {
 
 impl Principals {
     pub(crate) fn new(source: Source, epoch: &Epoch) -> Self {
-        Self { source, known: Memo::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX) }
+        Self { source, epoch: epoch.clone(), known: Memo::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX) }
     }
 
     /// Whom a credential proves; nobody at all is [`ErrorKind::Unauthenticated`].
     pub(crate) async fn of(&self, credential: Option<&str>, now: i64) -> Result<Arc<Principal>> {
         let credential = credential.ok_or(ErrorKind::Unauthenticated)?;
-        let known = self.known.get_or(hash(credential), self.prove(credential)).await?;
+        let hash = hash(credential);
+        let mut proven = self.known.get_or(hash, || self.prove(credential)).await?;
+        if !self.is_current(&proven) {
+            self.known.forget(&hash).await;
+            proven = self.known.get_or(hash, || self.prove(credential)).await?;
+        }
+        let known = match proven {
+            Proven::Nothing(_) => None,
+            Proven::OfTenant(principal, ..) | Proven::OfFleet(principal) => Some(principal),
+        };
         known.filter(|principal| principal.is_valid_at(now)).ok_or_else(|| ErrorKind::Unauthenticated.into())
     }
 
-    /// Forgets the credentials that open one of these tenants, and those that proved nothing.
-    pub(crate) async fn forget(&self, tenants: &HashSet<TenantId>) {
-        let is_old = |_: &CredentialHash, principal: &Option<Arc<Principal>>| {
-            principal.as_ref().is_none_or(|known| known.claimed_tenant().is_some_and(|id| tenants.contains(&id)))
-        };
-        self.known.forget_if(is_old).await;
+    fn is_current(&self, proven: &Proven) -> bool {
+        match proven {
+            Proven::Nothing(changes) => self.epoch.now() == *changes,
+            Proven::OfTenant(_, tenant, mark) => self.epoch.mark(*tenant) == *mark,
+            Proven::OfFleet(_) => true,
+        }
     }
 
     /// Forgets every credential.
@@ -169,14 +189,20 @@ impl Principals {
         self.known.forget_all();
     }
 
-    async fn prove(&self, credential: &str) -> Result<Option<Arc<Principal>>> {
+    async fn prove(&self, credential: &str) -> Result<Proven> {
+        let before = self.epoch.now();
         let principal = match &self.source {
             Source::Tokens(catalog) => {
                 tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(from_token)
             }
             Source::Application(application) => application.authenticate(credential).await?,
         };
-        Ok(principal.map(Arc::new))
+        let Some(principal) = principal.map(Arc::new) else { return Ok(Proven::Nothing(before)) };
+        // Read after the lookup: if anything changed meanwhile, the answer is not kept.
+        Ok(match principal.claimed_tenant() {
+            Some(tenant) => Proven::OfTenant(principal, tenant, self.epoch.mark(tenant)),
+            None => Proven::OfFleet(principal),
+        })
     }
 }
 

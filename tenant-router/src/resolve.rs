@@ -65,18 +65,19 @@ impl Directory {
 
     /// What is known of a tenant.
     pub(crate) async fn by_id(&self, id: TenantId) -> Result<Option<Arc<TenantRecord>>> {
-        self.records.get_or(id, self.read_record(id)).await
+        self.records.get_or_of(id, id, || self.read_record(id)).await
     }
 
     /// What the catalog says right now, whatever was remembered.
     pub(crate) async fn by_id_now(&self, id: TenantId) -> Result<Option<Arc<TenantRecord>>> {
-        let epoch = self.epoch.now();
+        let mark = self.epoch.mark(id);
         let record = self.read_record(id).await?;
-        self.records.put(id, record.clone(), epoch).await;
+        self.records.put_of(id, record.clone(), mark).await;
         Ok(record)
     }
 
-    /// Forgets these tenants, and which names are unknown: one of these may have been created.
+    /// Frees what is known of tenants that changed, and forgets which names are unknown: one of these tenants may have
+    /// been created.
     pub(crate) async fn forget(&self, tenants: impl IntoIterator<Item = &TenantId>) {
         for id in tenants {
             self.records.forget(id).await;
@@ -96,7 +97,7 @@ impl Directory {
             return Ok(None);
         }
         let epoch = self.epoch.now();
-        let id = self.names.get_or(name.clone(), self.read_name(name)).await?;
+        let id = self.names.get_or(name.clone(), || self.read_name(name)).await?;
         if id.is_none() {
             self.names.forget(name).await;
             self.missing.put(name.clone(), (), epoch).await;
@@ -110,7 +111,9 @@ impl Directory {
         let record = tenants::by_name(&mut self.catalog.read().await?, name).await?.map(Arc::new);
         let Some(record) = record else { return Ok(None) };
         let id = record.id;
-        self.records.put(id, Some(record), epoch).await;
+        if let Some(mark) = self.epoch.mark_since(id, epoch) {
+            self.records.put_of(id, Some(record), mark).await;
+        }
         Ok(Some(id))
     }
 

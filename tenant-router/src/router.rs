@@ -20,6 +20,7 @@ use crate::feed::Caches;
 use crate::fence::{Patience, give_up, passes};
 use crate::gate::SchemaRange;
 use crate::key::{Naming, Parts, RequestView};
+use crate::memo::TenantMark;
 use crate::pools::OpenPool;
 use crate::principal::{Principal, PrincipalKind};
 use crate::resolve::nobodys_tenant;
@@ -56,7 +57,8 @@ pub(crate) struct Standing {
     principal: Arc<Principal>,
     record: Arc<TenantRecord>,
     membership: Option<Role>,
-    epoch: u64,
+    /// Of its tenant; `None` when anything changed while it was looked up.
+    mark: Option<TenantMark>,
 }
 
 impl Standing {
@@ -90,7 +92,9 @@ impl Router {
         let epoch = self.inner.caches.epoch.now();
         let principal = self.prove(request.credential).await?;
         let standing = Arc::new(in_equal_time(self.look_up(principal, &parts, epoch)).await?);
-        self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
+        if standing.mark.is_some() {
+            self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
+        }
         self.enter(standing).await
     }
 
@@ -293,7 +297,8 @@ impl Router {
         }
         let membership = self.membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
-        let standing = Standing { principal, record, membership, epoch };
+        let mark = self.inner.caches.epoch.mark_since(record.id, epoch);
+        let standing = Standing { principal, record, membership, mark };
         if standing.is_insiders() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
     }
 
@@ -309,11 +314,11 @@ impl Router {
         }
     }
 
-    /// What the same request led to a moment ago, unless anything changed since.
+    /// What the same request led to a moment ago, unless its tenant changed since.
     async fn remembered(&self, fingerprint: &Fingerprint) -> Option<Arc<Standing>> {
         let standing = self.inner.remembered.get(fingerprint).await?;
-        let is_current =
-            standing.epoch == self.inner.caches.epoch.now() && standing.principal.is_valid_at(self.inner.catalog.now());
+        let mark = self.inner.caches.epoch.mark(standing.record.id);
+        let is_current = standing.mark == Some(mark) && standing.principal.is_valid_at(self.inner.catalog.now());
         is_current.then_some(standing)
     }
 
