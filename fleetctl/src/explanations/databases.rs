@@ -6,8 +6,8 @@ pub(super) const ALL: &[Explanation] = &[
     // --- SQL
     e(
         "sql_invalid",
-        "The SQL does not parse, or names what is not there.",
-        "a typing error, or a schema that is behind",
+        "The SQL does not parse, names what is not there, or failed by its own values or by an error that a function raised.",
+        "a typing error, a schema that is behind, a limit of the database, a rule in a function or trigger",
         "fleetctl migrate status shows the versions",
     ),
     e(

@@ -104,7 +104,7 @@ async fn is_built(work: &mut Work, name: &str, table: &str) -> Result<bool> {
 /// Whether a statement that failed like this has certainly done nothing: the server said so, and it is none that commits
 /// by itself on its way.
 fn did_nothing(statement: &Statement<'_>, why: &Why) -> bool {
-    let refused = matches!(why, Why::Sql(_)) && why.code().len() == 5 && !why.code().starts_with("57P");
+    let refused = matches!(why, Why::Sql(error) if !super::error::ends_connection(error));
     refused && !statement.begins(&["CALL"]) && !statement.begins(&["DO"])
 }
 

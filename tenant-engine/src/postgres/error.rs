@@ -5,10 +5,11 @@ use std::io;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
+use super::sqlstate::Report;
 use crate::error::{Error, ErrorKind};
 
 /// `admin_shutdown`: somebody ended this session. Sent by the session itself, at a point where nothing is half done.
-pub(super) const ENDED: &str = "57P01";
+const ENDED: &str = "57P01";
 
 /// The error of a failed statement, connection or transaction.
 pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
@@ -54,7 +55,18 @@ fn unreachable(error: Error) -> Error {
 /// True for `admin_shutdown`: somebody ended this session.
 pub(super) fn was_ended(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
-    source.and_then(code).as_deref() == Some(ENDED)
+    source.is_some_and(is_ended)
+}
+
+/// The same, said by the server itself: a function may raise this state, too.
+pub(super) fn is_ended(error: &sqlx::Error) -> bool {
+    ends_connection(error) && !is_raised(error) && code(error).as_deref() == Some(ENDED)
+}
+
+/// True when the statement chose the state of this error.
+pub(super) fn is_raised(error: &sqlx::Error) -> bool {
+    let server = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    server.is_some_and(|server| report(server).is_raised())
 }
 
 /// The error of a statement of ours, run as the maintenance role: a right that is missing is that role's.
@@ -88,9 +100,9 @@ pub(super) fn code(error: &sqlx::Error) -> Option<String> {
 /// True when the session is over, whatever the statement did.
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Database(database) => database
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_none_or(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)),
+        sqlx::Error::Database(database) => {
+            database.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| report(error).ends_session)
+        }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => false,
         _ => true,
     }
@@ -111,71 +123,15 @@ fn from_io(error: &io::Error) -> (ErrorKind, String) {
 }
 
 fn from_server(error: &PgDatabaseError) -> (ErrorKind, String) {
-    let kind = from_code(error.code(), error.message());
-    (kind, error.message().to_owned())
+    (report(error).kind(), error.message().to_owned())
 }
 
-/// PURE: what an SQLSTATE means (appendix A of PostgreSQL's manual). Where one state has several meanings, the English
-/// message decides only between shades of a refusal.
-fn from_code(code: &str, message: &str) -> ErrorKind {
-    match code {
-        "28000" if message.contains("encryption") || message.contains("SSL") => ErrorKind::ServerTls,
-        "28000" | "28P01" => ErrorKind::ServerAuthFailed,
-        "3D000" => ErrorKind::Missing,
-        "42P04" => ErrorKind::AlreadyExists,
-        "53300" => ErrorKind::ServerFull,
-        "53100" => ErrorKind::DiskFull,
-        "57P01" | "57P02" | "57P05" | "25P03" => ErrorKind::ConnectionLost,
-        "57P03" => ErrorKind::ServerUnreachable,
-        "57014" | "25P04" => ErrorKind::DeadlineExceeded,
-        // Two sessions changed one row of a system catalog at once.
-        "XX000" if message.contains("concurrently updated") => ErrorKind::Busy,
-        // Somebody closed the database (ALLOW_CONNECTIONS false), or it is being made.
-        "55000" if message.contains("accepting connections") => ErrorKind::Busy,
-        "55P03" | "55006" | "40001" | "40P01" => ErrorKind::Busy,
-        "25006" => ErrorKind::ReadOnlyTransaction,
-        "42501" => ErrorKind::SqlForbidden,
-        "XX001" | "XX002" => ErrorKind::Corrupt,
-        "58030" => ErrorKind::Io,
-        "08P01" => ErrorKind::ParameterMismatch,
-        _ => from_class(code.get(..2).unwrap_or_default()),
-    }
-}
-
-fn from_class(class: &str) -> ErrorKind {
-    match class {
-        "08" => ErrorKind::ConnectionLost,
-        "22" | "42" | "0A" | "21" | "26" | "34" | "2B" | "P0" => ErrorKind::SqlInvalid,
-        "23" | "44" => ErrorKind::Constraint,
-        "25" | "2D" => ErrorKind::SqlForbidden,
-        "53" | "54" => ErrorKind::Busy,
-        "57" | "58" => ErrorKind::Io,
-        _ => ErrorKind::Internal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_mean_what_the_manual_says() {
-        for (code, kind) in [
-            ("28P01", ErrorKind::ServerAuthFailed),
-            ("53300", ErrorKind::ServerFull),
-            ("57P01", ErrorKind::ConnectionLost),
-            ("57P03", ErrorKind::ServerUnreachable),
-            ("23505", ErrorKind::Constraint),
-            ("42703", ErrorKind::SqlInvalid),
-            ("22P02", ErrorKind::SqlInvalid),
-            ("42501", ErrorKind::SqlForbidden),
-            ("53100", ErrorKind::DiskFull),
-            ("XX000", ErrorKind::Internal),
-            ("", ErrorKind::Internal),
-        ] {
-            assert_eq!(from_code(code, ""), kind, "{code}");
-        }
-        let hba = "no pg_hba.conf entry for host \"127.0.0.1\", user \"u\", database \"d\", no encryption";
-        assert_eq!(from_code("28000", hba), ErrorKind::ServerTls);
+fn report(error: &PgDatabaseError) -> Report<'_> {
+    Report {
+        state: error.code(),
+        message: error.message(),
+        file: error.file().unwrap_or_default(),
+        routine: error.routine().unwrap_or_default(),
+        ends_session: matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic),
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
         | ErrorKind::ServerFull
         | ErrorKind::Corrupt
         | ErrorKind::DiskFull
+        | ErrorKind::MemoryMax
         | ErrorKind::Io => {
             let message = told(migration, line, error.message());
             Error::new(error.kind(), message).with_source(error)
@@ -55,6 +56,7 @@ pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
 
 fn hint(error: &sqlx::Error) -> &'static str {
     match error::code(error).as_deref() {
+        _ if error::is_raised(error) => "",
         Some("42501") if is_of_extension(&error.to_string()) => EXTENSION_CURE,
         Some("25001") => " ('-- no-transaction' as the first line of the file runs it outside of one)",
         Some("57014") => " (see statement_timeout of the engine)",

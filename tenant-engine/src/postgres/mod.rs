@@ -77,6 +77,7 @@ mod site;
 mod snapshot;
 mod source;
 mod sql;
+mod sqlstate;
 mod stamp;
 mod survey;
 mod template;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rusqlite::Connection;
 
 use super::error::from_sqlite;
+use super::full;
 use super::ledger;
 use super::open::BUSY_WAIT;
 use super::references::References;
@@ -121,7 +122,7 @@ fn run_watched(db: &Connection, migration: &Migration, run: Run) -> Result<(), S
     script::run(db, &migration.sql, guard).map_err(|Failure { line, done, error }| {
         let error = match watch.verdict() {
             Some(why) => failed(migration, Some(line), &why),
-            None => statement_failed(migration, line, error),
+            None => statement_failed(db, migration, line, error),
         };
         Stopped { done, error }
     })?;
@@ -151,9 +152,9 @@ fn ended(db: &Connection, migration: &Migration) -> Result<(), Stopped> {
     Err(Stopped::at_end(failed(migration, None, &"the file ends inside a transaction it began; it was rolled back")))
 }
 
-fn statement_failed(migration: &Migration, line: usize, reason: Reason) -> Error {
+fn statement_failed(db: &Connection, migration: &Migration, line: usize, reason: Reason) -> Error {
     match reason {
-        Reason::Sqlite(error) => its_fault(migration, Some(line), from_sqlite(error)),
+        Reason::Sqlite(error) => its_fault(migration, Some(line), full::explained(db, from_sqlite(error))),
         Reason::Engine(error) => its_fault(migration, Some(line), error),
         Reason::TooComplex(why) => failed(migration, Some(line), &why),
         Reason::Refused(why) => failed(migration, Some(line), &why),

@@ -59,6 +59,8 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::AuthorizationForStatementDenied => ErrorKind::SqlForbidden,
         ErrorCode::OperationInterrupted => ErrorKind::DeadlineExceeded,
         ErrorCode::DatabaseCorrupt if message.is_some_and(is_large_schema) => ErrorKind::SqlTooComplex,
+        // The index of a virtual table and its content differ: the pages of the file are sound.
+        ErrorCode::DatabaseCorrupt if failure.extended_code == ffi::SQLITE_CORRUPT_VTAB => ErrorKind::SqlInvalid,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
         ErrorCode::DiskFull => ErrorKind::DiskFull,
         ErrorCode::OutOfMemory => ErrorKind::MemoryMax,
@@ -106,6 +108,9 @@ fn unknown(message: Option<&str>) -> ErrorKind {
 /// SQLite's own words where they are about the caller's SQL, ours where they are about the file.
 fn message_of(kind: ErrorKind, error: &Sqlite) -> String {
     let text = match error {
+        Sqlite::SqliteFailure(failure, _) if failure.extended_code == ffi::SQLITE_CORRUPT_VTAB => {
+            "the index of a virtual table does not match its content: rebuild that index".to_owned()
+        }
         Sqlite::SqliteFailure(_, Some(text)) | Sqlite::SqlInputError { msg: text, .. } => text.clone(),
         Sqlite::SqliteFailure(failure, None) => failure.to_string(),
         Sqlite::MultipleStatement => "the text holds more than one statement; send them one by one".to_owned(),
@@ -144,6 +149,8 @@ mod tests {
             (ffi::SQLITE_LOCKED, ErrorKind::Busy),
             (ffi::SQLITE_CORRUPT, ErrorKind::Corrupt),
             (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
+            (ffi::SQLITE_CORRUPT_INDEX, ErrorKind::Corrupt),
+            (ffi::SQLITE_CORRUPT_VTAB, ErrorKind::SqlInvalid),
             (ffi::SQLITE_FULL, ErrorKind::DiskFull),
             (ffi::SQLITE_READONLY, ErrorKind::ReadOnlyStorage),
             (ffi::SQLITE_PERM, ErrorKind::ReadOnlyStorage),

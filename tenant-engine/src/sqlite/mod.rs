@@ -43,6 +43,7 @@ mod fate;
 mod files;
 mod fingerprint;
 mod foreign_keys;
+mod full;
 mod functions;
 mod heap;
 pub(crate) mod identity;

@@ -9,6 +9,7 @@ use rusqlite::{Batch, CachedStatement, Row, ToSql};
 use super::complexity::Measure;
 use super::connection::Conn;
 use super::error::from_sqlite;
+use super::full;
 use super::identity::INTERNAL;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
@@ -31,15 +32,17 @@ pub(super) fn execute(
     let sql = sql.trim();
     let values = check_text(sql, limits)?;
     let _size = ValueSize::bound(conn, value_bytes_max(limits, values))?;
-    let _tenant = conn.guard().tenant_sql(limits.temp_bytes_max);
-    run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
+    let tenant = conn.guard().tenant_sql(limits.temp_bytes_max);
+    let ran = run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
         Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
         None if error.kind() == ErrorKind::DeadlineExceeded => match conn.guard().stopped() {
             Some(why) => why.with_source(error),
             None => error,
         },
         None => error,
-    })
+    });
+    drop(tenant);
+    ran.map_err(|error| full::explained(conn.db(), error))
 }
 
 fn run(

@@ -298,3 +298,21 @@ async fn the_log_of_a_tenant_nobody_opens_stays_bounded() {
     let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
     assert_eq!((seen.schema_version(), seen.problems.len()), (Some(9), 0));
 }
+
+#[tokio::test]
+async fn limits_that_sqlite_calls_a_full_disk_are_the_migration_s_own_failure() {
+    let kit = Kit::new();
+    let numbered = (
+        "0003_n.sql",
+        "create table n(id integer primary key autoincrement);\ninsert into n values(9223372036854775807);",
+    );
+    let tenant = kit.provisioned(&base_and(&[numbered])).await;
+    for (sql, word) in [
+        ("insert into n values(null);", "AUTOINCREMENT"),
+        ("pragma max_page_count = 1;\ncreate table large(b);\ninsert into large values(zeroblob(900000));", "page"),
+    ] {
+        let error = kit.migrate(&tenant, &base_and(&[numbered, ("0004_full.sql", sql)])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MigrationFailed, "{error}");
+        assert!(error.message().contains("version 4") && error.message().contains(word), "{error}");
+    }
+}

@@ -151,3 +151,33 @@ async fn enums_grow_and_are_used_by_the_next_version() {
     assert_eq!(kit.migrate(&tenant, &more).await.unwrap().applied, [3, 4, 5, 6]);
     assert_eq!(kit.ask(&tenant, "select to_regclass('public.where_it_belongs')"), "where_it_belongs");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_a_migration_raises_is_its_own_failure() {
+    let kit = Kit::new();
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    for state in
+        ["57P01", "57P03", "53300", "53100", "53200", "XX001", "XX000", "28P01", "08006", "58030", "40001", "55P03"]
+    {
+        let raise = format!("raise exception 'the author''s words' using errcode = '{state}';");
+        let block = format!("do $$ begin {raise} end $$;");
+        let function =
+            format!("create function f() returns int language plpgsql as $$ begin {raise} end $$;\nselect f();");
+        for sql in [&block, &function] {
+            let message = fails(&kit, &tenant, sql).await;
+            assert!(message.contains("version 3") && message.contains("the author's words"), "{state}: {message}");
+        }
+        let bare = format!("-- no-transaction\n{block}");
+        let error = kit.migrate(&tenant, &base_and(&[("3_bare.sql", &bare)])).await.unwrap_err();
+        let own = matches!(error.kind(), ErrorKind::MigrationFailed | ErrorKind::MigrationDirty);
+        assert!(own && error.message().contains("the author's words"), "{state}: {:?} {error}", error.kind());
+        kit.ask(&tenant, "delete from _sqlx_migrations where version = 3");
+    }
+    let wide = "create table wide(v text primary key);\ninsert into wide select string_agg(md5(i::text), '') \
+                from generate_series(1, 1000) i;";
+    assert!(fails(&kit, &tenant, wide).await.contains("index row"));
+    let pending = "alter table tasks alter constraint tasks_project_id_fkey deferrable initially deferred;\n\
+                   insert into projects values (9, 'nine');\ninsert into tasks(project_id) values (9);\n\
+                   alter table tasks add column more int;";
+    assert!(fails(&kit, &tenant, pending).await.contains("pending trigger events"));
+}

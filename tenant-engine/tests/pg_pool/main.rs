@@ -8,6 +8,7 @@ mod fairness;
 mod fixture;
 mod lifecycle;
 mod limits;
+mod raised;
 mod refused_answers;
 mod requests;
 mod sandbox;

@@ -99,3 +99,26 @@ async fn nothing_to_commit_or_roll_back_is_fine() {
     session.rollback().await.unwrap();
     pool.session(Access::Write, Limits::default()).rollback().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_sqlite_calls_a_full_disk_or_a_damaged_file_may_be_the_statement_s_own_fault() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant();
+    let schema = "create table numbered(id integer primary key autoincrement, v);
+        insert into numbered values(9223372036854775807, 'last');
+        create table plain(id integer primary key, body);
+        insert into plain values(1, 'one');
+        create virtual table found using fts5(body, content='plain', content_rowid='id');";
+    tenant.raw().execute_batch(schema).unwrap();
+    let pool = fixture.pool(&tenant).await;
+    for (sql, word) in [
+        ("insert into numbered(v) values('more')", "AUTOINCREMENT"),
+        ("insert into found(found, rank) values('integrity-check', 1)", "virtual table"),
+    ] {
+        let error = write(&pool, sql).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SqlInvalid, "{sql}: {error}");
+        assert!(error.message().contains(word), "{sql}: {error}");
+    }
+    assert_eq!(cell(&pool, "select count(*) from numbered").await, Value::Integer(1));
+    assert_eq!(write(&pool, "update numbered set v = 'still'").await.unwrap().rows_affected, 1);
+}

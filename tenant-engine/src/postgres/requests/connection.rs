@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::Notify;
 
-use super::error::{ENDED, code, from_connect, from_sqlx, never_stood};
+use super::error::{code, from_connect, from_sqlx, is_ended, never_stood};
 use super::identity;
 use super::reassert;
 use super::server::PostgresServer;
@@ -233,10 +233,10 @@ fn check_access(found: &Identity, login: Access) -> Result<()> {
 /// The error of a tenant's login. Its password is derived, so it is never merely wrong: what the server refuses was
 /// dropped or fenced, and the caller should look again where the tenant lives.
 fn from_login(error: sqlx::Error) -> Error {
-    let code = code(&error).unwrap_or_default();
-    if code == ENDED {
+    if is_ended(&error) {
         return from_sqlx(error);
     }
+    let code = code(&error).unwrap_or_default();
     let error = from_connect(error);
     let login = matches!(code.as_str(), "28P01" | "28000") && error.kind() == ErrorKind::ServerAuthFailed;
     if login && !error.message().contains("pg_hba.conf") {

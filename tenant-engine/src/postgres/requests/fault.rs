@@ -1,6 +1,6 @@
 //! What a failed step of a transaction means for its connection, and whether it may be tried once more.
 
-use super::error::{ENDED, ends_connection, from_sqlx, was_ended};
+use super::error::{code, ends_connection, from_sqlx, is_ended, is_raised, was_ended};
 use crate::error::{Error, ErrorKind};
 
 /// The server's words when a migration changed what a prepared statement answers (`feature_not_supported`).
@@ -51,7 +51,7 @@ impl Fault {
 
     /// A failure before the server said that the statement is complete.
     pub(super) fn before_completion(error: sqlx::Error) -> Self {
-        let lost = if code(&error) == ENDED { Lost::NothingRan } else { Lost::Unanswered };
+        let lost = if is_ended(&error) { Lost::NothingRan } else { Lost::Unanswered };
         Self::of(error, lost)
     }
 
@@ -83,7 +83,7 @@ impl Fault {
     fn of(error: sqlx::Error, lost: Lost) -> Self {
         let cause = if ends_connection(&error) {
             Cause::Lost(lost)
-        } else if code(&error) == STALE.0 && error.to_string().contains(STALE.1) {
+        } else if is_stale(&error) {
             Cause::Stale
         } else {
             Cause::Server
@@ -104,6 +104,6 @@ impl Fault {
     }
 }
 
-fn code(error: &sqlx::Error) -> String {
-    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
+fn is_stale(error: &sqlx::Error) -> bool {
+    code(error).as_deref() == Some(STALE.0) && error.to_string().contains(STALE.1) && !is_raised(error)
 }

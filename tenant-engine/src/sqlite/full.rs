@@ -1,0 +1,32 @@
+//! SQLite says "database or disk is full" of two limits, too, that no free disk lifts: they are the statement's fault.
+
+use rusqlite::Connection;
+
+use crate::error::{Error, ErrorKind};
+
+/// What SQLite allows unless a pragma lowers it.
+const PAGES_MAX: i64 = 4_294_967_294;
+
+/// The same error, or why it is about no disk. Call it while no tenant's SQL runs on the connection.
+pub(super) fn explained(db: &Connection, error: Error) -> Error {
+    if error.kind() != ErrorKind::DiskFull {
+        return error;
+    }
+    let why = if asked(db, "pragma max_page_count").is_some_and(|pages| pages < PAGES_MAX) {
+        "the database has as many pages as its max_page_count allows"
+    } else if has_used_all_numbers(db) {
+        "a table with AUTOINCREMENT has used its largest row number, 9223372036854775807: it takes no more rows"
+    } else {
+        return error;
+    };
+    Error::new(ErrorKind::SqlInvalid, why).with_source(error)
+}
+
+fn has_used_all_numbers(db: &Connection) -> bool {
+    asked(db, "select max(seq) from main.sqlite_sequence") == Some(i64::MAX)
+}
+
+/// `None` also when there is no such table.
+fn asked(db: &Connection, sql: &str) -> Option<i64> {
+    db.query_row(sql, [], |row| row.get(0)).ok()
+}
