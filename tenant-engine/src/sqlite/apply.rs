@@ -11,7 +11,7 @@ use super::error::from_sqlite;
 use super::full;
 use super::ledger;
 use super::open::BUSY_WAIT;
-use super::references::References;
+use super::references::{Children, References};
 use super::schema;
 use super::script::{self, Failure, Reason};
 use super::watch::{Run, Watch, our_objects};
@@ -46,22 +46,57 @@ pub(super) fn apply(writer: &mut Writer, rules: &Rules<'_>, migration: &Migratio
     if migration.transactional { apply_whole(writer, rules, migration) } else { apply_bare(writer, rules, migration) }
 }
 
-/// The usual way: guard, ledger, statements and ledger row in one transaction.
+/// The usual way. A file that makes a table anew and inserts into the children's table is run once more at least: as
+/// it is written if that loses nothing, else with its children kept.
 fn apply_whole(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration) -> Result<Outcome> {
+    let outcome = match attempt(writer, rules, migration, Children::KeepUnlessFilled) {
+        Err(Stop::StartOver) => match attempt(writer, rules, migration, Children::LeaveToFile) {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => attempt(writer, rules, migration, Children::Keep),
+        },
+        outcome => outcome,
+    };
+    outcome.map_err(|stop| match stop {
+        // A deferred foreign key speaks up at COMMIT.
+        Stop::Failed(error) if error.kind() == ErrorKind::Constraint => failed(migration, None, &error),
+        stop => stop.into(),
+    })
+}
+
+/// Guard, ledger, statements and ledger row in one transaction.
+fn attempt(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration, to: Children) -> Result<Outcome, Stop> {
     let started = Instant::now();
-    let outcome = writer.transaction(|db| {
+    writer.transaction(|db| {
         if is_applied(db, rules, migration)? {
             return Ok(Outcome::AlreadyThere);
         }
-        run_watched(db, migration, Run::Whole).map_err(|stopped| stopped.error)?;
+        run_watched(db, migration, Some(to)).map_err(|stopped| stopped.stop)?;
         ledger::insert(db, migration, true, nanoseconds(started))?;
         Ok(Outcome::Applied)
-    });
-    outcome.map_err(|error: Error| match error.kind() {
-        // A deferred foreign key speaks up at COMMIT.
-        ErrorKind::Constraint => failed(migration, None, &error),
-        _ => error,
     })
+}
+
+/// Why a migration's transaction is rolled back.
+#[derive(Debug)]
+enum Stop {
+    /// It must run again, with the next of [`Children`].
+    StartOver,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Failed(error) => error,
+            Stop::StartOver => Self::new(ErrorKind::Internal, "a migration did not start over"),
+        }
+    }
 }
 
 /// `-- no-transaction`: the ledger says that the version has begun before its first statement runs, so that an
@@ -79,16 +114,16 @@ fn apply_bare(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration) -> 
     }
     writer.expect_log()?;
     let started = Instant::now();
-    let ran = run_watched(writer.database(), migration, Run::Bare).and_then(|()| ended(writer.database(), migration));
+    let ran = run_watched(writer.database(), migration, None).and_then(|()| ended(writer.database(), migration));
     writer.restore()?;
     match ran {
         Ok(()) => writer.transaction(|db| ledger::finish(db, migration, nanoseconds(started)))?,
         // A statement is atomic: when the first one fails, nothing has happened.
         Err(failed) if failed.done == 0 => {
             writer.transaction(|db| ledger::forget(db, migration))?;
-            return Err(failed.error);
+            return Err(failed.stop.into());
         }
-        Err(failed) => return Err(half_done(migration, &failed.error)),
+        Err(failed) => return Err(half_done(migration, &failed.stop.into())),
     }
     Ok(Outcome::Applied)
 }
@@ -104,31 +139,33 @@ fn is_applied(db: &Connection, rules: &Rules<'_>, migration: &Migration) -> Resu
 struct Stopped {
     /// Statements that ran before.
     done: usize,
-    error: Error,
+    stop: Stop,
 }
 
 impl Stopped {
-    fn at_end(error: Error) -> Self {
-        Self { done: usize::MAX, error }
+    fn at_end(stop: impl Into<Stop>) -> Self {
+        Self { done: usize::MAX, stop: stop.into() }
     }
 }
 
-fn run_watched(db: &Connection, migration: &Migration, run: Run) -> Result<(), Stopped> {
-    let not_begun = |error: Error| Stopped { done: 0, error };
+/// Without `children`, the file runs outside a transaction and looks after its foreign keys itself.
+fn run_watched(db: &Connection, migration: &Migration, children: Option<Children>) -> Result<(), Stopped> {
+    let not_begun = |error: Error| Stopped { done: 0, stop: error.into() };
     let ours = our_objects(db).map_err(not_begun)?;
-    let mut references = References::enforced_on(db).map_err(not_begun)?;
+    let mut references = References::enforced_on(db, children.unwrap_or(Children::Keep)).map_err(not_begun)?;
+    let run = if children.is_some() { Run::Whole } else { Run::Bare };
     let watch = Watch::install(db, run).map_err(not_begun)?;
-    let guard = (run == Run::Whole).then_some(&mut references);
+    let guard = children.is_some().then_some(&mut references);
     script::run(db, &migration.sql, guard).map_err(|Failure { line, done, error }| {
-        let error = match watch.verdict() {
-            Some(why) => failed(migration, Some(line), &why),
-            None => statement_failed(db, migration, line, error),
+        let stop = match (watch.verdict(), error) {
+            (Some(why), _) => failed(migration, Some(line), &why).into(),
+            (None, Reason::StartOver) => Stop::StartOver,
+            (None, error) => statement_failed(db, migration, line, error).into(),
         };
-        Stopped { done, error }
+        Stopped { done, stop }
     })?;
-    if run == Run::Whole {
-        let refused = references.settle().map_err(|error| Stopped::at_end(its_fault(migration, None, error)))?;
-        refuse(migration, refused).map_err(Stopped::at_end)?;
+    if children.is_some() {
+        settle(migration, references).map_err(Stopped::at_end)?;
     }
     drop(watch);
     // The file may have set another one, and a worker would wait as long.
@@ -158,6 +195,7 @@ fn statement_failed(db: &Connection, migration: &Migration, line: usize, reason:
         Reason::Engine(error) => its_fault(migration, Some(line), error),
         Reason::TooComplex(why) => failed(migration, Some(line), &why),
         Reason::Refused(why) => failed(migration, Some(line), &why),
+        Reason::StartOver => Stop::StartOver.into(),
     }
 }
 
@@ -193,8 +231,16 @@ fn half_done(migration: &Migration, error: &Error) -> Error {
     )
 }
 
-fn refuse(migration: &Migration, why: Option<String>) -> Result<()> {
-    why.map_or(Ok(()), |why| Err(failed(migration, None, &format!("FOREIGN KEY constraint failed: {why}"))))
+/// The end of a file: see [`References::settle`].
+fn settle(migration: &Migration, references: References<'_>) -> Result<(), Stop> {
+    let its_fault = |error| its_fault(migration, None, error);
+    if references.has_lost().map_err(its_fault)? {
+        return Err(Stop::StartOver);
+    }
+    match references.settle().map_err(its_fault)? {
+        None => Ok(()),
+        Some(why) => Err(failed(migration, None, &format!("FOREIGN KEY constraint failed: {why}")).into()),
+    }
 }
 
 fn nanoseconds(since: Instant) -> i64 {

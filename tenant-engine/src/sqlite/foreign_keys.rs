@@ -152,6 +152,12 @@ impl ForeignKey {
         Ok(true)
     }
 
+    /// Counts the rows that refer to any row.
+    pub(super) fn count_referring(&self) -> String {
+        let present: Vec<_> = self.columns.iter().map(|name| format!("{} is not null", quoted(name))).collect();
+        format!("select count(*) from {} where {}", self.table(), present.join(" and "))
+    }
+
     /// Makes a parent without rows.
     pub(super) fn empty_parent(&self) -> String {
         let targets = if self.targets.is_empty() { &self.columns } else { &self.targets };

@@ -30,6 +30,28 @@ pub(super) enum Turn {
     Skip,
     /// It may not run; says why.
     Refuse(&'static str),
+    /// The file must start over, with the next of [`Children`].
+    StartOver,
+}
+
+/// What happens to the children of a table that the file makes anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Children {
+    /// They stay, unless the file inserts into their table later: it may bring back what DROP TABLE deletes.
+    KeepUnlessFilled,
+    /// DROP TABLE deletes them, and the file must have brought back as many at its end.
+    LeaveToFile,
+    /// They stay.
+    Keep,
+}
+
+/// Rows of a child table that have a parent, before the file deletes them.
+#[derive(Debug)]
+struct Held {
+    child: String,
+    /// Counts them again.
+    sql: String,
+    rows: i64,
 }
 
 const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use a SAVEPOINT and ROLLBACK TO";
@@ -38,6 +60,8 @@ const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use
 #[derive(Debug)]
 pub(super) struct References<'a> {
     db: &'a Connection,
+    children: Children,
+    held: Vec<Held>,
     /// As the file has them.
     enforced: bool,
     /// Whether the file would be in a transaction here; `None` until its first BEGIN or COMMIT tells.
@@ -54,10 +78,10 @@ impl<'a> References<'a> {
     ///
     /// # Errors
     /// SQLite's.
-    pub(super) fn enforced_on(db: &'a Connection) -> Result<Self> {
+    pub(super) fn enforced_on(db: &'a Connection, children: Children) -> Result<Self> {
         enforce(db, true)?;
-        let (remade, renamed, old) = (BTreeSet::new(), BTreeMap::new(), Vec::new());
-        Ok(Self { db, enforced: true, in_transaction: None, remade, renamed, old })
+        let (remade, renamed, old, held) = (BTreeSet::new(), BTreeMap::new(), Vec::new(), Vec::new());
+        Ok(Self { db, children, held, enforced: true, in_transaction: None, remade, renamed, old })
     }
 
     /// Prepares for the statement that `text` begins with.
@@ -109,8 +133,15 @@ impl<'a> References<'a> {
     }
 
     fn before_drop(&mut self, table: &str, text: &str) -> Result<Turn> {
-        if !self.enforced || referring(self.db, table)?.is_empty() {
+        if !self.enforced {
             return Ok(Turn::Run);
+        }
+        let keys = referring(self.db, table)?;
+        if keys.is_empty() {
+            return Ok(Turn::Run);
+        }
+        if self.children == Children::LeaveToFile {
+            return self.hold(&keys);
         }
         let moved_away = match self.renamed.get(table) {
             Some(before) => table_exists(self.db, before)? || is_made_later(text, before),
@@ -119,13 +150,45 @@ impl<'a> References<'a> {
         if !moved_away && !is_made_later(text, table) {
             return Ok(Turn::TryEnforced);
         }
+        let may_be_restored = |key: &ForeignKey| {
+            key.on_delete == "CASCADE" && steps::fills(behind_first(text), &key.child.to_ascii_lowercase())
+        };
+        if self.children == Children::KeepUnlessFilled && keys.iter().any(may_be_restored) {
+            return Ok(Turn::StartOver);
+        }
         self.keep_children(table)?;
         Ok(Turn::Run)
     }
 
+    fn hold(&mut self, keys: &[ForeignKey]) -> Result<Turn> {
+        for key in keys {
+            let sql = key.count_referring();
+            let rows = self.db.query_row(&sql, [], |row| row.get(0)).map_err(from_sqlite)?;
+            self.held.push(Held { child: key.child.clone(), sql, rows });
+        }
+        Ok(Turn::Run)
+    }
+
+    /// True when the file has deleted rows of a child table and not brought them back.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn has_lost(&self) -> Result<bool> {
+        for held in &self.held {
+            if table_exists(self.db, &held.child)? {
+                let now: i64 = self.db.query_row(&held.sql, [], |row| row.get(0)).map_err(from_sqlite)?;
+                if now < held.rows {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// With `legacy_alter_table` and without enforcement, references keep the old name: the table may come again.
     fn before_rename(&mut self, from: String, to: String, text: &str) -> Result<Turn> {
-        if self.enforced && !referring(self.db, &from)?.is_empty() && is_made_later(text, &from) {
+        let keeps = self.enforced && self.children != Children::LeaveToFile;
+        if keeps && !referring(self.db, &from)?.is_empty() && is_made_later(text, &from) {
             self.keep_children(&from)?;
             self.remade.insert(to.clone());
         }
@@ -199,7 +262,11 @@ impl<'a> References<'a> {
 
 /// A statement behind the first one makes the table.
 fn is_made_later(text: &str, table: &str) -> bool {
-    steps::makes(text.get(steps::end(text)..).unwrap_or_default(), table)
+    steps::makes(behind_first(text), table)
+}
+
+fn behind_first(text: &str) -> &str {
+    text.get(steps::end(text)..).unwrap_or_default()
 }
 
 fn not_allowed(key: &ForeignKey, orphans: u64) -> String {

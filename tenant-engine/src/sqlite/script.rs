@@ -30,6 +30,8 @@ pub(super) enum Reason {
     Refused(&'static str),
     /// What the engine did before it failed.
     Engine(Error),
+    /// See [`Turn::StartOver`].
+    StartOver,
 }
 
 impl Reason {
@@ -89,6 +91,7 @@ impl<'a> Script<'a> {
                 self.done += 1;
                 return Ok(());
             }
+            Turn::StartOver => return Err(self.stopped(Reason::StartOver)),
             Turn::Refuse(why) => return Err(self.stopped(Reason::Refused(why))),
             Turn::Run => self.run_next()?,
             Turn::TryEnforced => {

@@ -76,6 +76,17 @@ pub(super) fn makes(text: &str, table: &str) -> bool {
     false
 }
 
+/// True when a statement of this text inserts into this table.
+pub(super) fn fills(text: &str, table: &str) -> bool {
+    let mut tokens = Tokens::of(text);
+    while tokens.offset() < text.len() {
+        if filled(&head(&mut tokens)).is_some_and(|name| name == table) {
+            return true;
+        }
+    }
+    false
+}
+
 /// The first words of the statement, with quoted names as they are written. Reads to its semicolon.
 fn head(tokens: &mut Tokens<'_>) -> Vec<String> {
     let mut words = Vec::new();
@@ -146,6 +157,16 @@ fn made(words: &[String]) -> Option<String> {
     }
 }
 
+fn filled(words: &[String]) -> Option<String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["INSERT", "OR", _, "INTO", rest @ ..] | ["INSERT" | "REPLACE", "INTO", rest @ ..] => {
+            name(rest).map(|(table, _)| table)
+        }
+        _ => None,
+    }
+}
+
 /// The table of the main database that is named first, and the words behind it.
 fn name<'a, 'w>(words: &'w [&'a str]) -> Option<(String, &'w [&'a str])> {
     match words {
@@ -212,6 +233,14 @@ mod tests {
         ] {
             assert!(!makes(text, "shop"), "{text}");
         }
+    }
+
+    #[test]
+    fn an_insert_is_found() {
+        for text in ["insert or ignore into main.shop select 1", "select 1; replace into \"Shop\" values(1)"] {
+            assert!(fills(text, "shop"), "{text}");
+        }
+        assert!(!fills("insert into shops values('insert into shop')", "shop"));
     }
 
     #[test]

@@ -82,6 +82,22 @@ async fn each_file_leaves_what_its_keys_declare() {
           insert into n(id, shop) select * from shelf; drop table shelf; alter table n rename to shelf;
           create trigger shelf_gone after delete on shelf begin insert into log values('shelf ' || old.id); end;".to_owned(),
             AsAfter("alter table shelf add column more int")),
+        // A file that brings the children back itself, and one that only adds some.
+        (format!("drop table box; drop table slot; drop table tag; create table kept as select * from shelf;
+                  create table parts as select * from item; {} insert into shelf select * from kept;
+                  insert into item select * from parts; drop table kept; drop table parts;", rebuild("")), AsSqlx),
+        (format!("{} insert into shelf values(3, 2);", rebuild("")),
+            AsAfter("alter table shop add column open int; insert into shelf values(3, 2)")),
+        // BEGIN and COMMIT of the file end nothing; the pragma counts outside of them.
+        (format!("commit; pragma foreign_keys = off; begin; {} commit; pragma foreign_keys = on; begin;", rebuild("where id = 2")), AsSqlx),
+        ("commit; pragma foreign_keys = off; begin; delete from shop where id = 1; commit; pragma foreign_keys = on; begin;".to_owned(), AsSqlx),
+        ("commit; pragma foreign_keys = off; pragma foreign_keys = on; begin; delete from shop where id = 1;".to_owned(), AsSqlx),
+        ("commit; begin; pragma foreign_keys = off; delete from shop where id = 1;".to_owned(), AsSqlx),
+        ("begin; pragma foreign_keys = off; delete from shop where id = 1; commit;".to_owned(), AsAfter("delete from shop where id = 1")),
+        ("pragma foreign_keys = off; begin transaction; delete from shop where id = 1; end; pragma foreign_keys = on;".to_owned(),
+            AsAfter("commit; pragma foreign_keys = off; begin; delete from shop where id = 1; commit; pragma foreign_keys = on; begin;")),
+        ("savepoint a; delete from shop where id = 1; rollback to a; release a; savepoint b; delete from tag;".to_owned(), AsAfter("delete from tag")),
+        (format!("savepoint a; {} rollback to a; delete from tag; release a;", rebuild("where id = 2")), AsAfter("delete from tag")),
         // References follow a rename, so the rows would refer to a table that is gone.
         ("alter table shop rename to old; create table shop(id integer primary key, name text);
           insert into shop select * from old; drop table old;".to_owned(), Refused("follows a table that is renamed")),
