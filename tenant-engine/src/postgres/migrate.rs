@@ -174,7 +174,8 @@ async fn apply(job: &Job<'_>, work: &mut Work, migration: &Migration, look: &Loo
     rules::check(migration).map_err(|refused| failed(migration, Some(refused.line), refused.why))?;
     let started = Instant::now();
     let whole = statement_max(job, migration);
-    let sent = Sent { migration, sql: &migration.sql, line: 1 };
+    let text = rules::without_control(&migration.sql);
+    let sent = Sent { migration, sql: &text, line: 1 };
     work.script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
     let mut end = still_ours(&look.id);
     end.push_str(if job.site.sees_all_rows.load(Ordering::Relaxed) { "select 0;" } else { NOT_FORCED });

@@ -1,6 +1,8 @@
 //! PURE: what a migration's statements may be, and which of them may be run again after a process died.
 
-use super::script::{Statement, statements};
+use std::borrow::Cow;
+
+use super::script::{Statement, byte_order_mark, statements};
 use crate::migration::Migration;
 
 /// A statement that a migration may not hold.
@@ -10,8 +12,8 @@ pub(super) struct Refused {
     pub(super) why: &'static str,
 }
 
-const CONTROL: &str = "transaction control is not allowed here: every version is one transaction of its own \
-                       ('-- no-transaction' as the first line of the file switches that off)";
+const CONTROL: &str = "a transaction cannot be prepared here: every version is one transaction of its own";
+const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use SAVEPOINT and ROLLBACK TO";
 const ROLE: &str = "a migration runs as fleet_owner and cannot change its role";
 const STDIN: &str = "COPY … FROM STDIN needs psql; write INSERT, or load the data another way";
 const OPEN_END: &str = "the file ends inside a transaction that it began";
@@ -38,8 +40,8 @@ fn forbidden(statement: &Statement<'_>, transactional: bool) -> Option<&'static 
         ["SET", "LOCAL", "SESSION", "AUTHORIZATION", ..] | ["DISCARD", "ALL", ..] => Some(ROLE),
         ["COPY", .., "FROM", "STDIN"] => Some(STDIN),
         ["COPY", rest @ ..] if rest.windows(2).any(|pair| pair == ["FROM", "STDIN"]) => Some(STDIN),
-        ["PREPARE", "TRANSACTION", ..] => Some(CONTROL),
-        _ if transactional && step(statement) != Step::Neither => Some(CONTROL),
+        ["PREPARE", "TRANSACTION", ..] | ["COMMIT" | "ROLLBACK", "PREPARED", ..] => Some(CONTROL),
+        ["ROLLBACK" | "ABORT", ..] if transactional && step(statement) == Step::Ends => Some(ROLLBACK),
         _ => None,
     }
 }
@@ -60,6 +62,23 @@ fn step(statement: &Statement<'_>) -> Step {
         ["COMMIT" | "END" | "ROLLBACK" | "ABORT", ..] => Step::Ends,
         _ => Step::Neither,
     }
+}
+
+/// The text without its BEGIN and COMMIT, and without a byte-order mark, which the server does not read: a version is one transaction, and commits with its ledger row. Every other
+/// character keeps its place, so that the server's positions are those of the file.
+pub(super) fn without_control(sql: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(sql);
+    let mark = byte_order_mark(sql);
+    if mark > 0 {
+        text.to_mut().replace_range(..mark, &" ".repeat(mark));
+    }
+    for statement in statements(sql).iter().filter(|statement| step(statement) != Step::Neither) {
+        let start = statement.text.as_ptr().addr() - sql.as_ptr().addr();
+        let blank = |c: char| if c == '\n' { "\n".to_owned() } else { " ".repeat(c.len_utf8()) };
+        let blanks: String = statement.text.chars().map(blank).collect();
+        text.to_mut().replace_range(start..start + blanks.len(), &blanks);
+    }
+    text
 }
 
 fn ends_outside(found: &[Statement<'_>]) -> Result<(), Refused> {
@@ -148,8 +167,10 @@ mod tests {
 
     #[test]
     fn transaction_control_is_refused_with_its_line() {
-        for bad in ["commit", "BEGIN", "end", "rollback work", "abort", "start transaction", "prepare transaction 'x'"]
-        {
+        for bad in ["rollback work", "abort", "rollback and chain"] {
+            assert_eq!(refused(&format!("select 1;\n{bad};")), Some(Refused { line: 2, why: ROLLBACK }), "{bad}");
+        }
+        for bad in ["prepare transaction 'x'", "commit prepared 'x'", "rollback prepared 'x'"] {
             assert_eq!(refused(&format!("select 1;\n{bad};")), Some(Refused { line: 2, why: CONTROL }), "{bad}");
         }
         for role in ["set role x", "reset role", "set session authorization x", "set local role none", "discard all"] {
@@ -158,6 +179,7 @@ mod tests {
         assert_eq!(refused("copy t(a, b) from stdin").map(|refused| refused.why), Some(STDIN));
         for good in [
             "savepoint a; rollback to a",
+            "begin; select 1; end; start transaction; commit and chain; commit",
             "do $$ begin null; end $$",
             "select 'commit'; -- commit",
             "prepare x as select 1",
@@ -166,6 +188,18 @@ mod tests {
         }
         assert_eq!(refused("-- no-transaction\nbegin; select 1; commit;"), None);
         assert_eq!(refused("-- no-transaction\nbegin; select 1;").map(|refused| refused.why), Some(OPEN_END));
+    }
+
+    #[test]
+    fn begin_and_commit_are_left_out_and_the_rest_keeps_its_place() {
+        for sql in ["select 'begin; commit'", "do $$ begin null; end $$", "savepoint a; release a"] {
+            assert!(matches!(without_control(sql), Cow::Borrowed(same) if same == sql), "{sql}");
+        }
+        let sql = "BEGIN;\nselect '\u{e4}';\nCOMMIT /* \u{e4}\n */ WORK;\nselect 2;end";
+        let kept = without_control(sql);
+        assert_eq!(kept.len(), sql.len());
+        assert_eq!(kept.split_whitespace().collect::<Vec<_>>(), [";", "select", "'\u{e4}';", ";", "select", "2;"]);
+        assert_eq!(kept.find("select 2"), sql.find("select 2"));
     }
 
     #[test]

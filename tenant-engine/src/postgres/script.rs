@@ -27,12 +27,17 @@ impl Statement<'_> {
 
 /// The statements in order; empty ones are left out. The last one may lack its semicolon or its closing quote.
 pub(super) fn statements(sql: &str) -> Vec<Statement<'_>> {
-    let mut lexer = Lexer { sql, at: 0, found: Vec::new(), open: None };
+    let mut lexer = Lexer { sql, at: byte_order_mark(sql), found: Vec::new(), open: None };
     while let Some(token) = lexer.next() {
         lexer.take(token);
     }
     lexer.end(sql.len());
     lexer.found
+}
+
+/// Length of the byte-order mark that some editors put before a text.
+pub(super) fn byte_order_mark(sql: &str) -> usize {
+    if sql.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
 }
 
 /// The line a byte is on, from 1.
@@ -277,6 +282,7 @@ mod tests {
         assert_eq!(texts("select $1; select a$b$ ; c"), ["select $1", "select a$b$", "c"]);
         assert_eq!(texts("select 'open; select 2"), ["select 'open; select 2"]);
         assert_eq!(texts(" -- nothing\n;; /* at all */ "), Vec::<&str>::new());
+        assert_eq!(texts("\u{feff}select 1; select '\u{feff}'"), ["select 1", "select '\u{feff}'"]);
         assert_eq!(texts("begin; select 1; end"), ["begin", "select 1", "end"]);
         assert_eq!(texts("/* never closed; select 1"), Vec::<&str>::new());
     }

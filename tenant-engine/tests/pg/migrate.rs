@@ -22,7 +22,9 @@ async fn an_error_names_version_line_and_reason() {
             ["version 3", "line 3", "projects_pkey"],
         ),
         ("select 1;\nselec 2;", ["version 3", "line 2", "syntax error"]),
-        ("create table a(x int);\ncommit;", ["version 3", "line 2", "transaction control"]),
+        ("create table a(x int);\nrollback;", ["version 3", "line 2", "ROLLBACK TO"]),
+        ("begin;\ncreate table a(x int);\ncommit;\nselect nope;", ["version 3", "line 4", "nope"]),
+        ("begin;\ncreate table a(x int); commit;\nselec 2;", ["version 3", "line 3", "syntax error"]),
         ("create index concurrently i on projects(name);", ["version 3", "line 1", "no-transaction"]),
         (
             "alter table tasks alter constraint tasks_project_id_fkey deferrable initially deferred;\n\

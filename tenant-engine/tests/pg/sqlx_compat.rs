@@ -116,3 +116,24 @@ async fn the_two_exclude_each_other_and_a_dirty_version_is_dirty_to_both() {
     assert_eq!(ours.unwrap_err().kind(), ErrorKind::Busy);
     assert!(kit.migrate(&tenant, &slow.set()).await.unwrap().applied.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn begin_and_commit_of_a_file_leave_what_they_leave_under_sqlx() {
+    let kit = Kit::new();
+    let base = ("1_base.sql", "create table a(x integer primary key); insert into a values (1);");
+    for text in [
+        "BEGIN;\ninsert into a values (2);\nCOMMIT;",
+        "begin transaction; insert into a values (2); end; start transaction; delete from a where x = 1; commit work;",
+        "insert into a values (2); commit; begin; insert into a values (3);",
+        "savepoint s; insert into a values (2); rollback to savepoint s; release savepoint s; insert into a values (3);",
+    ] {
+        let (first, all) = (Directory::with(&[base]), Directory::with(&[base, ("2_file.sql", text)]));
+        let ours = kit.provisioned(&first.set()).await;
+        assert_eq!(kit.migrate(&ours, &all.set()).await.unwrap().applied, [2], "{text}");
+        let theirs = kit.provisioned(&first.set()).await;
+        all.run_sqlx(&kit, &theirs).await.unwrap();
+        let found = |tenant| kit.ask(tenant, "select string_agg(x::text, ',' order by x) from a");
+        assert_eq!(found(&ours), found(&theirs), "{text}");
+        assert_eq!(rows(&kit, &ours), rows(&kit, &theirs), "{text}");
+    }
+}
