@@ -63,7 +63,8 @@ impl App {
     /// fleet that is there, with that fleet's key; no server is made, because another machine could not reach it.
     ///
     /// # Errors
-    /// `data_dir_unusable`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, and those of the catalog.
+    /// `data_dir_unusable`, `network_file_system`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, and
+    /// those of the catalog.
     pub async fn init(config: &Config) -> Result<Initialised> {
         Self::init_with(config, crate::clock::system()).await
     }
@@ -79,7 +80,7 @@ impl App {
         let created = Catalog::create(home.catalog(), key, clock).await;
         let catalog = created.map_err(|error| home.blame(home.take_back(origin, error.into())))?;
         let settled = settle(&catalog, &home).await;
-        let prepared = bases::prepare(&catalog, config.role).await;
+        let prepared = bases::prepare(&catalog, config).await;
         catalog.close().await;
         settled.and(prepared).map(|_| done)
     }
@@ -87,7 +88,7 @@ impl App {
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
     ///
     /// # Errors
-    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, and those of the catalog.
+    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, `network_file_system`, and those of the catalog.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         Self::open_with(config, crate::clock::system()).await
     }
@@ -120,6 +121,11 @@ impl App {
             crate::metrics::install();
         }
         let home = Home::at(&config)?;
+        match Home::require_local(&config) {
+            // A command that runs alone may be the one that reports this, or moves tenants away.
+            Err(error) if config.role != Role::Serving => tracing::warn!(%error, "the data directory is not safe"),
+            checked => checked?,
+        }
         home.must_have_catalog().await?;
         let scratch = home.scratch()?;
         let url = config.backup_url.clone().unwrap_or_else(|| home.backups());
@@ -135,7 +141,7 @@ impl App {
         let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
         refuse_skew(&catalog).await?;
-        let postgres_servers = bases::prepare(&catalog, config.role).await?;
+        let postgres_servers = bases::prepare(&catalog, &config).await?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),
             connections_max: Some(descriptors.sockets_for_each(postgres_servers)),

@@ -41,6 +41,8 @@ pub struct Config {
     pub undo_ms: i64,
     /// How long a deleted tenant can come back, milliseconds.
     pub purge_after_ms: i64,
+    /// What happens when SQLite files would lie on a network file system.
+    pub network_file_system: NetworkFileSystem,
     /// A catalog whose tenants did not change is copied into the backup store again after this time, milliseconds.
     pub catalog_copy_ms: i64,
 }
@@ -52,6 +54,15 @@ pub enum Role {
     Embedded,
     /// A server: runs every operation, and the background tasks.
     Serving,
+}
+
+/// Whether SQLite files may lie on a network file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkFileSystem {
+    /// They may not.
+    Refused,
+    /// They may: the operator accepts that data can be lost.
+    DataLossAccepted,
 }
 
 /// Files of a TLS listener.
@@ -85,6 +96,7 @@ impl Config {
             concurrency: None,
             undo_ms: 7 * 24 * 3_600_000,
             purge_after_ms: 7 * 24 * 3_600_000,
+            network_file_system: NetworkFileSystem::Refused,
             catalog_copy_ms: 3_600_000,
         }
     }

@@ -10,6 +10,7 @@
 
 pub(crate) mod base_marker;
 mod catalog_place;
+pub(crate) mod file_system;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -55,9 +56,10 @@ impl Home {
     /// Makes the directories that are not there.
     ///
     /// # Errors
-    /// `data_dir_unusable`.
+    /// `data_dir_unusable`; `network_file_system`, before anything is made.
     pub fn make(config: &Config) -> Result<Self> {
         let root = config.data_dir.clone();
+        Self::require_local(config)?;
         let unusable = |error: io::Error| unusable(&root, &error).with_source(error);
         let own = ["tenants"].into_iter().filter(|_| config.catalog_url.is_none());
         for directory in [""].into_iter().chain(own).chain(["scratch"]).map(|name| root.join(name)) {
@@ -82,6 +84,20 @@ impl Home {
             })?),
         };
         Ok(Self { root, catalog })
+    }
+
+    /// Refuses a data directory whose catalog or tenants would be SQLite files on a network file system.
+    ///
+    /// # Errors
+    /// `network_file_system`.
+    pub fn require_local(config: &Config) -> Result<()> {
+        if config.catalog_url.is_some() {
+            return Ok(());
+        }
+        let root = absolute(&config.data_dir);
+        // The folder of tenants and the catalog may be links or mounts of their own.
+        let places = [root.join("catalog.db"), root.join("tenants")];
+        places.iter().try_for_each(|place| file_system::require_safe(place, config.network_file_system))
     }
 
     /// The base of the server `local`.
@@ -180,6 +196,11 @@ impl Home {
 #[must_use]
 pub fn shown_url(url: &str) -> String {
     Dsn::parse(url).map_or_else(|_| "(set, but not usable)".to_owned(), |dsn| dsn.to_string())
+}
+
+/// A relative path has no existing folder to look at once its own parts end.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 fn read_small(path: &Path) -> io::Result<SecretString> {

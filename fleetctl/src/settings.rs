@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control_plane::config::{Config, Role, Tls};
+use control_plane::config::{Config, NetworkFileSystem, Role, Tls};
 use secrecy::SecretString;
 
 use crate::error::{Failure, Result};
@@ -72,6 +72,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     anywhere("undo_keep", "FLEET_UNDO_KEEP", Some("7d")),
     anywhere("purge_after", "FLEET_PURGE_AFTER", Some("7d")),
     anywhere("catalog_copy_interval", "FLEET_CATALOG_COPY_INTERVAL", Some("1h")),
+    anywhere("network_file_system", "FLEET_NETWORK_FILE_SYSTEM", Some("refuse")),
     anywhere("log", "FLEET_LOG", Some("info")),
 ];
 
@@ -270,6 +271,8 @@ impl Settings {
         config.undo_ms = self.parse("undo_keep", duration)?.map_or(config.undo_ms, |d| d.as_millis() as i64);
         config.catalog_copy_ms =
             self.parse("catalog_copy_interval", duration)?.map_or(config.catalog_copy_ms, |d| d.as_millis() as i64);
+        config.network_file_system =
+            self.parse("network_file_system", network_file_system)?.unwrap_or(config.network_file_system);
         config.purge_after_ms =
             self.parse("purge_after", duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
         Ok(config)
@@ -381,6 +384,14 @@ fn concurrency(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=CONCURRENCY_MAX).contains(&n) => Ok(n),
         _ => Err(format!("expected a number from 1 to {CONCURRENCY_MAX}")),
+    }
+}
+
+fn network_file_system(text: &str) -> Result<NetworkFileSystem, String> {
+    match text {
+        "refuse" => Ok(NetworkFileSystem::Refused),
+        "accept-data-loss" => Ok(NetworkFileSystem::DataLossAccepted),
+        _ => Err("expected refuse, or accept-data-loss".to_owned()),
     }
 }
 

@@ -18,6 +18,26 @@ impl SmallDisk {
     /// When the child fails.
     #[must_use]
     pub fn mounted(options: &str, together: bool, name: &str) -> Option<Self> {
+        let script = format!("mount -t tmpfs -o {options} tmpfs \"${DISK}\"; exec \"$0\" \"$@\"");
+        Self::in_child(&script, together, name)
+    }
+
+    /// As [`SmallDisk::mounted`]; the disk is an empty file system in user space (FUSE). `None` also where this machine
+    /// has none.
+    ///
+    /// # Panics
+    /// When the child fails.
+    #[must_use]
+    pub fn in_user_space(name: &str) -> Option<Self> {
+        if !Path::new("/dev/fuse").exists() {
+            return None;
+        }
+        let server = crate::workspace_root().join("tests/src/fuse_server.py");
+        let script = format!("exec python3 '{}' \"${DISK}\" \"$0\" \"$@\"", server.display());
+        Self::in_child(&script, false, name)
+    }
+
+    fn in_child(script: &str, together: bool, name: &str) -> Option<Self> {
         if let Some(disk) = disk_of_the_child() {
             return Some(Self(disk));
         }
@@ -26,8 +46,7 @@ impl SmallDisk {
         if !may_mount() {
             command.args(["--user", "--map-root-user"]);
         }
-        let script = format!("mount -t tmpfs -o {options} tmpfs \"${DISK}\"; exec \"$0\" \"$@\"");
-        command.args(["--mount", "sh", "-euc", &script]).arg(std::env::current_exe().expect("a test has a path"));
+        command.args(["--mount", "sh", "-euc", script]).arg(std::env::current_exe().expect("a test has a path"));
         command.args(["--exact", name, "--nocapture"]).env(DISK, disk.path());
         if together {
             command.env("TMPDIR", disk.path());

@@ -6,21 +6,25 @@ use catalog::{Catalog, ServerRecord, servers};
 use tenant_engine::EngineKind;
 use tenant_engine::disk::DiskReserve;
 
-use crate::config::Role;
+use crate::config::{Config, Role};
 use crate::error::{Error, Result};
 use crate::home::base_marker::{BaseMarker, FoundMarker};
+use crate::home::file_system;
 
 /// Marks what an earlier version left without a marker, refuses what another fleet has marked, and makes the reserves.
 /// Returns how many servers are not directories.
 ///
 /// # Errors
-/// `base_in_use`, for a process that serves; those of the catalog.
-pub(super) async fn prepare(catalog: &Catalog, role: Role) -> Result<usize> {
+/// `base_in_use` and `network_file_system`, for a process that serves; those of the catalog.
+pub(super) async fn prepare(catalog: &Catalog, config: &Config) -> Result<usize> {
     let known = servers::list(&mut catalog.read().await?).await?;
     for (server, _) in known.iter().filter(|(server, _)| server.engine == EngineKind::Sqlite) {
-        match claim(&catalog.fleet_id().to_string(), server) {
+        let safe = file_system::require_safe(Path::new(&server.base), config.network_file_system);
+        match safe.and_then(|()| claim(&catalog.fleet_id().to_string(), server)) {
             // A command that runs alone may be the one that repairs this.
-            Err(error) if role != Role::Serving => tracing::warn!(server = %server.name, %error, "a base is not ours"),
+            Err(error) if config.role != Role::Serving => {
+                tracing::warn!(server = %server.name, %error, "a directory of databases cannot be used");
+            }
             claimed => claimed?,
         }
         DiskReserve::of_base(Path::new(&server.base)).make_room();

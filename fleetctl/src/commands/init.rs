@@ -63,6 +63,7 @@ pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
 
 /// Whether there is a fleet; a directory where `init` would refuse is refused here too.
 async fn is_there(config: &Config) -> Result<bool> {
+    Home::require_local(config)?;
     if !config.data_dir.exists() {
         return Ok(false);
     }

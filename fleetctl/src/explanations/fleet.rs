@@ -11,6 +11,12 @@ pub(super) const ALL: &[Explanation] = &[
         "fleetctl server add NAME --base EMPTY_DIRECTORY",
     ),
     e(
+        "network_file_system",
+        "SQLite files would lie on a network file system, where SQLite can lose data without an error.",
+        "a directory on NFS, SMB, 9p, virtiofs, sshfs or another file system of other machines or of user space",
+        "use a local disk, or Postgres; only if losing data is acceptable: FLEET_NETWORK_FILE_SYSTEM=accept-data-loss",
+    ),
+    e(
         "migration_invalid",
         "The migration directory itself is wrong.",
         "a file name without version, a version twice, a file that is not UTF-8",

@@ -16,6 +16,7 @@ mod kill;
 mod lifecycle;
 mod lifecycle_faults;
 mod metrics;
+mod network_disk;
 mod older_fleet;
 mod open_files;
 mod pinning;

@@ -14,10 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::schema_state::{self, Reading, SchemaState};
-use super::{migrations, pins, status};
+use super::{doctor_places, migrations, pins, status};
 use crate::disks;
 use crate::error::Error;
-use crate::home::base_marker::{BaseMarker, FoundMarker};
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::error::{ProblemBody, Result};
@@ -59,7 +58,7 @@ struct DoctorReport {
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize, ToSchema)]
-struct DoctorCheck {
+pub(super) struct DoctorCheck {
     /// Which.
     name: String,
     /// ok, warn, fail, or unknown for what could not be looked at.
@@ -73,7 +72,7 @@ struct DoctorCheck {
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum DoctorVerdict {
+pub(super) enum DoctorVerdict {
     Ok,
     Warn,
     Fail,
@@ -81,10 +80,10 @@ enum DoctorVerdict {
 }
 
 impl DoctorCheck {
-    fn ok(name: &str, detail: impl Into<String>) -> Self {
+    pub(super) fn ok(name: &str, detail: impl Into<String>) -> Self {
         Self { name: name.to_owned(), status: DoctorVerdict::Ok, detail: detail.into(), next_step: String::new() }
     }
-    fn warn(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+    pub(super) fn warn(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
         Self {
             name: name.to_owned(),
             status: DoctorVerdict::Warn,
@@ -92,11 +91,11 @@ impl DoctorCheck {
             next_step: next_step.to_owned(),
         }
     }
-    fn fail(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+    pub(super) fn fail(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
         Self { status: DoctorVerdict::Fail, ..Self::warn(name, detail, next_step) }
     }
     /// It could not be looked at: neither ok nor a finding about the thing itself.
-    fn unknown(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
+    pub(super) fn unknown(name: &str, detail: impl Into<String>, next_step: &str) -> Self {
         Self { status: DoctorVerdict::Unknown, ..Self::warn(name, detail, next_step) }
     }
 }
@@ -138,7 +137,8 @@ async fn doctor(
         }
     }
     checks.push(reserves(&api, &known));
-    checks.push(markers(&api, &known));
+    checks.push(doctor_places::markers(&api, &known));
+    checks.push(doctor_places::file_systems(&api, &known));
     checks.push(databases(&scrub::run(&api.app.fleet, &scrub::Opening::Nothing).await?));
     checks.push(ledgers(&api).await?);
     let mut tx = api.app.catalog.read().await?;
@@ -195,7 +195,7 @@ fn disk(name: &str, directory: &Path) -> DoctorCheck {
 }
 
 /// Servers that are directories.
-fn directories(known: &[(ServerRecord, i64)]) -> Vec<(String, PathBuf)> {
+pub(super) fn directories(known: &[(ServerRecord, i64)]) -> Vec<(String, PathBuf)> {
     let files = known.iter().filter(|(server, _)| server.engine == EngineKind::Sqlite);
     files.map(|(server, _)| (server.name.clone(), server.base.clone().into())).collect()
 }
@@ -215,33 +215,8 @@ fn reserves(api: &Api, known: &[(ServerRecord, i64)]) -> DoctorCheck {
     }
 }
 
-/// Whose the directories are.
-fn markers(api: &Api, known: &[(ServerRecord, i64)]) -> DoctorCheck {
-    let fleet = api.app.catalog.fleet_id().to_string();
-    let (mut foreign, mut unmarked) = (Vec::new(), Vec::new());
-    for (name, base) in directories(known) {
-        match BaseMarker::read(&base) {
-            FoundMarker::Marked(marker) if marker.fleet_id == fleet => {}
-            FoundMarker::Marked(_) => foreign.push(name),
-            FoundMarker::Nothing | FoundMarker::Unreadable => unmarked.push(name),
-        }
-    }
-    let next = "check that the right disks are mounted there";
-    match (foreign.is_empty(), unmarked.is_empty()) {
-        (true, true) => DoctorCheck::ok("server_markers", "every directory of databases is marked as this fleet's"),
-        (false, _) => {
-            let detail = format!("marked by another fleet: {}", shortened(&foreign));
-            DoctorCheck::fail("server_markers", detail, next)
-        }
-        (true, false) => {
-            let detail = format!("without a marker that can be read: {}", shortened(&unmarked));
-            DoctorCheck::unknown("server_markers", detail, next)
-        }
-    }
-}
-
 /// PURE: a few names, and how many more there are.
-fn shortened(names: &[String]) -> String {
+pub(super) fn shortened(names: &[String]) -> String {
     let (shown, rest) = names.split_at(names.len().min(NAMES_MAX));
     match rest.len() {
         0 => shown.join(", "),

@@ -10,28 +10,22 @@ use std::path::{Path, PathBuf};
 use axum::http::StatusCode;
 use tenant_engine::server::BASE_MARKER;
 
+use crate::config::NetworkFileSystem;
 use crate::home::base_marker::{BaseMarker, FoundMarker};
+use crate::home::file_system;
 use crate::http::error::{Problem, Result};
 
 /// What a filesystem keeps at its top.
 const OF_THE_FILESYSTEM: &str = "lost+found";
-/// Filesystems of other machines, by what `statfs` calls them: NFS, SMB, CIFS, SMB2, 9p, Ceph, AFS, FUSE (virtiofs is one).
-/// SQLite's log needs memory that all its users share, which no two machines have.
-const NETWORK_FILESYSTEMS: [u64; 8] =
-    [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42, 0x0102_1997, 0x00C3_6400, 0x5346_414F, 0x6573_5546];
 
 /// The directory by its own path, without links, if databases of this fleet may live in it.
 ///
 /// # Errors
-/// `invalid` for a network filesystem, `base_in_use` for a directory with other things in it.
-pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf]) -> Result<PathBuf> {
+/// `network_file_system`; `base_in_use` for a directory with other things in it.
+pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf], network: NetworkFileSystem) -> Result<PathBuf> {
     let failed = |error: std::io::Error| Problem::invalid(format!("base: cannot look at it: {error}"));
     let path = base.canonicalize().map_err(failed)?;
-    let kind = rustix::fs::statfs(&path).map_err(|error| failed(error.into()))?.f_type;
-    if is_network(kind as u64) {
-        return Err(Problem::invalid("base: it is on a network filesystem, where SQLite cannot keep a database safe")
-            .try_next("use a local disk, or a Postgres server"));
-    }
+    file_system::require_safe(&path, network)?;
     if let Some(other) = reserved.iter().find(|other| overlaps(&path, other)) {
         return Err(in_use(format!("base: it overlaps {}, which has another use", other.display())));
     }
@@ -61,11 +55,6 @@ fn contains(outer: &Path, inner: &Path) -> bool {
     let Ok(wanted) = std::fs::metadata(outer) else { return inner.starts_with(outer) };
     let same = |found: Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
     inner.starts_with(outer) || inner.ancestors().any(|folder| std::fs::metadata(folder).is_ok_and(same))
-}
-
-fn is_network(kind: u64) -> bool {
-    // Some of the numbers have their highest bit set, and come as negative ones.
-    NETWORK_FILESYSTEMS.contains(&(kind & 0xFFFF_FFFF))
 }
 
 fn is_empty(path: &Path) -> std::io::Result<bool> {
@@ -98,16 +87,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
         std::fs::create_dir(base.join(OF_THE_FILESYSTEM)).unwrap();
-        assert_eq!(check(&base, "flt_1", &[]).unwrap(), base);
+        assert_eq!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).unwrap(), base);
         mark(&base, "flt_1".to_owned(), "srv_1".to_owned()).unwrap();
-        assert!(check(&base, "flt_1", &[]).is_ok());
-        assert!(check(&base, "flt_2", &[]).is_err(), "another fleet's");
+        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_ok());
+        assert!(check(&base, "flt_2", &[], NetworkFileSystem::Refused).is_err(), "another fleet's");
         std::fs::write(base.join(BASE_MARKER), "{").unwrap();
-        assert!(check(&base, "flt_1", &[]).is_err(), "no marker");
+        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "no marker");
         std::fs::remove_file(base.join(BASE_MARKER)).unwrap();
         std::fs::write(base.join("notes.txt"), "mine").unwrap();
-        assert!(check(&base, "flt_1", &[]).is_err(), "a stranger's file");
-        assert!(check(Path::new("/etc"), "flt_1", &[]).is_err());
+        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "a stranger's file");
+        assert!(check(Path::new("/etc"), "flt_1", &[], NetworkFileSystem::Refused).is_err());
     }
 
     #[test]
@@ -118,16 +107,6 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).unwrap();
         assert!(overlaps(&link, &real) && overlaps(&real, &link.join("inner")) && overlaps(dir.path(), &link));
         assert!(!overlaps(&real.join("inner"), &dir.path().join("other")));
-        assert!(check(&link, "flt_1", &[real]).is_err());
-    }
-
-    #[test]
-    fn network_filesystems_are_known() {
-        for kind in [0x6969, 0xFF53_4D42, 0xFFFF_FFFF_FF53_4D42, 0x6573_5546, 0x0102_1997] {
-            assert!(is_network(kind), "{kind:x}");
-        }
-        for local in [0xEF53, 0x9123_683E, 0x5846_5342, 0x0102_1994] {
-            assert!(!is_network(local), "{local:x}");
-        }
+        assert!(check(&link, "flt_1", &[real], NetworkFileSystem::Refused).is_err());
     }
 }

@@ -167,7 +167,8 @@ async fn taken(api: &Api, place: EngineServer) -> Result<EngineServer> {
             return Err(meets(other));
         }
     }
-    let root = server_base::check(&root, &api.app.catalog.fleet_id().to_string(), &reserved(api))?;
+    let network = api.app.config.network_file_system;
+    let root = server_base::check(&root, &api.app.catalog.fleet_id().to_string(), &reserved(api), network)?;
     Ok(EngineServer::sqlite(root))
 }
 
