@@ -1,7 +1,7 @@
 //! What users hand in: lists of names, migration directories, confirmations. Bounded and checked before anything is done.
 
 use std::io::{BufRead, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ use crate::table::counted;
 
 /// A list of a million names is about this long; more is not a list of names.
 const LIST_BYTES_MAX: u64 = 64 << 20;
-/// One migration file; larger ones are data, not schema.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+/// One migration file: as much as the engines take.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Files in a migration directory.
 const FILES_MAX: usize = 10_000;
 /// A connection string.
@@ -96,7 +96,40 @@ pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Val
             .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
     }
     names.sort();
-    names.into_iter().map(|name| migration_file(directory, name, context)).collect::<Result<Vec<_>>>().map(Value::from)
+    let files = names.into_iter().map(|name| migration_file(directory, name, context));
+    let mut files = files.collect::<Result<Vec<_>>>()?;
+    files.extend(sqlx_settings(directory, context)?);
+    Ok(Value::from(files))
+}
+
+/// The file with sqlx's settings.
+const SQLX_SETTINGS: &str = "sqlx.toml";
+
+fn sqlx_settings(directory: &Path, context: &Context) -> Result<Option<Value>> {
+    let Some(path) = settings_beside(&context.absolute(directory))? else { return Ok(None) };
+    let folder = path.parent().unwrap_or(Path::new("."));
+    migration_file(folder, SQLX_SETTINGS.to_owned(), context).map(Some)
+}
+
+/// The `sqlx.toml` in a migration directory, or in the directory around it if that one's migrations are these. It may
+/// change checksums and the ledger's name.
+fn settings_beside(directory: &Path) -> Result<Option<PathBuf>> {
+    let directory = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
+    let own = directory.join(SQLX_SETTINGS);
+    if own.is_file() {
+        return Ok(Some(own));
+    }
+    let Some(project) = directory.parent() else { return Ok(None) };
+    let path = project.join(SQLX_SETTINGS);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
+    let table: toml::Table = text.parse().map_err(|e| unreadable(&path, e))?;
+    let settings = table.get("migrate");
+    let migrations = settings.and_then(|settings| settings.get("migrations-dir")?.as_str()).unwrap_or("migrations");
+    let is_this = project.join(migrations).canonicalize().is_ok_and(|found| found == directory);
+    Ok((settings.is_some() && is_this).then_some(path))
 }
 
 /// The names of the `.sql` files in one folder.
@@ -188,5 +221,27 @@ mod tests {
         assert_eq!(seen, [("acme", 1), ("globex", 4), ("last", 5)]);
         assert_eq!(parse_names(b"a\n\xff\n"), Err((2, "is not UTF-8")));
         assert_eq!(parse_names(b"nul\0name").unwrap()[0].text, "nul\0name");
+    }
+
+    #[test]
+    fn the_settings_of_sqlx_travel_with_the_migrations_that_they_are_for() {
+        let project = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(project.path().join(name), text).unwrap();
+        std::fs::create_dir_all(project.path().join("migrations")).unwrap();
+        let found = |directory: &str| {
+            let settings = settings_beside(&project.path().join(directory)).unwrap();
+            settings.map(|path| path.strip_prefix(project.path().canonicalize().unwrap()).unwrap().to_owned())
+        };
+        assert_eq!(found("migrations"), None);
+        write("sqlx.toml", "[common]\ndatabase-url-var = 'X'");
+        assert_eq!(found("migrations"), None);
+        write("sqlx.toml", "[migrate]\ntable-name = 'ops'");
+        assert_eq!(found("migrations").unwrap(), Path::new("sqlx.toml"));
+        write("sqlx.toml", "[migrate]\nmigrations-dir = 'elsewhere'");
+        assert_eq!(found("migrations"), None);
+        write("sqlx.toml", "[migrate]\nmigrations-dir = './migrations/'");
+        assert_eq!(found("migrations").unwrap(), Path::new("sqlx.toml"));
+        write("migrations/sqlx.toml", "");
+        assert_eq!(found("migrations").unwrap(), Path::new("migrations/sqlx.toml"));
     }
 }

@@ -3,11 +3,12 @@
 //! The control plane reads a directory once, stores its [`File`]s in the catalog and makes the same [`MigrationSet`]
 //! from them in any process; the engines run what [`pending`] names. Nothing here opens a database.
 //! The rules for names, checksums and `-- no-transaction` are those of sqlx 0.9, so its command line and ours can take
-//! turns on one database; where sqlx is silent about a directory that cannot be meant (two files of one version, a
-//! byte-order mark, a revert without what it reverts), this refuses it.
+//! turns on one database; where sqlx is silent about a directory that cannot be meant (two files of one version), this
+//! refuses it. What `sqlx.toml` says is followed, or refused.
 
 mod misfits;
 mod sets;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -19,10 +20,11 @@ use serde::{Deserialize, Serialize};
 pub use misfits::{Misfit, MisfitKind, misfits};
 pub use sets::MigrationSets;
 
+use self::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Larger than any file a human reads; a data dump belongs elsewhere.
-const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Seeds of countries, postal codes and the like have some megabytes. A request that brings a set holds 32 MiB.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Directory entries looked at: decades of migrations.
 const FILES_MAX: usize = 10_000;
 /// A set is kept in memory and in one catalog row.
@@ -96,6 +98,8 @@ impl MigrationSet {
         if files.len() > FILES_MAX || total > SET_BYTES_MAX {
             return Err(invalid(format!("a set holds at most {FILES_MAX} files and {SET_BYTES_MAX} bytes")));
         }
+        let settings = files.iter().find(|file| file.name == settings::NAME);
+        let settings = settings.map(|file| Settings::parse(&file.sql)).transpose()?.unwrap_or_default();
         let (mut ups, mut downs) = (BTreeMap::new(), BTreeMap::new());
         for file in files {
             let Some(name) = Name::parse(&file.name)? else { continue };
@@ -108,12 +112,10 @@ impl MigrationSet {
                 )));
             }
         }
-        if let Some((_, (_, file))) = downs.iter().find(|(version, _)| !ups.contains_key(version)) {
-            return Err(invalid(format!("'{}' reverts a version that the set does not hold", file.name)));
-        }
         let down = |version| downs.get(&version).map(|(_, file)| file.sql.clone());
         let up = |(version, (description, file)): (i64, (String, &File))| {
-            migration(version, description, file, down(version))
+            let checksum = settings.checksum(&file.sql);
+            Migration { checksum, ..migration(version, description, file, down(version)) }
         };
         Ok(Self::new(ups.into_iter().map(up).collect()))
     }
@@ -271,12 +273,11 @@ impl Name {
 }
 
 fn migration(version: i64, description: String, file: &File, down: Option<String>) -> Migration {
-    let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA384, file.sql.as_bytes()).as_ref().to_vec();
     let transactional = !file.sql.starts_with(NO_TRANSACTION);
-    Migration { version, description, sql: file.sql.clone(), checksum, transactional, down }
+    Migration { version, description, sql: file.sql.clone(), checksum: Vec::new(), transactional, down }
 }
 
-/// The names that are migrations; refuses settings of sqlx that would change how the files are read.
+/// The names that are migrations, and that of sqlx's settings.
 fn list(directory: &Path) -> Result<Vec<String>> {
     let unreadable = |error| invalid(format!("cannot read the directory '{}'", directory.display())).with_source(error);
     let mut names = Vec::new();
@@ -287,33 +288,14 @@ fn list(directory: &Path) -> Result<Vec<String>> {
         let entry = entry.map_err(unreadable)?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name == "sqlx.toml" {
-            check_settings(&entry.path())?;
-        }
         // Follows links, as sqlx does: a set may be composed of them.
         let is_file = || std::fs::metadata(entry.path()).map(|m| m.is_file()).unwrap_or(true);
-        if name.contains('_') && name.ends_with(".sql") && is_file() {
+        let is_wanted = name == settings::NAME || (name.contains('_') && name.ends_with(".sql"));
+        if is_wanted && is_file() {
             names.push(name.into_owned());
         }
     }
     Ok(names)
-}
-
-/// A `sqlx.toml` beside the files may rename the ledger or change checksums; silently not doing so would apply
-/// everything twice.
-fn check_settings(path: &Path) -> Result<()> {
-    let text = String::from_utf8_lossy(&read_bounded(path)?).into_owned();
-    let sets_migrate = |line: &str| {
-        let line = line.trim_start().trim_start_matches('[').trim_start();
-        line.strip_prefix("migrate").is_some_and(|rest| rest.trim_start().starts_with([']', '.', '=']))
-    };
-    if text.lines().any(sets_migrate) {
-        return Err(invalid(format!(
-            "'{}' has a [migrate] section, which this program does not follow; remove it or move the files",
-            path.display()
-        )));
-    }
-    Ok(())
 }
 
 fn read_file(directory: &Path, name: &str) -> Result<File> {
@@ -340,9 +322,6 @@ fn check_text(file: &File) -> Result<()> {
     let name = shorten(&file.name);
     if file.sql.len() as u64 > FILE_BYTES_MAX {
         return Err(invalid(format!("'{name}' is larger than {} MiB", FILE_BYTES_MAX >> 20)));
-    }
-    if file.sql.starts_with('\u{feff}') {
-        return Err(invalid(format!("'{name}' starts with a byte-order mark; save it as UTF-8 without one")));
     }
     if file.sql.contains('\0') {
         return Err(invalid(format!("'{name}' holds a NUL byte")));

@@ -3,11 +3,14 @@
 //! A directory with files at its top is one set for every engine. A directory with the folders `sqlite/` and
 //! `postgres/` holds one set each, of the same versions; an engine whose folder is missing has none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{File, MigrationSet, invalid, shorten};
+use super::{File, MigrationSet, invalid, settings, shorten};
 use crate::error::{Error, ErrorKind, Result};
 use crate::placement::EngineKind;
+
+/// Missing versions that an error lists for one folder.
+const VERSIONS_SHOWN: usize = 100;
 
 /// Checked sets, one per engine. Clones share the texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +30,12 @@ impl MigrationSets {
             return Ok(Self::same(MigrationSet::from_files(files)?));
         }
         let mut folders: BTreeMap<EngineKind, Vec<File>> = BTreeMap::new();
-        for file in files {
+        for file in files.iter().filter(|file| file.name != settings::NAME) {
             let (engine, name) = in_folder(file)?;
             folders.entry(engine).or_default().push(File { name: name.to_owned(), sql: file.sql.clone() });
+        }
+        if let Some(settings) = files.iter().find(|file| file.name == settings::NAME) {
+            share(settings, &mut folders);
         }
         let named = |(engine, files): (EngineKind, Vec<File>)| Ok((engine, MigrationSet::from_files(&files)?));
         let sets = folders.into_iter().map(named).collect::<Result<BTreeMap<_, _>>>()?;
@@ -84,6 +90,15 @@ impl MigrationSets {
     }
 }
 
+/// The settings at the top hold for the folders that have none.
+fn share(settings: &File, folders: &mut BTreeMap<EngineKind, Vec<File>>) {
+    for files in folders.values_mut() {
+        if files.iter().all(|file| file.name != settings::NAME) {
+            files.push(settings.clone());
+        }
+    }
+}
+
 fn in_folder(file: &File) -> Result<(EngineKind, &str)> {
     let wrong = || {
         invalid(format!(
@@ -100,18 +115,25 @@ fn in_folder(file: &File) -> Result<(EngineKind, &str)> {
 
 /// One line of versions: a tenant's number means the same wherever it lives.
 fn same_versions(sets: &BTreeMap<EngineKind, MigrationSet>) -> Result<()> {
-    for (engine, set) in sets {
-        for (other, theirs) in sets {
-            if let Some(missing) = set.migrations().iter().find(|m| theirs.get(m.version).is_none()) {
-                return Err(invalid(format!(
-                    "version {} is in {engine}/ but not in {other}/; a version that changes nothing there is a file \
-                     with a comment",
-                    missing.version
-                )));
-            }
-        }
+    let lacking = |(engine, set): (&EngineKind, &MigrationSet)| {
+        let others = sets.values().flat_map(|other| other.migrations().iter().map(|m| m.version));
+        let missing: BTreeSet<i64> = others.filter(|version| set.get(*version).is_none()).collect();
+        (!missing.is_empty()).then(|| format!("{engine}/ lacks {}", listed(&missing)))
+    };
+    let lacking: Vec<String> = sets.iter().filter_map(lacking).collect();
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "{}; for a version that an engine does not need, add a file with that number and only a comment",
+            lacking.join("; ")
+        ))),
     }
-    Ok(())
+}
+
+fn listed(versions: &BTreeSet<i64>) -> String {
+    let shown: Vec<String> = versions.iter().take(VERSIONS_SHOWN).map(|version| format!("version {version}")).collect();
+    let more = versions.len().saturating_sub(VERSIONS_SHOWN);
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
 fn digest(sets: &BTreeMap<EngineKind, MigrationSet>) -> String {
@@ -169,6 +191,24 @@ mod tests {
         ] {
             let error = sets(files).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");
+        }
+        let files =
+            [("sqlite/1_a.sql", "x"), ("sqlite/3_c.sql", "x"), ("postgres/2_b.sql", "y"), ("postgres/4_d.sql", "")];
+        let error = sets(&files).unwrap_err();
+        for part in ["sqlite/ lacks version 2, version 4", "postgres/ lacks version 1, version 3"] {
+            assert!(error.message().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_at_the_top_hold_for_folders_without_their_own() {
+        let ignoring = ("sqlx.toml", "[migrate]\nignored-chars = ['\\r']");
+        let ignoring = (ignoring.0, ignoring.1.replace('\'', "\""));
+        let both = sets(&[(ignoring.0, &ignoring.1), ("sqlite/1_a.sql", "x\r"), ("postgres/1_a.sql", "x\r")]).unwrap();
+        let plain = sets(&[("1_a.sql", "x")]).unwrap();
+        for engine in EngineKind::ALL {
+            let checksum = |sets: &MigrationSets| sets.of(engine).unwrap().migrations()[0].checksum.clone();
+            assert_eq!(checksum(&both), checksum(&plain));
         }
     }
 }

@@ -174,7 +174,7 @@ async fn apply(job: &Job<'_>, work: &mut Work, migration: &Migration, look: &Loo
     rules::check(migration).map_err(|refused| failed(migration, Some(refused.line), refused.why))?;
     let started = Instant::now();
     let whole = statement_max(job, migration);
-    let text = rules::without_control(&migration.sql);
+    let text = rules::effective(&migration.sql);
     let sent = Sent { migration, sql: &text, line: 1 };
     work.script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
     let mut end = still_ours(&look.id);

@@ -16,6 +16,9 @@ const CONTROL: &str = "a transaction cannot be prepared here: every version is o
 const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use SAVEPOINT and ROLLBACK TO";
 const ROLE: &str = "a migration runs as fleet_owner and cannot change its role";
 const STDIN: &str = "COPY … FROM STDIN needs psql; write INSERT, or load the data another way";
+const COPY_OUT: &str = "COPY … TO STDOUT sends rows to nobody here; leave it out of the migration";
+const LEDGER: &str = "'_sqlx_migrations' belongs to the engine; a migration may not change it";
+const PSQL: &str = "a line that begins with a backslash is a command of psql, not SQL: leave it out";
 const OPEN_END: &str = "the file ends inside a transaction that it began";
 
 /// Looks at a whole file before any of it runs.
@@ -40,10 +43,39 @@ fn forbidden(statement: &Statement<'_>, transactional: bool) -> Option<&'static 
         ["SET", "LOCAL", "SESSION", "AUTHORIZATION", ..] | ["DISCARD", "ALL", ..] => Some(ROLE),
         ["COPY", .., "FROM", "STDIN"] => Some(STDIN),
         ["COPY", rest @ ..] if rest.windows(2).any(|pair| pair == ["FROM", "STDIN"]) => Some(STDIN),
+        ["COPY", rest @ ..] if rest.windows(2).any(|pair| pair == ["TO", "STDOUT"]) => Some(COPY_OUT),
+        _ if statement.text.starts_with('\\') => Some(PSQL),
+        _ if changes_ledger(&words) => Some(LEDGER),
         ["PREPARE", "TRANSACTION", ..] | ["COMMIT" | "ROLLBACK", "PREPARED", ..] => Some(CONTROL),
         ["ROLLBACK" | "ABORT", ..] if transactional && step(statement) == Step::Ends => Some(ROLLBACK),
         _ => None,
     }
+}
+
+/// Reading it is allowed, as on SQLite.
+fn changes_ledger(words: &[&str]) -> bool {
+    let beside = ["PUBLIC", "\"public\"", "ONLY", "IF", "EXISTS"];
+    let words: Vec<&str> = words.iter().copied().filter(|word| !beside.contains(word)).collect();
+    words.windows(2).enumerate().any(|(at, pair)| {
+        let is_ledger = matches!(pair[1], "_SQLX_MIGRATIONS" | "\"_sqlx_migrations\"");
+        let changes = match pair[0] {
+            "INTO" | "UPDATE" | "TABLE" | "TRUNCATE" => true,
+            "FROM" => at > 0 && words[at - 1] == "DELETE",
+            "ON" => matches!(words[0], "CREATE" | "DROP" | "ALTER" | "COMMENT"),
+            _ => false,
+        };
+        is_ledger && changes
+    })
+}
+
+/// A comment that only the owner of the database, of the schema public or of an extension may write: dumps hold them,
+/// and nothing reads them.
+fn is_comment_elsewhere(statement: &Statement<'_>) -> bool {
+    let words: Vec<&str> = statement.words.iter().map(String::as_str).collect();
+    matches!(
+        words.as_slice(),
+        ["COMMENT", "ON", "DATABASE" | "EXTENSION", ..] | ["COMMENT", "ON", "SCHEMA", "PUBLIC" | "\"public\"", ..]
+    )
 }
 
 /// What a statement does to the transaction it is in.
@@ -64,15 +96,18 @@ fn step(statement: &Statement<'_>) -> Step {
     }
 }
 
-/// The text without its BEGIN and COMMIT, and without a byte-order mark, which the server does not read: a version is one transaction, and commits with its ledger row. Every other
+/// The text without what has no effect here: its BEGIN and COMMIT, comments on objects of others, and a byte-order mark.
+/// A version is one transaction, and commits with its ledger row. Every other
 /// character keeps its place, so that the server's positions are those of the file.
-pub(super) fn without_control(sql: &str) -> Cow<'_, str> {
+pub(super) fn effective(sql: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(sql);
     let mark = byte_order_mark(sql);
     if mark > 0 {
         text.to_mut().replace_range(..mark, &" ".repeat(mark));
     }
-    for statement in statements(sql).iter().filter(|statement| step(statement) != Step::Neither) {
+    let has_no_effect =
+        |statement: &&Statement<'_>| step(statement) != Step::Neither || is_comment_elsewhere(statement);
+    for statement in statements(sql).iter().filter(has_no_effect) {
         let start = statement.text.as_ptr().addr() - sql.as_ptr().addr();
         let blank = |c: char| if c == '\n' { "\n".to_owned() } else { " ".repeat(c.len_utf8()) };
         let blanks: String = statement.text.chars().map(blank).collect();
@@ -177,7 +212,25 @@ mod tests {
             assert_eq!(refused(role).map(|refused| refused.why), Some(ROLE), "{role}");
         }
         assert_eq!(refused("copy t(a, b) from stdin").map(|refused| refused.why), Some(STDIN));
+        for (bad, why) in [
+            ("copy (select 1) to stdout", COPY_OUT),
+            ("copy t to stdout with csv", COPY_OUT),
+            ("\\restrict abc\nselect 1", PSQL),
+            ("\\connect other\n", PSQL),
+            ("delete from only public._sqlx_migrations", LEDGER),
+            ("update \"_sqlx_migrations\" set success = true", LEDGER),
+            ("insert into public._sqlx_migrations values (1)", LEDGER),
+            ("with x as (select 1) delete from _sqlx_migrations", LEDGER),
+            ("drop table if exists _sqlx_migrations", LEDGER),
+            ("alter table _sqlx_migrations add column x int", LEDGER),
+            ("truncate table _sqlx_migrations", LEDGER),
+            ("create index i on _sqlx_migrations(success)", LEDGER),
+        ] {
+            assert_eq!(refused(bad).map(|refused| refused.why), Some(why), "{bad}");
+        }
         for good in [
+            "create table kept as select * from _sqlx_migrations",
+            "delete from t where v in (select version from _sqlx_migrations)",
             "savepoint a; rollback to a",
             "begin; select 1; end; start transaction; commit and chain; commit",
             "do $$ begin null; end $$",
@@ -193,10 +246,16 @@ mod tests {
     #[test]
     fn begin_and_commit_are_left_out_and_the_rest_keeps_its_place() {
         for sql in ["select 'begin; commit'", "do $$ begin null; end $$", "savepoint a; release a"] {
-            assert!(matches!(without_control(sql), Cow::Borrowed(same) if same == sql), "{sql}");
+            assert!(matches!(effective(sql), Cow::Borrowed(same) if same == sql), "{sql}");
         }
+        for sql in
+            ["comment on database x is 'a'", "comment on schema public is 'b'", "comment on extension \"x-y\" is ''"]
+        {
+            assert_eq!(effective(sql).trim(), "", "{sql}");
+        }
+        assert!(!effective("comment on schema own is 'b'; comment on table t is 'x'").contains("    "));
         let sql = "BEGIN;\nselect '\u{e4}';\nCOMMIT /* \u{e4}\n */ WORK;\nselect 2;end";
-        let kept = without_control(sql);
+        let kept = effective(sql);
         assert_eq!(kept.len(), sql.len());
         assert_eq!(kept.split_whitespace().collect::<Vec<_>>(), [";", "select", "'\u{e4}';", ";", "select", "2;"]);
         assert_eq!(kept.find("select 2"), sql.find("select 2"));

@@ -27,7 +27,7 @@ impl Statement<'_> {
 
 /// The statements in order; empty ones are left out. The last one may lack its semicolon or its closing quote.
 pub(super) fn statements(sql: &str) -> Vec<Statement<'_>> {
-    let mut lexer = Lexer { sql, at: byte_order_mark(sql), found: Vec::new(), open: None };
+    let mut lexer = Lexer { sql, at: byte_order_mark(sql), found: Vec::new(), open: None, counted: 0, line: 1 };
     while let Some(token) = lexer.next() {
         lexer.take(token);
     }
@@ -70,6 +70,9 @@ struct Lexer<'a> {
     at: usize,
     found: Vec<Statement<'a>>,
     open: Option<Open>,
+    /// Up to here the lines are counted.
+    counted: usize,
+    line: usize,
 }
 
 /// The statement that is being read.
@@ -103,7 +106,9 @@ impl Lexer<'_> {
     fn end(&mut self, end: usize) {
         if let Some(open) = self.open.take() {
             let text = self.sql[open.start..end].trim_end();
-            self.found.push(Statement { text, line: line_at(self.sql, open.start), words: open.words });
+            self.line += line_at(&self.sql[self.counted..], open.start - self.counted) - 1;
+            self.counted = open.start;
+            self.found.push(Statement { text, line: self.line, words: open.words });
         }
     }
 

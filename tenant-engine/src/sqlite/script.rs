@@ -111,10 +111,10 @@ impl<'a> Script<'a> {
     /// Runs the statement that comes next; after an error it is still the next one.
     fn run_next(&mut self) -> Result<(), Failure> {
         let rest = self.rest();
-        let statement = match Batch::new(self.db, rest).next() {
+        let statement = match self.prepare(rest) {
             Ok(Some(statement)) => statement,
             Ok(None) => {
-                self.offset = self.sql.len();
+                self.offset += steps::end(rest).max(1);
                 return Ok(());
             }
             Err(error) => {
@@ -125,11 +125,21 @@ impl<'a> Script<'a> {
         // Exactly the text SQLite parsed; found, not counted, because empty statements are skipped without a trace.
         let text = statement.expanded_sql().unwrap_or_default();
         let start = self.offset + rest.find(&text).unwrap_or(0);
-        let line = line_at(self.sql, start + before_first_token(&text));
-        finish(statement).map_err(|error| Failure { line, done: self.done, error: Reason::Sqlite(error) })?;
+        finish(statement).map_err(|error| {
+            let line = line_at(self.sql, start + before_first_token(&text));
+            Failure { line, done: self.done, error: Reason::Sqlite(error) }
+        })?;
         self.offset = (start + text.len()).min(self.sql.len());
         self.done += 1;
         Ok(())
+    }
+
+    /// SQLite copies the text it is given, so it gets one statement. Where it ends another way, SQLite gets the rest.
+    fn prepare(&self, rest: &str) -> rusqlite::Result<Option<rusqlite::Statement<'a>>> {
+        match Batch::new(self.db, &rest[..steps::end(rest)]).next() {
+            Err(_) => Batch::new(self.db, rest).next(),
+            prepared => prepared,
+        }
     }
 }
 

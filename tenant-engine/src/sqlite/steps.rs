@@ -42,10 +42,12 @@ pub(super) fn first(text: &str) -> Step {
     step(&head(&mut tokens))
 }
 
-/// Where the first statement of this text ends, its semicolon included. Not for CREATE TRIGGER.
+/// Where the first statement of this text ends, its semicolon included.
 pub(super) fn end(text: &str) -> usize {
     let mut tokens = Tokens::of(text);
-    let _ = head(&mut tokens);
+    if is_trigger(&head(&mut tokens)) {
+        while tokens.offset() < text.len() && head(&mut tokens).first().is_none_or(|word| word != "END") {}
+    }
     tokens.offset()
 }
 
@@ -261,5 +263,7 @@ mod tests {
     fn a_statement_ends_with_its_semicolon() {
         assert_eq!(end(" ;\ncommit /* ; */ ; select 1"), 19);
         assert_eq!(end("commit"), 6);
+        let trigger = "create trigger t after insert on a begin select case when 1 then 2 end; select ';'; end ;";
+        assert_eq!(end(&format!("{trigger} select 1;")), trigger.len());
     }
 }

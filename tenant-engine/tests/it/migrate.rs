@@ -316,3 +316,27 @@ async fn limits_that_sqlite_calls_a_full_disk_are_the_migration_s_own_failure() 
         assert!(error.message().contains("version 4") && error.message().contains(word), "{error}");
     }
 }
+
+#[tokio::test]
+async fn a_version_that_fails_leaves_no_log_behind() {
+    let kit = Kit::new();
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    let fill = "with n(i) as (select 1 union all select i + 1 from n where i < 40)
+                insert into projects(name) select hex(randomblob(100000)) from n;";
+    let failing = base_and(&[("0003_fill.sql", &format!("{fill} insert into nope values(1);"))]);
+    assert_eq!(kit.migrate(&tenant, &failing).await.unwrap_err().kind(), ErrorKind::MigrationFailed);
+    let log = std::fs::metadata(tenant.path().with_extension("db-wal")).map_or(0, |log| log.len());
+    assert!(log < 1 << 20, "{log} bytes");
+    assert_eq!(tenant.number("select count(*) from projects"), 0);
+}
+
+#[tokio::test]
+async fn a_long_file_with_a_byte_order_mark_is_applied() {
+    let kit = Kit::new();
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    let name = "x".repeat(1_000);
+    let rows: String = (0..5_000).map(|id| format!("insert into projects values({id}, '{name}');\n")).collect();
+    let long = base_and(&[("0003_long.sql", &format!("\u{feff}{rows}"))]);
+    kit.migrate(&tenant, &long).await.unwrap();
+    assert_eq!(tenant.number("select count(*) from projects"), 5_000);
+}

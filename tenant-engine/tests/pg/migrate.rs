@@ -32,6 +32,9 @@ async fn an_error_names_version_line_and_reason() {
             ["version 3", "tasks_project_id_fkey", ""],
         ),
         ("copy projects from stdin;", ["version 3", "line 1", "psql"]),
+        ("select 1;\ncopy projects to stdout;", ["version 3", "line 2", "TO STDOUT"]),
+        ("\\restrict x\nselect 1;", ["version 3", "line 1", "command of psql"]),
+        ("delete from _sqlx_migrations;", ["version 3", "line 1", "belongs to the engine"]),
         ("do $$ begin commit; end $$;", ["version 3", "line 1", "transaction"]),
     ] {
         let message = fails(&kit, &tenant, sql).await;
@@ -39,6 +42,12 @@ async fn an_error_names_version_line_and_reason() {
         assert!(!message.contains("secret"), "values stay out: {message}");
     }
     assert_eq!(kit.ask(&tenant, "select count(*) from pg_class where relname = 'a'"), "0");
+    let dumped =
+        "comment on schema public is 'standard'; comment on database x is 'y'; comment on table projects is 'z';";
+    let marked = base_and(&[("3_dumped.sql", &format!("\u{feff}{dumped}"))]);
+    let other = kit.provisioned(&set(&BASE)).await;
+    assert_eq!(kit.migrate(&other, &marked).await.unwrap().applied, [3]);
+    assert_eq!(kit.ask(&other, "select obj_description('projects'::regclass)"), "z");
     // A setting that would change what a string is does not outlive its version.
     let sly = base_and(&[
         ("3_set.sql", "set standard_conforming_strings = off;"),
