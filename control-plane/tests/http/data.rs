@@ -154,3 +154,22 @@ async fn a_long_answer_comes_in_pieces_and_whole() {
     assert_eq!(short.headers["content-type"], "application/json");
     site.stop().await;
 }
+
+#[tokio::test]
+async fn a_number_that_json_readers_round_is_refused_and_named_by_its_place() {
+    let site = Site::with_tenants(&["acme"]).await;
+    let token = site.tenant_token("acme", "writer").await;
+    for number in ["18446744073709551616", "-9223372036854775809", "1e999", "1e-999"] {
+        let body = format!("{{\"sql\": \"select ?1, ?2\", \"params\": [1, {number}]}}");
+        let answer = site.ask_text("acme", &token, &body).await;
+        let problem = answer.problem(422, "invalid");
+        assert!(problem["detail"].as_str().unwrap().contains("number 2"), "{problem}");
+    }
+    let edges = json!([i64::MAX, i64::MIN, 5e-324, 0.1, {"$real": "inf"}]);
+    let body = json!({ "sql": "select ?1, ?2, ?3, ?4, ?5", "params": edges });
+    let row = site.ask("acme", &token, &body).await.ok()["rows"][0].clone();
+    assert_eq!(row[0], json!({"$int": i64::MAX.to_string()}));
+    let again = json!({ "sql": "select ?1, ?2, ?3, ?4, ?5", "params": row });
+    assert_eq!(site.ask("acme", &token, &again).await.ok()["rows"][0], row);
+    site.stop().await;
+}

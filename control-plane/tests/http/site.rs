@@ -142,6 +142,12 @@ impl Site {
         send(self.client.post(format!("{}/t/{tenant}/query", self.data)).bearer_auth(token).json(body)).await
     }
 
+    /// The same with a body in these very characters.
+    pub(crate) async fn ask_text(&self, tenant: &str, token: &str, body: &str) -> Answer {
+        let request = self.client.post(format!("{}/t/{tenant}/query", self.data)).bearer_auth(token);
+        send(request.header("content-type", "application/json").body(body.to_owned())).await
+    }
+
     pub(crate) fn serving(&mut self) -> Serving {
         self.serving.take().unwrap()
     }

@@ -70,7 +70,12 @@ pub(crate) async fn run(args: Query, context: &mut Context) -> Result<Exit> {
 
 /// JSON where it is JSON, else text: `--param 5` is a number, `--param abc` a text.
 fn parameter(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+    match serde_json::from_str(text) {
+        // An integer that JSON would round stays a text, with all its digits.
+        Ok(Value::Number(number)) if !number.is_i64() && !text.contains(['.', 'e', 'E']) => json!(text.trim()),
+        Ok(value) => value,
+        Err(_) => json!(text),
+    }
 }
 
 struct Printer<'c> {
@@ -259,6 +264,8 @@ mod tests {
         assert_eq!(parameter("5"), json!(5));
         assert_eq!(parameter("-5"), json!(-5));
         assert_eq!(parameter("null"), Value::Null);
+        assert_eq!(parameter("9223372036854775808"), json!("9223372036854775808"));
+        assert_eq!(parameter("184467440737095516160"), json!("184467440737095516160"));
         assert_eq!(parameter("abc"), json!("abc"));
         assert_eq!(parameter("\"5\""), json!("5"));
     }

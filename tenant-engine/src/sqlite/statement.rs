@@ -157,6 +157,10 @@ fn bind(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<()> {
         return Err(from_sqlite(rusqlite::Error::InvalidParameterCount(params.len(), wanted)));
     }
     for (index, param) in params.iter().enumerate() {
+        if matches!(param, Value::Real(real) if real.is_nan()) {
+            let message = format!("parameter ?{} is NaN, which SQLite stores as NULL: send null", index + 1);
+            return Err(Error::new(ErrorKind::ParameterMismatch, message));
+        }
         statement.raw_bind_parameter(index + 1, Borrowed(param)).map_err(from_sqlite)?;
     }
     Ok(())

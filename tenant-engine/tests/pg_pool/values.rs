@@ -37,6 +37,14 @@ async fn every_type_takes_and_gives_its_own_form() {
         same("float8", Value::Real(-1.25e300)),
         ("float8", Value::Integer(3), Value::Real(3.0)),
         ("float8", text("1e3"), Value::Real(1_000.0)),
+        same("float4", Value::Real(0.1)),
+        same("\"char\"", text("a")),
+        same("\"char\"", text("")),
+        same("\"char\"", text("\\377")),
+        ("time", text("23:59:60"), text("24:00:00")),
+        ("time", text("07:08:09Z"), text("07:08:09")),
+        ("timestamp", text("2024-05-06T07:08:09Z"), text("2024-05-06 07:08:09")),
+        same("date", text("0044-03-15 BC")),
         ("numeric", text("123456789012345678901234567890.0001"), text("123456789012345678901234567890.0001")),
         ("numeric", Value::Integer(-7), text("-7")),
         ("numeric", Value::Real(0.1), text("0.1")),
@@ -82,6 +90,11 @@ async fn what_does_not_fit_is_named_without_its_value() {
         ("bool", Value::Integer(2)),
         ("float4", Value::Real(1e300)),
         ("float8", text("secret")),
+        ("float8", text("1e999")),
+        ("float8", text("-1e-999")),
+        ("float4", text("1e39")),
+        ("float4", text("1e-60")),
+        ("float4", Value::Real(1e-60)),
         ("numeric", text("secret")),
         ("numeric", Value::Boolean(true)),
         ("text", Value::Integer(5)),
@@ -135,6 +148,242 @@ async fn years_beyond_four_digits_read_as_the_server_writes_them() {
     let at = "'0044-03-15 12:00:00.25 BC'::timestamp";
     let rows = read(&pool, &format!("select {at}, {at}::text")).await.unwrap();
     assert_eq!(rows.rows[0][0], rows.rows[0][1]);
+}
+
+/// What a type's values look like when the server makes them, as an expression of a number.
+const MADE: [(&str, &str); 17] = [
+    ("bool", "n % 2 = 0"),
+    ("int2", "abs(n) % 65536 - 32768"),
+    ("int8", "n * 1000003"),
+    ("oid", "abs(n) % 4294967296"),
+    ("float4", "float4send_inverse(n)"),
+    ("float8", "n / 1000003.0::float8 * (10::float8 ^ (n % 600 - 300))"),
+    ("numeric", "n::numeric / 1000003 * (10::numeric ^ (n % 40 - 20))"),
+    ("text", "md5(n::text) || chr((abs(n) % 50000 + 1)::int)"),
+    ("\"char\"", "(abs(n) % 256 - 128)::int::\"char\""),
+    ("bytea", "decode(md5(n::text), 'hex')"),
+    ("uuid", "md5(n::text)::uuid"),
+    ("jsonb", "jsonb_build_object(md5(n::text), n)"),
+    ("date", "'4714-11-24 BC'::date + (abs(n) % 2147483494)::int"),
+    ("time", "'00:00'::time + (abs(n) % 86400000000) * interval '1 microsecond'"),
+    ("timestamp", "'4714-11-24 BC'::timestamp + (abs(n) % 9400000000000) * interval '1.000003 second'"),
+    ("timestamptz", "'4714-11-24 BC'::timestamptz + (abs(n) % 9400000000000) * interval '1.000003 second'"),
+    ("mood", "case when n % 2 = 0 then 'sad' else 'glad' end::mood"),
+];
+
+/// Values at the edges of a type, which no expression meets.
+const EDGES: [(&str, &str); 26] = [
+    ("float4", "NaN"),
+    ("float4", "-Infinity"),
+    ("float4", "3.4028235e38"),
+    ("float4", "1e-45"),
+    ("float4", "-0"),
+    ("float4", "1.1754944e-38"),
+    ("float4", "16777217"),
+    ("float8", "NaN"),
+    ("float8", "Infinity"),
+    ("float8", "5e-324"),
+    ("float8", "1.7976931348623157e308"),
+    ("float8", "-0"),
+    ("numeric", "NaN"),
+    ("numeric", "-Infinity"),
+    ("numeric", "1e400"),
+    ("numeric", "1e-400"),
+    ("numeric", "0.00"),
+    ("date", "infinity"),
+    ("date", "-infinity"),
+    ("date", "5874897-12-31"),
+    ("date", "4714-11-24 BC"),
+    ("time", "24:00:00"),
+    ("timestamp", "294276-12-31 23:59:59.999999"),
+    ("timestamp", "4714-11-24 00:00:00 BC"),
+    ("timestamptz", "294276-12-31 23:59:59.999999Z"),
+    ("timestamptz", "-infinity"),
+];
+
+const MORE: &str = "create type mood as enum ('sad', 'glad');
+    create function float4send_inverse(n bigint) returns float4 language sql as
+        $$ select ((n % 16777216)::float4 * (2::float4 ^ (n % 200 - 120)::float4))::float4 $$;";
+
+/// What `expression` is comes back as the same value, and is the same to the server, byte for byte.
+async fn comes_back(pool: &Pool, of: &str, expression: &str) {
+    let value = read(pool, &format!("select ({expression})::{of}")).await.unwrap().rows.remove(0).remove(0);
+    let sql = format!("select $1::{of}, $1::{of}::text, ({expression})::{of}::text");
+    let row = one(pool, Access::Read, &sql, vec![value.clone()]).await;
+    let row = row.unwrap_or_else(|error| panic!("{of} {expression} {value:?}: {error}")).rows.remove(0);
+    assert!(same(&row[0], &value), "{of} {expression}: {value:?} {:?}", row[0]);
+    assert_eq!(row[1], row[2], "{of} {expression} {value:?}");
+}
+
+#[tokio::test]
+async fn what_was_read_can_be_sent_back_and_is_equal() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant().await;
+    fixture.cluster.psql(tenant.database(), MORE);
+    let pool = fixture.pool(&tenant).await;
+    for (of, text) in EDGES {
+        comes_back(&pool, of, &format!("'{text}'")).await;
+    }
+    for (of, expression) in MADE {
+        for round in 0..25_i64 {
+            let number = round * round * 7_919_999_983 + round - 12;
+            comes_back(&pool, of, &format!("(select {expression} from (values ({number}::bigint)) v(n))")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_is_what_the_server_takes_it_for_or_is_refused() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant().await).await;
+    let (mut taken, mut refused) = (0, 0);
+    for of in
+        ["date", "time", "timestamp", "timestamptz", "float4", "float8", "numeric", "int4", "int8", "bool", "\"char\""]
+    {
+        for given in TEXTS {
+            let literal = format!("select '{given}'::{of}");
+            let server = read(&pool, &literal).await.map(|mut rows| rows.rows.remove(0).remove(0));
+            match (echo(&pool, of, text(given)).await, server) {
+                (Ok(ours), Ok(server)) => assert!(same(&ours, &server), "{of} {given}: {ours:?} {server:?}"),
+                (Ok(ours), Err(error)) => panic!("{of} {given}: we take {ours:?}, the server says {error}"),
+                (Err(error), _) => {
+                    assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{of} {given}: {error}");
+                    refused += 1;
+                    continue;
+                }
+            }
+            taken += 1;
+        }
+    }
+    assert!(taken > 80 && refused > 80, "{taken} {refused}");
+}
+
+const TEXTS: [&str; 62] = [
+    "2024-02-29",
+    "2023-02-29",
+    "1900-02-29",
+    "2000-02-29",
+    "2024-1-1",
+    "20240506",
+    "20240230",
+    "0000-01-01",
+    "0001-01-01 BC",
+    "0001-02-29 BC",
+    "2024-05-06 BC",
+    "2024-05-06 AD",
+    "10000-01-01",
+    "99999-12-31",
+    "5874898-01-01",
+    "294277-01-01",
+    "4714-11-23 BC",
+    "2024-05-06T07:08:09Z",
+    "2024-05-06 07:08:09.1234565",
+    "2024-05-06 07:08:09.9999999",
+    "2024-05-06T07:08:09.5+02:00",
+    "2024-05-06 07:08:09-1530",
+    "2024-05-06 07:08:09+16",
+    "2024-05-06 24:00:00",
+    "2024-05-06 24:00:01",
+    "2024-12-31 23:59:60",
+    "2024-05-06 07:08:60.5",
+    "2024-05-06 07:08",
+    "20240506T070809",
+    "20240506T070809Z",
+    "0044-03-15 12:00:00Z BC",
+    "07:08",
+    "07:08:09",
+    "23:59:60",
+    "23:59:60.1",
+    "23:59:59.9999999",
+    "24:00:00",
+    "24:00:00.1",
+    "070809",
+    "07:08:09+02",
+    "07:08:09Z",
+    "infinity",
+    "-infinity",
+    "+infinity",
+    "inf",
+    "NaN",
+    "nan",
+    "1e999",
+    "-1e999",
+    "1e-999",
+    "1e39",
+    "1e-46",
+    "1e-45",
+    "3.4028236e38",
+    "16777217",
+    "0.1",
+    "-0",
+    "1e3",
+    " 42 ",
+    "9223372036854775808",
+    "+5",
+    "yes",
+];
+
+#[tokio::test]
+async fn every_type_without_a_neutral_form_is_named_and_harms_nothing() {
+    let fixture = Fixture::new();
+    let tenant = fixture.tenant().await;
+    let types = "create domain many as int4multirange;
+        create domain spans as int4range;
+        create domain tags as text[];
+        create type pair as (a int, b int4multirange);
+        create type plain as (a int, b text);
+        create domain checked as plain check ((value).a > 0);
+        create table odd(id int primary key, m int4multirange, d many, dm many[], p pair, pp pair[], c checked, t tags[])";
+    fixture.cluster.psql(tenant.database(), types);
+    fixture.cluster.psql(tenant.database(), "grant all on odd to public");
+    let pool = fixture.pool(&tenant).await;
+    for of in [
+        "int4multirange",
+        "nummultirange",
+        "tstzmultirange",
+        "many",
+        "many[]",
+        "int4multirange[]",
+        "pair",
+        "pair[]",
+        "plain",
+        "checked",
+        "checked[]",
+        "spans",
+        "spans[]",
+        "tags",
+        "tags[]",
+        "int4range",
+        "text[]",
+        "interval",
+        "timetz",
+        "inet",
+        "money",
+        "bit(3)",
+        "varbit",
+        "point",
+        "tsvector",
+        "xml",
+        "pg_lsn",
+        "jsonpath",
+        "regclass",
+        "int2vector",
+        "xid8",
+    ] {
+        for sql in [format!("select null::{of} as odd"), format!("select id, null::{of} from odd")] {
+            let error = read(&pool, &sql).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnsupportedType, "{sql}: {error}");
+            assert!(error.message().contains("cast"), "{sql}: {error}");
+        }
+        let error = one(&pool, Access::Write, &format!("select ($1::{of})::text"), vec![text("x")]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedType, "{of}: {error}");
+        assert!(error.message().contains("$1"), "{of}: {error}");
+    }
+    let sql = "insert into odd(id, m) values (1, $1::text::int4multirange) returning m::text";
+    let rows = one(&pool, Access::Write, sql, vec![text("{[1,5)}")]).await.unwrap();
+    assert_eq!(rows.rows, [[text("{[1,5)}")]]);
+    assert_eq!(read(&pool, "select * from odd").await.unwrap_err().kind(), ErrorKind::UnsupportedType);
+    fixture.settles().await;
 }
 
 /// A type, a value for it, and the text the server makes of that.

@@ -45,6 +45,13 @@ async fn every_kind_of_value_survives_the_trip() {
     ];
     let rows = one(&pool, Access::Read, "select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8", values.clone()).await.unwrap();
     assert_eq!(rows.rows, [values]);
+    for real in [f64::INFINITY, f64::NEG_INFINITY, f64::MAX, 5e-324, -0.0] {
+        let rows = one(&pool, Access::Read, "select ?1", vec![real.into()]).await.unwrap();
+        assert_eq!(rows.rows, [[Value::Real(real)]]);
+    }
+    // SQLite would store NULL.
+    let error = one(&pool, Access::Read, "select ?1", vec![f64::NAN.into()]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{error}");
 }
 
 #[tokio::test]

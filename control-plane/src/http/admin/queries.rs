@@ -20,7 +20,7 @@ use super::selection::Selection;
 use crate::http::Api;
 use crate::http::admission::Caller;
 use crate::http::data::document::Document;
-use crate::http::data::value::parameter;
+use crate::http::data::value::{Sent, parameters};
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::Json;
 use crate::http::number::Within;
@@ -45,7 +45,8 @@ struct FleetQuery {
     sql: String,
     /// Its parameters: null, booleans, numbers, strings, `{"$int":…}`, `{"$blob":…}`.
     #[serde(default)]
-    params: Vec<serde_json::Value>,
+    #[schema(value_type = Vec<serde_json::Value>)]
+    params: Vec<Sent>,
     /// Which tenants.
     selection: Selection,
     /// More rows of one tenant are that tenant's error; 1 to 10,000.
@@ -86,8 +87,7 @@ async fn run(State(api): State<Api>, caller: Caller, Json(ask): Json<FleetQuery>
     }
     let concurrency = ask.concurrency.map_or(CONCURRENCY, AtOnce::narrow) as usize;
     let rows_max = ask.rows_max.map_or(ROWS_MAX, RowsMax::narrow) as usize;
-    let bind = |(at, json)| parameter(json).map_err(|what| Problem::invalid(format!("params: ?{} is {what}", at + 1)));
-    let params = ask.params.into_iter().enumerate().map(bind).collect::<Result<Vec<_>>>()?;
+    let params = parameters(ask.params).map_err(Problem::invalid)?;
     let tenants = api.app.select(&ask.selection.into()).await?;
     audit(&api, &caller, &ask.sql, tenants.len(), ask.reason.as_deref()).await?;
     let access = OperatorAccess::new(caller.who.actor, ask.reason.unwrap_or_else(|| "query".to_owned()));

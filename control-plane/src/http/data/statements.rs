@@ -7,7 +7,7 @@ use tenant_engine::Statement;
 
 use super::document::Document;
 use super::opened::Opened;
-use super::value::parameter;
+use super::value::{Sent, parameters};
 use crate::http::Api;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::Json;
@@ -32,7 +32,7 @@ pub(crate) fn routes() -> Router<Api> {
 struct Asked {
     sql: String,
     #[serde(default)]
-    params: Vec<serde_json::Value>,
+    params: Vec<Sent>,
 }
 
 /// Several, in one transaction.
@@ -48,9 +48,7 @@ impl Asked {
         if self.params.len() > PARAMETERS_MAX {
             return Err(Problem::invalid(format!("params: expected at most {PARAMETERS_MAX}")));
         }
-        let bind =
-            |(at, json)| parameter(json).map_err(|what| Problem::invalid(format!("params: ?{} is {what}", at + 1)));
-        let params = self.params.into_iter().enumerate().map(bind).collect::<Result<_>>()?;
+        let params = parameters(self.params).map_err(Problem::invalid)?;
         Ok(Statement { sql: self.sql, params })
     }
 }

@@ -48,10 +48,26 @@ impl Prepared {
 /// Prepares one statement and binds its parameters; nothing runs.
 pub(super) async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result<Prepared, Fault> {
     let sql = AssertSqlSafe(statement.sql.as_str()).into_sql_str();
-    let prepared = connection.prepare(sql).await.map_err(Fault::before_anything)?;
+    let prepared = connection.prepare(sql).await.map_err(not_prepared)?;
     let forms = forms(&prepared)?;
     let arguments = bind(&prepared, &statement.params)?;
     Ok(Prepared { statement: prepared, forms, arguments })
+}
+
+/// The driver looks up the types of a statement and does not know all kinds. The server keeps such a statement, whose name
+/// only the driver knew: the connection is closed, so that these do not pile up.
+fn not_prepared(error: sqlx::Error) -> Fault {
+    let is_of_type = match &error {
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::TypeNotFound { .. } => true,
+        sqlx::Error::Protocol(text) => text.starts_with("unable to resolve type") || text.starts_with("type category"),
+        _ => false,
+    };
+    if !is_of_type {
+        return Fault::before_anything(error);
+    }
+    let message = "a column or a parameter is of a type without a neutral form, a multirange or one made of it: cast a \
+                   column to text; write a parameter as $1::text and cast that";
+    Fault { error: Error::new(ErrorKind::UnsupportedType, message).with_source(error), cause: Cause::Unread }
 }
 
 /// Runs one statement to its end and returns all it answers.

@@ -1,7 +1,8 @@
 //! PURE: the engine-neutral value between PostgreSQL's types, in their binary forms.
 //!
-//! A parameter is written as the type that the server found for it, a cell read as the type of its column. A type that
-//! is not listed here has no neutral form: it is refused, and the message says to cast it to text.
+//! A parameter is written as the type that the server found for it, a cell read as the type of its column. What was read
+//! can be sent back and is equal. A text is stored as the server would store it, or refused. A type that is not listed
+//! here has no neutral form: it is refused, and the message says to cast it to text.
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
@@ -15,10 +16,18 @@ use crate::value::Value;
 /// The version byte before a binary jsonb.
 const JSONB_VERSION: u8 = 1;
 
+/// What the server passes over around a number, a date or a word.
+pub(super) const SPACE: [char; 6] = [' ', '\t', '\n', '\r', '\x0b', '\x0c'];
+
+/// How the driver calls a type that is gone since the statement was prepared.
+const UNKNOWN: &str = "?";
+
 /// A type of the server that has a neutral form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Bool,
+    /// One byte, which the server calls `"char"`.
+    Byte,
     Int2,
     Int4,
     Int8,
@@ -49,7 +58,8 @@ impl Form {
             21 => Self::Int2,
             23 => Self::Int4,
             26 => Self::Oid,
-            18 | 19 | 25 | 705 | 1042 | 1043 => Self::Text,
+            18 => Self::Byte,
+            19 | 25 | 705 | 1042 | 1043 => Self::Text,
             114 => Self::Json,
             700 => Self::Float4,
             701 => Self::Float8,
@@ -66,6 +76,9 @@ impl Form {
     }
 
     fn of_custom(info: &PgTypeInfo) -> Option<Self> {
+        if info.name() == UNKNOWN {
+            return None;
+        }
         match info.kind() {
             PgTypeKind::Enum(_) => Some(Self::Text),
             PgTypeKind::Domain(base) => Self::of(base),
@@ -82,7 +95,7 @@ impl Form {
             (Self::Int4, value) => out.extend(i32::try_from(integer(value)?).ok()?.to_be_bytes()),
             (Self::Int8, value) => out.extend(integer(value)?.to_be_bytes()),
             (Self::Oid, value) => out.extend(u32::try_from(integer(value)?).ok()?.to_be_bytes()),
-            (Self::Float4, value) => out.extend(narrow(real(value)?)?.to_be_bytes()),
+            (Self::Float4, value) => out.extend(short_real(value)?.to_be_bytes()),
             (Self::Float8, value) => out.extend(real(value)?.to_be_bytes()),
             (Self::Numeric, value) => numeric::encode(&number_text(value)?, out)?,
             (Self::Bytea, Value::Blob(bytes)) => out.extend(bytes),
@@ -103,7 +116,8 @@ impl Form {
             // The server cannot store it in a text.
             Self::Text if text.contains('\0') => return None,
             Self::Text => out.extend(text.as_bytes()),
-            Self::Uuid => out.extend(Uuid::try_parse(text.trim()).ok()?.as_bytes()),
+            Self::Byte => out.push(byte(text)?),
+            Self::Uuid => out.extend(Uuid::try_parse(text.trim_matches(SPACE)).ok()?.as_bytes()),
             Self::Date => out.extend(moment::encode_date(text)?.to_be_bytes()),
             Self::Time => out.extend(moment::encode_time(text)?.to_be_bytes()),
             Self::Timestamp => out.extend(moment::encode_timestamp(text)?.to_be_bytes()),
@@ -121,7 +135,8 @@ impl Form {
             Self::Int4 => Value::Integer(i32::from_be_bytes(bytes.try_into().ok()?).into()),
             Self::Int8 => Value::Integer(i64::from_be_bytes(bytes.try_into().ok()?)),
             Self::Oid => Value::Integer(u32::from_be_bytes(bytes.try_into().ok()?).into()),
-            Self::Float4 => Value::Real(f32::from_be_bytes(bytes.try_into().ok()?).into()),
+            Self::Byte => Value::Text(byte_text(*bytes.first()?)),
+            Self::Float4 => Value::Real(shortest(f32::from_be_bytes(bytes.try_into().ok()?))),
             Self::Float8 => Value::Real(f64::from_be_bytes(bytes.try_into().ok()?)),
             Self::Numeric => Value::Text(numeric::decode(bytes)?),
             Self::Text | Self::Json => text(bytes),
@@ -150,7 +165,7 @@ fn boolean(value: &Value) -> Option<bool> {
         Value::Boolean(value) => Some(*value),
         Value::Integer(0) => Some(false),
         Value::Integer(1) => Some(true),
-        Value::Text(text) => match text.trim().to_ascii_lowercase().as_str() {
+        Value::Text(text) => match text.trim_matches(SPACE).to_ascii_lowercase().as_str() {
             "true" | "t" | "yes" | "on" | "1" => Some(true),
             "false" | "f" | "no" | "off" | "0" => Some(false),
             _ => None,
@@ -164,7 +179,7 @@ fn integer(value: &Value) -> Option<i64> {
         Value::Integer(value) => Some(*value),
         // JSON knows no integers: whoever sends 5.0 means 5.
         Value::Real(value) if value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 => Some(*value as i64),
-        Value::Text(text) => text.trim().parse().ok(),
+        Value::Text(text) => text.trim_matches(SPACE).parse().ok(),
         _ => None,
     }
 }
@@ -173,15 +188,62 @@ fn real(value: &Value) -> Option<f64> {
     match value {
         Value::Real(value) => Some(*value),
         Value::Integer(value) => Some(*value as f64),
-        Value::Text(text) => text.trim().parse().ok(),
+        Value::Text(text) => {
+            let value: f64 = text.trim_matches(SPACE).parse().ok()?;
+            is_kept(text, value.is_infinite(), value == 0.0).then_some(value)
+        }
         _ => None,
     }
 }
 
-/// Refuses what would become infinite only by narrowing.
-fn narrow(value: f64) -> Option<f32> {
-    let narrow = value as f32;
-    (narrow.is_finite() || !value.is_finite()).then_some(narrow)
+/// Each form is rounded once: by way of a double some would become a neighbour.
+fn short_real(value: &Value) -> Option<f32> {
+    match value {
+        Value::Real(value) => {
+            let narrow = *value as f32;
+            let is_lost = (narrow.is_infinite() && value.is_finite()) || (narrow == 0.0 && *value != 0.0);
+            (!is_lost).then_some(narrow)
+        }
+        Value::Integer(value) => Some(*value as f32),
+        Value::Text(text) => {
+            let value: f32 = text.trim_matches(SPACE).parse().ok()?;
+            is_kept(text, value.is_infinite(), value == 0.0).then_some(value)
+        }
+        _ => None,
+    }
+}
+
+/// False for digits that became infinite or zero: they are out of the range of their type, as for the server.
+fn is_kept(text: &str, is_infinite: bool, is_zero: bool) -> bool {
+    let is_word = text.contains(['n', 'N']);
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let is_more_than_zero = mantissa.contains(|digit: char| ('1'..='9').contains(&digit));
+    (!is_infinite || is_word) && !(is_zero && is_more_than_zero)
+}
+
+/// The double that is written as the server writes this: with the fewest digits that tell it from its neighbours.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| value.into())
+}
+
+/// As the server writes a `"char"`.
+fn byte_text(byte: u8) -> String {
+    match byte {
+        0 => String::new(),
+        1..=127 => char::from(byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    }
+}
+
+fn byte(text: &str) -> Option<u8> {
+    match text.as_bytes() {
+        [] => Some(0),
+        [byte @ 1..=127] => Some(*byte),
+        [b'\\', digits @ ..] if digits.len() == 3 && digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) => {
+            u8::from_str_radix(&text[1..], 8).ok()
+        }
+        _ => None,
+    }
 }
 
 fn number_text(value: &Value) -> Option<String> {
