@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -41,7 +42,10 @@ pub(crate) enum Underneath {
 pub(crate) struct Lane {
     turns: Arc<Semaphore>,
     idle: Mutex<Vec<AnyConnection>>,
+    /// Set from a failure until a connection is made: the server is known to be away.
     failed: Mutex<Option<Failed>>,
+    /// Somebody finds out whether the server that was away is back.
+    looking: AtomicBool,
     purpose: &'static str,
 }
 
@@ -50,6 +54,17 @@ pub(crate) struct Lane {
 struct Failed {
     at: Instant,
     message: String,
+    /// It cannot be reached. One that only has no connection free is asked with patience.
+    is_away: bool,
+}
+
+/// One look at a server that was away.
+struct Look<'a>(&'a AtomicBool);
+
+impl Drop for Look<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// A connection on loan.
@@ -86,12 +101,16 @@ enum State {
 impl Lane {
     pub(crate) fn new(connections: usize, purpose: &'static str) -> Arc<Self> {
         let turns = Arc::new(Semaphore::new(connections));
-        Arc::new(Self { turns, idle: Mutex::default(), failed: Mutex::default(), purpose })
+        let (idle, failed, looking) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { turns, idle, failed, looking, purpose })
     }
 
     /// Waits for a connection; makes one when there are fewer than there may be.
     pub(crate) async fn take(self: &Arc<Self>, opener: &Opener) -> Result<Held> {
         let asked = Instant::now();
+        if self.looking.load(Ordering::Acquire) {
+            self.away()?;
+        }
         let turn = match tokio::time::timeout(TURN_MAX, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_closed)) => return Err(Error::new(ErrorKind::Unavailable, "the catalog is closed")),
@@ -121,14 +140,36 @@ impl Lane {
         }
     }
 
-    async fn connect(&self, opener: &Opener) -> Result<AnyConnection> {
-        let connected = opener.connect().await;
-        if let Err(error) = &connected
-            && error.kind() == ErrorKind::Unavailable
-        {
-            let failed = Failed { at: Instant::now(), message: error.to_string() };
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+    /// The error while the server is known to be away.
+    fn away(&self) -> Result<()> {
+        match &*self.failed.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(failed) if failed.is_away => Err(Error::new(ErrorKind::Unavailable, failed.message.clone())),
+            _ => Ok(()),
         }
+    }
+
+    /// A server that answered a moment ago may be restarting, and is waited for. One that is known to be away is looked
+    /// for once, by one caller at a time; the others hear at once what is known.
+    async fn connect(&self, opener: &Opener) -> Result<AnyConnection> {
+        let connected = match self.away() {
+            Ok(()) => opener.connect().await,
+            Err(away) => {
+                if self.looking.swap(true, Ordering::AcqRel) {
+                    return Err(away);
+                }
+                let _look = Look(&self.looking);
+                opener.connect_once().await
+            }
+        };
+        let failed = match &connected {
+            Err(error) if error.kind() == ErrorKind::Unavailable => Some(Failed {
+                at: Instant::now(),
+                message: error.to_string(),
+                is_away: !fault::has_no_connection(error),
+            }),
+            _ => None,
+        };
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = failed;
         connected
     }
 

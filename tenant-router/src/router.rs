@@ -41,8 +41,9 @@ pub(crate) struct Inner {
     pub(crate) hold: Duration,
     pub(crate) caches: Arc<Caches>,
     pub(crate) remembered: Cache<Fingerprint, Arc<Standing>>,
-    /// Archived tenants that this process asked to be woken a moment ago.
-    pub(crate) woken: Cache<TenantId, ()>,
+    /// Archived tenants that this process asked to be woken a moment ago, as they were then: who is archived once more is
+    /// asked for once more.
+    pub(crate) woken: Cache<(TenantId, i64), ()>,
     pub(crate) closed: AtomicBool,
     /// Ends the task that follows the change feed.
     pub(crate) _stop: DropGuard,
@@ -211,7 +212,7 @@ impl Router {
             }
             Err(kind) => {
                 if kind == ErrorKind::Archived {
-                    self.ask_to_wake(standing.record.id).await;
+                    self.ask_to_wake(&standing.record).await;
                 }
                 return Err(kind.into());
             }
@@ -221,11 +222,12 @@ impl Router {
 
     /// Notes in the catalog that somebody wants an archived tenant; the control plane does the rest. What is noted
     /// already, or could not be, the request's next attempt finds.
-    async fn ask_to_wake(&self, id: TenantId) {
-        if self.inner.woken.contains_key(&id) {
+    async fn ask_to_wake(&self, record: &TenantRecord) {
+        let (id, wish) = (record.id, (record.id, record.updated_at));
+        if self.inner.woken.contains_key(&wish) {
             return;
         }
-        self.inner.woken.insert(id, ()).await;
+        self.inner.woken.insert(wish, ()).await;
         let noted = async {
             let mut tx = self.inner.catalog.write().await?;
             if catalog::tenants::request_wake(&mut tx, id).await? {

@@ -35,6 +35,12 @@ pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
+/// The server is there, and all its connections are taken.
+pub(crate) fn has_no_connection(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
+    source.and_then(postgres::state) == Some("53300")
+}
+
 /// The disk under a file has no room left.
 pub(crate) fn is_full(error: &sqlx::Error) -> bool {
     postgres::state(error).is_none() && sqlite::is_full(error)

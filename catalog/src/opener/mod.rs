@@ -115,6 +115,14 @@ impl Opener {
         }
     }
 
+    /// The same for a server that is known to be away: it is asked once.
+    pub(crate) async fn connect_once(&self) -> Result<AnyConnection> {
+        match self {
+            Self::Sqlite { .. } => self.connect().await,
+            Self::Postgres { dsn } => postgres::connect_once(dsn).await,
+        }
+    }
+
     /// Before each write: keeps room for it, and the log short. A server sees to that itself.
     ///
     /// # Errors

@@ -96,6 +96,15 @@ fn application() -> String {
 }
 
 pub(super) async fn connect(dsn: &Dsn) -> Result<AnyConnection> {
+    connect_within(dsn, RECONNECT_MAX).await
+}
+
+/// Without asking again.
+pub(super) async fn connect_once(dsn: &Dsn) -> Result<AnyConnection> {
+    connect_within(dsn, Duration::ZERO).await
+}
+
+async fn connect_within(dsn: &Dsn, again_for: Duration) -> Result<AnyConnection> {
     let options = dsn.options(&application())?.disable_statement_logging();
     let started = Instant::now();
     loop {
@@ -105,7 +114,7 @@ pub(super) async fn connect(dsn: &Dsn) -> Result<AnyConnection> {
             Ok(connection)
         };
         match answered(CONNECT_MAX, attempt).await {
-            Err(error) if fault::is_passing(&error) && started.elapsed() < RECONNECT_MAX => {
+            Err(error) if fault::is_passing(&error) && started.elapsed() < again_for => {
                 tokio::time::sleep(RECONNECT_EVERY).await;
             }
             done => return done.map_err(fault::of),

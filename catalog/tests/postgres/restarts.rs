@@ -74,6 +74,29 @@ async fn while_the_server_is_away_it_is_said_soon() {
     count(&fixture.catalog).await.unwrap();
 }
 
+#[tokio::test]
+async fn while_the_server_is_known_to_be_away_nobody_waits_and_it_is_found_again() {
+    let fixture = alone().await;
+    count(&fixture.catalog).await.unwrap();
+    fixture.world.cluster.stop();
+    count(&fixture.catalog).await.unwrap_err();
+    assert!(fixture.catalog.write().await.is_err());
+    // Each of these would wait for 3 s; together they take less than one of them.
+    let started = Instant::now();
+    for _ in 0..50 {
+        assert_eq!(count(&fixture.catalog).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(fixture.catalog.write().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    fixture.world.cluster.start_again();
+    count(&fixture.catalog).await.unwrap();
+    drop(fixture.catalog.write().await.unwrap());
+    // A short restart after that is waited for again.
+    fixture.world.cluster.stop();
+    fixture.world.cluster.start_again();
+    count(&fixture.catalog).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_server_is_away_many_hear_it_as_soon_as_one() {
     let fixture = alone().await;

@@ -39,6 +39,26 @@ async fn gone_tenants_are_like_none_and_archived_ones_ask_for_patience() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_is_archived_again_is_asked_for_again_at_once() {
+    let world = World::new().await;
+    let id = world.tenant("acme").await;
+    let router = world.router().await;
+    let token = world.token_for(id, Role::Manager).await;
+    for round in 0..3 {
+        world.flip(id, |flip| flip.state = Some(TenantState::Archived)).await;
+        for _ in 0..2 {
+            assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Archived);
+        }
+        let wanted = catalog::tenants::wanted(&mut world.catalog.read().await.unwrap(), 10).await.unwrap();
+        assert_eq!(wanted, [id], "round {round}");
+        world.flip(id, |flip| flip.state = Some(TenantState::Active)).await;
+        open::<Read>(&router, "acme", &token).await.unwrap();
+        // The next archive is later than this one.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
 async fn an_operators_block_leaves_reads() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
