@@ -22,8 +22,9 @@ use crate::error::{Error, Result};
 
 /// Migration sets kept parsed: the current one, the one before, and a few that restores need.
 const RELEASES_MAX: usize = 8;
-/// Database images in memory or scratch at once, each up to some tens of megabytes: more would not be faster, because
-/// compressing is the work.
+/// Database images in memory or scratch at once, for each core: compressing is the work, so more would not be faster.
+const IMAGES_PER_CORE: usize = 2;
+/// Each takes up to some twenty megabytes, so that on many cores they are not more than this.
 const IMAGES_MAX: usize = 16;
 
 /// How long another process may go on with how a server was entered before `server set` changed it.
@@ -49,6 +50,11 @@ pub struct Fleet {
     halt: halt::Halt,
 }
 
+fn images_max() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores * IMAGES_PER_CORE).clamp(2, IMAGES_MAX)
+}
+
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fleet").field("catalog", &self.catalog).finish_non_exhaustive()
@@ -70,7 +76,7 @@ impl Fleet {
             catalog,
             engines,
             store,
-            images: Semaphore::new(IMAGES_MAX),
+            images: Semaphore::new(images_max()),
             scratch,
             servers: Mutex::default(),
             releases: Mutex::default(),

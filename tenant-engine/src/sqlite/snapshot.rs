@@ -24,8 +24,9 @@ use crate::identity::{Expected, Identity};
 use crate::placement::Placement;
 use crate::snapshot::{Image, Snapshot, SnapshotInfo};
 
-/// Up to here an image is handled in memory; with every worker at it that is 64 MiB on a small machine.
-const MEMORY_BYTES_MAX: u64 = 8 << 20;
+/// Up to here an image is handled in memory. A larger one costs a file in scratch, which is little beside compressing it;
+/// memory that many at once take is not given back to the operating system for long.
+const MEMORY_BYTES_MAX: u64 = 1 << 20;
 /// Pages copied between two looks at the outcome: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
