@@ -261,6 +261,7 @@ impl App {
             self.runner.expect_exit().await;
             tracing::warn!(tasks = left, "stopped waiting for running steps; their leases run out");
         }
+        self.fleet.proofs.wait(CLOSE_PATIENCE).await;
         // A statement that never ends keeps its connection open; the process ends without it.
         if tokio::time::timeout(CLOSE_PATIENCE, self.router.shutdown()).await.is_err() {
             tracing::warn!("stopped waiting for connections that are stuck in a statement");

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -11,12 +12,34 @@ use tokio_util::task::TaskTracker;
 /// # Panics
 /// When `work` panics, or the runtime is gone.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
+    ended(tokio::task::spawn_blocking(work).await)
+}
+
+fn ended<T>(result: Result<T, JoinError>) -> T {
+    match result.map_err(JoinError::try_into_panic) {
         Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(error) => panic!("the runtime is shutting down: {error}"),
-        },
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(error)) => panic!("the runtime is shutting down: {error}"),
+    }
+}
+
+/// Work that runs to its end when its caller is dropped, because it removes what it has made.
+#[derive(Debug, Clone, Default)]
+pub struct CompletedWork(TaskTracker);
+
+impl CompletedWork {
+    /// Runs `work`; the caller waits for it.
+    ///
+    /// # Panics
+    /// When `work` panics, or the runtime is gone.
+    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        ended(self.0.spawn(work).await)
+    }
+
+    /// Waits until all work has ended, at most `patience`.
+    pub async fn wait(&self, patience: Duration) {
+        self.0.close();
+        let _ = tokio::time::timeout(patience, self.0.wait()).await;
     }
 }
 

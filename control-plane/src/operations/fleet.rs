@@ -19,6 +19,7 @@ use super::step::{LEASE_MS, Step};
 use crate::backup::Store;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::tasks::CompletedWork;
 
 /// Migration sets kept parsed: the current one, the one before, and a few that restores need.
 const RELEASES_MAX: usize = 8;
@@ -42,6 +43,8 @@ pub struct Fleet {
     pub store: Store,
     /// Taken by whoever holds a whole database.
     pub images: Semaphore,
+    /// Proofs of backups on servers: each drops its scratch database at its end.
+    pub proofs: CompletedWork,
     /// Where databases are kept for a moment; absolute.
     pub scratch: PathBuf,
     servers: Mutex<HashMap<ServerId, (Server, Instant)>>,
@@ -77,6 +80,7 @@ impl Fleet {
             engines,
             store,
             images: Semaphore::new(images_max()),
+            proofs: CompletedWork::default(),
             scratch,
             servers: Mutex::default(),
             releases: Mutex::default(),

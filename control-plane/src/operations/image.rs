@@ -203,17 +203,22 @@ async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<R
     fill(fleet.engine(EngineKind::Sqlite)?, &at, picture, &identity).await
 }
 
-/// On the tenant's own server, beside its databases, under a generation that no tenant ever has.
-async fn prove_on_server(fleet: &Fleet, step: &Step, picture: (&Manifest, Image)) -> Result<Restored> {
+/// On the tenant's own server, beside its databases, under a generation that no tenant ever has. A worker that loses its
+/// step meanwhile leaves no scratch database behind: nobody else would drop it.
+async fn prove_on_server(fleet: &Fleet, step: &Step, (manifest, image): (&Manifest, Image)) -> Result<Restored> {
     drop_scratch(fleet, step).await?;
     let server = fleet.server(step.tenant.server_id).await?;
-    let (engine, at) = (fleet.engine(EngineKind::Postgres)?, scratch(&server, step, step.claim));
-    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, picture.0) };
-    let restored = fill(engine, &at, picture, &identity).await;
-    let dropped = engine.drop_database(&at, None).await;
-    let restored = restored?;
-    dropped?;
-    Ok(restored)
+    let (engine, at) = (Arc::clone(fleet.engine(EngineKind::Postgres)?), scratch(&server, step, step.claim));
+    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, manifest) };
+    let manifest = manifest.clone();
+    let proof = async move {
+        let restored = fill(&engine, &at, (&manifest, image), &identity).await;
+        let dropped = engine.drop_database(&at, None).await;
+        let restored = restored?;
+        dropped?;
+        Ok(restored)
+    };
+    fleet.proofs.run(proof).await
 }
 
 /// The scratch database of one claim alone: a late worker of an earlier one must not drop it.
