@@ -77,11 +77,20 @@ async fn fill(from: &mut WriteTx, opener: &Opener, db: &mut AnyConnection) -> Re
             Error::new(error.kind(), format!("the table {} was not copied: {error}", table.name)).with_source(error)
         })?;
     }
+    name_directories(from, db).await?;
     let after = tables::counts(opener, db).await?;
     if after != before {
         return Err(Error::new(ErrorKind::Corrupt, "the copy does not have as many rows as the catalog"));
     }
     Ok(Copied { rows: before, was_there: false })
+}
+
+/// A catalog on Postgres is beside no directory: what was relative to the file's is absolute there.
+async fn name_directories(from: &WriteTx, db: &mut AnyConnection) -> Result<()> {
+    let Some(directory) = from.directory() else { return Ok(()) };
+    let sql = "update servers set base = $1 || '/' || base where engine = 'sqlite' and base not like '/%'";
+    let sql = sqlx::query(sql).bind(directory.to_string_lossy().into_owned());
+    sql.execute(&mut *db).await.map(|_| ()).map_err(fault::of)
 }
 
 /// Whether both are catalogs of one fleet, as an earlier copy leaves them.

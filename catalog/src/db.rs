@@ -272,6 +272,11 @@ impl ReadTx {
         &self.shared.sealer
     }
 
+    /// The directory of the catalog's file, without links; `None` on Postgres.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        self.shared.opener.directory().map(std::path::Path::to_path_buf)
+    }
+
     /// Tells those who wait for changes, once this is committed.
     pub(crate) fn appended(&mut self, seq: i64) {
         self.appended = Some(seq);

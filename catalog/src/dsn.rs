@@ -75,6 +75,10 @@ impl Dsn {
         let host = host.ok_or_else(|| invalid("it names no host"))?;
         let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let shown = format!("postgres://{}@{host}{port}{}", url.username(), url.path());
+        if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            // The driver takes the brackets of an IPv6 address for a part of a name; a parameter has none.
+            url.query_pairs_mut().append_pair("host", address);
+        }
         Ok(Self { url: SecretString::from(url.to_string()), shown })
     }
 
@@ -212,5 +216,7 @@ mod tests {
         assert_eq!(host.expose_secret(), "/var/run/postgresql");
         let six = Dsn::parse("postgres://fleet@[::1]:5433/catalog").unwrap();
         assert_eq!(six.variables().unwrap()[2].1.expose_secret(), "::1");
+        assert_eq!(six.listener_options("test").unwrap().get_host(), "::1");
+        assert_eq!(six.to_string(), "postgres://fleet@[::1]:5433/catalog");
     }
 }

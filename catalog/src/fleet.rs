@@ -14,6 +14,23 @@ pub async fn current_release(tx: &mut ReadTx) -> Result<Option<ReleaseId>> {
     row.map_or(Ok(None), |row| row::id_or_null(&row, "current_release_id"))
 }
 
+/// Where the data directory was when it was last opened; `None` before that was recorded.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn data_dir(tx: &mut ReadTx) -> Result<Option<String>> {
+    let row = tx.one(sqlx::query("select data_dir from fleet where one = 1")).await?;
+    row.map_or(Ok(None), |row| row::text_or_null(&row, "data_dir"))
+}
+
+/// Records where the data directory is.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn set_data_dir(tx: &mut WriteTx, path: &str) -> Result<()> {
+    tx.run(sqlx::query("update fleet set data_dir = $1 where one = 1").bind(path.to_owned())).await.map(|_| ())
+}
+
 /// The time by which databases are dropped, milliseconds since 1970; `None` before the first process looked.
 ///
 /// # Errors

@@ -45,6 +45,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "catalog_copies",
         sql: include_str!("../../migrations/catalog/0011_catalog_copies.sql"),
     },
+    Migration {
+        version: 12,
+        name: "data_directory",
+        sql: include_str!("../../migrations/catalog/0012_data_directory.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

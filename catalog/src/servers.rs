@@ -1,6 +1,9 @@
 //! The rows of servers.
+//!
+//! A directory beside the catalog's file, or below it, is stored relative to it: the data directory can be moved. Every
+//! record has it absolute.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -71,7 +74,11 @@ pub async fn insert(tx: &mut WriteTx, new: NewServer<'_>) -> Result<ServerRecord
     let sql = "insert into servers (id, name, engine, base, secret, state, tenants_max, system_id, created_at) \
                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let sql = sqlx::query(sql).bind(id).bind(server.name.clone()).bind(server.engine.to_string());
-    let sql = sql.bind(server.base.clone()).bind(sealed).bind(server.state.word()).bind(server.tenants_max);
+    let sql = sql
+        .bind(stored(tx, server.engine, &server.base))
+        .bind(sealed)
+        .bind(server.state.word())
+        .bind(server.tenants_max);
     tx.run(sql.bind(server.system_id.clone()).bind(server.created_at)).await?;
     Ok(server)
 }
@@ -110,7 +117,7 @@ fn context(id: &str) -> (&'static str, &'static str, &str) {
 /// `Unavailable`.
 pub async fn get(tx: &mut ReadTx, id: ServerId) -> Result<Option<ServerRecord>> {
     let row = tx.one(sqlx::query("select * from servers where id = $1").bind(id.to_string())).await?;
-    row.as_ref().map(record).transpose()
+    row.as_ref().map(|row| record(tx, row)).transpose()
 }
 
 /// One server by its name.
@@ -119,7 +126,7 @@ pub async fn get(tx: &mut ReadTx, id: ServerId) -> Result<Option<ServerRecord>> 
 /// `Unavailable`.
 pub async fn by_name(tx: &mut ReadTx, name: &str) -> Result<Option<ServerRecord>> {
     let row = tx.one(sqlx::query("select * from servers where name = $1").bind(name.to_owned())).await?;
-    row.as_ref().map(record).transpose()
+    row.as_ref().map(|row| record(tx, row)).transpose()
 }
 
 /// The server as an engine reaches it.
@@ -158,7 +165,7 @@ pub async fn list(tx: &mut ReadTx) -> Result<Vec<(ServerRecord, i64)>> {
     let sql = "select s.*, (select count(*) from tenants t where t.server_id = s.id and t.placement is not null) \
                as databases from servers s where s.state <> 'removed' order by s.name";
     let rows = tx.all(sqlx::query(sql)).await?;
-    rows.iter().map(|row| Ok((record(row)?, row::int(row, "databases")?))).collect()
+    rows.iter().map(|row| Ok((record(tx, row)?, row::int(row, "databases")?))).collect()
 }
 
 /// Names and directories of the servers that are directories. Counts nothing, so that a probe may ask often.
@@ -168,7 +175,46 @@ pub async fn list(tx: &mut ReadTx) -> Result<Vec<(ServerRecord, i64)>> {
 pub async fn directories(tx: &mut ReadTx) -> Result<Vec<(String, PathBuf)>> {
     let sql = "select name, base from servers where state <> 'removed' and engine = 'sqlite' order by name";
     let rows = tx.all(sqlx::query(sql)).await?;
-    rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "base")?.into()))).collect()
+    let base = |row: &AnyRow| Ok(absolute(tx, EngineKind::Sqlite, row::text(row, "base")?).into());
+    rows.iter().map(|row| Ok((row::text(row, "name")?, base(row)?))).collect()
+}
+
+/// The directories of servers that are not removed, as they are stored: relative inside the data directory.
+///
+/// # Errors
+/// `Unavailable`.
+pub async fn stored_bases(tx: &mut ReadTx) -> Result<Vec<(ServerId, String)>> {
+    let sql = "select id, base from servers where state <> 'removed' and engine = 'sqlite' order by created_at, id";
+    let rows = tx.all(sqlx::query(sql)).await?;
+    rows.iter().map(|row| Ok((row::parsed(row, "id")?, row::text(row, "base")?))).collect()
+}
+
+/// Changes where the directory of a server is; its databases must be there already.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn set_base(tx: &mut WriteTx, id: ServerId, base: &str) -> Result<()> {
+    let base = stored(tx, EngineKind::Sqlite, base);
+    let sql = sqlx::query("update servers set base = $2 where id = $1 and engine = 'sqlite'");
+    match tx.run(sql.bind(id.to_string()).bind(base)).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, format!("there is no directory {id}"))),
+        _ => changes::append_servers(tx).await,
+    }
+}
+
+/// The base as it is stored.
+fn stored(tx: &ReadTx, engine: EngineKind, base: &str) -> String {
+    let inside = |directory: PathBuf| Path::new(base).strip_prefix(directory).ok()?.to_str().map(str::to_owned);
+    let relative = tx.directory().filter(|_| engine == EngineKind::Sqlite).and_then(inside);
+    relative.filter(|relative| !relative.is_empty()).unwrap_or_else(|| base.to_owned())
+}
+
+/// The base as everybody else knows it.
+fn absolute(tx: &ReadTx, engine: EngineKind, stored: String) -> String {
+    match tx.directory() {
+        Some(directory) if engine == EngineKind::Sqlite => directory.join(stored).to_string_lossy().into_owned(),
+        _ => stored,
+    }
 }
 
 /// Changes the state.
@@ -207,12 +253,13 @@ fn check(name: &str, tenants_max: Option<i64>) -> Result<()> {
     Ok(())
 }
 
-fn record(row: &AnyRow) -> Result<ServerRecord> {
+fn record(tx: &ReadTx, row: &AnyRow) -> Result<ServerRecord> {
+    let engine = row::parsed(row, "engine")?;
     Ok(ServerRecord {
         id: row::parsed(row, "id")?,
         name: row::text(row, "name")?,
-        engine: row::parsed(row, "engine")?,
-        base: row::text(row, "base")?,
+        engine,
+        base: absolute(tx, engine, row::text(row, "base")?),
         state: row::word(row, "state")?,
         tenants_max: row::int_or_null(row, "tenants_max")?,
         system_id: row::text_or_null(row, "system_id")?,

@@ -1,6 +1,7 @@
 //! The composition root: everything one process needs, built once, also by tests.
 
 mod bases;
+mod place;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,16 +80,20 @@ impl App {
         let (key, origin) = home.key_or_new(config, done)?;
         let created = Catalog::create(home.catalog(), key, clock).await;
         let catalog = created.map_err(|error| home.blame(home.take_back(origin, error.into())))?;
-        let settled = settle(&catalog, &home).await;
-        let prepared = bases::prepare(&catalog, config).await;
+        let prepared = async {
+            place::settle(&catalog, &home).await?;
+            settle(&catalog, &home).await?;
+            bases::prepare(&catalog, config).await
+        };
+        let prepared = prepared.await;
         catalog.close().await;
-        settled.and(prepared).map(|_| done)
+        prepared.map(|_| done)
     }
 
     /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
     ///
     /// # Errors
-    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, `network_file_system`, and those of the catalog.
+    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, `network_file_system`, `data_dir_copied`, and those of the catalog.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
         Self::open_with(config, crate::clock::system()).await
     }
@@ -141,6 +146,7 @@ impl App {
         let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
         let catalog = opened.map_err(|error| home.blame(error.into()))?;
         refuse_skew(&catalog).await?;
+        place::settle(&catalog, &home).await?;
         let postgres_servers = bases::prepare(&catalog, &config).await?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),

@@ -100,6 +100,12 @@ impl Home {
         places.iter().try_for_each(|place| file_system::require_safe(place, config.network_file_system))
     }
 
+    /// The directory itself, without links.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The base of the server `local`.
     #[must_use]
     pub fn tenants(&self) -> PathBuf {

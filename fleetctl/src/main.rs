@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    fleetctl::run(std::env::args_os(), fleetctl::Io::of_process()).into()
+fn main() -> std::io::Result<ExitCode> {
+    fleetctl::Environment::forget_postgres_variables()?;
+    Ok(fleetctl::run(std::env::args_os(), fleetctl::Io::of_process()).into())
 }

@@ -102,6 +102,30 @@ impl Environment {
         Self { variables, directory: std::env::current_dir().unwrap_or_default() }
     }
 
+    /// Starts this program once more without the variables that PostgreSQL's programs and drivers read (`PG…`). Only our
+    /// settings say where a connection goes and what it means; a driver's gap would be filled from there, and a process
+    /// cannot remove its own variables safely. Returns where there are none.
+    ///
+    /// # Errors
+    /// The operating system's, when the program cannot be started again.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    pub fn forget_postgres_variables() -> std::io::Result<()> {
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::process::CommandExt as _;
+        let of_postgres = |name: &std::ffi::OsString| name.as_bytes().starts_with(b"PG");
+        let found: Vec<_> = std::env::vars_os().map(|(name, _)| name).filter(of_postgres).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut arguments = std::env::args_os();
+        let mut again = std::process::Command::new(std::env::current_exe()?);
+        again.arg0(arguments.next().unwrap_or_else(|| "fleetctl".into())).args(arguments);
+        for name in &found {
+            again.env_remove(name);
+        }
+        Err(again.exec())
+    }
+
     /// Who acts, for the audit log: `user@host`.
     pub(crate) fn actor(&self) -> String {
         let named = self.variables.get("USER").filter(|u| !u.is_empty()).cloned();

@@ -39,7 +39,7 @@ pub fn tenants(dir: &Path) -> Vec<CatalogTenant> {
             name: row.get(1)?,
             state: row.get(2)?,
             generation: row.get(3)?,
-            file: placement.map(|p| Path::new(&base).join(p)),
+            file: placement.map(|p| dir.join("fleet-data").join(&base).join(p)),
         })
     });
     rows.expect("the catalog answers").map(|row| row.expect("a tenant's row is readable")).collect()
@@ -101,7 +101,11 @@ fn check_orphans(dir: &Path, mut known: BTreeSet<PathBuf>) {
         .prepare("select s.base, r.placement from retained r join servers s on s.id = r.server_id")
         .expect("the catalog has retained databases");
     let kept = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
-    known.extend(kept.expect("the catalog answers").map(|r| r.expect("readable")).map(|(b, p)| Path::new(&b).join(p)));
+    known.extend(
+        kept.expect("the catalog answers")
+            .map(|r| r.expect("readable"))
+            .map(|(b, p)| dir.join("fleet-data").join(&b).join(p)),
+    );
     let folders = std::fs::read_dir(dir.join("fleet-data/tenants")).expect("the root is there").map_while(Result::ok);
     // The marker and the reserve are the directory's own.
     for tenant in folders.filter(|folder| !folder.file_name().to_string_lossy().starts_with('.')) {

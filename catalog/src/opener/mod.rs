@@ -62,6 +62,14 @@ impl Opener {
         }
     }
 
+    /// The directory of a file.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path, .. } => path.parent(),
+            Self::Postgres { .. } => None,
+        }
+    }
+
     /// How connections behave.
     pub(crate) fn underneath(&self) -> Underneath {
         match self {

@@ -78,7 +78,8 @@ impl Store {
     }
 
     fn local(root: &FilePath, scratch: &FilePath) -> Result<Self> {
-        let failed = |error: io::Error| unusable("its directory cannot be made or read").with_source(error);
+        let failed =
+            |error: io::Error| unusable(&format!("its directory cannot be made or read: {error}")).with_source(error);
         if !root.is_absolute() {
             return Err(unusable("a file URL needs an absolute path: file:///srv/backups"));
         }
@@ -94,9 +95,13 @@ impl Store {
     fn s3(url: &str, rest: &str, options: &[(String, SecretString)], scratch: &FilePath) -> Result<Self> {
         let mut builder = AmazonS3Builder::new().with_url(url);
         for (name, value) in options {
-            let key: AmazonS3ConfigKey =
-                name.to_ascii_lowercase().parse().map_err(|_| unusable(&format!("it knows no option '{name}'")))?;
-            builder = builder.with_config(key, value.expose_secret());
+            let name = name.to_ascii_lowercase();
+            match name.parse::<AmazonS3ConfigKey>() {
+                Ok(key) => builder = builder.with_config(key, value.expose_secret()),
+                // Other programs' variables: AWS_PROFILE, AWS_PAGER.
+                Err(_) if name.starts_with("aws_") => tracing::debug!(name, "the backup store does not use it"),
+                Err(_) => return Err(unusable(&format!("it knows no option '{name}'"))),
+            }
         }
         let objects = builder.build().map_err(|error| unusable(&error.to_string()))?;
         let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix);
@@ -379,9 +384,18 @@ fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Er
         let full = Error::new(507, "disk_full", "the disk of the backup store is full").with_source(error);
         return full.transient().try_next("free space there, for instance: fleetctl backup list shows what is kept");
     }
-    Error::new(503, "backup_store_unavailable", "the backup store could not be read or written")
-        .with_source(error)
-        .transient()
+    let detail = format!("the backup store could not be read or written: {}", own_words(&*error));
+    Error::new(503, "backup_store_unavailable", detail).with_source(error).transient()
+}
+
+/// Of a store's answer, shown to a human.
+const OWN_WORDS_MAX: usize = 300;
+
+/// What the store or the system said, without what was wrapped around it: refused, denied, full.
+fn own_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let innermost = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
+    let words = innermost.to_string();
+    words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(OWN_WORDS_MAX).collect()
 }
 
 /// True when the disk of a local store has no room: the store wraps the system's error.

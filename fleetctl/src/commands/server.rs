@@ -48,7 +48,7 @@ pub(crate) enum Verb {
         /// Its name
         server: String,
     },
-    /// Change how a Postgres server is entered: a new password, another address
+    /// Change how a server is entered: a new password, another address, another directory
     Set(Set),
     /// Print the SQL by which a superuser prepares a Postgres server
     #[command(after_help = PREPARE_HELP)]
@@ -107,13 +107,17 @@ pub(crate) struct Add {
 /// Flags of `server set`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  fleetctl server set pg1 --dsn-file pg1.dsn")]
+  fleetctl server set pg1 --dsn-file pg1.dsn
+  fleetctl server set disk2 --base /mnt/new/tenants      # after: mv /mnt/disk2/tenants /mnt/new/tenants")]
 pub(crate) struct Set {
     /// Its name
     server: String,
-    /// A file with the connection string (- is standard input)
-    #[arg(long, value_name = "FILE")]
-    dsn_file: PathBuf,
+    /// postgres: a file with the connection string (- is standard input)
+    #[arg(long, value_name = "FILE", required_unless_present = "base", conflicts_with = "base")]
+    dsn_file: Option<PathBuf>,
+    /// sqlite: the directory that its databases were moved to
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     #[command(flatten)]
     change: Change,
 }
@@ -227,7 +231,11 @@ async fn add(args: Add, context: &mut Context) -> Result<Exit> {
 }
 
 async fn set(args: Set, context: &mut Context) -> Result<Exit> {
-    let body = json!({"dsn": input::secret(&args.dsn_file, context)?});
+    let body = match (&args.base, &args.dsn_file) {
+        (Some(path), _) => json!({"base": base(path, context).await?}),
+        (None, Some(file)) => json!({"dsn": input::secret(file, context)?}),
+        (None, None) => return Err(Failure::usage("give --base DIR or --dsn-file FILE")),
+    };
     let request = Request::post(format!("/v1/servers/{}/entry", segment(&args.server)?), body);
     change_and_print(context, request, &args.change, &SERVER).await
 }

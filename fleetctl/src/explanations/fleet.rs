@@ -11,6 +11,12 @@ pub(super) const ALL: &[Explanation] = &[
         "fleetctl server add NAME --base EMPTY_DIRECTORY",
     ),
     e(
+        "data_dir_copied",
+        "The data directory is a copy, and the original is still there.",
+        "a copy made with cp or rsync: both would work on the same servers, tenants and backups",
+        "use the original; if the copy replaces it, move the original away first",
+    ),
+    e(
         "network_file_system",
         "SQLite files would lie on a network file system, where SQLite can lose data without an error.",
         "a directory on NFS, SMB, 9p, virtiofs, sshfs or another file system of other machines or of user space",

@@ -101,6 +101,12 @@ impl Dsn {
         // Said in full: the driver would fill gaps from the environment and from a password file.
         let password = self.password().unwrap_or_default();
         let mode = if self.parameter("sslmode").is_none() { options.ssl_mode(PgSslMode::Prefer) } else { options };
+        // The driver takes the brackets of an IPv6 address for a part of a name. A path is a socket.
+        let host = self.host();
+        let mode = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(address) => mode.host(address),
+            None => mode,
+        };
         mode.password(password.expose_secret()).database(&self.database()).application_name("fleet")
     }
 }
@@ -132,6 +138,18 @@ mod tests {
         assert_eq!((plain.port(), plain.database().as_str(), plain.password().is_none()), (5432, "postgres", true));
         let socket = parse("postgres://fleet@localhost/x?host=/var/run/pg").unwrap();
         assert_eq!(socket.host(), "/var/run/pg");
+    }
+
+    #[test]
+    fn an_ipv6_address_reaches_the_driver_without_brackets() {
+        for (text, host) in [
+            ("postgres://fleet@[::1]:5433/x", "::1"),
+            ("postgres://fleet@[fe80::2]/x?sslmode=disable", "fe80::2"),
+            ("postgres://fleet@localhost/x?host=[::1]", "::1"),
+            ("postgres://fleet@127.0.0.1/x", "127.0.0.1"),
+        ] {
+            assert_eq!(parse(text).unwrap().options().get_host(), host, "{text}");
+        }
     }
 
     #[test]

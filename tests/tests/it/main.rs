@@ -20,6 +20,7 @@ mod network_disk;
 mod older_fleet;
 mod open_files;
 mod pinning;
+mod places;
 mod postgres;
 mod postgres_copies;
 mod process_died;

@@ -23,6 +23,7 @@ pub(crate) mod scrub;
 mod server_base;
 pub(crate) mod server_drain;
 pub(crate) mod server_entry;
+mod server_move;
 pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod tenant_adopt;

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use super::change::{Change, Planned, check_reason, settle};
 use super::servers::{PRIVILEGE_MISSING, Server};
-use super::{lookup, server_base};
+use super::{lookup, server_base, server_move};
 use crate::error::Error;
 use crate::http::Api;
 use crate::http::admission::Caller;
@@ -62,9 +62,11 @@ struct ServerToAdd {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    /// `postgres://user:password@host:port/database`
-    #[schema(value_type = String)]
-    dsn: SecretString,
+    /// postgres: `postgres://user:password@host:port/database`
+    #[schema(value_type = Option<String>)]
+    dsn: Option<SecretString>,
+    /// sqlite: the absolute directory that its databases were moved to.
+    base: Option<String>,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -98,7 +100,7 @@ async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<ServerToAdd
     settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Server::new(record, 0, Ok(survey))))).await
 }
 
-/// Enters a server with another connection string: a new password, another address of the same server.
+/// Enters a server in another way: a new password, another address of the same server, another path of its directory.
 #[utoipa::path(post, path = "/v1/servers/{server}/entry", tag = "servers", request_body = Entry, params(("server" = String, Path, description = "Name or id")),
     responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
 async fn enter(
@@ -109,12 +111,55 @@ async fn enter(
 ) -> Result<Response> {
     check_reason(entry.reason.as_deref())?;
     let known = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
-    let EngineServer::Postgres(before) = api.app.fleet.server(known.id).await? else {
-        return Err(Problem::invalid(format!("'{}' is a directory: nothing is needed to enter it", known.name)));
+    match (api.app.fleet.server(known.id).await?, &entry.dsn, &entry.base) {
+        (EngineServer::Postgres(before), Some(dsn), None) => {
+            let after = Arc::new(before.with_dsn(dsn).map_err(Error::from)?);
+            reconnect(&api, &caller, known, after, &entry).await
+        }
+        (EngineServer::Sqlite { .. }, None, Some(base)) => repoint(&api, &caller, known, base, &entry).await,
+        (EngineServer::Postgres(_), ..) => Err(Problem::invalid("dsn: expected for a Postgres server, and no base")),
+        (EngineServer::Sqlite { .. }, ..) => Err(Problem::invalid("base: expected for a directory, and no dsn")),
+    }
+}
+
+/// A directory that was moved.
+async fn repoint(api: &Api, caller: &Caller, known: ServerRecord, base: &str, entry: &Entry) -> Result<Response> {
+    check_base(base)?;
+    let others = servers::list(&mut api.app.catalog.read().await?).await?;
+    let is_met = |other: &ServerRecord| {
+        let (one, two) = (FilePath::new(base), FilePath::new(&other.base));
+        other.id != known.id && other.engine == EngineKind::Sqlite && server_base::overlaps(one, two)
     };
-    let after = Arc::new(before.with_dsn(&entry.dsn).map_err(Error::from)?);
+    if let Some((other, _)) = others.iter().find(|(other, _)| is_met(other)) {
+        return Err(meets(other));
+    }
+    let (fleet, network) = (api.app.catalog.fleet_id().to_string(), api.app.config.network_file_system);
+    let own = FilePath::new(base).canonicalize().is_ok_and(|path| path == api.app.config.data_dir.join("tenants"));
+    let reserved = if own { Vec::new() } else { reserved(api) };
+    let path = server_move::check(&known, FilePath::new(base), &fleet, &reserved, network)?;
+    let survey = look(api, &EngineServer::sqlite(&path)).await?;
+    let record = ServerRecord { base: path.to_string_lossy().into_owned(), ..known };
+    let mut tx = api.app.catalog.write().await?;
+    servers::set_base(&mut tx, record.id, &record.base).await?;
+    let action = format!("'{}' would be found at {}", record.name, record.base);
+    let change = Change { kind: "server.entry_changed", tenant: None, action };
+    append(&mut tx, caller, &change, &record, entry.reason.as_deref()).await?;
+    if !entry.dry_run {
+        server_base::mark(&path, fleet, record.id.to_string())?;
+    }
+    finish(api, tx, change, record, (entry.dry_run, survey)).await
+}
+
+/// A Postgres server at another address, or with another password.
+async fn reconnect(
+    api: &Api,
+    caller: &Caller,
+    known: ServerRecord,
+    after: Arc<PostgresServer>,
+    entry: &Entry,
+) -> Result<Response> {
     let place = EngineServer::Postgres(Arc::clone(&after));
-    let survey = look(&api, &place).await?;
+    let survey = look(api, &place).await?;
     if survey.system_id != known.system_id {
         let detail = format!("that is another server than '{}': its databases are not there", known.name);
         return Err(Problem::new(StatusCode::CONFLICT, "server_invalid", detail).try_next("fleetctl server add"));
@@ -124,10 +169,20 @@ async fn enter(
     let action = format!("'{}' would be entered at {}", known.name, after.address());
     let change = Change { kind: "server.entry_changed", tenant: None, action };
     let record = ServerRecord { base: after.address().to_owned(), ..known };
-    append(&mut tx, &caller, &change, &record, entry.reason.as_deref()).await?;
+    append(&mut tx, caller, &change, &record, entry.reason.as_deref()).await?;
+    finish(api, tx, change, record, (entry.dry_run, survey)).await
+}
+
+async fn finish(
+    api: &Api,
+    mut tx: WriteTx,
+    change: Change,
+    record: ServerRecord,
+    (dry_run, survey): (bool, Survey),
+) -> Result<Response> {
     let tenants = servers::list(&mut tx).await?.into_iter().find(|(s, _)| s.id == record.id).map_or(0, |(_, n)| n);
     let id = record.id;
-    let answer = settle(tx, entry.dry_run, change, Json(Server::new(record, tenants, Ok(survey)))).await;
+    let answer = settle(tx, dry_run, change, Json(Server::new(record, tenants, Ok(survey)))).await;
     api.app.fleet.forget_server(id);
     answer
 }
