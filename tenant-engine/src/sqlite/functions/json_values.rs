@@ -51,11 +51,16 @@ impl Whole {
         if ctx.len() % 2 == 1 {
             return Err(error("json_object() requires an even number of arguments"));
         }
-        let mut json = vec![b'{'];
+        let mut labels = Vec::with_capacity(ctx.len() / 2);
         for index in (0..ctx.len()).step_by(2) {
+            // All of them before any value: the original reports a wrong label even after a wrong value.
             let ValueRef::Text(label) = ctx.get_raw(index) else {
                 return Err(error("json_object() labels must be TEXT"));
             };
+            labels.push((index, label));
+        }
+        let mut json = vec![b'{'];
+        for (index, label) in labels {
             separate(&mut json);
             string(&mut json, label);
             json.push(b':');

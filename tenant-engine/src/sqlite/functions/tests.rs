@@ -107,6 +107,15 @@ proptest! {
 }
 
 #[test]
+fn a_wrong_label_is_reported_even_after_a_wrong_value() {
+    let blob = || Value::Blob(Vec::new());
+    let arguments = [Value::Text(String::new()), blob(), blob(), Value::Null];
+    for name in ["json_object", "jsonb_object"] {
+        agree(&format!("{name}(?1, ?2, ?3, ?4)"), &arguments);
+    }
+}
+
+#[test]
 fn marks_of_json_pass_in_and_out() {
     for expression in [
         "json_array(json('[1]'), json_patch('{}', '{\"a\":1}'), json_set('{}', '$.a', json('[2]')), json_pretty('[3]'))",
