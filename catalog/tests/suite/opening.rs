@@ -287,7 +287,8 @@ async fn a_servers_secret_is_sealed_and_comes_back() {
     let mut tx = fixture.catalog.write().await.unwrap();
     let dsn = SecretString::from("postgres://maintenance:hunter2@db:5432/postgres".to_owned());
     let id = Some("7300000000000000001");
-    let new = NewServer { secret: Some(&dsn), system_id: id, ..NewServer::directory("pg1", "db:5432") };
+    let engine = tenant_engine::EngineKind::Postgres;
+    let new = NewServer { engine, secret: Some(&dsn), system_id: id, ..NewServer::directory("pg1", "db:5432") };
     let added = servers::insert(&mut tx, new).await.unwrap();
     assert_eq!(servers::get(&mut tx, added.id).await.unwrap().as_ref(), Some(&added));
     assert!(!format!("{added:?}").contains("hunter2"));
