@@ -12,6 +12,7 @@ use super::full;
 use super::ledger;
 use super::open::BUSY_WAIT;
 use super::references::{Children, References};
+use super::row_contents::has_unique_key;
 use super::schema;
 use super::script::{self, Failure, Reason};
 use super::watch::{Run, Watch, our_objects};
@@ -52,6 +53,7 @@ fn apply_whole(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration) ->
     let outcome = match attempt(writer, rules, migration, Children::KeepUnlessFilled) {
         Err(Stop::StartOver) => match attempt(writer, rules, migration, Children::LeaveToFile) {
             Ok(outcome) => Ok(outcome),
+            Err(Stop::Doubles(table)) => Err(Stop::Doubles(table)),
             Err(_) => attempt(writer, rules, migration, Children::Keep),
         },
         outcome => outcome,
@@ -59,6 +61,7 @@ fn apply_whole(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration) ->
     outcome.map_err(|stop| match stop {
         // A deferred foreign key speaks up at COMMIT.
         Stop::Failed(error) if error.kind() == ErrorKind::Constraint => failed(migration, None, &error),
+        Stop::Doubles(table) => failed(migration, None, &doubles(&table)),
         stop => stop.into(),
     })
 }
@@ -81,6 +84,8 @@ fn attempt(writer: &mut Writer, rules: &Rules<'_>, migration: &Migration, to: Ch
 enum Stop {
     /// It must run again, with the next of [`Children`].
     StartOver,
+    /// The file loses rows of this table, and with its rows kept it would insert some a second time.
+    Doubles(String),
     Failed(Error),
 }
 
@@ -95,6 +100,7 @@ impl From<Stop> for Error {
         match stop {
             Stop::Failed(error) => error,
             Stop::StartOver => Self::new(ErrorKind::Internal, "a migration did not start over"),
+            Stop::Doubles(table) => Self::new(ErrorKind::MigrationFailed, doubles(&table)),
         }
     }
 }
@@ -152,7 +158,9 @@ impl Stopped {
 fn run_watched(db: &Connection, migration: &Migration, children: Option<Children>) -> Result<(), Stopped> {
     let not_begun = |error: Error| Stopped { done: 0, stop: error.into() };
     let ours = our_objects(db).map_err(not_begun)?;
-    let mut references = References::enforced_on(db, children.unwrap_or(Children::Keep)).map_err(not_begun)?;
+    let to = children.unwrap_or(Children::Keep);
+    let looked_after = if children.is_some() { migration.sql.as_str() } else { "" };
+    let mut references = References::enforced_on(db, to, looked_after).map_err(not_begun)?;
     let run = if children.is_some() { Run::Whole } else { Run::Bare };
     let watch = Watch::install(db, run).map_err(not_begun)?;
     let guard = children.is_some().then_some(&mut references);
@@ -165,7 +173,7 @@ fn run_watched(db: &Connection, migration: &Migration, children: Option<Children
         Stopped { done, stop }
     })?;
     if children.is_some() {
-        settle(migration, references).map_err(Stopped::at_end)?;
+        settle(db, migration, references).map_err(Stopped::at_end)?;
     }
     drop(watch);
     // The file may have set another one, and a worker would wait as long.
@@ -232,15 +240,29 @@ fn half_done(migration: &Migration, error: &Error) -> Error {
 }
 
 /// The end of a file: see [`References::settle`].
-fn settle(migration: &Migration, references: References<'_>) -> Result<(), Stop> {
+fn settle(db: &Connection, migration: &Migration, mut references: References<'_>) -> Result<(), Stop> {
     let its_fault = |error| its_fault(migration, None, error);
-    if references.has_lost().map_err(its_fault)? {
+    let lost = references.lost().map_err(its_fault)?;
+    for table in &lost {
+        if !has_unique_key(db, table).map_err(its_fault)? {
+            return Err(Stop::Doubles(table.clone()));
+        }
+    }
+    if !lost.is_empty() {
         return Err(Stop::StartOver);
     }
     match references.settle().map_err(its_fault)? {
         None => Ok(()),
         Some(why) => Err(failed(migration, None, &format!("FOREIGN KEY constraint failed: {why}")).into()),
     }
+}
+
+fn doubles(table: &str) -> String {
+    format!(
+        "rows of '{table}' are deleted together with a table that is dropped, and the file does not bring back all of them. \
+         '{table}' has no unique key, so whether an INSERT adds a row or brings one back cannot be told: make the table anew \
+         in one version, and insert rows into '{table}' in the next"
+    )
 }
 
 fn nanoseconds(since: Instant) -> i64 {

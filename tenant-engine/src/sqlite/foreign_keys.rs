@@ -39,6 +39,8 @@ pub(super) struct OldOrphans {
     child: String,
     columns: usize,
     keys: Vec<String>,
+    /// How many rows have them.
+    rows: u64,
 }
 
 /// How many violations there are, at most a million.
@@ -56,10 +58,19 @@ pub(super) fn count(db: &Connection) -> Result<u64> {
 /// # Errors
 /// SQLite's.
 pub(super) fn referring(db: &Connection, parent: &str) -> Result<Vec<ForeignKey>> {
+    let mut keys = referring_or_own(db, parent)?;
+    keys.retain(|key| !key.child.eq_ignore_ascii_case(&key.parent));
+    Ok(keys)
+}
+
+/// The same, with the table's own keys that refer to itself.
+///
+/// # Errors
+/// SQLite's.
+pub(super) fn referring_or_own(db: &Connection, parent: &str) -> Result<Vec<ForeignKey>> {
     let sql = "select t.name, f.\"table\", f.on_delete, f.id, f.\"from\", f.\"to\", t.wr
                from pragma_table_list t join pragma_foreign_key_list(t.name, 'main') f
                where t.schema = 'main' and t.type = 'table' and f.\"table\" = ?1 collate nocase
-                 and t.name <> f.\"table\" collate nocase
                order by t.name, f.id, f.seq";
     let mut statement = db.prepare(sql).map_err(from_sqlite)?;
     let mut rows = statement.query([parent]).map_err(from_sqlite)?;
@@ -103,10 +114,11 @@ fn rowid_name(db: &Connection, table: &str) -> Result<Option<&'static str>> {
 /// [`ErrorKind::MigrationFailed`] when there are too many; otherwise SQLite's.
 pub(super) fn old_orphans(db: &Connection, parent: &str) -> Result<Vec<OldOrphans>> {
     let mut found = Vec::new();
-    for key in referring(db, parent)? {
-        if key.violations(db)?.unwrap_or(0) > 0 {
+    for key in referring_or_own(db, parent)? {
+        let rows = key.violations(db)?.unwrap_or(0);
+        if rows > 0 {
             let (child, columns) = (key.child.to_ascii_lowercase(), key.columns.len());
-            found.push(OldOrphans { child, columns, keys: key.orphans(db)? });
+            found.push(OldOrphans { child, columns, keys: key.orphans(db)?, rows });
         }
     }
     Ok(found)
@@ -147,15 +159,22 @@ impl ForeignKey {
             "SET DEFAULT" => format!("update {} set {}", self.table(), self.set(|name| self.default_of(db, name))?),
             _ => return Ok(false),
         };
+        self.require_old_ones_known(db, old)?;
         let sql = format!("{start} where {}", self.is_new_orphan(db)?);
         db.execute(&sql, [self.old_keys(db, old)?]).map_err(from_sqlite)?;
         Ok(true)
     }
 
-    /// Counts the rows that refer to any row.
-    pub(super) fn count_referring(&self) -> String {
-        let present: Vec<_> = self.columns.iter().map(|name| format!("{} is not null", quoted(name))).collect();
-        format!("select count(*) from {} where {}", self.table(), present.join(" and "))
+    /// Rows that lacked their parent before are known by their keys. Where the file has changed the type or the order of the
+    /// key's columns, they would be taken for new ones.
+    fn require_old_ones_known(&self, db: &Connection, old: &[OldOrphans]) -> Result<()> {
+        let before: u64 = self.of_this(db, old)?.iter().map(|orphans| orphans.rows).sum();
+        let known = self.violations(db)?.unwrap_or(0).saturating_sub(self.new_orphans(db, old)?);
+        if known >= before {
+            return Ok(());
+        }
+        let (child, parent) = (&self.child, &self.parent);
+        Err(unclear(format!("which rows of '{child}' lacked their row of '{parent}' before the file ran")))
     }
 
     /// Makes a parent without rows.
@@ -209,14 +228,19 @@ impl ForeignKey {
     }
 
     fn old_keys(&self, db: &Connection, old: &[OldOrphans]) -> Result<String> {
-        let mut keys = Vec::new();
+        let keys: Vec<&String> = self.of_this(db, old)?.into_iter().flat_map(|orphans| &orphans.keys).collect();
+        Ok(serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned()))
+    }
+
+    /// Those that may be this child's: the rows of a table that is gone may live on under another name.
+    fn of_this<'o>(&self, db: &Connection, old: &'o [OldOrphans]) -> Result<Vec<&'o OldOrphans>> {
+        let mut found = Vec::new();
         for orphans in old.iter().filter(|orphans| orphans.columns == self.columns.len()) {
-            // The rows of a table that is gone may live on under another name.
             if orphans.child == self.child.to_ascii_lowercase() || !table_exists(db, &orphans.child)? {
-                keys.extend(&orphans.keys);
+                found.push(orphans);
             }
         }
-        Ok(serde_json::to_string(&keys).unwrap_or_else(|_| "[]".to_owned()))
+        Ok(found)
     }
 
     fn is_orphan(&self, db: &Connection) -> Result<String> {
@@ -269,7 +293,7 @@ pub(super) fn table_exists(db: &Connection, name: &str) -> Result<bool> {
     db.prepare_cached(sql).and_then(|mut statement| statement.exists([name])).map_err(from_sqlite)
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

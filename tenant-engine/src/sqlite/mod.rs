@@ -63,6 +63,7 @@ mod provision;
 mod quarantine;
 mod references;
 mod restore;
+mod row_contents;
 mod sandbox;
 mod schema;
 mod script;

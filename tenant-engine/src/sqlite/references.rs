@@ -15,7 +15,8 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::error::from_sqlite;
-use super::foreign_keys::{ForeignKey, OldOrphans, old_orphans, referring, table_exists};
+use super::foreign_keys::{ForeignKey, OldOrphans, count, old_orphans, referring, referring_or_own, table_exists};
+use super::row_contents::RowContents;
 use super::steps::{self, Step};
 use crate::error::Result;
 
@@ -39,19 +40,10 @@ pub(super) enum Turn {
 pub(super) enum Children {
     /// They stay, unless the file inserts into their table later: it may bring back what DROP TABLE deletes.
     KeepUnlessFilled,
-    /// DROP TABLE deletes them, and the file must have brought back as many at its end.
+    /// DROP TABLE deletes them, and the file must have brought back every one of them at its end.
     LeaveToFile,
     /// They stay.
     Keep,
-}
-
-/// Rows of a child table that have a parent, before the file deletes them.
-#[derive(Debug)]
-struct Held {
-    child: String,
-    /// Counts them again.
-    sql: String,
-    rows: i64,
 }
 
 const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use a SAVEPOINT and ROLLBACK TO";
@@ -61,7 +53,10 @@ const ROLLBACK: &str = "ROLLBACK would undo the whole file: leave it out, or use
 pub(super) struct References<'a> {
     db: &'a Connection,
     children: Children,
-    held: Vec<Held>,
+    /// Tables whose rows DROP TABLE may delete, as they were before.
+    held: Vec<RowContents>,
+    /// Violations of all foreign keys before the file, if it makes a table anew.
+    violations: Option<u64>,
     /// As the file has them.
     enforced: bool,
     /// Whether the file would be in a transaction here; `None` until its first BEGIN or COMMIT tells.
@@ -78,10 +73,13 @@ impl<'a> References<'a> {
     ///
     /// # Errors
     /// SQLite's.
-    pub(super) fn enforced_on(db: &'a Connection, children: Children) -> Result<Self> {
+    pub(super) fn enforced_on(db: &'a Connection, children: Children, text: &str) -> Result<Self> {
         enforce(db, true)?;
+        // SQLite counts violations as they arise, and an action at the end may hide one of another table. So they are
+        // counted before and after, but only around a file that makes a table anew.
+        let violations = if makes_anew(db, text)? { Some(count(db)?) } else { None };
         let (remade, renamed, old, held) = (BTreeSet::new(), BTreeMap::new(), Vec::new(), Vec::new());
-        Ok(Self { db, children, held, enforced: true, in_transaction: None, remade, renamed, old })
+        Ok(Self { db, children, held, violations, enforced: true, in_transaction: None, remade, renamed, old })
     }
 
     /// Prepares for the statement that `text` begins with.
@@ -160,33 +158,40 @@ impl<'a> References<'a> {
         Ok(Turn::Run)
     }
 
+    /// Remembers the rows of all tables that a DROP of this one reaches: children, and children of children.
     fn hold(&mut self, keys: &[ForeignKey]) -> Result<Turn> {
-        for key in keys {
-            let sql = key.count_referring();
-            let rows = self.db.query_row(&sql, [], |row| row.get(0)).map_err(from_sqlite)?;
-            self.held.push(Held { child: key.child.clone(), sql, rows });
+        let mut reached: Vec<String> = keys.iter().map(|key| key.child.clone()).collect();
+        let mut next = 0;
+        while let Some(table) = reached.get(next).cloned() {
+            for key in referring(self.db, &table)? {
+                if !reached.contains(&key.child) {
+                    reached.push(key.child);
+                }
+            }
+            self.held.push(RowContents::read(self.db, &table)?);
+            next += 1;
         }
         Ok(Turn::Run)
     }
 
-    /// True when the file has deleted rows of a child table and not brought them back.
+    /// The tables of which the file has deleted rows and not brought them back.
     ///
     /// # Errors
     /// SQLite's.
-    pub(super) fn has_lost(&self) -> Result<bool> {
-        for held in &self.held {
-            if table_exists(self.db, &held.child)? {
-                let now: i64 = self.db.query_row(&held.sql, [], |row| row.get(0)).map_err(from_sqlite)?;
-                if now < held.rows {
-                    return Ok(true);
-                }
-            }
+    pub(super) fn lost(&mut self) -> Result<Vec<String>> {
+        let mut lost = Vec::new();
+        for held in std::mem::take(&mut self.held) {
+            lost.extend(held.lost(self.db)?);
         }
-        Ok(false)
+        Ok(lost)
     }
 
     /// With `legacy_alter_table` and without enforcement, references keep the old name: the table may come again.
     fn before_rename(&mut self, from: String, to: String, text: &str) -> Result<Turn> {
+        // A table that was made anew and gets another name is looked at under that name.
+        if self.remade.contains(&from) {
+            self.remade.insert(to.clone());
+        }
         let keeps = self.enforced && self.children != Children::LeaveToFile;
         if keeps && !referring(self.db, &from)?.is_empty() && is_made_later(text, &from) {
             self.keep_children(&from)?;
@@ -216,12 +221,16 @@ impl<'a> References<'a> {
         }
         for act in [true, false] {
             for table in &self.remade {
-                for key in referring(self.db, table)? {
+                for key in referring_or_own(self.db, table)? {
                     if let Some(why) = self.settle_key(&key, act)? {
                         return Ok(Some(why));
                     }
                 }
             }
+        }
+        if let (false, Some(before)) = (self.remade.is_empty(), self.violations) {
+            let more = count(self.db)?.saturating_sub(before);
+            return Ok((more > 0).then(|| format!("{more} rows refer to rows that are missing at the end of the file")));
         }
         Ok(None)
     }
@@ -258,6 +267,16 @@ impl<'a> References<'a> {
         enforce(self.db, true)?;
         Ok(acted)
     }
+}
+
+/// True when a statement drops or renames a table that other tables refer to.
+fn makes_anew(db: &Connection, text: &str) -> Result<bool> {
+    for table in steps::dropped_or_renamed(text) {
+        if !referring_or_own(db, &table)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A statement behind the first one makes the table.

@@ -78,11 +78,24 @@ pub(super) fn makes(text: &str, table: &str) -> bool {
     false
 }
 
+/// The tables that statements of this text drop or rename.
+pub(super) fn dropped_or_renamed(text: &str) -> Vec<String> {
+    let mut tokens = Tokens::of(text);
+    let mut tables = Vec::new();
+    while tokens.offset() < text.len() {
+        match step(&head(&mut tokens)) {
+            Step::Drop { table } | Step::Rename { from: table, .. } => tables.push(table),
+            _ => {}
+        }
+    }
+    tables
+}
+
 /// True when a statement of this text inserts into this table.
 pub(super) fn fills(text: &str, table: &str) -> bool {
     let mut tokens = Tokens::of(text);
     while tokens.offset() < text.len() {
-        if filled(&head(&mut tokens)).is_some_and(|name| name == table) {
+        if filled(&words(&mut tokens, usize::MAX)).is_some_and(|name| name == table) {
             return true;
         }
     }
@@ -91,6 +104,10 @@ pub(super) fn fills(text: &str, table: &str) -> bool {
 
 /// The first words of the statement, with quoted names as they are written. Reads to its semicolon.
 fn head(tokens: &mut Tokens<'_>) -> Vec<String> {
+    words(tokens, WORDS_MAX)
+}
+
+fn words(tokens: &mut Tokens<'_>, words_max: usize) -> Vec<String> {
     let mut words = Vec::new();
     for token in tokens.by_ref() {
         let word = match token {
@@ -101,7 +118,7 @@ fn head(tokens: &mut Tokens<'_>) -> Vec<String> {
             Token::Sign(byte) => char::from(byte).to_string(),
             Token::Variable => "?".to_owned(),
         };
-        if words.len() < WORDS_MAX {
+        if words.len() < words_max {
             words.push(word);
         }
     }
@@ -161,7 +178,13 @@ fn made(words: &[String]) -> Option<String> {
 
 fn filled(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let inserts = |word: &&str| matches!(*word, "INSERT" | "REPLACE");
+    let begin = match words.first() {
+        // `WITH … INSERT INTO t`: what stands before only reads.
+        Some(&"WITH") => words.windows(2).position(|pair| inserts(&pair[0]) && matches!(pair[1], "INTO" | "OR"))?,
+        _ => 0,
+    };
+    match words.get(begin..)? {
         ["INSERT", "OR", _, "INTO", rest @ ..] | ["INSERT" | "REPLACE", "INTO", rest @ ..] => {
             name(rest).map(|(table, _)| table)
         }
