@@ -1,8 +1,8 @@
 //! How long the past is kept: operations that have ended, their steps, and events.
 //!
 //! Older history is removed in short transactions. The last success of each kind of operation on each tenant always
-//! stays, and so does what still decides something: steps of a tenant whose writes an operation blocks, the operation
-//! behind a kept database or a pinned tenant, and the archive event of an archived tenant.
+//! stays, and so does what still decides something: steps of a tenant that is not made yet or whose writes an operation
+//! blocks, the operation behind a kept database or a pinned tenant, and the archive event of an archived tenant.
 
 use crate::bulk::limit;
 use crate::db::{ReadTx, WriteTx};
@@ -102,11 +102,12 @@ pub async fn prune_steps(tx: &mut WriteTx, op: OperationId, after: &str) -> Resu
 /// sequence: where the two disagree, the step is kept.
 pub(crate) const PRUNE_STEPS: &str = "delete from steps where op_id = $1 and tenant_id > $2 and tenant_id <= $3 \
      and state not in ('pending', 'running') \
+     and exists (select 1 from operations e where e.id = $1 and e.finished_at is not null) \
      and (state <> 'succeeded' or exists (select 1 from operations o, operations later, steps s where o.id = $1 \
        and s.tenant_id = steps.tenant_id and s.op_id > $1 and s.state = 'succeeded' \
        and later.id = s.op_id and later.kind = o.kind and later.seq > o.seq)) \
      and not exists (select 1 from tenants t where t.id = steps.tenant_id \
-       and (t.block_writes = 'operation' or t.op_id = steps.op_id)) \
+       and (t.state = 'provisioning' or t.block_writes = 'operation' or t.op_id = steps.op_id)) \
      and not exists (select 1 from retained r where r.tenant_id = steps.tenant_id and r.op_id = steps.op_id)";
 
 /// Ends the look at an operation: it goes when none of its steps is left and nothing names it. Returns whether it went.
@@ -134,9 +135,12 @@ pub async fn prune_operation(tx: &mut WriteTx, op: OperationId) -> Result<bool> 
 /// # Errors
 /// `Unavailable`.
 pub async fn prune_events(tx: &mut WriteTx, before: i64) -> Result<i64> {
-    // The newest one stays: the next event is numbered after it. What an archived tenant was is told by its event.
+    // The newest one stays: the next event is numbered after it. What an archived tenant was is told by its event, and
+    // that an operation has made its release the current one, by another: a retry does not do it again.
     let sql = "delete from events where seq in (select e.seq from events e where e.at < $1 \
                and e.seq < (select max(seq) from events) and not (e.kind = 'tenant.archived' and exists \
-               (select 1 from tenants t where t.id = e.tenant_id and t.state = 'archived')) order by e.at limit $2)";
+               (select 1 from tenants t where t.id = e.tenant_id and t.state = 'archived')) \
+               and not (e.kind = 'release.activated' and exists (select 1 from operations o where o.id = e.op_id)) \
+               order by e.at limit $2)";
     tx.run(sqlx::query(sql).bind(before).bind(limit(EVENTS_PER_PIECE))).await
 }

@@ -210,6 +210,12 @@ pub async fn page(
     after: Option<OperationId>,
     page_limit: u32,
 ) -> Result<Vec<OperationRecord>> {
+    if let Some(after) = after
+        && get(tx, after).await?.is_none()
+    {
+        let message = "the operation after which the page begins was removed: begin with the first page";
+        return Err(Error::new(ErrorKind::NotFound, message));
+    }
     let mut conditions = vec!["1 = 1".to_owned()];
     let mut arguments = Vec::new();
     if !states.is_empty() {

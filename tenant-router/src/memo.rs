@@ -19,14 +19,15 @@ const COUNTERS: usize = 4_096;
 /// Counts the changes heard of: all of them, and those of each tenant.
 ///
 /// Whoever forgets something counts up *first*: a lookup that began before sees that it did, and does not leave its answer
-/// behind. The count of all changes goes up before a tenant's: what was looked up of a tenant is current if all changes
-/// were as many after the tenant's count was read as before the lookup began.
+/// behind. A change counts twice among all changes: when its tenants' counts begin to go up, and when all of them are up.
+/// What was looked up is current if no change was between the two then, and none has begun since.
 #[derive(Debug, Clone)]
 pub(crate) struct Epoch(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    changes: AtomicU64,
+    begun: AtomicU64,
+    ended: AtomicU64,
     everything: AtomicU64,
     tenants: Box<[AtomicU64]>,
 }
@@ -38,14 +39,29 @@ pub(crate) struct TenantMark(u64);
 impl Default for Epoch {
     fn default() -> Self {
         let tenants = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
-        Self(Arc::new(Counts { changes: AtomicU64::new(0), everything: AtomicU64::new(0), tenants }))
+        Self(Arc::new(Counts {
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            everything: AtomicU64::new(0),
+            tenants,
+        }))
     }
 }
 
 impl Epoch {
     /// How many changes of anything were heard of.
     pub(crate) fn now(&self) -> u64 {
-        self.0.changes.load(Ordering::SeqCst)
+        self.0.ended.load(Ordering::SeqCst)
+    }
+
+    /// True when nothing has changed since all changes were `before`, and nothing changes now.
+    pub(crate) fn is_still(&self, before: u64) -> bool {
+        self.0.begun.load(Ordering::SeqCst) == before
+    }
+
+    /// How often everything was forgotten.
+    pub(crate) fn everything(&self) -> u64 {
+        self.0.everything.load(Ordering::SeqCst)
     }
 
     /// How many changes of this tenant were heard of.
@@ -57,21 +73,23 @@ impl Epoch {
     /// The tenant's mark, unless anything changed since all changes were `before`.
     pub(crate) fn mark_since(&self, tenant: TenantId, before: u64) -> Option<TenantMark> {
         let mark = self.mark(tenant);
-        (self.now() == before).then_some(mark)
+        self.is_still(before).then_some(mark)
     }
 
     /// These tenants changed.
     pub(crate) fn advance<'a>(&self, tenants: impl IntoIterator<Item = &'a TenantId>) {
-        self.0.changes.fetch_add(1, Ordering::SeqCst);
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
         for tenant in tenants {
             self.counter(*tenant).fetch_add(1, Ordering::SeqCst);
         }
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Everything may have changed.
     pub(crate) fn advance_all(&self) {
-        self.0.changes.fetch_add(1, Ordering::SeqCst);
+        self.0.begun.fetch_add(1, Ordering::SeqCst);
         self.0.everything.fetch_add(1, Ordering::SeqCst);
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
     }
 
     fn counter(&self, tenant: TenantId) -> &AtomicU64 {
@@ -107,7 +125,7 @@ where
     {
         match self.known.get(&key).await {
             Some((_, value)) => Ok(value),
-            None => self.ask(key, look_up, || self.epoch.now()).await,
+            None => self.ask(key, look_up, || self.epoch.now(), |at| self.epoch.is_still(at)).await,
         }
     }
 
@@ -122,12 +140,18 @@ where
             Some(_) => self.forget(&key).await,
             None => {}
         }
-        self.ask(key, look_up, count).await
+        self.ask(key, look_up, count, |at| count() == at).await
     }
 
     /// Looks up, or waits for a look-up that runs already. If that one began before a change that was heard of when this
     /// caller came, its answer is not good enough, and it is looked up again.
-    async fn ask<F>(&self, key: K, look_up: impl Fn() -> F, count: impl Fn() -> u64) -> Result<V>
+    async fn ask<F>(
+        &self,
+        key: K,
+        look_up: impl Fn() -> F,
+        count: impl Fn() -> u64,
+        is_current: impl Fn(u64) -> bool,
+    ) -> Result<V>
     where
         F: Future<Output = Result<V>>,
     {
@@ -139,7 +163,7 @@ where
             };
             let (at, value) =
                 self.known.try_get_with_by_ref(&key, begun).await.map_err(|error| Error::shared(&error))?;
-            if at == count() {
+            if is_current(at) {
                 return Ok(value);
             }
             self.forget(&key).await;
@@ -152,7 +176,7 @@ where
     /// Keeps an answer that was read when all changes were `epoch`, unless anything changed since.
     pub(crate) async fn put(&self, key: K, value: V, epoch: u64) {
         self.known.insert(key.clone(), (epoch, value)).await;
-        if self.epoch.now() != epoch {
+        if !self.epoch.is_still(epoch) {
             self.forget(&key).await;
         }
     }

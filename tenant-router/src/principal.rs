@@ -141,10 +141,10 @@ pub(crate) struct Principals {
 enum Proven {
     /// Nothing, when so many changes had been heard of: any of them may have made the credential.
     Nothing(u64),
-    /// A principal of one tenant, whose changes may end it.
-    OfTenant(Arc<Principal>, TenantId, TenantMark),
-    /// A principal of the whole fleet; what ends one makes everything forgotten.
-    OfFleet(Arc<Principal>),
+    /// A principal of one tenant, whose changes may end it. Without a mark when something changed during the look-up.
+    OfTenant(Arc<Principal>, TenantId, Option<TenantMark>),
+    /// A principal of the whole fleet, when everything had been forgotten so often: what ends one makes everything forgotten.
+    OfFleet(Arc<Principal>, u64),
 }
 
 /// Where principals come from.
@@ -171,16 +171,16 @@ impl Principals {
         }
         let known = match proven {
             Proven::Nothing(_) => None,
-            Proven::OfTenant(principal, ..) | Proven::OfFleet(principal) => Some(principal),
+            Proven::OfTenant(principal, ..) | Proven::OfFleet(principal, _) => Some(principal),
         };
         known.filter(|principal| principal.is_valid_at(now)).ok_or_else(|| ErrorKind::Unauthenticated.into())
     }
 
     fn is_current(&self, proven: &Proven) -> bool {
         match proven {
-            Proven::Nothing(changes) => self.epoch.now() == *changes,
-            Proven::OfTenant(_, tenant, mark) => self.epoch.mark(*tenant) == *mark,
-            Proven::OfFleet(_) => true,
+            Proven::Nothing(changes) => self.epoch.is_still(*changes),
+            Proven::OfTenant(_, tenant, mark) => *mark == Some(self.epoch.mark(*tenant)),
+            Proven::OfFleet(_, everything) => self.epoch.everything() == *everything,
         }
     }
 
@@ -190,7 +190,7 @@ impl Principals {
     }
 
     async fn prove(&self, credential: &str) -> Result<Proven> {
-        let before = self.epoch.now();
+        let (before, everything) = (self.epoch.now(), self.epoch.everything());
         let principal = match &self.source {
             Source::Tokens(catalog) => {
                 tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(from_token)
@@ -198,10 +198,9 @@ impl Principals {
             Source::Application(application) => application.authenticate(credential).await?,
         };
         let Some(principal) = principal.map(Arc::new) else { return Ok(Proven::Nothing(before)) };
-        // Read after the lookup: if anything changed meanwhile, the answer is not kept.
         Ok(match principal.claimed_tenant() {
-            Some(tenant) => Proven::OfTenant(principal, tenant, self.epoch.mark(tenant)),
-            None => Proven::OfFleet(principal),
+            Some(tenant) => Proven::OfTenant(principal, tenant, self.epoch.mark_since(tenant, before)),
+            None => Proven::OfFleet(principal, everything),
         })
     }
 }

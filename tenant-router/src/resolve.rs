@@ -8,7 +8,7 @@ use std::time::Duration;
 use catalog::{Catalog, Name, TenantId, TenantRecord, tenants};
 
 use crate::error::{ErrorKind, Result};
-use crate::memo::{Epoch, Memo};
+use crate::memo::{Epoch, Memo, TenantMark};
 use crate::metrics::Meters;
 
 /// How many tenants are remembered: about 60 MB when full, and then the rare ones cost a lookup of 0.1 ms.
@@ -24,11 +24,15 @@ const MISSING_MAX: u64 = 10_000;
 /// How long an unknown name stays unknown, should the change feed not tell of its creation before.
 const MISSING_AGE_MAX: Duration = Duration::from_secs(2);
 
+/// The tenant that a name leads to, with its mark: a tenant that was given up frees its name. Without a mark when something
+/// changed during the look-up.
+type NamedTenant = (TenantId, Option<TenantMark>);
+
 /// What the catalog knows, as far as requests need it.
 pub(crate) struct Directory {
     catalog: Catalog,
     epoch: Epoch,
-    names: Memo<Name, Option<TenantId>>,
+    names: Memo<Name, Option<NamedTenant>>,
     missing: Memo<Name, ()>,
     records: Memo<TenantId, Option<Arc<TenantRecord>>>,
     meters: Arc<Meters>,
@@ -97,24 +101,29 @@ impl Directory {
             return Ok(None);
         }
         let epoch = self.epoch.now();
-        let id = self.names.get_or(name.clone(), || self.read_name(name)).await?;
-        if id.is_none() {
+        let mut named = self.names.get_or(name.clone(), || self.read_name(name)).await?;
+        if named.is_some_and(|(id, mark)| mark != Some(self.epoch.mark(id))) {
+            self.names.forget(name).await;
+            named = self.names.get_or(name.clone(), || self.read_name(name)).await?;
+        }
+        if named.is_none() {
             self.names.forget(name).await;
             self.missing.put(name.clone(), (), epoch).await;
         }
-        Ok(id)
+        Ok(named.map(|(id, _)| id))
     }
 
-    async fn read_name(&self, name: &Name) -> Result<Option<TenantId>> {
+    async fn read_name(&self, name: &Name) -> Result<Option<NamedTenant>> {
         self.meters.lookups.increment(1);
         let epoch = self.epoch.now();
         let record = tenants::by_name(&mut self.catalog.read().await?, name).await?.map(Arc::new);
         let Some(record) = record else { return Ok(None) };
         let id = record.id;
-        if let Some(mark) = self.epoch.mark_since(id, epoch) {
+        let mark = self.epoch.mark_since(id, epoch);
+        if let Some(mark) = mark {
             self.records.put_of(id, Some(record), mark).await;
         }
-        Ok(Some(id))
+        Ok(Some((id, mark)))
     }
 
     async fn read_record(&self, id: TenantId) -> Result<Option<Arc<TenantRecord>>> {

@@ -4,11 +4,27 @@ use catalog::history::{self, HistoryPolicy};
 use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::retained::{self, RetainedRecord};
 use catalog::steps::{self, Claimant, StepOutcome, StepResult};
-use catalog::{Catalog, Generation, OperationId, TenantId, WriteTx, events};
+use catalog::tenants::{self, Flip};
+use catalog::{Catalog, Generation, OperationId, ServerId, TenantId, TenantState, WriteTx, events};
 
 use super::{Fixture, START, seed};
 
 const DAY: i64 = 86_400_000;
+
+/// Tenants that are made already.
+async fn made(fixture: &Fixture, count: usize) -> (ServerId, Vec<TenantId>) {
+    let (server, ids) = seed(&fixture.catalog, count).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let flip = |id: &TenantId| Flip {
+        state: Some(TenantState::Active),
+        placement: Some(Some(id.to_string())),
+        ..Flip::of(*id, Generation::FIRST)
+    };
+    let flips: Vec<Flip> = ids.iter().map(flip).collect();
+    assert!(tenants::flip_many(&mut tx, &flips).await.unwrap().is_empty());
+    tx.commit().await.unwrap();
+    (server, ids)
+}
 
 /// An operation of this kind on these tenants that ends well for those at an even place.
 async fn ended(fixture: &Fixture, kind: &str, tenants: &[TenantId]) -> OperationId {
@@ -82,7 +98,7 @@ async fn steps_left(catalog: &Catalog, op: OperationId) -> usize {
 #[tokio::test]
 async fn the_last_success_of_each_kind_stays_whatever_its_age() {
     let fixture = Fixture::new().await;
-    let (_, tenants) = seed(&fixture.catalog, 4).await;
+    let (_, tenants) = made(&fixture, 4).await;
     let first = ended(&fixture, "backup", &tenants).await;
     let verify = ended(&fixture, "verify", &tenants[..1]).await;
     fixture.advance(2);
@@ -107,7 +123,7 @@ async fn the_last_success_of_each_kind_stays_whatever_its_age() {
 #[tokio::test]
 async fn failures_go_but_not_of_a_tenant_that_an_operation_blocks_or_whose_kept_database_names_it() {
     let fixture = Fixture::new().await;
-    let (server, tenants) = seed(&fixture.catalog, 4).await;
+    let (server, tenants) = made(&fixture, 4).await;
     let op = ended(&fixture, "restore", &tenants).await;
     let kept = |tenant| RetainedRecord {
         tenant_id: tenant,
@@ -132,9 +148,26 @@ async fn failures_go_but_not_of_a_tenant_that_an_operation_blocks_or_whose_kept_
 }
 
 #[tokio::test]
+async fn the_failed_operation_that_should_have_made_a_tenant_stays_and_so_does_one_that_is_tried_again() {
+    let fixture = Fixture::new().await;
+    let (_, tenants) = seed(&fixture.catalog, 2).await;
+    let create = ended(&fixture, "create", &tenants).await;
+    fixture.advance(400 * DAY);
+    ended(&fixture, "backup", &[]).await;
+    assert!(pruned(&fixture.catalog, START + 300 * DAY).await.is_empty());
+    assert_eq!(steps_left(&fixture.catalog, create).await, 2);
+    // A retry that came after the operation was found.
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert_eq!(steps::retry_failed(&mut tx, create).await.unwrap(), 1);
+    history::prune_steps(&mut tx, create, "").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(steps_left(&fixture.catalog, create).await, 2);
+}
+
+#[tokio::test]
 async fn open_operations_and_the_newest_one_stay() {
     let fixture = Fixture::new().await;
-    let (_, tenants) = seed(&fixture.catalog, 1).await;
+    let (_, tenants) = made(&fixture, 1).await;
     let only = ended(&fixture, "backup", &[]).await;
     fixture.advance(400 * DAY);
     assert!(pruned(&fixture.catalog, START + 300 * DAY).await.is_empty(), "the next is numbered after it");

@@ -42,7 +42,7 @@ pub struct Fleet {
     /// Where backups are.
     pub store: Store,
     /// Taken by whoever holds a whole database.
-    pub images: Semaphore,
+    pub images: Arc<Semaphore>,
     /// Proofs of backups on servers: each drops its scratch database at its end.
     pub proofs: CompletedWork,
     /// Where databases are kept for a moment; absolute.
@@ -79,7 +79,7 @@ impl Fleet {
             catalog,
             engines,
             store,
-            images: Semaphore::new(images_max()),
+            images: Arc::new(Semaphore::new(images_max())),
             proofs: CompletedWork::default(),
             scratch,
             servers: Mutex::default(),

@@ -9,6 +9,7 @@ use tenant_engine::{
     ClassSum, Engine, EngineKind, ErrorKind, Expected, Generation, Identity, IdentityState, Image, Placement, Restored,
     RowSums, Server, class_difference,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Fleet, Step, trust};
 use crate::backup::key::Part;
@@ -147,11 +148,12 @@ fn differs(difference: Option<String>) -> Result<()> {
 /// Proves a backup by restoring it into scratch space, which is gone afterwards. Returns what the backup or its restore
 /// leaves out; for people.
 pub(super) async fn prove(fleet: &Fleet, step: &Step, backup: &BackupRecord) -> Result<Vec<String>> {
-    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let one_of_few = Arc::clone(&fleet.images).acquire_owned().await;
+    let one_of_few = one_of_few.map_err(|error| Error::internal("closing").with_source(error))?;
     let (manifest, image) = trust::fetch(fleet, backup, backup.tenant_id).await?;
     let restored = match backup.engine {
         EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await?,
-        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image)).await?,
+        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image), one_of_few).await?,
     };
     differs(object_difference(&manifest.classes, &restored))?;
     Ok(with_left_out((manifest.left_out, &BTreeMap::new()), restored).left_out)
@@ -205,7 +207,12 @@ async fn prove_in_folder(fleet: &Fleet, picture: (&Manifest, Image)) -> Result<R
 
 /// On the tenant's own server, beside its databases, under a generation that no tenant ever has. A worker that loses its
 /// step meanwhile leaves no scratch database behind: nobody else would drop it.
-async fn prove_on_server(fleet: &Fleet, step: &Step, (manifest, image): (&Manifest, Image)) -> Result<Restored> {
+async fn prove_on_server(
+    fleet: &Fleet,
+    step: &Step,
+    (manifest, image): (&Manifest, Image),
+    one_of_few: OwnedSemaphorePermit,
+) -> Result<Restored> {
     drop_scratch(fleet, step).await?;
     let server = fleet.server(step.tenant.server_id).await?;
     let (engine, at) = (Arc::clone(fleet.engine(EngineKind::Postgres)?), scratch(&server, step, step.claim));
@@ -214,6 +221,7 @@ async fn prove_on_server(fleet: &Fleet, step: &Step, (manifest, image): (&Manife
     let proof = async move {
         let restored = fill(&engine, &at, (&manifest, image), &identity).await;
         let dropped = engine.drop_database(&at, None).await;
+        drop(one_of_few);
         let restored = restored?;
         dropped?;
         Ok(restored)
