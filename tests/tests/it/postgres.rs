@@ -138,7 +138,10 @@ fn a_changed_password_is_told_and_server_set_repairs_it() {
     pg.cluster.psql("postgres", "alter role fleet password 'rotated'");
     let (_, text) = refused(&pg, &["backup", "run", "acme"]);
     assert!(text.contains("server_auth_failed"), "{text}");
-    assert_eq!(pg.fleet.json(&["server", "get", SERVER])["healthy"], false);
+    let looked = pg.fleet.run(&["server", "get", SERVER, "-o", "json"]);
+    assert_eq!(looked.status.code(), Some(4), "{looked:?}");
+    let looked: Value = serde_json::from_slice(&looked.stdout).unwrap();
+    assert_eq!((&looked["healthy"], &looked["problem"]["code"]), (&json!(false), &json!("server_auth_failed")));
     let dsn = pg.dsn_file("pg1.dsn", &format!("postgres://fleet:rotated@127.0.0.1:{}/postgres", pg.cluster.port()));
     pg.fleet.ok(&["server", "set", SERVER, "--dsn-file", &dsn]);
     pg.fleet.ok(&["backup", "run", "acme"]);
