@@ -93,7 +93,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("man", "prints the manual"),
 ];
 
-/// The same bytes for whoever holds a clone.
+/// The same bytes for each holder of a clone.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 

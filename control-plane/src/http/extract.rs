@@ -20,9 +20,9 @@ use super::error::{Problem, of_status, too_large};
 /// A client that needs longer for 32 MiB is broken or hostile; meanwhile it holds a connection and memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What helps whoever sent a body of another shape.
+/// What helps a caller that sent a body of another shape.
 const SEE_BODY: &str = "send the fields that this path knows; the admin API's are in /openapi.json";
-/// What helps whoever sent other parameters.
+/// What helps a caller that sent other parameters.
 pub(crate) const SEE_QUERY: &str = "send the parameters that this path knows; the admin API's are in /openapi.json";
 
 /// A JSON body, in or out. An absent body is read as `{}`, so that requests without options need none.
