@@ -18,7 +18,7 @@ const COUNTERS: usize = 4_096;
 
 /// Counts the changes heard of: all of them, and those of each tenant.
 ///
-/// A change is counted *first*, then forgotten: a lookup that began before sees the count, and does not leave its answer
+/// A change is counted before anything is forgotten: a lookup that began earlier sees the count, and does not leave its answer
 /// behind. A change counts twice among all changes: when its tenants' counts begin to go up, and when all of them are up.
 /// What was looked up is current if no change was between the two then, and none has begun since.
 #[derive(Debug, Clone)]
