@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rusqlite::Connection;
 use tempfile::TempDir;
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::{
-    Engine, Expected, FleetId, Generation, Identity, IdentityState, MigrationSet, Placement, TenantId,
+    Engine, ExpectedIdentity, FleetId, Generation, Identity, IdentityState, MigrationSet, Placement, TenantId,
 };
 
 /// Verbs in flight: one that waits for the flush holds no thread, and one flush serves all that wait.
@@ -52,10 +52,11 @@ impl Server {
     pub async fn provision(&self, set: &MigrationSet, count: usize) -> Result<(Vec<Tenant>, Duration)> {
         let tenants: Vec<Tenant> = (0..count).map(|_| self.tenant()).collect();
         let begun = Instant::now();
-        let template = self.engine.template(&tenant_engine::Server::sqlite(self.root.path()), set).await?;
+        let template =
+            self.engine.prepare_template(&tenant_engine::DatabaseServer::new_sqlite(self.root.path()), set).await?;
         self.each(&tenants, |engine, tenant| {
             let template = template.clone();
-            async move { Ok(engine.provision(&tenant.at, &template, &tenant.identity).await?) }
+            async move { Ok(engine.provision_database(&tenant.at, &template, &tenant.identity).await?) }
         })
         .await?;
         Ok((tenants, begun.elapsed()))
@@ -69,7 +70,7 @@ impl Server {
         let begun = Instant::now();
         self.each(tenants, |engine, tenant| {
             let set = set.clone();
-            async move { Ok(engine.migrate(&tenant.at, &tenant.expected(), &set, None).await.map(drop)?) }
+            async move { Ok(engine.migrate_database(&tenant.at, &tenant.expected(), &set, None).await.map(drop)?) }
         })
         .await?;
         Ok(begun.elapsed())
@@ -105,14 +106,14 @@ impl Server {
             op: None,
             stamped_at: 0,
         };
-        Tenant { at: Placement::sqlite(self.root.path(), tenant, Generation::FIRST, 1), identity }
+        Tenant { at: Placement::new_sqlite(self.root.path(), tenant, Generation::FIRST, 1), identity }
     }
 }
 
 impl Tenant {
-    fn expected(&self) -> Expected {
+    fn expected(&self) -> ExpectedIdentity {
         let Identity { tenant, fleet, generation, state, .. } = self.identity;
-        Expected { tenant, fleet, generation, states: vec![state] }
+        ExpectedIdentity { tenant, fleet, generation, states: vec![state] }
     }
 }
 
@@ -152,7 +153,7 @@ pub fn by_hand(path: &Path, sql: &str) -> Result<()> {
 
 /// A table of about 100 KB and nine small ones: a set of ten files.
 #[must_use]
-pub fn ten_files() -> Vec<File> {
+pub fn ten_files() -> Vec<MigrationFile> {
     let first = "create table tasks(id integer primary key, title text not null, body text not null);
                  create index tasks_title on tasks(title);
                  insert into tasks(title, body)
@@ -160,6 +161,6 @@ pub fn ten_files() -> Vec<File> {
                  select 'task ' || i, hex(randomblob(90)) from n;";
     let more =
         |n: usize| format!("create table t{n}(id integer primary key, a text, b text); create index i{n} on t{n}(a);");
-    let file = |n: usize, sql: String| File { name: format!("{n:04}_v.sql"), sql };
+    let file = |n: usize, sql: String| MigrationFile { name: format!("{n:04}_v.sql"), sql };
     std::iter::once(file(1, first.to_owned())).chain((2..=10).map(|n| file(n, more(n)))).collect()
 }

@@ -13,8 +13,8 @@ use postgres_fixture::{Cluster, PASSWORD, ROLE, Settings};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection};
 use tempfile::TempDir;
-use tenant_engine::postgres::{PostgresServer, RequestOptions, Requests, ServerReport, fixture};
-use tenant_engine::{Expected, FleetId, Generation, IdentityState, Placement, Pool, TenantId};
+use tenant_engine::postgres::{PostgresServer, RequestConnections, RequestOptions, ServerReport, fixture};
+use tenant_engine::{ExpectedIdentity, FleetId, Generation, IdentityState, Placement, Pool, TenantId};
 
 use crate::tenants::ROWS;
 
@@ -31,7 +31,7 @@ pub struct Server {
     /// What the engine knows of it.
     pub server: Arc<PostgresServer>,
     /// The tenants' databases.
-    pub tenants: Vec<(Placement, Expected)>,
+    pub tenants: Vec<(Placement, ExpectedIdentity)>,
 }
 
 impl Server {
@@ -49,8 +49,8 @@ impl Server {
              insert into item select i, 'item number ' || i from generate_series(1, {ROWS}) i;
              analyze item"
         );
-        fixture::create(at, expected, &schema).await?;
-        fixture::copy(at, &tenants[1..]).await?;
+        fixture::create_fixture(at, expected, &schema).await?;
+        fixture::copy_fixture(at, &tenants[1..]).await?;
         Ok(Self { cluster, server, tenants })
     }
 
@@ -58,12 +58,12 @@ impl Server {
     ///
     /// # Errors
     /// The engine's.
-    pub async fn pools(&self, budget: usize) -> Result<(Requests, Vec<Pool>)> {
-        let requests = Requests::new(RequestOptions::default());
+    pub async fn pools(&self, budget: usize) -> Result<(RequestConnections, Vec<Pool>)> {
+        let requests = RequestConnections::new(RequestOptions::default());
         requests.set_slice(&self.server, budget);
         let mut pools = Vec::new();
         for (at, expected) in &self.tenants {
-            pools.push(Pool::Postgres(requests.connect(at, expected).await?));
+            pools.push(Pool::Postgres(requests.open_pool(at, expected).await?));
         }
         Ok((requests, pools))
     }
@@ -71,15 +71,15 @@ impl Server {
     /// A tenant's database as sqlx connects to it.
     #[must_use]
     pub fn options(&self, tenant: usize) -> PgConnectOptions {
-        options(self.cluster.port(), self.tenants[tenant].0.reference())
+        options(self.cluster.port(), self.tenants[tenant].0.catalog_reference())
     }
 }
 
-fn tenant(server: &Arc<PostgresServer>) -> (Placement, Expected) {
+fn tenant(server: &Arc<PostgresServer>) -> (Placement, ExpectedIdentity) {
     let tenant = TenantId::generate();
     let (fleet, generation) = (FleetId::generate(), Generation::FIRST);
-    let expected = Expected { tenant, fleet, generation, states: vec![IdentityState::Active] };
-    (Placement::postgres(server, tenant, generation, 1), expected)
+    let expected = ExpectedIdentity { tenant, fleet, generation, states: vec![IdentityState::Active] };
+    (Placement::new_postgres(server, tenant, generation, 1), expected)
 }
 
 fn options(port: u16, database: &str) -> PgConnectOptions {
@@ -92,8 +92,8 @@ fn options(port: u16, database: &str) -> PgConnectOptions {
 /// # Panics
 /// When none was reached.
 #[must_use]
-pub fn report(requests: &Requests) -> ServerReport {
-    requests.report().pop().expect("the server was reached")
+pub fn report(requests: &RequestConnections) -> ServerReport {
+    requests.server_reports().pop().expect("the server was reached")
 }
 
 /// PgBouncer in transaction mode, one user for all databases; ended when dropped.
@@ -135,7 +135,7 @@ impl PgBouncer {
     /// # Errors
     /// PgBouncer's.
     pub async fn connect(&self, server: &Server, tenant: usize) -> Result<PgConnection> {
-        Ok(options(self.port, server.tenants[tenant].0.reference()).connect().await?)
+        Ok(options(self.port, server.tenants[tenant].0.catalog_reference()).connect().await?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rusqlite::Connection;
-use tenant_engine::{Expected, FleetId, Generation, IdentityState, Placement, TenantId};
+use tenant_engine::{ExpectedIdentity, FleetId, Generation, IdentityState, Placement, TenantId};
 
 /// Rows of the table `item(id integer primary key, title text, body text)` in each file.
 pub const ROWS: i64 = 500;
@@ -15,14 +15,14 @@ pub struct Tenant {
     /// Where it is.
     pub at: Placement,
     /// What its identity row says.
-    pub expected: Expected,
+    pub expected: ExpectedIdentity,
 }
 
 impl Tenant {
     /// The file itself, for the side that does not use the engine.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        self.at.path()
+        self.at.file_path()
     }
 }
 
@@ -40,10 +40,10 @@ pub fn make(root: &Path, count: usize) -> Result<Vec<Tenant>> {
 /// # Errors
 /// When the file cannot be made.
 pub fn make_one(root: &Path, fleet: FleetId, tenant: TenantId, generation: Generation) -> Result<Tenant> {
-    let at = Placement::sqlite(root, tenant, generation, 1);
-    let expected = Expected { tenant, fleet, generation, states: vec![IdentityState::Active] };
-    std::fs::create_dir_all(at.path().parent().context("a placement has a folder")?)?;
-    let mut db = Connection::open(at.path())?;
+    let at = Placement::new_sqlite(root, tenant, generation, 1);
+    let expected = ExpectedIdentity { tenant, fleet, generation, states: vec![IdentityState::Active] };
+    std::fs::create_dir_all(at.file_path().parent().context("a placement has a folder")?)?;
+    let mut db = Connection::open(at.file_path())?;
     db.execute_batch("pragma journal_mode = wal; pragma synchronous = off")?;
     let tx = db.transaction()?;
     tx.execute_batch(

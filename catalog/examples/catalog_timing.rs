@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use catalog::db::Location;
+use catalog::db::CatalogLocation;
 use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::seal::FleetKey;
 use catalog::steps::{self, StepOutcome, StepResult};
-use catalog::tenants::{self, Flip, NewTenant, Selection};
-use catalog::{Catalog, Generation, Name, OperationId, TenantId, TenantState, changes, servers};
+use catalog::tenants::{self, NewTenant, TenantCriteria, TenantUpdate};
+use catalog::{Catalog, Generation, OperationId, TenantId, TenantName, TenantState, changes, servers};
 
 const TENANTS: usize = 10_000;
 const BATCH: usize = 500;
@@ -24,8 +24,8 @@ fn report(what: &str, count: usize, started: Instant) {
 #[tokio::main]
 async fn main() {
     let directory = tempfile::tempdir().unwrap();
-    let clock: catalog::Clock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
-    let location = Location::File(directory.path().join("catalog.db"));
+    let clock: catalog::CatalogClock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
+    let location = CatalogLocation::File(directory.path().join("catalog.db"));
     let started = Instant::now();
     let catalog = Catalog::create(&location, FleetKey::generate(), clock).await.unwrap();
     report("create the catalog", 1, started);
@@ -41,12 +41,12 @@ async fn main() {
 
 async fn insert(catalog: &Catalog) -> Vec<TenantId> {
     let mut tx = catalog.write().await.unwrap();
-    let server = servers::insert(&mut tx, servers::NewServer::directory("local", "/srv")).await.unwrap().id;
+    let server = servers::insert_server(&mut tx, servers::NewServer::in_directory("local", "/srv")).await.unwrap().id;
     tx.commit().await.unwrap();
     let new: Vec<NewTenant> = (0..TENANTS)
         .map(|n| NewTenant {
             id: TenantId::generate(),
-            name: Name::slug(&format!("tenant-{n}")).unwrap(),
+            name: TenantName::parse_slug(&format!("tenant-{n}")).unwrap(),
             server_id: server,
             labels: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
         })
@@ -64,7 +64,10 @@ async fn reads(catalog: &Catalog, ids: &[TenantId]) {
         let started = Instant::now();
         for n in 0..2_000 {
             let mut tx = catalog.read().await.unwrap();
-            tenants::by_name(&mut tx, &Name::slug(&format!("tenant-{}", n * 5)).unwrap()).await.unwrap().unwrap();
+            tenants::by_name(&mut tx, &TenantName::parse_slug(&format!("tenant-{}", n * 5)).unwrap())
+                .await
+                .unwrap()
+                .unwrap();
         }
         report(&format!("read + by_name ({round})"), 2_000, started);
     }
@@ -75,18 +78,18 @@ async fn reads(catalog: &Catalog, ids: &[TenantId]) {
     report("an empty read", 2_000, started);
     let mut tx = catalog.read().await.unwrap();
     let started = Instant::now();
-    let all = tenants::page(&mut tx, &Selection::default(), None, 10_000).await.unwrap();
+    let all = tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 10_000).await.unwrap();
     report("page with labels", all.len(), started);
-    let labelled = Selection { labels: "plan=pro".parse().expect("a selector"), ..Selection::default() };
+    let labelled = TenantCriteria { labels: "plan=pro".parse().expect("a selector"), ..TenantCriteria::default() };
     let started = Instant::now();
-    tenants::page(&mut tx, &labelled, None, 1_000).await.unwrap();
+    tenants::list_tenants(&mut tx, &labelled, None, 1_000).await.unwrap();
     report("page by label", 1_000, started);
-    let chosen = Selection { ids: Some(ids.to_vec()), ..Selection::default() };
+    let chosen = TenantCriteria { ids: Some(ids.to_vec()), ..TenantCriteria::default() };
     let started = Instant::now();
-    tenants::page(&mut tx, &chosen, None, 10_000).await.unwrap();
+    tenants::list_tenants(&mut tx, &chosen, None, 10_000).await.unwrap();
     report("page by ids", TENANTS, started);
     let started = Instant::now();
-    changes::since(&mut tx, 5_000).await.unwrap();
+    changes::changes_since(&mut tx, 5_000).await.unwrap();
     report("changes since", 5_000, started);
 }
 
@@ -94,23 +97,24 @@ async fn writes(catalog: &Catalog, ids: &[TenantId]) {
     for round in 0..3 {
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
-        let flips: Vec<Flip> = ids[..BATCH]
+        let flips: Vec<TenantUpdate> = ids[..BATCH]
             .iter()
             .map(|id| {
-                let mut flip = Flip::of(*id, Generation(1 + round));
+                let mut flip = TenantUpdate::for_generation(*id, Generation(1 + round));
                 flip.state = Some(TenantState::Active);
                 flip.placement = Some(Some(format!("{}/g{round}-1.db", id.uuid())));
                 flip
             })
             .collect();
-        assert!(tenants::flip_many(&mut tx, &flips).await.unwrap().is_empty());
+        assert!(tenants::update_many(&mut tx, &flips).await.unwrap().is_empty());
         let done = Instant::now();
         tx.commit().await.unwrap();
         println!("{:<44} {:>6}  {:>10.2?}", "  of it: commit", "", done.elapsed());
         report("flip_many and commit", BATCH, started);
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
-        let at_seven = |id: &TenantId| tenants::Reached { tenant: *id, version: Some(7), release: None, ledger: None };
+        let at_seven =
+            |id: &TenantId| tenants::ReachedSchema { tenant: *id, version: Some(7), release: None, ledger: None };
         let reached: Vec<_> = ids[..BATCH].iter().map(at_seven).collect();
         tenants::set_schema_many(&mut tx, &reached).await.unwrap();
         tx.commit().await.unwrap();
@@ -134,7 +138,7 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
         requested_by: "timing".to_owned(),
         reason: None,
     };
-    operations::insert(&mut tx, &new).await.unwrap();
+    operations::insert_operation(&mut tx, &new).await.unwrap();
     tx.commit().await.unwrap();
     report("operations::insert", TENANTS, started);
     let (mut claiming, mut recording) = (std::time::Duration::ZERO, std::time::Duration::ZERO);
@@ -143,14 +147,15 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
         let until = tx.now() + 60_000;
-        let claimed = steps::claim(
+        let claimed = steps::claim_steps(
             &mut tx,
             new.id,
-            steps::Claimant {
+            steps::StepClaimant {
                 owner: "w",
                 lease_until: until,
                 limit: i64::try_from(BATCH).unwrap(),
                 may_run_alone: true,
+                held: &[],
             },
         )
         .await
@@ -172,7 +177,7 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
             .collect();
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
-        steps::record(&mut tx, &outcomes).await.unwrap();
+        steps::record_outcomes(&mut tx, &outcomes).await.unwrap();
         operations::finish_if_done(&mut tx, new.id).await.unwrap();
         tx.commit().await.unwrap();
         recording += started.elapsed();
@@ -181,7 +186,7 @@ async fn operation(catalog: &Catalog, ids: &[TenantId]) {
     println!("{:<44} {BATCH:>6}  {:>10.2?}", "claim and commit, on average", claiming / batches);
     println!("{:<44} {BATCH:>6}  {:>10.2?}", "record, finish_if_done and commit, on average", recording / batches);
     let started = Instant::now();
-    operations::progress(&mut catalog.read().await.unwrap(), new.id).await.unwrap();
+    operations::operation_progress(&mut catalog.read().await.unwrap(), new.id).await.unwrap();
     report("progress", 1, started);
     let started = Instant::now();
     for _ in 0..100 {

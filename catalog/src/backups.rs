@@ -1,150 +1,152 @@
-//! The index of backups; the manifests in the backup store are the truth.
+//! The index of backups; the manifests in the backup store are authoritative.
 //!
-//! Which of two backups came last is told by `seq`, the order in which they were recorded. A tenant's backups are taken
-//! one after the other, so this is also the order of their snapshots. `taken_at` comes from a clock and is for people.
+//! `seq`, the order of recording, tells which of two backups is newer. A tenant's backups are taken one after the
+//! other, so this is also the order of their snapshots. `taken_at` comes from a clock and is for people.
 
 use sqlx::any::AnyRow;
 use tenant_engine::placement::EngineKind;
 
-use crate::bulk::{INT, Sql, TEXT, built, chunks, limit, values};
+use crate::bulk::{INT, SqlQuery, TEXT, capped_limit, dynamic_query, sized_chunks, values_clause};
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{BackupId, OperationId, TenantId};
 use crate::row;
 
 const COLUMNS: &str = "id, tenant_id, op_id, object_key, engine, content_hash, size_bytes, stored_bytes, schema_version, \
-    reason, taken_at, manifest_sha256, verified_at, verify_error";
+    reason, taken_at, manifest_sha256, verified_at, verify_error, store";
 
-/// One without a number was recorded last, by an older program on a shared catalog; Postgres puts it first.
+/// A backup without a number was recorded last, by an older program on a shared catalog. Postgres sorts it first.
 const NEWEST_FIRST: &str = "seq desc, id desc";
 
 /// One row of `backups`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupRecord {
-    /// For ever.
+    /// The id, which never changes.
     pub id: BackupId,
-    /// Whose.
+    /// The tenant whose database was backed up.
     pub tenant_id: TenantId,
-    /// Which operation made it.
+    /// The operation that made the backup.
     pub op_id: Option<OperationId>,
-    /// Of the manifest.
+    /// Key of the manifest in the store.
     pub object_key: String,
-    /// What it was taken from.
+    /// The engine of the database.
     pub engine: EngineKind,
-    /// Equal for equal content.
+    /// Hash of the content: equal for equal content.
     pub content_hash: String,
-    /// Of the snapshot: a SQLite database's pages, or a Postgres database's dump.
+    /// Size of the snapshot: a SQLite database's pages, or a Postgres database's dump.
     pub size_bytes: i64,
-    /// Of the stored object.
+    /// Size of the stored object.
     pub stored_bytes: i64,
-    /// The ledger's newest version inside.
+    /// The ledger's newest version in the snapshot.
     pub schema_version: Option<i64>,
-    /// manual, scheduled, pre_restore, pre_delete.
+    /// The reason: manual, scheduled, pre_restore or pre_delete.
     pub reason: String,
-    /// When the snapshot began, milliseconds since 1970.
+    /// Start of the snapshot, milliseconds since 1970.
     pub taken_at: i64,
-    /// Of the manifest as it was written, hex; `None`: an older program took the backup.
+    /// SHA-256 of the manifest as written, in hex; `None` when an older program took the backup.
     pub manifest_sha256: Option<String>,
-    /// When it was last verified, milliseconds since 1970.
+    /// Time of the last verification, milliseconds since 1970.
     pub verified_at: Option<i64>,
-    /// What the last verification found wrong.
+    /// The problem that the last verification found.
     pub verify_error: Option<String>,
+    /// The store that contains the backup, without secrets; `None` when an older program took the backup.
+    pub store: Option<String>,
 }
 
-/// Adds many, each later than all that are there; one that is already there (same id) is left alone.
+/// Adds backups, each newer than all existing ones. Skips backups whose id exists.
 ///
 /// # Errors
-/// `AlreadyExists` when another backup has the object key; `NotFound` for a tenant.
+/// `AlreadyExists` when another backup has the object key; `NotFound` for an unknown tenant.
 pub async fn insert_many(tx: &mut WriteTx, backups: &[BackupRecord]) -> Result<()> {
-    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, TEXT, INT, TEXT, INT];
-    let mut last = number_all(tx).await?;
-    for chunk in chunks(backups) {
-        let rows = values(chunk.len(), &types);
+    let types = [TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, INT, TEXT, INT, TEXT, INT, TEXT, TEXT, INT];
+    let mut last = number_backups(tx).await?;
+    for chunk in sized_chunks(backups) {
+        let rows = values_clause(chunk.len(), &types);
         let sql = format!("insert into backups ({COLUMNS}, seq) {rows} on conflict (id) do nothing");
         let numbered = |sql, backup| {
             last += 1;
-            bind(sql, backup).bind(last)
+            bind_backup(sql, backup).bind(last)
         };
-        tx.run(chunk.iter().fold(built(sql), numbered)).await?;
+        tx.execute_sql(chunk.iter().fold(dynamic_query(sql), numbered)).await?;
     }
     Ok(())
 }
 
-/// Numbers the backups that an older program recorded; returns the last number.
-async fn number_all(tx: &mut WriteTx) -> Result<i64> {
-    let last = tx.one(sqlx::query("select coalesce(max(seq), 0) as last from backups")).await?;
-    let mut last = last.map_or(Ok(0), |row| row::int(&row, "last"))?;
+/// Numbers the backups that an older program recorded. Returns the last number.
+async fn number_backups(tx: &mut WriteTx) -> Result<i64> {
+    let last = tx.fetch_row(sqlx::query("select coalesce(max(seq), 0) as last from backups")).await?;
+    let mut last = last.map_or(Ok(0), |row| row::int_column(&row, "last"))?;
     let unnumbered = sqlx::query("select id from backups where seq is null order by taken_at, id");
-    for backup in tx.all(unnumbered).await? {
+    for backup in tx.fetch_rows(unnumbered).await? {
         last += 1;
         let sql = sqlx::query("update backups set seq = $2 where id = $1");
-        tx.run(sql.bind(row::text(&backup, "id")?).bind(last)).await?;
+        tx.execute_sql(sql.bind(row::text_column(&backup, "id")?).bind(last)).await?;
     }
     Ok(last)
 }
 
-/// One backup.
+/// The backup with this id; `None` when there is none.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn get(tx: &mut ReadTx, id: BackupId) -> Result<Option<BackupRecord>> {
     let sql = format!("select {COLUMNS} from backups where id = $1");
-    tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
+    tx.fetch_row(dynamic_query(sql).bind(id.to_string())).await?.as_ref().map(backup_from_row).transpose()
 }
 
-/// The last backup of a tenant, among those that say that they were taken at or before `at` (`None`: among all).
-/// Where clocks have stepped, the last one of them need not be the one of the latest time; see [`is_disputed`].
+/// The newest backup of a tenant whose `taken_at` is at most `at` (`None`: the newest of all). After clock changes it
+/// need not have the latest `taken_at`; see [`is_disputed`].
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn newest(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Result<Option<BackupRecord>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn newest_backup(tx: &mut ReadTx, tenant: TenantId, at: Option<i64>) -> Result<Option<BackupRecord>> {
     let sql = format!(
         "select {COLUMNS} from backups where tenant_id = $1 and taken_at <= $2 order by {NEWEST_FIRST} limit 1"
     );
-    let row = tx.one(built(sql).bind(tenant.to_string()).bind(at.unwrap_or(i64::MAX))).await?;
-    row.as_ref().map(record).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(tenant.to_string()).bind(at.unwrap_or(i64::MAX))).await?;
+    row.as_ref().map(backup_from_row).transpose()
 }
 
-/// The last backup of a tenant at this version.
+/// The newest backup of a tenant at this version.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn newest_at_version(tx: &mut ReadTx, tenant: TenantId, version: i64) -> Result<Option<BackupRecord>> {
     let sql = format!(
         "select {COLUMNS} from backups where tenant_id = $1 and schema_version = $2 order by {NEWEST_FIRST} limit 1"
     );
-    let row = tx.one(built(sql).bind(tenant.to_string()).bind(version)).await?;
-    row.as_ref().map(record).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(tenant.to_string()).bind(version)).await?;
+    row.as_ref().map(backup_from_row).transpose()
 }
 
-/// Whether a backup of this tenant at this version has been verified, and was found whole.
+/// True when a backup of this tenant at this version was verified without finding a problem.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn is_proved(tx: &mut ReadTx, tenant: TenantId, version: Option<i64>) -> Result<bool> {
     let sql = "select 1 as found from backups where tenant_id = $1 and coalesce(schema_version, -1) = $2 \
                and verified_at is not null and verify_error is null limit 1";
     let sql = sqlx::query(sql).bind(tenant.to_string()).bind(version.unwrap_or(-1));
-    Ok(tx.one(sql).await?.is_some())
+    Ok(tx.fetch_row(sql).await?.is_some())
 }
 
-/// Whether a backup that was taken before `backup` says a later time than `at`: a clock was wrong, and what a time means
-/// for this tenant is not certain.
+/// True when an older backup than `backup` has a time later than `at`. A clock was wrong then, so times of this
+/// tenant's backups are uncertain.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn is_disputed(tx: &mut ReadTx, backup: &BackupRecord, at: i64) -> Result<bool> {
     let sql = "select 1 as found from backups where tenant_id = $1 and taken_at > $2 \
                and seq < (select seq from backups where id = $3) limit 1";
     let sql = sqlx::query(sql).bind(backup.tenant_id.to_string()).bind(at).bind(backup.id.to_string());
-    Ok(tx.one(sql).await?.is_some())
+    Ok(tx.fetch_row(sql).await?.is_some())
 }
 
-/// A page, newest first, of one tenant when given, beginning after (older than) `after`.
+/// A page, newest first, of backups older than `after`, of one tenant if given.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn page(
+/// `Unavailable` when the catalog is not reachable.
+pub async fn list_backups(
     tx: &mut ReadTx,
     tenant: Option<TenantId>,
     after: Option<BackupId>,
@@ -167,41 +169,41 @@ pub async fn page(
         conditions.join(" and "),
         arguments.len() + 1
     );
-    let sql = arguments.into_iter().fold(built(sql), |sql, id| sql.bind(id));
-    tx.all(sql.bind(limit(page_limit))).await?.iter().map(record).collect()
+    let sql = arguments.into_iter().fold(dynamic_query(sql), |sql, id| sql.bind(id));
+    tx.fetch_rows(sql.bind(capped_limit(page_limit))).await?.iter().map(backup_from_row).collect()
 }
 
-/// When the oldest and the newest backup of any tenant were taken, milliseconds since 1970.
+/// The earliest and the latest `taken_at` of all backups, milliseconds since 1970.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn span(tx: &mut ReadTx) -> Result<(Option<i64>, Option<i64>)> {
-    let row = tx.one(sqlx::query("select min(taken_at) as oldest, max(taken_at) as newest from backups")).await?;
+/// `Unavailable` when the catalog is not reachable.
+pub async fn backup_span(tx: &mut ReadTx) -> Result<(Option<i64>, Option<i64>)> {
+    let row = tx.fetch_row(sqlx::query("select min(taken_at) as oldest, max(taken_at) as newest from backups")).await?;
     let Some(row) = row else { return Ok((None, None)) };
-    Ok((row::int_or_null(&row, "oldest")?, row::int_or_null(&row, "newest")?))
+    Ok((row::nullable_int(&row, "oldest")?, row::nullable_int(&row, "newest")?))
 }
 
-/// How fresh the backups of the tenants are that have a database which is served or suspended.
+/// The ages of the newest backups of tenants whose database is served or suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// Tenants that should have a backup.
+pub struct BackupFreshness {
+    /// Number of tenants that should have a backup.
     pub tenants: i64,
-    /// Of these, those without any that are older than asked for.
+    /// Of these, the number of older tenants without any backup.
     pub never: i64,
-    /// Of these, those without any that are younger.
+    /// Of these, the number of new tenants without any backup.
     pub young: i64,
-    /// Of these, those whose newest backup is older than asked for.
+    /// Of these, the number whose newest backup is too old.
     pub stale: i64,
-    /// Of these, those with a backup that says it was taken later than now.
+    /// Of these, the number with a backup whose time is in the future.
     pub in_future: i64,
 }
 
-/// Looks at each tenant's backups: `stale` is what was taken before `old`, `in_future` what was taken after `ahead`. What
-/// is in the future does not count as fresh.
+/// Checks each tenant's backups: `stale` are those from before `old`, `in_future` those from after `ahead`. A backup in
+/// the future does not count as fresh.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<Freshness> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn backup_freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<BackupFreshness> {
     let sql = "select count(*) as tenants, \
                  count(case when b.latest is null and t.created_at < $1 then 1 end) as never, \
                  count(case when b.latest is null and t.created_at >= $1 then 1 end) as young, \
@@ -210,40 +212,44 @@ pub async fn freshness(tx: &mut ReadTx, old: i64, ahead: i64) -> Result<Freshnes
                from tenants t left join (select tenant_id, max(taken_at) as latest, \
                  max(case when taken_at <= $2 then taken_at end) as believed from backups group by tenant_id) b \
                  on b.tenant_id = t.id where t.state in ('active', 'suspended')";
-    let row = tx.one(sqlx::query(sql).bind(old).bind(ahead)).await?;
-    let row = row.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the catalog counts nothing"))?;
-    Ok(Freshness {
-        tenants: row::int(&row, "tenants")?,
-        never: row::int(&row, "never")?,
-        young: row::int(&row, "young")?,
-        stale: row::int(&row, "stale")?,
-        in_future: row::int(&row, "ahead")?,
+    let row = tx.fetch_row(sqlx::query(sql).bind(old).bind(ahead)).await?;
+    let row = row.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the catalog returned no count"))?;
+    Ok(BackupFreshness {
+        tenants: row::int_column(&row, "tenants")?,
+        never: row::int_column(&row, "never")?,
+        young: row::int_column(&row, "young")?,
+        stale: row::int_column(&row, "stale")?,
+        in_future: row::int_column(&row, "ahead")?,
     })
 }
 
-/// The manifests of the backups that were recorded last.
+/// The manifest keys of the newest backups.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn last_keys(tx: &mut ReadTx, most: u32) -> Result<Vec<String>> {
     let sql = format!("select object_key from backups order by {NEWEST_FIRST} limit $1");
-    tx.all(built(sql).bind(limit(most))).await?.iter().map(|row| row::text(row, "object_key")).collect()
+    tx.fetch_rows(dynamic_query(sql).bind(capped_limit(most)))
+        .await?
+        .iter()
+        .map(|row| row::text_column(row, "object_key"))
+        .collect()
 }
 
-/// Records a verification, now: `None` when it found nothing wrong.
+/// Records a verification with the current time; `None` when it found no problem.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` when the backup does not exist.
 pub async fn set_verified(tx: &mut WriteTx, id: BackupId, error: Option<&str>) -> Result<()> {
     let now = tx.now();
     let sql = sqlx::query("update backups set verified_at = $2, verify_error = $3 where id = $1");
-    match tx.run(sql.bind(id.to_string()).bind(now).bind(error.map(str::to_owned))).await? {
+    match tx.execute_sql(sql.bind(id.to_string()).bind(now).bind(error.map(str::to_owned))).await? {
         0 => Err(Error::new(ErrorKind::NotFound, format!("there is no backup {id}"))),
         _ => Ok(()),
     }
 }
 
-fn bind<'q>(sql: Sql<'q>, backup: &BackupRecord) -> Sql<'q> {
+fn bind_backup<'q>(sql: SqlQuery<'q>, backup: &BackupRecord) -> SqlQuery<'q> {
     sql.bind(backup.id.to_string())
         .bind(backup.tenant_id.to_string())
         .bind(backup.op_id.map(|id| id.to_string()))
@@ -258,23 +264,25 @@ fn bind<'q>(sql: Sql<'q>, backup: &BackupRecord) -> Sql<'q> {
         .bind(backup.manifest_sha256.clone())
         .bind(backup.verified_at)
         .bind(backup.verify_error.clone())
+        .bind(backup.store.clone())
 }
 
-fn record(row: &AnyRow) -> Result<BackupRecord> {
+fn backup_from_row(row: &AnyRow) -> Result<BackupRecord> {
     Ok(BackupRecord {
-        id: row::parsed(row, "id")?,
-        tenant_id: row::parsed(row, "tenant_id")?,
-        op_id: row::id_or_null(row, "op_id")?,
-        object_key: row::text(row, "object_key")?,
-        engine: row::parsed(row, "engine")?,
-        content_hash: row::text(row, "content_hash")?,
-        size_bytes: row::int(row, "size_bytes")?,
-        stored_bytes: row::int(row, "stored_bytes")?,
-        schema_version: row::int_or_null(row, "schema_version")?,
-        reason: row::text(row, "reason")?,
-        taken_at: row::int(row, "taken_at")?,
-        manifest_sha256: row::text_or_null(row, "manifest_sha256")?,
-        verified_at: row::int_or_null(row, "verified_at")?,
-        verify_error: row::text_or_null(row, "verify_error")?,
+        id: row::parsed_column(row, "id")?,
+        tenant_id: row::parsed_column(row, "tenant_id")?,
+        op_id: row::nullable_id(row, "op_id")?,
+        object_key: row::text_column(row, "object_key")?,
+        engine: row::parsed_column(row, "engine")?,
+        content_hash: row::text_column(row, "content_hash")?,
+        size_bytes: row::int_column(row, "size_bytes")?,
+        stored_bytes: row::int_column(row, "stored_bytes")?,
+        schema_version: row::nullable_int(row, "schema_version")?,
+        reason: row::text_column(row, "reason")?,
+        taken_at: row::int_column(row, "taken_at")?,
+        manifest_sha256: row::nullable_text(row, "manifest_sha256")?,
+        verified_at: row::nullable_int(row, "verified_at")?,
+        verify_error: row::nullable_text(row, "verify_error")?,
+        store: row::nullable_text(row, "store")?,
     })
 }

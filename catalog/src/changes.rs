@@ -1,8 +1,8 @@
-//! The change feed: routers drop what changed from their caches. Safety does not depend on it.
+//! The change feed: routers drop changed entries from their caches. Safety does not depend on it.
 //!
-//! A commit of this process wakes those who wait at once. Commits of other processes are looked for by one of those who
-//! wait, for all of them; while nobody waits nobody looks. Where the database tells (Postgres: `listen`), it is looked at
-//! once when it does; looking every now and then stays, because what was told may have been lost.
+//! A commit of this process wakes waiting readers at once. One of the waiting readers polls for commits of other
+//! processes, for all readers. Without waiting readers there is no polling. A database with notifications (Postgres:
+//! `listen`) is read once per notification. Polling continues less often, because notifications can be lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use std::time::Duration;
 use sqlx::AnyConnection;
 use tokio::sync::{Mutex, watch};
 
-use crate::bulk::{self, TEXT, built, chunks, values};
-use crate::db::{Catalog, ReadTx, Shared, WriteTx};
+use crate::bulk::{self, TEXT, dynamic_query, sized_chunks, values_clause};
+use crate::connection_slots;
+use crate::db::{Catalog, CatalogShared, ReadTx, WriteTx};
 use crate::error::Result;
-use crate::fault;
+use crate::error_mapping;
 use crate::ids::TenantId;
-use crate::lane;
-use crate::listener::Ear;
-pub use crate::own::OwnChanges;
+use crate::listener::ChangeListener;
+pub use crate::local_changes::LocalChanges;
 use crate::row;
 
-/// Longer lists are not worth more than dropping everything.
+/// For a longer list, dropping everything costs no more.
 const LIST_MAX: i64 = 10_000;
 
-/// Stands for the tenant in an entry that is not about one tenant.
+/// Stands for the tenant in entries that do not concern one tenant.
 const EVERYTHING: &str = "*";
 
-/// What happened since a reader last looked.
+/// The changes since a reader's last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changes {
-    /// These tenants changed; the feed is now at `seq`.
+pub enum FeedChanges {
+    /// These tenants changed.
     Tenants {
-        /// Where the reader is now.
+        /// The reader's new position.
         seq: i64,
-        /// Each once.
+        /// The changed tenants, each once.
         ids: Vec<TenantId>,
     },
-    /// The reader is too far behind, or something changed that is not one tenant's: drop everything.
+    /// The reader is too far behind, or a change concerns more than one tenant: drop everything.
     Everything {
-        /// Where the reader is now.
+        /// The reader's new position.
         seq: i64,
     },
 }
@@ -46,151 +46,152 @@ pub enum Changes {
 /// Appends one entry per tenant. The functions that change tenants, members and tokens call this themselves.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn append(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn append_changes(tx: &mut WriteTx, ids: &[TenantId]) -> Result<()> {
     let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
-    append_words(tx, &words).await?;
-    tx.touched().tenants.extend_from_slice(ids);
+    append_entries(tx, &words).await?;
+    tx.pending_changes().tenants.extend_from_slice(ids);
     Ok(())
 }
 
-/// Appends "everything changed".
+/// Appends an entry "everything changed".
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn append_everything(tx: &mut WriteTx) -> Result<()> {
-    append_words(tx, &[EVERYTHING.to_owned()]).await?;
-    tx.touched().everything = true;
+    append_entries(tx, &[EVERYTHING.to_owned()]).await?;
+    tx.pending_changes().everything = true;
     Ok(())
 }
 
-/// The same because a server is entered in another way now.
+/// Appends an entry "everything changed", because the connection data of a server changed.
 pub(crate) async fn append_servers(tx: &mut WriteTx) -> Result<()> {
     append_everything(tx).await?;
-    tx.touched().servers = true;
+    tx.pending_changes().servers = true;
     Ok(())
 }
 
-async fn append_words(tx: &mut WriteTx, words: &[String]) -> Result<()> {
-    for chunk in chunks(words) {
-        let before = head(tx).await?;
-        // The number of each entry travels with it: nothing says in which order rows come out of a list.
+async fn append_entries(tx: &mut WriteTx, words: &[String]) -> Result<()> {
+    for chunk in sized_chunks(words) {
+        let before = feed_head(tx).await?;
+        // The number of each entry is part of its row, because the order of rows from a list is not defined.
         let sql = format!(
             "with v(place, tenant_id) as ({}) insert into changes (seq, tenant_id) \
              select cast(${} as bigint) + place, tenant_id from v",
-            values(chunk.len(), &[bulk::INT, TEXT]),
+            values_clause(chunk.len(), &[bulk::INT, TEXT]),
             chunk.len() * 2 + 1
         );
-        let mut sql = built(sql);
+        let mut sql = dynamic_query(sql);
         for (place, word) in (1i64..).zip(chunk) {
             sql = sql.bind(place).bind(word.clone());
         }
-        let added = tx.run(sql.bind(before)).await?;
-        tx.appended(before + added);
+        let added = tx.execute_sql(sql.bind(before)).await?;
+        tx.mark_appended(before + added);
     }
     Ok(())
 }
 
-/// Where the feed is.
+/// The newest position of the feed.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn head(tx: &mut ReadTx) -> Result<i64> {
-    let row = tx.one(sqlx::query("select coalesce(max(seq), 0) as seq from changes")).await?;
-    row.map_or(Ok(0), |row| row::int(&row, "seq"))
+/// `Unavailable` when the catalog is not reachable.
+pub async fn feed_head(tx: &mut ReadTx) -> Result<i64> {
+    let row = tx.fetch_row(sqlx::query("select coalesce(max(seq), 0) as seq from changes")).await?;
+    row.map_or(Ok(0), |row| row::int_column(&row, "seq"))
 }
 
-/// What came after `seq`.
+/// The changes after position `seq`.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn since(tx: &mut ReadTx, seq: i64) -> Result<Changes> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn changes_since(tx: &mut ReadTx, seq: i64) -> Result<FeedChanges> {
     let sql = "select coalesce(min(seq), 0) as oldest, coalesce(max(seq), 0) as newest from changes";
-    let Some(ends) = tx.one(sqlx::query(sql)).await? else { return Ok(Changes::Everything { seq: 0 }) };
-    let (oldest, newest) = (row::int(&ends, "oldest")?, row::int(&ends, "newest")?);
-    // Beyond the end: the catalog is another one than the reader knew.
+    let Some(ends) = tx.fetch_row(sqlx::query(sql)).await? else { return Ok(FeedChanges::Everything { seq: 0 }) };
+    let (oldest, newest) = (row::int_column(&ends, "oldest")?, row::int_column(&ends, "newest")?);
+    // A position beyond the end means that the reader knew another catalog.
     if seq > newest || seq + 1 < oldest || newest - seq > LIST_MAX {
-        return Ok(Changes::Everything { seq: newest });
+        return Ok(FeedChanges::Everything { seq: newest });
     }
     let mut ids = BTreeSet::new();
-    for row in tx.all(sqlx::query("select tenant_id from changes where seq > $1").bind(seq)).await? {
-        if row::text(&row, "tenant_id")? == EVERYTHING {
-            return Ok(Changes::Everything { seq: newest });
+    for row in tx.fetch_rows(sqlx::query("select tenant_id from changes where seq > $1").bind(seq)).await? {
+        if row::text_column(&row, "tenant_id")? == EVERYTHING {
+            return Ok(FeedChanges::Everything { seq: newest });
         }
-        ids.insert(row::parsed::<TenantId>(&row, "tenant_id")?);
+        ids.insert(row::parsed_column::<TenantId>(&row, "tenant_id")?);
     }
-    Ok(Changes::Tenants { seq: newest, ids: ids.into_iter().collect() })
+    Ok(FeedChanges::Tenants { seq: newest, ids: ids.into_iter().collect() })
 }
 
-/// How far the feed is known to be without asking the database: at least to this process's last commit. Two loads.
+/// The known position of the feed, without a query: at least this process's last commit. Two loads.
 #[must_use]
-pub fn known(catalog: &Catalog) -> i64 {
-    *catalog.shared().watch.known.borrow()
+pub fn known_head(catalog: &Catalog) -> i64 {
+    *catalog.shared_state().watch.known.borrow()
 }
 
 /// How many commits of this process, through this catalog, appended to the feed. One load.
 #[must_use]
-pub fn own(catalog: &Catalog) -> u64 {
-    catalog.shared().own.commits()
+pub fn local_commit_count(catalog: &Catalog) -> u64 {
+    catalog.shared_state().own.commit_count()
 }
 
-/// What this process's own commits changed after the first `seen` of them. Never asks the database. A commit of which
-/// nobody knows whether it was done is among them.
+/// The changes of this process's own commits after the first `seen` of them, without a query. Includes commits whose
+/// result is unknown.
 #[must_use]
-pub fn own_since(catalog: &Catalog, seen: u64) -> OwnChanges {
-    catalog.shared().own.since(seen)
+pub fn local_changes_since(catalog: &Catalog, seen: u64) -> LocalChanges {
+    catalog.shared_state().own.changes_since(seen)
 }
 
-/// Returns when something may have been written since `seq` (this process: at once; others: within 500 ms, on Postgres at
-/// once and at the latest after a second), or after `timeout`. Cheap: on SQLite it asks `PRAGMA data_version`.
+/// Returns after a possible write since `seq`, or after `timeout`. Commits of this process are seen at once, those of
+/// other processes within 500 ms on SQLite. On Postgres they are seen at once, and after a second at the latest. Cheap:
+/// on SQLite it uses `PRAGMA data_version`.
 ///
 /// # Errors
-/// `Unavailable`; wait a moment before the next call.
-pub async fn wait(catalog: &Catalog, seq: i64, timeout: Duration) -> Result<()> {
-    let shared = catalog.shared();
+/// `Unavailable`; wait a little before the next call.
+pub async fn wait_for_change(catalog: &Catalog, seq: i64, timeout: Duration) -> Result<()> {
+    let shared = catalog.shared_state();
     let mut known = shared.watch.known.subscribe();
     let reached = known.wait_for(|known| *known > seq);
     tokio::select! {
         _ = reached => Ok(()),
-        failed = look_for_all(shared) => failed,
+        failed = poll_for_all(shared) => failed,
         () = tokio::time::sleep(timeout) => Ok(()),
     }
 }
 
-/// Forgets old entries, keeping the newest `keep` (at least one: it holds the number).
+/// Removes old entries except the newest `keep`. Keeps at least one, because it holds the number.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn trim(tx: &mut WriteTx, keep: i64) -> Result<()> {
-    let newest = head(tx).await?;
-    tx.run(sqlx::query("delete from changes where seq <= $1").bind(newest - keep.max(1))).await?;
+/// `Unavailable` when the catalog is not reachable.
+pub async fn trim_feed(tx: &mut WriteTx, keep: i64) -> Result<()> {
+    let newest = feed_head(tx).await?;
+    tx.execute_sql(sqlx::query("delete from changes where seq <= $1").bind(newest - keep.max(1))).await?;
     Ok(())
 }
 
-/// How far the feed is known to be, and the one place from which other processes' commits are looked for.
+/// The known position of the feed, and the only place that polls for other processes' commits.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct FeedWatch {
     known: watch::Sender<i64>,
-    lookout: Mutex<Lookout>,
+    lookout: Mutex<FeedPoller>,
 }
 
-/// Whoever holds it looks for everybody.
+/// The holder of this lock polls for all readers.
 #[derive(Debug, Default)]
-struct Lookout {
+struct FeedPoller {
     connection: Option<AnyConnection>,
     commits_seen: Option<i64>,
-    ear: Ear,
+    ear: ChangeListener,
 }
 
-impl Default for Watch {
+impl Default for FeedWatch {
     fn default() -> Self {
         Self { known: watch::Sender::new(0), lookout: Mutex::default() }
     }
 }
 
-impl Watch {
-    /// The feed has at least come this far; `true`: further than was known.
-    pub(crate) fn reached(&self, seq: i64) -> bool {
+impl FeedWatch {
+    /// Records that the feed has reached this position; `true` when the position is new.
+    pub(crate) fn mark_reached(&self, seq: i64) -> bool {
         self.known.send_if_modified(|known| {
             let further = seq > *known;
             *known = seq.max(*known);
@@ -198,30 +199,30 @@ impl Watch {
         })
     }
 
-    /// Closes the connections it looks through. Whoever still waits opens others or waits for its timeout.
-    pub(crate) async fn close(&self) {
+    /// Closes the connections used for polling. Readers that still wait open new ones, or wait for their timeout.
+    pub(crate) async fn close_connections(&self) {
         let Ok(mut lookout) = self.lookout.try_lock() else { return };
-        lookout.ear.close();
+        lookout.ear.stop_listening();
         if let Some(connection) = lookout.connection.take() {
-            lane::close(connection).await;
+            connection_slots::close_connection(connection).await;
         }
     }
 }
 
-/// Looks until dropped; the next in line takes over. Returns only to tell of a failure.
-async fn look_for_all(shared: &Shared) -> Result<()> {
+/// Polls until dropped; the next waiting reader continues. Returns only to report a failure.
+async fn poll_for_all(shared: &CatalogShared) -> Result<()> {
     let mut lookout = shared.watch.lookout.lock().await;
     loop {
-        if let Err(error) = lookout.look(shared).await {
-            *lookout = Lookout::default();
+        if let Err(error) = lookout.poll_feed(shared).await {
+            *lookout = FeedPoller::default();
             return Err(error);
         }
-        lookout.ear.wait(&shared.opener).await;
+        lookout.ear.wait_for_notice(&shared.opener).await;
     }
 }
 
-impl Lookout {
-    async fn look(&mut self, shared: &Shared) -> Result<()> {
+impl FeedPoller {
+    async fn poll_feed(&mut self, shared: &CatalogShared) -> Result<()> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             empty => empty.insert(shared.opener.connect().await?),
@@ -230,10 +231,15 @@ impl Lookout {
         if commits.is_some() && self.commits_seen == commits {
             return Ok(());
         }
-        // Looked at before it is remembered: a look that is cancelled is repeated.
+        // Queried before it is recorded, so that a cancelled poll is repeated.
         let newest = sqlx::query("select coalesce(max(seq), 0) as seq from changes");
-        let row = shared.opener.underneath().answer(newest.fetch_one(connection)).await.map_err(fault::of)?;
-        self.ear.looked(shared.watch.reached(row::int(&row, "seq")?));
+        let row = shared
+            .opener
+            .connection_transport()
+            .await_answer(newest.fetch_one(connection))
+            .await
+            .map_err(error_mapping::catalog_error)?;
+        self.ear.note_poll_result(shared.watch.mark_reached(row::int_column(&row, "seq")?));
         self.commits_seen = commits;
         Ok(())
     }

@@ -1,10 +1,11 @@
-//! Opens the catalog and begins transactions; which database is underneath, only `opener` knows.
+//! Opens the catalog and begins transactions. Only `opener` knows which database it uses.
 //!
-//! Write transactions are serial: check-then-act is safe inside one, and the order of every sequence is commit order.
-//! A write transaction waits on nothing but the catalog. Time is read once per transaction.
-//! A statement that the database refused ends its transaction, as Postgres does: whoever means to go on looks first.
-//! Connections are held, not pooled: one for writes, a few for reads. A transaction that is dropped is rolled back
-//! before its connection serves anybody else.
+//! Write transactions are serial: check-then-act is safe inside one, and the order of every sequence is commit order. A
+//! write transaction waits for nothing but the catalog. Time is read once per transaction.
+//! A statement that the database refused ends its transaction, as in Postgres. A caller that wants to continue must
+//! check first.
+//! Connections are held, not pooled: one for writes, a few for reads. A dropped transaction is rolled back before its
+//! connection is used again.
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
@@ -15,39 +16,40 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use tenant_engine::disk::DiskReserve;
 
-use crate::bulk::Sql;
-use crate::changes::Watch;
-pub use crate::dsn::Dsn;
+use crate::bulk::SqlQuery;
+use crate::changes::FeedWatch;
+use crate::connection_slots::{self, ANSWER_MAX, BEGIN_READ_MAX, ConnectionSlots, ConnectionTransport, LentConnection};
+pub use crate::dsn::CatalogDsn;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::error_mapping;
 use crate::file;
 use crate::ids::FleetId;
-use crate::lane::{self, Held, Lane, Underneath};
-use crate::opener::{Feed, Opener};
-use crate::own::{Own, Touched};
+use crate::local_changes::{LocalChangeLog, TransactionChanges};
+use crate::opener::{CatalogOpener, FeedUpdate};
 use crate::schema;
-use crate::seal::{FleetKey, Sealer};
+use crate::seal::{FleetKey, SecretSealer};
 
-/// Reads at once. Each connection is a thread with its own page cache; the routers' caches take the load.
+/// Maximum number of parallel reads. Each connection is a thread with its own page cache; the routers' caches take the
+/// load.
 const READERS: usize = 4;
 
-/// How long a write waits for another process that holds the write lock.
+/// How long a write waits while another process holds the write lock.
 pub(crate) const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Milliseconds since 1970; tests move it by hand.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+/// Returns milliseconds since 1970. Tests set it by hand.
+pub type CatalogClock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
-/// Where a catalog is.
+/// The database of a catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
+pub enum CatalogLocation {
     /// A SQLite file.
     File(PathBuf),
     /// The tables of a Postgres database's first schema.
-    Postgres(Dsn),
+    Postgres(CatalogDsn),
 }
 
-impl std::fmt::Display for Location {
-    /// For humans; without the password.
+impl std::fmt::Display for CatalogLocation {
+    /// For people; without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
@@ -56,22 +58,22 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// An open catalog; clones are the same one.
+/// An open catalog. All clones share one state.
 #[derive(Clone)]
 pub struct Catalog {
-    shared: Arc<Shared>,
+    shared: Arc<CatalogShared>,
 }
 
-/// What all clones and transactions of one catalog share.
-pub(crate) struct Shared {
-    pub(crate) opener: Opener,
-    writer: Arc<Lane>,
-    readers: Arc<Lane>,
-    clock: Clock,
-    pub(crate) sealer: Sealer,
+/// The state that all clones and transactions of one catalog share.
+pub(crate) struct CatalogShared {
+    pub(crate) opener: CatalogOpener,
+    writer: Arc<ConnectionSlots>,
+    readers: Arc<ConnectionSlots>,
+    clock: CatalogClock,
+    pub(crate) sealer: SecretSealer,
     fleet_id: FleetId,
-    pub(crate) watch: Watch,
-    pub(crate) own: Own,
+    pub(crate) watch: FeedWatch,
+    pub(crate) own: LocalChangeLog,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -80,18 +82,18 @@ impl std::fmt::Debug for Catalog {
     }
 }
 
-/// A consistent read; dropped when done.
+/// A read transaction with a consistent view. It ends when dropped.
 pub struct ReadTx {
-    held: Held,
-    shared: Arc<Shared>,
+    held: LentConnection,
+    shared: Arc<CatalogShared>,
     now: i64,
-    /// The newest entry this transaction appended to the change feed.
+    /// The newest entry that this transaction appended to the change feed.
     appended: Option<i64>,
-    /// What those entries are about.
-    touched: Touched,
+    /// The subjects of those entries.
+    touched: TransactionChanges,
 }
 
-/// The one write transaction of the moment; rolled back unless committed.
+/// The only write transaction at a time. Rolled back unless committed.
 pub struct WriteTx {
     inner: ReadTx,
 }
@@ -109,154 +111,183 @@ impl std::fmt::Debug for WriteTx {
 }
 
 impl Catalog {
-    /// Makes a new catalog (schema, fleet row) and opens it; one that is already there is opened, if the key fits.
+    /// Creates a catalog (schema, fleet row) and opens it. Opens an existing catalog if the key matches.
     ///
     /// # Errors
-    /// As [`Catalog::open`], but never `NotInitialised`: a file's directory is made, too; a database must be there.
-    pub async fn create(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
-        if let Location::File(path) = location {
+    /// As [`Catalog::open`], but never `NotInitialised`. Creates a file's directory; a Postgres database must exist.
+    pub async fn create(location: &CatalogLocation, key: FleetKey, clock: CatalogClock) -> Result<Self> {
+        if let CatalogLocation::File(path) = location {
             file::make_directory(path)?;
         }
-        let opener = Opener::new(location)?;
-        opener.prepare()?;
-        Self::start(opener, Sealer::new(&key), clock, schema::Start::Create).await
+        let opener = CatalogOpener::new(location)?;
+        opener.prepare_location()?;
+        Self::open_with(opener, SecretSealer::new(&key), clock, schema::CatalogOpenMode::Create).await
     }
 
-    /// Opens a catalog, applying the schema migrations this program has and it has not.
+    /// Opens a catalog, and applies the schema migrations that it does not have yet.
     ///
     /// # Errors
-    /// `NotInitialised`, `SchemaNewer`, `WrongKey`, `Corrupt` (not a catalog, damaged), `Unavailable` (not reachable,
-    /// locked, disk full), `ReadOnlyStorage`, or `Refused` (by its server).
-    pub async fn open(location: &Location, key: FleetKey, clock: Clock) -> Result<Self> {
-        let opener = Opener::new(location)?;
-        opener.exists()?;
-        Self::start(opener, Sealer::new(&key), clock, schema::Start::Open).await
+    /// `NotInitialised`, `SchemaNewer`, `WrongKey`, `Corrupt` (not a catalog, or damaged), `Unavailable` (not
+    /// reachable, locked, or disk full), `ReadOnlyStorage`, or `Refused` (by its server).
+    pub async fn open(location: &CatalogLocation, key: FleetKey, clock: CatalogClock) -> Result<Self> {
+        let opener = CatalogOpener::new(location)?;
+        opener.require_location()?;
+        Self::open_with(opener, SecretSealer::new(&key), clock, schema::CatalogOpenMode::Open).await
     }
 
-    /// Whether there is one, without a key and without making anything.
+    /// True when there is a catalog. Needs no key and creates nothing.
     ///
     /// # Errors
-    /// `Unavailable`, `Refused`.
-    pub async fn is_there(location: &Location) -> Result<bool> {
-        if let Location::File(path) = location {
-            // An empty file is none: a creation that was killed leaves one behind.
+    /// `Unavailable` when the location is not reachable, `Refused` when its server rejects this process.
+    pub async fn is_there(location: &CatalogLocation) -> Result<bool> {
+        if let CatalogLocation::File(path) = location {
+            // An empty file is not a catalog: an interrupted creation leaves one behind.
             return Ok(std::fs::metadata(path).is_ok_and(|file| file.len() > 0));
         }
-        let opener = Opener::new(location)?;
+        let opener = CatalogOpener::new(location)?;
         let mut connection = opener.connect().await?;
-        let tables = opener.tables(&mut connection).await?;
-        lane::close(connection).await;
+        let tables = opener.table_names(&mut connection).await?;
+        connection_slots::close_connection(connection).await;
         Ok(schema::is_catalog(&tables))
     }
 
-    async fn start(opener: Opener, sealer: Sealer, clock: Clock, start: schema::Start) -> Result<Self> {
-        let writer = Lane::new(1, "write transaction");
-        let mut held = writer.take(&opener).await?;
-        opener.settle(held.connection()).await?;
-        begin(&mut held, &opener, opener.begin_schema()).await?;
-        let db = held.during().ok_or_else(over)?;
-        let fleet_id = schema::settle(&opener, db, &sealer, clock(), start).await?;
-        held.after(&Ok(()));
-        held.commit(opener.commit(Feed::Unchanged)).await.ok_or_else(over)?.map_err(fault::of_commit)?;
+    async fn open_with(
+        opener: CatalogOpener,
+        sealer: SecretSealer,
+        clock: CatalogClock,
+        start: schema::CatalogOpenMode,
+    ) -> Result<Self> {
+        let writer = ConnectionSlots::new(1, "write transaction");
+        let mut held = writer.take_connection(&opener).await?;
+        opener.prepare_connection(held.connection_mut()).await?;
+        begin_with_retry(&mut held, &opener, opener.begin_schema(), ANSWER_MAX).await?;
+        let db = held.begin_statement().ok_or_else(transaction_over)?;
+        let fleet_id = schema::prepare_schema(&opener, db, &sealer, clock(), start).await?;
+        held.end_statement(&Ok(()));
+        held.commit_transaction(opener.commit_statement(FeedUpdate::Unchanged))
+            .await
+            .ok_or_else(transaction_over)?
+            .map_err(error_mapping::commit_error)?;
         drop(held);
-        let readers = Lane::new(READERS, "read transaction");
-        let shared =
-            Shared { opener, writer, readers, clock, sealer, fleet_id, watch: Watch::default(), own: Own::default() };
+        let readers = ConnectionSlots::new(READERS, "read transaction");
+        let shared = CatalogShared {
+            opener,
+            writer,
+            readers,
+            clock,
+            sealer,
+            fleet_id,
+            watch: FeedWatch::default(),
+            own: LocalChangeLog::default(),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The fleet's id: stamped into every tenant database.
+    /// The fleet's id, which is stamped into every tenant database.
     #[must_use]
     pub fn fleet_id(&self) -> FleetId {
         self.shared.fleet_id
     }
 
-    /// Seals and opens secrets at rest.
+    /// Encrypts and decrypts stored secrets.
     #[must_use]
-    pub fn sealer(&self) -> &Sealer {
+    pub fn sealer(&self) -> &SecretSealer {
         &self.shared.sealer
     }
 
-    /// Milliseconds since 1970, by this catalog's clock.
+    /// The time of this catalog's clock, milliseconds since 1970.
     #[must_use]
     pub fn now(&self) -> i64 {
         (self.shared.clock)()
     }
 
-    /// Begins a read: every statement in it sees the same state.
+    /// Begins a read transaction, in which every statement sees the same state.
     ///
     /// # Errors
-    /// `Unavailable`.
+    /// `Unavailable` when the catalog is not reachable.
     pub async fn read(&self) -> Result<ReadTx> {
-        let held = self.shared.readers.take(&self.shared.opener).await?;
-        self.begin(held, self.shared.opener.begin_read()).await
+        let held = self.shared.readers.take_connection(&self.shared.opener).await?;
+        self.begin_on(held, self.shared.opener.begin_read(), BEGIN_READ_MAX).await
     }
 
-    /// Waits for its turn and begins a write. First come, first served within this process.
+    /// Waits for its turn and begins a write transaction. Callers in this process are served in order.
     ///
     /// # Errors
     /// `Unavailable` when another process holds the write lock for more than 10 s.
     pub async fn write(&self) -> Result<WriteTx> {
-        let mut held = self.shared.writer.take(&self.shared.opener).await?;
-        self.shared.opener.prepare_write(held.connection()).await?;
-        Ok(WriteTx { inner: self.begin(held, self.shared.opener.begin_write()).await? })
+        let mut held = self.shared.writer.take_connection(&self.shared.opener).await?;
+        self.shared.opener.prepare_write(held.connection_mut()).await?;
+        Ok(WriteTx { inner: self.begin_on(held, self.shared.opener.begin_write(), ANSWER_MAX).await? })
     }
 
-    async fn begin(&self, mut held: Held, statement: &'static str) -> Result<ReadTx> {
-        begin(&mut held, &self.shared.opener, statement).await?;
-        Ok(ReadTx { held, shared: self.shared.clone(), now: self.now(), appended: None, touched: Touched::default() })
+    async fn begin_on(&self, mut held: LentConnection, statement: &'static str, at_most: Duration) -> Result<ReadTx> {
+        begin_with_retry(&mut held, &self.shared.opener, statement, at_most).await?;
+        Ok(ReadTx {
+            held,
+            shared: self.shared.clone(),
+            now: self.now(),
+            appended: None,
+            touched: TransactionChanges::default(),
+        })
     }
 
-    /// A consistent copy of the catalog as a new file that only its owner can read, for the backup store.
+    /// Writes a consistent copy of the catalog to a new file that only its owner can read, for the backup store.
     ///
     /// # Errors
-    /// `AlreadyExists` when there is something at `path`; `Unavailable`.
+    /// `AlreadyExists` when `path` exists; `Unavailable` when the catalog is not reachable.
     pub async fn snapshot_to(&self, path: &std::path::Path) -> Result<()> {
         file::create_new(path)?;
-        let done = match self.shared.opener.snapshot(path).await {
-            Ok(()) => file::sync(path),
+        let done = match self.shared.opener.write_snapshot(path).await {
+            Ok(()) => file::sync_file(path),
             Err(error) => Err(error),
         };
         if done.is_err() {
-            // Half a copy is none. What cannot be removed is reported by the error that is returned.
+            // An incomplete copy is useless. The returned error also reports a failed removal.
             let _ = std::fs::remove_file(path);
         }
         done
     }
 
-    /// The room that is set apart beside a file; a catalog on a server has none.
+    /// The disk space reserved beside a catalog file; `None` for a catalog on a server.
     #[must_use]
-    pub fn reserve(&self) -> Option<&DiskReserve> {
-        self.shared.opener.reserve()
+    pub fn disk_reserve(&self) -> Option<&DiskReserve> {
+        self.shared.opener.disk_reserve()
     }
 
-    /// Closes all connections; a file's write-ahead log is folded in. Waits up to 30 s for transactions still open.
+    /// Closes all connections and merges a file's write-ahead log. Waits up to 30 s for open transactions.
     pub async fn close(&self) {
-        self.shared.watch.close().await;
-        self.shared.readers.close(u32::try_from(READERS).expect("READERS is small")).await;
-        self.shared.writer.close(1).await;
+        self.shared.watch.close_connections().await;
+        self.shared.readers.close_slots(u32::try_from(READERS).expect("READERS is small")).await;
+        self.shared.writer.close_slots(1).await;
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared_state(&self) -> &CatalogShared {
         &self.shared
     }
 }
 
-/// Begins, waiting for another process that holds the lock, up to [`LOCK_WAIT_MAX`]. A server waits by itself.
-async fn begin(held: &mut Held, opener: &Opener, statement: &'static str) -> Result<()> {
+/// Begins a transaction. Waits up to [`LOCK_WAIT_MAX`] for another process that holds the lock; a server waits itself.
+async fn begin_with_retry(
+    held: &mut LentConnection,
+    opener: &CatalogOpener,
+    statement: &'static str,
+    at_most: Duration,
+) -> Result<()> {
     let started = Instant::now();
     loop {
-        match held.begin(statement).await {
+        match held.begin_transaction(statement, at_most).await {
             Ok(()) => return Ok(()),
-            // The server went away while the connection was kept: nothing was asked through it yet.
-            Err(error) if held.may_be_replaced() && fault::is_lost(&error) => held.replace(opener).await?,
-            Err(error) if fault::is_busy(&error) => {
-                if held.underneath() == Underneath::Socket || started.elapsed() >= LOCK_WAIT_MAX {
-                    return Err(opener.locked(error).await);
+            // The server closed the connection while it was idle, before any statement was sent.
+            Err(error) if held.may_be_replaced() && error_mapping::is_lost(&error) => {
+                held.replace_connection(opener).await?
+            }
+            Err(error) if error_mapping::is_busy(&error) => {
+                if held.connection_transport() == ConnectionTransport::Socket || started.elapsed() >= LOCK_WAIT_MAX {
+                    return Err(opener.lock_wait_error(error).await);
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            Err(error) => return Err(opener.failed(error)),
+            Err(error) => return Err(opener.statement_error(error)),
         }
     }
 }
@@ -268,97 +299,101 @@ impl ReadTx {
         self.now
     }
 
-    pub(crate) fn sealer(&self) -> &Sealer {
+    pub(crate) fn sealer(&self) -> &SecretSealer {
         &self.shared.sealer
     }
 
     /// The directory of the catalog's file, without links; `None` on Postgres.
-    pub(crate) fn directory(&self) -> Option<PathBuf> {
-        self.shared.opener.directory().map(std::path::Path::to_path_buf)
+    pub(crate) fn catalog_directory(&self) -> Option<PathBuf> {
+        self.shared.opener.catalog_directory().map(std::path::Path::to_path_buf)
     }
 
-    /// Tells those who wait for changes, once this is committed.
-    pub(crate) fn appended(&mut self, seq: i64) {
+    /// Wakes tasks that wait for changes, once this is committed.
+    pub(crate) fn mark_appended(&mut self, seq: i64) {
         self.appended = Some(seq);
     }
 
-    /// What this process will be told that it changed, once this is committed.
-    pub(crate) fn touched(&mut self) -> &mut Touched {
+    /// The changes that this process records about itself, once this is committed.
+    pub(crate) fn pending_changes(&mut self) -> &mut TransactionChanges {
         &mut self.touched
     }
 
-    pub(crate) fn opener(&self) -> &Opener {
+    pub(crate) fn opener(&self) -> &CatalogOpener {
         &self.shared.opener
     }
 
-    /// For what asks more than one statement at a time; [`ReadTx::returned`] when all of it went well.
-    pub(crate) fn lend(&mut self) -> Result<&mut AnyConnection> {
-        self.held.during().ok_or_else(over)
+    /// For several statements at a time. Call [`ReadTx::take_back_connection`] when all of them succeeded.
+    pub(crate) fn lend_connection(&mut self) -> Result<&mut AnyConnection> {
+        self.held.begin_statement().ok_or_else(transaction_over)
     }
 
-    pub(crate) fn returned(&mut self) {
-        self.held.after(&Ok(()));
+    pub(crate) fn take_back_connection(&mut self) {
+        self.held.end_statement(&Ok(()));
     }
 
-    pub(crate) async fn all(&mut self, sql: Sql<'_>) -> Result<Vec<AnyRow>> {
-        let underneath = self.held.underneath();
-        let rows = underneath.answer(sql.fetch_all(self.held.during().ok_or_else(over)?)).await;
-        self.held.after(&rows);
-        rows.map_err(|error| self.shared.opener.failed(error))
+    pub(crate) async fn fetch_rows(&mut self, sql: SqlQuery<'_>) -> Result<Vec<AnyRow>> {
+        let underneath = self.held.connection_transport();
+        let rows =
+            underneath.await_answer(sql.fetch_all(self.held.begin_statement().ok_or_else(transaction_over)?)).await;
+        self.held.end_statement(&rows);
+        rows.map_err(|error| self.shared.opener.statement_error(error))
     }
 
-    /// The first row. The answer is read to its end: a connection comes back with nothing left to say.
-    pub(crate) async fn one(&mut self, sql: Sql<'_>) -> Result<Option<AnyRow>> {
-        Ok(self.all(sql).await?.into_iter().next())
+    /// The first row. Reads the whole answer, so that nothing is left on the connection.
+    pub(crate) async fn fetch_row(&mut self, sql: SqlQuery<'_>) -> Result<Option<AnyRow>> {
+        Ok(self.fetch_rows(sql).await?.into_iter().next())
     }
 
-    /// Returns how many rows were changed.
-    pub(crate) async fn run(&mut self, sql: Sql<'_>) -> Result<i64> {
-        let underneath = self.held.underneath();
-        let done = underneath.answer(sql.execute(self.held.during().ok_or_else(over)?)).await;
-        self.held.after(&done);
-        let done = done.map_err(|error| self.shared.opener.failed(error))?;
+    /// Executes a statement and returns the number of changed rows.
+    pub(crate) async fn execute_sql(&mut self, sql: SqlQuery<'_>) -> Result<i64> {
+        let underneath = self.held.connection_transport();
+        let done =
+            underneath.await_answer(sql.execute(self.held.begin_statement().ok_or_else(transaction_over)?)).await;
+        self.held.end_statement(&done);
+        let done = done.map_err(|error| self.shared.opener.statement_error(error))?;
         Ok(i64::try_from(done.rows_affected()).unwrap_or(i64::MAX))
     }
 }
 
-/// Nothing may run after a failure that may have ended the transaction: it would not be undone with the rest.
-fn over() -> Error {
-    Error::new(ErrorKind::Unavailable, "this transaction of the catalog failed or was cut off before: begin again")
+/// Refuses further statements after a failure that may have ended the transaction: they would not be rolled back.
+fn transaction_over() -> Error {
+    Error::new(ErrorKind::Unavailable, "this transaction of the catalog already failed or was interrupted: begin again")
 }
 
 impl WriteTx {
-    /// Makes everything done in it durable and visible at once.
+    /// Makes all changes durable and visible at once.
     ///
     /// # Errors
-    /// `Unavailable`: nothing of it was done, or, when the connection was lost, nobody can know.
+    /// `Unavailable`: nothing was changed; but if the connection was lost, the changes may or may not have been made.
     pub async fn commit(mut self) -> Result<()> {
-        let feed = if self.inner.appended.is_some() { Feed::Appended } else { Feed::Unchanged };
-        let commit = self.inner.shared.opener.commit(feed);
+        let feed = if self.inner.appended.is_some() { FeedUpdate::Appended } else { FeedUpdate::Unchanged };
+        let commit = self.inner.shared.opener.commit_statement(feed);
         let touched = std::mem::take(&mut self.inner.touched);
-        let _noted = Noted { shared: Arc::clone(&self.inner.shared), touched };
+        let _noted = RecordOnDrop { shared: Arc::clone(&self.inner.shared), touched };
         let opener = &self.inner.shared.opener;
-        self.inner.held.commit(commit).await.ok_or_else(over)?.map_err(|error| match fault::is_full(&error) {
-            true => opener.failed(error),
-            false => fault::of_commit(error),
+        self.inner.held.commit_transaction(commit).await.ok_or_else(transaction_over)?.map_err(|error| {
+            match error_mapping::is_full(&error) {
+                true => opener.statement_error(error),
+                false => error_mapping::commit_error(error),
+            }
         })?;
         if let Some(seq) = self.inner.appended {
-            self.inner.shared.watch.reached(seq);
+            self.inner.shared.watch.mark_reached(seq);
         }
         Ok(())
     }
 }
 
-/// From the moment a commit is sent, what it may have changed is noted when it ends: done, failed, or given up while it
-/// was under way. Of one that was given up nobody was told; should it be done later, the feed tells.
-struct Noted {
-    shared: Arc<Shared>,
-    touched: Touched,
+/// Records the possible changes of a commit when it ends: after success, failure or cancellation. The caller of a
+/// cancelled commit gets no result; if it succeeds later, the feed reports it.
+struct RecordOnDrop {
+    shared: Arc<CatalogShared>,
+    touched: TransactionChanges,
 }
 
-impl Drop for Noted {
+impl Drop for RecordOnDrop {
     fn drop(&mut self) {
-        self.shared.own.note(std::mem::take(&mut self.touched));
+        self.shared.own.record_commit(std::mem::take(&mut self.touched));
     }
 }
 

@@ -1,11 +1,11 @@
-//! One error for the crate: a kind for the machine, a message for the human, a source for the log.
+//! The error of this crate: a kind for programs, a message for people, a source for the log.
 
 use std::fmt;
 
-/// What every fallible function here returns.
+/// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why the catalog refused or failed.
+/// Why the catalog refused a request or failed.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -13,42 +13,46 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The kinds a caller can act on.
+/// The kinds of errors that a caller can react to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nothing of that name or id.
+    /// No object has this name or id.
     NotFound,
     /// The name or id is taken.
     AlreadyExists,
     /// The input is malformed; the message says what is expected.
     Invalid,
-    /// The record is not in the state the caller read: somebody changed it.
+    /// The record changed since the caller read it.
     Conflict,
     /// Another operation works on the tenant.
     Busy,
-    /// Protected from deletion.
+    /// The object is protected from deletion.
     Protected,
     /// The catalog's schema is newer than this program.
     SchemaNewer,
-    /// The sealing key is missing or is not this catalog's.
+    /// The sealing key is missing or belongs to another catalog.
     WrongKey,
-    /// There is no catalog here yet.
+    /// There is no catalog at this location yet.
     NotInitialised,
-    /// The catalog could not be reached, is locked for too long, or its disk is full.
+    /// The catalog is not reachable, or was locked for too long.
     Unavailable,
-    /// The catalog's files or their directory do not allow this process to write.
+    /// The catalog's disk is full; nothing was changed.
+    DiskFull,
+    /// The catalog's files or their directory are read-only for this process.
     ReadOnlyStorage,
-    /// The catalog's server refuses this process: password, database, rights, TLS or its release.
+    /// The catalog's server rejected this process: password, database, privileges, TLS or server version.
     Refused,
-    /// A program that the catalog's database needs is not installed here.
+    /// A program that the catalog's database needs is not installed on this machine.
     ToolMissing,
-    /// What is stored breaks a rule of this program.
+    /// A copy of this fleet's data directory now uses the server.
+    Claimed,
+    /// The stored data breaks a rule of this program.
     Corrupt,
 }
 
 impl ErrorKind {
-    /// The stable code that users, scripts and `explain` know.
+    /// The stable code, for users, scripts and `fleetctl explain`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -62,28 +66,30 @@ impl ErrorKind {
             Self::WrongKey => "wrong_key",
             Self::NotInitialised => "not_initialised",
             Self::Unavailable => "catalog_unavailable",
+            Self::DiskFull => "disk_full",
             Self::ReadOnlyStorage => "read_only_storage",
             Self::Refused => "catalog_refused",
             Self::ToolMissing => "tool_missing",
+            Self::Claimed => "data_dir_copied",
             Self::Corrupt => "catalog_corrupt",
         }
     }
 }
 
 impl Error {
-    /// An error of this kind; the message never holds a secret.
+    /// An error of this kind. The message must not contain a secret.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// The same, keeping the cause for the log.
+    /// Adds the cause for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What a caller can act on.
+    /// The kind, which callers can match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -1,16 +1,17 @@
-//! How long the past is kept: operations that have ended, their steps, and events.
+//! Retention of history: ended operations, their steps, and events.
 //!
 //! Older history is removed in short transactions. The last success of each kind of operation on each tenant always
-//! stays, and so does what still decides something: steps of a tenant that is not made yet or whose writes an operation
-//! blocks, the operation behind a kept database or a pinned tenant, and the archive event of an archived tenant.
+//! stays. History that is still needed for decisions stays, too. These are steps of a tenant that is being created or
+//! whose writes an operation blocks. Also the operation behind a retained database or a pinned tenant, and the archive
+//! event of an archived tenant.
 
-use crate::bulk::limit;
+use crate::bulk::capped_limit;
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::OperationId;
 use crate::row;
 
-/// Steps looked at in one transaction: a few milliseconds of the catalog's write lock.
+/// Steps checked in one transaction: a few milliseconds of the catalog's write lock.
 const STEPS_PER_PIECE: u32 = 500;
 
 /// Events removed in one transaction.
@@ -19,87 +20,92 @@ const EVENTS_PER_PIECE: u32 = 1_000;
 /// How long history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryPolicy {
-    /// Of operations and their steps after their end, milliseconds.
+    /// Retention of operations and their steps after their end, milliseconds.
     pub operations_ms: i64,
-    /// Of events, milliseconds.
+    /// Retention of events, milliseconds.
     pub events_ms: i64,
 }
 
-/// From when on there is history, milliseconds since 1970; `None` where there is nothing.
+/// The ages of the oldest history, milliseconds since 1970; `None` when there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OldestHistory {
-    /// When the operation that ended first ended.
+    /// The earliest end of an operation.
     pub operation_at: Option<i64>,
-    /// When the oldest event was written.
+    /// Time of the oldest event.
     pub event_at: Option<i64>,
 }
 
-/// The fleet's policy.
+/// The fleet's retention policy.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn policy(tx: &mut ReadTx) -> Result<HistoryPolicy> {
-    let row = tx.one(sqlx::query("select operations_kept_ms, events_kept_ms from fleet where one = 1")).await?;
+/// `Unavailable` when the catalog is not reachable.
+pub async fn history_policy(tx: &mut ReadTx) -> Result<HistoryPolicy> {
+    let row = tx.fetch_row(sqlx::query("select operations_kept_ms, events_kept_ms from fleet where one = 1")).await?;
     let row = row.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the catalog has no row about the fleet"))?;
     Ok(HistoryPolicy {
-        operations_ms: row::int(&row, "operations_kept_ms")?,
-        events_ms: row::int(&row, "events_kept_ms")?,
+        operations_ms: row::int_column(&row, "operations_kept_ms")?,
+        events_ms: row::int_column(&row, "events_kept_ms")?,
     })
 }
 
-/// Changes the policy; what is too old by it is removed by the next round.
+/// Changes the policy. The next clean-up removes history that is too old by it.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn set_policy(tx: &mut WriteTx, policy: HistoryPolicy) -> Result<()> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn set_history_policy(tx: &mut WriteTx, policy: HistoryPolicy) -> Result<()> {
     let sql = "update fleet set operations_kept_ms = $1, events_kept_ms = $2 where one = 1";
-    tx.run(sqlx::query(sql).bind(policy.operations_ms).bind(policy.events_ms)).await.map(|_| ())
+    tx.execute_sql(sqlx::query(sql).bind(policy.operations_ms).bind(policy.events_ms)).await.map(|_| ())
 }
 
-/// How far the history goes back.
+/// The oldest history in the catalog.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn oldest(tx: &mut ReadTx) -> Result<OldestHistory> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn oldest_history(tx: &mut ReadTx) -> Result<OldestHistory> {
     let sql = "select (select min(finished_at) from operations where finished_at is not null) as operation_at, \
                (select min(at) from events) as event_at";
-    let row = tx.one(sqlx::query(sql)).await?;
-    let at = |column| row.as_ref().map_or(Ok(None), |row| row::int_or_null(row, column));
+    let row = tx.fetch_row(sqlx::query(sql)).await?;
+    let at = |column| row.as_ref().map_or(Ok(None), |row| row::nullable_int(row, column));
     Ok(OldestHistory { operation_at: at("operation_at")?, event_at: at("event_at")? })
 }
 
-/// Operations that ended before `before` and whose steps were not looked at since `looked_at`, the oldest first.
+/// Operations that ended before `before` and whose steps were not checked since `looked_at`, oldest first.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn prunable(tx: &mut ReadTx, before: i64, looked_at: i64, page_limit: u32) -> Result<Vec<OperationId>> {
-    let sql = sqlx::query(PRUNABLE).bind(before).bind(looked_at).bind(limit(page_limit));
-    tx.all(sql).await?.iter().map(|row| row::parsed(row, "id")).collect()
+/// `Unavailable` when the catalog is not reachable.
+pub async fn prunable_operations(
+    tx: &mut ReadTx,
+    before: i64,
+    looked_at: i64,
+    page_limit: u32,
+) -> Result<Vec<OperationId>> {
+    let sql = sqlx::query(PRUNABLE).bind(before).bind(looked_at).bind(capped_limit(page_limit));
+    tx.fetch_rows(sql).await?.iter().map(|row| row::parsed_column(row, "id")).collect()
 }
 
 pub(crate) const PRUNABLE: &str = "select id from operations where finished_at < $1 and seq is not null \
-     and (pruned_at is null or pruned_at < $2) order by finished_at, id limit $3";
+     and (pruned_at is null or pruned_at < $2 or pruned_at - 86460000 > $2) order by finished_at, id limit $3";
 
-/// Removes what need not be kept of the operation's next steps after `after`; returns the last step that was looked at,
+/// Removes unneeded steps among the operation's next steps after `after`. Returns the last step that was checked,
 /// `None` at the end.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn prune_steps(tx: &mut WriteTx, op: OperationId, after: &str) -> Result<Option<String>> {
     let sql = "select max(tenant_id) as last from \
                (select tenant_id from steps where op_id = $1 and tenant_id > $2 order by tenant_id limit $3) as piece";
-    let piece = sqlx::query(sql).bind(op.to_string()).bind(after.to_owned()).bind(limit(STEPS_PER_PIECE));
-    let row = tx.one(piece).await?;
-    let last = row.map_or(Ok(None), |row| row::text_or_null(&row, "last"))?;
+    let piece = sqlx::query(sql).bind(op.to_string()).bind(after.to_owned()).bind(capped_limit(STEPS_PER_PIECE));
+    let row = tx.fetch_row(piece).await?;
+    let last = row.map_or(Ok(None), |row| row::nullable_text(&row, "last"))?;
     if let Some(last) = &last {
         let sql = sqlx::query(PRUNE_STEPS).bind(op.to_string()).bind(after.to_owned()).bind(last.clone());
-        tx.run(sql).await?;
+        tx.execute_sql(sql).await?;
     }
     Ok(last)
 }
 
-/// A later success is looked for among operations with greater ids only, which are later by the clock, and compared by
-/// sequence: where the two disagree, the step is kept.
+/// Searches for a later success only among operations with greater ids, which are later by the clock, and compares
+/// sequence numbers. If the two orders differ, the step is kept.
 pub(crate) const PRUNE_STEPS: &str = "delete from steps where op_id = $1 and tenant_id > $2 and tenant_id <= $3 \
      and state not in ('pending', 'running') \
      and exists (select 1 from operations e where e.id = $1 and e.finished_at is not null) \
@@ -110,37 +116,37 @@ pub(crate) const PRUNE_STEPS: &str = "delete from steps where op_id = $1 and ten
        and (t.state = 'provisioning' or t.block_writes = 'operation' or t.op_id = steps.op_id)) \
      and not exists (select 1 from retained r where r.tenant_id = steps.tenant_id and r.op_id = steps.op_id)";
 
-/// Ends the look at an operation: it goes when none of its steps is left and nothing names it. Returns whether it went.
+/// Ends the check of an operation: removes it if it has no steps left and nothing refers to it. True when removed.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn prune_operation(tx: &mut WriteTx, op: OperationId) -> Result<bool> {
-    // The newest one stays: the next operation is numbered after it.
+    // The newest operation stays, because the next number follows from it.
     let sql = "delete from operations where id = $1 and finished_at is not null \
                and seq < (select max(seq) from operations) \
                and not exists (select 1 from steps where op_id = $1) \
                and not exists (select 1 from retained where op_id = $1) \
                and not exists (select 1 from tenants where pinned_below is not null and pinned_op = $1)";
-    if tx.run(sqlx::query(sql).bind(op.to_string())).await? > 0 {
+    if tx.execute_sql(sqlx::query(sql).bind(op.to_string())).await? > 0 {
         return Ok(true);
     }
     let now = tx.now();
     let sql = sqlx::query("update operations set pruned_at = $2 where id = $1").bind(op.to_string()).bind(now);
-    tx.run(sql).await?;
+    tx.execute_sql(sql).await?;
     Ok(false)
 }
 
-/// Removes some events from before `before`; returns how many. Zero: none is left.
+/// Removes some events from before `before` and returns their number. Zero means that none is left.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn prune_events(tx: &mut WriteTx, before: i64) -> Result<i64> {
-    // The newest one stays: the next event is numbered after it. What an archived tenant was is told by its event, and
-    // that an operation has made its release the current one, by another: a retry does not do it again.
+    // The newest event stays, because the next number follows from it. An archived tenant's event records its previous
+    // state. A release's activation event stays, so that a retry of its operation does not activate it again.
     let sql = "delete from events where seq in (select e.seq from events e where e.at < $1 \
                and e.seq < (select max(seq) from events) and not (e.kind = 'tenant.archived' and exists \
                (select 1 from tenants t where t.id = e.tenant_id and t.state = 'archived')) \
                and not (e.kind = 'release.activated' and exists (select 1 from operations o where o.id = e.op_id)) \
                order by e.at limit $2)";
-    tx.run(sqlx::query(sql).bind(before).bind(limit(EVENTS_PER_PIECE))).await
+    tx.execute_sql(sqlx::query(sql).bind(before).bind(capped_limit(EVENTS_PER_PIECE))).await
 }

@@ -1,16 +1,16 @@
-//! The catalog's own typed ids; the engine's are re-exported, so that callers need one place only.
+//! The catalog's typed ids. Re-exports the engine's ids, so that callers need only this module.
 
 pub use tenant_engine::ids::{FleetId, Generation, OperationId, TenantId};
-use tenant_engine::ids::{Id, IdKind};
+use tenant_engine::ids::{IdKind, TypedId};
 
-/// Names a server: a place databases live.
-pub type ServerId = Id<ServerKind>;
-/// Names a backup.
-pub type BackupId = Id<BackupKind>;
-/// Names a release: an immutable migration set.
-pub type ReleaseId = Id<ReleaseKind>;
-/// Names an API token; not the secret.
-pub type TokenId = Id<TokenKind>;
+/// Identifies a server, which holds tenant databases.
+pub type ServerId = TypedId<ServerKind>;
+/// Identifies a backup.
+pub type BackupId = TypedId<BackupKind>;
+/// Identifies a release: an immutable migration set.
+pub type ReleaseId = TypedId<ReleaseKind>;
+/// Identifies an API token; it is not the secret.
+pub type TokenId = TypedId<TokenKind>;
 
 /// Marks [`ServerId`].
 #[derive(Debug)]

@@ -1,7 +1,8 @@
-//! Knows what exists: every tenant, the server and database it lives on, who may enter, what is being done to it.
+//! The fleet's records: every tenant, its server and database, its members, and the operations on it.
 //!
-//! [`Catalog`] opens it and begins transactions; the queries of one noun live in that noun's module and take the
-//! transaction as an argument. Nothing here opens a tenant's database, and nothing outside writes SQL to the catalog.
+//! [`Catalog`] opens the database and begins transactions. The queries of one noun are in that noun's module and take
+//! the transaction as an argument. This crate never opens a tenant's database, and no other crate writes SQL to the
+//! catalog.
 
 pub mod backups;
 pub mod changes;
@@ -13,13 +14,16 @@ pub mod events;
 pub mod fleet;
 pub mod history;
 pub mod idempotency;
+pub mod identity;
 pub mod ids;
 pub mod leases;
 pub mod members;
 pub mod name;
 pub mod names;
 pub mod operations;
+pub mod other_catalog;
 pub mod releases;
+pub mod replacements;
 pub mod retained;
 pub mod schema;
 pub mod seal;
@@ -31,20 +35,21 @@ pub mod tenants;
 pub mod tokens;
 
 mod bulk;
+mod clock_skew;
+mod connection_slots;
 mod dsn;
-mod fault;
+mod error_mapping;
 mod file;
-mod lane;
 mod listener;
+mod local_changes;
 mod opener;
-mod own;
 mod row;
 mod tables;
-mod word;
+mod text_enum;
 
-pub use db::{Catalog, Clock, ReadTx, WriteTx};
+pub use db::{Catalog, CatalogClock, ReadTx, WriteTx};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{BackupId, FleetId, Generation, OperationId, ReleaseId, ServerId, TenantId, TokenId};
-pub use name::Name;
+pub use name::TenantName;
 pub use server::{ServerRecord, ServerState};
-pub use tenant::{BlockWrites, Pin, TenantRecord, TenantState};
+pub use tenant::{BlockWrites, SchemaPin, TenantRecord, TenantState};

@@ -1,54 +1,54 @@
-//! How long the lookout of the change feed waits before it looks again: until the database tells of a commit, where it
-//! can, and never longer than what is promised without.
+//! Decides how long the change feed waits before it polls again. A notification of the database ends the wait early.
+//! The wait never exceeds the promised time.
 //!
-//! A listener that misses what looking finds is deaf (its connection is cut off, or what was told got lost): it is
-//! replaced. Nothing but speed depends on it, so its failures are not told.
+//! A listener that misses changes found by polling is replaced: its connection was cut off, or notifications were lost.
+//! Only speed depends on it, so its failures are not reported.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgListener;
 
-use crate::opener::Opener;
+use crate::opener::CatalogOpener;
 
-/// Without a listener: half of what is promised.
+/// Poll interval without a listener: half of the promised time.
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// With one: looking is the safety net.
+/// Poll interval with a listener: a safety net.
 const LISTENING_POLL_EVERY: Duration = Duration::from_secs(1);
-/// How often a listener is sought in vain.
+/// The interval between attempts to connect a listener.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// What is told may come a moment after it was found by looking, once; twice in a row it does not come.
+/// A notification may arrive shortly after polling found the change. This may happen once, but not twice in a row.
 const MISSED_MAX: u32 = 1;
 
-/// Listens, if the database tells.
+/// Listens for notifications, if the database supports them.
 #[derive(Default)]
-pub(crate) struct Ear {
+pub(crate) struct ChangeListener {
     listener: Option<PgListener>,
-    /// What made the lookout look.
+    /// True when a notification caused the next poll.
     heard: bool,
     missed: u32,
     not_before: Option<Instant>,
 }
 
-impl fmt::Debug for Ear {
+impl fmt::Debug for ChangeListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ear").field("listens", &self.listener.is_some()).finish_non_exhaustive()
+        f.debug_struct("ChangeListener").field("listens", &self.listener.is_some()).finish_non_exhaustive()
     }
 }
 
-impl Ear {
-    /// Returns when something was heard, or when it is time to look anyway.
-    pub(crate) async fn wait(&mut self, opener: &Opener) {
+impl ChangeListener {
+    /// Returns after a notification, or when it is time to poll.
+    pub(crate) async fn wait_for_notice(&mut self, opener: &CatalogOpener) {
         self.heard = false;
         if self.listener.is_none() && self.not_before.is_none_or(|at| Instant::now() >= at) {
             self.not_before = Some(Instant::now() + LISTEN_AGAIN_AFTER);
             self.missed = 0;
-            self.listener = opener.listen().await.unwrap_or_else(|error| {
-                tracing::debug!(%error, "the catalog's changes are looked for, not listened to");
+            self.listener = opener.listen_for_changes().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the catalog's changes are polled, because the listener could not connect");
                 None
             });
             if self.listener.is_some() {
-                // What was committed before it listened was not told.
+                // Commits from before the listener connected were not notified.
                 self.heard = true;
                 return;
             }
@@ -56,14 +56,14 @@ impl Ear {
         let Some(listener) = &mut self.listener else { return tokio::time::sleep(POLL_EVERY).await };
         match tokio::time::timeout(LISTENING_POLL_EVERY, listener.try_recv()).await {
             Ok(Ok(Some(_))) => self.heard = true,
-            // Not only the connection: the library would go on with what it still has of it.
+            // Drops the whole listener: the library would otherwise continue with what is left of the connection.
             Ok(Ok(None) | Err(_)) => self.listener = None,
             Err(_elapsed) => {}
         }
     }
 
-    /// Learns whether looking found something new.
-    pub(crate) fn looked(&mut self, news: bool) {
+    /// Records whether polling found something new.
+    pub(crate) fn note_poll_result(&mut self, news: bool) {
         match (news, self.heard) {
             (_, true) => self.missed = 0,
             (true, false) => self.missed += 1,
@@ -74,7 +74,7 @@ impl Ear {
         }
     }
 
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn stop_listening(&mut self) {
         self.listener = None;
     }
 }

@@ -1,6 +1,6 @@
-//! The ONE normaliser of names. Router, command line, caches and metrics all use it; nothing else compares names.
+//! The ONLY normaliser of names. Router, command line, caches and metrics use it; no other code compares names.
 //!
-//! Pure. Two spellings name the same thing exactly when their normal forms are equal bytes.
+//! Pure. Two spellings name the same thing exactly when their normal forms have equal bytes.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-/// The longest slug: it must fit one DNS label.
+/// Maximum length of a slug: it must fit one DNS label.
 const SLUG_MAX: usize = 63;
-/// Longer input is refused before it is looked at; the longest host name has 253 characters, a port 6 more. Unicode
-/// needs up to 4 bytes a character.
+/// Longer input is refused without parsing. The longest host name has 253 characters, a port 6 more, and Unicode needs
+/// up to 4 bytes per character.
 const INPUT_MAX: usize = 1024;
 /// How much of a refused name a message repeats.
 const QUOTE_MAX: usize = 80;
 
-/// Slugs that would collide with host names and paths of the product or of common practice.
+/// Slugs that would collide with common host names, or with paths of the product.
 const RESERVED: &[&str] = &[
     "admin",
     "api",
@@ -79,72 +79,73 @@ const RESERVED: &[&str] = &[
 
 /// A normalised tenant slug or host name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<str>);
+pub struct TenantName(Box<str>);
 
-/// What kind of name a row of `names` is.
+/// The kind of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameKind {
-    /// The tenant's current name.
+    /// The tenant's current slug.
     Slug,
-    /// A former slug; still leads to the tenant.
+    /// A former slug, which still leads to the tenant.
     Alias,
     /// A custom domain.
     Host,
 }
 
-impl Word for NameKind {
+impl TextEnum for NameKind {
     const NOUN: &'static str = "kind of name";
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Slug, "slug"), (Self::Alias, "alias"), (Self::Host, "host")];
 }
 
-impl Name {
-    /// A slug: 1 to 63 of `[a-z0-9-]`, no hyphen at either end, lower-cased, not reserved, not `xn--…`.
+impl TenantName {
+    /// Parses a slug: 1 to 63 of `[a-z0-9-]`, no hyphen at either end, not reserved, not `xn--…`. Converts it to lower
+    /// case.
     ///
     /// # Errors
-    /// `Invalid`, saying what is allowed.
-    pub fn slug(text: &str) -> Result<Self> {
+    /// `Invalid`, with the allowed form.
+    pub fn parse_slug(text: &str) -> Result<Self> {
         if let Some(problem) = slug_problem(text) {
             let message = format!(
                 "{} is not a tenant name: {problem}. Allowed are 1 to {SLUG_MAX} of a-z, 0-9 and '-', \
                  with no '-' at either end",
-                quote(text)
+                quote_name(text)
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 
-    /// A host name as found in a Host header: port, trailing dot and case removed, Unicode to A-labels.
+    /// Parses a host name of a Host header. Removes port, trailing dot and case, and converts Unicode to A-labels.
     ///
     /// # Errors
-    /// `Invalid`, saying what is wrong. IP addresses are refused: they name machines, not tenants.
-    pub fn host(text: &str) -> Result<Self> {
+    /// `Invalid`, with the reason. IP addresses are refused: they name machines, not tenants.
+    pub fn parse_host(text: &str) -> Result<Self> {
         normal_host(text).map(|name| Self(name.into())).map_err(|problem| {
-            let message = format!("{} is not a host name: {problem}", quote(text));
+            let message = format!("{} is not a host name: {problem}", quote_name(text));
             Error::new(ErrorKind::Invalid, message)
         })
     }
 
-    /// What the catalog stored: checked when it was written.
-    pub(crate) fn stored(text: String) -> Self {
+    /// A name from the catalog, which was checked when it was written.
+    pub(crate) fn from_stored(text: String) -> Self {
         Self(text.into())
     }
 
-    /// The normal form.
+    /// The normal form of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for TenantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Serialize for Name {
+impl Serialize for TenantName {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
@@ -158,7 +159,7 @@ fn slug_problem(text: &str) -> Option<String> {
         return Some(format!("it is {} bytes long", text.len()));
     }
     if let Some(bad) = text.chars().find(|c| !(c.is_ascii_alphanumeric() || *c == '-')) {
-        return Some(format!("it contains {}", describe(bad)));
+        return Some(format!("it contains {}", describe_char(bad)));
     }
     if text.starts_with('-') || text.ends_with('-') {
         return Some("it begins or ends with '-'".to_owned());
@@ -180,12 +181,12 @@ fn normal_host(text: &str) -> std::result::Result<String, String> {
         return Err("it is empty".to_owned());
     }
     if let Some(bad) = host.chars().find(|c| c.is_ascii() && !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))) {
-        return Err(format!("it contains {}", describe(bad)));
+        return Err(format!("it contains {}", describe_char(bad)));
     }
     let ascii = Uts46::new()
         .to_ascii(host.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
         .map_err(|_| "each part between dots must be 1 to 63 letters, digits or inner '-', 253 in all".to_owned())?;
-    // A last part of digits only is how browsers recognise an IPv4 address.
+    // Browsers recognise an IPv4 address by a last part of only digits.
     if ascii.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit())) {
         return Err("it is an IP address".to_owned());
     }
@@ -203,8 +204,8 @@ fn without_port(text: &str) -> std::result::Result<&str, String> {
     }
 }
 
-/// A character for a message: visible ones as they are, others by number.
-fn describe(c: char) -> String {
+/// Shows a character in a message: visible characters unchanged, others by number.
+fn describe_char(c: char) -> String {
     match c {
         '%' => "'%' (names are not percent-decoded)".to_owned(),
         ' ' => "a space".to_owned(),
@@ -214,15 +215,15 @@ fn describe(c: char) -> String {
     }
 }
 
-/// A refused name for a message: escaped, so that it cannot move the cursor of a terminal, and cut.
-fn quote(text: &str) -> String {
-    let cut: String = text.chars().take(QUOTE_MAX).flat_map(escaped).collect();
+/// Shows a refused name in a message, truncated. It is escaped, so that it cannot control a terminal.
+fn quote_name(text: &str) -> String {
+    let cut: String = text.chars().take(QUOTE_MAX).flat_map(escape_char).collect();
     let more = if text.chars().nth(QUOTE_MAX).is_some() { "…" } else { "" };
     format!("'{cut}{more}'")
 }
 
-fn escaped(c: char) -> Vec<char> {
-    // Beyond letters and digits, non-ASCII holds invisible and direction-changing characters.
+fn escape_char(c: char) -> Vec<char> {
+    // Beyond letters and digits, non-ASCII includes invisible and direction-changing characters.
     let plain = if c.is_ascii() { c.is_ascii_graphic() || c == ' ' } else { c.is_alphanumeric() };
     if plain && c != '\'' && c != '\\' { vec![c] } else { c.escape_default().collect() }
 }
@@ -231,7 +232,7 @@ fn escaped(c: char) -> Vec<char> {
 mod tests {
     use super::*;
 
-    fn refused(result: Result<Name>) -> String {
+    fn refused(result: Result<TenantName>) -> String {
         let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         error.to_string()
@@ -240,9 +241,9 @@ mod tests {
     #[test]
     fn slugs_fold_case_only() {
         for (text, normal) in [("acme", "acme"), ("ACME", "acme"), ("a-b-2", "a-b-2"), ("42", "42"), ("a--b", "a--b")] {
-            assert_eq!(Name::slug(text).unwrap().as_str(), normal);
+            assert_eq!(TenantName::parse_slug(text).unwrap().as_str(), normal);
         }
-        assert!(Name::slug(&"a".repeat(63)).is_ok());
+        assert!(TenantName::parse_slug(&"a".repeat(63)).is_ok());
     }
 
     #[test]
@@ -277,7 +278,7 @@ mod tests {
             (long.as_str(), "300 bytes"),
         ];
         for (text, part) in cases {
-            let message = refused(Name::slug(text));
+            let message = refused(TenantName::parse_slug(text));
             assert!(message.contains(part), "{text:?}: {message}");
             assert!(message.contains("a-z, 0-9"), "{message}");
             assert!(!message.chars().any(char::is_control), "{message:?}");
@@ -300,7 +301,7 @@ mod tests {
             ("1.example", "1.example"),
         ];
         for (text, normal) in cases {
-            assert_eq!(Name::host(text).unwrap().as_str(), normal, "{text}");
+            assert_eq!(TenantName::parse_host(text).unwrap().as_str(), normal, "{text}");
         }
     }
 
@@ -341,7 +342,7 @@ mod tests {
             label.as_str(),
         ];
         for text in cases {
-            let message = refused(Name::host(text));
+            let message = refused(TenantName::parse_host(text));
             assert!(!message.chars().any(char::is_control), "{message:?}");
         }
     }

@@ -1,11 +1,12 @@
-//! Releases: immutable migration sets, their files kept in the catalog so that any process can resume.
+//! Releases: immutable migration sets. The catalog contains their files, so that any process can resume a migration.
 
 use sqlx::any::AnyRow;
-use tenant_engine::migration::{File, MigrationSets};
+use tenant_engine::migration::{LedgerName, MigrationFile, MigrationSets, SETTINGS_NAME, ledger_in};
+use tenant_engine::placement::EngineKind;
 
-use crate::bulk::{built, limit};
+use crate::bulk::{capped_limit, dynamic_query};
 use crate::db::{ReadTx, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::ReleaseId;
 use crate::row;
 
@@ -14,103 +15,136 @@ const COLUMNS: &str = "id, digest, engine, head_version, created_at, created_by"
 /// One row of `releases`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseRecord {
-    /// For ever.
+    /// The id, which never changes.
     pub id: ReleaseId,
-    /// Of versions and checksums: equal digest, equal release.
+    /// Digest of versions and checksums; equal digests mean equal releases.
     pub digest: String,
-    /// Whose SQL it is: `any`, `sqlite`, `postgres` or `sqlite+postgres`.
+    /// The engines of its SQL: `any`, `sqlite`, `postgres` or `sqlite+postgres`.
     pub engine: String,
-    /// The newest version.
+    /// The newest version in the set.
     pub head_version: Option<i64>,
-    /// Milliseconds since 1970.
+    /// Time when it was stored, milliseconds since 1970.
     pub created_at: i64,
-    /// The actor.
+    /// The actor that stored it.
     pub created_by: String,
 }
 
-/// The release with these sets' digest, stored now if it is new. Of one that is there the first files stay: they have
-/// the same versions and checksums.
+/// The release with the digest of these sets; stores it if it is new. An existing release keeps its first files, which
+/// have the same versions and checksums.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn ensure(tx: &mut WriteTx, sets: &MigrationSets, files: &[File], actor: &str) -> Result<ReleaseRecord> {
-    if let Some(known) = by_digest(tx, sets.digest()).await? {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn ensure_release(
+    tx: &mut WriteTx,
+    sets: &MigrationSets,
+    files: &[MigrationFile],
+    actor: &str,
+) -> Result<ReleaseRecord> {
+    if let Some(known) = by_digest(tx, sets.release_digest()).await? {
         return Ok(known);
     }
-    let release = ReleaseRecord {
-        id: ReleaseId::generate(),
-        digest: sets.digest().to_owned(),
-        engine: sets.written_for().to_owned(),
-        head_version: sets.versions().head(),
-        created_at: tx.now(),
-        created_by: actor.to_owned(),
-    };
+    let release = unstored_release(sets, tx.now(), actor);
     let sql = format!("insert into releases ({COLUMNS}) values ($1, $2, $3, $4, $5, $6)");
-    let sql = built(sql)
+    let sql = dynamic_query(sql)
         .bind(release.id.to_string())
         .bind(release.digest.clone())
         .bind(release.engine.clone())
         .bind(release.head_version)
         .bind(release.created_at)
         .bind(release.created_by.clone());
-    tx.run(sql).await?;
+    tx.execute_sql(sql).await?;
     for file in files {
         let sql = sqlx::query("insert into release_files (release_id, name, sql) values ($1, $2, $3)");
-        tx.run(sql.bind(release.id.to_string()).bind(file.name.clone()).bind(file.sql.clone())).await?;
+        tx.execute_sql(sql.bind(release.id.to_string()).bind(file.name.clone()).bind(file.sql.clone())).await?;
     }
     Ok(release)
 }
 
-/// The release whose sets have this digest.
+/// The record that a release of these sets would get now (`now` in milliseconds since 1970), with a new id.
+#[must_use]
+pub fn unstored_release(sets: &MigrationSets, now: i64, actor: &str) -> ReleaseRecord {
+    ReleaseRecord {
+        id: ReleaseId::generate(),
+        digest: sets.release_digest().to_owned(),
+        engine: sets.written_for().to_owned(),
+        head_version: sets.version_set().head_version(),
+        created_at: now,
+        created_by: actor.to_owned(),
+    }
+}
+
+/// The release with this digest; `None` when there is none.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn by_digest(tx: &mut ReadTx, digest: &str) -> Result<Option<ReleaseRecord>> {
     let sql = format!("select {COLUMNS} from releases where digest = $1");
-    let row = tx.one(built(sql).bind(digest.to_owned())).await?;
-    row.as_ref().map(record).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(digest.to_owned())).await?;
+    row.as_ref().map(release_from_row).transpose()
 }
 
-/// One release.
+/// The release with this id; `None` when there is none.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn get(tx: &mut ReadTx, id: ReleaseId) -> Result<Option<ReleaseRecord>> {
     let sql = format!("select {COLUMNS} from releases where id = $1");
-    tx.one(built(sql).bind(id.to_string())).await?.as_ref().map(record).transpose()
+    tx.fetch_row(dynamic_query(sql).bind(id.to_string())).await?.as_ref().map(release_from_row).transpose()
 }
 
-/// Its files, by name.
+/// The files of a release, by name.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn files(tx: &mut ReadTx, id: ReleaseId) -> Result<Vec<File>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn release_files(tx: &mut ReadTx, id: ReleaseId) -> Result<Vec<MigrationFile>> {
     let sql = sqlx::query("select name, sql from release_files where release_id = $1 order by name");
-    let rows = tx.all(sql.bind(id.to_string())).await?;
-    rows.iter().map(|row| Ok(File { name: row::text(row, "name")?, sql: row::text(row, "sql")? })).collect()
+    let rows = tx.fetch_rows(sql.bind(id.to_string())).await?;
+    rows.iter()
+        .map(|row| Ok(MigrationFile { name: row::text_column(row, "name")?, sql: row::text_column(row, "sql")? }))
+        .collect()
 }
 
-/// A page, newest first, beginning after (older than) `after`.
+/// The ledger's name in this engine's databases, from the newest release with migrations for the engine. All such
+/// releases name the same ledger. `None` before the first one.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn page(tx: &mut ReadTx, after: Option<ReleaseId>, page_limit: u32) -> Result<Vec<ReleaseRecord>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn ledger(tx: &mut ReadTx, engine: EngineKind) -> Result<Option<LedgerName>> {
+    let newest =
+        sqlx::query("select id from releases where engine in ('any', 'sqlite+postgres', $1) order by id desc limit 1");
+    let Some(row) = tx.fetch_row(newest.bind(engine.as_str())).await? else { return Ok(None) };
+    let settings = sqlx::query("select name, sql from release_files where release_id = $1 and name in ($2, $3)")
+        .bind(row::text_column(&row, "id")?)
+        .bind(SETTINGS_NAME)
+        .bind(format!("{engine}/{SETTINGS_NAME}"));
+    let rows = tx.fetch_rows(settings).await?;
+    let file = |row| Ok(MigrationFile { name: row::text_column(row, "name")?, sql: row::text_column(row, "sql")? });
+    let files = rows.iter().map(file).collect::<Result<Vec<_>>>()?;
+    let ledger = ledger_in(&files, engine);
+    ledger.map(Some).map_err(|error| Error::new(ErrorKind::Invalid, error.message().to_owned()).with_source(error))
+}
+
+/// A page, newest first, of releases older than `after`.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn list_releases(tx: &mut ReadTx, after: Option<ReleaseId>, page_limit: u32) -> Result<Vec<ReleaseRecord>> {
     let condition = if after.is_some() { "where id < $2" } else { "" };
     let sql = format!("select {COLUMNS} from releases {condition} order by id desc limit $1");
-    let mut sql = built(sql).bind(limit(page_limit));
+    let mut sql = dynamic_query(sql).bind(capped_limit(page_limit));
     if let Some(after) = after {
         sql = sql.bind(after.to_string());
     }
-    tx.all(sql).await?.iter().map(record).collect()
+    tx.fetch_rows(sql).await?.iter().map(release_from_row).collect()
 }
 
-fn record(row: &AnyRow) -> Result<ReleaseRecord> {
+fn release_from_row(row: &AnyRow) -> Result<ReleaseRecord> {
     Ok(ReleaseRecord {
-        id: row::parsed(row, "id")?,
-        digest: row::text(row, "digest")?,
-        engine: row::text(row, "engine")?,
-        head_version: row::int_or_null(row, "head_version")?,
-        created_at: row::int(row, "created_at")?,
-        created_by: row::text(row, "created_by")?,
+        id: row::parsed_column(row, "id")?,
+        digest: row::text_column(row, "digest")?,
+        engine: row::text_column(row, "engine")?,
+        head_version: row::nullable_int(row, "head_version")?,
+        created_at: row::int_column(row, "created_at")?,
+        created_by: row::text_column(row, "created_by")?,
     })
 }

@@ -1,15 +1,15 @@
-//! Databases that are no longer current but kept until a date: what undo returns to.
+//! Retained databases: replaced databases that are kept until a date, for undo.
 //!
-//! Which of two was replaced last is told by their generations: a tenant's only grow. Times are for people.
+//! A tenant's generations only grow, so they tell which of two databases was replaced later. Times are for people.
 
 use sqlx::any::AnyRow;
 
-use crate::bulk::{built, limit};
+use crate::bulk::{capped_limit, dynamic_query};
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, OperationId, ServerId, TenantId};
 use crate::row;
-use crate::tenant::Pin;
+use crate::tenant::SchemaPin;
 
 const COLUMNS: &str = "tenant_id, server_id, placement, generation, reason, op_id, schema_version, created_at, keep_until, \
      pinned_below, pinned_at, pinned_op";
@@ -17,33 +17,33 @@ const COLUMNS: &str = "tenant_id, server_id, placement, generation, reason, op_i
 /// One row of `retained`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetainedRecord {
-    /// Whose it was.
+    /// The tenant that used the database.
     pub tenant_id: TenantId,
-    /// Where it is.
+    /// The server of the database.
     pub server_id: ServerId,
-    /// Where it is.
+    /// Its placement on that server.
     pub placement: String,
-    /// Stamped into it.
+    /// The generation stamped into it.
     pub generation: Generation,
-    /// restore or move.
+    /// The reason: restore or move.
     pub reason: String,
     /// The operation that replaced it.
     pub op_id: OperationId,
     /// Its ledger's newest version, when it was replaced.
     pub schema_version: Option<i64>,
     /// The tenant's pin, when it was replaced.
-    pub pin: Option<Pin>,
-    /// Milliseconds since 1970.
+    pub pin: Option<SchemaPin>,
+    /// Time of the replacement, milliseconds since 1970.
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time until which it is kept, milliseconds since 1970.
     pub keep_until: i64,
 }
 
-/// Keeps a database; what was known of one at this place is replaced.
+/// Records a retained database; replaces an existing record of this placement.
 ///
 /// # Errors
-/// `NotFound` for the tenant or the server.
-pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
+/// `NotFound` for an unknown tenant or server.
+pub async fn insert_retained(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
     let sql = format!(
         "insert into retained ({COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
          on conflict (server_id, placement) do update set tenant_id = excluded.tenant_id, \
@@ -51,7 +51,7 @@ pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
          schema_version = excluded.schema_version, created_at = excluded.created_at, keep_until = excluded.keep_until, \
          pinned_below = excluded.pinned_below, pinned_at = excluded.pinned_at, pinned_op = excluded.pinned_op"
     );
-    let sql = built(sql)
+    let sql = dynamic_query(sql)
         .bind(record.tenant_id.to_string())
         .bind(record.server_id.to_string())
         .bind(record.placement.clone())
@@ -64,14 +64,14 @@ pub async fn insert(tx: &mut WriteTx, record: &RetainedRecord) -> Result<()> {
         .bind(record.pin.map(|pin| pin.below))
         .bind(record.pin.map(|pin| pin.at))
         .bind(record.pin.map(|pin| pin.op.to_string()));
-    tx.run(sql).await.map(|_| ())
+    tx.execute_sql(sql).await.map(|_| ())
 }
 
-/// The one of a tenant that was replaced last before this generation, for this reason.
+/// The tenant's last database that was replaced before this generation, for this reason.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn newest(
+/// `Unavailable` when the catalog is not reachable.
+pub async fn newest_retained(
     tx: &mut ReadTx,
     tenant: TenantId,
     reason: &str,
@@ -81,60 +81,64 @@ pub async fn newest(
         "select {COLUMNS} from retained where tenant_id = $1 and reason = $2 and generation < $3 \
          order by generation desc, op_id desc limit 1"
     );
-    let row = tx.one(built(sql).bind(tenant.to_string()).bind(reason.to_owned()).bind(before.0)).await?;
-    row.as_ref().map(of_row).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(tenant.to_string()).bind(reason.to_owned()).bind(before.0)).await?;
+    row.as_ref().map(retained_from_row).transpose()
 }
 
-/// Those of a tenant, the last replaced first.
+/// The retained databases of a tenant, last replaced first.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn of_tenant(tx: &mut ReadTx, tenant: TenantId) -> Result<Vec<RetainedRecord>> {
     let sql = format!("select {COLUMNS} from retained where tenant_id = $1 order by generation desc, op_id desc");
-    tx.all(built(sql).bind(tenant.to_string())).await?.iter().map(of_row).collect()
+    tx.fetch_rows(dynamic_query(sql).bind(tenant.to_string())).await?.iter().map(retained_from_row).collect()
 }
 
-/// Those on a server, in the order of their placements.
+/// The retained databases on a server, in the order of their placements.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn on_server(tx: &mut ReadTx, server: ServerId) -> Result<Vec<RetainedRecord>> {
     let sql = format!("select {COLUMNS} from retained where server_id = $1 order by placement");
-    tx.all(built(sql).bind(server.to_string())).await?.iter().map(of_row).collect()
+    tx.fetch_rows(dynamic_query(sql).bind(server.to_string())).await?.iter().map(retained_from_row).collect()
 }
 
-/// Those whose time is over, oldest first.
+/// Retained databases whose time is over, oldest first.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn expired(tx: &mut ReadTx, now: i64, page_limit: u32) -> Result<Vec<RetainedRecord>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn expired_retained(tx: &mut ReadTx, now: i64, page_limit: u32) -> Result<Vec<RetainedRecord>> {
     let sql = format!("select {COLUMNS} from retained where keep_until <= $1 order by keep_until, placement limit $2");
-    tx.all(built(sql).bind(now).bind(limit(page_limit))).await?.iter().map(of_row).collect()
+    tx.fetch_rows(dynamic_query(sql).bind(now).bind(capped_limit(page_limit)))
+        .await?
+        .iter()
+        .map(retained_from_row)
+        .collect()
 }
 
-/// Forgets one: it is current again, or dropped.
+/// Removes the record: the database is current again, or dropped.
 ///
 /// # Errors
-/// `NotFound`.
-pub async fn remove(tx: &mut WriteTx, server: ServerId, placement: &str) -> Result<()> {
+/// `NotFound` when there is no such record.
+pub async fn remove_retained(tx: &mut WriteTx, server: ServerId, placement: &str) -> Result<()> {
     let sql = sqlx::query("delete from retained where server_id = $1 and placement = $2");
-    match tx.run(sql.bind(server.to_string()).bind(placement.to_owned())).await? {
-        0 => Err(Error::new(ErrorKind::NotFound, "no such database is kept")),
+    match tx.execute_sql(sql.bind(server.to_string()).bind(placement.to_owned())).await? {
+        0 => Err(Error::new(ErrorKind::NotFound, "there is no such retained database")),
         _ => Ok(()),
     }
 }
 
-fn of_row(row: &AnyRow) -> Result<RetainedRecord> {
+fn retained_from_row(row: &AnyRow) -> Result<RetainedRecord> {
     Ok(RetainedRecord {
-        tenant_id: row::parsed(row, "tenant_id")?,
-        server_id: row::parsed(row, "server_id")?,
-        placement: row::text(row, "placement")?,
-        generation: Generation(row::int(row, "generation")?),
-        reason: row::text(row, "reason")?,
-        op_id: row::parsed(row, "op_id")?,
-        schema_version: row::int_or_null(row, "schema_version")?,
+        tenant_id: row::parsed_column(row, "tenant_id")?,
+        server_id: row::parsed_column(row, "server_id")?,
+        placement: row::text_column(row, "placement")?,
+        generation: Generation(row::int_column(row, "generation")?),
+        reason: row::text_column(row, "reason")?,
+        op_id: row::parsed_column(row, "op_id")?,
+        schema_version: row::nullable_int(row, "schema_version")?,
         pin: crate::tenants::pin_of_row(row)?,
-        created_at: row::int(row, "created_at")?,
-        keep_until: row::int(row, "keep_until")?,
+        created_at: row::int_column(row, "created_at")?,
+        keep_until: row::int_column(row, "keep_until")?,
     })
 }

@@ -1,51 +1,51 @@
-//! Reads the columns of a row; anything unexpected in one is `Corrupt`, naming the column.
+//! Reads the columns of a row. An unexpected value is `Corrupt`, with the column's name.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
-use tenant_engine::ids::{Id, IdKind};
+use tenant_engine::ids::{IdKind, TypedId};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-fn corrupt(column: &str, cause: impl Display) -> Error {
+fn corrupt_column(column: &str, cause: impl Display) -> Error {
     Error::new(ErrorKind::Corrupt, format!("the catalog's column {column} cannot be read: {cause}"))
 }
 
-pub(crate) fn int(row: &AnyRow, column: &str) -> Result<i64> {
-    row.try_get(column).map_err(|e| corrupt(column, e))
+pub(crate) fn int_column(row: &AnyRow, column: &str) -> Result<i64> {
+    row.try_get(column).map_err(|e| corrupt_column(column, e))
 }
 
-pub(crate) fn int_or_null(row: &AnyRow, column: &str) -> Result<Option<i64>> {
-    row.try_get(column).map_err(|e| corrupt(column, e))
+pub(crate) fn nullable_int(row: &AnyRow, column: &str) -> Result<Option<i64>> {
+    row.try_get(column).map_err(|e| corrupt_column(column, e))
 }
 
-pub(crate) fn text(row: &AnyRow, column: &str) -> Result<String> {
-    row.try_get(column).map_err(|e| corrupt(column, e))
+pub(crate) fn text_column(row: &AnyRow, column: &str) -> Result<String> {
+    row.try_get(column).map_err(|e| corrupt_column(column, e))
 }
 
-pub(crate) fn text_or_null(row: &AnyRow, column: &str) -> Result<Option<String>> {
-    row.try_get(column).map_err(|e| corrupt(column, e))
+pub(crate) fn nullable_text(row: &AnyRow, column: &str) -> Result<Option<String>> {
+    row.try_get(column).map_err(|e| corrupt_column(column, e))
 }
 
-/// Any value with a text form: ids, engines.
-pub(crate) fn parsed<T: FromStr<Err: Display>>(row: &AnyRow, column: &str) -> Result<T> {
-    let text: &str = row.try_get(column).map_err(|e| corrupt(column, e))?;
-    text.parse().map_err(|e| corrupt(column, e))
+/// A value with a text form, such as an id or an engine.
+pub(crate) fn parsed_column<T: FromStr<Err: Display>>(row: &AnyRow, column: &str) -> Result<T> {
+    let text: &str = row.try_get(column).map_err(|e| corrupt_column(column, e))?;
+    text.parse().map_err(|e| corrupt_column(column, e))
 }
 
-pub(crate) fn id_or_null<K: IdKind>(row: &AnyRow, column: &str) -> Result<Option<Id<K>>> {
-    let text: Option<&str> = row.try_get(column).map_err(|e| corrupt(column, e))?;
-    text.map(|text| text.parse().map_err(|e| corrupt(column, e))).transpose()
+pub(crate) fn nullable_id<K: IdKind>(row: &AnyRow, column: &str) -> Result<Option<TypedId<K>>> {
+    let text: Option<&str> = row.try_get(column).map_err(|e| corrupt_column(column, e))?;
+    text.map(|text| text.parse().map_err(|e| corrupt_column(column, e))).transpose()
 }
 
-pub(crate) fn word<W: Word>(row: &AnyRow, column: &str) -> Result<W> {
-    W::of_word(row.try_get(column).map_err(|e| corrupt(column, e))?)
+pub(crate) fn enum_column<W: TextEnum>(row: &AnyRow, column: &str) -> Result<W> {
+    W::from_stored_text(row.try_get(column).map_err(|e| corrupt_column(column, e))?)
 }
 
-pub(crate) fn word_or_null<W: Word>(row: &AnyRow, column: &str) -> Result<Option<W>> {
-    let text: Option<&str> = row.try_get(column).map_err(|e| corrupt(column, e))?;
-    text.map(W::of_word).transpose()
+pub(crate) fn nullable_enum<W: TextEnum>(row: &AnyRow, column: &str) -> Result<Option<W>> {
+    let text: Option<&str> = row.try_get(column).map_err(|e| corrupt_column(column, e))?;
+    text.map(W::from_stored_text).transpose()
 }

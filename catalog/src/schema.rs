@@ -1,130 +1,167 @@
-//! Applies `migrations/catalog` to a catalog and refuses one whose schema is newer than this program.
+//! Applies `migrations/catalog` to a catalog, and refuses a catalog whose schema is newer than this program.
 //!
-//! Runs inside one write transaction, so several processes that open a catalog at once do it one after the other.
+//! Runs in one write transaction, so processes that open a catalog at the same time take turns.
 
 use aws_lc_rs::digest;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row as _};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::error_mapping;
 use crate::ids::FleetId;
-use crate::opener::Opener;
+use crate::opener::CatalogOpener;
 use crate::row;
-use crate::seal::{Sealer, hex};
+use crate::seal::{SecretSealer, lower_hex};
 
 /// One file of `migrations/catalog`.
-struct Migration {
+struct CatalogMigration {
     version: i64,
     name: &'static str,
     sql: &'static str,
 }
 
-/// Every file, in order. A released one is never changed.
-const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "catalog", sql: include_str!("../../migrations/catalog/0001_catalog.sql") },
-    Migration { version: 2, name: "postgres", sql: include_str!("../../migrations/catalog/0002_postgres.sql") },
-    Migration { version: 3, name: "sequences", sql: include_str!("../../migrations/catalog/0003_sequences.sql") },
-    Migration { version: 4, name: "backup_proof", sql: include_str!("../../migrations/catalog/0004_backup_proof.sql") },
-    Migration { version: 5, name: "step_deaths", sql: include_str!("../../migrations/catalog/0005_step_deaths.sql") },
-    Migration {
+/// All files, in order. A released file is never changed.
+const MIGRATIONS: &[CatalogMigration] = &[
+    CatalogMigration { version: 1, name: "catalog", sql: include_str!("../../migrations/catalog/0001_catalog.sql") },
+    CatalogMigration { version: 2, name: "postgres", sql: include_str!("../../migrations/catalog/0002_postgres.sql") },
+    CatalogMigration {
+        version: 3,
+        name: "sequences",
+        sql: include_str!("../../migrations/catalog/0003_sequences.sql"),
+    },
+    CatalogMigration {
+        version: 4,
+        name: "backup_proof",
+        sql: include_str!("../../migrations/catalog/0004_backup_proof.sql"),
+    },
+    CatalogMigration {
+        version: 5,
+        name: "step_deaths",
+        sql: include_str!("../../migrations/catalog/0005_step_deaths.sql"),
+    },
+    CatalogMigration {
         version: 6,
         name: "skipped_steps",
         sql: include_str!("../../migrations/catalog/0006_skipped_steps.sql"),
     },
-    Migration { version: 7, name: "pins", sql: include_str!("../../migrations/catalog/0007_pins.sql") },
-    Migration {
+    CatalogMigration { version: 7, name: "pins", sql: include_str!("../../migrations/catalog/0007_pins.sql") },
+    CatalogMigration {
         version: 8,
         name: "ledger_release",
         sql: include_str!("../../migrations/catalog/0008_ledger_release.sql"),
     },
-    Migration { version: 9, name: "steady_time", sql: include_str!("../../migrations/catalog/0009_steady_time.sql") },
-    Migration { version: 10, name: "history", sql: include_str!("../../migrations/catalog/0010_history.sql") },
-    Migration {
+    CatalogMigration {
+        version: 9,
+        name: "steady_time",
+        sql: include_str!("../../migrations/catalog/0009_steady_time.sql"),
+    },
+    CatalogMigration { version: 10, name: "history", sql: include_str!("../../migrations/catalog/0010_history.sql") },
+    CatalogMigration {
         version: 11,
         name: "catalog_copies",
         sql: include_str!("../../migrations/catalog/0011_catalog_copies.sql"),
     },
-    Migration {
+    CatalogMigration {
         version: 12,
         name: "data_directory",
         sql: include_str!("../../migrations/catalog/0012_data_directory.sql"),
+    },
+    CatalogMigration { version: 13, name: "claims", sql: include_str!("../../migrations/catalog/0013_claims.sql") },
+    CatalogMigration {
+        version: 14,
+        name: "backup_stores",
+        sql: include_str!("../../migrations/catalog/0014_backup_stores.sql"),
+    },
+    CatalogMigration {
+        version: 15,
+        name: "idempotency_owner",
+        sql: include_str!("../../migrations/catalog/0015_idempotency_owner.sql"),
+    },
+    CatalogMigration {
+        version: 16,
+        name: "directory_mark",
+        sql: include_str!("../../migrations/catalog/0016_directory_mark.sql"),
+    },
+    CatalogMigration {
+        version: 17,
+        name: "replacements",
+        sql: include_str!("../../migrations/catalog/0017_replacements.sql"),
     },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \
     name text not null, checksum text not null, applied_at bigint not null)";
 
-/// What is sealed into the fleet's row: opens only with the catalog's own key.
+/// The text that is sealed into the fleet's row: only the catalog's own key can decrypt it.
 const KEY_CHECK: &[u8] = b"this key belongs to this catalog";
 
-/// Whether a place without a catalog is an error.
+/// Whether a location without a catalog is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// Make one.
+pub(crate) enum CatalogOpenMode {
+    /// Create a catalog.
     Create,
-    /// Say so.
+    /// Fail with `NotInitialised`.
     Open,
 }
 
-/// Brings schema and fleet row into being or up to date, checks the key, and returns the fleet's id.
-pub(crate) async fn settle(
-    opener: &Opener,
+/// Creates or updates the schema and the fleet row, checks the key, and returns the fleet's id.
+pub(crate) async fn prepare_schema(
+    opener: &CatalogOpener,
     db: &mut AnyConnection,
-    sealer: &Sealer,
+    sealer: &SecretSealer,
     now: i64,
-    start: Start,
+    start: CatalogOpenMode,
 ) -> Result<FleetId> {
-    let tables = opener.tables(db).await?;
+    let tables = opener.table_names(db).await?;
     if !is_catalog(&tables) {
         begin_ledger(db, &tables, start).await?;
     }
-    let applied = applied(db).await?;
-    check(&applied, MIGRATIONS)?;
+    let applied = applied_migrations(db).await?;
+    check_ledger(&applied, MIGRATIONS)?;
     for migration in MIGRATIONS.iter().skip(applied.len()) {
-        apply(db, migration, now).await?;
+        apply_migration(db, migration, now).await?;
     }
     if applied.len() < MIGRATIONS.len() {
         opener.order_bytewise(db).await?;
     }
-    fleet(db, sealer, now, start).await
+    ensure_fleet(db, sealer, now, start).await
 }
 
-/// Whether these are the tables of a catalog.
+/// True when these are the tables of a catalog.
 pub(crate) fn is_catalog(tables: &[String]) -> bool {
     tables.iter().any(|table| table == "_catalog_migrations")
 }
 
-/// Makes the tables of a new catalog, all of them empty: what they will hold comes from elsewhere.
-pub(crate) async fn make(opener: &Opener, db: &mut AnyConnection) -> Result<()> {
-    sqlx::raw_sql(LEDGER).execute(&mut *db).await.map_err(fault::of)?;
+/// Creates the empty tables of a new catalog, to be filled from another one.
+pub(crate) async fn create_tables(opener: &CatalogOpener, db: &mut AnyConnection) -> Result<()> {
+    sqlx::raw_sql(LEDGER).execute(&mut *db).await.map_err(error_mapping::catalog_error)?;
     for migration in MIGRATIONS {
-        sqlx::raw_sql(migration.sql).execute(&mut *db).await.map_err(fault::of)?;
+        sqlx::raw_sql(migration.sql).execute(&mut *db).await.map_err(error_mapping::catalog_error)?;
     }
     opener.order_bytewise(db).await
 }
 
-async fn begin_ledger(db: &mut AnyConnection, tables: &[String], start: Start) -> Result<()> {
+async fn begin_ledger(db: &mut AnyConnection, tables: &[String], start: CatalogOpenMode) -> Result<()> {
     if !tables.is_empty() {
         return Err(Error::new(ErrorKind::Corrupt, "this is a database, but not a catalog"));
     }
-    if start == Start::Open {
+    if start == CatalogOpenMode::Open {
         return Err(Error::new(ErrorKind::NotInitialised, "there is no catalog yet: run `fleetctl init` first"));
     }
-    sqlx::raw_sql(LEDGER).execute(db).await.map_err(fault::of)?;
+    sqlx::raw_sql(LEDGER).execute(db).await.map_err(error_mapping::catalog_error)?;
     Ok(())
 }
 
-async fn applied(db: &mut AnyConnection) -> Result<Vec<(i64, String)>> {
+async fn applied_migrations(db: &mut AnyConnection) -> Result<Vec<(i64, String)>> {
     let rows: Vec<AnyRow> = sqlx::query("select version, checksum from _catalog_migrations order by version")
         .fetch_all(db)
         .await
-        .map_err(fault::of)?;
-    rows.iter().map(|row| Ok((row::int(row, "version")?, row::text(row, "checksum")?))).collect()
+        .map_err(error_mapping::catalog_error)?;
+    rows.iter().map(|row| Ok((row::int_column(row, "version")?, row::text_column(row, "checksum")?))).collect()
 }
 
-/// The ledger must be a beginning of what this program knows.
-fn check(applied: &[(i64, String)], known: &[Migration]) -> Result<()> {
+/// The applied migrations must be a prefix of those that this program knows.
+fn check_ledger(applied: &[(i64, String)], known: &[CatalogMigration]) -> Result<()> {
     let newest_known = known.last().map_or(0, |migration| migration.version);
     if let Some((version, _)) = applied.last().filter(|(version, _)| *version > newest_known) {
         let message = format!(
@@ -134,7 +171,7 @@ fn check(applied: &[(i64, String)], known: &[Migration]) -> Result<()> {
     }
     for (index, (version, found)) in applied.iter().enumerate() {
         let migration = known.get(index).filter(|migration| migration.version == *version);
-        if migration.is_none_or(|migration| checksum(migration.sql) != *found) {
+        if migration.is_none_or(|migration| sql_checksum(migration.sql) != *found) {
             let message = format!("the catalog's schema version {version} was not made by a release of this program");
             return Err(Error::new(ErrorKind::Corrupt, message));
         }
@@ -142,49 +179,63 @@ fn check(applied: &[(i64, String)], known: &[Migration]) -> Result<()> {
     Ok(())
 }
 
-async fn apply(db: &mut AnyConnection, migration: &Migration, now: i64) -> Result<()> {
-    sqlx::raw_sql(migration.sql).execute(&mut *db).await.map_err(fault::of)?;
+async fn apply_migration(db: &mut AnyConnection, migration: &CatalogMigration, now: i64) -> Result<()> {
+    sqlx::raw_sql(migration.sql).execute(&mut *db).await.map_err(error_mapping::catalog_error)?;
     sqlx::query("insert into _catalog_migrations (version, name, checksum, applied_at) values ($1, $2, $3, $4)")
         .bind(migration.version)
         .bind(migration.name)
-        .bind(checksum(migration.sql))
+        .bind(sql_checksum(migration.sql))
         .bind(now)
         .execute(db)
         .await
-        .map_err(fault::of)?;
+        .map_err(error_mapping::catalog_error)?;
     Ok(())
 }
 
-fn checksum(sql: &str) -> String {
-    hex(digest::digest(&digest::SHA256, sql.as_bytes()).as_ref())
+fn sql_checksum(sql: &str) -> String {
+    lower_hex(digest::digest(&digest::SHA256, sql.as_bytes()).as_ref())
 }
 
-async fn fleet(db: &mut AnyConnection, sealer: &Sealer, now: i64, start: Start) -> Result<FleetId> {
-    let rows =
-        sqlx::query("select id, key_check from fleet where one = 1").fetch_all(&mut *db).await.map_err(fault::of)?;
+async fn ensure_fleet(
+    db: &mut AnyConnection,
+    sealer: &SecretSealer,
+    now: i64,
+    start: CatalogOpenMode,
+) -> Result<FleetId> {
+    let rows = sqlx::query("select id, key_check from fleet where one = 1")
+        .fetch_all(&mut *db)
+        .await
+        .map_err(error_mapping::catalog_error)?;
     match (rows.first(), start) {
         (Some(row), _) => known_fleet(row, sealer),
-        (None, Start::Create) => new_fleet(db, sealer, now).await,
-        (None, Start::Open) => Err(Error::new(ErrorKind::Corrupt, "the catalog has no fleet: it was never finished")),
+        (None, CatalogOpenMode::Create) => new_fleet(db, sealer, now).await,
+        (None, CatalogOpenMode::Open) => {
+            Err(Error::new(ErrorKind::Corrupt, "the catalog has no fleet: its creation was not finished"))
+        }
     }
 }
 
-fn known_fleet(row: &AnyRow, sealer: &Sealer) -> Result<FleetId> {
-    let id: FleetId = row::parsed(row, "id")?;
-    let sealed: &str = row.try_get("key_check").map_err(fault::of)?;
-    sealer.open(("fleet", "key_check", &id.to_string()), sealed)?;
+fn known_fleet(row: &AnyRow, sealer: &SecretSealer) -> Result<FleetId> {
+    let id: FleetId = row::parsed_column(row, "id")?;
+    let sealed: &str = row.try_get("key_check").map_err(error_mapping::catalog_error)?;
+    sealer.open_sealed(("fleet", "key_check", &id.to_string()), sealed)?;
     Ok(id)
 }
 
-async fn new_fleet(db: &mut AnyConnection, sealer: &Sealer, now: i64) -> Result<FleetId> {
+/// A value that later proves that a key belongs to this fleet.
+pub(crate) fn key_check(sealer: &SecretSealer, fleet: FleetId) -> String {
+    sealer.seal_value(("fleet", "key_check", &fleet.to_string()), KEY_CHECK)
+}
+
+async fn new_fleet(db: &mut AnyConnection, sealer: &SecretSealer, now: i64) -> Result<FleetId> {
     let id = FleetId::generate();
     sqlx::query("insert into fleet (one, id, created_at, steady_at, key_check) values (1, $1, $2, $2, $3)")
         .bind(id.to_string())
         .bind(now)
-        .bind(sealer.seal(("fleet", "key_check", &id.to_string()), KEY_CHECK))
+        .bind(key_check(sealer, id))
         .execute(db)
         .await
-        .map_err(fault::of)?;
+        .map_err(error_mapping::catalog_error)?;
     Ok(id)
 }
 
@@ -192,23 +243,25 @@ async fn new_fleet(db: &mut AnyConnection, sealer: &Sealer, now: i64) -> Result<
 mod tests {
     use super::*;
 
-    const TWO: &[Migration] =
-        &[Migration { version: 1, name: "a", sql: "one" }, Migration { version: 2, name: "b", sql: "two" }];
+    const TWO: &[CatalogMigration] = &[
+        CatalogMigration { version: 1, name: "a", sql: "one" },
+        CatalogMigration { version: 2, name: "b", sql: "two" },
+    ];
 
     fn ledger(entries: &[(i64, &str)]) -> Vec<(i64, String)> {
-        entries.iter().map(|(version, sql)| (*version, checksum(sql))).collect()
+        entries.iter().map(|(version, sql)| (*version, sql_checksum(sql))).collect()
     }
 
     #[test]
     fn a_beginning_of_what_is_known_is_fine() {
         for entries in [&[][..], &[(1, "one")], &[(1, "one"), (2, "two")]] {
-            check(&ledger(entries), TWO).unwrap();
+            check_ledger(&ledger(entries), TWO).unwrap();
         }
     }
 
     #[test]
     fn a_newer_schema_names_both_versions() {
-        let error = check(&ledger(&[(1, "one"), (2, "two"), (3, "three")]), TWO).unwrap_err();
+        let error = check_ledger(&ledger(&[(1, "one"), (2, "two"), (3, "three")]), TWO).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SchemaNewer);
         assert!(error.to_string().contains("version 3") && error.to_string().contains("up to 2"), "{error}");
     }
@@ -216,7 +269,7 @@ mod tests {
     #[test]
     fn a_changed_or_missing_file_is_corrupt() {
         for entries in [&[(1, "other")][..], &[(2, "two")]] {
-            assert_eq!(check(&ledger(entries), TWO).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(check_ledger(&ledger(entries), TWO).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 

@@ -1,9 +1,10 @@
-//! Secrets at rest: AES-256-GCM, the additional data names table, column and row, the value names its key.
+//! Encrypts stored secrets with AES-256-GCM. The additional data names table, column and row; the value names its key.
 //!
-//! Text form: `v1:<key id>:<base64 of nonce and ciphertext>`. Nonces are random; a key seals far fewer than 2^32 values.
+//! Text form: `v1:<key id>:<base64 of nonce and ciphertext>`. Nonces are random; a key encrypts far fewer than 2^32
+//! values.
 //!
-//! Signatures for what lies outside the catalog: HMAC-SHA256 by a key derived from the fleet's, so that the two uses have
-//! nothing in common. The signed bytes are the context, as above, and then the text. Text form: `v1:<key id>:<base64>`.
+//! Signs data outside the catalog with HMAC-SHA256. Its key is derived from the fleet's, so that the two uses are
+//! independent. The signed bytes are the context, as above, and then the text. Text form: `v1:<key id>:<base64>`.
 
 use std::fmt;
 
@@ -16,14 +17,14 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 const KEY_LEN: usize = 32;
-/// The only form of sealed values and signatures so far.
+/// The only version of sealed values and signatures so far.
 const FORM: &str = "v1";
-/// What the key of signatures is derived with.
+/// The label from which the signature key is derived.
 const SIGNATURES: &[u8] = b"fleet signatures 1";
 
-/// The fleet's 256-bit key. Does not print.
+/// The fleet's 256-bit key. Its debug output does not show it.
 pub struct FleetKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl fmt::Debug for FleetKey {
@@ -33,7 +34,7 @@ impl fmt::Debug for FleetKey {
 }
 
 impl FleetKey {
-    /// 32 random bytes.
+    /// A new key of 32 random bytes.
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
@@ -41,73 +42,74 @@ impl FleetKey {
         Self(bytes)
     }
 
-    /// From its text form (base64 of 32 bytes, white space around it ignored): the content of `fleet.key` or `FLEET_KEY`.
+    /// Parses the text form (base64 of 32 bytes, with surrounding white space ignored): the content of `fleet.key` or
+    /// `FLEET_KEY`.
     ///
     /// # Errors
     /// `WrongKey`; the message does not repeat the text.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub fn from_text(text: &str) -> Result<Self> {
         let malformed = || Error::new(ErrorKind::WrongKey, "the fleet key is not base64 of 32 bytes");
         let decoded = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| malformed())?);
         let bytes: [u8; KEY_LEN] = decoded.as_slice().try_into().map_err(|_| malformed())?;
         Ok(Self(Zeroizing::new(bytes)))
     }
 
-    /// The text form; the caller keeps it from being printed.
+    /// The text form; the caller must not print it.
     #[must_use]
-    pub fn expose(&self) -> SecretString {
+    pub fn secret_text(&self) -> SecretString {
         SecretString::from(STANDARD.encode(self.0.as_ref()))
     }
 
-    /// Names the key without giving any of it away.
-    fn id(&self) -> String {
+    /// Identifies the key without revealing any of it.
+    fn key_id(&self) -> String {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"fleet key id\0");
         context.update(self.0.as_ref());
-        hex(&context.finish().as_ref()[..4])
+        lower_hex(&context.finish().as_ref()[..4])
     }
 }
 
-/// Seals and opens values with one key, and signs with it.
-pub struct Sealer {
+/// Seals, opens and signs values with one key.
+pub struct SecretSealer {
     key: RandomizedNonceKey,
     signer: hmac::Key,
     key_id: String,
 }
 
-impl fmt::Debug for Sealer {
+impl fmt::Debug for SecretSealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("SecretSealer").field("key_id", &self.key_id).finish_non_exhaustive()
     }
 }
 
-impl Sealer {
-    /// Seals with this key.
+impl SecretSealer {
+    /// A sealer with this key.
     #[must_use]
     pub fn new(key: &FleetKey) -> Self {
         let cipher = RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref()).expect("the key has the cipher's length");
         let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.0.as_ref()), SIGNATURES);
-        Self { key: cipher, signer: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), key_id: key.id() }
+        Self { key: cipher, signer: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), key_id: key.key_id() }
     }
 
-    /// Proves later that a holder of the fleet's key wrote these bytes, for this context.
+    /// Signs these bytes for this context: proves later that a holder of the fleet's key wrote them.
     #[must_use]
-    pub fn sign(&self, context: (&str, &str, &str), bytes: &[u8]) -> String {
-        let tag = hmac::sign(&self.signer, &signed(context, bytes));
+    pub fn sign_bytes(&self, context: (&str, &str, &str), bytes: &[u8]) -> String {
+        let tag = hmac::sign(&self.signer, &signed_bytes(context, bytes));
         format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(tag.as_ref()))
     }
 
-    /// Checks what [`Sealer::sign`] gave.
+    /// Checks a signature of [`SecretSealer::sign_bytes`].
     ///
     /// # Errors
-    /// `WrongKey` when another key signed, `Corrupt` when bytes or context are others.
-    pub fn verify(&self, context: (&str, &str, &str), bytes: &[u8], signature: &str) -> Result<()> {
-        let broken = || Error::new(ErrorKind::Corrupt, format!("the signature of {} does not fit", context.2));
-        let tag = self.decode(signature, broken)?;
-        hmac::verify(&self.signer, &signed(context, bytes), &tag).map_err(|_| broken())
+    /// `WrongKey` when another key signed, `Corrupt` when bytes or context differ.
+    pub fn verify_signature(&self, context: (&str, &str, &str), bytes: &[u8], signature: &str) -> Result<()> {
+        let broken = || Error::new(ErrorKind::Corrupt, format!("the signature of {} does not match", context.2));
+        let tag = self.decode_text(signature, broken)?;
+        hmac::verify(&self.signer, &signed_bytes(context, bytes), &tag).map_err(|_| broken())
     }
 
-    /// The bytes of a text form, if this key made it.
-    fn decode(&self, text: &str, broken: impl Fn() -> Error) -> Result<Vec<u8>> {
+    /// Decodes a text form, if it was made with this key.
+    fn decode_text(&self, text: &str, broken: impl Fn() -> Error) -> Result<Vec<u8>> {
         let mut parts = text.splitn(3, ':');
         let (Some(FORM), Some(key_id), Some(text)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(broken());
@@ -119,29 +121,29 @@ impl Sealer {
         STANDARD.decode(text).map_err(|_| broken())
     }
 
-    /// `context` is (table, column, id); the value opens only there.
+    /// Seals a value. `context` is (table, column, id); the value can be opened only with the same context.
     #[must_use]
-    pub fn seal(&self, context: (&str, &str, &str), plain: &[u8]) -> String {
+    pub fn seal_value(&self, context: (&str, &str, &str), plain: &[u8]) -> String {
         let mut data = plain.to_vec();
         let nonce = self
             .key
-            .seal_in_place_append_tag(Aad::from(additional(context)), &mut data)
+            .seal_in_place_append_tag(Aad::from(context_bytes(context)), &mut data)
             .expect("a value in memory is shorter than the cipher's limit");
         let mut sealed = nonce.as_ref().to_vec();
         sealed.append(&mut data);
         format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(sealed))
     }
 
-    /// What was sealed for this context.
+    /// Opens a value that was sealed for this context.
     ///
     /// # Errors
     /// `WrongKey` when another key sealed it, `Corrupt` when it was changed or moved.
-    pub fn open(&self, context: (&str, &str, &str), sealed: &str) -> Result<SecretSlice<u8>> {
+    pub fn open_sealed(&self, context: (&str, &str, &str), sealed: &str) -> Result<SecretSlice<u8>> {
         let broken =
             || Error::new(ErrorKind::Corrupt, format!("the sealed {}.{} cannot be opened", context.0, context.1));
-        let mut data = self.decode(sealed, broken)?;
+        let mut data = self.decode_text(sealed, broken)?;
         let nonce: [u8; NONCE_LEN] = data.get(..NONCE_LEN).and_then(|n| n.try_into().ok()).ok_or_else(broken)?;
-        let aad = Aad::from(additional(context));
+        let aad = Aad::from(context_bytes(context));
         let opened = self.key.open_in_place(Nonce::from(&nonce), aad, &mut data[NONCE_LEN..]);
         let plain = opened.map(|plain| plain.to_vec()).map_err(|_| broken());
         data.zeroize();
@@ -149,8 +151,8 @@ impl Sealer {
     }
 }
 
-/// Table, column and id, each with its length before it: no two contexts give the same bytes.
-fn additional((table, column, id): (&str, &str, &str)) -> Vec<u8> {
+/// Table, column and id, each preceded by its length, so that different contexts give different bytes.
+fn context_bytes((table, column, id): (&str, &str, &str)) -> Vec<u8> {
     let mut bytes = Vec::new();
     for part in [table, column, id] {
         bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -159,15 +161,15 @@ fn additional((table, column, id): (&str, &str, &str)) -> Vec<u8> {
     bytes
 }
 
-/// The context, as in [`additional`], and then the bytes.
-fn signed(context: (&str, &str, &str), bytes: &[u8]) -> Vec<u8> {
-    let mut all = additional(context);
+/// The context, as in [`context_bytes`], followed by the bytes.
+fn signed_bytes(context: (&str, &str, &str), bytes: &[u8]) -> Vec<u8> {
+    let mut all = context_bytes(context);
     all.extend_from_slice(bytes);
     all
 }
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Formats bytes as lower-case hexadecimal.
+pub(crate) fn lower_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         for nibble in [byte >> 4, byte & 15] {
             text.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is a hex digit"));
@@ -185,71 +187,74 @@ mod tests {
 
     #[test]
     fn what_was_sealed_opens_in_its_place_only() {
-        let sealer = Sealer::new(&FleetKey::generate());
-        let sealed = sealer.seal(HERE, b"hunter2");
-        assert_eq!(sealer.open(HERE, &sealed).unwrap().expose_secret(), b"hunter2");
+        let sealer = SecretSealer::new(&FleetKey::generate());
+        let sealed = sealer.seal_value(HERE, b"hunter2");
+        assert_eq!(sealer.open_sealed(HERE, &sealed).unwrap().expose_secret(), b"hunter2");
         for there in [("server", "ssecret", "srv_1"), ("servers", "secret", "srv_2"), ("servers", "base", "srv_1")] {
-            assert_eq!(sealer.open(there, &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(sealer.open_sealed(there, &sealed).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }
 
     #[test]
     fn the_same_value_never_looks_the_same() {
-        let sealer = Sealer::new(&FleetKey::generate());
-        assert_ne!(sealer.seal(HERE, b"x"), sealer.seal(HERE, b"x"));
+        let sealer = SecretSealer::new(&FleetKey::generate());
+        assert_ne!(sealer.seal_value(HERE, b"x"), sealer.seal_value(HERE, b"x"));
     }
 
     #[test]
     fn another_key_is_named_and_refused() {
-        let sealed = Sealer::new(&FleetKey::generate()).seal(HERE, b"x");
-        let error = Sealer::new(&FleetKey::generate()).open(HERE, &sealed).unwrap_err();
+        let sealed = SecretSealer::new(&FleetKey::generate()).seal_value(HERE, b"x");
+        let error = SecretSealer::new(&FleetKey::generate()).open_sealed(HERE, &sealed).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongKey);
         assert!(error.to_string().contains(sealed.split(':').nth(1).unwrap()), "{error}");
     }
 
     #[test]
     fn every_flipped_character_is_noticed() {
-        let sealer = Sealer::new(&FleetKey::generate());
-        let sealed = sealer.seal(HERE, b"a secret");
+        let sealer = SecretSealer::new(&FleetKey::generate());
+        let sealed = sealer.seal_value(HERE, b"a secret");
         for at in 0..sealed.len() {
             let mut bytes = sealed.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
-            assert!(sealer.open(HERE, &changed).is_err(), "{at}");
+            assert!(sealer.open_sealed(HERE, &changed).is_err(), "{at}");
         }
         for cut in 0..sealed.len() {
-            assert!(sealer.open(HERE, &sealed[..cut]).is_err(), "{cut}");
+            assert!(sealer.open_sealed(HERE, &sealed[..cut]).is_err(), "{cut}");
         }
     }
 
     #[test]
     fn a_signature_holds_for_its_bytes_its_context_and_its_key_only() {
         let key = FleetKey::generate();
-        let (sealer, again) = (Sealer::new(&key), Sealer::new(&FleetKey::parse(key.expose().expose_secret()).unwrap()));
-        let signature = sealer.sign(HERE, b"a manifest");
-        again.verify(HERE, b"a manifest", &signature).unwrap();
-        assert_eq!(again.verify(HERE, b"a manifesT", &signature).unwrap_err().kind(), ErrorKind::Corrupt);
+        let (sealer, again) = (
+            SecretSealer::new(&key),
+            SecretSealer::new(&FleetKey::from_text(key.secret_text().expose_secret()).unwrap()),
+        );
+        let signature = sealer.sign_bytes(HERE, b"a manifest");
+        again.verify_signature(HERE, b"a manifest", &signature).unwrap();
+        assert_eq!(again.verify_signature(HERE, b"a manifesT", &signature).unwrap_err().kind(), ErrorKind::Corrupt);
         for there in [("server", "ssecret", "srv_1"), ("servers", "secret", "srv_2"), ("servers", "secret", "srv_1a")] {
-            assert!(again.verify(there, b"a manifest", &signature).is_err());
+            assert!(again.verify_signature(there, b"a manifest", &signature).is_err());
         }
-        let other = Sealer::new(&FleetKey::generate());
-        assert_eq!(other.verify(HERE, b"a manifest", &signature).unwrap_err().kind(), ErrorKind::WrongKey);
+        let other = SecretSealer::new(&FleetKey::generate());
+        assert_eq!(other.verify_signature(HERE, b"a manifest", &signature).unwrap_err().kind(), ErrorKind::WrongKey);
         let named = signature.replacen(&sealer.key_id, &other.key_id, 1);
-        assert_eq!(other.verify(HERE, b"a manifest", &named).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(other.verify_signature(HERE, b"a manifest", &named).unwrap_err().kind(), ErrorKind::Corrupt);
         for cut in 0..signature.len() {
-            assert!(again.verify(HERE, b"a manifest", &signature[..cut]).is_err(), "{cut}");
+            assert!(again.verify_signature(HERE, b"a manifest", &signature[..cut]).is_err(), "{cut}");
         }
     }
 
     #[test]
     fn a_key_survives_its_text_form_and_never_prints() {
         let key = FleetKey::generate();
-        let text = key.expose();
-        let again = FleetKey::parse(&format!("  {}\n", text.expose_secret())).unwrap();
-        assert_eq!(key.id(), again.id());
-        assert!(!format!("{key:?}{:?}", Sealer::new(&key)).contains(text.expose_secret()));
+        let text = key.secret_text();
+        let again = FleetKey::from_text(&format!("  {}\n", text.expose_secret())).unwrap();
+        assert_eq!(key.key_id(), again.key_id());
+        assert!(!format!("{key:?}{:?}", SecretSealer::new(&key)).contains(text.expose_secret()));
         for bad in ["", "abc", "!!!!", &STANDARD.encode([0; 31]), &STANDARD.encode([0; 33])] {
-            assert_eq!(FleetKey::parse(bad).unwrap_err().kind(), ErrorKind::WrongKey, "{bad}");
+            assert_eq!(FleetKey::from_text(bad).unwrap_err().kind(), ErrorKind::WrongKey, "{bad}");
         }
     }
 }

@@ -1,47 +1,55 @@
-//! A place databases live.
+//! The record of a server, which holds tenant databases.
 
 use serde::{Deserialize, Serialize};
 use tenant_engine::placement::EngineKind;
 
 use crate::ids::ServerId;
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-/// Whether a server takes new tenants.
+/// The state of a server, which decides whether it accepts new tenants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServerState {
-    /// Takes new tenants.
+    /// The server accepts new tenants.
     Active,
-    /// Serves what it has, takes no more.
+    /// The server serves its tenants and accepts no more.
     Cordoned,
-    /// Being emptied.
+    /// Its tenants are being moved to other servers.
     Draining,
-    /// Gone; the row keeps its id from being reused.
+    /// The server is removed; the row prevents reuse of its id.
     Removed,
 }
 
 /// One row of `servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerRecord {
-    /// For ever.
+    /// The id, which never changes.
     pub id: ServerId,
-    /// What operators call it.
+    /// The server's name for operators.
     pub name: String,
-    /// What it runs.
+    /// The engine that serves its databases.
     pub engine: EngineKind,
     /// Absolute root directory (SQLite), or host:port without credentials (Postgres).
     pub base: String,
-    /// See [`ServerState`].
+    /// The state of the server.
     pub state: ServerState,
-    /// `None`: no limit.
+    /// Maximum number of tenants; `None`: no limit.
     pub tenants_max: Option<i64>,
-    /// Postgres: the cluster's own system identifier, the same under every address.
+    /// Postgres: the cluster's system identifier, which is equal for all its addresses.
     pub system_id: Option<String>,
-    /// Milliseconds since 1970.
+    /// Time when it was added, milliseconds since 1970.
     pub created_at: i64,
 }
 
-impl Word for ServerState {
+impl ServerState {
+    /// The text of the state in the catalog and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.stored_text()
+    }
+}
+
+impl TextEnum for ServerState {
     const NOUN: &'static str = "state of a server";
     const WORDS: &'static [(Self, &'static str)] = &[
         (Self::Active, "active"),

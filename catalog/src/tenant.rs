@@ -1,70 +1,70 @@
-//! What the catalog knows of one tenant. Which change of state is legal, the operations decide; the generation proves that
-//! they decided on what is there.
+//! The catalog's record of one tenant. Operations decide which state changes are legal. The generation ensures that
+//! they decided on the current record.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Generation, OperationId, ReleaseId, ServerId, TenantId};
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-/// The stable states of a tenant; moving, restoring and migrating are operations, not states.
+/// The stable states of a tenant. Moving, restoring and migrating are operations, not states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantState {
-    /// Its database is being made.
+    /// The database is being created.
     Provisioning,
-    /// Serving.
+    /// The tenant serves requests.
     Active,
-    /// Not serving, with a reason.
+    /// The tenant does not serve, for a stated reason.
     Suspended,
-    /// Only a verified backup is left.
+    /// The tenant has no live database, only a verified backup.
     Archived,
-    /// A tombstone, until `purge_after`.
+    /// The tenant is deleted; its database exists until `purge_after`.
     Deleted,
-    /// Nothing exists but the row; the names stay reserved.
+    /// Only the row is left; the names stay reserved.
     Purged,
 }
 
-/// Who blocks a tenant's writes.
+/// The reason why a tenant's writes are blocked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BlockWrites {
-    /// An operation, for a moment: the caller may wait.
+    /// An operation blocks writes for a short time; the caller may wait.
     Operation,
-    /// An operator, until further notice.
+    /// An operator blocks writes until further notice.
     Operator,
 }
 
-/// Why a tenant stays at an older schema: an operation took it back. It stays so until somebody migrates it by name.
+/// Marks a tenant that an operation took back to an older schema. It stays there until a migration names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
+pub struct SchemaPin {
     /// The version that the tenant had before.
     pub below: i64,
-    /// Since when, milliseconds since 1970.
+    /// The time of the pin, milliseconds since 1970.
     pub at: i64,
-    /// The operation that took it back.
+    /// The operation that took the tenant back.
     pub op: OperationId,
 }
 
 /// One row of `tenants`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantRecord {
-    /// For ever.
+    /// The id, which never changes.
     pub id: TenantId,
     /// The current slug.
     pub name: String,
-    /// See [`TenantState`].
+    /// The stable state.
     pub state: TenantState,
-    /// Why suspended or blocked, for operators.
+    /// The reason why it is suspended or blocked, for operators.
     pub state_reason: Option<String>,
-    /// `None`: writes are allowed.
+    /// The block of writes; `None` when writes are allowed.
     pub block_writes: Option<BlockWrites>,
-    /// Where it lives.
+    /// The server of its database.
     pub server_id: ServerId,
-    /// Where on the server; `None` when there is no database.
+    /// The database's place on the server; `None` when there is no database.
     pub placement: Option<String>,
-    /// Must equal the database's own.
+    /// The generation, which must equal the database's own.
     pub generation: Generation,
     /// The number of the last attempt to fill a placement.
     pub placement_epoch: i64,
@@ -72,29 +72,45 @@ pub struct TenantRecord {
     pub schema_version: Option<i64>,
     /// Hint: the release it is at the head of.
     pub release_id: Option<ReleaseId>,
-    /// It stays at its version; migrations of many tenants leave it out.
-    pub pin: Option<Pin>,
+    /// The pin; migrations of many tenants skip a pinned tenant.
+    pub pin: Option<SchemaPin>,
     /// Hint: the release whose files it has applied, up to its version.
     pub ledger_release_id: Option<ReleaseId>,
-    /// Hint: bytes of the database.
+    /// Hint: size of the database in bytes.
     pub size_bytes: Option<i64>,
-    /// Delete is refused.
+    /// True when deletion is refused.
     pub protected: bool,
-    /// The operation that works on it now.
+    /// The operation that currently works on it.
     pub op_id: Option<OperationId>,
-    /// Milliseconds since 1970.
+    /// Creation time, milliseconds since 1970.
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of the last change, milliseconds since 1970.
     pub updated_at: i64,
-    /// Milliseconds since 1970.
+    /// Deletion time, milliseconds since 1970.
     pub deleted_at: Option<i64>,
-    /// Milliseconds since 1970.
+    /// Earliest time of the purge, milliseconds since 1970.
     pub purge_after: Option<i64>,
-    /// Filled by the queries that say so, else empty.
+    /// The labels; only filled by queries that say so, otherwise empty.
     pub labels: BTreeMap<String, String>,
 }
 
-impl Word for TenantState {
+impl TenantState {
+    /// The text of the state in the catalog and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.stored_text()
+    }
+}
+
+impl TenantRecord {
+    /// True when it serves only reads, until an operator allows writes again.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.state == TenantState::Active && self.block_writes == Some(BlockWrites::Operator)
+    }
+}
+
+impl TextEnum for TenantState {
     const NOUN: &'static str = "state of a tenant";
     const WORDS: &'static [(Self, &'static str)] = &[
         (Self::Provisioning, "provisioning"),
@@ -106,7 +122,7 @@ impl Word for TenantState {
     ];
 }
 
-impl Word for BlockWrites {
+impl TextEnum for BlockWrites {
     const NOUN: &'static str = "block of writes";
     const WORDS: &'static [(Self, &'static str)] = &[(Self::Operation, "operation"), (Self::Operator, "operator")];
 }

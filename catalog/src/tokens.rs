@@ -1,4 +1,6 @@
-//! API tokens: who holds the secret acts as the principal. Only a hash is stored.
+//! API tokens: the holder of the secret acts as the principal. Only a hash of the secret is stored.
+
+use std::collections::HashMap;
 
 use aws_lc_rs::{digest, rand};
 use base64::Engine as _;
@@ -8,52 +10,60 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use zeroize::Zeroizing;
 
-use crate::bulk::{built, limit};
+use crate::bulk::{capped_limit, dynamic_query, placeholder_list, sized_chunks};
 use crate::changes;
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{TenantId, TokenId};
 use crate::members::{Role, check_principal};
 use crate::row;
-use crate::seal::hex;
+use crate::seal::lower_hex;
 use crate::tenants;
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-/// What an operator may do; each includes the ones before it.
+/// The rights of an operator; each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperatorRole {
-    /// Looks.
+    /// Reads through the admin API, without changes.
     Viewer,
-    /// Runs operations.
+    /// Also runs operations.
     Operator,
-    /// Also tokens, servers, deletion.
+    /// Also manages tokens and servers, and deletes.
     Admin,
 }
 
-/// What a token opens.
+impl OperatorRole {
+    /// The text of the role in the catalog and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.stored_text()
+    }
+}
+
+/// The access that a token gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenScope {
-    /// One tenant, with this role, whoever is a member.
+    /// One tenant, with one role, independent of its members.
     Tenant {
-        /// The only one.
+        /// The only tenant.
         tenant: TenantId,
-        /// In it.
+        /// The role in that tenant.
         role: Role,
     },
-    /// Every tenant that this principal is a member of, with the role it has there.
+    /// Every tenant that this principal is a member of, with its role there.
     Member {
-        /// Whose membership counts.
+        /// The principal whose memberships count.
         principal: String,
     },
-    /// Every tenant, with this role; may name the tenant by header.
+    /// Every tenant, with one role. May name the tenant by header.
     Service {
-        /// In each.
+        /// The role in every tenant.
         role: Role,
     },
-    /// The admin API; no tenant's data.
+    /// The admin API, but no tenant's data.
     Operator {
-        /// There.
+        /// The role in the admin API.
         role: OperatorRole,
     },
 }
@@ -61,59 +71,61 @@ pub enum TokenScope {
 /// One row of `tokens`; never the secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Names it in lists and in the log.
+    /// The id, which lists and the log show.
     pub id: TokenId,
-    /// See [`TokenScope`].
+    /// The access that the token gives.
     pub scope: TokenScope,
-    /// A human's note.
+    /// A note by its creator.
     pub label: Option<String>,
-    /// Milliseconds since 1970.
+    /// Creation time, milliseconds since 1970.
     pub created_at: i64,
-    /// Milliseconds since 1970.
+    /// Time of expiry, milliseconds since 1970.
     pub expires_at: Option<i64>,
-    /// Milliseconds since 1970.
+    /// Time of revocation, milliseconds since 1970.
     pub revoked_at: Option<i64>,
 }
 
-/// What every secret begins with, so that scanners of repositories and logs recognise one.
-const PREFIX: &str = "flt_";
-/// Random bytes of a secret.
+/// The prefix of every new secret, by which scanners of repositories and logs recognise it.
+const PREFIX: &str = "ftk_";
+/// The prefix of older secrets, which is also the prefix of fleet ids. These secrets stay valid.
+const PREFIX_BEFORE: &str = "flt_";
+/// Number of random bytes in a secret.
 const RANDOM_LEN: usize = 32;
-/// Bytes that tell a mistyped or cut secret without a lookup.
+/// Check bytes, which detect a mistyped or truncated secret without a look-up.
 const CHECK_LEN: usize = 3;
-/// Longer input is no secret of ours and is not even hashed.
+/// Longer input cannot be a secret and is not even hashed.
 const SECRET_MAX: usize = 256;
-/// A note, not a document.
+/// Maximum length of a label in bytes.
 const LABEL_MAX: usize = 256;
 
 const COLUMNS: &str = "id, kind, tenant_id, principal, role, label, created_at, expires_at, revoked_at";
 
-impl Word for OperatorRole {
+impl TextEnum for OperatorRole {
     const NOUN: &'static str = "role of an operator";
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Viewer, "viewer"), (Self::Operator, "operator"), (Self::Admin, "admin")];
 }
 
-/// Makes a token; the secret (`flt_…`) is returned once and cannot be had again.
+/// Creates a token. The secret (`ftk_…`) is returned only here.
 ///
 /// # Errors
-/// `NotFound` for the tenant; `Invalid` for the principal or the label.
-pub async fn create(
+/// `NotFound` for an unknown tenant; `Invalid` for a wrong principal or label.
+pub async fn create_token(
     tx: &mut WriteTx,
     scope: TokenScope,
     label: Option<&str>,
     expires_at: Option<i64>,
 ) -> Result<(TokenRecord, SecretString)> {
-    check(&scope, label)?;
+    check_new_token(&scope, label)?;
     let id = TokenId::generate();
     let secret = new_secret();
     let now = tx.now();
-    let stored = Stored::of(&scope, id);
+    let stored = StoredTokenScope::from_scope(&scope, id);
     let sql = "insert into tokens (id, secret_hash, kind, tenant_id, principal, role, label, created_at, expires_at) \
                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let sql = sqlx::query(sql)
         .bind(id.to_string())
-        .bind(hash(secret.expose_secret()))
+        .bind(hash_secret(secret.expose_secret()))
         .bind(stored.kind)
         .bind(stored.tenant.map(|id| id.to_string()))
         .bind(stored.principal)
@@ -121,61 +133,99 @@ pub async fn create(
         .bind(label.map(str::to_owned))
         .bind(now)
         .bind(expires_at);
-    tx.run(sql).await.map_err(|error| match (error.kind(), stored.tenant) {
-        (ErrorKind::NotFound, Some(tenant)) => tenants::missing(tenant),
+    tx.execute_sql(sql).await.map_err(|error| match (error.kind(), stored.tenant) {
+        (ErrorKind::NotFound, Some(tenant)) => tenants::tenant_not_found(tenant),
         _ => error,
     })?;
     let label = label.map(str::to_owned);
     Ok((TokenRecord { id, scope, label, created_at: now, expires_at, revoked_at: None }, secret))
 }
 
-/// The token with this secret, even if expired or revoked: the caller decides. What cannot be a secret is `None`
-/// without a look into the catalog.
+/// The token with this secret, even if expired or revoked: the caller decides. Text that cannot be a secret gives
+/// `None` without a query.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn by_secret(tx: &mut ReadTx, secret: &str) -> Result<Option<TokenRecord>> {
     if !is_well_formed(secret) {
         return Ok(None);
     }
     let sql = format!("select {COLUMNS} from tokens where secret_hash = $1");
-    let row = tx.one(built(sql).bind(hash(secret))).await?;
-    row.as_ref().map(record).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(hash_secret(secret))).await?;
+    row.as_ref().map(token_from_row).transpose()
 }
 
-/// Whether this can be a secret at all: prefix, length and check bytes. Pure; asked before a lookup.
+/// The token with this id; `None` when there is none.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn get(tx: &mut ReadTx, id: TokenId) -> Result<Option<TokenRecord>> {
+    let sql = format!("select {COLUMNS} from tokens where id = $1");
+    tx.fetch_row(dynamic_query(sql).bind(id.to_string())).await?.as_ref().map(token_from_row).transpose()
+}
+
+/// True when the text can be a secret: prefix, length and check bytes. Pure; checked before a look-up.
 #[must_use]
 pub fn is_well_formed(secret: &str) -> bool {
     if secret.len() > SECRET_MAX {
         return false;
     }
-    let Some(decoded) = secret.strip_prefix(PREFIX).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()) else {
+    let text = secret.strip_prefix(PREFIX).or_else(|| secret.strip_prefix(PREFIX_BEFORE));
+    let Some(decoded) = text.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()) else {
         return false;
     };
     decoded.len() == RANDOM_LEN + CHECK_LEN && check_bytes(&decoded[..RANDOM_LEN]) == decoded[RANDOM_LEN..]
 }
 
-/// Ends a token; appends to the change feed (of its tenant, or of no tenant). Ending it again changes nothing.
+/// Revokes a token; appends to the change feed (for its tenant, or for everything). Repeating it changes nothing.
 ///
 /// # Errors
-/// `NotFound`.
-pub async fn revoke(tx: &mut WriteTx, id: TokenId) -> Result<TokenRecord> {
+/// `NotFound` when the token does not exist.
+pub async fn revoke_token(tx: &mut WriteTx, id: TokenId) -> Result<TokenRecord> {
     let sql = format!("update tokens set revoked_at = coalesce(revoked_at, $2) where id = $1 returning {COLUMNS}");
     let now = tx.now();
-    let row = tx.one(built(sql).bind(id.to_string()).bind(now)).await?;
+    let row = tx.fetch_row(dynamic_query(sql).bind(id.to_string()).bind(now)).await?;
     let row = row.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no token {id}")))?;
-    match row::id_or_null(&row, "tenant_id")? {
-        Some(tenant) => changes::append(tx, &[tenant]).await?,
+    match row::nullable_id(&row, "tenant_id")? {
+        Some(tenant) => changes::append_changes(tx, &[tenant]).await?,
         None => changes::append_everything(tx).await?,
     }
-    record(&row)
+    token_from_row(&row)
 }
 
-/// A page in the order of ids, beginning after `after`; of one tenant when given.
+/// The labels of these tokens. Skips unknown tokens and those without a label.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn page(
+/// `Unavailable` when the catalog is not reachable.
+pub async fn token_labels(tx: &mut ReadTx, ids: &[TokenId]) -> Result<HashMap<TokenId, String>> {
+    let mut found = HashMap::new();
+    for chunk in sized_chunks(ids) {
+        let sql = format!(
+            "select id, label from tokens where id in ({}) and label is not null",
+            placeholder_list(1, chunk.len())
+        );
+        let sql = chunk.iter().fold(dynamic_query(sql), |sql, id| sql.bind(id.to_string()));
+        for row in tx.fetch_rows(sql).await? {
+            found.insert(row::parsed_column(&row, "id")?, row::text_column(&row, "label")?);
+        }
+    }
+    Ok(found)
+}
+
+/// The tokens with this label, including revoked ones. At most two, because an ambiguous label selects no token.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn by_label(tx: &mut ReadTx, label: &str) -> Result<Vec<TokenId>> {
+    let sql = sqlx::query("select id from tokens where label = $1 order by id limit 2").bind(label.to_owned());
+    tx.fetch_rows(sql).await?.iter().map(|row| row::parsed_column(row, "id")).collect()
+}
+
+/// A page in the order of ids after `after`, of one tenant if given.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn list_tokens(
     tx: &mut ReadTx,
     tenant: Option<TenantId>,
     after: Option<TokenId>,
@@ -183,58 +233,61 @@ pub async fn page(
 ) -> Result<Vec<TokenRecord>> {
     let condition = if tenant.is_some() { "tenant_id = $3 and" } else { "" };
     let sql = format!("select {COLUMNS} from tokens where {condition} id > $1 order by id limit $2");
-    let mut sql = built(sql).bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(limit(page_limit));
+    let mut sql =
+        dynamic_query(sql).bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(capped_limit(page_limit));
     if let Some(tenant) = tenant {
         sql = sql.bind(tenant.to_string());
     }
-    tx.all(sql).await?.iter().map(record).collect()
+    tx.fetch_rows(sql).await?.iter().map(token_from_row).collect()
 }
 
-/// A scope as the columns that hold it.
-struct Stored {
+/// A scope in the form of its columns.
+struct StoredTokenScope {
     kind: &'static str,
     tenant: Option<TenantId>,
     principal: String,
     role: Option<&'static str>,
 }
 
-impl Stored {
-    fn of(scope: &TokenScope, id: TokenId) -> Self {
+impl StoredTokenScope {
+    fn from_scope(scope: &TokenScope, id: TokenId) -> Self {
         let own = format!("token:{id}");
         let (kind, tenant, principal, role) = match scope {
-            TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own, Some(role.word())),
+            TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own, Some(role.stored_text())),
             TokenScope::Member { principal } => ("member", None, principal.clone(), None),
-            TokenScope::Service { role } => ("service", None, own, Some(role.word())),
-            TokenScope::Operator { role } => ("operator", None, own, Some(role.word())),
+            TokenScope::Service { role } => ("service", None, own, Some(role.stored_text())),
+            TokenScope::Operator { role } => ("operator", None, own, Some(role.stored_text())),
         };
         Self { kind, tenant, principal, role }
     }
 }
 
-fn record(row: &AnyRow) -> Result<TokenRecord> {
-    let scope = match row::text(row, "kind")?.as_str() {
-        "tenant" => TokenScope::Tenant { tenant: row::parsed(row, "tenant_id")?, role: row::word(row, "role")? },
-        "member" => TokenScope::Member { principal: row::text(row, "principal")? },
-        "service" => TokenScope::Service { role: row::word(row, "role")? },
-        "operator" => TokenScope::Operator { role: row::word(row, "role")? },
+fn token_from_row(row: &AnyRow) -> Result<TokenRecord> {
+    let scope = match row::text_column(row, "kind")?.as_str() {
+        "tenant" => {
+            TokenScope::Tenant { tenant: row::parsed_column(row, "tenant_id")?, role: row::enum_column(row, "role")? }
+        }
+        "member" => TokenScope::Member { principal: row::text_column(row, "principal")? },
+        "service" => TokenScope::Service { role: row::enum_column(row, "role")? },
+        "operator" => TokenScope::Operator { role: row::enum_column(row, "role")? },
         other => {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("the catalog holds an unknown kind of token: {other:?}"),
+                format!("the catalog contains an unknown kind of token: {other:?}"),
             ));
         }
     };
     Ok(TokenRecord {
-        id: row::parsed(row, "id")?,
+        id: row::parsed_column(row, "id")?,
         scope,
-        label: row::text_or_null(row, "label")?,
-        created_at: row::int(row, "created_at")?,
-        expires_at: row::int_or_null(row, "expires_at")?,
-        revoked_at: row::int_or_null(row, "revoked_at")?,
+        label: row::nullable_text(row, "label")?,
+        created_at: row::int_column(row, "created_at")?,
+        expires_at: row::nullable_int(row, "expires_at")?,
+        revoked_at: row::nullable_int(row, "revoked_at")?,
     })
 }
 
-fn check(scope: &TokenScope, label: Option<&str>) -> Result<()> {
+fn check_new_token(scope: &TokenScope, label: Option<&str>) -> Result<()> {
     if let TokenScope::Member { principal } = scope {
         check_principal(principal)?;
     }
@@ -261,13 +314,22 @@ fn check_bytes(random: &[u8]) -> [u8; CHECK_LEN] {
     std::array::from_fn(|at| all.as_ref()[at])
 }
 
-fn hash(secret: &str) -> String {
-    hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
+fn hash_secret(secret: &str) -> String {
+    lower_hex(digest::digest(&digest::SHA256, secret.as_bytes()).as_ref())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_no_id_of_a_fleet_and_the_former_prefix_stays_valid() {
+        let secret = new_secret().expose_secret().to_owned();
+        let fleet = crate::ids::FleetId::generate().to_string();
+        assert_ne!(secret[..4], fleet[..4]);
+        assert!(is_well_formed(&secret.replacen(PREFIX, PREFIX_BEFORE, 1)));
+        assert!(!is_well_formed(&fleet));
+    }
 
     #[test]
     fn a_mistyped_or_cut_secret_is_told_without_a_lookup() {
@@ -281,7 +343,17 @@ mod tests {
             bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
             assert!(!is_well_formed(std::str::from_utf8(&bytes).unwrap()), "{at}");
         }
-        for bad in ["", "flt_", "flt_é", &format!("{secret} "), &format!(" {secret}"), &"f".repeat(1_000_000)] {
+        for bad in [
+            "",
+            "flt_",
+            "ftk_",
+            "ftk_é",
+            "fkt_",
+            &format!("flt_{secret}"),
+            &format!("{secret} "),
+            &format!(" {secret}"),
+            &"f".repeat(1_000_000),
+        ] {
             assert!(!is_well_formed(bad));
         }
     }

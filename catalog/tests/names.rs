@@ -1,6 +1,6 @@
 //! What must hold for every name anybody can type.
 
-use catalog::Name;
+use catalog::TenantName;
 use proptest::prelude::*;
 
 /// Text like what people and attackers send: mostly of a small alphabet, so that near misses are frequent.
@@ -27,34 +27,34 @@ proptest! {
 
     #[test]
     fn a_slug_is_a_label_and_its_own_normal_form(text in text()) {
-        if let Ok(name) = Name::slug(&text) {
+        if let Ok(name) = TenantName::parse_slug(&text) {
             prop_assert!(is_dns_label(name.as_str()), "{name}");
-            prop_assert_eq!(&Name::slug(name.as_str()).unwrap(), &name);
+            prop_assert_eq!(&TenantName::parse_slug(name.as_str()).unwrap(), &name);
             prop_assert_eq!(text.to_ascii_lowercase(), name.as_str(), "only case may differ");
         }
     }
 
     #[test]
     fn a_host_is_labels_and_its_own_normal_form(text in text()) {
-        if let Ok(name) = Name::host(&text) {
+        if let Ok(name) = TenantName::parse_host(&text) {
             prop_assert!(name.as_str().len() <= 253);
             prop_assert!(name.as_str().split('.').all(is_dns_label), "{name}");
-            prop_assert_eq!(&Name::host(name.as_str()).unwrap(), &name);
+            prop_assert_eq!(&TenantName::parse_host(name.as_str()).unwrap(), &name);
             let dressed = format!("{}.:443", name.as_str().to_ascii_uppercase());
-            prop_assert_eq!(&Name::host(&dressed).unwrap(), &name);
+            prop_assert_eq!(&TenantName::parse_host(&dressed).unwrap(), &name);
         }
     }
 
     #[test]
     fn a_slug_names_the_same_thing_as_its_host(text in text()) {
-        if let (Ok(slug), Ok(host)) = (Name::slug(&text), Name::host(&text)) {
+        if let (Ok(slug), Ok(host)) = (TenantName::parse_slug(&text), TenantName::parse_host(&text)) {
             prop_assert_eq!(slug, host);
         }
     }
 
     #[test]
     fn a_refusal_is_short_and_cannot_hurt_a_terminal(text in text()) {
-        for error in [Name::slug(&text).err(), Name::host(&text).err()].into_iter().flatten() {
+        for error in [TenantName::parse_slug(&text).err(), TenantName::parse_host(&text).err()].into_iter().flatten() {
             let message = error.to_string();
             prop_assert!(message.chars().count() < 1_200, "{}", message.len());
             let hurts = message.chars().any(|c| c.is_control() || ('\u{200b}'..='\u{206f}').contains(&c));
@@ -66,7 +66,7 @@ proptest! {
     #[test]
     fn good_labels_are_never_refused(label in "[a-z0-9]([a-z0-9]{0,10}-[a-z0-9]{1,19}){1,2}7z") {
         prop_assume!(label.get(2..4) != Some("--"));
-        let name = Name::slug(&label).unwrap();
+        let name = TenantName::parse_slug(&label).unwrap();
         prop_assert_eq!(name.as_str(), label);
     }
 }

@@ -1,4 +1,4 @@
-//! The composition root: everything one process needs, built once, also by tests.
+//! The composition root: builds everything that one process needs, once. Tests use it too.
 
 mod bases;
 mod place;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use catalog::backups::BackupRecord;
 use catalog::operations::OperationRecord;
 use catalog::tokens::{OperatorRole, TokenScope};
-use catalog::{Catalog, Clock, OperationId, TenantRecord, TenantState, WriteTx};
+use catalog::{Catalog, CatalogClock, OperationId, TenantRecord, TenantState, WriteTx};
 use tenant_engine::disk::DiskReserve;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
@@ -18,99 +18,104 @@ use tenant_engine::{Engine, EngineKind};
 use tenant_router::{Naming, Router};
 
 use crate::background;
-use crate::backup::Store;
-use crate::config::{Config, Role};
+use crate::backup::BackupStore;
+use crate::config::{Config, ProcessRole};
+use crate::data_dir::DataDirectory;
+pub use crate::data_dir::InitOutcome;
 use crate::descriptors::DescriptorPlan;
 use crate::error::{Error, Result};
-use crate::home::Home;
-pub use crate::home::Initialised;
-use crate::operations::Fleet;
-use crate::plan::Selection;
+use crate::operations::StepContext;
+use crate::plan::TenantSelection;
 use crate::runner::Runner;
-use crate::runner::control::Control;
-use crate::runner::submit::{Caller, Mode, Submission, Submitted};
-use crate::tasks::Tasks;
+use crate::runner::control::OperationControl;
+use crate::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitOutcome};
+use crate::tasks::ProcessTasks;
+pub(crate) use place::{
+    DirectoryState, bring_inside, identity_unfinished, inspect_place, note_place, record_place as settle_place,
+    refuse_copy,
+};
 
-/// The server that every fleet on one machine has: a directory beside the catalog.
+/// The name of the server that every fleet on one machine has: a directory beside the catalog.
 const LOCAL_SERVER: &str = "local";
 
-/// How far the clocks of processes may differ: a quarter of a lease.
+/// How far the clocks of processes may differ, milliseconds: a quarter of a lease.
 const SKEW_MS_MAX: i64 = 5_000;
 
 /// One process's control plane.
 #[derive(Debug)]
 pub struct App {
-    /// As given.
+    /// The configuration as given.
     pub config: Config,
-    /// What exists.
+    /// The fleet's catalog.
     pub catalog: Catalog,
-    /// One per kind of database.
+    /// The engines, one per kind of database.
     pub engines: HashMap<EngineKind, Arc<dyn Engine>>,
-    /// Takes tenants' requests, and operators' reads, to their databases.
+    /// Routes requests of tenants, and reads of operators, to the databases.
     pub router: Router,
-    /// What the steps of operations reach.
-    pub fleet: Arc<Fleet>,
-    /// What each part of the process may hold open.
+    /// The context of operations' steps.
+    pub fleet: Arc<StepContext>,
+    /// The number of file descriptors that each part of the process may hold.
     pub descriptors: DescriptorPlan,
     runner: Arc<Runner>,
-    tasks: Tasks,
+    tasks: ProcessTasks,
     sqlite: SqliteEngine,
     postgres: PostgresEngine,
 }
 
 impl App {
-    /// Makes a new fleet in the data directory (keys, catalog, the server `local`, an operator token), or finds the one
-    /// that is there and makes what is missing of these. With a catalog on Postgres, a second data directory joins the
-    /// fleet that is there, with that fleet's key; no server is made, because another machine could not reach it.
+    /// Creates a new fleet in the data directory: keys, catalog, the server `local`, and an operator token. If there is
+    /// a fleet already, it creates only the missing parts. With a catalog on PostgreSQL, a second data directory joins
+    /// the existing fleet, with that fleet's key. It gets no server, because other machines could not reach it.
     ///
     /// # Errors
     /// `data_dir_unusable`, `network_file_system`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, and
     /// those of the catalog.
-    pub async fn init(config: &Config) -> Result<Initialised> {
-        Self::init_with(config, crate::clock::system()).await
+    pub async fn init_fleet(config: &Config) -> Result<InitOutcome> {
+        Self::init_with(config, crate::clock::system_clock()).await
     }
 
-    /// [`App::init`] with another clock.
+    /// [`App::init_fleet`] with another clock.
     ///
     /// # Errors
-    /// As [`App::init`].
-    pub async fn init_with(config: &Config, clock: Clock) -> Result<Initialised> {
-        let home = Home::make(config)?;
-        let done = if home.look_for_catalog().await? { Initialised::Found } else { Initialised::Created };
-        let (key, origin) = home.key_or_new(config, done)?;
-        let created = Catalog::create(home.catalog(), key, clock).await;
-        let catalog = created.map_err(|error| home.blame(home.take_back(origin, error.into())))?;
+    /// As [`App::init_fleet`].
+    pub async fn init_with(config: &Config, clock: CatalogClock) -> Result<InitOutcome> {
+        let home = DataDirectory::create_directories(config)?;
+        let done = if home.find_catalog().await? { InitOutcome::Found } else { InitOutcome::Created };
+        let (key, origin) = home.fleet_key_or_new(config, done)?;
+        let created = Catalog::create(home.catalog_location(), key, clock).await;
+        let catalog = created.map_err(|error| home.explain_open_error(home.take_back(origin, error.into())))?;
         let prepared = async {
-            place::settle(&catalog, &home).await?;
-            settle(&catalog, &home).await?;
-            bases::prepare(&catalog, config).await
+            place::record_place(&catalog, &home).await?;
+            complete_init(&catalog, &home).await?;
+            bases::prepare_bases(&catalog, config).await
         };
         let prepared = prepared.await;
         catalog.close().await;
         prepared.map(|_| done)
     }
 
-    /// Opens the fleet in the data directory and starts the runner (and, when serving, the background tasks).
+    /// Opens the fleet in the data directory and starts the runner. A serving process also starts the background tasks.
     ///
     /// # Errors
-    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`, `backup_store_unusable`, `network_file_system`, `data_dir_copied`, and those of the catalog.
+    /// `not_initialised`, `catalog_missing`, `catalog_moved`, `two_catalogs`, `wrong_key`, `catalog_newer`,
+    /// `backup_store_unusable`, `network_file_system`, `data_dir_copied`, and those of the catalog.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        Self::open_with(config, crate::clock::system()).await
+        Self::open_with(config, crate::clock::system_clock()).await
     }
 
     /// [`App::open`] with another clock.
     ///
     /// # Errors
     /// As [`App::open`].
-    pub async fn open_with(config: Config, clock: Clock) -> Result<Arc<Self>> {
+    pub async fn open_with(config: Config, clock: CatalogClock) -> Result<Arc<Self>> {
         Self::open_through(config, clock, |engine| engine).await
     }
 
-    /// The same with engines as `wrap` makes of them: a test lets them fail.
+    /// [`App::open_with`], with each engine replaced by the result of `wrap`. Tests use it to make engines fail.
     #[cfg(feature = "test-util")]
     pub async fn open_wrapped(
         config: Config,
-        clock: Clock,
+        clock: CatalogClock,
         wrap: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>,
     ) -> Result<Arc<Self>> {
         Self::open_through(config, clock, wrap).await
@@ -118,186 +123,209 @@ impl App {
 
     async fn open_through(
         config: Config,
-        clock: Clock,
+        clock: CatalogClock,
         wrap: impl Fn(Arc<dyn Engine>) -> Arc<dyn Engine>,
     ) -> Result<Arc<Self>> {
-        // Before engines and router: their counters are looked up once, when they are built.
-        if config.role == Role::Serving {
-            crate::metrics::install();
+        // Before engines and router: they look up their counters once, when they are built.
+        if config.role == ProcessRole::Serving {
+            crate::metrics::install_recorder();
         }
-        let home = Home::at(&config)?;
-        match Home::require_local(&config) {
-            // A command that runs alone may be the one that reports this, or moves tenants away.
-            Err(error) if config.role != Role::Serving => tracing::warn!(%error, "the data directory is not safe"),
+        let home = DataDirectory::open_existing(&config)?;
+        match DataDirectory::require_local(&config) {
+            // A command that runs alone may report this problem, or move tenants away.
+            Err(error) if config.role != ProcessRole::Serving => {
+                tracing::warn!(%error, "the data directory is not safe")
+            }
             checked => checked?,
         }
-        home.must_have_catalog().await?;
-        let scratch = home.scratch()?;
-        let url = config.backup_url.clone().unwrap_or_else(|| home.backups());
-        let store = Store::open(&url, &config.backup_options, &scratch)?;
+        home.require_catalog().await?;
+        let scratch = home.scratch_dir()?;
+        let url = config.backup_url.clone().unwrap_or_else(|| home.backups_url());
+        let store = BackupStore::open_url(&url, &config.backup_options, &scratch)?;
         let descriptors = DescriptorPlan::of_this_process();
         let sqlite = SqliteEngine::new(SqliteOptions {
             connections_max: Some(descriptors.databases),
             memory_bytes_max: config.sqlite_memory_bytes_max,
             ..SqliteOptions::new(&scratch)
         })?;
-        // Where the catalog shares the disk of its tenants, their reserve helps to open it, too.
-        DiskReserve::of_base(&home.tenants()).make_room();
-        let opened = Catalog::open(home.catalog(), home.key(&config)?, clock).await;
-        let catalog = opened.map_err(|error| home.blame(error.into()))?;
+        // If catalog and tenants share a disk, the tenants' reserve helps to open the catalog, too.
+        DiskReserve::of_base(&home.tenants_dir()).make_room();
+        let opened = Catalog::open(home.catalog_location(), home.fleet_key(&config)?, clock).await;
+        let catalog = opened.map_err(|error| home.explain_open_error(error.into()))?;
         refuse_skew(&catalog).await?;
-        place::settle(&catalog, &home).await?;
-        let postgres_servers = bases::prepare(&catalog, &config).await?;
+        place::record_place(&catalog, &home).await?;
+        let postgres_servers = bases::prepare_bases(&catalog, &config).await?;
         let postgres = PostgresEngine::new(PostgresOptions {
             tools: config.postgres_tools.clone(),
             connections_max: Some(descriptors.sockets_for_each(postgres_servers)),
             ..PostgresOptions::new(&scratch)
         });
         let all: [Arc<dyn Engine>; 2] = [wrap(Arc::new(sqlite.clone())), wrap(Arc::new(postgres.clone()))];
-        let router = router(&config, &catalog, &all).await?;
+        let router = build_router(&config, &catalog, &all).await?;
         let engines: HashMap<EngineKind, Arc<dyn Engine>> =
             all.into_iter().map(|engine| (engine.kind(), engine)).collect();
-        let fleet = Arc::new(Fleet::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
-        let tasks = Tasks::default();
-        let runner = Runner::start(Arc::clone(&fleet), tasks.clone(), descriptors.steps);
-        if config.role == Role::Serving {
-            background::start(&fleet, &runner, &tasks);
-        } else if let Err(error) = background::reconcile::run(&fleet).await {
-            // A fleet that no process serves has nobody else to look. What cannot be written now is found the next time.
-            tracing::debug!(code = %error.code, %error, "what a dead process left was not looked at");
+        let fleet = Arc::new(StepContext::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
+        let tasks = ProcessTasks::default();
+        let runner = Runner::start_runner(Arc::clone(&fleet), tasks.clone(), descriptors.steps);
+        if config.role == ProcessRole::Serving {
+            background::start_tasks(&fleet, &runner, &tasks);
+        } else if let Err(error) = background::reconcile::close_abandoned(&fleet, &runner).await {
+            // In a fleet without a serving process, nobody else looks for them. A failed write is repeated at the next
+            // start.
+            tracing::debug!(code = %error.code, %error, "leftovers of a dead process were not checked");
         }
         Ok(Arc::new(Self { config, catalog, engines, router, fleet, descriptors, runner, tasks, sqlite, postgres }))
     }
 
-    /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
-    /// transaction and wakes the runner; an embedded process runs what it submits.
+    /// Plans, and with [`SubmitMode::Run`] writes operation, steps and event in one transaction and wakes the runner.
+    /// For create, the same transaction writes tenants and names. An embedded process runs what it submits.
     ///
     /// # Errors
     /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
-    /// and those of the catalog; nothing was written then.
-    pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
-        if self.tasks.stopping().is_cancelled() {
-            return Err(Error::new(503, "shutting_down", "this process is shutting down").transient());
+    /// and those of the catalog. On an error nothing was written.
+    pub async fn submit_operation(
+        &self,
+        caller: &AuditCaller,
+        submission: Submission,
+        mode: SubmitMode,
+    ) -> Result<SubmitOutcome> {
+        if self.tasks.stopping_token().is_cancelled() {
+            return Err(Error::new(503, "shutting_down", "this process is shutting down").mark_transient());
         }
-        self.runner.submit(caller, submission, mode).await
+        self.runner.submit_operation(caller, submission, mode).await
     }
 
     /// Pauses, resumes, retries, cancels or abandons an operation, with an event.
     ///
     /// # Errors
-    /// `not_found`; `conflict` when the operation is not in a state that allows it.
-    pub async fn control(
+    /// `not_found`; `conflict` when the operation's state does not allow the change.
+    pub async fn control_operation(
         &self,
-        caller: &Caller,
+        caller: &AuditCaller,
         op: OperationId,
-        what: Control,
+        what: OperationControl,
         reason: Option<&str>,
     ) -> Result<OperationRecord> {
-        self.runner.control(caller, op, what, reason).await
+        self.runner.control_operation(caller, op, what, reason).await
     }
 
     /// The active tenants of a selection, with labels, in the order of their ids.
     ///
     /// # Errors
     /// `selection_empty`, `not_found` naming unknown names, and those of the catalog.
-    pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
-        self.runner.select(selection).await
+    pub async fn select_tenants(&self, selection: &TenantSelection) -> Result<Vec<TenantRecord>> {
+        self.runner.select_tenants(selection).await
     }
 
     /// The tenants of a selection that are in one of these states.
     ///
     /// # Errors
-    /// As [`App::select`].
-    pub async fn select_in(&self, selection: &Selection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
+    /// As [`App::select_tenants`].
+    pub async fn select_in(&self, selection: &TenantSelection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
         self.runner.select_in(selection, states).await
     }
 
-    /// Makes this process run that operation, whoever submitted it. A serving process runs all of them anyway.
+    /// Passes the active tenants of a selection to `look`, page by page. Memory does not grow with the selection.
+    ///
+    /// # Errors
+    /// As [`App::select_tenants`].
+    pub async fn for_each_page(
+        &self,
+        selection: &TenantSelection,
+        look: impl FnMut(Vec<TenantRecord>) + Send,
+    ) -> Result<()> {
+        self.runner.for_each_page(selection, look).await
+    }
+
+    /// Makes an embedded process run this operation, no matter who submitted it. A serving process runs all operations
+    /// anyway.
     pub fn run_only(&self, op: OperationId) {
         self.runner.run_only(op);
     }
 
-    /// Runs the operation here ([`App::run_only`]) and returns its record when it has ended (or is paused), or as it is
-    /// after `timeout`.
+    /// Runs the operation in this process ([`App::run_only`]). Returns its record when it has ended or is paused, or
+    /// its present record after `timeout`.
     ///
     /// # Errors
     /// `not_found`, and those of the catalog.
-    pub async fn wait(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
-        self.runner.wait(op, timeout).await
+    pub async fn wait_for_operation(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
+        self.runner.wait_for_operation(op, timeout).await
     }
 
-    /// The manifest of a backup, as it lies in the backup store; only one that is believed.
+    /// The manifest of a backup as the backup store holds it, if it is trusted.
     ///
     /// # Errors
     /// `backup_damaged`, `wrong_tenant_backup`, `backup_not_authentic`, `backup_newer`, `backup_store_unavailable`.
     pub async fn backup_manifest(&self, backup: &BackupRecord) -> Result<serde_json::Value> {
         let manifest = crate::operations::backup_manifest(&self.fleet, backup).await?;
-        serde_json::to_value(manifest).map_err(|error| Error::internal("a manifest is no JSON").with_source(error))
+        serde_json::to_value(manifest)
+            .map_err(|error| Error::internal("a manifest is not valid JSON").with_source(error))
     }
 
-    /// True while steps are claimed and run.
+    /// Whether steps are claimed and run.
     #[must_use]
     pub fn runner_alive(&self) -> bool {
-        self.runner.alive()
+        self.runner.is_alive()
     }
 
-    /// The principal of this very process, for the human who started it; see
+    /// The principal of this process, for the person who started it; see
     /// [`InProcess`](crate::auth::operator::InProcess).
     #[must_use]
     pub fn in_process_principal(&self, actor: &str) -> crate::auth::operator::InProcess {
         crate::auth::operator::InProcess::new(actor)
     }
 
-    /// Whether the SQLite engine can take requests; see [`tenant_engine::sqlite::SqliteEngine::is_stuck`].
+    /// Whether the SQLite engine cannot take requests; see [`tenant_engine::sqlite::SqliteEngine::is_stuck`].
     #[must_use]
     pub(crate) fn sqlite_stuck(&self) -> bool {
         self.sqlite.is_stuck()
     }
 
-    /// Ends as a killed process does, as far as that can be seen from outside: nothing is finished, freed or closed.
+    /// Ends as a killed process does, as seen from outside: nothing is finished, released or closed.
     #[cfg(feature = "test-util")]
-    pub async fn kill(&self) {
-        self.tasks.abort().await;
+    pub async fn simulate_kill(&self) {
+        self.tasks.abort_tasks().await;
     }
 
-    /// Refuses new work, gives running steps up to `drain` to finish, frees leases and closes everything.
-    pub async fn shutdown(&self, drain: Duration) {
-        let left = self.tasks.stop(drain).await;
+    /// Refuses new work, gives running steps up to `drain` to finish, releases leases and closes everything.
+    pub async fn shut_down(&self, drain: Duration) {
+        let left = self.tasks.stop_tasks(drain).await;
         if left > 0 {
             self.runner.expect_exit().await;
-            tracing::warn!(tasks = left, "stopped waiting for running steps; their leases run out");
+            tracing::warn!(tasks = left, "stopped waiting for running steps; their leases will expire");
         }
-        self.fleet.proofs.wait(CLOSE_PATIENCE).await;
-        // A statement that never ends keeps its connection open; the process ends without it.
+        self.fleet.proofs.wait_all_ended(CLOSE_PATIENCE).await;
+        // A statement that never ends keeps its connection open. The process ends without it.
         if tokio::time::timeout(CLOSE_PATIENCE, self.router.shutdown()).await.is_err() {
             tracing::warn!("stopped waiting for connections that are stuck in a statement");
         }
-        self.sqlite.shutdown().await;
-        self.postgres.shutdown().await;
+        self.sqlite.shut_down().await;
+        self.postgres.shut_down().await;
         self.catalog.close().await;
     }
 }
 
-/// How long tenants' connections may take to close at the end: longer than a request's statement may run.
+/// How long closing the tenants' connections may take at the end: longer than a request's statement may run.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of several processes, one whose clock is off would end the others' leases and drop what they still keep.
+/// Refuses to start with a wrong clock. Such a process would end other processes' leases and drop what they still
+/// retain.
 async fn refuse_skew(catalog: &Catalog) -> Result<()> {
     let skew_ms = catalog::check::skew_ms(catalog).await?;
     if skew_ms.abs() <= SKEW_MS_MAX {
         return Ok(());
     }
-    let detail = format!("this machine's clock is {} s away from the catalog's", skew_ms / 1_000);
+    let detail = format!("this machine's clock differs from the catalog's by {} s", skew_ms / 1_000);
     Err(Error::new(500, "clock_skew", detail).try_next("set the clock (ntp), then start again"))
 }
 
-/// Makes what every fleet has and a crash of an earlier `init` may have left out.
-async fn settle(catalog: &Catalog, home: &Home) -> Result<()> {
+/// Creates the parts of a fleet that a crash of an earlier `init` may have left out.
+async fn complete_init(catalog: &Catalog, home: &DataDirectory) -> Result<()> {
     let mut tx = catalog.write().await?;
     if !home.is_elsewhere() && catalog::servers::by_name(&mut tx, LOCAL_SERVER).await?.is_none() {
-        let base = home.tenants().to_string_lossy().into_owned();
-        let local = catalog::servers::NewServer::directory(LOCAL_SERVER, &base);
-        catalog::servers::insert(&mut tx, local).await?;
+        let base = home.tenants_dir().to_string_lossy().into_owned();
+        let local = catalog::servers::NewServer::in_directory(LOCAL_SERVER, &base);
+        catalog::servers::insert_server(&mut tx, local).await?;
     }
     let token = match home.operator_token().exists() {
         true => None,
@@ -313,11 +341,11 @@ async fn settle(catalog: &Catalog, home: &Home) -> Result<()> {
 
 async fn first_token(tx: &mut WriteTx) -> Result<secrecy::SecretString> {
     let scope = TokenScope::Operator { role: OperatorRole::Admin };
-    let (_, secret) = catalog::tokens::create(tx, scope, Some("made by init"), None).await?;
+    let (_, secret) = catalog::tokens::create_token(tx, scope, Some("made by init"), None).await?;
     Ok(secret)
 }
 
-async fn router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>]) -> Result<Router> {
+async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>]) -> Result<Router> {
     let naming = match &config.domain {
         Some(domain) => Naming::default().domain(domain.clone()),
         None => Naming::default(),
@@ -326,7 +354,7 @@ async fn router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>])
         engines.iter().fold(Router::builder(catalog.clone()), |builder, engine| builder.engine(Arc::clone(engine)));
     builder
         .naming(naming)
-        .hold(Duration::from_millis(config.hold_ms))
+        .write_wait_max(Duration::from_millis(config.hold_ms))
         .limits(config.limits)
         .build()
         .await

@@ -1,11 +1,11 @@
-//! Where time comes from: milliseconds since 1970, replaced by tests.
+//! The source of time: milliseconds since 1970. Tests replace it.
 
 use std::sync::Arc;
 
-pub use catalog::Clock;
+pub use catalog::CatalogClock;
 
-/// The machine's clock.
+/// The system clock of the machine.
 #[must_use]
-pub fn system() -> Clock {
+pub fn system_clock() -> CatalogClock {
     Arc::new(|| jiff::Timestamp::now().as_millisecond())
 }

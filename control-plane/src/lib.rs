@@ -1,22 +1,23 @@
-//! Takes the whole fleet from one state to the next, one idempotent step at a time, and remembers.
+//! The control plane: brings the fleet from one state to the next, one idempotent step at a time, and records each.
 //!
-//! A request becomes an operation ([`runner::submit`]: planned purely, written in one transaction); workers claim its
-//! steps with a lease, run one phase at a time ([`operations`]) and the recorder writes what came of it. Steps touch the
-//! tenant and return an outcome with its effects; only the recorder touches the catalog.
+//! A request becomes an operation ([`runner::submit`]: planned without side effects, written in one transaction).
+//! Workers claim its steps with a lease and run one phase at a time ([`operations`]). The recorder writes each outcome.
+//! Steps change the tenant and return an outcome with its effects; only the recorder changes the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock descriptors disks home tasks telemetry metrics error · 1 plan · 2 backup auth · 3 operations · 4 runner · 5 background scrub ·
-//! 6 app · 7 http · 8 serve.
+//! 0 config clock descriptors disks tasks telemetry metrics error · 1 plan tls data_dir · 2 backup auth ·
+//! 3 operations · 4 runner · 5 background scrub · 6 app · 7 http · 8 serve · 9 catalog_admin new_identity.
 
 pub mod clock;
 pub mod config;
+pub mod data_dir;
 pub mod descriptors;
 pub(crate) mod disks;
 pub mod error;
-pub mod home;
 pub mod metrics;
 pub mod tasks;
 pub mod telemetry;
+pub(crate) mod tls;
 
 pub mod auth;
 pub mod plan;
@@ -30,8 +31,9 @@ pub mod background;
 pub mod scrub;
 
 pub mod app;
-pub mod catalog_care;
+pub mod catalog_admin;
 pub mod http;
+pub mod new_identity;
 pub mod serve;
 
 pub use app::App;

@@ -1,4 +1,4 @@
-//! Flags that several commands share: which tenants, whether to wait, whether to ask.
+//! Flags that several commands share: selection of tenants, waiting, confirmation.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::context::Context;
-use crate::error::{Failure, Result};
+use crate::context::CommandContext;
+use crate::error::{CommandFailure, Result};
 use crate::input;
 
-/// Which tenants. Given ones combine: a tenant must meet all of them.
+/// The selection of tenants. Several conditions combine: a tenant must match all of them.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Selection {
-    /// Tenants whose labels meet this: k=v, k!=v, 'k in (a,b)', 'k notin (a,b)', k, '!k'; commas and repeats mean "and"
+pub(crate) struct SelectionArgs {
+    /// Tenants whose labels match this: k=v, k!=v, 'k in (a,b)', 'k notin (a,b)', k, '!k'; commas and repeats mean "and"
     #[arg(short = 'l', long = "selector", value_name = "SELECTOR", help_heading = "Selection")]
     pub(crate) selectors: Vec<String>,
     /// Tenants on this server
@@ -31,23 +31,28 @@ pub(crate) struct Selection {
 }
 
 /// Labels as `k=v` pairs.
-pub(crate) type Labels = Vec<(String, String)>;
+pub(crate) type LabelPairs = Vec<(String, String)>;
 
 /// What a command does when no tenant was selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WhenEmpty {
-    /// A reading command: all of them.
+    /// Select all tenants: for reading commands.
     All,
-    /// A changing command, or a query: nothing, and say so.
+    /// Refuse: for changing commands and queries.
     Refuse,
 }
 
-impl Selection {
-    /// As the API takes it.
-    pub(crate) fn resolve(&self, names: &[String], context: &mut Context, empty: WhenEmpty) -> Result<Value> {
+impl SelectionArgs {
+    /// The selection as the API expects it.
+    pub(crate) fn to_selection(
+        &self,
+        names: &[String],
+        context: &mut CommandContext,
+        empty: WhenEmpty,
+    ) -> Result<Value> {
         let mut names = names.to_vec();
         if let Some(file) = &self.from_file {
-            names.extend(input::listed(file, context)?);
+            names.extend(input::read_required_names(file, context)?);
         }
         let mut out = Map::new();
         if !names.is_empty() {
@@ -59,16 +64,16 @@ impl Selection {
         if let Some(server) = &self.server {
             out.insert("server".into(), json!(server));
         }
-        self.with_all(out, empty)
+        self.require_selection(out, empty)
     }
 
-    fn with_all(&self, mut out: Map<String, Value>, empty: WhenEmpty) -> Result<Value> {
+    fn require_selection(&self, mut out: Map<String, Value>, empty: WhenEmpty) -> Result<Value> {
         if self.all && out.contains_key("names") {
-            return Err(Failure::usage("--all and names of tenants exclude each other"));
+            return Err(CommandFailure::usage_error("--all cannot be combined with names of tenants"));
         }
         if out.is_empty() && !self.all && empty == WhenEmpty::Refuse {
-            return Err(Failure::usage("no tenant is selected")
-                .because("a command that acts on tenants never means all of them silently")
+            return Err(CommandFailure::usage_error("no tenant is selected")
+                .with_cause("a command on tenants never selects all of them by default")
                 .try_next("name the tenants, or use -l k=v, --server S, --from-file F, or --all"));
         }
         if out.is_empty() {
@@ -81,17 +86,17 @@ impl Selection {
     }
 }
 
-/// True when a selection is more than a list of names: its size is not visible in the command.
+/// True when the selection is more than a list of names, so that the command does not show its size.
 pub(crate) fn is_open_ended(selection: &Value) -> bool {
     selection.get("names").is_none()
 }
 
-pub(crate) fn pairs(labels: &Labels) -> Value {
+pub(crate) fn labels_to_json(labels: &LabelPairs) -> Value {
     Value::Object(labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect())
 }
 
-/// `k=v,k2=v2`.
-pub(crate) fn labels(text: &str) -> Result<Labels, String> {
+/// Parses `k=v,k2=v2`.
+pub(crate) fn parse_labels(text: &str) -> Result<LabelPairs, String> {
     let pair = |part: &str| match part.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err(format!("{part:?} is not of the form key=value")),
@@ -99,35 +104,35 @@ pub(crate) fn labels(text: &str) -> Result<Labels, String> {
     text.split(',').map(pair).collect()
 }
 
-/// How a command treats the operation it starts.
+/// Flags for waiting for an operation.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Wait {
+pub(crate) struct WaitArgs {
     /// Print the operation's id and return at once
     #[arg(long, conflicts_with = "timeout", help_heading = "Waiting")]
     pub(crate) no_wait: bool,
-    /// Stop waiting after this long (exit 6); the operation goes on
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration, help_heading = "Waiting")]
+    /// Stop waiting after this long (exit 6); the operation continues
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration, help_heading = "Waiting")]
     pub(crate) timeout: Option<Duration>,
 }
 
-/// What every changing command takes.
+/// Flags of every changing command.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Change {
+pub(crate) struct ChangeArgs {
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Why, for the audit log
+    /// Reason, for the audit log
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 }
 
-/// What a command takes that cannot simply be taken back.
+/// Flags of commands that are hard to undo.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Confirm {
-    /// Do not ask
+pub(crate) struct ConfirmArgs {
+    /// Do not ask for confirmation
     #[arg(short = 'y', long, help_heading = "Confirmation")]
     pub(crate) yes: bool,
-    /// Refuse unless exactly this many tenants are meant
+    /// Refuse unless exactly this many tenants are selected
     #[arg(long, value_name = "N", help_heading = "Confirmation")]
     pub(crate) expect_count: Option<u64>,
 }
@@ -139,24 +144,24 @@ mod tests {
     #[test]
     fn labels_are_pairs() {
         assert_eq!(
-            labels("plan=pro, region=eu"),
+            parse_labels("plan=pro, region=eu"),
             Ok(vec![("plan".into(), "pro".into()), ("region".into(), "eu".into())])
         );
-        assert_eq!(labels("note="), Ok(vec![("note".into(), String::new())]));
+        assert_eq!(parse_labels("note="), Ok(vec![("note".into(), String::new())]));
         for wrong in ["", "plan", "=x", "a=b,"] {
-            assert!(labels(wrong).is_err(), "{wrong:?}");
+            assert!(parse_labels(wrong).is_err(), "{wrong:?}");
         }
     }
 
     #[test]
     fn selecting_nothing_is_refused_or_means_all() {
-        let none = Selection::default();
-        assert_eq!(none.with_all(Map::new(), WhenEmpty::All).unwrap(), json!({"all": true}));
-        assert!(none.with_all(Map::new(), WhenEmpty::Refuse).is_err());
-        let all = Selection { all: true, ..Selection::default() };
-        assert_eq!(all.with_all(Map::new(), WhenEmpty::Refuse).unwrap(), json!({"all": true}));
+        let none = SelectionArgs::default();
+        assert_eq!(none.require_selection(Map::new(), WhenEmpty::All).unwrap(), json!({"all": true}));
+        assert!(none.require_selection(Map::new(), WhenEmpty::Refuse).is_err());
+        let all = SelectionArgs { all: true, ..SelectionArgs::default() };
+        assert_eq!(all.require_selection(Map::new(), WhenEmpty::Refuse).unwrap(), json!({"all": true}));
         let named = Map::from_iter([("names".to_owned(), json!(["a"]))]);
-        assert!(all.with_all(named.clone(), WhenEmpty::Refuse).is_err());
-        assert!(!is_open_ended(&none.with_all(named, WhenEmpty::Refuse).unwrap()));
+        assert!(all.require_selection(named.clone(), WhenEmpty::Refuse).is_err());
+        assert!(!is_open_ended(&none.require_selection(named, WhenEmpty::Refuse).unwrap()));
     }
 }

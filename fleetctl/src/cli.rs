@@ -1,16 +1,16 @@
-//! The command line: every noun, and the flags they all take.
+//! The command line: all nouns, and the flags of every command.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, catalog, completions, config, dev, doctor, explain, history, init, man, member, migrate, op, query,
+    backup, catalog, completions, config, dev, doctor, events, explain, history, init, man, member, migrate, op, query,
     release, restore, serve, server, status, tenant, token, version,
 };
-use crate::context::Context;
-use crate::error::Exit;
-use crate::error::{Failure, Result};
-use crate::output::Format;
-use crate::settings::Settings;
+use crate::context::CommandContext;
+use crate::error::CommandExit;
+use crate::error::{CommandFailure, Result};
+use crate::output::OutputFormat;
+use crate::settings::CommandSettings;
 
 /// One database per tenant, and one command for all of them.
 #[derive(Debug, Parser)]
@@ -22,8 +22,8 @@ use crate::settings::Settings;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "First steps:
-  fleetctl dev                                         # a fleet to play with, with its API
-  fleetctl init && fleetctl tenant create acme         # a fleet to keep
+  fleetctl dev                                         # an example fleet with its API
+  fleetctl init && fleetctl tenant create acme         # a real fleet
   fleetctl migrate run ./migrations --all
   fleetctl backup run --all
 
@@ -33,39 +33,39 @@ Exit codes:
   2 usage, unconfirmed    6 timed out waiting         15 unreachable
   3 some tenants failed   7 conflict or locked        130 interrupted"
 )]
-pub(crate) struct Cli {
+pub(crate) struct CommandLine {
     #[command(flatten)]
-    pub(crate) flags: Flags,
+    pub(crate) flags: GlobalFlags,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 /// Flags of every command. Each but `--quiet` can also be set in the environment or in a file.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
-pub(crate) struct Flags {
-    /// A control plane's admin address; without it, the data directory [FLEET_URL]
+pub(crate) struct GlobalFlags {
+    /// Admin address of a control plane; without it, work on the data directory [FLEET_URL]
     #[arg(long, global = true, value_name = "URL")]
     url: Option<String>,
-    /// A file that holds the token for --url; - is standard input [FLEET_TOKEN_FILE; or FLEET_TOKEN]
+    /// File that holds the token for --url; - is standard input [FLEET_TOKEN_FILE; or FLEET_TOKEN]
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<String>,
-    /// Certificates to trust for --url, beside the system's [FLEET_CA_FILE]
+    /// Certificates to trust for --url, in addition to the system's [FLEET_CA_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<String>,
-    /// Where the fleet lives [FLEET_DATA_DIR] [default: ./fleet-data]
+    /// Directory of the catalog, keys and SQLite tenants [FLEET_DATA_DIR] [default: ./fleet-data]
     #[arg(long, global = true, value_name = "DIR")]
     data_dir: Option<String>,
-    /// A file that holds the address of a catalog on Postgres [FLEET_CATALOG_URL_FILE; or FLEET_CATALOG_URL]
+    /// File that holds the address of a catalog on Postgres [FLEET_CATALOG_URL_FILE; or FLEET_CATALOG_URL]
     #[arg(long, global = true, value_name = "FILE")]
     catalog_url_file: Option<String>,
-    /// How data is printed [FLEET_OUTPUT] [default: table]
+    /// Output format [FLEET_OUTPUT] [default: table]
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT")]
-    pub(crate) output: Option<Format>,
-    /// Say nothing on success (data only with -o)
+    pub(crate) output: Option<OutputFormat>,
+    /// Print nothing on success, unless -o is given
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Wait this long for another run that is in the way [FLEET_LOCK_WAIT] [default: 0]
+    /// How long to wait for another run that excludes this one [FLEET_LOCK_WAIT] [default: 0]
     #[arg(long, global = true, value_name = "DURATION")]
     lock_wait: Option<String>,
     /// Call URL/start before and URL/<exit code> after [FLEET_PING_URL]
@@ -73,9 +73,9 @@ pub(crate) struct Flags {
     ping_url: Option<String>,
 }
 
-impl Flags {
-    /// What was given, by the settings' keys.
-    pub(crate) fn given(&self) -> Vec<(&'static str, String)> {
+impl GlobalFlags {
+    /// The flags that were given, by the settings' keys.
+    pub(crate) fn given_settings(&self) -> Vec<(&'static str, String)> {
         let output = self.output.and_then(|f| f.to_possible_value()).map(|v| v.get_name().to_owned());
         let flags = [
             ("url", &self.url),
@@ -90,129 +90,153 @@ impl Flags {
         flags.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect()
     }
 
-    /// The format in force.
-    pub(crate) fn format(&self, settings: &Settings) -> Result<Format> {
-        let format = settings.parse("output", |text| Format::from_str(text, false))?;
-        format.ok_or_else(|| Failure::usage("there is no output format"))
+    /// The effective output format.
+    pub(crate) fn output_format(&self, settings: &CommandSettings) -> Result<OutputFormat> {
+        let format = settings.parse_value("output", |text| OutputFormat::from_str(text, false))?;
+        format.ok_or_else(|| CommandFailure::usage_error("there is no output format"))
     }
 }
 
-/// Every noun.
+/// All nouns of the command line.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Start a fleet to play with: two tenants, both APIs, lines to paste
-    Dev(dev::Dev),
-    /// Make a new fleet in the data directory
-    Init(init::Init),
+pub(crate) enum CliCommand {
+    /// Start an example fleet: two tenants, both APIs, commands to paste
+    Dev(dev::DevArgs),
+    /// Create a fleet in the data directory
+    Init(init::InitArgs),
     /// Serve the data directory: tenants' requests and the admin API
-    Serve(serve::Serve),
+    Serve(serve::ServeArgs),
     /// Show the fleet in a few lines
     Status,
-    /// Check the control plane's own surroundings
-    Doctor(doctor::Doctor),
-    /// Compare the servers with the catalog; put aside what nobody owns
-    Scrub(crate::commands::scrub::Scrub),
-    /// Tenants: create, list, get, label, protect, delete
-    #[command(subcommand)]
-    Tenant(tenant::Verb),
-    /// Places databases live: add, list, get, cordon, uncordon, remove
-    #[command(subcommand)]
-    Server(server::Verb),
-    /// Who may do what in a tenant: add, list, remove
-    #[command(subcommand)]
-    Member(member::Verb),
-    /// Secrets that open tenants or the admin API: create, list, revoke
-    #[command(subcommand)]
-    Token(token::Verb),
-    /// Migration sets the fleet knows: list, get, add, activate
-    #[command(subcommand)]
-    Release(release::Verb),
+    /// Check disk, limits, servers and backups
+    Doctor(doctor::DoctorArgs),
+    /// Compare the servers with the catalog; quarantine databases without an owner
+    Scrub(crate::commands::scrub::ScrubArgs),
+    /// Tenants: create, list, get, describe, suspend, move, archive, delete, repair and more
+    #[command(subcommand, alias = "tenants")]
+    Tenant(tenant::TenantCommand),
+    /// Servers that hold the databases: add, list, get, set, prepare, cordon, drain, remove
+    #[command(subcommand, alias = "servers")]
+    Server(server::ServerCommand),
+    /// Members of a tenant and their roles: add, list, remove
+    #[command(subcommand, alias = "members")]
+    Member(member::MemberCommand),
+    /// Tokens for tenants or the admin API: create, list, revoke
+    #[command(subcommand, alias = "tokens")]
+    Token(token::TokenCommand),
+    /// Migration sets in the catalog: list, get, add, activate
+    #[command(subcommand, alias = "releases")]
+    Release(release::ReleaseCommand),
     /// Schema changes across tenants: plan, run, status, retry
-    #[command(subcommand)]
-    Migrate(migrate::Verb),
-    /// Copies at rest: run, list, get, verify
-    #[command(subcommand)]
-    Backup(backup::Verb),
-    /// Bring a tenant back: run, preview, undo
-    #[command(subcommand)]
-    Restore(restore::Verb),
-    /// Pieces of fleet work: list, get, wait, events, retry, cancel, pause, resume, abandon
-    #[command(subcommand)]
-    Op(op::Verb),
+    #[command(subcommand, alias = "migrations")]
+    Migrate(migrate::MigrateCommand),
+    /// Backups of tenants: run, list, get, verify
+    #[command(subcommand, alias = "backups")]
+    Backup(backup::BackupCommand),
+    /// Restore a tenant from a backup: run, preview, undo
+    #[command(subcommand, alias = "restores")]
+    Restore(restore::RestoreCommand),
+    /// Operations on the fleet: list, get, wait, events, retry, cancel, pause, resume, abandon
+    #[command(subcommand, aliases = ["ops", "operation", "operations"])]
+    Op(op::OpCommand),
+    /// Read the audit log: who changed what, newest first
+    #[command(alias = "event")]
+    Events(events::EventsArgs),
     /// How long ended operations and events are kept: show, keep
     #[command(subcommand)]
-    History(history::Verb),
-    /// Where the fleet is written down: check, copy to Postgres
+    History(history::HistoryCommand),
+    /// The database of the fleet's own records: check, copy to Postgres
     #[command(subcommand)]
-    Catalog(catalog::Verb),
+    Catalog(catalog::CatalogCommand),
     /// Run one read-only statement in many tenants
-    Query(query::Query),
-    /// Say what an error code means and what helps
-    Explain(explain::Explain),
-    /// Settings in force
+    Query(query::QueryArgs),
+    /// Explain an error code, and what to do
+    Explain(explain::ExplainArgs),
+    /// Show the effective settings
     #[command(subcommand)]
-    Config(config::Verb),
+    Config(config::ConfigCommand),
     /// Print a script that completes commands
-    Completions(completions::Completions),
+    Completions(completions::CompletionsArgs),
     /// Print the manual, or write its pages
-    Man(man::Man),
-    /// Show which program this is
+    Man(man::ManArgs),
+    /// Show the program's version
     Version,
 }
 
-impl Command {
-    /// Whether the command sets up its log itself; the others log only when asked to.
-    pub(crate) fn logs(&self) -> bool {
+impl CliCommand {
+    /// True when the command sets up its log itself; other commands log only on request.
+    pub(crate) fn sets_up_log(&self) -> bool {
         matches!(self, Self::Dev(_) | Self::Serve(_))
     }
 
-    /// Flags of this command that are settings, by their keys.
-    pub(crate) fn given(&self) -> Vec<(&'static str, String)> {
+    /// The flags of this command that are settings, by their keys.
+    pub(crate) fn given_settings(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Dev(args) => args.listeners.given(),
-            Self::Serve(args) => args.given(),
+            Self::Dev(args) => args.listeners.given_settings(),
+            Self::Serve(args) => args.given_settings(),
             _ => Vec::new(),
         }
     }
 }
 
+/// Commands with this verb, for a user who omitted the noun: `fleetctl list`.
+pub(crate) fn commands_with_verb(verb: &str) -> Vec<String> {
+    let cli = CommandLine::command();
+    let nouns = cli.get_subcommands().filter(|noun| noun.get_subcommands().any(|sub| sub.get_name() == verb));
+    nouns.map(|noun| format!("fleetctl {} {verb}", noun.get_name())).collect()
+}
+
 /// Runs one command.
-pub(crate) async fn dispatch(command: Command, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match command {
-        Command::Dev(args) => dev::run(&args, context).await,
-        Command::Init(args) => init::run(&args, context).await,
-        Command::Serve(args) => serve::run(&args, context).await,
-        Command::Status => status::run(context).await,
-        Command::Doctor(args) => doctor::run(&args, context).await,
-        Command::Scrub(args) => crate::commands::scrub::run(args, context).await,
-        Command::Tenant(verb) => tenant::run(verb, context).await,
-        Command::Server(verb) => server::run(verb, context).await,
-        Command::Member(verb) => member::run(verb, context).await,
-        Command::Token(verb) => token::run(verb, context).await,
-        Command::Release(verb) => release::run(verb, context).await,
-        Command::Migrate(verb) => migrate::run(verb, context).await,
-        Command::Backup(verb) => backup::run(verb, context).await,
-        Command::Restore(verb) => restore::run(verb, context).await,
-        Command::Op(verb) => op::run(verb, context).await,
-        Command::History(verb) => history::run(verb, context).await,
-        Command::Catalog(verb) => catalog::run(&verb, context).await,
-        Command::Query(args) => query::run(args, context).await,
-        Command::Explain(args) => explain::run(&args, context),
-        Command::Config(verb) => config::run(&verb, context),
-        Command::Completions(args) => completions::run(&args, context),
-        Command::Man(args) => man::run(&args, context),
-        Command::Version => version::run(context),
+        CliCommand::Dev(args) => dev::run_dev_command(&args, context).await,
+        CliCommand::Init(args) => init::run_init_command(&args, context).await,
+        CliCommand::Serve(args) => serve::run_serve_command(&args, context).await,
+        CliCommand::Status => status::run_status_command(context).await,
+        CliCommand::Doctor(args) => doctor::run_doctor_command(&args, context).await,
+        CliCommand::Scrub(args) => crate::commands::scrub::run_scrub_command(args, context).await,
+        CliCommand::Tenant(verb) => tenant::run_tenant_command(verb, context).await,
+        CliCommand::Server(verb) => server::run_server_command(verb, context).await,
+        CliCommand::Member(verb) => member::run_member_command(verb, context).await,
+        CliCommand::Token(verb) => token::run_token_command(verb, context).await,
+        CliCommand::Release(verb) => release::run_release_command(verb, context).await,
+        CliCommand::Migrate(verb) => migrate::run_migrate_command(verb, context).await,
+        CliCommand::Backup(verb) => backup::run_backup_command(verb, context).await,
+        CliCommand::Restore(verb) => restore::run_restore_command(verb, context).await,
+        CliCommand::Op(verb) => op::run_op_command(verb, context).await,
+        CliCommand::Events(args) => events::run_events_command(args, context).await,
+        CliCommand::History(verb) => history::run_history_command(verb, context).await,
+        CliCommand::Catalog(verb) => catalog::run_catalog_command(&verb, context).await,
+        CliCommand::Query(args) => query::run_query_command(args, context).await,
+        CliCommand::Explain(args) => explain::run_explain_command(&args, context),
+        CliCommand::Config(verb) => config::run_config_command(&verb, context),
+        CliCommand::Completions(args) => completions::run_completions_command(&args, context),
+        CliCommand::Man(args) => man::run_man_command(&args, context),
+        CliCommand::Version => version::run_version_command(context),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        CommandLine::command().debug_assert();
+    }
+
+    /// Scripts of the version before keep working for one minor version.
+    #[test]
+    fn old_spellings_of_a_repair_mean_the_present_ones() {
+        let parsed = |line: &str| format!("{:?}", CommandLine::try_parse_from(line.split(' ')).unwrap().command);
+        for (old, present) in [
+            ("fleetctl tenant settle acme", "fleetctl tenant repair acme"),
+            ("fleetctl tenant settle acme --back", "fleetctl tenant repair acme --use-current"),
+            ("fleetctl tenant settle --all --newest", "fleetctl tenant repair --all --find-latest"),
+        ] {
+            assert_eq!(parsed(old), parsed(present));
+        }
+        assert_ne!(parsed("fleetctl tenant repair acme --use-current"), parsed("fleetctl tenant repair acme"));
     }
 
     #[test]
@@ -224,6 +248,6 @@ mod tests {
                 assert!(arg.get_help().is_some(), "{} {} has no help", command.get_name(), arg.get_id());
             }
         }
-        look(&Cli::command());
+        look(&CommandLine::command());
     }
 }

@@ -1,52 +1,68 @@
-//! One request, one answer: in process or over HTTP, the same for every command.
+//! Sends requests to the control plane, in process or over HTTP, with the same interface for every command.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
 use control_plane::auth::operator::InProcess;
+use control_plane::serve::AdminSocket;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::error::{Exit, Failure, Result};
+use crate::error::{CommandExit, CommandFailure, Result};
 
-/// An answer that is read whole is at most this long: a page of 1,000 items is far below it.
+/// Maximum size of an answer that is read whole. A page of 1,000 items is much smaller.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
-/// Connections that fail are tried this often in all; the idempotency key makes it safe.
+/// Maximum attempts when the connection fails. The idempotency key makes repeating safe.
 const ATTEMPTS_MAX: u32 = 3;
-/// Refusing a connection takes no time, so a second attempt soon is enough to bridge a restart's gap.
+/// Name of the socket of a server on the same data directory, as shown to users.
+const SOCKET: &str = "the socket";
+/// A refused connection fails at once, so a second attempt after this time bridges a restart.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// Longer than the longest long poll (60 s), so that only a dead connection meets it.
+/// Longer than the longest long poll (60 s), so that only a dead connection reaches it.
 const READ_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What this program can read.
+/// The content types that this program can read.
 const ACCEPT: &str = "application/json, application/x-ndjson, application/problem+json";
 
-/// Where requests go.
+/// The way to a control plane.
 #[derive(Clone)]
-pub(crate) enum Transport {
-    /// The control plane of this very process.
-    InProcess { router: axum::Router, credential: Credential },
-    /// A control plane elsewhere.
-    Http { client: reqwest::Client, base: String, token: SecretString },
+pub(crate) enum ClientTransport {
+    /// The control plane inside this process.
+    InProcess { router: axum::Router, credential: ClientCredential },
+    /// A control plane in another process.
+    Http { client: reqwest::Client, at: RemoteAddress, token: SecretString },
 }
 
-/// Who calls inside this process.
+/// The address of a control plane in another process.
 #[derive(Clone)]
-pub(crate) enum Credential {
-    /// The human who started it: the admin API.
+pub(crate) struct RemoteAddress {
+    /// The base address; every target is appended to it.
+    base: String,
+    /// The address as shown to the user, for whom a socket has no base address.
+    shown: String,
+    /// Keeps the socket open while this value lives.
+    _socket: Option<Arc<AdminSocket>>,
+}
+
+/// The caller's identity inside this process.
+#[derive(Clone)]
+pub(crate) enum ClientCredential {
+    /// The user who started the process: for the admin API.
     Operator(InProcess),
-    /// A token: the data API.
+    /// A token: for the data API.
     Bearer(SecretString),
 }
 
-/// What is asked.
+/// One request to the API.
 #[derive(Debug, Clone)]
-pub(crate) struct Request {
+pub(crate) struct ApiRequest {
     method: Method,
     /// Path and query, percent-encoded.
     target: String,
@@ -54,11 +70,11 @@ pub(crate) struct Request {
     idempotency_key: Option<String>,
 }
 
-impl Request {
+impl ApiRequest {
     pub(crate) fn get(target: impl Into<String>) -> Self {
         Self { method: Method::GET, target: target.into(), body: None, idempotency_key: None }
     }
-    /// Carries an idempotency key of its own: sending the same value again cannot do the work twice.
+    /// A POST with its own idempotency key: sending the same value again does not repeat the work.
     pub(crate) fn post(target: impl Into<String>, body: Value) -> Self {
         let key = uuid::Uuid::now_v7().to_string();
         Self { method: Method::POST, target: target.into(), body: Some(body), idempotency_key: Some(key) }
@@ -70,29 +86,29 @@ impl Request {
         Self { method: Method::DELETE, target: target.into(), body: None, idempotency_key: None }
     }
 
-    /// The same work asked for afresh: an answer that was remembered for the old key is not wanted again.
+    /// The same request with a new key, so that a stored answer for the old key is not used.
     #[must_use]
-    pub(crate) fn renewed(&self) -> Self {
+    pub(crate) fn with_new_key(&self) -> Self {
         Self {
             idempotency_key: self.idempotency_key.as_ref().map(|_| uuid::Uuid::now_v7().to_string()),
             ..self.clone()
         }
     }
 
-    /// A field of the body; nothing for requests without one.
+    /// Adds a field to the body; ignored for requests without a body.
     #[must_use]
-    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with_field(mut self, key: &str, value: impl Into<Value>) -> Self {
         if let Some(body) = self.body.as_mut() {
             body[key] = value.into();
         }
         self
     }
 
-    /// A query parameter.
+    /// Adds a query parameter.
     #[must_use]
-    pub(crate) fn query(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn with_query(mut self, key: &str, value: &str) -> Self {
         self.target.push(if self.target.contains('?') { '&' } else { '?' });
-        self.target.push_str(&format!("{key}={}", encode(value)));
+        self.target.push_str(&format!("{key}={}", percent_encode(value)));
         self
     }
 
@@ -101,42 +117,43 @@ impl Request {
     }
 }
 
-/// An answer of success, its body still to be read.
-pub(crate) struct Answer {
+/// A successful answer whose body has not been read yet.
+pub(crate) struct ApiAnswer {
     body: BoxStream<'static, Result<Bytes>>,
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for ApiAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        f.debug_struct("ApiAnswer").finish_non_exhaustive()
     }
 }
 
-impl Answer {
+impl ApiAnswer {
     /// The whole body as JSON; null when it is empty.
-    pub(crate) async fn json(self) -> Result<Value> {
-        let bytes = collect(self.body).await?;
+    pub(crate) async fn read_json(self) -> Result<Value> {
+        let bytes = collect_body(self.body).await?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).map_err(|e| Failure::unexpected("the answer is not JSON").because(e))
+        serde_json::from_slice(&bytes)
+            .map_err(|e| CommandFailure::unexpected_answer("the answer is not JSON").with_cause(e))
     }
 
     /// The body line by line (NDJSON), as it arrives.
-    pub(crate) fn lines(self) -> Lines {
-        Lines { body: self.body, buffer: Vec::new() }
+    pub(crate) fn into_lines(self) -> AnswerLines {
+        AnswerLines { body: self.body, buffer: Vec::new() }
     }
 }
 
-/// See [`Answer::lines`].
-pub(crate) struct Lines {
+/// Lines of an answer; see [`ApiAnswer::into_lines`].
+pub(crate) struct AnswerLines {
     body: BoxStream<'static, Result<Bytes>>,
     buffer: Vec<u8>,
 }
 
-impl Lines {
+impl AnswerLines {
     /// The next line; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>> {
+    pub(crate) async fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut searched = 0;
         loop {
             if let Some(at) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
@@ -147,7 +164,7 @@ impl Lines {
             }
             searched = self.buffer.len();
             if searched > ANSWER_BYTES_MAX {
-                return Err(Failure::unexpected("a line of the answer is too long"));
+                return Err(CommandFailure::unexpected_answer("a line of the answer is too long"));
             }
             match self.body.next().await {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk?),
@@ -158,20 +175,22 @@ impl Lines {
     }
 }
 
-/// Sends requests; cheap to clone.
+/// Sends requests to one control plane; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Client {
-    transport: Transport,
+pub(crate) struct ApiClient {
+    transport: ClientTransport,
 }
 
-impl Client {
-    pub(crate) fn new(transport: Transport) -> Self {
+impl ApiClient {
+    pub(crate) fn new(transport: ClientTransport) -> Self {
         Self { transport }
     }
 
-    /// A control plane at this address.
-    pub(crate) fn http(base: &str, token: SecretString, ca: Option<&[u8]>) -> Result<Self> {
-        let unusable = |e: reqwest::Error| Failure::new(Exit::Failed, "cannot set up HTTP").because(chain(&e));
+    /// A client for a control plane at this address.
+    pub(crate) fn over_address(base: &str, token: SecretString, ca: Option<&[u8]>) -> Result<Self> {
+        let unusable = |e: reqwest::Error| {
+            CommandFailure::new(CommandExit::Failed, "cannot set up HTTP").with_cause(error_chain(&e))
+        };
         let mut builder =
             reqwest::Client::builder().read_timeout(READ_TIMEOUT).connect_timeout(Duration::from_secs(10));
         if let Some(pem) = ca {
@@ -181,44 +200,64 @@ impl Client {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(unusable)?;
-        Ok(Self::new(Transport::Http { client, base: base.trim_end_matches('/').to_owned(), token }))
+        let base = base.trim_end_matches('/').to_owned();
+        let at = RemoteAddress { shown: base.clone(), base, _socket: None };
+        Ok(Self::new(ClientTransport::Http { client, at, token }))
     }
 
-    /// True when the control plane ends with this process.
+    /// A client for the server on this data directory, through its socket. Its address and certificate are not needed.
+    pub(crate) fn over_socket(data_dir: &Path, socket: AdminSocket, token: SecretString) -> Result<Self> {
+        let builder =
+            reqwest::Client::builder().read_timeout(READ_TIMEOUT).no_proxy().unix_socket(socket.socket_path());
+        let client = builder
+            .build()
+            .map_err(|e| CommandFailure::new(CommandExit::Failed, "cannot set up HTTP").with_cause(error_chain(&e)))?;
+        let shown = format!("{SOCKET} in {}", data_dir.display());
+        let at = RemoteAddress { base: "http://localhost".to_owned(), shown, _socket: Some(Arc::new(socket)) };
+        Ok(Self::new(ClientTransport::Http { client, at, token }))
+    }
+
+    /// True when the control plane runs in this process and ends with it.
     pub(crate) fn is_embedded(&self) -> bool {
-        matches!(self.transport, Transport::InProcess { .. })
+        matches!(self.transport, ClientTransport::InProcess { .. })
     }
 
-    /// Sends it and reads a JSON answer.
-    pub(crate) async fn json(&self, request: &Request) -> Result<Value> {
-        self.send(request).await?.json().await
+    /// Sends the request and reads a JSON answer.
+    pub(crate) async fn send_for_json(&self, request: &ApiRequest) -> Result<Value> {
+        self.send_request(request).await?.read_json().await
     }
 
-    /// Sends it; an answer that is no success becomes a failure with the problem's own words.
-    pub(crate) async fn send(&self, request: &Request) -> Result<Answer> {
+    /// Sends the request. An unsuccessful answer becomes a failure with the problem's text.
+    pub(crate) async fn send_request(&self, request: &ApiRequest) -> Result<ApiAnswer> {
         let (status, body) = match &self.transport {
-            Transport::InProcess { router, credential } => {
-                in_process(router.clone(), credential.clone(), request).await?
+            ClientTransport::InProcess { router, credential } => {
+                send_in_process(router.clone(), credential.clone(), request).await?
             }
-            Transport::Http { client, base, token } => over_http(client, base, token, request).await?,
+            ClientTransport::Http { client, at, token } => send_over_http(client, at, token, request).await?,
         };
         if status.is_success() {
-            return Ok(Answer { body });
+            return Ok(ApiAnswer { body });
         }
-        let text = collect(body).await?;
+        let text = collect_body(body).await?;
         let problem = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        Err(Failure::from_problem(status.as_u16(), &problem))
+        Err(CommandFailure::from_problem(status.as_u16(), &problem))
     }
 }
 
-type Raw = (StatusCode, BoxStream<'static, Result<Bytes>>);
+type RawAnswer = (StatusCode, BoxStream<'static, Result<Bytes>>);
 
-async fn in_process(router: axum::Router, credential: Credential, request: &Request) -> Result<Raw> {
+async fn send_in_process(
+    router: axum::Router,
+    credential: ClientCredential,
+    request: &ApiRequest,
+) -> Result<RawAnswer> {
     let builder = axum::http::Request::builder().method(request.method.clone()).uri(&request.target);
     let mut builder = builder.header(header::ACCEPT, ACCEPT);
     builder = match credential {
-        Credential::Operator(principal) => builder.extension(principal),
-        Credential::Bearer(token) => builder.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret())),
+        ClientCredential::Operator(principal) => builder.extension(principal),
+        ClientCredential::Bearer(token) => {
+            builder.header(header::AUTHORIZATION, format!("Bearer {}", token.expose_secret()))
+        }
     };
     if let Some(key) = &request.idempotency_key {
         builder = builder.header("idempotency-key", key);
@@ -230,17 +269,22 @@ async fn in_process(router: axum::Router, credential: Credential, request: &Requ
         }
         None => Body::empty(),
     };
-    let ask = builder.body(body).map_err(|e| Failure::usage("this cannot be asked").because(e))?;
+    let ask = builder.body(body).map_err(|e| CommandFailure::usage_error("the request is not valid").with_cause(e))?;
     let answer = router.oneshot(ask).await.unwrap_or_else(|never| match never {});
-    let broken = |e: axum::Error| Failure::new(Exit::Failed, "the answer broke off").because(e);
+    let broken = |e: axum::Error| CommandFailure::new(CommandExit::Failed, "the answer was cut short").with_cause(e);
     let status = answer.status();
     Ok((status, answer.into_body().into_data_stream().map(move |chunk| chunk.map_err(broken)).boxed()))
 }
 
-async fn over_http(client: &reqwest::Client, base: &str, token: &SecretString, request: &Request) -> Result<Raw> {
+async fn send_over_http(
+    client: &reqwest::Client,
+    at: &RemoteAddress,
+    token: &SecretString,
+    request: &ApiRequest,
+) -> Result<RawAnswer> {
     let mut attempt = 1;
     let answer = loop {
-        let mut ask = client.request(request.method.clone(), format!("{base}{}", request.target));
+        let mut ask = client.request(request.method.clone(), format!("{}{}", at.base, request.target));
         ask = ask.bearer_auth(token.expose_secret()).header(header::ACCEPT, ACCEPT);
         if let Some(key) = &request.idempotency_key {
             ask = ask.header("idempotency-key", key);
@@ -253,30 +297,61 @@ async fn over_http(client: &reqwest::Client, base: &str, token: &SecretString, r
             Err(e) if attempt < ATTEMPTS_MAX && may_repeat(request, &e) => {
                 tokio::time::sleep(RETRY_AFTER * attempt).await
             }
-            Err(e) => return Err(unreachable(base, &e)),
+            Err(e) => return Err(unreachable_failure(&at.shown, &e)),
         }
         attempt += 1;
     };
-    let base = base.to_owned();
+    let base = at.shown.clone();
     let status = answer.status();
-    Ok((status, answer.bytes_stream().map(move |chunk| chunk.map_err(|e| unreachable(&base, &e))).boxed()))
+    require_api(&base, &answer)?;
+    Ok((status, answer.bytes_stream().map(move |chunk| chunk.map_err(|e| unreachable_failure(&base, &e))).boxed()))
 }
 
-/// A request that never arrived may be sent again; one that may have arrived only if doing it twice is doing it once.
-fn may_repeat(request: &Request, error: &reqwest::Error) -> bool {
+/// Refuses an answer that cannot come from a control plane: a page of a web server or proxy, or a redirect.
+fn require_api(base: &str, answer: &reqwest::Response) -> Result<()> {
+    const SPOKEN: [&str; 4] =
+        ["application/json", "application/problem+json", "application/x-ndjson", "text/event-stream"];
+    let status = answer.status();
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("nothing");
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if SPOKEN.contains(&essence.as_str()) || status == StatusCode::NO_CONTENT {
+        return Ok(());
+    }
+    let exit = match status.as_u16() {
+        401 | 403 | 407 => CommandExit::NotAuthorised,
+        _ => CommandExit::Unreachable,
+    };
+    Err(CommandFailure::new(exit, format!("the program at {base} is not a control plane's admin API"))
+        .with_cause(format!("it answered with status {} and {}", status.as_u16(), crate::error::shorten_text(kind)))
+        .try_next("use the admin address that `fleetctl serve` prints, without a path")
+        .try_next("fleetctl config show --origin      # says where the address comes from"))
+}
+
+/// A request that never arrived may be sent again. One that may have arrived may be sent again only if it is
+/// idempotent.
+fn may_repeat(request: &ApiRequest, error: &reqwest::Error) -> bool {
     let harmless = request.method == Method::GET || request.idempotency_key.is_some();
     error.is_connect() || (harmless && error.is_request() && !error.is_timeout())
 }
 
-fn unreachable(base: &str, error: &reqwest::Error) -> Failure {
-    let exit = if error.is_builder() { Exit::Usage } else { Exit::Unreachable };
-    Failure::new(exit, format!("cannot reach the control plane at {base}"))
-        .because(chain(error))
-        .try_next("fleetctl config show --origin      # says where the address comes from")
+fn unreachable_failure(base: &str, error: &reqwest::Error) -> CommandFailure {
+    let exit = if error.is_builder() { CommandExit::Usage } else { CommandExit::Unreachable };
+    let other = if base.starts_with("https:") { "plain HTTP: use http://" } else { "TLS: use https://" };
+    let failure =
+        CommandFailure::new(exit, format!("cannot reach the control plane at {base}")).with_cause(error_chain(error));
+    if base.starts_with(SOCKET) {
+        return failure.try_next("see the log of `fleetctl serve`: it just ended, or has too many connections");
+    }
+    // A refused connection is not caused by the wrong scheme.
+    let failure = match error.is_timeout() || error_chain(error).to_lowercase().contains("refused") {
+        true => failure,
+        false => failure.try_next(format!("if the port speaks {other} in --url")),
+    };
+    failure.try_next("fleetctl config show --origin      # says where the address comes from")
 }
 
-/// An error and its sources in one line, without addresses that may hold credentials.
-fn chain(error: &reqwest::Error) -> String {
+/// An error and its sources in one line, without addresses that may contain credentials.
+fn error_chain(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -286,35 +361,35 @@ fn chain(error: &reqwest::Error) -> String {
     if text.is_empty() { "the request failed".to_owned() } else { text }
 }
 
-/// Whether the address is this machine's own, where no proxy should be asked.
+/// True when the address is on this machine, where no proxy should be used.
 fn is_loopback(base: &str) -> bool {
     let rest = base.split_once("://").map_or(base, |(_, rest)| rest);
     ["127.", "localhost", "[::1]"].iter().any(|own| rest.starts_with(own))
 }
 
-async fn collect(mut body: BoxStream<'static, Result<Bytes>>) -> Result<Vec<u8>> {
+async fn collect_body(mut body: BoxStream<'static, Result<Bytes>>) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     while let Some(chunk) = body.next().await {
         out.extend_from_slice(&chunk?);
         if out.len() > ANSWER_BYTES_MAX {
-            return Err(Failure::unexpected("the answer is too long"));
+            return Err(CommandFailure::unexpected_answer("the answer is too long"));
         }
     }
     Ok(out)
 }
 
-/// One segment of a path: what a user typed, so that it cannot become another path.
+/// Encodes user input as one path segment, so that it cannot change the path.
 ///
-/// `.` and `..` are refused: clients and proxies resolve them, whatever their spelling.
-pub(crate) fn segment(text: &str) -> Result<String> {
+/// Refuses `.` and `..`: clients and proxies resolve them even when they are encoded.
+pub(crate) fn path_segment(text: &str) -> Result<String> {
     if text.is_empty() || text == "." || text == ".." {
-        return Err(Failure::usage(format!("{text:?} is neither a name nor an id")).code("invalid"));
+        return Err(CommandFailure::usage_error(format!("{text:?} is not a name or an id")).code("invalid"));
     }
-    Ok(encode(text))
+    Ok(percent_encode(text))
 }
 
-/// RFC 3986: everything but unreserved characters as `%XX`.
-pub(crate) fn encode(text: &str) -> String {
+/// RFC 3986: encodes everything except unreserved characters as `%XX`.
+pub(crate) fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -332,29 +407,31 @@ mod tests {
 
     #[test]
     fn what_a_user_types_stays_one_segment() {
-        assert_eq!(segment("a/../b?c#d é").unwrap(), "a%2F..%2Fb%3Fc%23d%20%C3%A9");
-        assert_eq!(segment("%2e%2e").unwrap(), "%252e%252e");
+        assert_eq!(path_segment("a/../b?c#d é").unwrap(), "a%2F..%2Fb%3Fc%23d%20%C3%A9");
+        assert_eq!(path_segment("%2e%2e").unwrap(), "%252e%252e");
         for wrong in ["", ".", ".."] {
-            assert_eq!(segment(wrong).unwrap_err().exit, Exit::Usage);
+            assert_eq!(path_segment(wrong).unwrap_err().exit, CommandExit::Usage);
         }
     }
 
     #[test]
     fn a_query_is_encoded_and_a_body_gains_fields() {
-        let request =
-            Request::post("/v1/x", serde_json::json!({"a": 1})).query("k", "v w").query("l", "1").with("b", true);
+        let request = ApiRequest::post("/v1/x", serde_json::json!({"a": 1}))
+            .with_query("k", "v w")
+            .with_query("l", "1")
+            .with_field("b", true);
         assert_eq!(request.target, "/v1/x?k=v%20w&l=1");
         assert_eq!(request.body, Some(serde_json::json!({"a": 1, "b": true})));
-        assert_ne!(request.idempotency_key, request.renewed().idempotency_key);
-        assert_eq!(Request::get("/").with("b", true).body, None);
+        assert_ne!(request.idempotency_key, request.with_new_key().idempotency_key);
+        assert_eq!(ApiRequest::get("/").with_field("b", true).body, None);
     }
 
     #[tokio::test]
     async fn lines_arrive_whole_however_the_body_is_cut() {
         let chunks = ["{\"a\"", ":1}\n{}", "\n", "last"].map(|c| Ok(Bytes::from(c)));
-        let mut lines = Answer { body: stream::iter(chunks).boxed() }.lines();
+        let mut lines = ApiAnswer { body: stream::iter(chunks).boxed() }.into_lines();
         let mut seen = Vec::new();
-        while let Some(line) = lines.next().await.unwrap() {
+        while let Some(line) = lines.next_line().await.unwrap() {
             seen.push(String::from_utf8(line).unwrap());
         }
         assert_eq!(seen, ["{\"a\":1}", "{}", "last"]);
@@ -363,9 +440,10 @@ mod tests {
     #[tokio::test]
     async fn nothing_listening_is_unreachable() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let client = Client::http(&format!("http://127.0.0.1:{port}/"), "t".to_owned().into(), None).unwrap();
-        let failure = client.json(&Request::get("/v1/status")).await.unwrap_err();
-        assert_eq!(failure.exit, Exit::Unreachable);
+        let client =
+            ApiClient::over_address(&format!("http://127.0.0.1:{port}/"), "t".to_owned().into(), None).unwrap();
+        let failure = client.send_for_json(&ApiRequest::get("/v1/status")).await.unwrap_err();
+        assert_eq!(failure.exit, CommandExit::Unreachable);
         assert!(failure.causes[0].to_lowercase().contains("refused"), "{failure:?}");
     }
 

@@ -1,4 +1,4 @@
-//! A control plane inside this process, called as a function: no port, no daemon, the same API.
+//! A control plane inside this process, called directly: no port, no daemon, the same API.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use control_plane::{App, Config};
 use secrecy::SecretString;
 
-use crate::client::{Client, Credential, Transport};
-use crate::error::{Exit, Failure, Result};
+use crate::client::{ApiClient, ClientCredential, ClientTransport};
+use crate::error::{CommandExit, CommandFailure, Result};
 
 /// An open data directory.
-pub(crate) struct Embedded {
+pub(crate) struct EmbeddedFleet {
     app: Arc<App>,
     actor: String,
 }
 
-impl Embedded {
-    /// Opens the fleet in the data directory; makes nothing when there is none.
+impl EmbeddedFleet {
+    /// Opens the fleet in the data directory; fails if there is none and creates nothing.
     pub(crate) async fn open(config: Config, actor: &str) -> Result<Self> {
         let data_dir = config.data_dir.clone();
         if !data_dir.exists() {
@@ -25,7 +25,7 @@ impl Embedded {
         }
         let app = App::open(config).await.map_err(|e| match e.code.as_ref() {
             "not_initialised" => not_initialised(&data_dir),
-            _ => Failure::from(e),
+            _ => CommandFailure::from(e),
         })?;
         Ok(Self { app, actor: actor.to_owned() })
     }
@@ -34,29 +34,29 @@ impl Embedded {
         Arc::clone(&self.app)
     }
 
-    /// Requests to it, as the human who started this process.
-    pub(crate) fn client(&self) -> Client {
-        Client::new(Transport::InProcess {
+    /// A client for its admin API, as the user who started this process.
+    pub(crate) fn admin_client(&self) -> ApiClient {
+        ApiClient::new(ClientTransport::InProcess {
             router: control_plane::http::admin_router(self.app()),
-            credential: Credential::Operator(self.app.in_process_principal(&self.actor)),
+            credential: ClientCredential::Operator(self.app.in_process_principal(&self.actor)),
         })
     }
 
-    /// Requests to its data API with a tenant's token.
-    pub(crate) fn data(&self, token: SecretString) -> Client {
+    /// A client for its data API, with a tenant's token.
+    pub(crate) fn data_client(&self, token: SecretString) -> ApiClient {
         let router = control_plane::http::data_router(self.app());
-        Client::new(Transport::InProcess { router, credential: Credential::Bearer(token) })
+        ApiClient::new(ClientTransport::InProcess { router, credential: ClientCredential::Bearer(token) })
     }
 
     pub(crate) async fn shutdown(&self, drain: Duration) {
-        self.app.shutdown(drain).await;
+        self.app.shut_down(drain).await;
     }
 }
 
-/// There is no fleet in this directory.
-pub(crate) fn not_initialised(data_dir: &Path) -> Failure {
-    Failure::new(Exit::NotFound, format!("there is no fleet in {}", data_dir.display()))
+/// The failure for a directory without a fleet.
+pub(crate) fn not_initialised(data_dir: &Path) -> CommandFailure {
+    CommandFailure::new(CommandExit::NotFound, format!("there is no fleet in {}", data_dir.display()))
         .code("not_initialised")
         .try_next("fleetctl init")
-        .try_next("or name another place: --data-dir DIR, or --url URL")
+        .try_next("or use another fleet: --data-dir DIR, or --url URL")
 }

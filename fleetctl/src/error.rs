@@ -1,72 +1,72 @@
-//! What went wrong, and the exit code that says so. Printed only by `output`.
+//! Failures of a command and their exit codes. Only `output` prints them.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// What every fallible function here returns.
-pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+/// The result of every fallible function of this crate.
+pub(crate) type Result<T, E = CommandFailure> = std::result::Result<T, E>;
 
-/// The exit codes scripts rely on; the README lists them.
+/// The exit codes that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
-    /// Everything asked for was done.
+pub enum CommandExit {
+    /// Everything requested was done.
     Done = 0,
-    /// It failed, for all of the tenants.
+    /// The command failed, for all of the tenants.
     Failed = 1,
-    /// Bad flags, bad input, or a confirmation that was not given.
+    /// Wrong flags, wrong input, or a missing confirmation.
     Usage = 2,
     /// Some tenants failed.
     Partial = 3,
-    /// A check found something.
+    /// A check found a problem.
     Found = 4,
-    /// What was named does not exist.
+    /// A named object does not exist.
     NotFound = 5,
-    /// Waiting took too long; the operation goes on.
+    /// Waiting took too long; the operation continues.
     TimedOut = 6,
-    /// Taken, busy, protected, or another run holds the lock.
+    /// A name is taken, an object is busy or protected, or another run holds the lock.
     Conflict = 7,
-    /// The database is not the one the catalog names now.
+    /// The database is not the one that the catalog expects.
     Fenced = 8,
-    /// The token does not allow it.
+    /// The token does not allow the request.
     NotAuthorised = 12,
     /// The control plane cannot be reached.
     Unreachable = 15,
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted = 130,
 }
 
-impl From<Exit> for std::process::ExitCode {
-    fn from(exit: Exit) -> Self {
+impl From<CommandExit> for std::process::ExitCode {
+    fn from(exit: CommandExit) -> Self {
         Self::from(exit as u8)
     }
 }
 
-/// Why a command stopped: what, why, and what helps.
+/// Why a command stopped: the error, its causes, and the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) exit: Exit,
-    /// A code `fleetctl explain` knows; empty when there is none.
+pub(crate) struct CommandFailure {
+    pub(crate) exit: CommandExit,
+    /// A code that `fleetctl explain` knows; empty when there is none.
     pub(crate) code: String,
     pub(crate) what: String,
     pub(crate) causes: Vec<String>,
     pub(crate) tries: Vec<String>,
 }
 
-impl Failure {
-    pub(crate) fn new(exit: Exit, what: impl Into<String>) -> Self {
+impl CommandFailure {
+    pub(crate) fn new(exit: CommandExit, what: impl Into<String>) -> Self {
         Self { exit, code: String::new(), what: what.into(), causes: Vec::new(), tries: Vec::new() }
     }
 
-    /// Bad flags or bad input; nothing was done.
-    pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, what)
+    /// Wrong flags or wrong input; nothing was done.
+    pub(crate) fn usage_error(what: impl Into<String>) -> Self {
+        Self::new(CommandExit::Usage, what)
     }
 
-    /// The control plane answered something this program cannot read.
-    pub(crate) fn unexpected(what: impl Into<String>) -> Self {
-        Self::new(Exit::Failed, what).because("the control plane's answer is not what this version expects")
+    /// The control plane sent an answer that this program cannot read.
+    pub(crate) fn unexpected_answer(what: impl Into<String>) -> Self {
+        Self::new(CommandExit::Failed, what).with_cause("this version does not understand the control plane's answer")
     }
 
     #[must_use]
@@ -76,7 +76,7 @@ impl Failure {
     }
 
     #[must_use]
-    pub(crate) fn because(mut self, cause: impl fmt::Display) -> Self {
+    pub(crate) fn with_cause(mut self, cause: impl fmt::Display) -> Self {
         self.causes.push(cause.to_string());
         self
     }
@@ -87,36 +87,38 @@ impl Failure {
         self
     }
 
-    /// A step that helps more than those named so far.
+    /// Adds a step before those named so far.
     #[must_use]
     pub(crate) fn try_first(mut self, step: impl Into<String>) -> Self {
         self.tries.insert(0, step.into());
         self
     }
 
-    /// From an `application/problem+json` answer.
+    /// The failure of an `application/problem+json` answer.
     pub(crate) fn from_problem(status: u16, problem: &Value) -> Self {
         let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let code = text("code");
         let detail = [text("detail"), text("title")].into_iter().find(|t| !t.is_empty());
         let mut out = Self::new(exit_of(status, &code), detail.unwrap_or_else(|| format!("HTTP status {status}")));
-        out.causes = details(problem);
+        out.causes = problem_details(problem);
         let steps = problem.get("next_steps").and_then(Value::as_array).into_iter().flatten();
         out.tries = steps.filter_map(Value::as_str).map(str::to_owned).collect();
         if code.is_empty() {
+            // This answer does not come from a control plane, so it says nothing about the requested object.
+            out.exit = if out.exit == CommandExit::NotAuthorised { out.exit } else { CommandExit::Unreachable };
             out = out
-                .because("what answered is not a control plane, or something between here and it")
-                .try_next("check that the address is the admin API's: fleetctl config show --origin");
+                .with_cause("the program that answered is not a control plane; it may be a proxy")
+                .try_next("check that this is the address of the admin API: fleetctl config show --origin");
         }
         out.code = code;
         out
     }
 }
 
-impl From<control_plane::Error> for Failure {
+impl From<control_plane::Error> for CommandFailure {
     fn from(error: control_plane::Error) -> Self {
         let mut out = Self::new(exit_of(error.status, &error.code), error.detail.clone()).code(error.code.clone());
-        for cause in error.causes() {
+        for cause in error.cause_messages() {
             let said = |text: &String| text.contains(&cause);
             if !said(&out.what) && !out.causes.iter().any(said) {
                 out.causes.push(cause);
@@ -127,8 +129,8 @@ impl From<control_plane::Error> for Failure {
     }
 }
 
-/// The lines of a problem's `errors`: which input is wrong and how. The details name what they are about.
-fn details(problem: &Value) -> Vec<String> {
+/// The lines of a problem's `errors`, which name each wrong input.
+fn problem_details(problem: &Value) -> Vec<String> {
     let errors = problem.get("errors").and_then(Value::as_array).into_iter().flatten();
     errors
         .map(|e| {
@@ -141,8 +143,8 @@ fn details(problem: &Value) -> Vec<String> {
         .collect()
 }
 
-/// A name as long as a line bears; input is shown back, but not 300 characters of it.
-pub(crate) fn shorten(text: &str) -> String {
+/// Shortens user input to fit one line of a message.
+pub(crate) fn shorten_text(text: &str) -> String {
     const SHOWN_MAX: usize = 70;
     match text.char_indices().nth(SHOWN_MAX) {
         Some((at, _)) => format!("{}…", &text[..at]),
@@ -150,22 +152,22 @@ pub(crate) fn shorten(text: &str) -> String {
     }
 }
 
-/// The exit code of an answer. Codes decide where they say more than the status.
-pub(crate) fn exit_of(status: u16, code: &str) -> Exit {
+/// The exit code of an answer. The error code decides where it is more specific than the status.
+pub(crate) fn exit_of(status: u16, code: &str) -> CommandExit {
     match code {
-        "fenced" => return Exit::Fenced,
-        "not_initialised" => return Exit::NotFound,
-        "count_mismatch" => return Exit::Usage,
-        "database_busy" | "connections_max" | "queue_full" => return Exit::Conflict,
+        "fenced" => return CommandExit::Fenced,
+        "not_initialised" => return CommandExit::NotFound,
+        "count_mismatch" => return CommandExit::Usage,
+        "database_busy" | "connections_max" | "queue_full" => return CommandExit::Conflict,
         _ => {}
     }
     match status {
-        401 | 403 => Exit::NotAuthorised,
-        404 | 410 => Exit::NotFound,
-        409 | 412 | 423 | 428 | 429 => Exit::Conflict,
-        400 | 405 | 406 | 411 | 413 | 414 | 415 | 422 => Exit::Usage,
-        502..=504 => Exit::Unreachable,
-        _ => Exit::Failed,
+        401 | 403 => CommandExit::NotAuthorised,
+        404 | 410 => CommandExit::NotFound,
+        409 | 412 | 423 | 428 | 429 => CommandExit::Conflict,
+        400 | 405 | 406 | 411 | 413 | 414 | 415 | 422 => CommandExit::Usage,
+        502..=504 => CommandExit::Unreachable,
+        _ => CommandExit::Failed,
     }
 }
 
@@ -177,20 +179,20 @@ mod tests {
     #[test]
     fn problems_become_the_documented_exit_codes() {
         for (status, code, exit) in [
-            (422, "invalid", Exit::Usage),
-            (409, "count_mismatch", Exit::Usage),
-            (404, "not_found", Exit::NotFound),
-            (404, "backup_not_found", Exit::NotFound),
-            (409, "already_exists", Exit::Conflict),
-            (409, "protected", Exit::Conflict),
-            (503, "fenced", Exit::Fenced),
-            (401, "unauthenticated", Exit::NotAuthorised),
-            (403, "forbidden", Exit::NotAuthorised),
-            (503, "catalog_unavailable", Exit::Unreachable),
-            (500, "internal", Exit::Failed),
+            (422, "invalid", CommandExit::Usage),
+            (409, "count_mismatch", CommandExit::Usage),
+            (404, "not_found", CommandExit::NotFound),
+            (404, "backup_not_found", CommandExit::NotFound),
+            (409, "already_exists", CommandExit::Conflict),
+            (409, "protected", CommandExit::Conflict),
+            (503, "fenced", CommandExit::Fenced),
+            (401, "unauthenticated", CommandExit::NotAuthorised),
+            (403, "forbidden", CommandExit::NotAuthorised),
+            (503, "catalog_unavailable", CommandExit::Unreachable),
+            (500, "internal", CommandExit::Failed),
         ] {
             let problem = json!({"code": code, "detail": "d", "next_steps": ["x"]});
-            let failure = Failure::from_problem(status, &problem);
+            let failure = CommandFailure::from_problem(status, &problem);
             assert_eq!((failure.exit, failure.what.as_str()), (exit, "d"), "{status} {code}");
             assert_eq!(failure.tries[0], "x");
         }
@@ -200,18 +202,18 @@ mod tests {
     fn every_bad_entry_of_a_batch_is_named_as_people_count() {
         let problem = json!({"code": "invalid", "detail": "2 names are wrong",
             "errors": [{"index": 0, "name": "..", "detail": "'..' is no name"}, {"detail": "too many"}]});
-        assert_eq!(Failure::from_problem(422, &problem).causes, ["entry 1: '..' is no name", "too many"]);
+        assert_eq!(CommandFailure::from_problem(422, &problem).causes, ["entry 1: '..' is no name", "too many"]);
     }
 
     #[test]
     fn what_is_shown_back_is_cut() {
-        assert_eq!(shorten("short"), "short");
-        assert_eq!(shorten(&"é".repeat(300)).chars().count(), 71);
+        assert_eq!(shorten_text("short"), "short");
+        assert_eq!(shorten_text(&"é".repeat(300)).chars().count(), 71);
     }
 
     #[test]
     fn a_body_that_is_no_problem_still_says_its_status() {
-        let failure = Failure::from_problem(502, &Value::Null);
+        let failure = CommandFailure::from_problem(502, &Value::Null);
         assert_eq!(failure.what, "HTTP status 502");
         assert!(failure.causes[0].contains("not a control plane"), "{failure:?}");
     }

@@ -1,120 +1,164 @@
-//! What users hand in: lists of names, migration directories, confirmations. Bounded and checked before anything is done.
+//! User input: lists of names, migration directories, confirmations. Its size is limited and it is checked first.
 
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::args::Confirm;
-use crate::context::Context;
-use crate::error::{Failure, Result, shorten};
-use crate::table::counted;
+use crate::args::ConfirmArgs;
+use crate::context::CommandContext;
+use crate::error::{CommandFailure, Result, shorten_text};
+use crate::ignored::{self, EntryKind, IgnoredEntry};
+use crate::table::{count_noun, escape_text};
 
-/// A list of a million names is about this long; more is not a list of names.
+/// A list of a million names is about this long; a longer file is not a list of names.
 const LIST_BYTES_MAX: u64 = 64 << 20;
-/// One migration file: as much as the engines take.
+/// Maximum size of one migration file: the maximum of the engines.
 const FILE_BYTES_MAX: u64 = 16 << 20;
-/// Files in a migration directory.
+/// Maximum number of files in a migration directory.
 const FILES_MAX: usize = 10_000;
-/// A connection string.
+/// Maximum size of a connection string.
 const SECRET_BYTES_MAX: u64 = 8 << 10;
-/// A typed confirmation.
+/// Maximum size of a typed confirmation.
 const ANSWER_BYTES_MAX: u64 = 1_024;
 
-/// A name with the line it stands on, so that a wrong one can be found.
+/// A name with its line number, so that a wrong name can be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Listed {
+pub(crate) struct ListedName {
     pub(crate) text: String,
     pub(crate) line: usize,
 }
 
-/// One name per line; blank lines and lines that begin with `#` are skipped.
-fn names(file: &Path, context: &mut Context) -> Result<Vec<Listed>> {
+/// Reads one name per line. Skips blank lines and lines that begin with `#`.
+fn read_names(file: &Path, context: &mut CommandContext) -> Result<Vec<ListedName>> {
     let shown = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
-    let bytes = read(file, LIST_BYTES_MAX, context)?;
-    parse_names(&bytes).map_err(|(line, why)| Failure::usage(format!("line {line} of {shown} {why}")))
+    let bytes = read_input(file, LIST_BYTES_MAX, context)?;
+    parse_names(&bytes).map_err(|(line, why)| CommandFailure::usage_error(format!("line {line} of {shown} {why}")))
 }
 
-/// The names in a file, which must hold one: a list that came out empty is a slip of whatever made it.
-pub(crate) fn listed(file: &Path, context: &mut Context) -> Result<Vec<String>> {
-    let listed = names(file, context)?;
+/// The names in a file, which must contain at least one. An empty list usually means that the program that wrote it
+/// failed.
+pub(crate) fn read_required_names(file: &Path, context: &mut CommandContext) -> Result<Vec<String>> {
+    let listed = read_names(file, context)?;
     if listed.is_empty() {
-        return Err(Failure::usage(format!("{} names no tenant", file.display())).code("selection_empty"));
+        return Err(CommandFailure::usage_error(format!("{} names no tenant", file.display())).code("selection_empty"));
     }
     Ok(listed.into_iter().map(|name| name.text).collect())
 }
 
-/// PURE.
-fn parse_names(bytes: &[u8]) -> Result<Vec<Listed>, (usize, &'static str)> {
+/// PURE: the names in the text, or the number of the wrong line with the reason.
+fn parse_names(bytes: &[u8]) -> Result<Vec<ListedName>, (usize, &'static str)> {
     let mut out = Vec::new();
     for (at, line) in bytes.split(|b| *b == b'\n').enumerate() {
         let text = std::str::from_utf8(line).map_err(|_| (at + 1, "is not UTF-8"))?;
         let text = if at == 0 { text.trim_start_matches('\u{feff}') } else { text }.trim();
         if !text.is_empty() && !text.starts_with('#') {
-            out.push(Listed { text: text.to_owned(), line: at + 1 });
+            out.push(ListedName { text: text.to_owned(), line: at + 1 });
         }
     }
     Ok(out)
 }
 
-/// A whole file or standard input (`-`), at most `max` bytes.
-pub(crate) fn read(file: &Path, max: u64, context: &mut Context) -> Result<Vec<u8>> {
+/// Reads a whole file or standard input (`-`), at most `max` bytes.
+pub(crate) fn read_input(file: &Path, max: u64, context: &mut CommandContext) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let result = if file == Path::new("-") {
         context.stdin.by_ref().take(max + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(context.absolute(file)).and_then(|f| f.take(max + 1).read_to_end(&mut bytes))
+        std::fs::File::open(context.absolute_path(file)).and_then(|f| f.take(max + 1).read_to_end(&mut bytes))
     };
-    result.map_err(|e| unreadable(file, e))?;
+    result.map_err(|e| unreadable_file(file, e))?;
     if bytes.len() as u64 > max {
-        return Err(unreadable(file, format!("it is longer than {max} bytes")));
+        return Err(unreadable_file(file, format!("it is longer than {max} bytes")));
     }
     Ok(bytes)
 }
 
-fn unreadable(file: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("cannot read '{}'", file.display()))
-        .because(why)
-        .try_next("name a file or directory that this user may read; - is standard input where a list is taken")
+fn unreadable_file(file: &Path, why: impl std::fmt::Display) -> CommandFailure {
+    CommandFailure::usage_error(format!("cannot read '{}'", file.display()))
+        .with_cause(why)
+        .try_next("name a file or directory that this user may read; for a list, - is standard input")
 }
 
-/// Folders of a migration directory that hold one engine's files each.
-const ENGINES: [&str; 2] = ["sqlite", "postgres"];
+/// The contents of a migration directory.
+pub(crate) struct MigrationDirectory {
+    /// The files, as the API expects them.
+    pub(crate) files: Value,
+    /// Entries that are not read.
+    pub(crate) ignored: Vec<IgnoredEntry>,
+}
 
-/// The `.sql` files of a migration directory, as the API takes them, in the order of their names: those at its top, or
-/// those of its folders `sqlite` and `postgres`.
-pub(crate) fn migration_files(directory: &Path, context: &Context) -> Result<Value> {
-    let mut names = sql_files(directory, context)?;
-    for engine in ENGINES {
-        let folder = directory.join(engine);
-        if context.absolute(&folder).is_dir() {
-            names.extend(sql_files(&folder, context)?.into_iter().map(|name| format!("{engine}/{name}")));
+impl MigrationDirectory {
+    /// Adds the entries that are not read to an answer that is printed as JSON.
+    pub(crate) fn add_ignored(&self, answer: &mut Value) {
+        if !self.ignored.is_empty() && answer.is_object() {
+            answer["ignored"] = self.ignored.iter().map(IgnoredEntry::to_json).collect();
         }
     }
+}
+
+/// The `.sql` files of a migration directory, in the order of their names: those at its top, or those of its folders
+/// `sqlite` and `postgres`. Warns of entries that look like migrations and are not read.
+pub(crate) fn migration_files(directory: &Path, context: &mut CommandContext) -> Result<MigrationDirectory> {
+    let (mut names, mut ignored) = (Vec::new(), Vec::new());
+    for folder in ["", "sqlite", "postgres"] {
+        let path = if folder.is_empty() { directory.to_path_buf() } else { directory.join(folder) };
+        if folder.is_empty() || context.absolute_path(&path).is_dir() {
+            names.extend(sql_files(&path, folder, &mut ignored, context)?);
+        }
+    }
+    report_ignored(&mut ignored, context);
     if names.is_empty() || names.len() > FILES_MAX {
-        return Err(Failure::usage(format!("'{}' holds {} .sql files", directory.display(), names.len()))
-            .because(format!("a migration directory holds from 1 to {FILES_MAX} files like 0001_name.sql")));
+        return Err(CommandFailure::usage_error(format!(
+            "'{}' contains {} .sql files",
+            directory.display(),
+            names.len()
+        ))
+        .with_cause(format!("a migration directory contains from 1 to {FILES_MAX} files like 0001_name.sql")));
     }
     names.sort();
     let files = names.into_iter().map(|name| migration_file(directory, name, context));
     let mut files = files.collect::<Result<Vec<_>>>()?;
     files.extend(sqlx_settings(directory, context)?);
-    Ok(Value::from(files))
+    Ok(MigrationDirectory { files: Value::from(files), ignored })
+}
+
+/// Maximum number of ignored entries that are printed: a project's root has hundreds of entries.
+const IGNORED_TOLD_MAX: usize = 20;
+
+fn report_ignored(ignored: &mut [IgnoredEntry], context: &mut CommandContext) {
+    ignored.sort_by(|one, other| one.name.cmp(&other.name));
+    let alike = ignored.iter().filter_map(|entry| entry.why.as_ref().map(|why| (&entry.name, why)));
+    for (name, why) in alike.clone().take(IGNORED_TOLD_MAX) {
+        context.out.print_message(&format!("warning: '{}' is ignored: {why}", escape_text(name)));
+    }
+    let more = alike.count().saturating_sub(IGNORED_TOLD_MAX);
+    if more > 0 {
+        context.out.print_message(&format!("warning: {more} more entries that look like migrations are ignored"));
+    }
+    let others: Vec<_> =
+        ignored.iter().filter(|entry| entry.why.is_none()).map(|entry| escape_text(&entry.name)).collect();
+    let shown = others.iter().take(IGNORED_TOLD_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match others.len().saturating_sub(IGNORED_TOLD_MAX) {
+        _ if others.is_empty() => {}
+        0 => context.out.print_note(&format!("ignored: {shown}")),
+        more => context.out.print_note(&format!("ignored: {shown} and {more} more")),
+    }
 }
 
 /// The file with sqlx's settings.
 const SQLX_SETTINGS: &str = "sqlx.toml";
 
-fn sqlx_settings(directory: &Path, context: &Context) -> Result<Option<Value>> {
-    let Some(path) = settings_beside(&context.absolute(directory))? else { return Ok(None) };
+fn sqlx_settings(directory: &Path, context: &CommandContext) -> Result<Option<Value>> {
+    let Some(path) = settings_beside(&context.absolute_path(directory))? else { return Ok(None) };
     let folder = path.parent().unwrap_or(Path::new("."));
     migration_file(folder, SQLX_SETTINGS.to_owned(), context).map(Some)
 }
 
-/// The `sqlx.toml` in a migration directory, or in the directory around it if that one's migrations are these. It may
+/// The `sqlx.toml` in a migration directory, or in its parent if the parent's migrations are this directory. It may
 /// change checksums and the ledger's name.
 fn settings_beside(directory: &Path) -> Result<Option<PathBuf>> {
-    let directory = directory.canonicalize().map_err(|e| unreadable(directory, e))?;
+    let directory = directory.canonicalize().map_err(|e| unreadable_file(directory, e))?;
     let own = directory.join(SQLX_SETTINGS);
     if own.is_file() {
         return Ok(Some(own));
@@ -124,67 +168,95 @@ fn settings_beside(directory: &Path) -> Result<Option<PathBuf>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).map_err(|e| unreadable(&path, e))?;
-    let table: toml::Table = text.parse().map_err(|e| unreadable(&path, e))?;
+    let text = std::fs::read_to_string(&path).map_err(|e| unreadable_file(&path, e))?;
+    let table: toml::Table = text.parse().map_err(|e| unreadable_file(&path, e))?;
     let settings = table.get("migrate");
     let migrations = settings.and_then(|settings| settings.get("migrations-dir")?.as_str()).unwrap_or("migrations");
     let is_this = project.join(migrations).canonicalize().is_ok_and(|found| found == directory);
     Ok((settings.is_some() && is_this).then_some(path))
 }
 
-/// The names of the `.sql` files in one folder.
-fn sql_files(folder: &Path, context: &Context) -> Result<Vec<String>> {
-    let unreadable = |e: std::io::Error| unreadable(folder, e);
+/// The names of the `.sql` files in one folder, with the folder's name. Adds entries that are not read to `ignored`.
+fn sql_files(
+    path: &Path,
+    folder: &str,
+    ignored: &mut Vec<IgnoredEntry>,
+    context: &CommandContext,
+) -> Result<Vec<String>> {
+    let unreadable = |e: std::io::Error| unreadable_file(path, e);
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(context.absolute(folder)).map_err(unreadable)? {
+    for entry in std::fs::read_dir(context.absolute_path(path)).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name();
-        if Path::new(&name).extension().is_some_and(|e| e == "sql") && entry.path().is_file() {
-            let shown = name.to_string_lossy().into_owned();
-            let name =
-                name.into_string().map_err(|_| Failure::usage(format!("the file name {shown:?} is not UTF-8")))?;
-            names.push(name);
+        let (name, kind) = (entry.file_name(), entry_kind(&entry.path()));
+        let is_sql = kind == EntryKind::File && Path::new(&name).extension().is_some_and(|e| e == "sql");
+        let shown = name.to_string_lossy().into_owned();
+        ignored.extend(ignored::ignored_entry(folder, &shown, &kind));
+        if is_sql {
+            let name = name
+                .into_string()
+                .map_err(|_| CommandFailure::usage_error(format!("the file name {shown:?} is not UTF-8")))?;
+            names.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
         }
     }
     Ok(names)
 }
 
-fn migration_file(directory: &Path, name: String, context: &Context) -> Result<Value> {
+fn entry_kind(path: &Path) -> EntryKind {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => EntryKind::File,
+        Ok(found) if found.is_dir() => EntryKind::Folder { has_sql: has_sql(path) },
+        _ => EntryKind::Other,
+    }
+}
+
+/// In a folder that is not read, only the first entries are checked.
+fn has_sql(folder: &Path) -> bool {
+    let is_sql = |name: std::ffi::OsString| name.to_string_lossy().to_ascii_lowercase().ends_with(".sql");
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.take(FILES_MAX).any(|entry| is_sql(entry.file_name()))
+}
+
+fn migration_file(directory: &Path, name: String, context: &CommandContext) -> Result<Value> {
     let path = directory.join(&name);
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(context.absolute(&path));
-    opened.and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(|e| unreadable(&path, e))?;
+    let opened = std::fs::File::open(context.absolute_path(&path));
+    opened.and_then(|f| f.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(|e| unreadable_file(&path, e))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(unreadable(&path, format!("it is longer than {FILE_BYTES_MAX} bytes")));
+        return Err(unreadable_file(&path, format!("it is longer than {FILE_BYTES_MAX} bytes")));
     }
-    let sql = String::from_utf8(bytes).map_err(|_| unreadable(&path, "it is not UTF-8"))?;
+    let sql = String::from_utf8(bytes).map_err(|_| unreadable_file(&path, "it is not UTF-8"))?;
     Ok(json!({"name": name, "sql": sql}))
 }
 
-/// A connection string from a file (or standard input): secrets are never flags, which others can see.
-pub(crate) fn secret(file: &Path, context: &mut Context) -> Result<String> {
-    let bytes = read(file, SECRET_BYTES_MAX, context)?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(file, "it is not UTF-8"))?;
+/// A connection string from a file or standard input. Secrets are never flags, which other users can see.
+pub(crate) fn read_secret(file: &Path, context: &mut CommandContext) -> Result<String> {
+    let bytes = read_input(file, SECRET_BYTES_MAX, context)?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable_file(file, "it is not UTF-8"))?;
     Ok(text.trim().to_owned())
 }
 
-/// Refuses another number of tenants than was said; a dry run does so, too.
-pub(crate) fn expected(flags: &Confirm, tenants: &[String]) -> Result<()> {
+/// Refuses a number of tenants other than `--expect-count`, in a dry run too.
+pub(crate) fn check_expected_count(flags: &ConfirmArgs, tenants: &[String]) -> Result<()> {
     let count = tenants.len() as u64;
     match flags.expect_count.filter(|n| *n != count) {
         Some(expected) => {
-            let what = format!("the selection means {}, but --expect-count says {expected}", counted(count, "tenant"));
-            Err(Failure::usage(what).code("count_mismatch"))
+            let what = format!("the selection has {}, but --expect-count says {expected}", count_noun(count, "tenant"));
+            Err(CommandFailure::usage_error(what).code("count_mismatch"))
         }
         None => Ok(()),
     }
 }
 
-/// Asks before something that cannot simply be taken back.
+/// Asks for confirmation before a command that is hard to undo.
 ///
-/// One tenant: its name is typed. Many: their number. Without a terminal the flags must say it.
-pub(crate) fn confirm(context: &mut Context, flags: &Confirm, verb: &str, tenants: &[String]) -> Result<()> {
-    expected(flags, tenants)?;
+/// For one tenant the user types its name, for several their number. Without a terminal the flags must confirm.
+pub(crate) fn confirm_tenants(
+    context: &mut CommandContext,
+    flags: &ConfirmArgs,
+    verb: &str,
+    tenants: &[String],
+) -> Result<()> {
+    check_expected_count(flags, tenants)?;
     let count = tenants.len() as u64;
     let said = flags.yes && (tenants.len() <= 1 || flags.expect_count.is_some());
     if said || tenants.is_empty() {
@@ -196,17 +268,24 @@ pub(crate) fn confirm(context: &mut Context, flags: &Confirm, verb: &str, tenant
     };
     if !context.asks {
         let flags = if tenants.len() == 1 { "--yes".to_owned() } else { format!("--yes --expect-count {count}") };
-        return Err(Failure::usage(format!("this would {verb} {what}, and nobody is there to confirm it"))
-            .code("confirmation_required")
-            .try_next(format!("the same command with {flags}")));
+        return Err(CommandFailure::usage_error(format!(
+            "this would {verb} {what}, and there is no terminal to confirm it"
+        ))
+        .code("confirmation_required")
+        .try_next(format!("the same command with {flags}")));
     }
-    context.out.ask(&format!("This will {verb} {what}. Type {wanted} to go on: "));
+    confirm_typed(context, &format!("This will {verb} {what}"), &wanted)
+}
+
+/// Asks the user to type `wanted`.
+pub(crate) fn confirm_typed(context: &mut CommandContext, what: &str, wanted: &str) -> Result<()> {
+    context.out.print_question(&format!("{what}. Type {wanted} to go on: "));
     let mut answer = String::new();
     let read = std::io::BufReader::new(context.stdin.by_ref().take(ANSWER_BYTES_MAX)).read_line(&mut answer);
     if read.is_ok() && answer.trim() == wanted {
         return Ok(());
     }
-    Err(Failure::usage(format!("not confirmed: {:?} is not {wanted:?}", shorten(answer.trim())))
+    Err(CommandFailure::usage_error(format!("not confirmed: {:?} is not {wanted:?}", shorten_text(answer.trim())))
         .code("confirmation_required"))
 }
 

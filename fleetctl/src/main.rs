@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> std::io::Result<ExitCode> {
-    fleetctl::Environment::forget_postgres_variables()?;
-    Ok(fleetctl::run(std::env::args_os(), fleetctl::Io::of_process()).into())
+    fleetctl::ProcessEnvironment::forget_postgres_variables()?;
+    Ok(fleetctl::run_command_line(std::env::args_os(), fleetctl::ProcessIo::of_process()).into())
 }

@@ -1,60 +1,67 @@
-//! What every command that starts work does: ask for it, wait for it, say what came of it.
+//! The common part of all commands that start work: start the operation, wait for it, print its result.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::args::{Change, Wait};
-use crate::client::{Client, Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result, exit_of};
-use crate::output::Format;
-use crate::progress::{self, Ended};
-use crate::table::{Column, View, plain, printable};
+use crate::args::{ChangeArgs, WaitArgs};
+use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result, exit_of};
+use crate::output::OutputFormat;
+use crate::progress::{self, WaitEnd};
+use crate::table::{TableColumn, TableView, escape_text, plain_text};
 
-/// Failed tenants shown; the rest is one command away.
+/// Maximum number of failed tenants shown; another command lists all of them.
 const FAILED_SHOWN_MAX: usize = 20;
 
 /// How operations are listed.
-pub(crate) const OPERATION: View = View {
+pub(crate) const OPERATION: TableView = TableView {
     name: "/id",
     columns: &[
-        Column::text("ID", "/id"),
-        Column::text("KIND", "/kind"),
-        Column::text("STATE", "/state"),
-        Column::text("TOTAL", "/progress/total"),
-        Column::text("DONE", "/progress/done"),
-        Column::text("FAILED", "/progress/failed"),
-        Column::text("SKIPPED", "/progress/skipped"),
-        Column::time("CREATED", "/created_at"),
-        Column::time("FINISHED", "/finished_at").wide(),
-        Column::text("BY", "/requested_by").wide(),
-        Column::text("REASON", "/reason").wide(),
+        TableColumn::of_text("ID", "/id"),
+        TableColumn::of_text("KIND", "/kind"),
+        TableColumn::of_text("STATE", "/state"),
+        TableColumn::of_text("TOTAL", "/progress/total"),
+        TableColumn::of_text("DONE", "/progress/done"),
+        TableColumn::of_text("FAILED", "/progress/failed"),
+        TableColumn::of_text("SKIPPED", "/progress/skipped"),
+        TableColumn::of_text("PHASE", "/phase").only_wide(),
+        TableColumn::of_time("CREATED", "/created_at"),
+        TableColumn::of_time("FINISHED", "/finished_at").only_wide(),
+        TableColumn::of_text("BY", "/requested_by").only_wide(),
+        TableColumn::of_text("REASON", "/reason").only_wide(),
     ],
 };
 
 /// How a plan is listed.
-pub(crate) const PLAN: View =
-    View { name: "/tenant", columns: &[Column::text("TENANT", "/tenant"), Column::text("ACTION", "/action")] };
+pub(crate) const PLAN: TableView = TableView {
+    name: "/tenant",
+    columns: &[TableColumn::of_text("TENANT", "/tenant"), TableColumn::of_text("ACTION", "/action").may_cut()],
+};
 
-/// Adds to a request what every changing command takes.
-pub(crate) fn changing(request: Request, change: &Change) -> Request {
+/// Adds the flags of every changing command to a request.
+pub(crate) fn with_change_args(request: ApiRequest, change: &ChangeArgs) -> ApiRequest {
     let request = match (&change.reason, request.has_body()) {
-        (Some(reason), true) => request.with("reason", reason.as_str()),
-        (Some(reason), false) => request.query("reason", reason),
+        (Some(reason), true) => request.with_field("reason", reason.as_str()),
+        (Some(reason), false) => request.with_query("reason", reason),
         (None, _) => request,
     };
     match (change.dry_run, request.has_body()) {
-        (true, true) => request.with("dry_run", true),
-        (true, false) => request.query("dry_run", "true"),
+        (true, true) => request.with_field("dry_run", true),
+        (true, false) => request.with_query("dry_run", "true"),
         (false, _) => request,
     }
 }
 
-/// Sends a change; `None` when it was only planned, and the plan has been printed.
-pub(crate) async fn change(context: &mut Context, request: Request, change: &Change) -> Result<Option<Value>> {
-    let client = context.client().await?;
-    let answer = client.json(&changing(request, change)).await?;
+/// Sends a change. `None` when it was only planned; the plan has been printed.
+pub(crate) async fn send_change(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    change: &ChangeArgs,
+) -> Result<Option<Value>> {
+    let client = context.api_client().await?;
+    let answer = client.send_for_json(&with_change_args(request, change)).await?;
     if !change.dry_run {
         return Ok(Some(answer));
     }
@@ -62,19 +69,33 @@ pub(crate) async fn change(context: &mut Context, request: Request, change: &Cha
     Ok(None)
 }
 
-fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
+/// As [`send_change`], for one of several changes. Formats that are one document get the plan back, for a list of
+/// plans.
+pub(crate) async fn send_one_change(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    wanted: &ChangeArgs,
+) -> Result<Option<Value>> {
+    if !wanted.dry_run || !is_one_document(context) {
+        return send_change(context, request, wanted).await;
+    }
+    let client = context.api_client().await?;
+    client.send_for_json(&with_change_args(request, wanted)).await.map(Some)
+}
+
+fn print_plan(context: &mut CommandContext, answer: &Value) -> Result<()> {
     let plan = &answer["plan"];
     if answer["dry_run"] != json!(true) || !plan.is_object() {
-        return Err(Failure::unexpected("this was not answered with a plan; it may have been done"));
+        return Err(CommandFailure::unexpected_answer("the answer is not a plan; the change may have been made"));
     }
-    if context.out.format == Format::Json {
-        return context.out.json(&format!("{answer:#}\n"));
+    if context.out.format == OutputFormat::Json {
+        return context.out.print_json(&format!("{answer:#}\n"));
     }
     let sample = plan["sample"].as_array().cloned().unwrap_or_default();
     if !sample.is_empty() {
-        let mut list = context.out.list(&PLAN)?;
-        list.page(&sample)?;
-        list.finish()?;
+        let mut list = context.out.begin_list(&PLAN)?;
+        list.print_page(&sample)?;
+        list.finish_list()?;
     }
     let n = |key: &str| plan[key].as_u64().unwrap_or_default();
     let (kind, tenants) = (plan["kind"].as_str().unwrap_or("change"), n("tenants"));
@@ -84,182 +105,275 @@ fn print_plan(context: &mut Context, answer: &Value) -> Result<()> {
     };
     let skipped = n("skipped");
     let line = format!("dry run: {kind} would act on {tenants}, {skipped} need nothing{left_out}; nothing was done");
-    context.out.note(&line);
+    context.out.print_note(&line);
     for text in plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        context.out.note(&format!("note: {}", printable(text)));
+        context.out.print_note(&format!("note: {}", escape_text(text)));
     }
     Ok(())
 }
 
-/// Between two attempts while another run is in the way.
+/// The pause between two attempts while another run is in progress.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// How a command's operation was started.
-pub(crate) enum Started {
-    /// It runs; this is the whole answer.
+/// The result of starting a command's operation.
+pub(crate) enum StartedOperation {
+    /// The operation was started; this is the whole answer.
     Answer(Value),
-    /// Only planned; the plan is printed.
+    /// The operation was only planned; the plan is printed.
     Planned,
 }
 
-/// Asks for an operation. While another run is in the way it is asked again, for as long as `--lock-wait` says.
-pub(crate) async fn start(context: &mut Context, request: Request, change: &Change, wait: &Wait) -> Result<Started> {
-    let client = context.client().await?;
+/// Starts an operation. While another run is in progress, tries again for as long as `--lock-wait` allows.
+pub(crate) async fn start_operation(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    change: &ChangeArgs,
+    wait: &WaitArgs,
+) -> Result<StartedOperation> {
+    let client = context.api_client().await?;
     if wait.no_wait && client.is_embedded() && !change.dry_run {
-        return Err(Failure::usage("--no-wait needs a server that goes on with the work when this command ends")
-            .code("no_server")
-            .try_next("fleetctl serve      # in another terminal, or name one with --url"));
+        return Err(CommandFailure::usage_error(
+            "--no-wait needs a server that continues the work when this command ends",
+        )
+        .code("no_server")
+        .try_next("fleetctl serve      # in another terminal, or name one with --url"));
     }
-    let patience = context.settings.parse("lock_wait", crate::settings::duration)?.unwrap_or_default();
+    let patience = context.settings.parse_value("lock_wait", crate::settings::parse_duration)?.unwrap_or_default();
     let deadline = Instant::now() + patience;
-    let mut request = changing(request, change);
+    let mut request = with_change_args(request, change);
     context.remember_interrupts()?;
     let answer = loop {
-        match client.json(&request).await {
-            Err(failure) if is_in_the_way(&failure) && Instant::now() < deadline => {
+        match client.send_for_json(&request).await {
+            Err(failure) if is_blocked_by_run(&failure) && Instant::now() < deadline => {
                 tokio::select! {
                     () = tokio::time::sleep(AGAIN_AFTER) => {}
-                    () = context.interrupted() => {
-                        return Err(Failure::new(Exit::Interrupted, "interrupted while another run was in the way"));
+                    () = context.wait_for_interrupt() => {
+                        return Err(CommandFailure::new(CommandExit::Interrupted, "interrupted while waiting for another run"));
                     }
                 }
-                request = request.renewed();
+                request = request.with_new_key();
             }
             other => break other?,
         }
     };
     if change.dry_run {
         print_plan(context, &answer)?;
-        return Ok(Started::Planned);
+        return Ok(StartedOperation::Planned);
     }
-    Ok(Started::Answer(answer))
+    Ok(StartedOperation::Answer(answer))
 }
 
-fn is_in_the_way(failure: &Failure) -> bool {
-    failure.exit == Exit::Conflict && matches!(failure.code.as_str(), "operation_in_progress" | "database_busy")
+fn is_blocked_by_run(failure: &CommandFailure) -> bool {
+    failure.exit == CommandExit::Conflict && matches!(failure.code.as_str(), "operation_in_progress" | "database_busy")
 }
 
-/// The whole life of an operation whose result is the operation itself.
-pub(crate) async fn run(context: &mut Context, request: Request, change: &Change, wait: &Wait) -> Result<Exit> {
-    match start(context, request, change, wait).await? {
-        Started::Planned => Ok(Exit::Done),
-        Started::Answer(operation) => finish(context, &operation, wait, Print::Operation).await,
+/// Starts an operation, waits for it and prints it.
+pub(crate) async fn run_operation(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    change: &ChangeArgs,
+    wait: &WaitArgs,
+) -> Result<CommandExit> {
+    match start_operation(context, request, change, wait).await? {
+        StartedOperation::Planned => Ok(CommandExit::Done),
+        StartedOperation::Answer(operation) => {
+            finish_operation(context, &operation, wait, ResultPrinting::Operation).await
+        }
     }
 }
 
-/// Whether the operation itself is the command's data.
+/// Whether the operation itself is the command's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Print {
+pub(crate) enum ResultPrinting {
     Operation,
     Nothing,
 }
 
-/// Waits as told, prints the operation, and says what failed.
-pub(crate) async fn finish(context: &mut Context, operation: &Value, wait: &Wait, print: Print) -> Result<Exit> {
+/// As [`run_operation`], for one of several. Formats that are one document get the data in `documents`, for
+/// [`print_documents`].
+pub(crate) async fn run_one_operation(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    (change, wait): (&ChangeArgs, &WaitArgs),
+    documents: &mut Vec<Value>,
+) -> Result<CommandExit> {
+    if !is_one_document(context) {
+        return run_operation(context, request, change, wait).await;
+    }
+    if change.dry_run {
+        let client = context.api_client().await?;
+        documents.push(client.send_for_json(&with_change_args(request, change)).await?);
+        return Ok(CommandExit::Done);
+    }
+    let StartedOperation::Answer(operation) = start_operation(context, request, change, wait).await? else {
+        return Ok(CommandExit::Done);
+    };
+    let id = id_of(&operation)?.to_owned();
+    let exit = if wait.no_wait {
+        CommandExit::Done
+    } else {
+        finish_operation(context, &operation, wait, ResultPrinting::Nothing).await?
+    };
+    let client = context.api_client().await?;
+    documents.push(client.send_for_json(&ApiRequest::get(format!("/v1/operations/{}", path_segment(&id)?))).await?);
+    Ok(exit)
+}
+
+/// True when the output format is one document, which contains everything that a command prints.
+pub(crate) fn is_one_document(context: &CommandContext) -> bool {
+    matches!(context.out.format, OutputFormat::Json | OutputFormat::Csv)
+}
+
+/// Prints the data that [`run_one_operation`] collected, always as a list.
+pub(crate) fn print_documents(context: &mut CommandContext, view: &TableView, documents: &[Value]) -> Result<()> {
+    if !is_one_document(context) {
+        return Ok(());
+    }
+    let mut list = context.out.begin_list(view)?;
+    list.print_page(documents)?;
+    list.finish_list()
+}
+
+/// Waits as the flags say, prints the operation and its failures.
+pub(crate) async fn finish_operation(
+    context: &mut CommandContext,
+    operation: &Value,
+    wait: &WaitArgs,
+    print: ResultPrinting,
+) -> Result<CommandExit> {
     let id = id_of(operation)?.to_owned();
     if wait.no_wait {
-        return print_started(context, operation, &id).map(|()| Exit::Done);
+        return print_started(context, operation, &id).map(|()| CommandExit::Done);
     }
-    let client = context.client().await?;
-    match progress::wait(context, &client, &id, wait.timeout).await? {
-        Ended::Operation(operation) => ended(context, &client, &operation, print).await,
-        Ended::TimedOut(operation) => {
-            context.out.complain(&format!("still running: {}", progress::line(&operation)));
-            context.out.complain(&format!("try:   {}", resume(&client, &id)));
-            Ok(Exit::TimedOut)
+    let client = context.api_client().await?;
+    match progress::wait_for_operation(context, &client, &id, wait.timeout).await? {
+        WaitEnd::Operation(operation) => report_end(context, &client, &operation, print).await,
+        WaitEnd::TimedOut(operation) => {
+            context.out.print_message(&format!("still running: {}", progress::progress_line(&operation)));
+            context.out.print_message(&format!("try:   {}", resume_hint(&client, &id)));
+            Ok(CommandExit::TimedOut)
         }
-        Ended::Interrupted => {
-            context.out.complain(&format!("detached from operation {id}; what is done stays done"));
-            context.out.complain(&format!("try:   {}", resume(&client, &id)));
-            Ok(Exit::Interrupted)
+        WaitEnd::Interrupted => {
+            context.out.print_message(&format!("detached from operation {id}; completed work is kept"));
+            context.out.print_message(&format!("try:   {}", resume_hint(&client, &id)));
+            Ok(CommandExit::Interrupted)
         }
     }
 }
 
 pub(crate) fn id_of(operation: &Value) -> Result<&str> {
-    operation["id"].as_str().ok_or_else(|| Failure::unexpected("the answer names no operation"))
+    operation["id"].as_str().ok_or_else(|| CommandFailure::unexpected_answer("the answer does not name an operation"))
 }
 
-/// `--no-wait` prints the id; machines get the whole operation.
-fn print_started(context: &mut Context, operation: &Value, id: &str) -> Result<()> {
+/// With `--no-wait`, prints the id; programs get the whole operation.
+fn print_started(context: &mut CommandContext, operation: &Value, id: &str) -> Result<()> {
     match context.out.format {
-        Format::Table | Format::Wide | Format::Name => context.out.text(&format!("{id}\n")),
-        _ => context.out.item(&OPERATION, operation),
+        OutputFormat::Table | OutputFormat::Wide | OutputFormat::Name => context.out.print_text(&format!("{id}\n")),
+        _ => context.out.print_item(&OPERATION, operation),
     }
 }
 
-fn resume(client: &Client, id: &str) -> String {
+fn resume_hint(client: &ApiClient, id: &str) -> String {
     let what = if client.is_embedded() { "continues it" } else { "waits for it again" };
     format!("fleetctl op wait {id}      # {what}")
 }
 
-async fn ended(context: &mut Context, client: &Client, operation: &Value, print: Print) -> Result<Exit> {
+async fn report_end(
+    context: &mut CommandContext,
+    client: &ApiClient,
+    operation: &Value,
+    print: ResultPrinting,
+) -> Result<CommandExit> {
     let exit = progress::exit_of(operation)?;
-    if print == Print::Operation {
-        context.out.item(&OPERATION, operation)?;
+    if print == ResultPrinting::Operation {
+        context.out.print_item(&OPERATION, operation)?;
     }
     print_skipped(context, client, operation).await?;
-    if exit == Exit::Done {
+    if exit == CommandExit::Done {
         return Ok(exit);
     }
-    context.out.complain(&format!("error: {}", progress::line(operation)));
+    context.out.print_message(&format!("error: {}", progress::progress_line(operation)));
     if let Some(detail) = operation["error"]["detail"].as_str() {
-        context.out.complain(&format!("cause: {}: {}", plain(&operation["error"]["code"]), printable(detail)));
+        context.out.print_message(&format!(
+            "cause: {}: {}",
+            plain_text(&operation["error"]["code"]),
+            escape_text(detail)
+        ));
     }
     let codes = print_failed(context, client, id_of(operation)?).await?;
     if operation["state"] == "paused" {
-        context.out.complain(&format!("try:   fleetctl op resume {}", id_of(operation)?));
+        context.out.print_message(&format!("try:   fleetctl op resume {}", id_of(operation)?));
     }
-    Ok(if exit == Exit::Failed { refine(&codes) } else { exit })
+    Ok(if exit == CommandExit::Failed { refine_exit(&codes) } else { exit })
 }
 
-/// Says which tenants were skipped and why, a screenful at most. They are no failure.
-async fn print_skipped(context: &mut Context, client: &Client, operation: &Value) -> Result<()> {
+/// Prints the skipped tenants with reasons, at most a screenful. Skipped tenants are not failures.
+async fn print_skipped(context: &mut CommandContext, client: &ApiClient, operation: &Value) -> Result<()> {
     let skipped = operation["progress"]["left"].as_u64().unwrap_or_default();
     if skipped == 0 {
         return Ok(());
     }
     let id = id_of(operation)?;
-    let request = Request::get(format!("/v1/operations/{}/steps", segment(id)?)).query("state", "skipped");
-    let page = client.json(&request.query("limit", &FAILED_SHOWN_MAX.to_string())).await?;
+    let request = ApiRequest::get(format!("/v1/operations/{}/steps", path_segment(id)?)).with_query("state", "skipped");
+    let page = client.send_for_json(&request.with_query("limit", &FAILED_SHOWN_MAX.to_string())).await?;
     let steps = page["items"].as_array().cloned().unwrap_or_default();
-    context.out.note(&format!("{skipped} skipped; see all: fleetctl op get {id} --steps skipped"));
+    context.out.print_note(&format!("{skipped} skipped; see all: fleetctl op get {id} --steps skipped"));
     for step in &steps {
-        let line = format!("skipped: {}: {}", plain(&step["tenant"]), plain(&step["skipped"]["detail"]));
-        context.out.note(&printable(&line));
+        let line = format!("skipped: {}: {}", plain_text(&step["tenant"]), plain_text(&step["skipped"]["detail"]));
+        context.out.print_note(&escape_text(&line));
     }
     Ok(())
 }
 
-/// The failed tenants with their errors, a screenful at most. Returns their codes.
-async fn print_failed(context: &mut Context, client: &Client, id: &str) -> Result<Vec<String>> {
-    let request = Request::get(format!("/v1/operations/{}/steps", segment(id)?)).query("state", "failed");
-    let page = client.json(&request.query("limit", &(FAILED_SHOWN_MAX + 1).to_string())).await?;
+/// Prints the failed tenants with their errors, at most a screenful. Returns their codes.
+async fn print_failed(context: &mut CommandContext, client: &ApiClient, id: &str) -> Result<Vec<String>> {
+    let request = ApiRequest::get(format!("/v1/operations/{}/steps", path_segment(id)?)).with_query("state", "failed");
+    let page = client.send_for_json(&request.with_query("limit", &(FAILED_SHOWN_MAX + 1).to_string())).await?;
     let steps = page["items"].as_array().cloned().unwrap_or_default();
     let mut codes = Vec::new();
     for step in steps.iter().take(FAILED_SHOWN_MAX) {
-        let code = plain(&step["error"]["code"]);
-        let line = format!("cause: {}: {code}: {}", plain(&step["tenant"]), plain(&step["error"]["detail"]));
-        context.out.complain(&printable(&line));
+        let code = plain_text(&step["error"]["code"]);
+        let line = format!("cause: {}: {code}: {}", plain_text(&step["tenant"]), plain_text(&step["error"]["detail"]));
+        context.out.print_message(&escape_text(&line));
         codes.push(code);
     }
     if steps.len() > FAILED_SHOWN_MAX {
-        context.out.complain(&format!("cause: … and more; see all: fleetctl op get {id} --steps failed"));
+        context.out.print_message(&format!("cause: … and more; see all: fleetctl op get {id} --steps failed"));
     }
     if !steps.is_empty() {
-        context.out.complain(&format!("try:   fleetctl op retry {id}      # only what failed"));
+        context.out.print_message(&format!("try:   {}", retry_hint(id, &codes)));
         if let Some(code) = codes.first().filter(|c| !c.is_empty()) {
-            context.out.complain(&format!("try:   fleetctl explain {code}"));
+            context.out.print_message(&format!("try:   fleetctl explain {code}"));
         }
     }
     Ok(codes)
 }
 
-/// When every tenant failed for the same reason and that reason has an exit code of its own, it is used.
-fn refine(codes: &[String]) -> Exit {
+/// Error codes that a retry with the same migration text would repeat.
+const OF_THE_TEXT: [&str; 7] = [
+    "migration_failed",
+    "migration_dirty",
+    "migration_invalid",
+    "migration_refused",
+    "migration_changed",
+    "migration_missing",
+    "migration_ahead",
+];
+
+/// The command that helps after these failures. A retry uses the old text of a migration.
+fn retry_hint(id: &str, codes: &[String]) -> String {
+    if codes.iter().all(|code| OF_THE_TEXT.contains(&code.as_str())) {
+        return "fleetctl migrate run DIRECTORY …      # after correcting the file or the data; op retry uses the old text"
+            .to_owned();
+    }
+    format!("fleetctl op retry {id}      # only what failed")
+}
+
+/// Uses the specific exit code of an error when every tenant failed with that error.
+fn refine_exit(codes: &[String]) -> CommandExit {
     match codes.first() {
         Some(first) if codes.iter().all(|c| c == first) && first == "fenced" => exit_of(503, first),
-        _ => Exit::Failed,
+        _ => CommandExit::Failed,
     }
 }
 
@@ -268,16 +382,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_retry_is_not_advised_where_it_repeats_the_old_text() {
+        let advice = |codes: &[&str]| retry_hint("op_1", &codes.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>());
+        assert!(advice(&["migration_failed", "migration_dirty"]).starts_with("fleetctl migrate run DIRECTORY"));
+        assert!(advice(&["migration_failed", "database_busy"]).starts_with("fleetctl op retry op_1"));
+    }
+
+    #[test]
     fn fenced_everywhere_is_fenced_and_anything_else_is_failed() {
         let codes = |list: &[&str]| list.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-        assert_eq!(refine(&codes(&["fenced", "fenced"])), Exit::Fenced);
-        assert_eq!(refine(&codes(&["fenced", "io"])), Exit::Failed);
-        assert_eq!(refine(&[]), Exit::Failed);
+        assert_eq!(refine_exit(&codes(&["fenced", "fenced"])), CommandExit::Fenced);
+        assert_eq!(refine_exit(&codes(&["fenced", "io"])), CommandExit::Failed);
+        assert_eq!(refine_exit(&[]), CommandExit::Failed);
     }
 
     #[test]
     fn only_a_run_in_the_way_is_waited_for() {
-        assert!(is_in_the_way(&Failure::new(Exit::Conflict, "x").code("operation_in_progress")));
-        assert!(!is_in_the_way(&Failure::new(Exit::Conflict, "x").code("already_exists")));
+        assert!(is_blocked_by_run(&CommandFailure::new(CommandExit::Conflict, "x").code("operation_in_progress")));
+        assert!(!is_blocked_by_run(&CommandFailure::new(CommandExit::Conflict, "x").code("already_exists")));
     }
 }

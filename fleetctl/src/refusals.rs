@@ -1,5 +1,5 @@
-//! No command takes an input that cannot be meant for one that was not given. The inventory is the command line itself: a
-//! new command or a new flag fails here until the tables below know it.
+//! Tests that every command refuses wrong input instead of ignoring it. The list of commands is the command line
+//! itself: a new command or flag fails here until the tables below contain it.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 
 use clap::{Arg, CommandFactory};
 
-use crate::cli::Cli;
-use crate::{Environment, Exit, Io};
+use crate::cli::CommandLine;
+use crate::{CommandExit, ProcessEnvironment, ProcessIo};
 
-/// How each command is given so that it succeeds and changes nothing. `NAME=value` stands for `value` of the argument
-/// that help calls NAME.
+/// Arguments with which each command succeeds and changes nothing. `NAME=value` gives `value` for the argument that the
+/// help calls NAME.
 const COMMANDS: &[(&str, &str)] = &[
     ("status", ""),
     ("doctor", ""),
@@ -20,6 +20,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tenant create", "NAME=initech --dry-run"),
     ("tenant list", ""),
     ("tenant get", "TENANT=acme"),
+    ("tenant describe", "TENANT=acme"),
     ("tenant label", "TENANT|KEY=VALUE|KEY-=acme plan=pro --dry-run"),
     ("tenant protect", "TENANT=acme --dry-run"),
     ("tenant delete", "TENANT=acme --dry-run"),
@@ -33,7 +34,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tenant unarchive", "TENANT=archived --dry-run"),
     ("tenant undelete", "TENANT=deleted --dry-run"),
     ("tenant purge", "TENANT=deleted --dry-run"),
-    ("tenant settle", "TENANT=acme --dry-run"),
+    ("tenant repair", "TENANT=acme --dry-run"),
     ("server add", "NAME=new --base={base} --dry-run"),
     ("server list", ""),
     ("server get", "SERVER=local"),
@@ -72,6 +73,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("op resume", "OPERATION={operation} --dry-run"),
     ("op abandon", "OPERATION={operation} --dry-run"),
     ("query", "SQL=select_1 TENANT=acme"),
+    ("events", "--limit=5"),
     ("history show", ""),
     ("history keep", "--operations=30d --events=30d --dry-run"),
     ("catalog check", ""),
@@ -80,7 +82,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("version", ""),
 ];
 
-/// Commands that select nothing and answer no filter, or need what this test does not have.
+/// Commands without a selection or filter, or with requirements that this test does not have.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("dev", "serves; its settings are those of `config`"),
     ("serve", "serves; its settings are refused where they are read"),
@@ -89,15 +91,17 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("server prepare", "needs a Postgres server"),
     ("server set", "needs a Postgres server; the API's own test spoils it"),
     ("catalog copy", "needs a Postgres server"),
+    ("catalog new-identity", "needs a copy of a data directory"),
+    ("catalog take-over", "needs a copy of a data directory"),
     ("completions", "prints a script"),
     ("man", "prints the manual"),
 ];
 
-/// The same bytes for each holder of a clone.
+/// A writer whose clones share their bytes.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+struct SharedSink(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Sink {
+impl Write for SharedSink {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -107,40 +111,41 @@ impl Write for Sink {
     }
 }
 
-impl Sink {
-    fn text(&self) -> String {
+impl SharedSink {
+    fn sink_text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
-/// Runs a command in `directory`: exit code, standard output, standard error.
-fn run(directory: &Path, args: &[String]) -> (Exit, String, String) {
-    let (stdout, stderr) = (Sink::default(), Sink::default());
-    let io = Io {
+/// Runs a command in `directory`; returns exit code, standard output and standard error.
+fn run_in(directory: &Path, args: &[String]) -> (CommandExit, String, String) {
+    let (stdout, stderr) = (SharedSink::default(), SharedSink::default());
+    let io = ProcessIo {
         stdin: Box::new(std::io::empty()),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         stdin_is_terminal: false,
         stderr_is_terminal: false,
-        environment: Environment { variables: Default::default(), directory: directory.to_owned() },
+        stdout_columns: None,
+        environment: ProcessEnvironment { variables: Default::default(), directory: directory.to_owned() },
     };
     let args = std::iter::once("fleetctl").chain(args.iter().map(String::as_str)).map(OsString::from);
-    let exit = crate::run(args, io);
-    (exit, stdout.text(), stderr.text())
+    let exit = crate::run_command_line(args, io);
+    (exit, stdout.sink_text(), stderr.sink_text())
 }
 
-fn words(line: &str) -> Vec<String> {
+fn split_words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn ok(directory: &Path, line: &str) -> String {
-    let (exit, stdout, stderr) = run(directory, &words(line));
-    assert_eq!(exit, Exit::Done, "{line}: {stdout}{stderr}");
+fn run_ok(directory: &Path, line: &str) -> String {
+    let (exit, stdout, stderr) = run_in(directory, &split_words(line));
+    assert_eq!(exit, CommandExit::Done, "{line}: {stdout}{stderr}");
     stdout
 }
 
-/// A fleet with everything that the table names; the table's placeholders and what they stand for.
-fn fleet(directory: &Path) -> Vec<(&'static str, String)> {
+/// Creates a fleet with everything that the table names. Returns the table's placeholders and their values.
+fn make_fleet(directory: &Path) -> Vec<(&'static str, String)> {
     std::fs::create_dir(directory.join("m")).unwrap();
     std::fs::write(directory.join("m/0001_a.sql"), "create table a (b integer);\n").unwrap();
     std::fs::write(directory.join("empty.txt"), "\n# nobody\n").unwrap();
@@ -148,17 +153,17 @@ fn fleet(directory: &Path) -> Vec<(&'static str, String)> {
         std::fs::create_dir(directory.join(name)).unwrap();
     }
     let directory_text = |name: &str| directory.canonicalize().unwrap().join(name).to_str().unwrap().to_owned();
-    ok(directory, "init");
-    ok(directory, "migrate run m --all");
-    ok(directory, "tenant create acme globex suspended archived deleted");
-    ok(directory, "tenant suspend suspended");
-    ok(directory, "tenant archive archived --yes");
-    ok(directory, "tenant delete deleted --no-backup --yes");
-    ok(directory, &format!("server add spare --base {}", directory_text("spare")));
-    ok(directory, "member add acme user-2 --role reader");
-    ok(directory, "backup run --all");
-    ok(directory, "restore run globex --to latest --yes");
-    let first = |line: &str| ok(directory, line).lines().next().unwrap_or_default().to_owned();
+    run_ok(directory, "init");
+    run_ok(directory, "migrate run m --all");
+    run_ok(directory, "tenant create acme globex suspended archived deleted");
+    run_ok(directory, "tenant suspend suspended");
+    run_ok(directory, "tenant archive archived --yes");
+    run_ok(directory, "tenant delete deleted --no-backup --yes");
+    run_ok(directory, &format!("server add spare --base {}", directory_text("spare")));
+    run_ok(directory, "member add acme user-2 --role reader");
+    run_ok(directory, "backup run --all");
+    run_ok(directory, "restore run globex --to latest --yes");
+    let first = |line: &str| run_ok(directory, line).lines().next().unwrap_or_default().to_owned();
     vec![
         ("{base}", directory_text("new")),
         ("{token}", first("token list -o name")),
@@ -169,11 +174,11 @@ fn fleet(directory: &Path) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The command's words, each with the argument's name that it is for.
-fn good(line: &str, known: &[(&'static str, String)]) -> Vec<(String, String)> {
+/// The words of the command, each with the name of its argument.
+fn good_words(line: &str, known: &[(&'static str, String)]) -> Vec<(String, String)> {
     let word = |word: &str| {
         let filled = known.iter().fold(word.to_owned(), |word, (name, id)| word.replace(name, id));
-        // The last `=` of a positional; a flag keeps its own.
+        // The last `=` of a positional argument; a flag keeps its own.
         match filled.rsplit_once('=').filter(|(name, _)| name.chars().all(|c| c.is_uppercase() || "|=-".contains(c))) {
             Some((name, value)) => (name.to_owned(), value.replace('_', if name == "SQL" { " " } else { "_" })),
             None => (String::new(), filled),
@@ -185,26 +190,27 @@ fn good(line: &str, known: &[(&'static str, String)]) -> Vec<(String, String)> {
 #[test]
 fn every_spoilt_argument_of_every_command_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let known = fleet(directory.path());
+    let known = make_fleet(directory.path());
     let (mut tried, mut wrong) = (0, Vec::new());
-    for (path, command) in leaves(&Cli::command(), String::new()) {
+    for (path, command) in leaf_commands(&CommandLine::command(), String::new()) {
         if ELSEWHERE.iter().any(|(elsewhere, _)| *elsewhere == path) {
             continue;
         }
         let line = COMMANDS.iter().find(|(name, _)| *name == path).map(|(_, line)| line);
         let line = line.unwrap_or_else(|| panic!("`{path}` is new: say in COMMANDS how it is given"));
-        let good = good(line, &known);
-        let all: Vec<String> = words(&path).into_iter().chain(good.iter().map(|(_, word)| word.clone())).collect();
-        let (exit, stdout, stderr) = run(directory.path(), &all);
-        // What a check finds is an answer.
-        if !matches!(exit, Exit::Done | Exit::Found) {
+        let good = good_words(line, &known);
+        let all: Vec<String> =
+            split_words(&path).into_iter().chain(good.iter().map(|(_, word)| word.clone())).collect();
+        let (exit, stdout, stderr) = run_in(directory.path(), &all);
+        // A finding of a check is a valid answer.
+        if !matches!(exit, CommandExit::Done | CommandExit::Found) {
             wrong.push(format!("{all:?} as it is meant: {exit:?} {stdout}{stderr}"));
         }
         for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
-            for args in spoilt(&path, arg, &good) {
-                let (exit, stdout, stderr) = run(directory.path(), &args);
+            for args in spoilt_command_lines(&path, arg, &good) {
+                let (exit, stdout, stderr) = run_in(directory.path(), &args);
                 let helps = ["try:", "tip:", "'--help'"].iter().any(|word| stderr.contains(word));
-                if matches!(exit, Exit::Done | Exit::Found) || !stderr.contains("error") || !helps {
+                if matches!(exit, CommandExit::Done | CommandExit::Found) || !stderr.contains("error") || !helps {
                     wrong.push(format!("{args:?}: {exit:?} {stdout}{stderr}"));
                 }
                 tried += 1;
@@ -215,26 +221,26 @@ fn every_spoilt_argument_of_every_command_is_refused() {
     assert!(tried > 300, "only {tried} command lines were tried");
 }
 
-/// Every command that does something, with its words.
-fn leaves(command: &clap::Command, path: String) -> Vec<(String, clap::Command)> {
+/// Every command without subcommands, with its words.
+fn leaf_commands(command: &clap::Command, path: String) -> Vec<(String, clap::Command)> {
     let subcommands: Vec<_> = command.get_subcommands().filter(|sub| sub.get_name() != "help").collect();
     if subcommands.is_empty() {
         return vec![(path, command.clone())];
     }
-    let deeper = |sub: &&clap::Command| leaves(sub, format!("{path} {}", sub.get_name()).trim().to_owned());
+    let deeper = |sub: &&clap::Command| leaf_commands(sub, format!("{path} {}", sub.get_name()).trim().to_owned());
     subcommands.iter().flat_map(deeper).collect()
 }
 
-/// The command line with this argument spoilt, in every way.
-fn spoilt(path: &str, arg: &Arg, good: &[(String, String)]) -> Vec<Vec<String>> {
+/// Command lines in which this argument is wrong, in every way.
+fn spoilt_command_lines(path: &str, arg: &Arg, good: &[(String, String)]) -> Vec<Vec<String>> {
     let name = arg.get_value_names().and_then(<[_]>::first).map(ToString::to_string).unwrap_or_default();
     let takes = arg.get_action().takes_values();
     let values = if takes { bad_values(path, arg, &name) } else { Vec::new() };
-    values.into_iter().map(|value| with(path, arg, &name, &value, good)).collect()
+    values.into_iter().map(|value| command_line_with(path, arg, &name, &value, good)).collect()
 }
 
-fn with(path: &str, arg: &Arg, name: &str, value: &str, good: &[(String, String)]) -> Vec<String> {
-    let mut args = words(path);
+fn command_line_with(path: &str, arg: &Arg, name: &str, value: &str, good: &[(String, String)]) -> Vec<String> {
+    let mut args = split_words(path);
     let flag = arg.get_long().map(|long| format!("--{long}="));
     let is_other = |word: &&(String, String)| flag.as_ref().is_none_or(|flag| !word.1.starts_with(flag.as_str()));
     let replaced = |(of, word): &(String, String)| if flag.is_none() && of == name { value } else { word }.to_owned();
@@ -247,7 +253,7 @@ fn with(path: &str, arg: &Arg, name: &str, value: &str, good: &[(String, String)
     args
 }
 
-/// Values that no argument of this kind may have.
+/// Values that are wrong for this kind of argument.
 fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
     let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
     if !arg.get_possible_values().is_empty() {
@@ -277,6 +283,8 @@ fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
         "FILE" => texts(&["nowhere", "empty.txt", ""]),
         // Any value can be bound.
         "VALUE" => Vec::new(),
+        "ACTOR" => texts(&["nobody", "tok_1", ""]),
+        "TIME|AGO" => texts(&["", "yesterday", "-2h", "5"]),
         name => panic!("`{path}` has a new argument {name}: say in bad_values what it refuses"),
     }
 }

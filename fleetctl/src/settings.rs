@@ -1,7 +1,7 @@
-//! Where every setting comes from: flag, environment, `./fleet.toml`, the user's file, default — in this order.
+//! Every setting and its sources: flag, environment, `./fleet.toml`, the user's file, default — in this order.
 //!
-//! The only file that reads the environment. Values stay text with their origin until a typed getter reads them, so that
-//! a wrong one can be blamed on the place it was written.
+//! The only module that reads the environment. Values stay text with their origin until a typed getter reads them. So
+//! an error names the place where a wrong value was written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,82 +11,82 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control_plane::config::{Config, NetworkFileSystem, Role, Tls};
+use control_plane::config::{Config, NetworkFileSystem, ProcessRole, TlsFiles};
 use secrecy::SecretString;
 
-use crate::error::{Failure, Result};
+use crate::error::{CommandFailure, Result};
 
-/// One thing that can be set.
+/// The definition of one setting.
 #[derive(Debug)]
-pub(crate) struct Setting {
-    /// In files; as a flag with hyphens.
+pub(crate) struct SettingDefinition {
+    /// The name in files; as a flag it is written with hyphens.
     pub(crate) key: &'static str,
     pub(crate) variable: &'static str,
     pub(crate) default: Option<&'static str>,
-    pub(crate) place: Place,
+    pub(crate) place: SettingPlace,
 }
 
-/// Where a setting may stand.
+/// The places where a setting is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum SettingPlace {
     Anywhere,
     /// A secret: never in a file that may be committed, never in a flag, never shown.
     EnvironmentOnly,
 }
 
-const fn anywhere(key: &'static str, variable: &'static str, default: Option<&'static str>) -> Setting {
-    Setting { key, variable, default, place: Place::Anywhere }
+const fn plain_setting(key: &'static str, variable: &'static str, default: Option<&'static str>) -> SettingDefinition {
+    SettingDefinition { key, variable, default, place: SettingPlace::Anywhere }
 }
-const fn secret(key: &'static str, variable: &'static str) -> Setting {
-    Setting { key, variable, default: None, place: Place::EnvironmentOnly }
+const fn secret_setting(key: &'static str, variable: &'static str) -> SettingDefinition {
+    SettingDefinition { key, variable, default: None, place: SettingPlace::EnvironmentOnly }
 }
 
-/// The address of a catalog on Postgres: a secret, because it holds a password.
+/// The address of a catalog on Postgres: a secret, because it contains a password.
 pub(crate) const CATALOG_URL: &str = "catalog_url";
 
-/// Every setting there is; `config show` prints them in this order.
-pub(crate) const SETTINGS: &[Setting] = &[
-    anywhere("url", "FLEET_URL", None),
-    secret("token", "FLEET_TOKEN"),
-    anywhere("token_file", "FLEET_TOKEN_FILE", None),
-    anywhere("ca_file", "FLEET_CA_FILE", None),
-    anywhere("data_dir", "FLEET_DATA_DIR", Some("./fleet-data")),
-    secret(CATALOG_URL, "FLEET_CATALOG_URL"),
-    anywhere("catalog_url_file", "FLEET_CATALOG_URL_FILE", None),
-    anywhere("output", "FLEET_OUTPUT", Some("table")),
-    anywhere("lock_wait", "FLEET_LOCK_WAIT", Some("0")),
-    anywhere("ping_url", "FLEET_PING_URL", None),
-    secret("key", "FLEET_KEY"),
-    anywhere("listen", "FLEET_LISTEN", Some("127.0.0.1:8080")),
-    anywhere("admin_listen", "FLEET_ADMIN_LISTEN", Some("127.0.0.1:8081")),
-    anywhere("domain", "FLEET_DOMAIN", None),
-    anywhere("tls_certificate", "FLEET_TLS_CERTIFICATE", None),
-    anywhere("tls_key", "FLEET_TLS_KEY", None),
-    anywhere("backup_url", "FLEET_BACKUP_URL", None),
-    anywhere("concurrency", "FLEET_CONCURRENCY", None),
-    anywhere("hold_ms", "FLEET_HOLD_MS", Some("2000")),
-    anywhere("sql_bytes_max", "FLEET_SQL_BYTES_MAX", Some("100000")),
-    anywhere("value_bytes_max", "FLEET_VALUE_BYTES_MAX", Some("1000000")),
-    anywhere("temp_bytes_max", "FLEET_TEMP_BYTES_MAX", Some("536870912")),
-    anywhere("sqlite_memory_bytes_max", "FLEET_SQLITE_MEMORY_BYTES_MAX", None),
-    anywhere("undo_keep", "FLEET_UNDO_KEEP", Some("7d")),
-    anywhere("purge_after", "FLEET_PURGE_AFTER", Some("7d")),
-    anywhere("catalog_copy_interval", "FLEET_CATALOG_COPY_INTERVAL", Some("1h")),
-    anywhere("network_file_system", "FLEET_NETWORK_FILE_SYSTEM", Some("refuse")),
-    anywhere("log", "FLEET_LOG", Some("info")),
+/// All settings, in the order in which `config show` prints them.
+pub(crate) const SETTINGS: &[SettingDefinition] = &[
+    plain_setting("url", "FLEET_URL", None),
+    secret_setting("token", "FLEET_TOKEN"),
+    plain_setting("token_file", "FLEET_TOKEN_FILE", None),
+    plain_setting("ca_file", "FLEET_CA_FILE", None),
+    plain_setting("data_dir", "FLEET_DATA_DIR", Some("./fleet-data")),
+    secret_setting(CATALOG_URL, "FLEET_CATALOG_URL"),
+    plain_setting("catalog_url_file", "FLEET_CATALOG_URL_FILE", None),
+    plain_setting("output", "FLEET_OUTPUT", Some("table")),
+    plain_setting("lock_wait", "FLEET_LOCK_WAIT", Some("0")),
+    plain_setting("ping_url", "FLEET_PING_URL", None),
+    secret_setting("key", "FLEET_KEY"),
+    plain_setting("listen", "FLEET_LISTEN", Some("127.0.0.1:8080")),
+    plain_setting("admin_listen", "FLEET_ADMIN_LISTEN", Some("127.0.0.1:8081")),
+    plain_setting("domain", "FLEET_DOMAIN", None),
+    plain_setting("tls_certificate", "FLEET_TLS_CERTIFICATE", None),
+    plain_setting("tls_key", "FLEET_TLS_KEY", None),
+    plain_setting("backup_url", "FLEET_BACKUP_URL", None),
+    plain_setting("concurrency", "FLEET_CONCURRENCY", None),
+    plain_setting("hold_ms", "FLEET_HOLD_MS", Some("2000")),
+    plain_setting("sql_bytes_max", "FLEET_SQL_BYTES_MAX", Some("100000")),
+    plain_setting("value_bytes_max", "FLEET_VALUE_BYTES_MAX", Some("1000000")),
+    plain_setting("temp_bytes_max", "FLEET_TEMP_BYTES_MAX", Some("536870912")),
+    plain_setting("sqlite_memory_bytes_max", "FLEET_SQLITE_MEMORY_BYTES_MAX", None),
+    plain_setting("undo_keep", "FLEET_UNDO_KEEP", Some("7d")),
+    plain_setting("purge_after", "FLEET_PURGE_AFTER", Some("7d")),
+    plain_setting("catalog_copy_interval", "FLEET_CATALOG_COPY_INTERVAL", Some("1h")),
+    plain_setting("network_file_system", "FLEET_NETWORK_FILE_SYSTEM", Some("refuse")),
+    plain_setting("log", "FLEET_LOG", Some("info")),
 ];
 
-/// The part of the process that settings come from, taken once.
+/// The parts of the process that settings come from, read once.
 #[derive(Debug, Clone, Default)]
-pub struct Environment {
+pub struct ProcessEnvironment {
     /// `FLEET_*`, `AWS_*`, `HOME`, `XDG_CONFIG_HOME`, `USER`.
     pub variables: BTreeMap<String, String>,
-    /// Where relative paths start.
+    /// The directory that relative paths start from.
     pub directory: PathBuf,
 }
 
-impl Environment {
-    /// This process's own. A variable that is not UTF-8 is left out: none of ours may be.
+impl ProcessEnvironment {
+    /// The environment of this process. Ignores variables that are not UTF-8, because no setting may be.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process() -> Self {
@@ -102,12 +102,12 @@ impl Environment {
         Self { variables, directory: std::env::current_dir().unwrap_or_default() }
     }
 
-    /// Starts this program once more without the variables that PostgreSQL's programs and drivers read (`PG…`). Only our
-    /// settings say where a connection goes and what it means; a driver's gap would be filled from there, and a process
-    /// cannot remove its own variables safely. Returns where there are none.
+    /// Starts this program again without the variables that PostgreSQL's programs and drivers read (`PG…`). Only this
+    /// program's settings decide where a connection goes. A driver would otherwise fill missing parts from these
+    /// variables, and a process cannot remove its own variables safely. Returns when there are no such variables.
     ///
     /// # Errors
-    /// The operating system's, when the program cannot be started again.
+    /// The operating system's error when the program cannot be started again.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn forget_postgres_variables() -> std::io::Result<()> {
         use std::os::unix::ffi::OsStrExt as _;
@@ -126,8 +126,13 @@ impl Environment {
         Err(again.exec())
     }
 
-    /// Who acts, for the audit log: `user@host`.
-    pub(crate) fn actor(&self) -> String {
+    /// The width of tables at a terminal, if the variable COLUMNS sets it.
+    pub(crate) fn table_width(&self) -> Option<usize> {
+        self.variables.get("COLUMNS")?.parse().ok().filter(|columns| *columns > 0)
+    }
+
+    /// The actor for the audit log: `user@host`.
+    pub(crate) fn actor_name(&self) -> String {
         let named = self.variables.get("USER").filter(|u| !u.is_empty()).cloned();
         let user = named.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
         let uname = rustix::system::uname();
@@ -143,16 +148,16 @@ impl Environment {
     }
 }
 
-/// Where a value was written.
+/// The place where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum SettingOrigin {
     Flag,
     Variable(&'static str),
     File(PathBuf),
     Default,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag => f.write_str("flag"),
@@ -163,19 +168,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Every setting that has a value, with where it came from.
+/// All settings that have a value, with their origins.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    values: BTreeMap<&'static str, (String, Origin)>,
+pub(crate) struct CommandSettings {
+    values: BTreeMap<&'static str, (String, SettingOrigin)>,
     backup_options: Vec<(String, SecretString)>,
     directory: PathBuf,
 }
 
-impl Settings {
-    /// Lays the sources over each other. `flags` holds what was given on the command line, by key.
-    pub(crate) fn resolve(environment: &Environment, flags: Vec<(&'static str, String)>) -> Result<Self> {
+impl CommandSettings {
+    /// Merges all sources. `flags` holds the values of the command line, by key.
+    pub(crate) fn from_sources(environment: &ProcessEnvironment, flags: Vec<(&'static str, String)>) -> Result<Self> {
         let mut out = Self {
-            values: SETTINGS.iter().filter_map(|s| Some((s.key, (s.default?.to_owned(), Origin::Default)))).collect(),
+            values: SETTINGS
+                .iter()
+                .filter_map(|s| Some((s.key, (s.default?.to_owned(), SettingOrigin::Default))))
+                .collect(),
             backup_options: store_variables(environment),
             directory: environment.directory.clone(),
         };
@@ -184,16 +192,17 @@ impl Settings {
         }
         for setting in SETTINGS {
             if let Some(value) = environment.variables.get(setting.variable).filter(|v| !v.is_empty()) {
-                out.values.insert(setting.key, (value.clone(), Origin::Variable(setting.variable)));
+                out.values.insert(setting.key, (value.clone(), SettingOrigin::Variable(setting.variable)));
             }
         }
-        out.values.extend(flags.into_iter().map(|(key, value)| (key, (value, Origin::Flag))));
+        out.values.extend(flags.into_iter().map(|(key, value)| (key, (value, SettingOrigin::Flag))));
         Ok(out)
     }
 
     fn add_file(&mut self, path: &Path) -> Result<()> {
-        let unusable =
-            |why: String| Failure::usage(format!("cannot use the settings in {}", path.display())).because(why);
+        let unusable = |why: String| {
+            CommandFailure::usage_error(format!("cannot use the settings in {}", path.display())).with_cause(why)
+        };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
@@ -203,15 +212,15 @@ impl Settings {
         };
         let table: toml::Table =
             text.parse().map_err(|e: toml::de::Error| unusable(e.to_string().trim().to_owned()))?;
-        for (key, value) in flattened(table) {
+        for (key, value) in flatten_table(table) {
             if key == "backup_options" {
                 self.add_backup_options(&value).map_err(unusable)?;
                 continue;
             }
-            let known = SETTINGS.iter().find(|s| s.key == key && s.place == Place::Anywhere);
+            let known = SETTINGS.iter().find(|s| s.key == key && s.place == SettingPlace::Anywhere);
             let setting = known.ok_or_else(|| unusable(unknown_key(&key)).try_next("fleetctl config show --origin"))?;
-            let text = scalar(&value).ok_or_else(|| unusable(format!("{key} must be a text or a number")))?;
-            self.values.insert(setting.key, (text, Origin::File(path.to_owned())));
+            let text = scalar_text(&value).ok_or_else(|| unusable(format!("{key} must be a text or a number")))?;
+            self.values.insert(setting.key, (text, SettingOrigin::File(path.to_owned())));
         }
         Ok(())
     }
@@ -219,8 +228,8 @@ impl Settings {
     fn add_backup_options(&mut self, value: &toml::Value) -> Result<(), String> {
         let table = value.as_table().ok_or("backup_options must be a table")?;
         for (key, value) in table {
-            let text = scalar(value).ok_or_else(|| format!("backup_options.{key} must be a text or a number"))?;
-            self.backup_options.push((key.clone(), SecretString::from(text)));
+            let text = scalar_text(value).ok_or_else(|| format!("backup_options.{key} must be a text or a number"))?;
+            self.backup_options.push((key.to_lowercase(), SecretString::from(text)));
         }
         Ok(())
     }
@@ -230,81 +239,86 @@ impl Settings {
         self.values.get(key).map(|(value, _)| value.as_str())
     }
 
-    pub(crate) fn origin(&self, key: &str) -> Option<&Origin> {
+    pub(crate) fn value_origin(&self, key: &str) -> Option<&SettingOrigin> {
         self.values.get(key).map(|(_, origin)| origin)
     }
 
-    /// What a command prefers when nobody said anything.
+    /// Sets a command's own default, used when no source has a value.
     pub(crate) fn set_default(&mut self, key: &'static str, value: &str) {
-        if self.origin(key).is_none_or(|origin| *origin == Origin::Default) {
-            self.values.insert(key, (value.to_owned(), Origin::Default));
+        if self.value_origin(key).is_none_or(|origin| *origin == SettingOrigin::Default) {
+            self.values.insert(key, (value.to_owned(), SettingOrigin::Default));
         }
     }
 
-    /// Reads a value with `parse`, blaming its origin when it is wrong.
-    pub(crate) fn parse<T, E: fmt::Display>(
+    /// Reads a value with `parse`. An error names the value's origin.
+    pub(crate) fn parse_value<T, E: fmt::Display>(
         &self,
         key: &str,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Option<T>> {
         let Some((value, origin)) = self.values.get(key) else { return Ok(None) };
         parse(value).map(Some).map_err(|e| {
-            Failure::usage(format!("{key} cannot be {value:?}")).because(e).because(format!("it was set by: {origin}"))
+            CommandFailure::usage_error(format!("{key} cannot be {value:?}"))
+                .with_cause(e)
+                .with_cause(format!("it was set by: {origin}"))
         })
     }
 
     /// A path, relative to the working directory.
-    pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
+    pub(crate) fn value_path(&self, key: &str) -> Option<PathBuf> {
         self.get(key).map(|p| self.directory.join(p.strip_prefix("./").unwrap_or(p)))
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.path("data_dir").unwrap_or_else(|| self.directory.clone())
+        self.value_path("data_dir").unwrap_or_else(|| self.directory.clone())
     }
 
-    pub(crate) fn token(&self) -> Option<SecretString> {
+    pub(crate) fn token_value(&self) -> Option<SecretString> {
         self.get("token").map(|t| SecretString::from(t.trim().to_owned()))
     }
 
-    /// The address of the catalog, if it is not in the data directory. A flag beats the environment, which beats a file's
-    /// word, as for every setting; the two settings are one thing said in two ways.
+    /// The address of the catalog, if it is not in the data directory. As for every setting, a flag has priority over
+    /// the environment, which has priority over a file. Both settings name the same value.
     pub(crate) fn catalog_url(&self) -> Result<Option<SecretString>> {
         let given = self.get(CATALOG_URL).map(|url| SecretString::from(url.to_owned()));
-        let Some(file) = self.path("catalog_url_file") else { return Ok(given) };
-        let file_is_nearer = matches!(self.origin("catalog_url_file"), Some(Origin::Flag));
+        let Some(file) = self.value_path("catalog_url_file") else { return Ok(given) };
+        let file_is_nearer = matches!(self.value_origin("catalog_url_file"), Some(SettingOrigin::Flag));
         match given {
             Some(given) if !file_is_nearer => Ok(Some(given)),
             _ => secret_in(&file).map(Some),
         }
     }
 
-    /// What a control plane in this process is told.
-    pub(crate) fn config(&self, role: Role) -> Result<Config> {
+    /// The configuration of a control plane in this process.
+    pub(crate) fn control_plane_config(&self, role: ProcessRole) -> Result<Config> {
         let mut config = Config::new(self.data_dir(), role);
         config.catalog_url = self.catalog_url()?;
         config.fleet_key = self.get("key").map(|k| SecretString::from(k.to_owned()));
         config.backup_url = self.get("backup_url").map(str::to_owned);
         config.backup_options = self.backup_options.clone();
-        config.listen = self.parse("listen", str::parse::<SocketAddr>)?.unwrap_or(config.listen);
-        config.admin_listen = self.parse("admin_listen", str::parse::<SocketAddr>)?.unwrap_or(config.admin_listen);
+        config.listen = self.parse_value("listen", str::parse::<SocketAddr>)?.unwrap_or(config.listen);
+        config.admin_listen =
+            self.parse_value("admin_listen", str::parse::<SocketAddr>)?.unwrap_or(config.admin_listen);
         config.domain = self.get("domain").map(str::to_owned);
-        config.tls = self.tls()?;
-        config.concurrency = self.parse("concurrency", concurrency)?;
-        config.hold_ms = self.parse("hold_ms", hold_ms)?.unwrap_or(config.hold_ms);
-        self.limit(&mut config)?;
-        config.undo_ms = self.parse("undo_keep", duration)?.map_or(config.undo_ms, |d| d.as_millis() as i64);
-        config.catalog_copy_ms =
-            self.parse("catalog_copy_interval", duration)?.map_or(config.catalog_copy_ms, |d| d.as_millis() as i64);
+        config.tls = self.tls_files()?;
+        config.concurrency = self.parse_value("concurrency", parse_concurrency)?;
+        config.hold_ms = self.parse_value("hold_ms", parse_hold_ms)?.unwrap_or(config.hold_ms);
+        self.set_limits(&mut config)?;
+        config.undo_ms =
+            self.parse_value("undo_keep", parse_duration)?.map_or(config.undo_ms, |d| d.as_millis() as i64);
+        config.catalog_copy_ms = self
+            .parse_value("catalog_copy_interval", parse_duration)?
+            .map_or(config.catalog_copy_ms, |d| d.as_millis() as i64);
         config.network_file_system =
-            self.parse("network_file_system", network_file_system)?.unwrap_or(config.network_file_system);
+            self.parse_value("network_file_system", parse_network_file_system)?.unwrap_or(config.network_file_system);
         config.purge_after_ms =
-            self.parse("purge_after", duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
+            self.parse_value("purge_after", parse_duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
         Ok(config)
     }
 
-    /// How much one statement may take, and SQLite altogether.
-    fn limit(&self, config: &mut Config) -> Result<()> {
-        let bytes = |key, range: RangeInclusive<u64>| self.parse(key, |text| bytes(text, &range));
+    /// Sets the limits of one statement, and of SQLite in total.
+    fn set_limits(&self, config: &mut Config) -> Result<()> {
+        let bytes = |key, range: RangeInclusive<u64>| self.parse_value(key, |text| parse_bytes(text, &range));
         let set = |limit: &mut usize, found: Option<u64>| {
             *limit = found.map_or(*limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         };
@@ -315,23 +329,23 @@ impl Settings {
         Ok(())
     }
 
-    fn tls(&self) -> Result<Option<Tls>> {
-        match (self.path("tls_certificate"), self.path("tls_key")) {
+    fn tls_files(&self) -> Result<Option<TlsFiles>> {
+        match (self.value_path("tls_certificate"), self.value_path("tls_key")) {
             (None, None) => Ok(None),
-            (Some(certificate), Some(key)) => Ok(Some(Tls { certificate, key })),
-            _ => {
-                Err(Failure::usage("TLS needs both tls_certificate and tls_key")
-                    .try_next("fleetctl config show --origin"))
-            }
+            (Some(certificate), Some(key)) => Ok(Some(TlsFiles { certificate, key })),
+            _ => Err(CommandFailure::usage_error("TLS needs both tls_certificate and tls_key")
+                .try_next("fleetctl config show --origin")),
         }
     }
 }
 
-/// The one secret that a file holds; white space around it is ignored.
+/// The only secret in a file, without surrounding white space.
 pub(crate) fn secret_in(file: &Path) -> Result<SecretString> {
-    /// A longer one is some other file.
+    /// A longer file is not a secret.
     const SECRET_BYTES_MAX: u64 = 16_384;
-    let unusable = |why: String| Failure::usage(format!("cannot use the secret in {}", file.display())).because(why);
+    let unusable = |why: String| {
+        CommandFailure::usage_error(format!("cannot use the secret in {}", file.display())).with_cause(why)
+    };
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|e| unusable(e.to_string()))?;
     opened.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
@@ -341,14 +355,15 @@ pub(crate) fn secret_in(file: &Path) -> Result<SecretString> {
     }
 }
 
-/// Credentials of the backup store by the names its owners use; the store takes them in lower case.
-fn store_variables(environment: &Environment) -> Vec<(String, SecretString)> {
+/// Credentials of the backup store under their usual names. Upper case marks variables, some of which the store may not
+/// know.
+fn store_variables(environment: &ProcessEnvironment) -> Vec<(String, SecretString)> {
     let store = environment.variables.iter().filter(|(name, _)| name.starts_with("AWS_"));
-    store.map(|(name, value)| (name.to_lowercase(), SecretString::from(value.clone()))).collect()
+    store.map(|(name, value)| (name.clone(), SecretString::from(value.clone()))).collect()
 }
 
-/// `[tls] certificate = …` is written in files what `tls_certificate` is as a flag.
-fn flattened(table: toml::Table) -> Vec<(String, toml::Value)> {
+/// Converts `[tls] certificate = …` in files to `tls_certificate`, the name of the flag.
+fn flatten_table(table: toml::Table) -> Vec<(String, toml::Value)> {
     let mut out = Vec::new();
     for (key, value) in table {
         match value {
@@ -362,14 +377,14 @@ fn flattened(table: toml::Table) -> Vec<(String, toml::Value)> {
 }
 
 fn unknown_key(key: &str) -> String {
-    let secret = SETTINGS.iter().find(|s| s.key == key && s.place == Place::EnvironmentOnly);
+    let secret = SETTINGS.iter().find(|s| s.key == key && s.place == SettingPlace::EnvironmentOnly);
     match secret {
-        Some(s) => format!("{key} is a secret and may not stand in a file; use {}", s.variable),
+        Some(s) => format!("{key} is a secret and is not allowed in a file; use {}", s.variable),
         None => format!("there is no setting {key:?}"),
     }
 }
 
-fn scalar(value: &toml::Value) -> Option<String> {
+fn scalar_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(s) => Some(s.clone()),
         toml::Value::Integer(i) => Some(i.to_string()),
@@ -377,8 +392,8 @@ fn scalar(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn hold_ms(text: &str) -> Result<u64, String> {
-    /// A request that waits longer has lost its client.
+fn parse_hold_ms(text: &str) -> Result<u64, String> {
+    /// The maximum wait: later, the client has probably closed the connection.
     const HOLD_MS_MAX: u64 = 60_000;
     match text.parse() {
         Ok(n) if n <= HOLD_MS_MAX => Ok(n),
@@ -386,24 +401,25 @@ fn hold_ms(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Less than a kilobyte is no statement; SQLite prepares a longer text than a megabyte beyond every deadline.
+/// Less than a kilobyte is too little for statements. SQLite prepares texts over a megabyte for longer than any
+/// deadline.
 const SQL_BYTES: RangeInclusive<u64> = 1_000..=1_000_000;
-/// A value with a smaller limit would refuse ordinary rows; an answer has at most 16 MiB.
+/// A smaller limit would refuse ordinary rows; an answer has at most 16 MiB.
 const VALUE_BYTES: RangeInclusive<u64> = 100_000..=16_777_216;
 /// Less than a megabyte would refuse ordinary sorts; more than a terabyte is a typing error.
 const TEMP_BYTES: RangeInclusive<u64> = 1_000_000..=1_099_511_627_776;
 /// The engine refuses less than 256 MiB; more than a petabyte is a typing error.
 const SQLITE_MEMORY_BYTES: RangeInclusive<u64> = 268_435_456..=1_125_899_906_842_624;
 
-fn bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+fn parse_bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
     match text.parse() {
         Ok(n) if range.contains(&n) => Ok(n),
         _ => Err(format!("expected a number of bytes from {} to {}", range.start(), range.end())),
     }
 }
 
-fn concurrency(text: &str) -> Result<usize, String> {
-    /// More steps at once than this only queue for the same disk.
+fn parse_concurrency(text: &str) -> Result<usize, String> {
+    /// More parallel steps than this would only wait for the same disk.
     const CONCURRENCY_MAX: usize = 1_024;
     match text.parse() {
         Ok(n) if (1..=CONCURRENCY_MAX).contains(&n) => Ok(n),
@@ -411,7 +427,7 @@ fn concurrency(text: &str) -> Result<usize, String> {
     }
 }
 
-fn network_file_system(text: &str) -> Result<NetworkFileSystem, String> {
+fn parse_network_file_system(text: &str) -> Result<NetworkFileSystem, String> {
     match text {
         "refuse" => Ok(NetworkFileSystem::Refused),
         "accept-data-loss" => Ok(NetworkFileSystem::DataLossAccepted),
@@ -419,9 +435,9 @@ fn network_file_system(text: &str) -> Result<NetworkFileSystem, String> {
     }
 }
 
-/// `0`, `500ms`, `30s`, `10m`, `12h`, `7d`: one number and one unit.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration; write 30s, 10m, 12h or 7d");
+/// Parses one number and one unit: `0`, `500ms`, `30s`, `10m`, `12h`, `7d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration; write 30s, 10m, 12h or 7d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -434,7 +450,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    /// A century: longer is a typing error and would overflow sums of times.
+    /// A century: a longer time is a typing error and would overflow sums of times.
     const MILLISECONDS_MAX: u64 = 100 * 366 * 86_400_000;
     let total = number.checked_mul(milliseconds).filter(|ms| *ms <= MILLISECONDS_MAX).ok_or_else(wrong)?;
     Ok(Duration::from_millis(total))
@@ -444,9 +460,24 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
-    fn environment(directory: &Path, variables: &[(&str, &str)]) -> Environment {
+    fn environment(directory: &Path, variables: &[(&str, &str)]) -> ProcessEnvironment {
         let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Environment { variables, directory: directory.to_owned() }
+        ProcessEnvironment { variables, directory: directory.to_owned() }
+    }
+
+    #[test]
+    fn the_document_lists_every_setting() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let document = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+        let row = |s: &SettingDefinition| {
+            let default = s.default.map_or("–".to_owned(), |default| format!("`{default}`"));
+            format!("| `{}` | `{}` | {default} |", s.key, s.variable)
+        };
+        let missing: Vec<_> = SETTINGS.iter().map(row).filter(|row| !document.contains(row)).collect();
+        assert!(missing.is_empty(), "docs/configuration.md lacks {missing:#?}");
+        let secrets = SETTINGS.iter().filter(|s| s.place == SettingPlace::EnvironmentOnly).count();
+        assert_eq!(document.matches("| *Secret.* ").count(), secrets);
+        assert_eq!(document.lines().filter(|line| line.starts_with("| `")).count(), SETTINGS.len());
     }
 
     #[test]
@@ -456,8 +487,8 @@ mod tests {
         std::fs::create_dir_all(&user).unwrap();
         let home = dir.path().join("home").display().to_string();
         let get = |env: &[(&str, &str)], flags| {
-            let s = Settings::resolve(&environment(dir.path(), env), flags).unwrap();
-            (s.get("domain").map(str::to_owned), s.origin("domain").map(ToString::to_string))
+            let s = CommandSettings::from_sources(&environment(dir.path(), env), flags).unwrap();
+            (s.get("domain").map(str::to_owned), s.value_origin("domain").map(ToString::to_string))
         };
         assert_eq!(get(&[("HOME", &home)], vec![]), (None, None));
         std::fs::write(user.join("config.toml"), "domain = 'user'").unwrap();
@@ -479,7 +510,7 @@ mod tests {
             ("url = ", "TOML"),
         ] {
             std::fs::write(dir.path().join("fleet.toml"), text).unwrap();
-            let failure = Settings::resolve(&environment(dir.path(), &[]), vec![]).unwrap_err();
+            let failure = CommandSettings::from_sources(&environment(dir.path(), &[]), vec![]).unwrap_err();
             assert!(failure.causes.join(" ").contains(says), "{text}: {failure:?}");
             assert!(!format!("{failure:?}").contains("flt_x"));
         }
@@ -490,10 +521,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let with = |key: &str, value: &str| {
             std::fs::write(dir.path().join("fleet.toml"), format!("{key} = {value}")).unwrap();
-            Settings::resolve(&environment(dir.path(), &[]), vec![]).unwrap().config(Role::Embedded)
+            CommandSettings::from_sources(&environment(dir.path(), &[]), vec![])
+                .unwrap()
+                .control_plane_config(ProcessRole::Embedded)
         };
         let limits = |key, value| with(key, value).unwrap().limits;
-        assert_eq!(limits("domain", "'example.org'"), Config::new(dir.path().to_owned(), Role::Embedded).limits);
+        assert_eq!(limits("domain", "'example.org'"), Config::new(dir.path().to_owned(), ProcessRole::Embedded).limits);
         assert_eq!(limits("sql_bytes_max", "1000000").sql_bytes_max, 1_000_000);
         assert_eq!(limits("value_bytes_max", "16777216").value_bytes_max, 16 << 20);
         assert_eq!(limits("temp_bytes_max", "1000000").temp_bytes_max, 1_000_000);
@@ -520,7 +553,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("url"), " postgres://in-a-file\n").unwrap();
         let given = |variables: &[(&str, &str)], flags: Vec<(&'static str, String)>| {
-            let settings = Settings::resolve(&environment(dir.path(), variables), flags).unwrap();
+            let settings = CommandSettings::from_sources(&environment(dir.path(), variables), flags).unwrap();
             settings.catalog_url().map(|url| url.map(|url| url.expose_secret().to_owned()))
         };
         let variable = [("FLEET_CATALOG_URL", "postgres://in-a-variable")];
@@ -538,18 +571,19 @@ mod tests {
     #[test]
     fn a_wrong_value_is_blamed_on_its_origin() {
         let settings =
-            Settings::resolve(&environment(Path::new("/nowhere"), &[("FLEET_LISTEN", "8080")]), vec![]).unwrap();
-        let failure = settings.config(Role::Embedded).unwrap_err();
+            CommandSettings::from_sources(&environment(Path::new("/nowhere"), &[("FLEET_LISTEN", "8080")]), vec![])
+                .unwrap();
+        let failure = settings.control_plane_config(ProcessRole::Embedded).unwrap_err();
         assert!(failure.what.contains("listen") && failure.causes[1].contains("FLEET_LISTEN"), "{failure:?}");
     }
 
     #[test]
     fn durations_have_one_number_and_one_unit() {
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
         for wrong in ["", "5", "m", "1h30m", "-1s", "1.5s", "99999999999999999999s", "9999999d"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }
 }

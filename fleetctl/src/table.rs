@@ -1,117 +1,125 @@
-//! PURE: rows of text to aligned lines, and JSON to text. Nothing here prints.
+//! PURE: formats rows of text as aligned lines, and JSON as text. Nothing here prints.
 
 use serde_json::Value;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// How a value is shown to a human.
+/// How a value is shown to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// As it is.
+pub(crate) enum CellFormat {
+    /// Unchanged.
     Text,
-    /// A time, to the second.
+    /// A time, precise to the second.
     Time,
-    /// `1.5 MiB`.
+    /// Binary units, such as `1.5 MiB`.
     Bytes,
-    /// `k=v,k2=v2`.
+    /// Pairs, such as `k=v,k2=v2`.
     Labels,
 }
 
 /// One column of a noun's table.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Column {
+pub(crate) struct TableColumn {
     pub(crate) title: &'static str,
     /// JSON pointer into the item.
     pub(crate) at: &'static str,
-    pub(crate) shape: Shape,
-    /// Only with `-o wide` (and in CSV).
+    pub(crate) shape: CellFormat,
+    /// Shown only with `-o wide` and in CSV.
     pub(crate) wide: bool,
+    /// The text may be cut at a narrow terminal, because it is only read: a message, not an id.
+    pub(crate) cut: bool,
 }
 
-impl Column {
-    pub(crate) const fn text(title: &'static str, at: &'static str) -> Self {
-        Self { title, at, shape: Shape::Text, wide: false }
+impl TableColumn {
+    pub(crate) const fn of_text(title: &'static str, at: &'static str) -> Self {
+        Self { title, at, shape: CellFormat::Text, wide: false, cut: false }
     }
-    pub(crate) const fn time(title: &'static str, at: &'static str) -> Self {
-        Self { title, at, shape: Shape::Time, wide: false }
+    pub(crate) const fn of_time(title: &'static str, at: &'static str) -> Self {
+        Self { title, at, shape: CellFormat::Time, wide: false, cut: false }
     }
-    pub(crate) const fn bytes(title: &'static str, at: &'static str) -> Self {
-        Self { title, at, shape: Shape::Bytes, wide: false }
+    pub(crate) const fn of_bytes(title: &'static str, at: &'static str) -> Self {
+        Self { title, at, shape: CellFormat::Bytes, wide: false, cut: false }
     }
-    pub(crate) const fn labels(title: &'static str, at: &'static str) -> Self {
-        Self { title, at, shape: Shape::Labels, wide: false }
+    pub(crate) const fn of_labels(title: &'static str, at: &'static str) -> Self {
+        Self { title, at, shape: CellFormat::Labels, wide: false, cut: false }
     }
     #[must_use]
-    pub(crate) const fn wide(mut self) -> Self {
+    pub(crate) const fn only_wide(mut self) -> Self {
         self.wide = true;
         self
     }
 
-    /// What a human sees of this column.
-    pub(crate) fn cell(&self, item: &Value) -> String {
+    #[must_use]
+    pub(crate) const fn may_cut(mut self) -> Self {
+        self.cut = true;
+        self
+    }
+
+    /// The cell of this column for people.
+    pub(crate) fn human_cell(&self, item: &Value) -> String {
         match (self.shape, item.pointer(self.at).unwrap_or(&Value::Null)) {
             (_, Value::Null) => "-".to_owned(),
-            (Shape::Time, Value::String(time)) => to_the_second(time),
-            (Shape::Bytes, Value::Number(n)) => bytes(n.as_u64().unwrap_or_default()),
-            (Shape::Labels, Value::Object(labels)) if labels.is_empty() => "-".to_owned(),
-            (_, value) => printable(&plain(value)),
+            (CellFormat::Time, Value::String(time)) => to_the_second(time),
+            (CellFormat::Bytes, Value::Number(n)) => format_bytes(n.as_u64().unwrap_or_default()),
+            (CellFormat::Labels, Value::Object(labels)) if labels.is_empty() => "-".to_owned(),
+            (_, value) => escape_text(&plain_text(value)),
         }
     }
 
-    /// What a machine reads of this column: nothing shortened, empty when there is none.
-    pub(crate) fn raw(&self, item: &Value) -> String {
-        item.pointer(self.at).map(plain).unwrap_or_default()
+    /// The cell of this column for programs: not shortened; empty when the value is missing.
+    pub(crate) fn machine_cell(&self, item: &Value) -> String {
+        item.pointer(self.at).map(plain_text).unwrap_or_default()
     }
 
-    /// The name of this column in CSV: the API's own.
-    pub(crate) fn raw_title(&self) -> String {
+    /// The name of this column in CSV: the API's field name.
+    pub(crate) fn machine_title(&self) -> String {
         self.at.trim_start_matches('/').replace('/', ".")
     }
 }
 
-/// How a noun is shown.
+/// The table of one noun.
 #[derive(Debug)]
-pub(crate) struct View {
-    pub(crate) columns: &'static [Column],
-    /// What `-o name` prints: a JSON pointer.
+pub(crate) struct TableView {
+    pub(crate) columns: &'static [TableColumn],
+    /// JSON pointer to the value that `-o name` prints.
     pub(crate) name: &'static str,
 }
 
-/// `1 tenant`, `2 tenants`.
-pub(crate) fn counted(n: u64, noun: &str) -> String {
+/// A count with its noun: `1 tenant`, `2 tenants`.
+pub(crate) fn count_noun(n: u64, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// A JSON value as text without quotes; objects of scalars as `k=v,k2=v2`.
-pub(crate) fn plain(value: &Value) -> String {
+pub(crate) fn plain_text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Object(map) if map.values().all(|v| !v.is_object() && !v.is_array()) => {
-            map.iter().map(|(k, v)| format!("{k}={}", plain(v))).collect::<Vec<_>>().join(",")
+            map.iter().map(|(k, v)| format!("{k}={}", plain_text(v))).collect::<Vec<_>>().join(",")
         }
         Value::Array(items) if items.iter().all(|v| !v.is_object() && !v.is_array()) => {
-            items.iter().map(plain).collect::<Vec<_>>().join(",")
+            items.iter().map(plain_text).collect::<Vec<_>>().join(",")
         }
         other => other.to_string(),
     }
 }
 
-/// Control characters escaped, and what changes the direction of text or is not seen: what tenants store must not steer
-/// an operator's terminal, nor look like something else.
-pub(crate) fn printable(text: &str) -> String {
-    escaped(text, |c| c.is_control() || is_deceptive(c))
+/// Escapes control characters, and characters that are invisible or change the direction of text. Text that tenants
+/// store must not control an operator's terminal or look like other text.
+pub(crate) fn escape_text(text: &str) -> String {
+    escape_where(text, |c| c.is_control() || is_deceptive(c))
 }
 
-/// The same for a cell of CSV, where a cell may have lines; and a text that a spreadsheet would run as a formula begins
-/// with an apostrophe, which spreadsheets show as text. JSON has the exact value.
+/// As [`escape_text`], for a cell of CSV, which may have several lines. A text that a spreadsheet would run as a
+/// formula gets a leading apostrophe, so that it is shown as text. JSON has the exact value.
 pub(crate) fn csv_cell(text: &str) -> String {
-    let cell = escaped(text, |c| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_deceptive(c));
+    let cell = escape_where(text, |c| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_deceptive(c));
     let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
-    // A number is harmless, and stays one.
+    // A number is harmless and stays unchanged.
     if formula && cell.parse::<f64>().is_err() { format!("'{cell}") } else { cell }
 }
 
-/// JSON with the same characters escaped as JSON does it: the values stay the same.
+/// Escapes the same characters in JSON, in JSON's own way: the values stay unchanged.
 pub(crate) fn printable_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     let mut units = [0; 2];
@@ -124,7 +132,7 @@ pub(crate) fn printable_json(json: &str) -> String {
     out
 }
 
-fn escaped(text: &str, harmful: impl Fn(char) -> bool) -> String {
+fn escape_where(text: &str, harmful: impl Fn(char) -> bool) -> String {
     if !text.chars().any(&harmful) {
         return text.to_owned();
     }
@@ -132,8 +140,8 @@ fn escaped(text: &str, harmful: impl Fn(char) -> bool) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Marks and overrides of direction, separators of lines and paragraphs, and characters without a width. The joiners of
-/// scripts and emoji stay.
+/// Direction marks and overrides, line and paragraph separators, and zero-width characters. The joiners of scripts and
+/// emoji stay.
 fn is_deceptive(c: char) -> bool {
     matches!(
         c,
@@ -149,8 +157,8 @@ fn to_the_second(time: &str) -> String {
     }
 }
 
-/// Binary units, at most one decimal.
-pub(crate) fn bytes(n: u64) -> String {
+/// Formats a size in binary units, with at most one decimal.
+pub(crate) fn format_bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = n as f64;
     let mut unit = 0;
@@ -165,31 +173,97 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// Lines up rows that arrive page by page: a width never shrinks, so later pages stay in line.
-#[derive(Debug, Default)]
-pub(crate) struct Aligner {
-    widths: Vec<usize>,
+/// Minimum width of a cell that may be cut; beyond that, another column is left out.
+const CUT_TO_MIN: usize = 16;
+/// Spaces between two columns.
+const GAP: usize = 2;
+
+/// The columns that a terminal shows, and their widths. PURE.
+///
+/// First, cells that may be cut are cut. Then columns are left out from the end; the first two stay, because they name
+/// the row. Only if that is not enough, other cells are cut.
+fn fit_columns(widths: &[usize], cuts: &[bool], total: usize) -> Vec<Option<usize>> {
+    let least = |at: usize| if cuts[at] { widths[at].min(CUT_TO_MIN) } else { widths[at] };
+    let mut shown: Vec<usize> = (0..widths.len()).collect();
+    let room = |shown: &[usize]| total.saturating_sub(GAP * shown.len().saturating_sub(1));
+    let needed = |shown: &[usize]| shown.iter().map(|at| least(*at)).sum::<usize>();
+    while needed(&shown) > room(&shown) && shown.len() > 2 {
+        shown.pop();
+    }
+    let mut out = vec![None; widths.len()];
+    shown.iter().for_each(|at| out[*at] = Some(least(*at)));
+    let mut free = room(&shown).saturating_sub(needed(&shown));
+    for at in shown.iter().copied().filter(|at| cuts[*at]) {
+        let more = (widths[at] - least(at)).min(free);
+        out[at] = Some(least(at) + more);
+        free -= more;
+    }
+    let mut over = needed(&shown).saturating_sub(room(&shown));
+    // The widest column loses one character at a time, so that equal columns are cut alike.
+    while over > 0 {
+        let Some(widest) = out.iter_mut().flatten().max_by_key(|width| **width).filter(|width| **width > 1) else {
+            break;
+        };
+        *widest -= 1;
+        over -= 1;
+    }
+    out
 }
 
-impl Aligner {
-    pub(crate) fn lines(&mut self, rows: &[Vec<String>]) -> String {
+/// At most `width` columns of a text, with `…` in place of the rest.
+fn cut_to(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if out.width() + c.width().unwrap_or_default() + 1 > width {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+    out
+}
+
+/// Aligns rows that arrive page by page. Widths never shrink, so later pages stay aligned.
+#[derive(Debug, Default)]
+pub(crate) struct ColumnAligner {
+    widths: Vec<usize>,
+    /// The terminal's width and which columns may be cut; with `None` nothing is cut or left out.
+    terminal: Option<(usize, Vec<bool>)>,
+}
+
+impl ColumnAligner {
+    /// An aligner for a terminal of this width.
+    pub(crate) fn for_terminal(total: usize, columns: &[&TableColumn]) -> Self {
+        Self { widths: Vec::new(), terminal: Some((total, columns.iter().map(|column| column.cut).collect())) }
+    }
+
+    pub(crate) fn aligned_lines(&mut self, rows: &[Vec<String>]) -> String {
         for row in rows {
             self.widths.resize(self.widths.len().max(row.len()), 0);
             for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.width());
             }
         }
-        rows.iter().map(|row| self.line(row)).collect()
+        let shown = match &self.terminal {
+            Some((total, cuts)) => fit_columns(&self.widths, cuts, *total),
+            None => self.widths.iter().copied().map(Some).collect(),
+        };
+        rows.iter().map(|row| aligned_line(row, &shown)).collect()
     }
+}
 
-    fn line(&self, row: &[String]) -> String {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&self.widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.width()) + 2));
-        }
-        format!("{}\n", line.trim_end())
+fn aligned_line(row: &[String], widths: &[Option<usize>]) -> String {
+    let mut line = String::new();
+    for (cell, width) in row.iter().zip(widths) {
+        let Some(width) = *width else { continue };
+        let cell = cut_to(cell, width);
+        line.push_str(&cell);
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.width()) + GAP));
     }
+    format!("{}\n", line.trim_end())
 }
 
 #[cfg(test)]
@@ -200,14 +274,14 @@ mod tests {
     #[test]
     fn cells_are_short_for_humans_and_whole_for_machines() {
         let item = json!({"at": "2026-11-23T03:35:06.123Z", "n": 1_536, "l": {"a": "1", "b": "2"}, "e": {}, "x": null});
-        assert_eq!(Column::time("AT", "/at").cell(&item), "2026-11-23T03:35:06Z");
-        assert_eq!(Column::time("AT", "/at").raw(&item), "2026-11-23T03:35:06.123Z");
-        assert_eq!(Column::bytes("N", "/n").cell(&item), "1.5 KiB");
-        assert_eq!(Column::bytes("N", "/n").raw(&item), "1536");
-        assert_eq!(Column::labels("L", "/l").cell(&item), "a=1,b=2");
-        assert_eq!(Column::labels("E", "/e").cell(&item), "-");
-        assert_eq!(Column::text("X", "/x").cell(&item), "-");
-        assert_eq!(Column::text("X", "/x").raw(&item), "");
+        assert_eq!(TableColumn::of_time("AT", "/at").human_cell(&item), "2026-11-23T03:35:06Z");
+        assert_eq!(TableColumn::of_time("AT", "/at").machine_cell(&item), "2026-11-23T03:35:06.123Z");
+        assert_eq!(TableColumn::of_bytes("N", "/n").human_cell(&item), "1.5 KiB");
+        assert_eq!(TableColumn::of_bytes("N", "/n").machine_cell(&item), "1536");
+        assert_eq!(TableColumn::of_labels("L", "/l").human_cell(&item), "a=1,b=2");
+        assert_eq!(TableColumn::of_labels("E", "/e").human_cell(&item), "-");
+        assert_eq!(TableColumn::of_text("X", "/x").human_cell(&item), "-");
+        assert_eq!(TableColumn::of_text("X", "/x").machine_cell(&item), "");
     }
 
     #[test]
@@ -215,28 +289,48 @@ mod tests {
         for (n, text) in
             [(0, "0 B"), (1_023, "1023 B"), (1_024, "1.0 KiB"), (150 * 1_024, "150 KiB"), (u64::MAX, "16384 PiB")]
         {
-            assert_eq!(bytes(n), text);
+            assert_eq!(format_bytes(n), text);
         }
     }
 
     #[test]
+    fn a_narrow_terminal_cuts_messages_then_leaves_columns_out_and_never_shows_more_than_fits() {
+        // Name, state, id, message.
+        let cuts = [false, false, false, true];
+        assert_eq!(fit_columns(&[10, 8, 35, 10], &cuts, 80), [Some(10), Some(8), Some(35), Some(10)]);
+        assert_eq!(fit_columns(&[10, 8, 35, 400], &cuts, 80), [Some(10), Some(8), Some(35), Some(21)]);
+        assert_eq!(fit_columns(&[63, 8, 35, 400], &cuts, 80), [Some(63), Some(8), None, None]);
+        assert_eq!(fit_columns(&[90, 8], &cuts, 80), [Some(70), Some(8)]);
+        assert_eq!(fit_columns(&[], &[], 80), []);
+        for total in 1..200 {
+            let all = fit_columns(&[63, 10, 35, 20, 1_000, 14], &[false, false, false, false, true, false], total);
+            let shown: Vec<usize> = all.into_iter().flatten().collect();
+            let used: usize = shown.iter().sum::<usize>() + GAP * (shown.len() - 1);
+            assert!(used <= total.max(2 + GAP), "{total}: {shown:?}");
+        }
+        assert_eq!(cut_to("日本語です", 5), "日本…");
+        assert_eq!(cut_to("short", 5), "short");
+        assert_eq!(cut_to("longer", 1), "…");
+    }
+
+    #[test]
     fn rows_line_up_and_end_without_blanks() {
-        let mut aligner = Aligner::default();
+        let mut aligner = ColumnAligner::default();
         let row = |cells: &[&str]| cells.iter().map(|c| (*c).to_owned()).collect::<Vec<_>>();
-        assert_eq!(aligner.lines(&[row(&["NAME", "N"]), row(&["日本", "10"])]), "NAME  N\n日本  10\n");
-        assert_eq!(aligner.lines(&[row(&["a", "1"])]), "a     1\n");
+        assert_eq!(aligner.aligned_lines(&[row(&["NAME", "N"]), row(&["日本", "10"])]), "NAME  N\n日本  10\n");
+        assert_eq!(aligner.aligned_lines(&[row(&["a", "1"])]), "a     1\n");
     }
 
     #[test]
     fn control_characters_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mred\n"), "a\\u{1b}[31mred\\n");
-        assert_eq!(printable("héé"), "héé");
-        assert_eq!(printable("a\u{9b}31m"), "a\\u{9b}31m");
+        assert_eq!(escape_text("a\u{1b}[31mred\n"), "a\\u{1b}[31mred\\n");
+        assert_eq!(escape_text("héé"), "héé");
+        assert_eq!(escape_text("a\u{9b}31m"), "a\\u{9b}31m");
         assert_eq!(
-            printable("ab\u{202e}cd\u{2066}\u{200b}\u{2028}\u{feff}"),
+            escape_text("ab\u{202e}cd\u{2066}\u{200b}\u{2028}\u{feff}"),
             "ab\\u{202e}cd\\u{2066}\\u{200b}\\u{2028}\\u{feff}"
         );
-        assert_eq!(printable("👨\u{200d}👩"), "👨\u{200d}👩");
+        assert_eq!(escape_text("👨\u{200d}👩"), "👨\u{200d}👩");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! How many bytes of answers a process holds at once, from the first row that is read until the last is sent.
+//! Limits the bytes of answers that a process holds at once, from the first row read until the last row sent.
 //!
-//! One [`AnswerBudget`] for the process, one [`AnswerShare`] of it for each pool, one [`AnswerHold`] in each answer. An
-//! answer asks for more while its rows are read, which is before its transaction commits: what is refused for want of
-//! room was not done, and may be repeated. The hold is given back when the answer is dropped.
+//! There is one [`AnswerBudget`] for the process, one [`AnswerShare`] of it for each pool, and one [`AnswerHold`] in
+//! each answer. An answer asks for more room while its rows are read, which is before its transaction commits. A
+//! statement that is refused for lack of room has therefore changed nothing and may be repeated. The room is returned
+//! when the answer is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,52 +13,53 @@ use metrics::{Gauge, describe_gauge, gauge};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::value::Value;
+use crate::value::SqlValue;
 
-/// Small answers are never refused and not counted: as many as there are connections fit into a few dozen MiB.
+/// Small answers are never refused and not counted: one for every connection fits into a few dozen MiB.
 const SMALL_BYTES: usize = 16 << 10;
 
-/// An answer asks for room in steps, so that a long one does not ask for each row.
+/// An answer asks for room in steps, so that a long answer does not ask for each row.
 const STEP_BYTES: usize = 64 << 10;
 
-/// One tenant may hold this part of the budget: its clients that do not read must not silence the other tenants.
+/// One tenant may hold this fraction of the budget: clients of one tenant that do not read must not block the other
+/// tenants.
 const SHARE_OF_BUDGET: usize = 2;
 
-/// A caller that waits for room is told when there is this part of its share: enough for most answers.
+/// A waiting caller is notified when this fraction of its share is free: enough for most answers.
 const ROOM_OF_SHARE: usize = 4;
 
-/// What a row costs beside its cells: its vector, and the growth of the vector that it is in.
+/// Cost of a row besides its cells: its vector, and the growth of the vector that holds it.
 const ROW_BYTES: usize = 48;
 
-/// All answers of a process. Clones are one budget.
+/// The budget of all answers of a process. Clones share one budget.
 #[derive(Debug, Clone)]
 pub struct AnswerBudget {
-    inner: Arc<Budget>,
+    inner: Arc<AnswerBudgetInner>,
 }
 
-struct Budget {
+struct AnswerBudgetInner {
     bytes_max: usize,
     held: AtomicUsize,
-    /// How many answers were sent and dropped: who waits tries again only after one was.
+    /// Number of answers that were sent and dropped. A waiting caller retries only after this number has risen.
     returned: AtomicU64,
     freed: Notify,
     gauge: Gauge,
 }
 
-/// The answers of one tenant's pool; without limit by default, for verbs and tests. Clones are one share.
+/// The share of one tenant's pool. Without limit by default, for engine operations and tests. Clones are one share.
 #[derive(Debug, Clone, Default)]
 pub struct AnswerShare {
-    inner: Option<Arc<Share>>,
+    inner: Option<Arc<AnswerShareInner>>,
 }
 
 #[derive(Debug)]
-struct Share {
-    budget: Arc<Budget>,
+struct AnswerShareInner {
+    budget: Arc<AnswerBudgetInner>,
     bytes_max: usize,
     held: AtomicUsize,
 }
 
-/// What one answer holds. A copy counts as much again.
+/// The room that one answer holds. A clone counts as much again.
 #[derive(Debug, Default)]
 pub struct AnswerHold {
     share: AnswerShare,
@@ -66,23 +68,23 @@ pub struct AnswerHold {
 }
 
 impl AnswerBudget {
-    /// Room for answers of so many bytes, as they lie in memory.
+    /// A budget of `bytes_max` bytes, counted as the answers lie in memory.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         describe_gauge!("fleet_answers_held_bytes", "Bytes of answers that are being read or sent");
         let (held, returned, freed) = (AtomicUsize::new(0), AtomicU64::new(0), Notify::new());
         let gauge = gauge!("fleet_answers_held_bytes");
-        Self { inner: Arc::new(Budget { bytes_max, held, returned, freed, gauge }) }
+        Self { inner: Arc::new(AnswerBudgetInner { bytes_max, held, returned, freed, gauge }) }
     }
 
-    /// Another pool's share.
+    /// A new share of this budget, for another pool.
     #[must_use]
-    pub fn share(&self) -> AnswerShare {
+    pub fn new_share(&self) -> AnswerShare {
         let (budget, bytes_max) = (Arc::clone(&self.inner), self.inner.bytes_max / SHARE_OF_BUDGET);
-        AnswerShare { inner: Some(Arc::new(Share { budget, bytes_max, held: AtomicUsize::new(0) })) }
+        AnswerShare { inner: Some(Arc::new(AnswerShareInner { budget, bytes_max, held: AtomicUsize::new(0) })) }
     }
 
-    /// Bytes held now.
+    /// Bytes that all answers hold now.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.inner.held.load(Ordering::Relaxed)
@@ -90,17 +92,18 @@ impl AnswerBudget {
 }
 
 impl AnswerShare {
-    /// Waits until an answer of ordinary size has room again, or for `patience`; true when there is room. With `seen`
-    /// (of [`AnswerShare::returned`], before an attempt that failed) also until another answer was dropped since.
+    /// Waits until an answer of ordinary size has room again, for at most `patience`; true when there is room. With
+    /// `seen` (of [`AnswerShare::returned_count`], read before an attempt that failed) it also waits until another
+    /// answer was dropped since.
     pub async fn wait_for_room(&self, seen: Option<u64>, patience: Duration) -> bool {
         let Some(share) = &self.inner else { return true };
         let room = async {
             loop {
                 let freed = share.budget.freed.notified();
                 tokio::pin!(freed);
-                // From here on no notice is missed.
+                // From here on no notification is missed.
                 freed.as_mut().enable();
-                if share.has_room() && seen.is_none_or(|seen| seen != self.returned()) {
+                if share.has_room() && seen.is_none_or(|seen| seen != self.returned_count()) {
                     return;
                 }
                 freed.await;
@@ -109,18 +112,18 @@ impl AnswerShare {
         tokio::time::timeout(patience, room).await.is_ok()
     }
 
-    /// How many counted answers of the process were dropped so far.
+    /// Number of counted answers that this process has dropped.
     #[must_use]
-    pub fn returned(&self) -> u64 {
+    pub fn returned_count(&self) -> u64 {
         self.inner.as_ref().map_or(0, |share| share.budget.returned.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn hold(&self) -> AnswerHold {
+    pub(crate) fn new_hold(&self) -> AnswerHold {
         AnswerHold { share: self.clone(), used: 0, charged: 0 }
     }
 }
 
-impl Share {
+impl AnswerShareInner {
     fn has_room(&self) -> bool {
         let Self { budget, bytes_max, held } = self;
         let wanted = bytes_max / ROOM_OF_SHARE;
@@ -128,7 +131,7 @@ impl Share {
         fits(held, *bytes_max) && fits(&budget.held, budget.bytes_max)
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn take_bytes(&self, bytes: usize) -> bool {
         let Self { budget, bytes_max, held } = self;
         if !add_up_to(held, bytes, *bytes_max) {
             return false;
@@ -155,20 +158,20 @@ impl AnswerHold {
     /// Counts one more row.
     ///
     /// # Errors
-    /// As [`AnswerHold::cell`].
-    pub(crate) fn row(&mut self) -> Result<()> {
-        self.grow(ROW_BYTES)
+    /// As [`AnswerHold::count_cell`].
+    pub(crate) fn count_row(&mut self) -> Result<()> {
+        self.reserve_bytes(ROW_BYTES)
     }
 
-    /// Counts one more cell, whose text or bytes are so long.
+    /// Counts one more cell; `heap_bytes` is the length of its text or bytes.
     ///
     /// # Errors
     /// [`ErrorKind::AnswersMax`] when there is no room for more.
-    pub(crate) fn cell(&mut self, heap_bytes: usize) -> Result<()> {
-        self.grow(size_of::<Value>() + heap_bytes)
+    pub(crate) fn count_cell(&mut self, heap_bytes: usize) -> Result<()> {
+        self.reserve_bytes(size_of::<SqlValue>() + heap_bytes)
     }
 
-    fn grow(&mut self, bytes: usize) -> Result<()> {
+    fn reserve_bytes(&mut self, bytes: usize) -> Result<()> {
         self.used = self.used.saturating_add(bytes);
         let missing = self.used.saturating_sub(SMALL_BYTES + self.charged);
         if missing == 0 {
@@ -176,8 +179,8 @@ impl AnswerHold {
         }
         let Some(share) = &self.share.inner else { return Ok(()) };
         let step = missing.max(STEP_BYTES);
-        if !share.take(step) {
-            let message = "the answers that are being read and sent take all the memory they may; nothing was changed";
+        if !share.take_bytes(step) {
+            let message = "no memory is free for more answers; nothing was changed";
             return Err(Error::new(ErrorKind::AnswersMax, message));
         }
         self.charged += step;
@@ -194,10 +197,10 @@ impl Drop for AnswerHold {
 }
 
 impl Clone for AnswerHold {
-    /// The copy exists whether or not there is room: it is counted as far as there is.
+    /// The copy exists whether or not there is room, so its bytes are counted only as far as the budget allows.
     fn clone(&self) -> Self {
         let charged = match &self.share.inner {
-            Some(share) if self.charged > 0 && share.take(self.charged) => self.charged,
+            Some(share) if self.charged > 0 && share.take_bytes(self.charged) => self.charged,
             _ => 0,
         };
         Self { share: self.share.clone(), used: self.used, charged }
@@ -205,15 +208,18 @@ impl Clone for AnswerHold {
 }
 
 impl PartialEq for AnswerHold {
-    /// What is held says nothing about what an answer says.
+    /// Two answers with equal rows are equal, however much memory they hold.
     fn eq(&self, _other: &Self) -> bool {
         true
     }
 }
 
-impl std::fmt::Debug for Budget {
+impl std::fmt::Debug for AnswerBudgetInner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Budget").field("bytes_max", &self.bytes_max).field("held", &self.held).finish_non_exhaustive()
+        f.debug_struct("AnswerBudgetInner")
+            .field("bytes_max", &self.bytes_max)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
     }
 }
 
@@ -228,20 +234,20 @@ mod tests {
     use super::*;
 
     fn filled(share: &AnswerShare, bytes: usize) -> Result<AnswerHold> {
-        let mut hold = share.hold();
-        hold.cell(bytes).map(|()| hold)
+        let mut hold = share.new_hold();
+        hold.count_cell(bytes).map(|()| hold)
     }
 
     #[test]
     fn a_large_answer_is_counted_until_it_is_dropped() {
         let budget = AnswerBudget::new(4 << 20);
-        let share = budget.share();
+        let share = budget.new_share();
         let hold = filled(&share, 1 << 20).unwrap();
         assert!(budget.held_bytes() >= (1 << 20) - SMALL_BYTES, "{}", budget.held_bytes());
         let copy = hold.clone();
         assert!(budget.held_bytes() >= 2 * ((1 << 20) - SMALL_BYTES));
         assert_eq!(filled(&share, 1 << 20).unwrap_err().kind(), ErrorKind::AnswersMax, "its share is used up");
-        let others = budget.share();
+        let others = budget.new_share();
         assert!(filled(&others, 1 << 20).is_ok(), "another tenant's is not");
         drop((hold, copy));
         assert_eq!(budget.held_bytes(), 0);
@@ -251,22 +257,22 @@ mod tests {
     #[test]
     fn small_answers_are_never_refused() {
         let budget = AnswerBudget::new(0);
-        let share = budget.share();
-        let mut hold = share.hold();
+        let share = budget.new_share();
+        let mut hold = share.new_hold();
         while hold.used < SMALL_BYTES - 100 {
-            hold.row().unwrap();
-            hold.cell(8).unwrap();
+            hold.count_row().unwrap();
+            hold.count_cell(8).unwrap();
         }
-        assert_eq!(hold.cell(SMALL_BYTES).unwrap_err().kind(), ErrorKind::AnswersMax);
+        assert_eq!(hold.count_cell(SMALL_BYTES).unwrap_err().kind(), ErrorKind::AnswersMax);
         assert_eq!(budget.held_bytes(), 0);
     }
 
     #[tokio::test]
     async fn who_waits_for_room_is_told_of_it() {
         let budget = AnswerBudget::new(1 << 20);
-        let share = budget.share();
+        let share = budget.new_share();
         assert!(share.wait_for_room(None, Duration::ZERO).await);
-        let seen = Some(share.returned());
+        let seen = Some(share.returned_count());
         assert!(!share.wait_for_room(seen, Duration::ZERO).await, "nothing came back since");
         let hold = filled(&share, 500_000).unwrap();
         assert!(!share.wait_for_room(None, Duration::ZERO).await);

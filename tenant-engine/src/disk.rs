@@ -1,14 +1,14 @@
-//! How much room a disk has, and what may still be done there.
+//! How much free space a disk has, and which work is still allowed there.
 //!
-//! A full disk must not stop the work that frees it. So free room has three limits, the highest first:
+//! A full disk must not stop the work that frees space. So free space has three limits, the highest first:
 //! ```text
 //! low      tenants' writes, new databases and migrations are refused; reads, stamps and deletions go on
 //! give up  the reserve (see `reserve.rs`) is removed, so that the catalog and stamps can still be written
 //! nothing  the disk is full
 //! ```
-//! Temporary files of statements have a limit of their own above these: a sort must not be what stops writes.
-//! A reserve that was given up never lifts the free room above `low`: it is there for the work that frees room.
-//! Inodes are counted like bytes: without one, nothing can be made or opened for writing.
+//! Temporary files of statements have a limit of their own above these, because a sort must not cause writes to be
+//! refused. Removing the reserve never lifts the free space above `low`: that space is for the work that frees more.
+//! Inodes are counted like bytes: without a free inode, no file can be created or opened for writing.
 //!
 //! The limits are pure. Called by the engine, the catalog and the control plane.
 
@@ -16,32 +16,33 @@ mod gauge;
 mod reserve;
 
 pub use gauge::DiskGauge;
-pub(crate) use gauge::{low, low_for_temp};
+pub(crate) use gauge::{disk_low_error, low_for_temp};
 pub use reserve::{BASE_RESERVE, DiskReserve, ReserveState};
 
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Below this the catalog's write-ahead log, a checkpoint and hundreds of stamps could no longer be sure of room.
+/// Below this, the catalog's write-ahead log, a checkpoint and hundreds of stamps might not fit.
 const LOW_BYTES_MAX: u64 = 64 << 20;
-/// A small disk keeps a sixteenth.
+/// A small disk keeps one sixteenth free.
 const LOW_SHARE: u64 = 16;
-/// Between two looks at the disk, statements write tens of megabytes of temporary files each: that must not reach `low`.
+/// Between two checks of the disk, each statement may write tens of megabytes of temporary files. That must not reach
+/// `low`.
 const TEMP_BYTES_MAX: u64 = 512 << 20;
-/// A small disk keeps an eighth.
+/// A small disk keeps one eighth free for this.
 const TEMP_SHARE: u64 = 8;
 /// Inodes for hundreds of write-ahead logs and their shared memory.
 const LOW_FILES_MAX: u64 = 256;
 /// A file system with few inodes keeps a sixteenth of them.
 const LOW_FILES_SHARE: u64 = 16;
 
-/// Bytes and inodes.
+/// An amount of disk space, in bytes and inodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskRoom {
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Inodes; `u64::MAX` on a file system that does not count them.
+    /// Number of inodes; `u64::MAX` on a file system that does not count them.
     pub files: u64,
 }
 
@@ -50,26 +51,26 @@ impl DiskRoom {
         self.bytes < other.bytes || self.files < other.files
     }
 
-    fn part(self, of: u64) -> Self {
+    fn divided_by(self, of: u64) -> Self {
         Self { bytes: self.bytes / of, files: self.files / of }
     }
 }
 
-/// A file system as it is now.
+/// Free and total space of a file system at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// What this process may still use.
+    /// Space that this process may still use.
     pub free: DiskRoom,
-    /// All of it.
+    /// Total space of the file system.
     pub total: DiskRoom,
 }
 
 impl DiskSpace {
-    /// Asks the file system that holds `path`: one system call, without touching the disk.
+    /// Asks the file system that holds `path`: one system call, without disk access.
     ///
     /// # Errors
-    /// The operating system's.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
+    /// The error of the operating system.
+    pub fn at_path(path: &Path) -> std::io::Result<Self> {
         let found = rustix::fs::statvfs(path)?;
         let files = |count: u64| if found.f_files == 0 { u64::MAX } else { count };
         Ok(Self {
@@ -78,7 +79,7 @@ impl DiskSpace {
         })
     }
 
-    /// Below this, tenants' writes are refused.
+    /// Tenants' writes are refused when less than this is free.
     #[must_use]
     pub fn low_limit(&self) -> DiskRoom {
         DiskRoom {
@@ -87,25 +88,25 @@ impl DiskSpace {
         }
     }
 
-    /// True when no statement may go on writing temporary files here.
+    /// True when statements must stop writing temporary files here.
     #[must_use]
     pub fn is_low_for_temp(&self) -> bool {
         let bytes = (self.total.bytes / TEMP_SHARE).min(TEMP_BYTES_MAX);
         self.free.is_below(DiskRoom { bytes, ..self.low_limit() })
     }
 
-    /// What a reserve holds: with [`DiskSpace::give_up_limit`] less than [`DiskSpace::low_limit`].
+    /// Size of the reserve. Together with [`DiskSpace::give_up_limit`] it is less than [`DiskSpace::low_limit`].
     #[must_use]
     pub fn reserve_size(&self) -> DiskRoom {
-        let part = self.low_limit().part(4);
+        let part = self.low_limit().divided_by(4);
         let counted = self.total.files != u64::MAX;
         DiskRoom { bytes: part.bytes, files: if counted { part.files } else { 0 } }
     }
 
-    /// Below this, the reserve is given up.
+    /// The reserve is removed when less than this is free.
     #[must_use]
     pub fn give_up_limit(&self) -> DiskRoom {
-        self.low_limit().part(8)
+        self.low_limit().divided_by(8)
     }
 
     /// True when tenants' writes are refused here.
@@ -114,13 +115,14 @@ impl DiskSpace {
         self.free.is_below(self.low_limit())
     }
 
-    /// True when even the catalog may find no room.
+    /// True when even the catalog may find no free space.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.free.is_below(self.give_up_limit())
     }
 
-    /// True when a reserve fits and leaves the disk far from low: it must not come and go.
+    /// True when a reserve fits and leaves the disk far from low. Otherwise the reserve would be made and removed again
+    /// and again.
     #[must_use]
     pub fn fits_reserve(&self) -> bool {
         let (low, reserve) = (self.low_limit(), self.reserve_size());
@@ -129,16 +131,16 @@ impl DiskSpace {
         !self.free.is_below(DiskRoom { bytes, files })
     }
 
-    /// True when `bytes` more leave the disk above its limit.
+    /// True when the disk stays above its limit after `bytes` more are written.
     #[must_use]
-    pub fn fits(&self, bytes: u64) -> bool {
+    pub fn fits_bytes(&self, bytes: u64) -> bool {
         let low = self.low_limit();
         !self.free.is_below(DiskRoom { bytes: low.bytes.saturating_add(bytes), files: low.files })
     }
 
-    /// What is free and what is needed, for humans.
+    /// Text for people: how much is free and how much must stay free.
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub fn describe_free_room(&self) -> String {
         let (free, low) = (self.free, self.low_limit());
         if free.files < low.files {
             return format!("{} inodes are free, and {} must stay free", free.files, low.files);
@@ -147,15 +149,19 @@ impl DiskSpace {
     }
 }
 
-/// Refuses work that needs `bytes` under `directory` before it has begun.
+/// Refuses work that needs `bytes` under `directory` before the work begins.
 ///
 /// # Errors
-/// [`ErrorKind::DiskFull`] when it does not fit. A disk that cannot be asked refuses nothing: the work will tell.
+/// [`ErrorKind::DiskFull`] when it does not fit. When the disk cannot be queried, nothing is refused: the work itself
+/// will fail if there is no space.
 pub fn require_room(directory: &Path, bytes: u64) -> Result<()> {
-    match DiskSpace::of(directory) {
-        Ok(space) if !space.fits(bytes) => {
+    match DiskSpace::at_path(directory) {
+        Ok(space) if !space.fits_bytes(bytes) => {
             let needs = format!("this needs {} KiB", bytes >> 10);
-            Err(Error::new(ErrorKind::DiskFull, format!("the disk has no room for it: {needs}; {}", space.describe())))
+            Err(Error::new(
+                ErrorKind::DiskFull,
+                format!("the disk has no room for it: {needs}; {}", space.describe_free_room()),
+            ))
         }
         _ => Ok(()),
     }
@@ -186,8 +192,8 @@ mod tests {
         assert_eq!(space(1 << 40, 0).low_limit().bytes, LOW_BYTES_MAX);
         assert_eq!(space(16 << 20, 0).low_limit().bytes, 1 << 20);
         assert!(space(1 << 30, 0).is_full() && space(1 << 30, 0).is_low());
-        assert!(!space(1 << 30, 64 << 20).is_low() && space(1 << 30, 64 << 20).fits(0));
-        assert!(!space(1 << 30, 64 << 20).fits(1) && !space(1 << 30, 64 << 20).fits(u64::MAX));
+        assert!(!space(1 << 30, 64 << 20).is_low() && space(1 << 30, 64 << 20).fits_bytes(0));
+        assert!(!space(1 << 30, 64 << 20).fits_bytes(1) && !space(1 << 30, 64 << 20).fits_bytes(u64::MAX));
         assert!(!space(1 << 30, 130 << 20).fits_reserve() && space(1 << 30, 144 << 20).fits_reserve());
     }
 
@@ -205,6 +211,6 @@ mod tests {
         let files = |files| DiskRoom { bytes: 1 << 40, files };
         let disk = |free| DiskSpace { free: files(free), total: files(16_000) };
         assert!(disk(0).is_full() && disk(255).is_low() && !disk(256).is_low());
-        assert!(!disk(255).fits(0) && disk(255).describe().contains("inodes"));
+        assert!(!disk(255).fits_bytes(0) && disk(255).describe_free_room().contains("inodes"));
     }
 }

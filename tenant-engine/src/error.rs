@@ -1,11 +1,11 @@
-//! One error for the crate: a kind for the machine, a message for the human, a source for the log.
+//! The error type of the crate: a kind for programs, a message for people, a source for the log.
 
 use std::fmt;
 
-/// What every fallible function here returns.
+/// Result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a verb or a statement failed.
+/// Error of an engine operation or of a statement.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -13,108 +13,113 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The kinds a caller can act on; [`ErrorKind::code`] is what users see.
+/// The kinds of errors that a caller can act on. Users see the text of [`ErrorKind::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     // --- the caller's SQL
-    /// It does not parse, or names what is not there.
+    /// The SQL does not parse, or names an object that does not exist.
     SqlInvalid,
-    /// It is longer, or nests deeper, than a database can safely prepare.
+    /// The SQL is longer, or nested deeper, than a database can safely prepare.
     SqlTooComplex,
-    /// The sandbox refuses it (ATTACH, DDL, transaction control, system tables …).
+    /// The sandbox refuses the statement (ATTACH, DDL, transaction control, system tables …).
     SqlForbidden,
-    /// A constraint of the tenant's own schema.
+    /// The statement violates a constraint of the tenant's own schema.
     Constraint,
-    /// A write in a read-only transaction.
+    /// The statement writes in a read-only transaction.
     ReadOnlyTransaction,
-    /// The parameters do not fit the statement.
+    /// The parameters do not match the statement in number or type.
     ParameterMismatch,
-    /// A column or parameter has a type that has no neutral form: cast it to text.
+    /// A column or parameter has a type that has no engine-neutral form: cast it to text.
     UnsupportedType,
-    /// More rows than the caller allowed.
+    /// The answer has more rows than the caller allowed.
     RowsMax,
-    /// More bytes than the caller allowed.
+    /// The answer has more bytes than the caller allowed.
     BytesMax,
-    /// No memory is left for SQL statements: others run. Nothing was done.
+    /// No memory is free for SQL statements, because other statements use it. Nothing was done.
     MemoryMax,
-    /// No memory is left for answers: others are being read and sent. Nothing was done.
+    /// No memory is free for answers, because other answers are being read and sent. Nothing was done.
     AnswersMax,
-    /// Ran longer than the caller allowed.
+    /// The statement or transaction ran longer than the caller allowed.
     DeadlineExceeded,
     // --- the database
-    /// Locked by another writer for longer than the caller could wait.
+    /// Another writer holds the lock for longer than the caller could wait.
     Busy,
-    /// No database at the placement.
+    /// There is no database at the placement.
     Missing,
-    /// A database is already at the placement.
+    /// There is already a database at the placement.
     AlreadyExists,
-    /// The right tenant's database, but not the current one: a stale caller.
+    /// The database belongs to the right tenant but is not the current one: the caller has stale data.
     Fenced,
-    /// Somebody else's database.
+    /// The database belongs to another tenant or fleet.
     WrongTenant,
-    /// Damaged, or not a database at all.
+    /// The database is damaged, or the file is not a database.
     Corrupt,
     /// The disk is full.
     DiskFull,
     /// A tenant's write was refused before the disk became full. Nothing was done.
     DiskLow,
-    /// Readers keep the write-ahead log of this database from being reset, and it reached its limit. Nothing was done.
+    /// The write-ahead log of this database reached its limit, because readers keep it from being reset. Nothing was
+    /// done.
     LogMax,
-    /// The storage does not allow writing.
+    /// The storage is read-only.
     ReadOnlyStorage,
-    /// Any other fault of files, network or operating system.
+    /// Any other error of files, network or operating system.
     Io,
-    /// Every connection this process may open is in use.
+    /// Every connection that this process may open is in use.
     ConnectionsMax,
-    /// So many requests are waiting for this database that one more is refused at once.
+    /// Too many requests already wait for this database, so this one is refused at once.
     QueueFull,
-    /// The pool or the engine is shutting down.
+    /// The session, the pool or the engine is closed.
     Closed,
     // --- the server a database lives on
-    /// It does not answer: wrong address, down, restarting, or cut off. Nothing was changed.
+    /// The server does not answer: wrong address, down, restarting, or cut off. Nothing was changed.
     ServerUnreachable,
-    /// The connection string, or what the catalog holds about the server, is malformed.
+    /// The connection string, or the catalog's record of the server, is malformed.
     ServerInvalid,
-    /// It refuses who we say we are: a password or a rule of its access list.
+    /// The server refuses the login: the password is wrong, or a rule of its access list excludes it.
     ServerAuthFailed,
-    /// It wants TLS and we were told not to, the other way round, or its certificate is not trusted.
+    /// The server requires TLS and the connection string forbids it, or the reverse, or its certificate is not trusted.
     ServerTls,
-    /// It takes no more connections, others' than ours included.
+    /// The server accepts no more connections, counting those of other programs.
     ServerFull,
-    /// The role we were given lacks a right; the message says which and how to grant it.
+    /// The role of the connection string lacks a right. The message says which right and how to grant it.
     ServerPrivilege,
-    /// The connection broke while a change was being made: it may or may not have been made.
+    /// A copy of this fleet's data directory uses the server now. Nothing was changed.
+    ServerClaimed,
+    /// The connection broke during a change: the change may or may not have been applied.
     ConnectionLost,
-    /// `pg_dump`, `pg_restore` or `psql` is not installed where we look, or does not start.
+    /// `pg_dump`, `pg_restore` or `psql` is not installed at the expected path, or does not start.
     ToolMissing,
-    /// `pg_dump` is older than the server: its dump could lack something.
+    /// `pg_dump`, `pg_restore` or `psql` ended with an error; the message holds its output.
+    ToolFailed,
+    /// `pg_dump` is older than the server, so its dump could be incomplete.
     ToolTooOld,
-    /// The server refuses an object that a dump holds, which the message names.
+    /// The server refuses an object of the dump; the message names the object.
     NotRestorable,
-    /// A dump could not carry all of the database; the message names the obstacle and what removes it.
+    /// A dump cannot hold everything in the database. The message names the obstacle and how to remove it.
     NotDumpable,
-    /// A copy of a database from outside could not be equal to it; the message says why.
+    /// A copy of the outside database would not be equal to it; the message says why.
     NotAdoptable,
     // --- migrations
-    /// The directory itself is wrong (name, duplicate version, not UTF-8 …).
+    /// The directory itself is invalid (name, duplicate version, not UTF-8 …).
     MigrationInvalid,
     /// A file of the set was changed after this database applied it.
     MigrationChanged,
-    /// The database applied a version whose file the set does not hold.
+    /// The database applied a version whose file is missing from the set.
     MigrationMissing,
     /// The database is newer than the set.
     MigrationAhead,
-    /// A statement of a migration failed; the transaction was rolled back.
+    /// A statement of a migration failed; its transaction was rolled back.
     MigrationFailed,
-    /// A file without transaction failed in the middle: a human must look.
+    /// A file without a transaction failed in the middle: a person must check the database.
     MigrationDirty,
-    /// A bug in this program.
+    /// An error without a kind of its own: an unexpected answer, or a bug in this program.
     Internal,
 }
 
 impl ErrorKind {
-    /// The stable code that users, scripts and `explain` know.
+    /// The stable code that users, scripts and `explain` use.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -150,8 +155,10 @@ impl ErrorKind {
             Self::ServerTls => "server_tls",
             Self::ServerFull => "server_connections_max",
             Self::ServerPrivilege => "server_privilege_missing",
+            Self::ServerClaimed => "data_dir_copied",
             Self::ConnectionLost => "connection_lost",
             Self::ToolMissing => "tool_missing",
+            Self::ToolFailed => "tool_failed",
             Self::ToolTooOld => "tool_too_old",
             Self::NotRestorable => "not_restorable",
             Self::NotDumpable => "not_dumpable",
@@ -166,7 +173,7 @@ impl ErrorKind {
         }
     }
 
-    /// True when the same call may succeed later without anybody doing anything.
+    /// True when the same call may succeed later although nobody changes anything.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(
@@ -189,25 +196,25 @@ impl ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind; the message never holds a secret or a SQL parameter.
+    /// An error of this kind. The message must never hold a secret or an SQL parameter.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    /// The same, keeping the cause for the log.
+    /// This error with its cause, which is kept for the log.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What a caller can act on.
+    /// The kind that a caller can act on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// What a human reads.
+    /// The message for people.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -1,77 +1,79 @@
-//! What is in a database, in a few numbers that do not depend on the order of its rows or on where it lies: the proof
-//! that a copy holds the same.
+//! The content of a database in a few numbers that prove that a copy holds the same data.
+//!
+//! The numbers do not depend on the order of the rows or on where the database is stored.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Of one database: everything but its identity.
+/// The fingerprint of one database: everything except its identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fingerprint {
-    /// By the name of the table (with its schema on Postgres), and a few names for what is no table. Partitions count as
-    /// rows of their root, because a restore may distribute them anew.
+pub struct DatabaseFingerprint {
+    /// One sum for each table, by the table's name (with its schema on Postgres). A few entries stand for content
+    /// outside tables. The rows of partitions count as rows of their root table, because a restore may distribute them
+    /// differently.
     pub tables: BTreeMap<String, TableSum>,
-    /// The whole rows of tables with generated columns, which [`Fingerprint::tables`] leaves out where a restore
-    /// computes them anew.
+    /// The whole rows of tables with generated columns. [`DatabaseFingerprint::tables`] leaves those columns out where
+    /// a restore computes them again.
     pub generated: BTreeMap<String, TableSum>,
-    /// What there is besides rows; empty where the schema is one of [`Fingerprint::tables`].
-    pub objects: Objects,
+    /// The objects besides rows; empty where the schema is one of the entries of [`DatabaseFingerprint::tables`].
+    pub objects: SchemaObjects,
 }
 
-/// The objects of one database.
+/// The schema objects of one database.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Objects {
-    /// The server's major version: only between equal ones do definitions compare.
+pub struct SchemaObjects {
+    /// The server's major version. Definitions are compared only between equal versions.
     pub version: u32,
-    /// By class and name, as `index public.by_name`: the class, and a hash of the definition.
+    /// Keyed by class and name, such as `index public.by_name`. The value is the class and a hash of the definition.
     pub by_name: BTreeMap<String, (String, String)>,
 }
 
-/// The objects of one class.
+/// A summary of the objects of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassSum {
-    /// How many.
+    /// Number of objects of the class.
     pub count: u64,
-    /// A hash of their names and definitions.
+    /// A hash of the names and definitions.
     pub sum: String,
-    /// As [`Objects::version`].
+    /// As [`SchemaObjects::version`].
     pub version: u32,
 }
 
-/// Of one table.
+/// The sum of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableSum {
-    /// How many.
+    /// Number of rows.
     pub rows: u64,
-    /// The sum of the rows' hashes, as the engine writes it; comparable within one engine only. Empty: only the count
-    /// is known.
+    /// Sum of the hashes of the rows, as the engine writes it. Comparable within one engine only. Empty when only the
+    /// count is known.
     pub sum: String,
 }
 
-/// The rows that a snapshot holds, for the comparison with what a restore makes of it.
+/// The rows that a snapshot holds, to be compared with the restored database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowSums {
-    /// As [`Objects::version`]: another version may write a value in another way, so there only counts compare.
+    /// As [`SchemaObjects::version`]. Another version may write a value differently, so then only counts are compared.
     pub version: u32,
-    /// As [`Fingerprint::tables`]; more than [`TABLES_MAX`] are one entry.
+    /// As [`DatabaseFingerprint::tables`]. More than [`TABLES_MAX`] tables become one entry.
     pub tables: BTreeMap<String, TableSum>,
-    /// As [`Fingerprint::generated`].
+    /// As [`DatabaseFingerprint::generated`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub generated: BTreeMap<String, TableSum>,
 }
 
-/// A manifest names so many tables, each with at most some hundred bytes.
+/// Maximum number of tables in a manifest, where each takes at most some hundred bytes.
 pub const TABLES_MAX: usize = 5_000;
-/// The name of the entry for more tables.
+/// The name of the single entry for more tables than that.
 const ALL_TABLES: &str = "all tables";
 
-impl Fingerprint {
-    /// The first thing that the other one has not, or has otherwise; `None` when both hold the same.
+impl DatabaseFingerprint {
+    /// The first table or object that is missing or different in `other`; `None` when both hold the same content.
     #[must_use]
-    pub fn difference(&self, other: &Self) -> Option<String> {
-        self.difference_of_rows(other).or_else(|| self.objects.difference(&other.objects))
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
+        self.difference_of_rows(other).or_else(|| self.objects.first_difference(&other.objects))
     }
 
     fn difference_of_rows(&self, other: &Self) -> Option<String> {
@@ -82,25 +84,25 @@ impl Fingerprint {
         difference_of_tables(&self.tables, &other.tables).or_else(generated)
     }
 
-    /// The rows alone, without what a restore computes anew.
+    /// The sums of the rows alone, without generated columns and schema objects.
     #[must_use]
     pub fn row_sums(self) -> RowSums {
-        let (tables, generated) = (bounded(self.tables), bounded(self.generated));
+        let (tables, generated) = (bound_tables(self.tables), bound_tables(self.generated));
         RowSums { version: self.objects.version, tables, generated }
     }
 }
 
 impl RowSums {
-    /// The first table whose rows the copy has not, or has otherwise.
+    /// The first table whose rows are missing or different in the copy.
     #[must_use]
-    pub fn difference(&self, copy: &Self) -> Option<String> {
+    pub fn first_difference(&self, copy: &Self) -> Option<String> {
         if self.version == copy.version {
             return difference_of_tables(&self.tables, &copy.tables);
         }
-        difference_of_tables(&counts(&self.tables), &counts(&copy.tables))
+        difference_of_tables(&without_sums(&self.tables), &without_sums(&copy.tables))
     }
 
-    /// The first table whose generated columns have other values in the copy, where the rest of its rows is the same.
+    /// The first table whose generated columns have other values in the copy, while its other rows are equal.
     #[must_use]
     pub fn generated_difference(&self, copy: &Self) -> Option<String> {
         if self.version != copy.version {
@@ -110,15 +112,15 @@ impl RowSums {
     }
 }
 
-fn counts(tables: &BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
+fn without_sums(tables: &BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
     tables.iter().map(|(name, table)| (name.clone(), TableSum { rows: table.rows, sum: String::new() })).collect()
 }
 
-fn bounded(tables: BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
+fn bound_tables(tables: BTreeMap<String, TableSum>) -> BTreeMap<String, TableSum> {
     if tables.len() <= TABLES_MAX {
         return tables;
     }
-    // A sum that is not known differs from one read to the next, and so does the hash of all.
+    // An unknown sum differs from one read to the next, and so does the hash of all sums.
     let known = tables.values().all(|table| !table.sum.is_empty());
     let (mut rows, mut hasher) = (0, blake3::Hasher::new());
     for (name, table) in &tables {
@@ -139,14 +141,14 @@ fn difference_of_tables(here: &BTreeMap<String, TableSum>, there: &BTreeMap<Stri
         (Some(one), Some(two)) if one.sum == two.sum || one.sum.is_empty() || two.sum.is_empty() => None,
         (Some(_), Some(_)) => Some(format!("rows of {name} differ")),
         (Some(_), None) => Some(format!("{name} is not there")),
-        (None, _) => Some(format!("{name} is there only")),
+        (None, _) => Some(format!("{name} is only in the other database")),
     })
 }
 
-impl Objects {
-    /// The first object that the other one has not, or has otherwise.
+impl SchemaObjects {
+    /// The first object that is missing or different in `other`.
     #[must_use]
-    pub fn difference(&self, other: &Self) -> Option<String> {
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
         let names = self.by_name.keys().chain(other.by_name.keys());
         let mut names: Vec<&String> = names.collect();
         names.sort_unstable();
@@ -154,12 +156,12 @@ impl Objects {
             (Some(one), Some(two)) if one == two || self.version != other.version => None,
             (Some(_), Some(_)) => Some(format!("{name} differs")),
             (Some(_), None) => Some(format!("{name} is not there")),
-            (None, _) => Some(format!("{name} is there only")),
+            (None, _) => Some(format!("{name} is only in the other database")),
         })
     }
 }
 
-/// The first class of which there are more, fewer or other objects in the second one.
+/// The first class that has more, fewer or other objects in `two` than in `one`.
 #[must_use]
 pub fn class_difference(one: &BTreeMap<String, ClassSum>, two: &BTreeMap<String, ClassSum>) -> Option<String> {
     let mut classes: Vec<&String> = one.keys().chain(two.keys()).collect();
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn objects_are_compared_by_definition_within_one_version_only() {
-        let of = |version, objects: &[(&str, &str)]| Objects {
+        let of = |version, objects: &[(&str, &str)]| SchemaObjects {
             version,
             by_name: objects
                 .iter()
@@ -193,11 +195,11 @@ mod tests {
                 .collect(),
         };
         let here = of(15, &[("index a", "1"), ("rule b", "2")]);
-        assert_eq!(here.difference(&here), None);
-        assert_eq!(here.difference(&of(15, &[("index a", "x"), ("rule b", "2")])).unwrap(), "index a differs");
-        assert_eq!(here.difference(&of(17, &[("index a", "x"), ("rule b", "2")])), None);
-        assert_eq!(here.difference(&of(17, &[("index a", "1")])).unwrap(), "rule b is not there");
-        assert_eq!(of(15, &[]).difference(&here).unwrap(), "index a is there only");
+        assert_eq!(here.first_difference(&here), None);
+        assert_eq!(here.first_difference(&of(15, &[("index a", "x"), ("rule b", "2")])).unwrap(), "index a differs");
+        assert_eq!(here.first_difference(&of(17, &[("index a", "x"), ("rule b", "2")])), None);
+        assert_eq!(here.first_difference(&of(17, &[("index a", "1")])).unwrap(), "rule b is not there");
+        assert_eq!(of(15, &[]).first_difference(&here).unwrap(), "index a is only in the other database");
     }
 
     #[test]
@@ -220,11 +222,11 @@ mod tests {
             tables: BTreeMap::from([("a".to_owned(), TableSum { rows, sum: sum.to_owned() })]),
             generated: BTreeMap::new(),
         };
-        assert_eq!(of(15, 1, "x").difference(&of(15, 1, "x")), None);
-        assert_eq!(of(15, 1, "x").difference(&of(15, 1, "y")).unwrap(), "rows of a differ");
-        assert_eq!(of(15, 1, "").difference(&of(15, 1, "y")), None, "not known");
-        assert_eq!(of(15, 1, "x").difference(&of(16, 1, "y")), None);
-        assert_eq!(of(15, 1, "x").difference(&of(16, 2, "x")).unwrap(), "a has 1 rows here and 2 there");
+        assert_eq!(of(15, 1, "x").first_difference(&of(15, 1, "x")), None);
+        assert_eq!(of(15, 1, "x").first_difference(&of(15, 1, "y")).unwrap(), "rows of a differ");
+        assert_eq!(of(15, 1, "").first_difference(&of(15, 1, "y")), None, "not known");
+        assert_eq!(of(15, 1, "x").first_difference(&of(16, 1, "y")), None);
+        assert_eq!(of(15, 1, "x").first_difference(&of(16, 2, "x")).unwrap(), "a has 1 rows here and 2 there");
     }
 
     #[test]
@@ -232,29 +234,32 @@ mod tests {
         let of = |changed: usize, sum: &str| {
             let sum = |n| if n == changed { sum.to_owned() } else { "s".to_owned() };
             let tables = (0..=TABLES_MAX).map(|n| (format!("t{n}"), TableSum { rows: 1, sum: sum(n) })).collect();
-            Fingerprint { tables, ..Fingerprint::default() }.row_sums()
+            DatabaseFingerprint { tables, ..DatabaseFingerprint::default() }.row_sums()
         };
         let same = of(7, "s");
         assert_eq!((same.tables.len(), same.tables[ALL_TABLES].rows), (1, 5_001));
-        assert_eq!(same.difference(&of(7, "s")), None);
-        assert_eq!(same.difference(&of(7, "x")).unwrap(), "rows of all tables differ");
-        assert_eq!(of(7, "").difference(&same), None, "one that is not known leaves the count");
+        assert_eq!(same.first_difference(&of(7, "s")), None);
+        assert_eq!(same.first_difference(&of(7, "x")).unwrap(), "rows of all tables differ");
+        assert_eq!(of(7, "").first_difference(&same), None, "one that is not known leaves the count");
     }
 
     #[test]
     fn the_first_difference_is_told() {
-        let of = |tables: &[(&str, u64, &str)]| Fingerprint {
+        let of = |tables: &[(&str, u64, &str)]| DatabaseFingerprint {
             tables: tables
                 .iter()
                 .map(|(n, rows, sum)| ((*n).to_owned(), TableSum { rows: *rows, sum: (*sum).to_owned() }))
                 .collect(),
-            ..Fingerprint::default()
+            ..DatabaseFingerprint::default()
         };
         let here = of(&[("a", 1, "x"), ("b", 2, "y")]);
-        assert_eq!(here.difference(&here), None);
-        assert_eq!(here.difference(&of(&[("a", 1, "x"), ("b", 3, "y")])).unwrap(), "b has 2 rows here and 3 there");
-        assert_eq!(here.difference(&of(&[("a", 1, "z"), ("b", 2, "y")])).unwrap(), "rows of a differ");
-        assert_eq!(here.difference(&of(&[("b", 2, "y")])).unwrap(), "a is not there");
-        assert_eq!(of(&[]).difference(&here).unwrap(), "a is there only");
+        assert_eq!(here.first_difference(&here), None);
+        assert_eq!(
+            here.first_difference(&of(&[("a", 1, "x"), ("b", 3, "y")])).unwrap(),
+            "b has 2 rows here and 3 there"
+        );
+        assert_eq!(here.first_difference(&of(&[("a", 1, "z"), ("b", 2, "y")])).unwrap(), "rows of a differ");
+        assert_eq!(here.first_difference(&of(&[("b", 2, "y")])).unwrap(), "a is not there");
+        assert_eq!(of(&[]).first_difference(&here).unwrap(), "a is only in the other database");
     }
 }

@@ -1,4 +1,4 @@
-//! The row in every tenant database that says whose it is: the far end of the fence.
+//! The identity: the row in every tenant database that says whose database it is. Each operation checks it (the fence).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{FleetId, Generation, OperationId, TenantId};
 
-/// What an identity row says the database is for.
+/// The purpose of a database, as its identity row records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IdentityState {
-    /// Being filled by an operation; never served.
+    /// An operation is filling the database; it is never served.
     Building,
-    /// Reads and writes.
+    /// The database serves reads and writes.
     Active,
-    /// Reads only, and only while the catalog says that writes are blocked.
+    /// The database serves reads only, and only while the catalog says that writes are blocked.
     Frozen,
-    /// The tenant lives elsewhere now; never served.
+    /// The tenant has another database now; this one is never served.
     Moved,
-    /// Deleted or replaced; never served.
+    /// The database was deleted or replaced; it is never served.
     Tombstone,
 }
 
 impl IdentityState {
-    /// As written into the row.
+    /// The text that is stored in the row.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -62,48 +62,48 @@ impl fmt::Display for IdentityState {
 /// The row `_fleet_identity` of one tenant database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Whose data this is; changed by clone only, while building.
+    /// The tenant whose data this is. Only a clone changes it, while it builds the database.
     pub tenant: TenantId,
-    /// Which fleet owns it.
+    /// The fleet that owns the database.
     pub fleet: FleetId,
-    /// Must equal the catalog's to be served.
+    /// Must equal the catalog's generation for the database to be served.
     pub generation: Generation,
-    /// What the database may be used for.
+    /// The purpose of the database.
     pub state: IdentityState,
-    /// The operation that stamped it.
+    /// The operation that stamped the database.
     pub op: Option<OperationId>,
-    /// Milliseconds since 1970, by the clock of the stamper.
+    /// Time of the stamp in milliseconds since 1970, by the clock of the process that stamped.
     pub stamped_at: i64,
 }
 
 impl Identity {
-    /// True when both say the same about the database; when it was stamped does not count.
+    /// True when both identities are equal apart from the time of their stamps.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         Self { stamped_at: other.stamped_at, ..self.clone() } == *other
     }
 }
 
-/// What a caller believes about the database it is about to open. Checked inside the verb's own transaction.
+/// The identity that a caller expects in the database that it opens. Checked inside the transaction of the operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Expected {
-    /// Whose data it must be.
+pub struct ExpectedIdentity {
+    /// The tenant whose data it must be.
     pub tenant: TenantId,
-    /// Whose fleet it must belong to.
+    /// The fleet that it must belong to.
     pub fleet: FleetId,
-    /// The generation it must carry.
+    /// The generation that it must carry.
     pub generation: Generation,
-    /// The states in which the verb may go on.
+    /// The states in which the operation may continue.
     pub states: Vec<IdentityState>,
 }
 
-impl Expected {
-    /// Accepts `found`, or says which part differs.
+impl ExpectedIdentity {
+    /// Accepts the identity `found`, or says which part differs.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongTenant`] when the database is somebody else's, [`ErrorKind::Fenced`] when it is the right
-    /// tenant's but not the one (or not in the state) the caller was told about.
-    pub fn check(&self, found: &Identity) -> Result<()> {
+    /// [`ErrorKind::WrongTenant`] when the database belongs to another tenant or fleet. [`ErrorKind::Fenced`] when it
+    /// is the right tenant's database with another generation or state than expected.
+    pub fn check_identity(&self, found: &Identity) -> Result<()> {
         if found.tenant != self.tenant || found.fleet != self.fleet {
             return Err(Error::new(
                 ErrorKind::WrongTenant,
@@ -121,7 +121,7 @@ impl Expected {
                     found.generation,
                     found.state,
                     self.generation,
-                    names(&self.states)
+                    state_names(&self.states)
                 ),
             ));
         }
@@ -129,6 +129,6 @@ impl Expected {
     }
 }
 
-fn names(states: &[IdentityState]) -> String {
+fn state_names(states: &[IdentityState]) -> String {
     states.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" or ")
 }

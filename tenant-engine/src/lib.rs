@@ -1,11 +1,12 @@
-//! Does things to *one database*, on SQLite or Postgres.
+//! Works on *one database*, on SQLite or Postgres.
 //!
-//! It knows placements (where a database is) and identities (whose it is), never names, operations or HTTP.
-//! The router asks it for a [`Pool`] and runs statements through a [`Session`]; the control plane asks an
-//! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop.
-//! Every verb that opens a database takes the [`Expected`] identity and refuses any other.
+//! It knows placements (where a database is) and identities (whose database it is). It never knows names, operations or
+//! HTTP. The router asks it for a [`Pool`] and runs statements through a [`DatabaseSession`]. The control plane asks an
+//! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop. Every method that opens a database
+//! takes the [`ExpectedIdentity`] and refuses a database with any other identity.
 
 pub mod answers;
+pub mod claim;
 #[cfg(feature = "test-util")]
 pub mod conformance;
 pub mod disk;
@@ -14,10 +15,10 @@ pub mod error;
 #[cfg(feature = "test-util")]
 pub mod fake;
 pub mod fingerprint;
-pub mod found;
 pub mod identity;
 pub mod ids;
 pub mod inspection;
+pub mod listing;
 pub mod migration;
 pub mod placement;
 pub mod pool;
@@ -25,19 +26,21 @@ pub mod postgres;
 pub mod server;
 pub mod snapshot;
 pub mod sqlite;
+pub mod text_rules;
 pub mod value;
 
 pub use answers::{AnswerBudget, AnswerHold, AnswerShare};
-pub use engine::{Connections, Engine, Migrated, Template};
+pub use claim::FleetClaims;
+pub use engine::{ConnectionUsage, DatabaseTemplate, Engine, MigrationOutcome};
 pub use error::{Error, ErrorKind, Result};
-pub use fingerprint::{ClassSum, Fingerprint, Objects, RowSums, TableSum, class_difference};
-pub use found::{Found, FoundKind, Listing};
-pub use identity::{Expected, Identity, IdentityState};
+pub use fingerprint::{ClassSum, DatabaseFingerprint, RowSums, SchemaObjects, TableSum, class_difference};
+pub use identity::{ExpectedIdentity, Identity, IdentityState};
 pub use ids::{FleetId, Generation, OperationId, TenantId};
-pub use inspection::{Depth, Inspection};
-pub use migration::{MigrationSet, MigrationSets};
+pub use inspection::{Inspection, InspectionDepth};
+pub use listing::{ListedObject, ListedObjectKind, ServerListing};
+pub use migration::{LedgerName, MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
-pub use pool::{Access, After, Limits, Pool, Session, Statement};
-pub use server::{FunctionRights, RoleAudit, RoleFinding, Server, Survey};
-pub use snapshot::{Image, Restored, Snapshot, SnapshotInfo};
-pub use value::{Rows, Value};
+pub use pool::{AccessMode, AfterStatements, DatabaseSession, Pool, SessionLimits, SqlStatement};
+pub use server::{DatabaseServer, FunctionRights, RoleAudit, RoleFinding, ServerSurvey};
+pub use snapshot::{RestoreOutcome, Snapshot, SnapshotImage, SnapshotInfo};
+pub use value::{Rows, SqlValue};

@@ -1,4 +1,4 @@
-//! Where one database is. A placement is used once: restore, move and clone always fill a new one.
+//! Where one database is. A placement is used once: restore, move and clone always fill a new placement.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
-    /// All of them.
+    /// All engine kinds.
     pub const ALL: [Self; 2] = [Self::Sqlite, Self::Postgres];
 
-    /// As users write it, and as the folder of its migrations is called.
+    /// The name that users write, which is also the folder of the engine's migrations.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,42 +49,43 @@ impl FromStr for EngineKind {
     }
 }
 
-/// Where one database is: its server, and a name on it that is made of ids only.
+/// Where one database is: its server, and a name on that server that is made of ids only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Placement {
     /// `<root>/<tenant uuid>/g<generation>-<epoch>.db`
     Sqlite {
-        /// The server's directory, absolute.
+        /// Absolute path of the server's directory.
         root: PathBuf,
-        /// Relative to the root; what the catalog stores.
+        /// Path relative to the root; the catalog stores this.
         file: String,
     },
-    /// The database `t_<tenant uuid>_g<generation>_<epoch>`, at most 59 bytes; its two logins are named after it.
+    /// The database `t_<tenant uuid>_g<generation>_<epoch>`, at most 59 bytes. The names of its two logins are derived
+    /// from its name.
     Postgres {
-        /// The server it is on.
+        /// The server that holds the database.
         server: Arc<PostgresServer>,
-        /// Its name there; what the catalog stores.
+        /// Name of the database on the server; the catalog stores this.
         database: String,
     },
 }
 
 impl Placement {
-    /// A fresh SQLite placement: `epoch` makes it unique per attempt, so no path is ever used twice.
+    /// A new SQLite placement. `epoch` is unique for each attempt, so no path is ever used twice.
     #[must_use]
-    pub fn sqlite(root: &Path, tenant: TenantId, generation: Generation, epoch: i64) -> Self {
+    pub fn new_sqlite(root: &Path, tenant: TenantId, generation: Generation, epoch: i64) -> Self {
         Self::Sqlite { root: root.to_path_buf(), file: format!("{}/g{generation}-{epoch}.db", tenant.uuid()) }
     }
 
-    /// A fresh Postgres placement: `epoch` makes it unique per attempt, so no name is ever used twice.
+    /// A new Postgres placement. `epoch` is unique for each attempt, so no name is ever used twice.
     #[must_use]
-    pub fn postgres(server: &Arc<PostgresServer>, tenant: TenantId, generation: Generation, epoch: i64) -> Self {
+    pub fn new_postgres(server: &Arc<PostgresServer>, tenant: TenantId, generation: Generation, epoch: i64) -> Self {
         let database = format!("t_{}_g{generation}_{epoch}", tenant.uuid().simple());
         Self::Postgres { server: Arc::clone(server), database }
     }
 
-    /// What the catalog stores: the database's place relative to its server.
+    /// The text that the catalog stores: the place of the database relative to its server.
     #[must_use]
-    pub fn reference(&self) -> &str {
+    pub fn catalog_reference(&self) -> &str {
         match self {
             Self::Sqlite { file, .. } => file,
             Self::Postgres { database, .. } => database,
@@ -93,25 +94,25 @@ impl Placement {
 
     /// The engine that understands this placement.
     #[must_use]
-    pub fn engine(&self) -> EngineKind {
+    pub fn engine_kind(&self) -> EngineKind {
         match self {
             Self::Sqlite { .. } => EngineKind::Sqlite,
             Self::Postgres { .. } => EngineKind::Postgres,
         }
     }
 
-    /// The directory of the server that holds it; empty, which no directory is, for a database that is no file.
+    /// The directory of the SQLite server. Empty for a database that is not a file; no directory has an empty path.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub fn server_root(&self) -> &Path {
         match self {
             Self::Sqlite { root, .. } => root,
             Self::Postgres { .. } => Path::new(""),
         }
     }
 
-    /// The file of a SQLite placement; empty, which no file is, for a database that is no file.
+    /// The file of a SQLite placement. Empty for a database that is not a file; no file has an empty path.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub fn file_path(&self) -> PathBuf {
         match self {
             Self::Sqlite { root, file } => root.join(file),
             Self::Postgres { .. } => PathBuf::new(),
@@ -120,7 +121,7 @@ impl Placement {
 
     /// The server and the database of a Postgres placement; `None` for any other.
     #[must_use]
-    pub fn database(&self) -> Option<(&Arc<PostgresServer>, &str)> {
+    pub fn postgres_database(&self) -> Option<(&Arc<PostgresServer>, &str)> {
         match self {
             Self::Sqlite { .. } => None,
             Self::Postgres { server, database } => Some((server, database)),
@@ -130,18 +131,18 @@ impl Placement {
 
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.engine(), self.reference())
+        write!(f, "{}:{}", self.engine_kind(), self.catalog_reference())
     }
 }
 
-/// The text is no placement.
+/// The text is not a placement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is not a placement: expected <tenant uuid>/g<generation>-<epoch>.db or t_<tenant uuid>_g<generation>_<epoch>"
 )]
 pub struct InvalidPlacement(String);
 
-fn invalid(reference: &str) -> InvalidPlacement {
+fn invalid_placement(reference: &str) -> InvalidPlacement {
     InvalidPlacement(reference.chars().take(120).collect())
 }
 
@@ -149,28 +150,28 @@ pub(crate) fn parse_sqlite(root: &Path, reference: &str) -> Result<Placement, In
     let parts = || {
         let (tenant, file) = reference.split_once('/')?;
         let (generation, epoch) = file.strip_prefix('g')?.strip_suffix(".db")?.split_once('-')?;
-        numbers(tenant, generation, epoch)
+        parse_numbers(tenant, generation, epoch)
     };
-    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid(reference))?;
-    exactly(Placement::sqlite(root, tenant, generation, epoch), reference)
+    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid_placement(reference))?;
+    require_exact(Placement::new_sqlite(root, tenant, generation, epoch), reference)
 }
 
 pub(crate) fn parse_postgres(server: &Arc<PostgresServer>, reference: &str) -> Result<Placement, InvalidPlacement> {
     let parts = || {
         let (tenant, rest) = reference.strip_prefix("t_")?.split_once("_g")?;
         let (generation, epoch) = rest.split_once('_')?;
-        numbers(tenant, generation, epoch)
+        parse_numbers(tenant, generation, epoch)
     };
-    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid(reference))?;
-    exactly(Placement::postgres(server, tenant, generation, epoch), reference)
+    let (tenant, generation, epoch) = parts().ok_or_else(|| invalid_placement(reference))?;
+    require_exact(Placement::new_postgres(server, tenant, generation, epoch), reference)
 }
 
-fn numbers(tenant: &str, generation: &str, epoch: &str) -> Option<(TenantId, Generation, i64)> {
+fn parse_numbers(tenant: &str, generation: &str, epoch: &str) -> Option<(TenantId, Generation, i64)> {
     let tenant = TenantId::from_uuid(uuid::Uuid::try_parse(tenant).ok()?);
     Some((tenant, Generation(generation.parse().ok()?), epoch.parse().ok()?))
 }
 
-/// Only the one spelling this program writes is accepted: "+1", "007" or upper-case hex would name another database.
-fn exactly(placement: Placement, reference: &str) -> Result<Placement, InvalidPlacement> {
-    if placement.reference() == reference { Ok(placement) } else { Err(invalid(reference)) }
+/// Accepts only the exact spelling that this program writes: "+1", "007" or upper-case hex would name another database.
+fn require_exact(placement: Placement, reference: &str) -> Result<Placement, InvalidPlacement> {
+    if placement.catalog_reference() == reference { Ok(placement) } else { Err(invalid_placement(reference)) }
 }

@@ -1,5 +1,5 @@
-//! What the router caches: the open connections of one tenant's database, and the sessions that use them.
-//! One enum, an arm per engine; on the request path there is no dynamic dispatch.
+//! The open connections of one tenant's database, and the sessions that use them. The router caches pools. A pool is an
+//! enum with one variant per engine, so the request path has no dynamic dispatch.
 
 use std::time::Duration;
 
@@ -7,49 +7,51 @@ use crate::answers::AnswerShare;
 use crate::error::Result;
 use crate::postgres;
 use crate::sqlite;
-use crate::value::{Rows, Value};
+use crate::value::{Rows, SqlValue};
 
-/// What a transaction may do.
+/// The access of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Access {
+pub enum AccessMode {
     /// SELECT only; the connection itself cannot write.
     Read,
-    /// SELECT and DML.
+    /// SELECT, INSERT, UPDATE and DELETE.
     Write,
 }
 
-/// What happens to the transaction once the statements have run. An error always rolls back.
+/// What happens to the transaction after the statements have run. An error always rolls back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
-    /// It stays open for the next call.
+pub enum AfterStatements {
+    /// The transaction stays open for the next call.
     Keep,
-    /// It is committed.
+    /// The transaction is committed.
     Commit,
 }
 
-/// Caps of one session. Reached caps are errors, never silent truncation.
+/// Limits of one session. Exceeding a limit is an error; answers are never truncated silently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Length of one SQL text, bytes; on SQLite at most 1,000,000.
+pub struct SessionLimits {
+    /// Maximum length of one SQL text in bytes; on SQLite at most 1,000,000.
     pub sql_bytes_max: usize,
-    /// Bytes of one value, one row or one intermediate text of a statement on SQLite. A function runs to its end, so a
-    /// larger limit lets a statement overrun its deadline further.
+    /// Maximum bytes of one value, one row or one intermediate text of a statement on SQLite. A function always runs to
+    /// its end, so with a larger limit a statement can exceed its deadline by more.
     pub value_bytes_max: usize,
-    /// Rows of one statement's answer.
+    /// Maximum rows in one statement's answer.
     pub rows_max: usize,
-    /// Bytes of one statement's answer, as [`Value::size_bytes`] counts.
+    /// Maximum bytes in one statement's answer, as [`SqlValue::size_bytes`] counts them.
     pub bytes_max: usize,
-    /// Bytes that one statement may write to temporary files while it reads on SQLite; a Postgres server has its own setting.
+    /// Maximum bytes that one reading statement may write to temporary files on SQLite; a Postgres server has its own
+    /// setting.
     pub temp_bytes_max: usize,
-    /// How long one call may run on the database, waiting for a lock included.
+    /// Maximum time of one call on the database, including waiting for a lock.
     pub statement_timeout: Duration,
-    /// How long a transaction may stay open; then it is rolled back and its connection is free again.
+    /// Maximum time that a transaction may stay open. Then it is rolled back and its connection is free again.
     pub transaction_timeout: Duration,
 }
 
-impl Default for Limits {
-    /// SQL of 100 KB (a thousand rows in one INSERT, and values can travel as parameters), values of 1 MB, 10,000 rows, 16 MiB,
-    /// 512 MiB of temporary files, 5 s a call, 10 s a transaction: what an API answers in one page, and no more.
+impl Default for SessionLimits {
+    /// SQL of 100 KB, values of 1 MB, 10,000 rows, 16 MiB, 512 MiB of temporary files, 5 s per call, 10 s per
+    /// transaction. This is what an API answers in one page. 100 KB of SQL holds a thousand rows in one INSERT, and
+    /// values can be sent as parameters.
     fn default() -> Self {
         Self {
             sql_bytes_max: 100_000,
@@ -65,14 +67,14 @@ impl Default for Limits {
 
 /// One statement with its positional parameters: `?1`, `?2` … on SQLite, `$1`, `$2` … on Postgres.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Statement {
+pub struct SqlStatement {
     /// Exactly one SQL statement.
     pub sql: String,
-    /// Bound in order.
-    pub params: Vec<Value>,
+    /// Values of the parameters, bound in order.
+    pub params: Vec<SqlValue>,
 }
 
-/// The connections of one database, opened for one expected identity. Cheap to clone; all clones are one pool.
+/// The connections of one database, opened for one expected identity. Clones are cheap and share the connections.
 #[derive(Debug, Clone)]
 pub enum Pool {
     /// Connections to one file.
@@ -82,34 +84,35 @@ pub enum Pool {
 }
 
 impl Pool {
-    /// A transaction that has not begun: BEGIN and the identity check travel with its first statement.
+    /// A transaction that has not begun. BEGIN and the identity check are sent with its first statement.
     #[must_use]
-    pub fn session(&self, access: Access, limits: Limits) -> Session {
+    pub fn new_session(&self, access: AccessMode, limits: SessionLimits) -> DatabaseSession {
         match self {
-            Self::Sqlite(pool) => Session::Sqlite(pool.session(access, limits)),
-            Self::Postgres(pool) => Session::Postgres(pool.session(access, limits)),
+            Self::Sqlite(pool) => DatabaseSession::Sqlite(pool.new_session(access, limits)),
+            Self::Postgres(pool) => DatabaseSession::Postgres(pool.new_session(access, limits)),
         }
     }
 
-    /// The same pool, whose answers count in `share`. Without this they are not counted.
+    /// This pool, with its answers counted in `share`. Without a share, answers are not counted.
     #[must_use]
-    pub fn counting(self, share: AnswerShare) -> Self {
+    pub fn with_answer_share(self, share: AnswerShare) -> Self {
         match self {
-            Self::Sqlite(pool) => Self::Sqlite(pool.counting(share)),
-            Self::Postgres(pool) => Self::Postgres(pool.counting(share)),
+            Self::Sqlite(pool) => Self::Sqlite(pool.with_answer_share(share)),
+            Self::Postgres(pool) => Self::Postgres(pool.with_answer_share(share)),
         }
     }
 
-    /// Where its answers count.
+    /// The share in which the pool's answers are counted.
     #[must_use]
-    pub fn answers(&self) -> &AnswerShare {
+    pub fn answer_share(&self) -> &AnswerShare {
         match self {
-            Self::Sqlite(pool) => pool.answers(),
-            Self::Postgres(pool) => pool.answers(),
+            Self::Sqlite(pool) => pool.answer_share(),
+            Self::Postgres(pool) => pool.answer_share(),
         }
     }
 
-    /// Refuses new sessions at once and closes each connection as it comes back; returns when none is open.
+    /// Refuses new sessions at once and closes each connection when it is returned. Finishes when no connection is
+    /// open.
     pub async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
@@ -117,56 +120,59 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that nobody uses now. A file that was removed keeps its room on the disk until then.
+    /// Closes the connections that are not in use. A removed file keeps its disk space until its connections are
+    /// closed.
     pub fn close_idle(&self) {
         match self {
             Self::Sqlite(pool) => pool.close_idle(),
-            // A server closes what is connected to a database before it drops it.
+            // The server closes the connections to a database before it drops the database.
             Self::Postgres(_) => {}
         }
     }
 
-    /// How many connections are open now.
+    /// Number of connections that are open now.
     #[must_use]
-    pub fn connections(&self) -> usize {
+    pub fn connection_count(&self) -> usize {
         match self {
-            Self::Sqlite(pool) => pool.connections(),
-            Self::Postgres(pool) => pool.connections(),
+            Self::Sqlite(pool) => pool.connection_count(),
+            Self::Postgres(pool) => pool.connection_count(),
         }
     }
 }
 
-/// One transaction. Dropped while open, it rolls back by itself and nobody waits for that.
+/// One transaction. A session that is dropped while its transaction is open rolls back, and the caller does not wait
+/// for that.
 #[derive(Debug)]
-pub enum Session {
+pub enum DatabaseSession {
     /// On one SQLite connection.
     Sqlite(sqlite::SqliteSession),
     /// On one connection to a server.
     Postgres(postgres::PostgresSession),
 }
 
-impl Session {
-    /// Runs the statements in order in one hop; on the first error the transaction is rolled back and over.
-    /// The same when the returned future is dropped before it is ready. A session is for one transaction.
+impl DatabaseSession {
+    /// Runs the statements in order, in one round trip. The first error rolls back and ends the transaction; dropping
+    /// the returned future before it is ready does the same. A session is for one transaction.
     ///
     /// # Errors
     /// The statement's error; [`crate::ErrorKind::Fenced`], [`crate::ErrorKind::WrongTenant`] or
     /// [`crate::ErrorKind::Missing`] when the database is not the expected one; [`crate::ErrorKind::Busy`] or
     /// [`crate::ErrorKind::ConnectionsMax`] when waiting took the whole `statement_timeout`;
     /// [`crate::ErrorKind::DeadlineExceeded`] after a timeout; [`crate::ErrorKind::Closed`] when the transaction, the
-    /// pool or the engine is over.
-    pub async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
+    /// pool or the engine is closed.
+    pub async fn run_statements(&mut self, statements: Vec<SqlStatement>, after: AfterStatements) -> Result<Vec<Rows>> {
         match self {
-            Self::Sqlite(session) => session.run(statements, after).await,
-            Self::Postgres(session) => session.run(statements, after).await,
+            Self::Sqlite(session) => session.run_statements(statements, after).await,
+            Self::Postgres(session) => session.run_statements(statements, after).await,
         }
     }
 
-    /// Commits what [`After::Keep`] left open. Fine when nothing was run, or everything is committed already.
+    /// Commits a transaction that [`AfterStatements::Keep`] left open. Succeeds when no statement ran, or when
+    /// everything is already committed.
     ///
     /// # Errors
-    /// When the commit fails, and the transaction is then rolled back; when it was rolled back before, by an error
-    /// ([`crate::ErrorKind::Closed`]) or at its deadline ([`crate::ErrorKind::DeadlineExceeded`]).
+    /// When the commit fails; the transaction is then rolled back. Also when the transaction was already rolled back,
+    /// by an error ([`crate::ErrorKind::Closed`]) or at its deadline ([`crate::ErrorKind::DeadlineExceeded`]).
     pub async fn commit(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(session) => session.commit().await,
@@ -174,10 +180,10 @@ impl Session {
         }
     }
 
-    /// Rolls back what [`After::Keep`] left open.
+    /// Rolls back a transaction that [`AfterStatements::Keep`] left open.
     ///
     /// # Errors
-    /// When the connection is lost; the database rolls back by itself then.
+    /// When the connection is lost; the database then rolls back by itself.
     pub async fn rollback(&mut self) -> Result<()> {
         match self {
             Self::Sqlite(session) => session.rollback().await,

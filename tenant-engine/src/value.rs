@@ -1,13 +1,13 @@
-//! The engine-neutral cell, used by requests, by queries across the fleet and by exports.
+//! The engine-neutral value of a cell, used by requests, by queries across the fleet and by exports.
 
 use crate::answers::AnswerHold;
 
 /// One cell or one parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum SqlValue {
     /// SQL NULL.
     Null,
-    /// Postgres has them; to SQLite they are 0 and 1.
+    /// A Postgres boolean; SQLite stores booleans as 0 and 1.
     Boolean(bool),
     /// A 64-bit signed integer.
     Integer(i64),
@@ -15,12 +15,13 @@ pub enum Value {
     Real(f64),
     /// UTF-8 text.
     Text(String),
-    /// Bytes. Also what a database calls text but is not UTF-8: nothing is lost, and the row stays readable.
+    /// Bytes. Also a value that the database calls text but that is not UTF-8: nothing is lost, and the row stays
+    /// readable.
     Blob(Vec<u8>),
 }
 
-impl Value {
-    /// Bytes that its text or bytes take beside the cell.
+impl SqlValue {
+    /// Bytes that the text or bytes of the value take besides the cell.
     pub(crate) fn heap_bytes(&self) -> usize {
         match self {
             Self::Null | Self::Boolean(_) | Self::Integer(_) | Self::Real(_) => 0,
@@ -28,7 +29,7 @@ impl Value {
         }
     }
 
-    /// About how many bytes this takes, for the caps on results.
+    /// Approximate bytes of the value, for the limits on results.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
@@ -39,46 +40,46 @@ impl Value {
     }
 }
 
-impl From<bool> for Value {
+impl From<bool> for SqlValue {
     fn from(value: bool) -> Self {
         Self::Boolean(value)
     }
 }
-impl From<i64> for Value {
+impl From<i64> for SqlValue {
     fn from(value: i64) -> Self {
         Self::Integer(value)
     }
 }
-impl From<f64> for Value {
+impl From<f64> for SqlValue {
     fn from(value: f64) -> Self {
         Self::Real(value)
     }
 }
-impl From<&str> for Value {
+impl From<&str> for SqlValue {
     fn from(value: &str) -> Self {
         Self::Text(value.to_owned())
     }
 }
-impl From<String> for Value {
+impl From<String> for SqlValue {
     fn from(value: String) -> Self {
         Self::Text(value)
     }
 }
-impl From<Vec<u8>> for Value {
+impl From<Vec<u8>> for SqlValue {
     fn from(value: Vec<u8>) -> Self {
         Self::Blob(value)
     }
 }
 
-/// What one statement answered.
+/// The answer of one statement.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
-    /// Column names, in order; empty for a statement that returns none.
+    /// Column names, in order; empty for a statement that returns no rows.
     pub columns: Vec<String>,
     /// The rows, each as long as `columns`.
-    pub rows: Vec<Vec<Value>>,
-    /// How many rows a DML statement changed; 0 for SELECT.
+    pub rows: Vec<Vec<SqlValue>>,
+    /// Number of rows that an INSERT, UPDATE or DELETE changed; 0 for SELECT.
     pub rows_affected: u64,
-    /// What these rows hold of the process's memory for answers; keep it as long as the rows.
+    /// The memory for answers that these rows hold; keep it as long as the rows.
     pub hold: AnswerHold,
 }

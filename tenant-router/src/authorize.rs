@@ -1,6 +1,6 @@
-//! PURE: who asks, what the tenant is, and what is wanted decide together; the only maker of a [`Grant`].
+//! PURE: decides from principal, tenant record and wanted access. The only maker of a [`Grant`].
 //!
-//! Called by `router.rs` after the tenant was looked up. Never waits, never looks anything up.
+//! Called by `router.rs` after the tenant was looked up. Never waits and never looks anything up.
 
 use std::sync::Arc;
 
@@ -8,24 +8,24 @@ use catalog::members::Role;
 use catalog::{TenantId, TenantRecord};
 
 use crate::error::ErrorKind;
-use crate::gate::{self, Serving};
+use crate::gate::{self, ServingMode};
 use crate::principal::{Principal, PrincipalKind};
 
-/// What a request wants to do in a tenant; each includes the ones before it.
+/// The access that a request wants to a tenant. Each level includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
-    /// SELECT.
+    /// Allows SELECT statements.
     Read,
-    /// SELECT and DML.
+    /// Allows SELECT and DML.
     Write,
-    /// Also members and settings of the tenant.
+    /// Also allows changes to the tenant's members and settings.
     Manage,
 }
 
 impl Access {
-    /// The least role that may.
+    /// The lowest role that has this access.
     #[must_use]
-    pub fn needs(self) -> Role {
+    pub fn required_role(self) -> Role {
         match self {
             Self::Read => Role::Reader,
             Self::Write => Role::Writer,
@@ -34,8 +34,8 @@ impl Access {
     }
 }
 
-/// The proof that a principal may do something in a tenant. Only [`authorize`] and [`authorize_operator`] make one, and
-/// a tenant's database opens for nothing else.
+/// The proof that a principal has access to a tenant. Only [`authorize`] and [`authorize_operator`] make one. A
+/// tenant's database cannot be opened without it.
 ///
 /// ```compile_fail
 /// fn forge(principal: std::sync::Arc<tenant_router::Principal>, record: std::sync::Arc<catalog::TenantRecord>) {
@@ -51,17 +51,17 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Who was granted.
+    /// The principal that was granted access.
     #[must_use]
     pub fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
-    /// Where.
+    /// The record of the tenant that the grant is for.
     #[must_use]
     pub fn record(&self) -> &Arc<TenantRecord> {
         &self.record
     }
-    /// What.
+    /// The granted level of access.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
@@ -73,8 +73,8 @@ impl Grant {
     }
 }
 
-/// The right of an operator to read tenants' data, for a reason. Whoever makes one has checked that the actor is an
-/// operator and records actor and reason; only the control plane does.
+/// The right of an operator to read tenants' data, for a stated reason. The maker has checked that the actor is an
+/// operator, and records actor and reason. Only the control plane makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAccess {
     actor: String,
@@ -82,24 +82,25 @@ pub struct OperatorAccess {
 }
 
 impl OperatorAccess {
-    /// For this operator and this reason, as the audit log shows them.
+    /// Names the operator and the reason, as the audit log shows them.
     #[must_use]
     pub fn new(actor: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { actor: actor.into(), reason: reason.into() }
     }
-    /// Who.
+    /// The operator, as the audit log names it.
     #[must_use]
     pub fn actor(&self) -> &str {
         &self.actor
     }
-    /// Why.
+    /// The operator's reason, as the audit log shows it.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
     }
 }
 
-/// The role that `principal` has in `tenant`; `membership` is what the tenant's members say, and counts for members only.
+/// The role of `principal` in `tenant`. `membership` is its role among the tenant's members; it counts for members
+/// only.
 #[must_use]
 pub(crate) fn role_in(principal: &Principal, tenant: TenantId, membership: Option<Role>) -> Option<Role> {
     match principal.kind() {
@@ -110,11 +111,12 @@ pub(crate) fn role_in(principal: &Principal, tenant: TenantId, membership: Optio
     }
 }
 
-/// The grant, or why not. `record` `None`: no such tenant. `membership`: what its members say of the principal, which counts
-/// for members only.
+/// The grant, or the reason against it. `record` is `None` when the tenant does not exist. `membership` is the
+/// principal's role among the tenant's members; it counts for members only.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] for everybody who may not know that the tenant exists; only then the tenant's own state.
+/// [`ErrorKind::NotFound`] for every caller that must not learn whether the tenant exists. Other callers get an error
+/// about the tenant's state.
 pub fn authorize(
     principal: &Arc<Principal>,
     record: Option<&Arc<TenantRecord>>,
@@ -123,8 +125,8 @@ pub fn authorize(
 ) -> Result<Grant, ErrorKind> {
     let record = record.ok_or(ErrorKind::NotFound)?;
     let role = role_in(principal, record.id, membership).ok_or(ErrorKind::NotFound)?;
-    admit(gate::serving(record), access)?;
-    if role < access.needs() {
+    admit_access(gate::serving_mode(record), access)?;
+    if role < access.required_role() {
         return Err(ErrorKind::Forbidden);
     }
     Ok(Grant { principal: Arc::clone(principal), record: Arc::clone(record), access, role })
@@ -133,23 +135,23 @@ pub fn authorize(
 /// A read-only grant for an operator's query across the fleet.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] and the tenant's state, as for a member who reads.
+/// [`ErrorKind::NotFound`], and errors about the tenant's state, as for a member that reads.
 pub fn authorize_operator(operator: &OperatorAccess, record: Option<&Arc<TenantRecord>>) -> Result<Grant, ErrorKind> {
     let record = record.ok_or(ErrorKind::NotFound)?;
-    admit(gate::serving(record), Access::Read)?;
+    admit_access(gate::serving_mode(record), Access::Read)?;
     let principal = Arc::new(Principal::of_tenant(operator.actor(), record.id, Role::Reader));
     Ok(Grant { principal, record: Arc::clone(record), access: Access::Read, role: Role::Reader })
 }
 
-/// Whether a tenant that serves like this admits a member with this wish.
-fn admit(serving: Serving, access: Access) -> Result<(), ErrorKind> {
+/// Checks whether a tenant in this serving mode allows this access to a member.
+fn admit_access(serving: ServingMode, access: Access) -> Result<(), ErrorKind> {
     match (serving, access) {
-        (Serving::ReadWrite, _) | (Serving::ReadHeld | Serving::ReadOnly, Access::Read) => Ok(()),
-        (Serving::ReadHeld, _) => Err(ErrorKind::WritesBlocked),
-        (Serving::ReadOnly, _) => Err(ErrorKind::ReadOnly),
-        (Serving::Suspended, _) => Err(ErrorKind::Suspended),
-        (Serving::Archived, _) => Err(ErrorKind::Archived),
-        (Serving::Gone, _) => Err(ErrorKind::NotFound),
+        (ServingMode::ReadWrite, _) | (ServingMode::ReadHeld | ServingMode::ReadOnly, Access::Read) => Ok(()),
+        (ServingMode::ReadHeld, _) => Err(ErrorKind::WritesBlocked),
+        (ServingMode::ReadOnly, _) => Err(ErrorKind::ReadOnly),
+        (ServingMode::Suspended, _) => Err(ErrorKind::Suspended),
+        (ServingMode::Archived, _) => Err(ErrorKind::Archived),
+        (ServingMode::Gone, _) => Err(ErrorKind::NotFound),
     }
 }
 
@@ -198,7 +200,7 @@ mod tests {
         })
     }
 
-    /// Every way to have `role` in the tenant: the principal and what the members say of it.
+    /// Every way to have `role` in the tenant: the principal and its role among the members.
     fn insiders(tenant: TenantId, role: Role) -> [(Principal, Option<Role>); 3] {
         [
             (Principal::of_tenant("t", tenant, role), None),
@@ -207,7 +209,7 @@ mod tests {
         ]
     }
 
-    /// Every way to have no role in the tenant, with what the members say even where it must not count.
+    /// Every way to have no role in the tenant, with a role among the members where it must not count.
     fn outsiders() -> Vec<(Principal, Option<Role>)> {
         let operator = |role| Principal::operator("token:op", role);
         let mut outsiders = vec![(Principal::member("eve"), None)];
@@ -222,7 +224,7 @@ mod tests {
         outsiders
     }
 
-    /// The table of states, written down again and independently of the code.
+    /// The table of states, repeated independently of the code.
     fn expected(state: TenantState, block: Option<BlockWrites>, role: Role, access: Access) -> Result<(), ErrorKind> {
         let reads = access == Access::Read;
         match state {
@@ -301,7 +303,7 @@ mod tests {
         let grant = authorize_operator(&operator, Some(&record(TenantState::Active, None))).unwrap();
         assert_eq!((grant.access(), grant.role()), (Access::Read, Role::Reader));
         assert_eq!(grant.principal().name(), "token:tok_1");
-        // What such a grant is renewed with must not allow more.
+        // The renewal of such a grant must not allow more.
         let again = authorize(grant.principal(), Some(grant.record()), None, Access::Write);
         assert_eq!(again.unwrap_err(), ErrorKind::Forbidden);
         assert_eq!(authorize_operator(&operator, None).unwrap_err(), ErrorKind::NotFound);

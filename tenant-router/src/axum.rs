@@ -1,8 +1,8 @@
-//! The only file that knows HTTP: the extractors, and errors as `application/problem+json` (RFC 9457).
+//! The only module that knows HTTP: the extractors, and errors as `application/problem+json` (RFC 9457).
 //!
-//! `Tenant<Read>`, `Tenant<Write>` and `Tenant<Manage>` are extractors for any state from which a [`Router`] can be had.
-//! Handlers may return [`Error`] as it is. An application with its own login puts an `Arc<Principal>` into the request's
-//! extensions before the extractor runs; then no bearer token is looked at.
+//! `Tenant<Read>`, `Tenant<Write>` and `Tenant<Manage>` are extractors for any state that contains a [`Router`].
+//! Handlers may return [`Error`] unchanged. An application with its own login puts an `Arc<Principal>` into the
+//! request's extensions before the extractor runs. The extractor then ignores bearer tokens.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::error::{Error, ErrorKind};
 use crate::key::{RequestView, TENANT_HEADER};
 use crate::principal::Principal;
 use crate::router::Router;
-use crate::tenant::{Level, Tenant};
+use crate::tenant::{AccessLevel, Tenant};
 
-/// Names a request in the log; accepted from the client, else made here.
+/// Identifies a request in the log. Taken from the client, or made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longer request ids are replaced: they go into every line of the log.
+/// Longer request ids are replaced, because they appear in every line of the log.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-impl<A: Level, S> FromRequestParts<S> for Tenant<A>
+impl<A: AccessLevel, S> FromRequestParts<S> for Tenant<A>
 where
     Router: FromRef<S>,
     S: Send + Sync,
@@ -35,7 +35,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
         let router = Router::from_ref(state);
-        let request = view(parts)?;
+        let request = request_view(parts)?;
         match parts.extensions.get::<Arc<Principal>>() {
             Some(principal) => router.open_as(Arc::clone(principal), &request).await,
             None => router.open(&request).await,
@@ -43,39 +43,40 @@ where
     }
 }
 
-/// What of an HTTP request names the tenant and the caller, for applications that call [`Router::open`] themselves.
+/// The parts of an HTTP request that name the tenant and the caller, for applications that call [`Router::open`]
+/// themselves.
 ///
 /// # Errors
-/// [`ErrorKind::TenantAmbiguous`] when the host or the tenant header is there twice,
-/// [`ErrorKind::TenantNameInvalid`] when one is not text.
-pub fn view(parts: &Parts) -> Result<RequestView<'_>, ErrorKind> {
-    // A nested router sees the rest of the path only; the tenant is named in the whole one.
+/// [`ErrorKind::TenantAmbiguous`] when the host or the tenant header is present twice,
+/// [`ErrorKind::TenantNameInvalid`] when either is not text.
+pub fn request_view(parts: &Parts) -> Result<RequestView<'_>, ErrorKind> {
+    // A nested router sees only the rest of the path, but the full path names the tenant.
     let uri = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0);
     Ok(RequestView {
-        credential: bearer(&parts.headers),
+        credential: bearer_token(&parts.headers),
         path: uri.path(),
-        host: host(uri, &parts.headers)?,
-        tenant_header: only(&parts.headers, TENANT_HEADER)?,
+        host: request_host(uri, &parts.headers)?,
+        tenant_header: single_header(&parts.headers, TENANT_HEADER)?,
     })
 }
 
-/// The token of the only `Authorization: Bearer` header; two of them prove nobody.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = only(headers, header::AUTHORIZATION).ok()??;
+/// The token of the only `Authorization: Bearer` header. Two such headers prove no principal.
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let value = single_header(headers, header::AUTHORIZATION).ok()??;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }
 
-/// The host of the request line (HTTP/2, proxies) or of the Host header; if both are there, they must agree.
-fn host<'a>(uri: &'a http::Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, ErrorKind> {
+/// The host of the request line (HTTP/2, proxies) or of the Host header. If both are present, they must agree.
+fn request_host<'a>(uri: &'a http::Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, ErrorKind> {
     let authority = uri.authority().map(http::uri::Authority::as_str);
-    match (authority, only(headers, header::HOST)?) {
+    match (authority, single_header(headers, header::HOST)?) {
         (Some(line), Some(header)) if !line.eq_ignore_ascii_case(header) => Err(ErrorKind::TenantAmbiguous),
         (line, header) => Ok(line.or(header)),
     }
 }
 
-fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&str>, ErrorKind> {
+fn single_header(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&str>, ErrorKind> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
@@ -86,23 +87,24 @@ fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Result<Option<&str>, Er
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        log(&self);
+        log_error(&self);
         let error = Arc::new(self);
-        let mut response = problem(&error, &new_request_id());
-        // So that `answers` can write it again with the request's own id.
+        let mut response = problem_response(&error, &new_request_id());
+        // Stored so that `answers` can write the response again with the request's own id.
         response.extensions_mut().insert(error);
         response
     }
 }
 
-/// A middleware for every route that takes a tenant: nothing may store the answers, and errors carry the request's id.
+/// A middleware for every route that takes a tenant. It forbids storing the answers and adds the request's id to
+/// errors.
 ///
 /// `.layer(axum::middleware::from_fn(tenant_router::axum::answers))`
 pub async fn answers(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions().get::<Arc<Error>>() {
-        response = problem(error, &id);
+        response = problem_response(error, &id);
     }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
@@ -112,8 +114,8 @@ pub async fn answers(request: Request, next: Next) -> Response {
     response
 }
 
-/// The answer for an error. Everything in it comes from the kind of error, the caller's own statement and the id.
-fn problem(error: &Error, request_id: &str) -> Response {
+/// The response for an error. It contains only the kind of error, the error of the caller's own statement, and the id.
+fn problem_response(error: &Error, request_id: &str) -> Response {
     let body = serde_json::json!({
         "type": format!("urn:fleet:problem:{}", error.code()),
         "title": error.kind().title(),
@@ -138,8 +140,8 @@ fn problem(error: &Error, request_id: &str) -> Response {
     response
 }
 
-/// The log alone learns the cause, and only of what is our trouble.
-fn log(error: &Error) {
+/// Only the log gets the cause, and only for errors that are not the caller's fault.
+fn log_error(error: &Error) {
     if error.status() >= 500 {
         let source = std::error::Error::source(error).map(tracing::field::display);
         tracing::warn!(code = error.code(), source, "a request to a tenant failed");

@@ -1,4 +1,4 @@
-//! What a [`Router`] is built from.
+//! Settings of a [`Router`], and its construction.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,42 +7,42 @@ use std::time::Duration;
 
 use catalog::{Catalog, changes};
 use moka::future::Cache;
-use tenant_engine::{AnswerBudget, Engine, EngineKind, Limits};
+use tenant_engine::{AnswerBudget, Engine, EngineKind, SessionLimits};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::{self, Caches};
-use crate::fence::HOLD_DEFAULT;
+use crate::feed::{self, RouterCaches};
 use crate::gate::SchemaRange;
 use crate::key::Naming;
-use crate::membership::{self, Memberships, Roles};
-use crate::memo::Epoch;
-use crate::metrics::Meters;
-use crate::pools::{Pools, Sizes};
-use crate::principal::{self, Authenticate, Principals};
-use crate::resolve::Directory;
-use crate::router::{Inner, Router};
+use crate::membership::{self, Memberships, RoleCache};
+use crate::metrics::RouterMetrics;
+use crate::pools::{PoolCache, PoolLimits};
+use crate::principal::{self, Authenticate, PrincipalCache};
+use crate::resolve::TenantDirectory;
+use crate::retry::HOLD_DEFAULT;
+use crate::router::{Router, RouterInner};
+use crate::single_flight_cache::ChangeCounter;
 
-/// How many pools stay open when nobody uses them, unless set otherwise: each idle one costs about 120 KB and three
-/// file descriptors per connection, of which a process often has only 20,000.
+/// Default number of unused pools that stay open. Each costs about 120 KB and three file descriptors per connection. A
+/// process often has only 20,000 descriptors.
 const POOLS_MAX: u64 = 2_000;
 
-/// Some sixteen answers of the largest size that [`Limits`] allows by default.
+/// About sixteen answers of the largest size that [`SessionLimits`] allows by default.
 const ANSWERS_BYTES_MAX: usize = 256 << 20;
 
-/// Wishes to wake remembered; one more costs one write to the catalog.
+/// How many wake requests are remembered. Each forgotten one may cost one more write to the catalog.
 const WOKEN_MAX: u64 = 10_000;
-/// A wish that was noted is not noted again for so long.
+/// A recorded wake request is not recorded again for this long.
 const WOKEN_AGE_MAX: Duration = Duration::from_secs(10);
 
-/// How many requests' ways are remembered: 20,000 take about 4 MB.
+/// How many resolved requests are cached: 20,000 take about 4 MB.
 const REMEMBERED_MAX: u64 = 20_000;
 
-/// How long a way is remembered. Short, because it adds to the age of what it was made of.
+/// How long a resolved request is cached. Short, because it adds to the age of the cached parts that it was made of.
 const REMEMBERED_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// Made by [`Router::builder`].
+/// Collects the settings of a [`Router`]. Made by [`Router::builder`].
 pub struct RouterBuilder {
     catalog: Catalog,
     engines: HashMap<EngineKind, Arc<dyn Engine>>,
@@ -50,7 +50,7 @@ pub struct RouterBuilder {
     authenticate: Option<Arc<dyn Authenticate>>,
     memberships: Option<Arc<dyn Memberships>>,
     schema: Option<SchemaRange>,
-    limits: Limits,
+    limits: SessionLimits,
     hold: Duration,
     pools_max: u64,
     answers: AnswerBudget,
@@ -65,84 +65,85 @@ impl RouterBuilder {
             authenticate: None,
             memberships: None,
             schema: None,
-            limits: Limits::default(),
+            limits: SessionLimits::default(),
             hold: HOLD_DEFAULT,
             pools_max: POOLS_MAX,
             answers: AnswerBudget::new(ANSWERS_BYTES_MAX),
         }
     }
 
-    /// Serves the databases of one kind; one per kind.
+    /// Adds an engine, which serves the databases of one kind. One engine per kind.
     #[must_use]
     pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
         self.engines.insert(engine.kind(), engine);
         self
     }
 
-    /// How requests name tenants.
+    /// Sets how requests name tenants. The default is [`Naming::default`].
     #[must_use]
     pub fn naming(self, naming: Naming) -> Self {
         Self { naming, ..self }
     }
 
-    /// The application proves principals, not the catalog's tokens.
+    /// Lets the application prove principals, instead of the catalog's tokens.
     #[must_use]
     pub fn authenticate(self, by: Arc<dyn Authenticate>) -> Self {
         Self { authenticate: Some(by), ..self }
     }
 
-    /// The application knows the members, not the catalog.
+    /// Lets the application decide memberships, instead of the catalog's members.
     #[must_use]
     pub fn memberships(self, by: Arc<dyn Memberships>) -> Self {
         Self { memberships: Some(by), ..self }
     }
 
-    /// The schema versions this program can serve; without it, every tenant is served.
+    /// Sets the schema versions that this program can serve. Without it, every tenant is served.
     #[must_use]
-    pub fn schema(self, range: SchemaRange) -> Self {
+    pub fn schema_range(self, range: SchemaRange) -> Self {
         Self { schema: Some(range), ..self }
     }
 
-    /// Caps of every session.
+    /// Sets the limits of every session.
     #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
+    pub fn limits(self, limits: SessionLimits) -> Self {
         Self { limits, ..self }
     }
 
-    /// How long a request may wait for an operation or a flip to pass; 2 s unless set.
+    /// Sets how long a request may wait for an operation or a swap to pass. The default is 2 s.
     #[must_use]
-    pub fn hold(self, hold: Duration) -> Self {
+    pub fn write_wait_max(self, hold: Duration) -> Self {
         Self { hold, ..self }
     }
 
-    /// How many tenants' pools stay open when nobody uses them; 2,000 unless set.
+    /// Sets how many tenants' pools stay open when unused. The default is 2,000.
     #[must_use]
     pub fn pools_max(self, pools_max: u64) -> Self {
         Self { pools_max, ..self }
     }
 
-    /// Memory for the answers that are being read or sent at once; 256 MiB unless set. One tenant may use half of it.
+    /// Sets the memory for answers that are being read or sent at the same time. The default is 256 MiB. One tenant may
+    /// use half of it.
     #[must_use]
-    pub fn answers(self, answers: AnswerBudget) -> Self {
+    pub fn answer_budget(self, answers: AnswerBudget) -> Self {
         Self { answers, ..self }
     }
 
-    /// Reads where the change feed is and starts following it. Must run inside a Tokio runtime.
+    /// Reads the position of the change feed and starts following it. Must run inside a Tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::Misconfigured`] when there is no engine or a host in the naming is none;
-    /// [`ErrorKind::CatalogUnavailable`].
+    /// [`ErrorKind::Misconfigured`] when there is no engine, or when a host in the naming is not valid;
+    /// [`ErrorKind::CatalogUnavailable`] when the catalog cannot be read.
     pub async fn build(self) -> Result<Router> {
         if self.engines.is_empty() {
             return Err(Error::new(ErrorKind::Misconfigured).with_source("the router has no engine"));
         }
         let misconfigured = |error| Error::new(ErrorKind::Misconfigured).with_source(error);
-        let naming = self.naming.clone().normalised().map_err(misconfigured)?;
-        let caches = Arc::new(self.caches().await?);
+        let naming = self.naming.clone().with_normal_hosts().map_err(misconfigured)?;
+        let caches = Arc::new(self.build_caches().await?);
         let stop = CancellationToken::new();
-        tokio::spawn(feed::follow(Arc::clone(&caches), self.catalog.clone(), stop.clone()));
-        tokio::spawn(caches.pools.slices().keep(stop.clone()));
-        let inner = Inner {
+        tokio::spawn(feed::follow_feed(Arc::clone(&caches), self.catalog.clone(), stop.clone()));
+        tokio::spawn(caches.pools.connection_shares().keep_shares(stop.clone()));
+        let inner = RouterInner {
             catalog: self.catalog,
             naming,
             schema: self.schema,
@@ -157,29 +158,29 @@ impl RouterBuilder {
         Ok(Router { inner: Arc::new(inner) })
     }
 
-    async fn caches(&self) -> Result<Caches> {
+    async fn build_caches(&self) -> Result<RouterCaches> {
         let catalog = &self.catalog;
-        // Before anything is remembered: what changes from here on is heard of.
-        let own = changes::own(catalog);
-        let seq = changes::head(&mut catalog.read().await?).await?;
-        let epoch = Epoch::default();
-        let meters = Arc::new(Meters::new());
+        // Read before anything is cached, so that every later change is seen.
+        let own = changes::local_commit_count(catalog);
+        let seq = changes::feed_head(&mut catalog.read().await?).await?;
+        let epoch = ChangeCounter::default();
+        let meters = Arc::new(RouterMetrics::new());
         let principals = match &self.authenticate {
-            Some(application) => principal::Source::Application(Arc::clone(application)),
-            None => principal::Source::Tokens(catalog.clone()),
+            Some(application) => principal::PrincipalSource::Application(Arc::clone(application)),
+            None => principal::PrincipalSource::Tokens(catalog.clone()),
         };
         let roles = match &self.memberships {
-            Some(application) => membership::Source::Application(Arc::clone(application)),
-            None => membership::Source::Members(catalog.clone()),
+            Some(application) => membership::RoleSource::Application(Arc::clone(application)),
+            None => membership::RoleSource::Members(catalog.clone()),
         };
-        Ok(Caches {
-            principals: Principals::new(principals, &epoch),
-            roles: Roles::new(roles, &epoch),
-            directory: Directory::new(catalog.clone(), &epoch, Arc::clone(&meters)),
-            pools: Pools::new(
+        Ok(RouterCaches {
+            principals: PrincipalCache::new(principals, &epoch),
+            roles: RoleCache::new(roles, &epoch),
+            directory: TenantDirectory::new(catalog.clone(), &epoch, Arc::clone(&meters)),
+            pools: PoolCache::new(
                 catalog.clone(),
                 self.engines.clone(),
-                Sizes { pools_max: self.pools_max, answers: self.answers.clone() },
+                PoolLimits { pools_max: self.pools_max, answers: self.answers.clone() },
                 &epoch,
                 Arc::clone(&meters),
             ),

@@ -1,16 +1,16 @@
-//! One error for the crate: a kind for the machine, a sentence for the caller, a source for the log.
+//! The error of this crate: a kind for programs, a sentence for the caller, a source for the log.
 //!
-//! Everything a caller may see comes from the [`ErrorKind`] alone, except for errors of the caller's own SQL. So two
-//! refusals of the same kind are the same bytes, whichever tenant they are about.
+//! Everything that a caller sees comes from the [`ErrorKind`] alone, except for errors of the caller's own SQL. So two
+//! refusals of the same kind have identical bytes, for every tenant.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What every fallible function here returns.
+/// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a request did not get what it asked for.
+/// Why a request was refused or failed.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -18,52 +18,54 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The kinds a caller can act on.
+/// The kinds of errors that a caller can react to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// No credential, or one that is unknown, expired or revoked.
+    /// The credential is missing, unknown, expired or revoked.
     Unauthenticated,
-    /// The request names no tenant in any of the ways this application accepts.
+    /// The request does not name a tenant in any way that this application accepts.
     TenantUnnamed,
-    /// A name in the request is no tenant name: wrong characters, too long, reserved.
+    /// A name in the request is not a valid tenant name: wrong characters, too long, or reserved.
     TenantNameInvalid,
     /// The names in the request lead to different tenants.
     TenantAmbiguous,
-    /// The tenant header came with a credential that may not use it.
+    /// The request has the tenant header, but its credential may not use it.
     TenantHeaderRefused,
-    /// Unknown tenant, somebody else's tenant, no membership: the caller cannot tell which.
+    /// Unknown tenant, another customer's tenant, or no membership: the caller cannot tell which.
     NotFound,
-    /// The caller is a member, but its role is not enough.
+    /// The caller is a member, but its role does not allow the request.
     Forbidden,
-    /// The tenant is suspended; only its members learn that.
+    /// The tenant is suspended. Only its members see this error.
     Suspended,
-    /// Only a backup of the tenant is left; it must be woken first.
+    /// The tenant has no live database, only a backup. It must be woken first.
     Archived,
     /// An operator made the tenant read-only.
     ReadOnly,
-    /// An operation blocks writes for a moment, and it lasted longer than the request may wait.
+    /// An operation blocked writes for longer than the request may wait.
     WritesBlocked,
-    /// The database is not the one the catalog promised, and it stayed so for as long as the request may wait.
+    /// The database is not the one that the catalog names, for longer than the request may wait.
     Fenced,
     /// The tenant's schema is older than this program can serve.
     SchemaBehind,
-    /// The same, and an operator has taken it back there: it stays so until somebody migrates it.
+    /// As `SchemaBehind`, but a restore took the tenant back. It stays so until an operator migrates it.
     SchemaPinned,
     /// The tenant's schema is newer than this program can serve.
     SchemaAhead,
-    /// The catalog cannot be read and nothing cached answers the request.
+    /// The catalog cannot be read, and no cache has the answer.
     CatalogUnavailable,
+    /// The catalog's disk is too full even for readers of the catalog.
+    CatalogDiskFull,
     /// The router is shutting down.
     ShuttingDown,
-    /// The router was built without something it needs.
+    /// The router was built without a required part.
     Misconfigured,
-    /// The database or the caller's SQL.
+    /// An error of the database or of the caller's SQL.
     Database(tenant_engine::ErrorKind),
 }
 
 impl ErrorKind {
-    /// The stable code that users, scripts and `explain` know.
+    /// The stable code, for users, scripts and `fleetctl explain`.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -82,13 +84,14 @@ impl ErrorKind {
             Self::SchemaBehind | Self::SchemaPinned => "schema_behind",
             Self::SchemaAhead => "schema_ahead",
             Self::CatalogUnavailable => "catalog_unavailable",
+            Self::CatalogDiskFull => "disk_full",
             Self::ShuttingDown => "shutting_down",
             Self::Misconfigured => "internal",
             Self::Database(kind) => kind.code(),
         }
     }
 
-    /// What it means for a tenant that stays at its version until somebody migrates it.
+    /// The kind for a tenant that stays at its version until an operator migrates it.
     pub(crate) fn of_pinned(self, is_pinned: bool) -> Self {
         match self {
             Self::SchemaBehind if is_pinned => Self::SchemaPinned,
@@ -96,7 +99,7 @@ impl ErrorKind {
         }
     }
 
-    /// The HTTP status that says the same.
+    /// The HTTP status of this kind.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -105,6 +108,7 @@ impl ErrorKind {
             Self::Forbidden | Self::Suspended | Self::ReadOnly => 403,
             Self::NotFound => 404,
             Self::Misconfigured => 500,
+            Self::CatalogDiskFull => 507,
             Self::Archived
             | Self::WritesBlocked
             | Self::Fenced
@@ -117,15 +121,16 @@ impl ErrorKind {
         }
     }
 
-    /// After how long the same request may succeed; `None` when waiting alone does not help.
+    /// The time after which the request may succeed; `None` when waiting alone does not help.
     #[must_use]
     pub fn retry_after(self) -> Option<Duration> {
         match self {
             Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))
             }
-            // Somebody must free space first.
+            // An operator must free space first.
             Self::SchemaBehind
+            | Self::CatalogDiskFull
             | Self::Database(tenant_engine::ErrorKind::DiskLow | tenant_engine::ErrorKind::DiskFull) => {
                 Some(Duration::from_secs(10))
             }
@@ -135,7 +140,7 @@ impl ErrorKind {
         }
     }
 
-    /// A short sentence, the same for every request of this kind.
+    /// A short sentence, identical for every request of this kind.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -145,25 +150,26 @@ impl ErrorKind {
             Self::TenantAmbiguous => "The request names more than one tenant",
             Self::TenantHeaderRefused => "The tenant header needs a service token",
             Self::NotFound => "Not found",
-            Self::Forbidden => "The role in this tenant does not allow that",
+            Self::Forbidden => "The role in this tenant does not allow this request",
             Self::Suspended => "The tenant is suspended",
             Self::Archived => "The tenant is archived and is being woken",
             Self::ReadOnly => "The tenant is read-only",
-            Self::WritesBlocked => "Writes are blocked for a moment",
+            Self::WritesBlocked => "Writes are blocked for a short time",
             Self::Fenced => "The tenant's database is being replaced",
             Self::SchemaBehind => "The tenant is waiting for a migration",
             Self::SchemaPinned => {
-                "The tenant was taken back to an older schema than this program serves, and waits for its migration"
+                "The tenant was restored to an older schema than this program serves, and waits for a migration"
             }
             Self::SchemaAhead => "The tenant is newer than this program",
             Self::CatalogUnavailable => "The catalog cannot be read",
+            Self::CatalogDiskFull => "The disk that holds the catalog is full",
             Self::ShuttingDown => "The server is shutting down",
             Self::Misconfigured => "The server is misconfigured",
             Self::Database(kind) => database_title(kind),
         }
     }
 
-    /// What the caller can do next, most helpful first; empty when there is nothing.
+    /// What the caller can do next, most helpful first. May be empty.
     #[must_use]
     pub fn next_steps(self) -> &'static [&'static str] {
         match self {
@@ -186,56 +192,63 @@ impl ErrorKind {
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
             Self::SchemaPinned => &[
                 "Ask an operator to migrate this tenant by name.",
-                "Or deploy the application that serves its schema.",
+                "Or deploy the version of the application that serves its schema.",
             ],
-            Self::SchemaAhead => &["Deploy the version of the application that knows the newer schema."],
+            Self::SchemaAhead => &["Deploy the version of the application that supports the newer schema."],
             Self::Misconfigured => &["See the log of the server."],
+            Self::CatalogDiskFull => &[
+                "Ask the operator of this service to free space.",
+                "Repeat the request after the time in Retry-After.",
+            ],
             Self::Database(tenant_engine::ErrorKind::DiskLow | tenant_engine::ErrorKind::DiskFull) => &[
                 "Small reads still work. Ask the operator of this service to free space.",
                 "Repeat the request after the time in Retry-After.",
             ],
             Self::Database(kind) if may_be_repeated(kind) => &["Repeat the request after the time in Retry-After."],
             Self::Database(tenant_engine::ErrorKind::ConnectionLost) => {
-                &["Look whether the change was made before repeating it."]
+                &["Check whether the change was applied before repeating the request."]
             }
             Self::Database(_) => &[],
         }
     }
 }
 
-/// True when repeating a request is safe and may help. A statement whose connection broke may have been done.
+/// True when repeating a request is safe and may help. After a lost connection it may not be: the statement may have
+/// been applied.
 fn may_be_repeated(kind: tenant_engine::ErrorKind) -> bool {
     kind.is_transient() && kind != tenant_engine::ErrorKind::ConnectionLost
 }
 
-/// What is wrong with a database, in words that tell nothing of where it is.
+/// The problem with a database, in words that do not reveal its location.
 fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
     use tenant_engine::ErrorKind as Kind;
     match kind {
         Kind::Corrupt => "The tenant's database is damaged",
-        Kind::Missing => "The tenant's database is not where it should be",
-        Kind::WrongTenant => "The database found there is another tenant's; nothing was read",
+        Kind::Missing => "The tenant's database is missing",
+        Kind::WrongTenant => "The database belongs to another tenant; nothing was read",
         Kind::Busy => "The tenant's database is locked by another writer",
-        Kind::ConnectionsMax => "Every connection to databases is in use",
-        Kind::AnswersMax => "The answers being sent take all the memory they may; nothing was changed",
+        Kind::ConnectionsMax => "All database connections are in use",
+        Kind::AnswersMax => "The memory for answers is full; nothing was changed",
         Kind::MemoryMax => "No memory is left for SQL statements; nothing was changed",
         Kind::QueueFull => "Too many requests are waiting for the tenant's database",
         Kind::ServerUnreachable => "The server that holds the tenant's database does not answer",
-        Kind::ServerFull => "The server that holds the tenant's database takes no more connections",
-        Kind::ServerAuthFailed | Kind::ServerTls | Kind::ServerInvalid | Kind::ServerPrivilege => {
-            "The server that holds the tenant's database refuses this service"
-        }
-        Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been done",
+        Kind::ServerFull => "The server that holds the tenant's database accepts no more connections",
+        Kind::ServerAuthFailed
+        | Kind::ServerTls
+        | Kind::ServerInvalid
+        | Kind::ServerPrivilege
+        | Kind::ServerClaimed => "The server that holds the tenant's database rejects this service",
+        Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been applied",
         Kind::DiskFull => "The disk that holds the tenant's database is full",
-        Kind::DiskLow => "The disk is almost full: writes and large sorts are refused, other reads go on",
+        Kind::DiskLow => "The disk is almost full: writes and large sorts are refused, other reads still work",
         Kind::LogMax => "Readers keep the log of the tenant's database from being reset; nothing was changed",
         Kind::ReadOnlyStorage => "The tenant's database cannot be written: its storage is read-only",
-        Kind::Io => "The disk that holds the tenant's database failed, or is out of reach",
+        Kind::Io => "The disk that holds the tenant's database failed or is not reachable",
         _ => "The statement was not run",
     }
 }
 
-/// What a database error means to an HTTP client: its own statement, or our trouble.
+/// The HTTP status of a database error: the fault of the caller's own statement, or of this service.
 fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
     use tenant_engine::ErrorKind as Kind;
     match kind {
@@ -259,7 +272,7 @@ fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
     }
 }
 
-/// True for errors whose message is about the caller's own SQL, so that the caller may read it.
+/// True for errors whose message concerns only the caller's own SQL, so that the caller may read it.
 fn is_callers_own(kind: tenant_engine::ErrorKind) -> bool {
     use tenant_engine::ErrorKind as Kind;
     let ours = matches!(kind, Kind::QueueFull);
@@ -267,49 +280,49 @@ fn is_callers_own(kind: tenant_engine::ErrorKind) -> bool {
 }
 
 impl Error {
-    /// The error of this kind.
+    /// An error of this kind without a source.
     #[must_use]
     pub fn new(kind: ErrorKind) -> Self {
         Self { kind, message: None, source: None }
     }
 
-    /// The same, keeping the cause for the log; callers never see it.
+    /// Adds the cause for the log. Callers never see it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// The same error for everybody who waited for the same lookup.
-    pub(crate) fn shared(error: &Arc<Self>) -> Self {
+    /// A copy of the error for another caller that waited for the same look-up.
+    pub(crate) fn share_error(error: &Arc<Self>) -> Self {
         Self { kind: error.kind, message: error.message.clone(), source: Some(Box::new(Arc::clone(error))) }
     }
 
-    /// What a caller can act on.
+    /// The kind, which callers can match on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// See [`ErrorKind::code`].
+    /// The stable code of the kind; see [`ErrorKind::code`].
     #[must_use]
     pub fn code(&self) -> &'static str {
         self.kind.code()
     }
 
-    /// See [`ErrorKind::status`].
+    /// The HTTP status of the kind; see [`ErrorKind::status`].
     #[must_use]
     pub fn status(&self) -> u16 {
         self.kind.status()
     }
 
-    /// See [`ErrorKind::retry_after`].
+    /// The wait before a retry; see [`ErrorKind::retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.kind.retry_after()
     }
 
-    /// What the caller may read: the database's own words about the caller's SQL, else the kind's title.
+    /// The text that the caller may read: the database's message about the caller's SQL, otherwise the kind's title.
     #[must_use]
     pub fn detail(&self) -> &str {
         self.message.as_deref().unwrap_or_else(|| self.kind.title())
@@ -343,6 +356,12 @@ impl From<tenant_engine::Error> for Error {
 
 impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
-        Self::new(ErrorKind::CatalogUnavailable).with_source(error)
+        let kind = match error.kind() {
+            catalog::ErrorKind::DiskFull => ErrorKind::CatalogDiskFull,
+            // Another data directory uses the server; the catalog itself works.
+            catalog::ErrorKind::Claimed => ErrorKind::Database(tenant_engine::ErrorKind::ServerClaimed),
+            _ => ErrorKind::CatalogUnavailable,
+        };
+        Self::new(kind).with_source(error)
     }
 }

@@ -1,58 +1,58 @@
-//! Follows the catalog's change feed and makes the caches forget. Safety does not depend on it: it bounds how long
-//! something old is believed, and frees what nobody will ask for again.
+//! Follows the catalog's change feed and invalidates caches. Safety does not depend on it. It limits how long outdated
+//! entries stay, and frees entries that no request will use again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use catalog::changes::{self, Changes};
+use catalog::changes::{self, FeedChanges};
 use catalog::{Catalog, TenantId, tenants};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Result;
-use crate::membership::Roles;
-use crate::memo::Epoch;
-use crate::metrics::Meters;
-use crate::pools::Pools;
-use crate::principal::Principals;
-use crate::resolve::Directory;
+use crate::membership::RoleCache;
+use crate::metrics::RouterMetrics;
+use crate::pools::PoolCache;
+use crate::principal::PrincipalCache;
+use crate::resolve::TenantDirectory;
+use crate::single_flight_cache::ChangeCounter;
 
-/// How long one wait for news may last; what other processes write is heard of sooner.
+/// The longest single wait for a change. Other processes' changes are usually seen earlier.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// How long to rest after the feed could not be read.
+/// The pause after a failed read of the feed.
 const REST: Duration = Duration::from_millis(500);
 
-/// Everything that is remembered.
-pub(crate) struct Caches {
-    pub(crate) epoch: Epoch,
-    pub(crate) principals: Principals,
-    pub(crate) roles: Roles,
-    pub(crate) directory: Directory,
-    pub(crate) pools: Pools,
-    pub(crate) meters: Arc<Meters>,
-    /// Woken after every change was taken in.
+/// Everything that the router caches.
+pub(crate) struct RouterCaches {
+    pub(crate) epoch: ChangeCounter,
+    pub(crate) principals: PrincipalCache,
+    pub(crate) roles: RoleCache,
+    pub(crate) directory: TenantDirectory,
+    pub(crate) pools: PoolCache,
+    pub(crate) meters: Arc<RouterMetrics>,
+    /// Notified after every applied change.
     pub(crate) news: Notify,
-    /// Up to where the feed was taken in.
+    /// The position in the feed up to which changes are applied.
     pub(crate) seq: AtomicI64,
-    /// Held while taking in: one at a time, in order.
+    /// Held while changes are applied: one reader at a time, in order.
     pub(crate) taking_in: Mutex<()>,
-    /// How many of this process's own commits were taken in.
+    /// How many of this process's own commits are applied.
     pub(crate) own: AtomicU64,
-    /// The same for those. Never held while the catalog is asked.
+    /// Held while own commits are applied. Never held while the catalog is read.
     pub(crate) obeying: Mutex<()>,
 }
 
-/// Takes changes in until told to stop.
-pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: CancellationToken) {
+/// Applies changes until told to stop.
+pub(crate) async fn follow_feed(caches: Arc<RouterCaches>, catalog: Catalog, stop: CancellationToken) {
     let mut failures = 0_u32;
     while !stop.is_cancelled() {
         let seq = caches.seq.load(Ordering::Acquire);
         let heard = tokio::select! {
             () = stop.cancelled() => return,
-            heard = changes::wait(&catalog, seq, WAIT_MAX) => heard,
+            heard = changes::wait_for_change(&catalog, seq, WAIT_MAX) => heard,
         };
         let taken_in = match heard {
             Ok(()) => caches.catch_up(&catalog).await,
@@ -63,7 +63,7 @@ pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: Cancella
             Err(error) => {
                 failures = failures.saturating_add(1);
                 caches.meters.feed_failures.increment(1);
-                // Once per outage: the counter tells how long it lasts.
+                // Logged once per outage; the counter shows its length.
                 if failures == 1 {
                     let source = std::error::Error::source(&error).map(tracing::field::display);
                     tracing::warn!(%error, source, "the change feed cannot be read; trying again");
@@ -74,83 +74,85 @@ pub(crate) async fn follow(caches: Arc<Caches>, catalog: Catalog, stop: Cancella
     }
 }
 
-impl Caches {
-    /// Forgets what this process itself changed, so that it obeys itself at once. Never asks the catalog: it may be away,
-    /// and whoever did not change is served meanwhile. Costs nothing when there is nothing new.
-    pub(crate) async fn catch_up_with_ourselves(&self, catalog: &Catalog) {
-        if self.obeys(catalog) {
+impl RouterCaches {
+    /// Invalidates the caches for this process's own changes, so that they apply at once. Never reads the catalog,
+    /// which may be unavailable; unchanged tenants are served meanwhile. Costs nothing without new changes.
+    pub(crate) async fn catch_up_locally(&self, catalog: &Catalog) {
+        if self.is_caught_up_locally(catalog) {
             return;
         }
         let _turn = self.obeying.lock().await;
-        // Whoever had the turn before may have done it.
-        if self.obeys(catalog) {
+        // The previous holder of the lock may have applied them already.
+        if self.is_caught_up_locally(catalog) {
             return;
         }
-        let news = changes::own_since(catalog, self.own.load(Ordering::Acquire));
+        let news = changes::local_changes_since(catalog, self.own.load(Ordering::Acquire));
         match news.tenants {
-            Some(ids) => self.forget(&ids.into_iter().collect()).await,
+            Some(ids) => self.forget_tenants(&ids.into_iter().collect()).await,
             None => self.forget_all(),
         }
         if news.servers {
-            self.pools.leave_servers().await;
+            self.pools.discard_postgres_pools().await;
         }
-        // Last: who sees the new number must find everything forgotten.
+        // Stored last: a reader of the new number must find the caches invalidated.
         self.own.store(news.seen, Ordering::Release);
         self.news.notify_waiters();
     }
 
-    /// Forgets everything that changed since the last time.
+    /// Invalidates the caches for all changes since the last call.
     pub(crate) async fn catch_up(&self, catalog: &Catalog) -> Result<()> {
         let _turn = self.taking_in.lock().await;
-        self.take_in(catalog).await
+        self.apply_changes(catalog).await
     }
 
-    fn obeys(&self, catalog: &Catalog) -> bool {
-        changes::own(catalog) <= self.own.load(Ordering::Acquire)
+    fn is_caught_up_locally(&self, catalog: &Catalog) -> bool {
+        changes::local_commit_count(catalog) <= self.own.load(Ordering::Acquire)
     }
 
-    async fn take_in(&self, catalog: &Catalog) -> Result<()> {
+    async fn apply_changes(&self, catalog: &Catalog) -> Result<()> {
+        let began = Instant::now();
         let seq = self.seq.load(Ordering::Acquire);
-        let news = changes::since(&mut catalog.read().await?, seq).await?;
+        let news = changes::changes_since(&mut catalog.read().await?, seq).await?;
         let at = match news {
-            Changes::Tenants { seq: at, ids } if ids.is_empty() => at,
-            Changes::Tenants { seq: at, ids } => {
+            FeedChanges::Tenants { seq: at, ids } if ids.is_empty() => at,
+            FeedChanges::Tenants { seq: at, ids } => {
                 let changed = ids.into_iter().collect();
-                self.forget(&changed).await;
+                self.forget_tenants(&changed).await;
                 self.drop_outdated(catalog, &changed).await?;
                 at
             }
-            Changes::Everything { seq: at } => {
+            FeedChanges::Everything { seq: at } => {
                 self.forget_all();
-                self.pools.leave_old_places().await?;
+                self.pools.discard_moved_pools().await?;
                 at
             }
         };
-        // Last: who sees the new number must find everything forgotten.
+        // Stored last: a reader of the new number must find the caches invalidated.
         self.seq.store(at, Ordering::Release);
+        self.epoch.confirm_reading(began);
         self.news.notify_waiters();
         Ok(())
     }
 
-    async fn forget(&self, changed: &HashSet<TenantId>) {
-        self.epoch.advance(changed);
-        self.directory.forget(changed).await;
+    async fn forget_tenants(&self, changed: &HashSet<TenantId>) {
+        self.epoch.count_change(changed);
+        self.directory.forget_tenants(changed).await;
     }
 
-    /// Frees the pools that nobody will ask for again.
+    /// Drops the pools that no request will use again.
     async fn drop_outdated(&self, catalog: &Catalog, changed: &HashSet<TenantId>) -> Result<()> {
         let open = self.pools.tenants_among(changed);
         if open.is_empty() {
             return Ok(());
         }
         for record in tenants::get_many(&mut catalog.read().await?, &open).await? {
-            self.pools.drop_older(record.id, record.generation).await;
+            self.pools.drop_older_pools(record.id, record.generation).await;
         }
         Ok(())
     }
 
     fn forget_all(&self) {
-        self.epoch.advance_all();
+        self.epoch.count_reset();
         self.directory.forget_all();
         self.principals.forget_all();
         self.roles.forget_all();

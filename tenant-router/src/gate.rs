@@ -1,82 +1,85 @@
-//! PURE: what a tenant's record allows at all, whoever asks: its state, its blocks, its schema.
+//! PURE: what a tenant's record allows every caller: by its state, its blocks and its schema.
 
 use catalog::{BlockWrites, FleetId, TenantRecord, TenantState};
-use tenant_engine::{Expected, IdentityState};
+use tenant_engine::{ExpectedIdentity, IdentityState};
 
 use crate::error::ErrorKind;
 
 /// What a tenant serves to its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Serving {
-    /// Everything.
+pub enum ServingMode {
+    /// Reads and writes.
     ReadWrite,
-    /// Reads; an operation holds writes back for a moment.
+    /// Only reads, while an operation blocks writes for a short time.
     ReadHeld,
-    /// Reads; an operator switched writes off.
+    /// Only reads: an operator disabled writes.
     ReadOnly,
-    /// Nothing, and members may know why.
+    /// Nothing; members get the reason.
     Suspended,
-    /// Nothing until it is woken.
+    /// Nothing until the tenant is woken.
     Archived,
-    /// Nothing: being made, or no more.
+    /// Nothing: the tenant is being created, or was deleted.
     Gone,
 }
 
-/// What this record serves.
+/// What a tenant with this record serves.
 #[must_use]
-pub fn serving(record: &TenantRecord) -> Serving {
+pub fn serving_mode(record: &TenantRecord) -> ServingMode {
     match (record.state, record.block_writes) {
-        (TenantState::Active, None) => Serving::ReadWrite,
-        (TenantState::Active, Some(BlockWrites::Operation)) => Serving::ReadHeld,
-        (TenantState::Active, Some(BlockWrites::Operator)) => Serving::ReadOnly,
-        (TenantState::Suspended, _) => Serving::Suspended,
-        // It was suspended when it was archived, and no request brings it back. A read-only one has a reason besides.
-        (TenantState::Archived, None) if record.state_reason.is_some() => Serving::Suspended,
-        (TenantState::Archived, _) => Serving::Archived,
-        (TenantState::Provisioning | TenantState::Deleted | TenantState::Purged, _) => Serving::Gone,
+        (TenantState::Active, None) => ServingMode::ReadWrite,
+        (TenantState::Active, Some(BlockWrites::Operation)) => ServingMode::ReadHeld,
+        (TenantState::Active, Some(BlockWrites::Operator)) => ServingMode::ReadOnly,
+        (TenantState::Suspended, _) => ServingMode::Suspended,
+        // The tenant was suspended when it was archived, so no request wakes it. A read-only tenant has `block_writes`
+        // besides the reason.
+        (TenantState::Archived, None) if record.state_reason.is_some() => ServingMode::Suspended,
+        (TenantState::Archived, _) => ServingMode::Archived,
+        (TenantState::Provisioning | TenantState::Deleted | TenantState::Purged, _) => ServingMode::Gone,
     }
 }
 
-/// What the tenant's database must say about itself to be served for this record.
-pub(crate) fn expected(record: &TenantRecord, fleet: FleetId) -> Expected {
-    // A frozen database is right only while the record says that writes are blocked.
+/// The identity that the tenant's database must have to be served for this record.
+pub(crate) fn expected_identity(record: &TenantRecord, fleet: FleetId) -> ExpectedIdentity {
+    // A frozen database is expected only while the record says that writes are blocked.
     let states = match record.block_writes {
         None => vec![IdentityState::Active],
         Some(_) => vec![IdentityState::Active, IdentityState::Frozen],
     };
-    Expected { tenant: record.id, fleet, generation: record.generation, states }
+    ExpectedIdentity { tenant: record.id, fleet, generation: record.generation, states }
 }
 
 /// The schema versions this program can serve, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SchemaRange {
-    /// The oldest.
+    /// The oldest version that the program serves.
     pub min: i64,
-    /// The newest it was built for.
+    /// The newest version that the program was built for.
     pub max: i64,
-    /// What to do with a tenant that is newer.
-    pub ahead: Ahead,
+    /// The policy for tenants with a newer schema.
+    pub ahead: NewerSchemaPolicy,
 }
 
-/// What to do with a tenant whose schema is newer than the program.
+/// The policy for tenants whose schema is newer than the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ahead {
-    /// Serve it: migrations only add until every program is new.
+pub enum NewerSchemaPolicy {
+    /// Serve the tenant: until every program is updated, migrations only add to the schema.
     Serve,
     /// Refuse with [`ErrorKind::SchemaAhead`].
     Refuse,
 }
 
 impl SchemaRange {
-    /// Whether a tenant at `version` (`None`: never migrated) may be served.
+    /// Checks whether a tenant at `version` (`None`: never migrated) may be served.
     ///
     /// # Errors
-    /// [`ErrorKind::SchemaBehind`] and [`ErrorKind::SchemaAhead`].
-    pub fn check(&self, version: Option<i64>) -> Result<(), ErrorKind> {
+    /// [`ErrorKind::SchemaBehind`] when the schema is too old, [`ErrorKind::SchemaAhead`] when it is too new.
+    pub fn check_version(&self, version: Option<i64>) -> Result<(), ErrorKind> {
         match version {
             None => Err(ErrorKind::SchemaBehind),
             Some(version) if version < self.min => Err(ErrorKind::SchemaBehind),
-            Some(version) if version > self.max && self.ahead == Ahead::Refuse => Err(ErrorKind::SchemaAhead),
+            Some(version) if version > self.max && self.ahead == NewerSchemaPolicy::Refuse => {
+                Err(ErrorKind::SchemaAhead)
+            }
             Some(_) => Ok(()),
         }
     }
@@ -88,12 +91,12 @@ mod tests {
 
     #[test]
     fn schema_range_includes_both_ends() {
-        let range = SchemaRange { min: 3, max: 5, ahead: Ahead::Refuse };
-        let answers: Vec<_> = [None, Some(2), Some(3), Some(5), Some(6)].map(|v| range.check(v)).into();
+        let range = SchemaRange { min: 3, max: 5, ahead: NewerSchemaPolicy::Refuse };
+        let answers: Vec<_> = [None, Some(2), Some(3), Some(5), Some(6)].map(|v| range.check_version(v)).into();
         assert_eq!(
             answers,
             [Err(ErrorKind::SchemaBehind), Err(ErrorKind::SchemaBehind), Ok(()), Ok(()), Err(ErrorKind::SchemaAhead)]
         );
-        assert_eq!(SchemaRange { ahead: Ahead::Serve, ..range }.check(Some(6)), Ok(()));
+        assert_eq!(SchemaRange { ahead: NewerSchemaPolicy::Serve, ..range }.check_version(Some(6)), Ok(()));
     }
 }

@@ -1,15 +1,15 @@
-//! Takes *one request* to the right tenant's database, if the caller may go there.
+//! Routes *one request* to the right tenant's database, if the caller has access to it.
 //!
 //! ```text
 //! who asks ─▶ which names ─▶ which tenant ─▶ may they? ─▶ its pool ─▶ Tenant<Read | Write | Manage> ─▶ your handler
 //! principal     key           resolve        authorize     pools        tenant
 //! ```
 //! Each step's output is the only key to the next: no [`Grant`] without [`authorize::authorize`], no pool without a
-//! grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler has the one in its hand, or none.
+//! grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler gets its tenant as an argument.
 //!
 //! # An application
 //!
-//! A [`Tenant`] is an extractor. Everything below it speaks to one tenant's database, so no query needs a tenant column.
+//! A [`Tenant`] is an extractor. All its methods work on one tenant's database, so no query needs a tenant column.
 //!
 #![cfg_attr(feature = "axum", doc = "```")]
 #![cfg_attr(not(feature = "axum"), doc = "```ignore")]
@@ -46,14 +46,14 @@
 //!
 //! # What the compiler refuses
 //!
-//! To write with a tenant that was opened to read:
+//! Writing with a tenant that was opened for reading:
 //! ```compile_fail,E0599
 //! # use tenant_router::{Read, Tenant};
 //! async fn sneak(tenant: Tenant<Read>) {
 //!     tenant.write();
 //! }
 //! ```
-//! To make a tenant, or a grant, out of thin air:
+//! Making a grant without an authorization:
 //! ```compile_fail,E0451
 //! # use std::sync::Arc;
 //! # use tenant_router::{Access, Grant, Principal, Role};
@@ -61,42 +61,43 @@
 //!     Grant { principal, record, access: Access::Manage, role: Role::Manager }
 //! }
 //! ```
-//! To invent a level of access:
+//! Defining a new level of access:
 //! ```compile_fail,E0277
 //! struct Everything;
-//! impl tenant_router::Level for Everything {
+//! impl tenant_router::AccessLevel for Everything {
 //!     const ACCESS: tenant_router::Access = tenant_router::Access::Manage;
 //! }
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! - Who may not know of a tenant gets the same answer as if there was none.
-//! - A database is used only if its own identity agrees with the catalog on tenant, fleet and generation, checked inside
-//!   every transaction. A router that missed a change finds out at the first statement and looks again; it never serves
-//!   the old database, and never another one.
-//! - What this process changes it obeys at once; what others change, within a second. See [`principal::PRINCIPAL_AGE_MAX`]
-//!   for what holds while the catalog cannot be read.
-//! - Everything remembered is bounded, and no secret is among it.
+//! - A caller without access to a tenant gets the same answer as if the tenant did not exist.
+//! - A database is used only if its own identity agrees with the catalog on tenant, fleet and generation. This is
+//!   checked inside every transaction (on PostgreSQL: when a connection opens, and a change ends older connections). A
+//!   router that missed a change notices it at the first statement and reads the catalog again. It never serves the old
+//!   database or another tenant's database.
+//! - Changes made by this process apply at once, changes made by other processes within a second. See
+//!   [`principal::PRINCIPAL_AGE_MAX`] for the limit while the catalog cannot be read.
+//! - All caches have a size limit and hold no secrets.
 
 pub mod authorize;
 #[cfg(feature = "axum")]
 pub mod axum;
 mod builder;
+mod connection_shares;
 pub mod error;
 mod feed;
-mod fence;
 pub mod gate;
 pub mod key;
 pub mod membership;
-mod memo;
 mod metrics;
 pub mod params;
 mod pools;
 pub mod principal;
 mod resolve;
+mod retry;
 pub mod router;
-mod slices;
+mod single_flight_cache;
 pub mod tenant;
 
 pub use authorize::{Access, Grant, OperatorAccess};
@@ -109,4 +110,9 @@ pub use membership::Memberships;
 pub use params::Params;
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
-pub use tenant::{CanWrite, Level, Manage, Read, ReadTx, Tenant, Write, WriteTx};
+pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
+
+/// Compiles the guide for application developers.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../docs/embedding.md")]
+struct EmbeddingGuide;

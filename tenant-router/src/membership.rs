@@ -1,6 +1,6 @@
-//! What a principal may do in a tenant: the catalog's members, or the application's own; cached.
+//! The role of a principal in a tenant: from the catalog's members, or the application's own; cached.
 //!
-//! Called by `router.rs` after the tenant is known. Decides nothing: `authorize.rs` does.
+//! Called by `router.rs` after the tenant is known. Never decides access: `authorize.rs` does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,51 +10,55 @@ use catalog::members::{self, Role};
 use catalog::{Catalog, TenantId};
 
 use crate::error::Result;
-use crate::memo::{Epoch, Memo};
+use crate::single_flight_cache::{ChangeCounter, InvalidationSource, SingleFlightCache};
 
 /// The application's own membership table.
 ///
 /// The router caches the answer for at most [`MEMBERSHIP_AGE_MAX`].
 #[async_trait]
 pub trait Memberships: Send + Sync + 'static {
-    /// The role of a principal in a tenant, `None` when it is no member.
+    /// The role of a principal in a tenant; `None` when the principal is not a member.
     ///
     /// # Errors
-    /// When it cannot be told now; the request fails with 503.
+    /// When the role cannot be read now; the request fails with 503.
     async fn role(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>>;
 }
 
-/// How long a role may be used; the change feed drops the catalog's own long before.
+/// How long a cached role may be used. The change feed drops the catalog's own roles much earlier.
 pub const MEMBERSHIP_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// How many roles are remembered: 50,000 take about 8 MB.
+/// How many roles are cached: 50,000 take about 8 MB.
 const ROLES_MAX: u64 = 50_000;
 
-/// The key of one role.
-type Seat = (TenantId, Box<str>);
+/// The cache key of one role.
+type RoleKey = (TenantId, Box<str>);
 
-/// Looks roles up and remembers them for a while, "no member" too.
-pub(crate) struct Roles {
-    source: Source,
-    known: Memo<Seat, Option<Role>>,
+/// Looks up roles and caches them for a short time, including "not a member".
+pub(crate) struct RoleCache {
+    source: RoleSource,
+    known: SingleFlightCache<RoleKey, Option<Role>>,
 }
 
-/// Where roles come from.
-pub(crate) enum Source {
+/// Where roles are looked up.
+pub(crate) enum RoleSource {
     /// The catalog's members.
     Members(Catalog),
-    /// The application.
+    /// The application's own membership table.
     Application(Arc<dyn Memberships>),
 }
 
-impl Roles {
-    pub(crate) fn new(source: Source, epoch: &Epoch) -> Self {
-        Self { source, known: Memo::new(epoch, ROLES_MAX, MEMBERSHIP_AGE_MAX) }
+impl RoleCache {
+    pub(crate) fn new(source: RoleSource, epoch: &ChangeCounter) -> Self {
+        let told = match source {
+            RoleSource::Members(_) => InvalidationSource::ByFeed,
+            RoleSource::Application(_) => InvalidationSource::ByTimeAlone,
+        };
+        Self { source, known: SingleFlightCache::new(epoch, ROLES_MAX, MEMBERSHIP_AGE_MAX, told) }
     }
 
-    /// The role of a principal in a tenant.
-    pub(crate) async fn of(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
-        self.known.get_or_of(tenant, (tenant, principal.into()), || self.look_up(tenant, principal)).await
+    /// The role of a principal in a tenant; `None` when it is not a member.
+    pub(crate) async fn role_of(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
+        self.known.get_or_look_up_for(tenant, (tenant, principal.into()), || self.look_up(tenant, principal)).await
     }
 
     /// Forgets every role.
@@ -64,8 +68,10 @@ impl Roles {
 
     async fn look_up(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
         match &self.source {
-            Source::Members(catalog) => Ok(members::role(&mut catalog.read().await?, tenant, principal).await?),
-            Source::Application(application) => application.role(tenant, principal).await,
+            RoleSource::Members(catalog) => {
+                Ok(members::member_role(&mut catalog.read().await?, tenant, principal).await?)
+            }
+            RoleSource::Application(application) => application.role(tenant, principal).await,
         }
     }
 }

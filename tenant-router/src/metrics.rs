@@ -1,44 +1,44 @@
-//! What the router counts. No label names a tenant: there may be 100,000 of them, and who sees metrics is not who may
-//! see tenants. Install the recorder before the router is built.
+//! The router's counters. No label names a tenant: there may be 100,000 of them, and readers of metrics may not be
+//! allowed to see tenants. Install the metrics recorder before building the router.
 
 use metrics::{Counter, counter, describe_counter};
 
-/// The router's counters, looked up once so that counting on the hot path is one addition.
-pub(crate) struct Meters {
-    /// `fleet_router_opens_total{path="warm"}`: requests answered by what was remembered.
+/// The router's counters, created once so that counting in a request costs one addition.
+pub(crate) struct RouterMetrics {
+    /// `fleet_router_opens_total{path="warm"}`: requests answered from the cache of resolved requests.
     pub(crate) warm: Counter,
-    /// `fleet_router_opens_total{path="cold"}`: requests that had to ask at least one cache.
+    /// `fleet_router_opens_total{path="cold"}`: requests that needed at least one other cache.
     pub(crate) cold: Counter,
     /// `fleet_router_lookups_total`: tenants read from the catalog.
     pub(crate) lookups: Counter,
-    /// `fleet_router_pools_opened_total`.
+    /// `fleet_router_pools_opened_total`: pools opened.
     pub(crate) pools_opened: Counter,
-    /// `fleet_router_pools_closed_total`.
+    /// `fleet_router_pools_closed_total`: pools closed.
     pub(crate) pools_closed: Counter,
-    /// `fleet_router_pools_dropped_total{reason="evicted"}`: too many were open.
+    /// `fleet_router_pools_dropped_total{reason="evicted"}`: too many pools were open.
     pub(crate) dropped_evicted: Counter,
     /// `fleet_router_pools_dropped_total{reason="outdated"}`: the tenant has a newer generation.
     pub(crate) dropped_outdated: Counter,
-    /// `fleet_router_pools_dropped_total{reason="fenced"}`: its database was not the expected one.
+    /// `fleet_router_pools_dropped_total{reason="fenced"}`: the pool's database was not the expected one.
     pub(crate) dropped_fenced: Counter,
     /// `fleet_router_fenced_total`: hops refused by a database's identity.
     pub(crate) fenced: Counter,
-    /// `fleet_router_fenced_out_total`: requests that found no right database in time.
+    /// `fleet_router_fenced_out_total`: requests that did not find the expected database in time.
     pub(crate) fenced_out: Counter,
-    /// `fleet_router_feed_failures_total`: times the change feed could not be read.
+    /// `fleet_router_feed_failures_total`: failed reads of the change feed.
     pub(crate) feed_failures: Counter,
 }
 
-impl Meters {
+impl RouterMetrics {
     pub(crate) fn new() -> Self {
-        describe_counter!("fleet_router_opens_total", "Requests taken to a tenant, by whether all was remembered");
+        describe_counter!("fleet_router_opens_total", "Requests routed to a tenant, by cache result (warm or cold)");
         describe_counter!("fleet_router_lookups_total", "Tenants read from the catalog");
         describe_counter!("fleet_router_pools_dropped_total", "Pools that left the cache, by reason");
         describe_counter!("fleet_router_fenced_total", "Hops refused because the database was not the expected one");
-        describe_counter!("fleet_router_fenced_out_total", "Requests that found no right database in time");
+        describe_counter!("fleet_router_fenced_out_total", "Requests that did not find the expected database in time");
         describe_counter!("fleet_router_pools_opened_total", "Pools opened");
         describe_counter!("fleet_router_pools_closed_total", "Pools closed");
-        describe_counter!("fleet_router_feed_failures_total", "Times that the change feed could not be read");
+        describe_counter!("fleet_router_feed_failures_total", "Failed reads of the change feed");
         Self {
             warm: counter!("fleet_router_opens_total", "path" => "warm"),
             cold: counter!("fleet_router_opens_total", "path" => "cold"),

@@ -1,7 +1,7 @@
-//! Who asks. The router turns a credential into a [`Principal`] before it looks at any tenant.
+//! Principals: the proven callers. The router turns a credential into a [`Principal`] before it looks up any tenant.
 //!
 //! Called by `router.rs`; calls the catalog's tokens, or the application's own [`Authenticate`]. Decides nothing about
-//! tenants, and never keeps a secret: the cache knows hashes.
+//! tenants. Never keeps a secret: the cache is keyed by hashes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +13,9 @@ use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 use catalog::{Catalog, TenantId};
 
 use crate::error::{ErrorKind, Result};
-use crate::memo::{Epoch, Memo, TenantMark};
+use crate::single_flight_cache::{ChangeCounter, InvalidationSource, SingleFlightCache, TenantMark};
 
-/// Who asks, proven. The application makes one only after it has checked a credential.
+/// A proven caller. The application makes a principal only after it has checked a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     name: String,
@@ -23,57 +23,57 @@ pub struct Principal {
     expires_at: Option<i64>,
 }
 
-/// What a principal may open, before any tenant is looked at.
+/// What a principal may open in general.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PrincipalKind {
-    /// One tenant, with this role.
+    /// One tenant, with one role.
     Tenant {
-        /// The only one.
+        /// The only tenant that the principal may open.
         tenant: TenantId,
-        /// In it.
+        /// The principal's role in that tenant.
         role: Role,
     },
-    /// Every tenant it is a member of, with its role there.
+    /// Every tenant that the principal is a member of, with its role there.
     Member,
-    /// Every tenant, with this role; may name the tenant by header.
+    /// Every tenant, with one role. May name the tenant by header.
     Service {
-        /// In each.
+        /// The principal's role in every tenant.
         role: Role,
     },
-    /// The admin API; no tenant's data.
+    /// The admin API, but no tenant's data.
     Operator {
-        /// There.
+        /// The principal's role in the admin API.
         role: OperatorRole,
     },
 }
 
 impl Principal {
-    /// Somebody whose memberships decide.
+    /// A user whose memberships decide the access.
     #[must_use]
     pub fn member(name: impl Into<String>) -> Self {
         Self { name: name.into(), kind: PrincipalKind::Member, expires_at: None }
     }
 
-    /// Somebody who may enter one tenant, whoever its members are.
+    /// A caller that may open one tenant, without being one of its members.
     #[must_use]
     pub fn of_tenant(name: impl Into<String>, tenant: TenantId, role: Role) -> Self {
         Self { name: name.into(), kind: PrincipalKind::Tenant { tenant, role }, expires_at: None }
     }
 
-    /// A program of the operator's own that acts in every tenant.
+    /// A program of the operator that acts in every tenant.
     #[must_use]
     pub fn service(name: impl Into<String>, role: Role) -> Self {
         Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None }
     }
 
-    /// An operator: known, but in no tenant.
+    /// An operator: a known caller without access to any tenant.
     #[must_use]
     pub fn operator(name: impl Into<String>, role: OperatorRole) -> Self {
         Self { name: name.into(), kind: PrincipalKind::Operator { role }, expires_at: None }
     }
 
-    /// The same, refused from `at` on (milliseconds since 1970), however long it was cached.
+    /// Makes the principal expire at `at` (milliseconds since 1970), even while it is cached.
     #[must_use]
     pub fn expiring_at(mut self, at: i64) -> Self {
         self.expires_at = Some(at);
@@ -86,7 +86,7 @@ impl Principal {
         &self.name
     }
 
-    /// See [`PrincipalKind`].
+    /// The tenants that this principal may open, and its role.
     #[must_use]
     pub fn kind(&self) -> PrincipalKind {
         self.kind
@@ -98,7 +98,7 @@ impl Principal {
         self.expires_at.is_none_or(|end| now < end)
     }
 
-    /// The tenant its credential claims, if it can enter only one.
+    /// The tenant of a credential that can open only one tenant.
     pub(crate) fn claimed_tenant(&self) -> Option<TenantId> {
         match self.kind {
             PrincipalKind::Tenant { tenant, .. } => Some(tenant),
@@ -107,80 +107,89 @@ impl Principal {
     }
 }
 
-/// The application's own way to prove who asks: sessions, JWTs, an identity provider.
+/// The application's own way to authenticate callers: sessions, JWTs, an identity provider.
 ///
 /// The router caches the answer by a hash of the credential for at most [`PRINCIPAL_AGE_MAX`].
 #[async_trait]
 pub trait Authenticate: Send + Sync + 'static {
-    /// The principal this credential proves, `None` when it proves nothing.
+    /// The principal that this credential proves; `None` when it proves none.
     ///
     /// # Errors
-    /// When it cannot be told now; the request fails with 503.
+    /// When the credential cannot be checked now; the request fails with 503.
     async fn authenticate(&self, credential: &str) -> Result<Option<Principal>>;
 }
 
-/// How long an answer about a credential may be used. Revoked tokens are dropped by the change feed long before; this
-/// bounds the harm while the feed cannot be read, and how late an application's own revocation is noticed.
+/// How long an answer about a credential may be used. The change feed drops revoked tokens much earlier. This limits
+/// the delay while the feed cannot be read, and the delay of an application's own revocation.
 pub const PRINCIPAL_AGE_MAX: Duration = Duration::from_secs(5);
 
-/// SHA-256 of a credential: what caches are keyed by, so that no secret rests in memory.
+/// SHA-256 of a credential. Caches use it as their key, so that no secret stays in memory.
 type CredentialHash = [u8; 32];
 
-/// How many credentials are remembered: 10,000 active callers take about 3 MB.
+/// How many credentials are cached: 10,000 active callers take about 3 MB.
 const PRINCIPALS_MAX: u64 = 10_000;
 
-/// Proves principals and remembers them for a while.
-pub(crate) struct Principals {
-    source: Source,
-    epoch: Epoch,
-    known: Memo<CredentialHash, Proven>,
+/// Authenticates credentials and caches the principals for a short time.
+pub(crate) struct PrincipalCache {
+    source: PrincipalSource,
+    epoch: ChangeCounter,
+    known: SingleFlightCache<CredentialHash, ProvenCredential>,
 }
 
-/// What a credential proved.
+/// The cached result for a credential.
 #[derive(Debug, Clone)]
-enum Proven {
-    /// Nothing, when so many changes had been heard of: any of them may have made the credential.
+enum ProvenCredential {
+    /// The credential proved nothing, at this count of all changes. Any later change may have created the credential.
     Nothing(u64),
-    /// A principal of one tenant, whose changes may end it. Without a mark when something changed during the look-up.
+    /// A principal of one tenant, whose changes may end it. The mark is `None` when anything changed during the
+    /// look-up.
     OfTenant(Arc<Principal>, TenantId, Option<TenantMark>),
-    /// A principal of the whole fleet, when everything had been forgotten so often: what ends one makes everything forgotten.
+    /// A principal of the whole fleet, at this count of resets. A change that ends such a principal is always a reset.
     OfFleet(Arc<Principal>, u64),
 }
 
-/// Where principals come from.
-pub(crate) enum Source {
-    /// API tokens of the catalog.
+/// Where principals are looked up.
+pub(crate) enum PrincipalSource {
+    /// The API tokens of the catalog.
     Tokens(Catalog),
-    /// The application.
+    /// The application's own authentication.
     Application(Arc<dyn Authenticate>),
 }
 
-impl Principals {
-    pub(crate) fn new(source: Source, epoch: &Epoch) -> Self {
-        Self { source, epoch: epoch.clone(), known: Memo::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX) }
+impl PrincipalCache {
+    pub(crate) fn new(source: PrincipalSource, epoch: &ChangeCounter) -> Self {
+        let told = match source {
+            PrincipalSource::Tokens(_) => InvalidationSource::ByFeed,
+            PrincipalSource::Application(_) => InvalidationSource::ByTimeAlone,
+        };
+        Self {
+            source,
+            epoch: epoch.clone(),
+            known: SingleFlightCache::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX, told),
+        }
     }
 
-    /// Whom a credential proves; nobody at all is [`ErrorKind::Unauthenticated`].
-    pub(crate) async fn of(&self, credential: Option<&str>, now: i64) -> Result<Arc<Principal>> {
+    /// The principal that a credential proves; [`ErrorKind::Unauthenticated`] when there is none.
+    pub(crate) async fn principal_of(&self, credential: Option<&str>, now: i64) -> Result<Arc<Principal>> {
         let credential = credential.ok_or(ErrorKind::Unauthenticated)?;
-        let hash = hash(credential);
-        let mut proven = self.known.get_or(hash, || self.prove(credential)).await?;
+        let hash = hash_credential(credential);
+        let mut proven = self.known.get_or_look_up(hash, || self.prove_credential(credential)).await?;
         if !self.is_current(&proven) {
-            self.known.forget(&hash).await;
-            proven = self.known.get_or(hash, || self.prove(credential)).await?;
+            self.known.forget_answer(&hash).await;
+            proven = self.known.get_or_look_up(hash, || self.prove_credential(credential)).await?;
         }
         let known = match proven {
-            Proven::Nothing(_) => None,
-            Proven::OfTenant(principal, ..) | Proven::OfFleet(principal, _) => Some(principal),
+            ProvenCredential::Nothing(_) => None,
+            ProvenCredential::OfTenant(principal, ..) | ProvenCredential::OfFleet(principal, _) => Some(principal),
         };
         known.filter(|principal| principal.is_valid_at(now)).ok_or_else(|| ErrorKind::Unauthenticated.into())
     }
 
-    fn is_current(&self, proven: &Proven) -> bool {
+    fn is_current(&self, proven: &ProvenCredential) -> bool {
         match proven {
-            Proven::Nothing(changes) => self.epoch.is_still(*changes),
-            Proven::OfTenant(_, tenant, mark) => *mark == Some(self.epoch.mark(*tenant)),
-            Proven::OfFleet(_, everything) => self.epoch.everything() == *everything,
+            ProvenCredential::Nothing(changes) => self.epoch.is_still(*changes),
+            ProvenCredential::OfTenant(_, tenant, mark) => *mark == Some(self.epoch.tenant_mark(*tenant)),
+            ProvenCredential::OfFleet(_, everything) => self.epoch.reset_count() == *everything,
         }
     }
 
@@ -189,30 +198,30 @@ impl Principals {
         self.known.forget_all();
     }
 
-    async fn prove(&self, credential: &str) -> Result<Proven> {
-        let (before, everything) = (self.epoch.now(), self.epoch.everything());
+    async fn prove_credential(&self, credential: &str) -> Result<ProvenCredential> {
+        let (before, everything) = (self.epoch.change_count(), self.epoch.reset_count());
         let principal = match &self.source {
-            Source::Tokens(catalog) => {
-                tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(from_token)
+            PrincipalSource::Tokens(catalog) => {
+                tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(principal_from_token)
             }
-            Source::Application(application) => application.authenticate(credential).await?,
+            PrincipalSource::Application(application) => application.authenticate(credential).await?,
         };
-        let Some(principal) = principal.map(Arc::new) else { return Ok(Proven::Nothing(before)) };
+        let Some(principal) = principal.map(Arc::new) else { return Ok(ProvenCredential::Nothing(before)) };
         Ok(match principal.claimed_tenant() {
-            Some(tenant) => Proven::OfTenant(principal, tenant, self.epoch.mark_since(tenant, before)),
-            None => Proven::OfFleet(principal, everything),
+            Some(tenant) => ProvenCredential::OfTenant(principal, tenant, self.epoch.tenant_mark_since(tenant, before)),
+            None => ProvenCredential::OfFleet(principal, everything),
         })
     }
 }
 
-fn hash(credential: &str) -> CredentialHash {
+fn hash_credential(credential: &str) -> CredentialHash {
     let mut hash = CredentialHash::default();
     hash.copy_from_slice(digest(&SHA256, credential.as_bytes()).as_ref());
     hash
 }
 
-/// What a token's row proves; a revoked one proves nothing.
-fn from_token(token: TokenRecord) -> Option<Principal> {
+/// The principal of a token's row; a revoked token has none.
+fn principal_from_token(token: TokenRecord) -> Option<Principal> {
     if token.revoked_at.is_some() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! [`Router::open`]: from a request to a tenant's database, if the caller may go there.
+//! [`Router::open`]: from a request to a tenant's database, if the caller has access to it.
 //!
 //! Each step's output is the only key to the next: principal → names → record → [`Grant`] → pool → [`Tenant`].
 
@@ -10,205 +10,219 @@ use aws_lc_rs::digest::{Context, SHA256};
 use catalog::members::Role;
 use catalog::{Catalog, TenantId, TenantRecord};
 use moka::future::Cache;
-use tenant_engine::Limits;
+use tenant_engine::SessionLimits;
 use tokio_util::sync::DropGuard;
 
 use crate::authorize::{Access, Grant, OperatorAccess, authorize, authorize_operator, role_in};
 use crate::builder::RouterBuilder;
 use crate::error::{ErrorKind, Result};
-use crate::feed::Caches;
-use crate::fence::{Patience, give_up, passes};
+use crate::feed::RouterCaches;
 use crate::gate::SchemaRange;
-use crate::key::{Naming, Parts, RequestView};
-use crate::memo::TenantMark;
+use crate::key::{Naming, RequestView, TenantNameParts};
 use crate::pools::OpenPool;
 use crate::principal::{Principal, PrincipalKind};
-use crate::resolve::nobodys_tenant;
-use crate::tenant::{Level, Read, Tenant};
+use crate::resolve::nonexistent_tenant;
+use crate::retry::{RetryBudget, final_error, is_temporary};
+use crate::single_flight_cache::TenantMark;
+use crate::tenant::{AccessLevel, Read, Tenant};
 
-/// Takes requests to their tenants' databases. Clones are the same router.
+/// Routes requests to their tenants' databases. All clones share one state.
 #[derive(Clone)]
 pub struct Router {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<RouterInner>,
 }
 
-/// What all clones share.
-pub(crate) struct Inner {
+/// The state that all clones share.
+pub(crate) struct RouterInner {
     pub(crate) catalog: Catalog,
     pub(crate) naming: Naming,
     pub(crate) schema: Option<SchemaRange>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: SessionLimits,
     pub(crate) hold: Duration,
-    pub(crate) caches: Arc<Caches>,
-    pub(crate) remembered: Cache<Fingerprint, Arc<Standing>>,
-    /// Archived tenants that this process asked to be woken a moment ago, as they were then: who is archived once more is
-    /// asked for once more.
+    pub(crate) caches: Arc<RouterCaches>,
+    pub(crate) remembered: Cache<RequestFingerprint, Arc<ResolvedCaller>>,
+    /// Archived tenants that this process recently asked to wake, with the catalog's record at that time. A tenant that
+    /// is archived again gets a new wake request.
     pub(crate) woken: Cache<(TenantId, i64), ()>,
     pub(crate) closed: AtomicBool,
     /// Ends the task that follows the change feed.
     pub(crate) _stop: DropGuard,
 }
 
-/// SHA-256 of everything in a request that says who asks for which tenant.
-pub(crate) type Fingerprint = [u8; 32];
+/// SHA-256 of everything in a request that names the caller and the tenant.
+pub(crate) type RequestFingerprint = [u8; 32];
 
-/// Who asks, for which tenant, as what: all that [`authorize`] needs besides the wish.
+/// The caller, the tenant and the caller's role in it: everything that [`authorize`] needs besides the wanted access.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct ResolvedCaller {
     principal: Arc<Principal>,
     record: Arc<TenantRecord>,
     membership: Option<Role>,
-    /// Of its tenant; `None` when anything changed while it was looked up.
+    /// The mark of the tenant; `None` when anything changed during the look-up.
     mark: Option<TenantMark>,
 }
 
-impl Standing {
+impl ResolvedCaller {
     /// True when the principal has any role in the tenant.
-    fn is_insiders(&self) -> bool {
+    fn has_role(&self) -> bool {
         role_in(&self.principal, self.record.id, self.membership).is_some()
     }
 }
 
 impl Router {
-    /// Starts with the defaults: API tokens and members of the catalog, naming by path, no engine yet.
+    /// Starts with the defaults: API tokens and members of the catalog, tenant names in the path, no engine yet.
     #[must_use]
     pub fn builder(catalog: Catalog) -> RouterBuilder {
         RouterBuilder::new(catalog)
     }
 
-    /// The tenant a request names, opened for the caller it proves.
+    /// Opens the tenant that a request names, for the caller that its credential proves.
     ///
     /// # Errors
-    /// See [`ErrorKind`]: who may not know of a tenant gets `NotFound`, exactly as if there was none.
-    pub async fn open<A: Level>(&self, request: &RequestView<'_>) -> Result<Tenant<A>> {
-        self.ready().await?;
-        let parts = self.inner.naming.parts(request);
-        let fingerprint = fingerprint(request.credential, &parts);
-        if let Some(standing) = self.remembered(&fingerprint).await {
+    /// See [`ErrorKind`]. A caller without a role in the tenant gets `NotFound`, exactly as if the tenant did not
+    /// exist.
+    pub async fn open<A: AccessLevel>(&self, request: &RequestView<'_>) -> Result<Tenant<A>> {
+        self.require_ready().await?;
+        let parts = self.inner.naming.name_parts(request);
+        let fingerprint = request_fingerprint(request.credential, &parts);
+        if let Some(standing) = self.remembered_caller(&fingerprint).await {
             self.inner.caches.meters.warm.increment(1);
-            return self.enter(standing).await;
+            return self.open_tenant(standing).await;
         }
         self.inner.caches.meters.cold.increment(1);
-        // Taken before anything is asked: what changes meanwhile makes the standing old from the start.
-        let epoch = self.inner.caches.epoch.now();
-        let principal = self.prove(request.credential).await?;
-        let standing = Arc::new(in_equal_time(self.look_up(principal, &parts, epoch)).await?);
+        // Read before the first look-up: a change during the look-ups then makes the result outdated.
+        let epoch = self.inner.caches.epoch.change_count();
+        let principal = self.prove_caller(request.credential).await?;
+        let standing = Arc::new(in_equal_time(self.resolve_request(principal, &parts, epoch)).await?);
         if standing.mark.is_some() {
             self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
         }
-        self.enter(standing).await
+        self.open_tenant(standing).await
     }
 
-    /// The same for a caller that the application has already proved; the request's credential is not looked at.
+    /// Opens the tenant that a request names, for a caller that the application has already proved. The request's
+    /// credential is ignored.
     ///
     /// # Errors
     /// As [`Router::open`].
-    pub async fn open_as<A: Level>(&self, principal: Arc<Principal>, request: &RequestView<'_>) -> Result<Tenant<A>> {
-        self.ready().await?;
-        let epoch = self.inner.caches.epoch.now();
-        let standing = in_equal_time(self.look_up(principal, &self.inner.naming.parts(request), epoch)).await?;
-        self.enter(Arc::new(standing)).await
+    pub async fn open_as<A: AccessLevel>(
+        &self,
+        principal: Arc<Principal>,
+        request: &RequestView<'_>,
+    ) -> Result<Tenant<A>> {
+        self.require_ready().await?;
+        let epoch = self.inner.caches.epoch.change_count();
+        let standing =
+            in_equal_time(self.resolve_request(principal, &self.inner.naming.name_parts(request), epoch)).await?;
+        self.open_tenant(Arc::new(standing)).await
     }
 
-    /// The same for a caller and a tenant that are both known, for instance in a background job.
+    /// Opens a tenant by its id for a known caller, for instance in a background job.
     ///
     /// # Errors
     /// As [`Router::open`].
-    pub async fn open_id<A: Level>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
-        self.ready().await?;
-        let epoch = self.inner.caches.epoch.now();
+    pub async fn open_id<A: AccessLevel>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
+        self.require_ready().await?;
+        let epoch = self.inner.caches.epoch.change_count();
         let standing = in_equal_time(async {
             let record = self.inner.caches.directory.by_id(tenant).await?;
-            self.standing(principal, record, epoch).await
+            self.resolve_caller(principal, record, epoch).await
         });
-        self.enter(Arc::new(standing.await?)).await
+        self.open_tenant(Arc::new(standing.await?)).await
     }
 
-    /// A tenant for an operator's query across the fleet: read-only, by id. The caller has recorded the access.
+    /// Opens a tenant by its id for an operator's query across the fleet, read-only. The caller has recorded the
+    /// access.
     ///
     /// # Errors
     /// As [`Router::open`].
     pub async fn open_for_operator(&self, operator: &OperatorAccess, tenant: TenantId) -> Result<Tenant<Read>> {
-        self.ready().await?;
+        self.require_ready().await?;
         let record = self.inner.caches.directory.by_id(tenant).await?;
         let grant = authorize_operator(operator, record.as_ref())?;
         tracing::debug!(tenant = %tenant, actor = operator.actor(), reason = operator.reason(), "operator reads a tenant");
-        let (grant, pool) = self.reach(grant).await?;
+        let (grant, pool) = self.reach_pool(grant).await?;
         Ok(Tenant::new(self.clone(), grant, pool))
     }
 
-    /// Who a credential proves, for an application that wants to know before it names a tenant.
+    /// The principal that a credential proves, for an application that needs it before it names a tenant.
     ///
     /// # Errors
-    /// `Unauthenticated` when it proves nobody.
+    /// `Unauthenticated` when the credential proves no principal.
     pub async fn principal(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
-        self.ready().await?;
-        self.prove(credential).await
+        self.require_ready().await?;
+        self.prove_caller(credential).await
     }
 
-    /// Takes in every change the catalog has committed, now rather than within a second.
+    /// Applies every change that the catalog has committed now, instead of within a second.
     ///
     /// # Errors
-    /// `CatalogUnavailable`.
+    /// `CatalogUnavailable` when the catalog cannot be read.
     pub async fn catch_up(&self) -> Result<()> {
         self.inner.caches.catch_up(&self.inner.catalog).await
     }
 
-    /// Refuses new requests and returns when every pool is closed, each as its last user goes.
+    /// Refuses new requests. Returns when every pool is closed; a pool closes when its last user releases it.
     pub async fn shutdown(&self) {
         self.inner.closed.store(true, Ordering::Release);
-        self.inner.caches.pools.close().await;
-        self.inner.caches.pools.slices().part().await;
+        self.inner.caches.pools.close_all().await;
+        self.inner.caches.pools.connection_shares().release_all().await;
     }
 
-    /// Opens the granted tenant's database, asking the catalog again for as long as the request may wait.
-    pub(crate) async fn reach(&self, grant: Grant) -> Result<(Grant, Arc<OpenPool>)> {
-        match self.inner.caches.pools.of(&grant).await {
+    /// Opens the granted tenant's database. Retries with a new record of the catalog for as long as the request may
+    /// wait.
+    pub(crate) async fn reach_pool(&self, grant: Grant) -> Result<(Grant, Arc<OpenPool>)> {
+        match self.inner.caches.pools.pool_for(&grant).await {
             Ok(pool) => Ok((grant, pool)),
-            Err(error) if passes(&error) => self.settle_grant(&grant, &mut self.patience()).await,
+            Err(error) if is_temporary(&error) => self.retry_grant(&grant, &mut self.retry_budget()).await,
             Err(error) => Err(error),
         }
     }
 
-    /// The same for a grant whose database turned out not to be the expected one.
-    pub(crate) async fn settle_grant(&self, grant: &Grant, patience: &mut Patience) -> Result<(Grant, Arc<OpenPool>)> {
-        self.settle(grant.principal(), grant.record().id, grant.access(), patience).await
+    /// As [`Router::reach_pool`], for a grant whose database turned out not to be the expected one.
+    pub(crate) async fn retry_grant(
+        &self,
+        grant: &Grant,
+        patience: &mut RetryBudget,
+    ) -> Result<(Grant, Arc<OpenPool>)> {
+        self.retry_until_ready(grant.principal(), grant.record().id, grant.access(), patience).await
     }
 
-    /// Looks again, with the catalog's word of the moment, until the way is free or the time is over.
-    async fn settle(
+    /// Reads the catalog again until the request can proceed or its time is over.
+    async fn retry_until_ready(
         &self,
         who: &Arc<Principal>,
         id: TenantId,
         access: Access,
-        patience: &mut Patience,
+        patience: &mut RetryBudget,
     ) -> Result<(Grant, Arc<OpenPool>)> {
         loop {
-            let refusal = match self.attempt(who, id, access).await {
+            let refusal = match self.attempt_access(who, id, access).await {
                 Ok(reached) => return Ok(reached),
                 Err(refusal) => refusal,
             };
-            if !passes(&refusal) || !patience.pause(&self.inner.caches.news).await {
-                return Err(give_up(refusal));
+            if !is_temporary(&refusal) || !patience.wait_before_retry(&self.inner.caches.news).await {
+                return Err(final_error(refusal));
             }
         }
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.inner.hold)
+    pub(crate) fn retry_budget(&self) -> RetryBudget {
+        RetryBudget::new(self.inner.hold)
     }
 
-    async fn prove(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
-        self.inner.caches.principals.of(credential, self.inner.catalog.now()).await
+    async fn prove_caller(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
+        self.inner.caches.principals.principal_of(credential, self.inner.catalog.now()).await
     }
 
-    /// From a standing to a tenant; waits where an operation holds writes back.
-    async fn enter<A: Level>(&self, standing: Arc<Standing>) -> Result<Tenant<A>> {
-        let granted = self.grant(&standing.principal, Some(&standing.record), standing.membership, A::ACCESS);
+    /// Opens the resolved tenant. Waits while an operation blocks writes.
+    async fn open_tenant<A: AccessLevel>(&self, standing: Arc<ResolvedCaller>) -> Result<Tenant<A>> {
+        let granted = self.make_grant(&standing.principal, Some(&standing.record), standing.membership, A::ACCESS);
         let (grant, pool) = match granted {
-            Ok(grant) => self.reach(grant).await?,
+            Ok(grant) => self.reach_pool(grant).await?,
             Err(ErrorKind::WritesBlocked) => {
-                self.settle(&standing.principal, standing.record.id, A::ACCESS, &mut self.patience()).await?
+                self.retry_until_ready(&standing.principal, standing.record.id, A::ACCESS, &mut self.retry_budget())
+                    .await?
             }
             Err(kind) => {
                 if kind == ErrorKind::Archived {
@@ -220,8 +234,8 @@ impl Router {
         Ok(Tenant::new(self.clone(), grant, pool))
     }
 
-    /// Notes in the catalog that somebody wants an archived tenant; the control plane does the rest. What is noted
-    /// already, or could not be, the request's next attempt finds.
+    /// Records in the catalog that a caller wants an archived tenant; the control plane wakes it. If this fails, a
+    /// later request for the tenant tries again.
     async fn ask_to_wake(&self, record: &TenantRecord) {
         let (id, wish) = (record.id, (record.id, record.updated_at));
         if self.inner.woken.contains_key(&wish) {
@@ -236,20 +250,25 @@ impl Router {
             Ok::<_, catalog::Error>(())
         };
         if let Err(error) = noted.await {
-            tracing::warn!(tenant = %id, %error, "a wish to wake an archived tenant was not noted");
+            tracing::warn!(tenant = %id, %error, "the request to wake an archived tenant could not be recorded");
         }
     }
 
-    /// One try with the catalog's word of this moment.
-    async fn attempt(&self, who: &Arc<Principal>, id: TenantId, access: Access) -> Result<(Grant, Arc<OpenPool>)> {
+    /// One attempt with the catalog's current record.
+    async fn attempt_access(
+        &self,
+        who: &Arc<Principal>,
+        id: TenantId,
+        access: Access,
+    ) -> Result<(Grant, Arc<OpenPool>)> {
         let record = self.inner.caches.directory.by_id_now(id).await?;
-        let membership = self.membership(who, record.as_ref()).await?;
-        let grant = self.grant(who, record.as_ref(), membership, access)?;
-        let pool = self.inner.caches.pools.of(&grant).await?;
+        let membership = self.caller_membership(who, record.as_ref()).await?;
+        let grant = self.make_grant(who, record.as_ref(), membership, access)?;
+        let pool = self.inner.caches.pools.pool_for(&grant).await?;
         Ok((grant, pool))
     }
 
-    fn grant(
+    fn make_grant(
         &self,
         who: &Arc<Principal>,
         record: Option<&Arc<TenantRecord>>,
@@ -259,26 +278,31 @@ impl Router {
         let grant = authorize(who, record, membership, access)?;
         if let Some(range) = &self.inner.schema {
             let record = grant.record();
-            range.check(record.schema_version).map_err(|kind| kind.of_pinned(record.pin.is_some()))?;
+            range.check_version(record.schema_version).map_err(|kind| kind.of_pinned(record.pin.is_some()))?;
         }
         Ok(grant)
     }
 
-    /// The tenant that a request's names lead to, or the credential's only one when it names none; only for those who
-    /// have a role there. Of several names, all others hear the same: whether two names lead to one tenant, or nowhere,
-    /// is not theirs to know.
-    async fn look_up(&self, principal: Arc<Principal>, parts: &Parts<'_>, epoch: u64) -> Result<Standing> {
+    /// The tenant that a request's names lead to, or the only tenant of the credential when the request names none.
+    /// Only callers with a role in the tenant get it. For several names, all other callers get the same answer. They
+    /// must not learn whether two names lead to one tenant, or to none.
+    async fn resolve_request(
+        &self,
+        principal: Arc<Principal>,
+        parts: &TenantNameParts<'_>,
+        epoch: u64,
+    ) -> Result<ResolvedCaller> {
         if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
             return Err(ErrorKind::TenantHeaderRefused.into());
         }
-        let names = self.inner.naming.names(parts)?;
+        let names = self.inner.naming.tenant_names(parts)?;
         let directory = &self.inner.caches.directory;
         let record = if names.is_empty() {
             directory.by_id(principal.claimed_tenant().ok_or(ErrorKind::TenantUnnamed)?).await?
         } else {
             directory.by_names(&names).await?
         };
-        match self.standing(principal, record, epoch).await {
+        match self.resolve_caller(principal, record, epoch).await {
             Err(error) if names.len() > 1 && error.kind() == ErrorKind::NotFound => {
                 Err(ErrorKind::TenantAmbiguous.into())
             }
@@ -287,58 +311,58 @@ impl Router {
     }
 
     /// # Errors
-    /// `NotFound` for an unknown tenant, and for those who have no role in it.
-    async fn standing(
+    /// `NotFound` for an unknown tenant, and for callers that have no role in it.
+    async fn resolve_caller(
         &self,
         principal: Arc<Principal>,
         record: Option<Arc<TenantRecord>>,
         epoch: u64,
-    ) -> Result<Standing> {
+    ) -> Result<ResolvedCaller> {
         if !principal.is_valid_at(self.inner.catalog.now()) {
             return Err(ErrorKind::Unauthenticated.into());
         }
-        let membership = self.membership(&principal, record.as_ref()).await?;
+        let membership = self.caller_membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
-        let mark = self.inner.caches.epoch.mark_since(record.id, epoch);
-        let standing = Standing { principal, record, membership, mark };
-        if standing.is_insiders() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
+        let mark = self.inner.caches.epoch.tenant_mark_since(record.id, epoch);
+        let standing = ResolvedCaller { principal, record, membership, mark };
+        if standing.has_role() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
     }
 
-    /// What the members of a tenant say of a principal. Asked for an unknown tenant too (of whom nobody is a member),
-    /// so that the time an answer takes does not tell whether there is such a tenant.
-    async fn membership(&self, who: &Principal, record: Option<&Arc<TenantRecord>>) -> Result<Option<Role>> {
+    /// The principal's role among the tenant's members. Unknown tenants, which have no members, are looked up too. So
+    /// the response time does not reveal whether a tenant exists.
+    async fn caller_membership(&self, who: &Principal, record: Option<&Arc<TenantRecord>>) -> Result<Option<Role>> {
         match who.kind() {
             PrincipalKind::Member => {
-                let tenant = record.map_or_else(nobodys_tenant, |record| record.id);
-                self.inner.caches.roles.of(tenant, who.name()).await
+                let tenant = record.map_or_else(nonexistent_tenant, |record| record.id);
+                self.inner.caches.roles.role_of(tenant, who.name()).await
             }
             _ => Ok(None),
         }
     }
 
-    /// What the same request led to a moment ago, unless its tenant changed since.
-    async fn remembered(&self, fingerprint: &Fingerprint) -> Option<Arc<Standing>> {
+    /// The cached result of the same request, unless its tenant changed since.
+    async fn remembered_caller(&self, fingerprint: &RequestFingerprint) -> Option<Arc<ResolvedCaller>> {
         let standing = self.inner.remembered.get(fingerprint).await?;
-        let mark = self.inner.caches.epoch.mark(standing.record.id);
+        let mark = self.inner.caches.epoch.tenant_mark(standing.record.id);
         let is_current = standing.mark == Some(mark) && standing.principal.is_valid_at(self.inner.catalog.now());
         is_current.then_some(standing)
     }
 
-    async fn ready(&self) -> Result<()> {
+    async fn require_ready(&self) -> Result<()> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(ErrorKind::ShuttingDown.into());
         }
-        self.inner.caches.catch_up_with_ourselves(&self.inner.catalog).await;
+        self.inner.caches.catch_up_locally(&self.inner.catalog).await;
         Ok(())
     }
 }
 
-/// Denials leave at full multiples of this. Far longer than a look-up takes: what was remembered, what the catalog was
-/// asked, and who else uses a tenant must not show in the time.
+/// Denials are sent at full multiples of this time, which is far longer than a look-up takes. So the response time does
+/// not reveal cache hits, catalog queries or other users of a tenant.
 const DENIAL_STEP: Duration = Duration::from_millis(10);
 
-/// Runs a look-up, whose refusals take as long for a tenant that exists as for one that does not.
-async fn in_equal_time(look_up: impl Future<Output = Result<Standing>>) -> Result<Standing> {
+/// Runs a look-up. A refusal takes the same time for a tenant that exists and for one that does not.
+async fn in_equal_time(look_up: impl Future<Output = Result<ResolvedCaller>>) -> Result<ResolvedCaller> {
     let begun = Instant::now();
     let error = match look_up.await {
         Ok(standing) => return Ok(standing),
@@ -352,16 +376,16 @@ async fn in_equal_time(look_up: impl Future<Output = Result<Standing>>) -> Resul
     Err(error)
 }
 
-/// Each part goes in with its length, so that no two requests look alike.
-fn fingerprint(credential: Option<&str>, parts: &Parts<'_>) -> Fingerprint {
+/// Hashes each part with its length, so that no two requests have the same input.
+fn request_fingerprint(credential: Option<&str>, parts: &TenantNameParts<'_>) -> RequestFingerprint {
     let mut context = Context::new(&SHA256);
     for part in [credential, parts.segment, parts.host, parts.header] {
-        // A length nobody can send stands for "not there".
+        // A length that no request can have stands for "absent".
         let length = part.map_or(u64::MAX, |text| text.len() as u64);
         context.update(&length.to_le_bytes());
         context.update(part.unwrap_or_default().as_bytes());
     }
-    let mut fingerprint = Fingerprint::default();
+    let mut fingerprint = RequestFingerprint::default();
     fingerprint.copy_from_slice(context.finish().as_ref());
     fingerprint
 }

@@ -1,8 +1,8 @@
-//! What a handler receives: one tenant's database, at one level of access. Everything about a tenant hangs here.
+//! What a handler receives: one tenant's database, at one level of access.
 //!
-//! Made by `router.rs` only, from a [`Grant`]. A statement runs in a transaction whose BEGIN and identity check travel
-//! with it in one hop; if the database turns out not to be the one the catalog names, nothing has run yet, and the whole
-//! hop is repeated on the right one (`fence.rs`). It never falls back to another database.
+//! Made only by `router.rs`, from a [`Grant`]. A statement runs in a transaction whose BEGIN and identity check travel
+//! with it in one hop. If the database is not the one that the catalog names, nothing has run yet. The whole hop is
+//! then repeated on the right database (`retry.rs`). It never falls back to another database.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -11,84 +11,84 @@ use std::time::Instant;
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
 use tenant_engine::sqlite::SqliteTx;
-use tenant_engine::{self as engine, After, Pool, Rows, Session, Statement};
+use tenant_engine::{self as engine, AfterStatements, DatabaseSession, Pool, Rows, SqlStatement};
 
 use crate::authorize::{Access, Grant};
 use crate::error::{Error, ErrorKind, Result};
-use crate::feed::Caches;
-use crate::fence::{give_up, is_out_of_step};
+use crate::feed::RouterCaches;
 use crate::params::Params;
 use crate::pools::OpenPool;
 use crate::principal::Principal;
+use crate::retry::{final_error, is_out_of_step};
 use crate::router::Router;
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait SealedLevel {}
 }
 
-/// What a [`Tenant`] may be used for: [`Read`], [`Write`] or [`Manage`]. Nothing else implements it.
-pub trait Level: sealed::Sealed + Send + Sync + 'static {
-    /// The same as a value.
+/// The level of access of a [`Tenant`]: [`Read`], [`Write`] or [`Manage`]. No other type can implement it.
+pub trait AccessLevel: sealed::SealedLevel + Send + Sync + 'static {
+    /// The level as a value.
     const ACCESS: Access;
 }
 
-/// The levels that may write.
-pub trait CanWrite: Level {}
+/// The levels that allow writing: [`Write`] and [`Manage`].
+pub trait CanWrite: AccessLevel {}
 
-/// SELECT.
+/// Allows SELECT statements.
 #[derive(Debug, Clone, Copy)]
 pub enum Read {}
-/// SELECT and DML.
+/// Allows SELECT and DML.
 #[derive(Debug, Clone, Copy)]
 pub enum Write {}
-/// Also members and settings of the tenant.
+/// Also allows changes to the tenant's members and settings.
 #[derive(Debug, Clone, Copy)]
 pub enum Manage {}
 
-impl sealed::Sealed for Read {}
-impl sealed::Sealed for Write {}
-impl sealed::Sealed for Manage {}
-impl Level for Read {
+impl sealed::SealedLevel for Read {}
+impl sealed::SealedLevel for Write {}
+impl sealed::SealedLevel for Manage {}
+impl AccessLevel for Read {
     const ACCESS: Access = Access::Read;
 }
-impl Level for Write {
+impl AccessLevel for Write {
     const ACCESS: Access = Access::Write;
 }
-impl Level for Manage {
+impl AccessLevel for Manage {
     const ACCESS: Access = Access::Manage;
 }
 impl CanWrite for Write {}
 impl CanWrite for Manage {}
 
-/// One tenant's database, for one caller, at one level.
-pub struct Tenant<A: Level> {
+/// One tenant's database, for one caller, at one level of access.
+pub struct Tenant<A: AccessLevel> {
     pub(crate) router: Router,
     pub(crate) grant: Grant,
     pub(crate) pool: Arc<OpenPool>,
     level: PhantomData<fn() -> A>,
 }
 
-impl<A: Level> Tenant<A> {
+impl<A: AccessLevel> Tenant<A> {
     pub(crate) fn new(router: Router, grant: Grant, pool: Arc<OpenPool>) -> Self {
         Self { router, grant, pool, level: PhantomData }
     }
 
-    /// For ever the same.
+    /// The tenant's id, which never changes.
     #[must_use]
     pub fn id(&self) -> TenantId {
         self.grant.record().id
     }
-    /// The current slug.
+    /// The tenant's current slug.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.grant.record().name
     }
-    /// The generation the catalog named when this was opened; data cached elsewhere belongs to it.
+    /// The generation in the catalog when this tenant was opened. Key other caches of the tenant's data by it.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.grant.record().generation
     }
-    /// Who asks.
+    /// The caller that opened the tenant.
     #[must_use]
     pub fn principal(&self) -> &Principal {
         self.grant.principal()
@@ -98,68 +98,67 @@ impl<A: Level> Tenant<A> {
     pub fn role(&self) -> Role {
         self.grant.role()
     }
-    /// What the catalog knows of the tenant; its hints may be a moment old.
+    /// The catalog's record of the tenant. It may be slightly out of date.
     #[must_use]
     pub fn record(&self) -> &Arc<TenantRecord> {
         self.grant.record()
     }
 
-    /// Runs one statement that reads, in a read-only transaction of its own: one hop.
+    /// Runs one reading statement in its own read-only transaction, in one hop.
     ///
     /// # Errors
-    /// The statement's own, as [`ErrorKind::Database`]; `Fenced` when the database stays
-    /// out of step with the catalog.
+    /// The statement's error as [`ErrorKind::Database`]; `Fenced` when the database still disagrees with the catalog
+    /// after all retries.
     pub async fn query(&self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.one(engine::Access::Read, sql, params.into()).await
+        self.run_statement(engine::AccessMode::Read, sql, params.into()).await
     }
 
-    /// Runs several statements that read, all on one state of the database: one hop.
+    /// Runs several reading statements on one snapshot of the database, in one hop.
     ///
     /// # Errors
-    /// As [`Tenant::query`]; the first error ends it.
-    pub async fn query_batch(&self, statements: Vec<Statement>) -> Result<Vec<Rows>> {
-        Ok(self.first_hop(engine::Access::Read, &|| statements.clone(), After::Commit).await?.1)
+    /// As [`Tenant::query`]; the first error ends the batch.
+    pub async fn query_batch(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
+        Ok(self.first_hop(engine::AccessMode::Read, &|| statements.clone(), AfterStatements::Commit).await?.1)
     }
 
-    /// A transaction that reads one state of the database. It begins with its first statement; dropped, it is over.
+    /// A transaction that reads one snapshot of the database. It begins with its first statement and ends when dropped.
     #[must_use]
     pub fn read(&self) -> ReadTx<'_, A> {
-        ReadTx(Tx { tenant: self, access: engine::Access::Read, session: None })
+        ReadTx(TenantTransaction { tenant: self, access: engine::AccessMode::Read, session: None })
     }
 
-    /// The same tenant and caller at another level, by the same rules as [`Router::open`](crate::Router::open).
+    /// Opens the tenant for the caller at another level, by the rules of [`Router::open`](crate::Router::open).
     ///
     /// # Errors
     /// As [`Router::open`](crate::Router::open).
-    pub async fn at<B: Level>(&self) -> Result<Tenant<B>> {
+    pub async fn at<B: AccessLevel>(&self) -> Result<Tenant<B>> {
         self.router.open_id(Arc::clone(self.grant.principal()), self.id()).await
     }
 
-    /// Runs a closure with many statements on one state of the database, in one hop. SQLite only. The closure runs on a
-    /// worker that others wait for: it must not wait for anything but the database. It is cloned, in case the hop has
-    /// to be repeated; it runs to its end at most once.
-    ///
+    /// Runs a closure with many statements on one snapshot of the database, in one hop. SQLite only. The closure runs
+    /// on a shared worker thread: it must not wait for anything but the database. It is cloned because the hop may be
+    /// repeated. It runs to its end at most once.
     /// # Errors
-    /// The closure's; as [`Tenant::query`].
+    /// The closure's error; otherwise as [`Tenant::query`].
     pub async fn read_with<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
     {
-        self.with(engine::Access::Read, work).await
+        self.run_closure(engine::AccessMode::Read, work).await
     }
 
-    async fn with<T, F>(&self, access: engine::Access, work: F) -> Result<T>
+    async fn run_closure<T, F>(&self, access: engine::AccessMode, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
     {
         let limits = self.router.inner.limits;
-        self.on_its_database(move |pool| {
+        self.run_hop(move |pool| {
             let (pool, work) = (pool.clone(), work.clone());
             async move {
                 match pool {
-                    Pool::Sqlite(pool) => pool.with(access, limits, work).await,
+                    Pool::Sqlite(pool) => pool.with_transaction(access, limits, work).await,
                     Pool::Postgres(_) => Err(engine::Error::new(engine::ErrorKind::Internal, CLOSURES_OF_SQLITE)),
                 }
             }
@@ -167,48 +166,56 @@ impl<A: Level> Tenant<A> {
         .await
     }
 
-    /// One statement in a transaction of its own.
-    async fn one(&self, access: engine::Access, sql: &str, params: Params) -> Result<Rows> {
-        let statements = || vec![statement(sql, params.clone())];
-        let (_, answers) = self.first_hop(access, &statements, After::Commit).await?;
-        only(answers)
+    /// Runs one statement in its own transaction.
+    async fn run_statement(&self, access: engine::AccessMode, sql: &str, params: Params) -> Result<Rows> {
+        let statements = || vec![new_statement(sql, params.clone())];
+        let (_, answers) = self.first_hop(access, &statements, AfterStatements::Commit).await?;
+        only_answer(answers)
     }
 
     /// The hop that begins a transaction.
-    async fn first_hop(&self, access: engine::Access, statements: &Statements<'_>, after: After) -> Result<Hop> {
+    async fn first_hop(
+        &self,
+        access: engine::AccessMode,
+        statements: &StatementFactory<'_>,
+        after: AfterStatements,
+    ) -> Result<CompletedHop> {
         let limits = self.router.inner.limits;
-        self.on_its_database(|pool| {
-            let (mut session, statements) = (pool.session(access, limits), statements());
-            async move { session.run(statements, after).await.map(|rows| (session, rows)) }
+        self.run_hop(|pool| {
+            let (mut session, statements) = (pool.new_session(access, limits), statements());
+            async move { session.run_statements(statements, after).await.map(|rows| (session, rows)) }
         })
         .await
     }
 
-    /// Runs a hop that begins a transaction. When the database turns out not to be the expected one nothing has run, so the
-    /// whole hop may be repeated where the catalog now says.
-    async fn on_its_database<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    /// Runs a hop that begins a transaction. If the database is not the expected one, nothing has run. The whole hop is
+    /// then repeated on the database that the catalog now names.
+    async fn run_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
     {
-        let first = hop(self.pool.pool());
+        let first = hop(self.pool.engine_pool());
         match first.await {
             Ok(done) => Ok(done),
-            // Boxed: the rare way must not make every hop's future larger.
-            Err(error) if is_out_of_step(error.kind()) => Box::pin(self.elsewhere(error, hop)).await,
-            Err(error) if error.kind() == engine::ErrorKind::AnswersMax => Box::pin(self.with_room(error, hop)).await,
+            // Boxed, so that this rare case does not make every hop's future larger.
+            Err(error) if is_out_of_step(error.kind()) => Box::pin(self.retry_elsewhere(error, hop)).await,
+            Err(error) if error.kind() == engine::ErrorKind::AnswersMax => {
+                Box::pin(self.retry_with_room(error, hop)).await
+            }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Runs a hop again whose answer had no room, when others have been sent: nothing of it was done.
-    async fn with_room<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    /// Repeats a hop that was refused because the answer budget was full. It waits until other answers have been sent;
+    /// the refused hop changed nothing.
+    async fn retry_with_room<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
     {
         let until = Instant::now() + self.router.inner.hold;
-        let (pool, mut seen) = (self.pool.pool(), None);
-        while pool.answers().wait_for_room(seen, until.saturating_duration_since(Instant::now())).await {
-            seen = Some(pool.answers().returned());
+        let (pool, mut seen) = (self.pool.engine_pool(), None);
+        while pool.answer_share().wait_for_room(seen, until.saturating_duration_since(Instant::now())).await {
+            seen = Some(pool.answer_share().returned_count());
             match hop(pool).await {
                 Err(error) if error.kind() == engine::ErrorKind::AnswersMax && Instant::now() < until => {
                     refusal = error
@@ -219,23 +226,23 @@ impl<A: Level> Tenant<A> {
         Err(refusal.into())
     }
 
-    async fn elsewhere<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    async fn retry_elsewhere<T, F>(&self, mut refusal: engine::Error, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
     {
-        let Caches { pools, meters, news, .. } = &*self.router.inner.caches;
-        let mut patience = self.router.patience();
+        let RouterCaches { pools, meters, news, .. } = &*self.router.inner.caches;
+        let mut patience = self.router.retry_budget();
         let mut pool = Arc::clone(&self.pool);
         loop {
             meters.fenced.increment(1);
             tracing::debug!(tenant = %self.id(), error = %refusal, "not the expected database");
-            pools.discard(&pool).await;
-            if !patience.pause(news).await {
+            pools.discard_pool(&pool).await;
+            if !patience.wait_before_retry(news).await {
                 meters.fenced_out.increment(1);
-                return Err(give_up(refusal.into()));
+                return Err(final_error(refusal.into()));
             }
-            pool = self.router.settle_grant(&self.grant, &mut patience).await?.1;
-            let again = hop(pool.pool());
+            pool = self.router.retry_grant(&self.grant, &mut patience).await?.1;
+            let again = hop(pool.engine_pool());
             match again.await {
                 Ok(done) => return Ok(done),
                 Err(error) if is_out_of_step(error.kind()) => refusal = error,
@@ -246,42 +253,42 @@ impl<A: Level> Tenant<A> {
 }
 
 impl<A: CanWrite> Tenant<A> {
-    /// Runs one statement that may write, in a transaction of its own: one hop. `RETURNING` rows are in the answer.
+    /// Runs one statement that may write, in its own transaction and in one hop. The result contains `RETURNING` rows.
     ///
     /// # Errors
-    /// As [`Tenant::query`]; nothing was written then.
+    /// As [`Tenant::query`]; after an error nothing was written.
     pub async fn execute(&self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.one(engine::Access::Write, sql, params.into()).await
+        self.run_statement(engine::AccessMode::Write, sql, params.into()).await
     }
 
-    /// Runs several statements that may write in one transaction, all or nothing: one hop.
+    /// Runs several statements that may write in one transaction, all or nothing, in one hop.
     ///
     /// # Errors
-    /// As [`Tenant::execute`]; the first error undoes everything.
-    pub async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<Rows>> {
-        Ok(self.first_hop(engine::Access::Write, &|| statements.clone(), After::Commit).await?.1)
+    /// As [`Tenant::execute`]; the first error rolls back everything.
+    pub async fn batch(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
+        Ok(self.first_hop(engine::AccessMode::Write, &|| statements.clone(), AfterStatements::Commit).await?.1)
     }
 
-    /// As [`Tenant::read_with`], and may write: committed when the closure returns `Ok`, else rolled back.
+    /// As [`Tenant::read_with`], but may write. Commits when the closure returns `Ok`, otherwise rolls back.
     ///
     /// # Errors
-    /// The closure's; as [`Tenant::execute`].
+    /// The closure's error; otherwise as [`Tenant::execute`].
     pub async fn write_with<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
     {
-        self.with(engine::Access::Write, work).await
+        self.run_closure(engine::AccessMode::Write, work).await
     }
 
-    /// A transaction that may write. It begins with its first statement; dropped without commit, it rolls back by itself.
+    /// A transaction that may write. It begins with its first statement. Dropped without a commit, it rolls back.
     #[must_use]
     pub fn write(&self) -> WriteTx<'_, A> {
-        WriteTx(Tx { tenant: self, access: engine::Access::Write, session: None })
+        WriteTx(TenantTransaction { tenant: self, access: engine::AccessMode::Write, session: None })
     }
 }
 
-impl<A: Level> std::fmt::Debug for Tenant<A> {
+impl<A: AccessLevel> std::fmt::Debug for Tenant<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tenant")
             .field("id", &self.id())
@@ -291,77 +298,80 @@ impl<A: Level> std::fmt::Debug for Tenant<A> {
     }
 }
 
-/// What both kinds of transaction are made of.
-struct Tx<'a, A: Level> {
+/// The common part of both kinds of transaction.
+struct TenantTransaction<'a, A: AccessLevel> {
     tenant: &'a Tenant<A>,
-    access: engine::Access,
-    /// `None`: not begun.
-    session: Option<Session>,
+    access: engine::AccessMode,
+    /// `None` until the first statement.
+    session: Option<DatabaseSession>,
 }
 
-impl<A: Level> Tx<'_, A> {
-    async fn run(&mut self, sql: &str, params: Params) -> Result<Rows> {
+impl<A: AccessLevel> TenantTransaction<'_, A> {
+    async fn run_in_transaction(&mut self, sql: &str, params: Params) -> Result<Rows> {
         let answers = match &mut self.session {
-            Some(session) => session.run(vec![statement(sql, params)], After::Keep).await.map_err(fenced_in)?,
+            Some(session) => session
+                .run_statements(vec![new_statement(sql, params)], AfterStatements::Keep)
+                .await
+                .map_err(fenced_transaction_error)?,
             None => {
-                let statements = || vec![statement(sql, params.clone())];
-                let (session, answers) = self.tenant.first_hop(self.access, &statements, After::Keep).await?;
+                let statements = || vec![new_statement(sql, params.clone())];
+                let (session, answers) = self.tenant.first_hop(self.access, &statements, AfterStatements::Keep).await?;
                 self.session = Some(session);
                 answers
             }
         };
-        only(answers)
+        only_answer(answers)
     }
 }
 
 /// A transaction that reads; see [`Tenant::read`].
-pub struct ReadTx<'a, A: Level>(Tx<'a, A>);
+pub struct ReadTx<'a, A: AccessLevel>(TenantTransaction<'a, A>);
 
-impl<A: Level> ReadTx<'_, A> {
-    /// Runs one statement that reads.
+impl<A: AccessLevel> ReadTx<'_, A> {
+    /// Runs one reading statement.
     ///
     /// # Errors
-    /// As [`Tenant::query`]; the transaction is over then.
+    /// As [`Tenant::query`]; the error ends the transaction.
     pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run(sql, params.into()).await
+        self.0.run_in_transaction(sql, params.into()).await
     }
 }
 
 /// A transaction that may write; see [`Tenant::write`].
-pub struct WriteTx<'a, A: CanWrite>(Tx<'a, A>);
+pub struct WriteTx<'a, A: CanWrite>(TenantTransaction<'a, A>);
 
 impl<A: CanWrite> WriteTx<'_, A> {
-    /// Runs one statement that reads what this transaction sees.
+    /// Runs one reading statement. It sees the changes of this transaction.
     ///
     /// # Errors
-    /// As [`Tenant::execute`]; the transaction is rolled back then.
+    /// As [`Tenant::execute`]; the error rolls the transaction back.
     pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run(sql, params.into()).await
+        self.0.run_in_transaction(sql, params.into()).await
     }
 
     /// Runs one statement that may write.
     ///
     /// # Errors
-    /// As [`Tenant::execute`]; the transaction is rolled back then.
+    /// As [`Tenant::execute`]; the error rolls the transaction back.
     pub async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run(sql, params.into()).await
+        self.0.run_in_transaction(sql, params.into()).await
     }
 
-    /// Makes everything durable and visible at once.
+    /// Makes all changes durable and visible at once.
     ///
     /// # Errors
-    /// When the commit fails; everything is rolled back then.
+    /// When the commit fails; all changes are then rolled back.
     pub async fn commit(mut self) -> Result<()> {
         match &mut self.0.session {
-            Some(session) => session.commit().await.map_err(fenced_in),
+            Some(session) => session.commit().await.map_err(fenced_transaction_error),
             None => Ok(()),
         }
     }
 
-    /// Undoes everything, and waits until that is done. Dropping does the same without waiting.
+    /// Rolls back all changes and waits for the end of the rollback. Dropping rolls back without waiting.
     ///
     /// # Errors
-    /// When the connection is lost; the database rolls back by itself then.
+    /// When the connection is lost; the database then rolls back by itself.
     pub async fn rollback(mut self) -> Result<()> {
         match &mut self.0.session {
             Some(session) => Ok(session.rollback().await?),
@@ -370,25 +380,26 @@ impl<A: CanWrite> WriteTx<'_, A> {
     }
 }
 
-/// Of a server's connection a closure would hold a thread while it waits for the network.
-const CLOSURES_OF_SQLITE: &str = "closures run on SQLite only; this tenant lives in a PostgreSQL database: use query, execute, batch or a transaction";
+/// On a server's connection, a closure would block a thread while it waits for the network.
+const CLOSURES_OF_SQLITE: &str =
+    "closures run on SQLite only; this tenant has a PostgreSQL database: use query, execute, batch or a transaction";
 
-/// What a transaction is told that a fence found open: it is undone, and may be begun again.
-fn fenced_in(error: engine::Error) -> Error {
-    give_up(error.into())
+/// The error for a transaction whose database was fenced: it is rolled back and may be started again.
+fn fenced_transaction_error(error: engine::Error) -> Error {
+    final_error(error.into())
 }
 
-/// Makes the statements of a hop, again for each try.
-type Statements<'a> = dyn Fn() -> Vec<Statement> + Sync + 'a;
+/// Makes the statements of a hop anew for each try.
+type StatementFactory<'a> = dyn Fn() -> Vec<SqlStatement> + Sync + 'a;
 
 /// A hop that succeeded: the session and one answer per statement.
-type Hop = (Session, Vec<Rows>);
+type CompletedHop = (DatabaseSession, Vec<Rows>);
 
-fn statement(sql: &str, params: Params) -> Statement {
-    Statement { sql: sql.to_owned(), params: params.0 }
+fn new_statement(sql: &str, params: Params) -> SqlStatement {
+    SqlStatement { sql: sql.to_owned(), params: params.0 }
 }
 
-/// The answer to the only statement.
-fn only(mut answers: Vec<Rows>) -> Result<Rows> {
+/// The result of the only statement.
+fn only_answer(mut answers: Vec<Rows>) -> Result<Rows> {
     answers.pop().ok_or_else(|| ErrorKind::Misconfigured.into())
 }

@@ -48,6 +48,18 @@ impl Served {
         Self::run(dir, command)
     }
 
+    /// The same on free ports of another address, for instance `[::1]`.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_at(dir: &Path, address: &str) -> Self {
+        let free = format!("{address}:0");
+        let mut command = fleetctl(dir);
+        command.args(["serve", "--listen", &free, "--admin-listen", &free]);
+        Self::run(dir, command)
+    }
+
     /// The same with at most so many open files.
     ///
     /// # Panics
@@ -66,7 +78,6 @@ impl Served {
     fn run(dir: &Path, mut command: std::process::Command) -> Self {
         let data_dir = dir.join("fleet-data");
         let endpoint = data_dir.join("endpoint.json");
-        let _ = std::fs::remove_file(&endpoint);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("fleetctl starts");
         let log = child.stderr.take().expect("stderr is piped");
@@ -117,6 +128,15 @@ impl Served {
         self.wait()
     }
 
+    /// Sends SIGHUP.
+    ///
+    /// # Panics
+    /// When the process cannot be signalled.
+    pub fn hang_up(&self) {
+        let sent = std::process::Command::new("kill").args(["-HUP", &self.pid().to_string()]).status();
+        assert!(sent.expect("kill starts").success(), "our own child can be signalled");
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -139,12 +159,13 @@ impl Drop for Served {
     }
 }
 
-/// The endpoint file appears by a rename once both listeners are bound.
+/// The endpoint file appears by a rename once both listeners are bound; a killed process leaves one behind.
 fn wait_for(endpoint: &Path, child: &mut Child) -> Value {
     let until = Instant::now() + START_MAX;
     while Instant::now() < until {
         if let Ok(text) = std::fs::read_to_string(endpoint)
             && let Ok(found) = serde_json::from_str::<Value>(&text)
+            && found["pid"] == child.id()
         {
             return found;
         }

@@ -71,6 +71,7 @@ impl SmallDisk {
     pub fn fill(&self) {
         let filler = self.0.join("filler");
         let mut chunk = 1_u64 << 20;
+        // Down to one block: three that are left are room enough for a process to start.
         while chunk >= 4_096 {
             let length = std::fs::metadata(&filler).map_or(0, |file| file.len());
             let took = Command::new("fallocate")
@@ -79,7 +80,7 @@ impl SmallDisk {
                 .stderr(std::process::Stdio::null())
                 .status();
             if !took.expect("fallocate starts").success() {
-                chunk /= 8;
+                chunk /= 2;
             }
         }
     }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use control_plane::config::Role;
-use control_plane::serve::{Options, start};
+use control_plane::config::ProcessRole;
+use control_plane::serve::{ServeOptions, start_server};
 use control_plane::{App, Config};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,14 +27,14 @@ const LOOKS: usize = 100;
 #[tokio::main]
 async fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let mut config = Config::new(dir.path().canonicalize()?.join("data"), Role::Serving);
+    let mut config = Config::new(dir.path().canonicalize()?.join("data"), ProcessRole::Serving);
     config.listen = "127.0.0.1:0".parse()?;
     config.admin_listen = "127.0.0.1:0".parse()?;
-    App::init(&config).await?;
+    App::init_fleet(&config).await?;
     let app = App::open(config.clone()).await?;
-    let serving = start(Arc::clone(&app), Options::default()).await?;
+    let serving = start_server(Arc::clone(&app), ServeOptions::default()).await?;
     let address = |url: &str| url.trim_start_matches("http://").parse::<SocketAddr>();
-    let (admin, data) = (address(&serving.endpoint().admin_url)?, address(&serving.endpoint().data_url)?);
+    let (admin, data) = (address(&serving.server_endpoint().admin_url)?, address(&serving.server_endpoint().data_url)?);
     let operator = std::fs::read_to_string(config.data_dir.join("operator.token"))?.trim().to_owned();
     let names: Vec<String> = (0..NAMES / 2).map(|n| format!("known{n:02}")).collect();
     let all: Vec<_> = names.iter().map(String::as_str).chain(["own", "foreign", "asleep"]).collect();
@@ -45,7 +45,7 @@ async fn main() -> Result<()> {
     let token = token["secret"].as_str().context("a token")?.to_owned();
     distributions(data, &token).await?;
     sorting(data, &token, &names).await?;
-    serving.stop().await;
+    serving.stop_serving().await;
     Ok(())
 }
 
@@ -54,7 +54,7 @@ async fn distributions(data: SocketAddr, token: &str) -> Result<()> {
     let mut times = measure(data, token, &classes.map(str::to_owned), SAMPLES).await?;
     times.iter_mut().for_each(|times| times.sort_unstable());
     let bound = 1.63 * (2.0 / SAMPLES as f64).sqrt();
-    println!("{SAMPLES} samples each; a distance below {bound:.4} is no difference (99 %)");
+    println!("{SAMPLES} samples each; a distance below {bound:.4} is not a difference (99 %)");
     for (class, of) in classes.iter().zip(&times) {
         let at = |part: f64| of[((of.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
         let distance = distance(of, &times[2]);

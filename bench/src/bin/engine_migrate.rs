@@ -8,7 +8,7 @@ use anyhow::Result;
 use fleet_bench::engine::{Server, Tenant, by_hand, on_threads, ten_files};
 use fleet_bench::fleet::{Setup, arguments, median, ratio};
 use tenant_engine::MigrationSet;
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 
 fn main() -> Result<()> {
     let setup = arguments(&[("count", 10_000), ("rounds", 3), ("threads", 8)])?;
@@ -26,7 +26,7 @@ async fn run(setup: &Setup) -> Result<()> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..setup["rounds"] {
         let sql = format!("alter table tasks add column x{round} text; create index ix{round} on tasks(x{round});");
-        files.push(File { name: format!("{:04}_x.sql", round + 11), sql: sql.clone() });
+        files.push(MigrationFile { name: format!("{:04}_x.sql", round + 11), sql: sql.clone() });
         let set = MigrationSet::from_files(&files)?;
         if round % 2 == 0 {
             ours.push(server.migrate(&tenants, &set).await?);
@@ -50,7 +50,7 @@ async fn run(setup: &Setup) -> Result<()> {
 fn copies(tenants: &[Tenant], to: &Path) -> Result<Vec<PathBuf>> {
     let copy = |(n, tenant): (usize, &Tenant)| {
         let path = to.join(format!("{n}.db"));
-        std::fs::copy(tenant.at.path(), &path)?;
+        std::fs::copy(tenant.at.file_path(), &path)?;
         Ok(path)
     };
     tenants.iter().enumerate().map(copy).collect()

@@ -13,7 +13,7 @@ use fleet_bench::side::Side;
 use fleet_bench::tenants;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-use tenant_engine::{Access, After, Engine, Limits, Pool, Statement, Value};
+use tenant_engine::{AccessMode, AfterStatements, Engine, Pool, SessionLimits, SqlStatement, SqlValue};
 
 const SQL: &str = "select id, title from item where id = ?1";
 
@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
     let engine = SqliteEngine::new(options)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for tenant in &tenants {
-        ours.push(engine.connect(&tenant.at, &tenant.expected).await?);
+        ours.push(engine.open_pool(&tenant.at, &tenant.expected).await?);
         theirs.push(SqlitePool::connect_with(SqliteConnectOptions::new().filename(tenant.path())).await?);
     }
     let (ours, theirs) = (Arc::new(ours), Arc::new(theirs));
@@ -50,9 +50,12 @@ async fn main() -> Result<()> {
 }
 
 async fn read_ours(pool: Pool, id: i64) -> Result<()> {
-    let statement = Statement { sql: SQL.to_owned(), params: vec![Value::Integer(id)] };
-    let answer = pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await?;
-    ensure!(answer[0].rows[0][0] == Value::Integer(id), "the wrong row came back");
+    let statement = SqlStatement { sql: SQL.to_owned(), params: vec![SqlValue::Integer(id)] };
+    let answer = pool
+        .new_session(AccessMode::Read, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await?;
+    ensure!(answer[0].rows[0][0] == SqlValue::Integer(id), "the wrong row came back");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ async fn run(setup: &Setup) -> Result<()> {
     for file in ten_files() {
         std::fs::write(directory.path().join(&file.name), &file.sql)?;
     }
-    let (set, _) = MigrationSet::read(directory.path())?;
+    let (set, _) = MigrationSet::read_directory(directory.path())?;
     let migrator = Migrator::new(directory.path()).await?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..setup["rounds"] {

@@ -98,9 +98,9 @@ async fn one_with_sqlx(migrator: &Migrator, file: &Path) -> Result<()> {
 }
 
 /// Ten small versions, as an application has after its first year.
-fn ten_files() -> Vec<tenant_engine::migration::File> {
+fn ten_files() -> Vec<tenant_engine::migration::MigrationFile> {
     (1..=10)
-        .map(|n| tenant_engine::migration::File {
+        .map(|n| tenant_engine::migration::MigrationFile {
             name: format!("{n:04}_table_{n}.sql"),
             sql: format!(
                 "create table t{n} (id integer primary key, title text not null, done integer not null default 0);\n\

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use fleet_bench::fleet::{Fleet, Setup, arguments, median, ratio};
 use rusqlite::Connection;
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 
 fn main() -> Result<()> {
     let setup = arguments(&[("tenants", 10_000), ("rounds", 3), ("threads", 8)])?;
@@ -72,7 +72,7 @@ fn copies(fleet: &Fleet, to: &Path, tenants: usize) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn raw_loop(paths: &[PathBuf], change: &File, threads: usize) -> Result<Duration> {
+fn raw_loop(paths: &[PathBuf], change: &MigrationFile, threads: usize) -> Result<Duration> {
     let begun = Instant::now();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -97,8 +97,8 @@ fn one_raw(path: &Path, sql: &str) -> Result<()> {
 }
 
 /// A table with rows, about 100 KB on disk.
-fn base() -> File {
-    File {
+fn base() -> MigrationFile {
+    MigrationFile {
         name: "0001_base.sql".to_owned(),
         sql: "create table tasks (id integer primary key, title text not null, body text not null);\n\
               create index tasks_title on tasks (title);\n\
@@ -109,8 +109,8 @@ fn base() -> File {
     }
 }
 
-fn change(round: usize) -> File {
-    File {
+fn change(round: usize) -> MigrationFile {
+    MigrationFile {
         name: format!("{:04}_extra.sql", round + 2),
         sql: format!(
             "alter table tasks add column extra_{round} text;\ncreate index tasks_extra_{round} on tasks (extra_{round});\n"

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use fleet_bench::tenants;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-use tenant_engine::{Access, After, Engine, Limits, Pool, Statement};
+use tenant_engine::{AccessMode, AfterStatements, Engine, Pool, SessionLimits, SqlStatement};
 
 const READ: &str = "select id, title from item where id = 7";
 const WRITE: &str = "update item set title = title where id = 7";
@@ -34,7 +34,7 @@ async fn main() -> Result<()> {
     let engine = SqliteEngine::new(options)?;
     let mut pools = Vec::new();
     for tenant in &tenants {
-        pools.push(engine.connect(&tenant.at, &tenant.expected).await?);
+        pools.push(engine.open_pool(&tenant.at, &tenant.expected).await?);
     }
     let quiet = pools.remove(100);
     let length = Duration::from_secs(seconds);
@@ -51,7 +51,7 @@ async fn main() -> Result<()> {
         floods.end().await;
         println!("  p99 beside / alone: read {:.1}, write {:.1}", beside.read / alone.read, beside.write / alone.write);
     }
-    engine.shutdown().await;
+    engine.shut_down().await;
     Ok(())
 }
 
@@ -63,8 +63,8 @@ struct Side {
 
 impl Side {
     async fn of(pool: &Pool, name: &str, length: Duration) -> Result<Self> {
-        let read = measure(pool, Access::Read, READ, length).await?;
-        let write = measure(pool, Access::Write, WRITE, length).await?;
+        let read = measure(pool, AccessMode::Read, READ, length).await?;
+        let write = measure(pool, AccessMode::Write, WRITE, length).await?;
         let ms = |times: &[Duration], share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
         println!(
             "{name}: read p50 {:.2} ms, p99 {:.2} ms, longest {:.1} ms ({}); write p50 {:.2} ms, p99 {:.2} ms, longest {:.1} ms ({})",
@@ -82,13 +82,15 @@ impl Side {
 }
 
 /// How long each of the statements took, in order of length: one after the other, with a pause between.
-async fn measure(pool: &Pool, access: Access, sql: &str, length: Duration) -> Result<Vec<Duration>> {
+async fn measure(pool: &Pool, access: AccessMode, sql: &str, length: Duration) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     let end = Instant::now() + length;
     while Instant::now() < end {
         let started = Instant::now();
-        let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-        pool.session(access, Limits::default()).run(vec![statement], After::Commit).await?;
+        let statement = SqlStatement { sql: sql.to_owned(), params: Vec::new() };
+        pool.new_session(access, SessionLimits::default())
+            .run_statements(vec![statement], AfterStatements::Commit)
+            .await?;
         times.push(started.elapsed());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -119,10 +121,11 @@ impl Floods {
 }
 
 async fn flood(pool: Pool, sql: &str, ending: Arc<AtomicBool>) {
-    let limits = Limits { statement_timeout: Duration::from_secs(2), ..Limits::default() };
+    let limits = SessionLimits { statement_timeout: Duration::from_secs(2), ..SessionLimits::default() };
     while !ending.load(Ordering::Relaxed) {
-        let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
+        let statement = SqlStatement { sql: sql.to_owned(), params: Vec::new() };
         // It never succeeds.
-        let _ = pool.session(Access::Read, limits).run(vec![statement], After::Commit).await;
+        let _ =
+            pool.new_session(AccessMode::Read, limits).run_statements(vec![statement], AfterStatements::Commit).await;
     }
 }

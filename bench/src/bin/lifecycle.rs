@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use catalog::{TenantId, TenantRecord};
-use control_plane::operations::{Params, r#move, resume, suspend};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, r#move, resume, suspend};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 use fleet_bench::fleet::{Fleet, Setup, arguments, durable, task_files};
 use postgres_fixture::{Cluster, Settings, bin};
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 use tenant_router::{Principal, Role, Write};
 
 #[tokio::main]
@@ -80,29 +80,29 @@ impl On {
     }
 }
 
-fn moving(to: &str) -> Params {
-    Params::Move(r#move::Params { to: Some(to.to_owned()), ..Default::default() })
+fn moving(to: &str) -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some(to.to_owned()), ..Default::default() })
 }
 
 async fn only_tenant(fleet: &Fleet) -> Result<TenantRecord> {
     let mut tx = fleet.app().catalog.read().await?;
-    let all = catalog::tenants::page(&mut tx, &catalog::tenants::Selection::default(), None, 1).await?;
+    let all = catalog::tenants::list_tenants(&mut tx, &catalog::tenants::TenantCriteria::default(), None, 1).await?;
     all.into_iter().next().context("there is a tenant")
 }
 
 /// Moves the only tenant, and returns how long its writers were stopped.
 async fn frozen_ms(fleet: &Fleet, to: &str) -> Result<i64> {
-    let ended = fleet.succeed(Submission::new(moving(to), Selection::all())).await?;
+    let ended = fleet.succeed(Submission::new(moving(to), TenantSelection::all_tenants())).await?;
     let mut tx = fleet.app().catalog.read().await?;
-    let steps = catalog::steps::page(&mut tx, ended.id, &[], None, 1).await?;
+    let steps = catalog::steps::list_steps(&mut tx, ended.id, &[], None, 1).await?;
     let facts: serde_json::Value = serde_json::from_str(&steps[0].0.facts)?;
     facts["frozen_ms"].as_i64().context("a move says for how long")
 }
 
-fn sqlite_files() -> Vec<File> {
+fn sqlite_files() -> Vec<MigrationFile> {
     let sql = "create table tasks (id integer primary key, title text not null);\n\
                create index tasks_title on tasks (title);\n";
-    vec![File { name: "0001_tasks.sql".to_owned(), sql: sql.to_owned() }]
+    vec![MigrationFile { name: "0001_tasks.sql".to_owned(), sql: sql.to_owned() }]
 }
 
 fn sizes(setup: &Setup) -> impl Iterator<Item = usize> {
@@ -188,12 +188,12 @@ async fn rates(on: &On, count: usize) -> Result<()> {
     println!("{count} tenants {}", on.name());
     let fleet = on.fleet(count).await?;
     for (what, params) in [
-        ("suspend", Params::Suspend(suspend::Params::default())),
-        ("resume", Params::Resume(resume::Params::default())),
+        ("suspend", OperationParams::Suspend(suspend::SuspendParams::default())),
+        ("resume", OperationParams::Resume(resume::ResumeParams::default())),
         ("move", moving("other")),
     ] {
         let begun = Instant::now();
-        fleet.succeed(Submission::new(params, Selection::all())).await?;
+        fleet.succeed(Submission::new(params, TenantSelection::all_tenants())).await?;
         told(what, count, begun);
     }
     fleet.close().await;
@@ -219,14 +219,16 @@ async fn drain(on: &On, count: usize) -> Result<()> {
     println!("a drain of {count} tenants {}, 4 at once, a client writing to each", on.name());
     let fleet = Arc::new(on.fleet(count).await?);
     let mut tx = fleet.app().catalog.read().await?;
-    let all = catalog::tenants::page(&mut tx, &catalog::tenants::Selection::default(), None, 10_000).await?;
+    let all =
+        catalog::tenants::list_tenants(&mut tx, &catalog::tenants::TenantCriteria::default(), None, 10_000).await?;
     drop(tx);
     let met = Arc::new(Met::default());
     let clients: Vec<_> =
         all.iter().map(|tenant| tokio::spawn(client(Arc::clone(&fleet), tenant.id, Arc::clone(&met)))).collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begun = Instant::now();
-    let submission = Submission { concurrency: Some(4), ..Submission::new(moving("other"), Selection::all()) };
+    let submission =
+        Submission { concurrency: Some(4), ..Submission::new(moving("other"), TenantSelection::all_tenants()) };
     fleet.succeed(submission).await?;
     let took = begun.elapsed();
     met.stop.store(true, Ordering::Relaxed);
@@ -276,7 +278,7 @@ async fn rows(fleet: &Fleet, id: TenantId) -> Result<u64> {
     let tenant = fleet.app().router.open_id::<Write>(who, id).await?;
     let found = tenant.query("select count(*) from tasks", ()).await?;
     match found.rows[0][0] {
-        tenant_engine::Value::Integer(count) => Ok(u64::try_from(count)?),
+        tenant_engine::SqlValue::Integer(count) => Ok(u64::try_from(count)?),
         ref other => anyhow::bail!("{other:?}"),
     }
 }

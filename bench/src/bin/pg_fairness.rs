@@ -14,11 +14,11 @@ use fleet_bench::fleet::{Setup, arguments};
 use fleet_bench::latency::Latencies;
 use fleet_bench::postgres::{PgBouncer, Server, report};
 use sqlx::{AssertSqlSafe, PgConnection};
-use tenant_engine::postgres::Requests;
-use tenant_engine::{Access, After, ErrorKind, Limits, Pool, Statement};
+use tenant_engine::postgres::RequestConnections;
+use tenant_engine::{AccessMode, AfterStatements, ErrorKind, Pool, SessionLimits, SqlStatement};
 use tokio::sync::Mutex;
 
-/// Twice what a server with `max_connections = 100` has: 84 of those are for requests.
+/// Twice what a server with `max_connections = 100` has: 74 of those are for requests.
 const CONNECTIONS_MAX: u32 = 200;
 /// Between two requests of a task.
 const THINK: Duration = Duration::from_millis(10);
@@ -37,7 +37,7 @@ async fn main() -> Result<()> {
         ("flood", 300),
         ("rounds", 3),
         ("seconds", 5),
-        ("budget", 84),
+        ("budget", 74),
         ("shared", 24),
     ];
     let setup = arguments(&defaults)?;
@@ -98,9 +98,10 @@ impl Way {
 }
 
 async fn on_pool(pool: &Pool, sql: &str) -> Outcome {
-    let limits = Limits { statement_timeout: PATIENCE, transaction_timeout: PATIENCE * 2, ..Limits::default() };
-    let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-    match pool.session(Access::Read, limits).run(vec![statement], After::Commit).await {
+    let limits =
+        SessionLimits { statement_timeout: PATIENCE, transaction_timeout: PATIENCE * 2, ..SessionLimits::default() };
+    let statement = SqlStatement { sql: sql.to_owned(), params: Vec::new() };
+    match pool.new_session(AccessMode::Read, limits).run_statements(vec![statement], AfterStatements::Commit).await {
         Ok(_) => Outcome::Done,
         Err(error) if error.kind() == ErrorKind::QueueFull => Outcome::QueueFull,
         Err(_) => Outcome::Failed,
@@ -110,7 +111,7 @@ async fn on_pool(pool: &Pool, sql: &str) -> Outcome {
 /// The two sides, with as many connections each.
 struct Sides {
     budget: usize,
-    requests: Requests,
+    requests: RequestConnections,
     ways: [(&'static str, Way); 2],
 }
 
@@ -150,7 +151,7 @@ async fn flood(server: &Arc<Server>, setup: &Setup) -> Result<()> {
         p99[0].as_secs_f64() / p99[1].as_secs_f64()
     );
     println!("  {:?}", report(&sides.requests));
-    sides.requests.shutdown().await;
+    sides.requests.shut_down().await;
     Ok(())
 }
 
@@ -254,7 +255,7 @@ async fn backlog(server: &Arc<Server>, setup: &Setup) -> Result<()> {
         println!("{name:<14} Jain index of connection-seconds {:.3}  {seconds:.1?}", jain(&seconds));
     }
     println!("  (must be at least 0.95)  {:?}", report(&sides.requests));
-    sides.requests.shutdown().await;
+    sides.requests.shut_down().await;
     Ok(())
 }
 

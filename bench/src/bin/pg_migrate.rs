@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use fleet_bench::fleet::{Fleet, Setup, arguments, durable, median, ratio, task_files};
 use postgres_fixture::{Cluster, bin};
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 
 fn main() -> Result<()> {
     let setup = arguments(&[("tenants", 200), ("rounds", 5), ("threads", 8)])?;
@@ -27,7 +27,10 @@ async fn run(setup: &Setup) -> Result<()> {
     let databases: Vec<&str> = all.lines().collect();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..setup["rounds"] {
-        files.push(File { name: format!("{:04}_extra.sql", round + 2), sql: change(&format!("extra_{round}")) });
+        files.push(MigrationFile {
+            name: format!("{:04}_extra.sql", round + 2),
+            sql: change(&format!("extra_{round}")),
+        });
         for ours_now in [round % 2 == 0, round % 2 != 0] {
             match ours_now {
                 true => ours.push(timed(fleet.migrate(files.clone())).await?),

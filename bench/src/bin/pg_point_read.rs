@@ -15,7 +15,7 @@ use fleet_bench::postgres::{PgBouncer, Server, report};
 use fleet_bench::side::Side;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
-use tenant_engine::{Access, After, Limits, Pool, Statement, Value};
+use tenant_engine::{AccessMode, AfterStatements, Pool, SessionLimits, SqlStatement, SqlValue};
 use tokio::sync::Mutex;
 
 const SQL: &str = "select id, title from item where id = $1";
@@ -51,7 +51,7 @@ async fn one_task(server: &Server, rounds: usize, length: Duration) -> Result<()
         ours / pgpool,
         ours / held
     );
-    requests.shutdown().await;
+    requests.shut_down().await;
     Ok(())
 }
 
@@ -82,7 +82,7 @@ async fn as_many_connections(server: &Server, rounds: usize, length: Duration) -
     }
     let [ours, theirs, _] = sides.each_mut().map(Side::report);
     println!("  ratio {:.2} (must be ahead)", ours / theirs);
-    requests.shutdown().await;
+    requests.shut_down().await;
     Ok(())
 }
 
@@ -117,7 +117,7 @@ async fn fewer_connections(server: &Server, budget: usize, rounds: usize, length
         switches as f64 / ours_took.as_secs_f64()
     );
     println!("  {:?}", report(&requests));
-    requests.shutdown().await;
+    requests.shut_down().await;
     Ok(())
 }
 
@@ -126,17 +126,17 @@ fn warm(round: u64, length: Duration) -> Duration {
 }
 
 async fn ours(pool: Pool, id: i64) -> Result<()> {
-    let statement = Statement { sql: SQL.to_owned(), params: vec![id.into()] };
-    let mut session = pool.session(
-        Access::Read,
-        Limits {
+    let statement = SqlStatement { sql: SQL.to_owned(), params: vec![id.into()] };
+    let mut session = pool.new_session(
+        AccessMode::Read,
+        SessionLimits {
             statement_timeout: Duration::from_secs(60),
             transaction_timeout: Duration::from_secs(60),
-            ..Limits::default()
+            ..SessionLimits::default()
         },
     );
-    let answers = session.run(vec![statement], After::Commit).await?;
-    ensure!(answers[0].rows[0][0] == Value::Integer(id), "the wrong row came back");
+    let answers = session.run_statements(vec![statement], AfterStatements::Commit).await?;
+    ensure!(answers[0].rows[0][0] == SqlValue::Integer(id), "the wrong row came back");
     Ok(())
 }
 

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use catalog::tokens::{self, TokenScope};
-use catalog::{Name, names};
+use catalog::{TenantName, names};
 use control_plane::App;
-use control_plane::operations::{Params, migrate};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, migrate};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 use fleet_bench::fleet::{Fleet, arguments};
 use fleet_bench::latency::Latencies;
 use secrecy::ExposeSecret as _;
-use tenant_engine::Value;
-use tenant_engine::migration::File;
+use tenant_engine::SqlValue;
+use tenant_engine::migration::MigrationFile;
 use tenant_router::{Read, RequestView, Role};
 
 /// Between two reads of one tenant: 64 tenants ask 3,200 times a second, and leave room for the migration.
@@ -56,17 +56,19 @@ async fn run(tenants: usize, quiet: usize, length: Duration) -> Result<()> {
 
 /// One more column for every tenant after the quiet ones.
 fn migration(quiet: usize, tenants: usize) -> Submission {
-    let change =
-        File { name: "0002_done.sql".to_owned(), sql: "alter table item add column done integer;\n".to_owned() };
-    let params = migrate::Params::to(migrate::Release::Files(vec![base(), change]));
+    let change = MigrationFile {
+        name: "0002_done.sql".to_owned(),
+        sql: "alter table item add column done integer;\n".to_owned(),
+    };
+    let params = migrate::MigrateParams::to_head(migrate::ReleaseSource::Files(vec![base(), change]));
     let names = (quiet..quiet + tenants).map(|n| format!("tenant-{n:06}")).collect();
-    Submission::new(Params::Migrate(params), Selection { names, ..Selection::default() })
+    Submission::new(OperationParams::Migrate(params), TenantSelection { names, ..TenantSelection::default() })
 }
 
-fn base() -> File {
+fn base() -> MigrationFile {
     let sql = "create table item (id integer primary key, title text not null);\n\
                insert into item values (7, 'seven');\n";
-    File { name: "0001_item.sql".to_owned(), sql: sql.to_owned() }
+    MigrationFile { name: "0001_item.sql".to_owned(), sql: sql.to_owned() }
 }
 
 /// Path and token of each quiet tenant.
@@ -75,10 +77,10 @@ async fn requests(app: &App, quiet: usize) -> Result<Vec<(String, String)>> {
     let mut requests = Vec::new();
     for n in 0..quiet {
         let name = format!("tenant-{n:06}");
-        let found = names::taken(&mut tx, &[Name::slug(&name)?]).await?;
+        let found = names::taken_names(&mut tx, &[TenantName::parse_slug(&name)?]).await?;
         let (_, tenant) = found.first().context("it was created")?;
         let scope = TokenScope::Tenant { tenant: *tenant, role: Role::Reader };
-        let (_, secret) = tokens::create(&mut tx, scope, None, None).await?;
+        let (_, secret) = tokens::create_token(&mut tx, scope, None, None).await?;
         requests.push((format!("/t/{name}/item"), secret.expose_secret().to_owned()));
     }
     tx.commit().await?;
@@ -120,7 +122,7 @@ async fn read(app: &App, (path, token): &(String, String)) -> Result<()> {
     let request = RequestView { credential: Some(token), path, ..RequestView::default() };
     let answer =
         app.router.open::<Read>(&request).await?.query("select id, title from item where id = ?1", [7]).await?;
-    ensure!(answer.rows[0][0] == Value::Integer(7), "the wrong row came back");
+    ensure!(answer.rows[0][0] == SqlValue::Integer(7), "the wrong row came back");
     Ok(())
 }
 

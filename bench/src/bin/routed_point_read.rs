@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use catalog::db::Location;
+use catalog::db::CatalogLocation;
 use catalog::seal::FleetKey;
-use catalog::tenants::{Flip, NewTenant};
+use catalog::tenants::{NewTenant, TenantUpdate};
 use catalog::tokens::TokenScope;
-use catalog::{Catalog, Generation, Name, ServerId, TenantId, TenantState, servers, tenants, tokens};
+use catalog::{Catalog, Generation, ServerId, TenantId, TenantName, TenantState, servers, tenants, tokens};
 use fleet_bench::fleet::arguments;
 use fleet_bench::latency::Latencies;
 use fleet_bench::side::Side;
@@ -23,7 +23,7 @@ use fleet_bench::tenants::{ROWS, make_one};
 use secrecy::ExposeSecret as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
-use tenant_engine::Value;
+use tenant_engine::SqlValue;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_router::{Read, RequestView, Role, Router};
 
@@ -144,7 +144,7 @@ impl Fleet {
     async fn new(count: usize, with_files: usize) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
-        let location = Location::File(dir.path().join("catalog.db"));
+        let location = CatalogLocation::File(dir.path().join("catalog.db"));
         let catalog = Catalog::create(&location, FleetKey::generate(), Arc::new(now)).await?;
         let root = dir.path().join("tenants");
         let ids = fill(&catalog, &root, count).await?;
@@ -153,7 +153,7 @@ impl Fleet {
         for (n, tenant) in ids.iter().take(with_files).enumerate() {
             files.push(make_one(&root, catalog.fleet_id(), *tenant, Generation::FIRST.next())?.path());
             let scope = TokenScope::Tenant { tenant: *tenant, role: Role::Reader };
-            let (_, secret) = tokens::create(&mut tx, scope, None, None).await?;
+            let (_, secret) = tokens::create_token(&mut tx, scope, None, None).await?;
             requests.push((format!("/t/tenant-{n}/item"), secret.expose_secret().to_owned()));
         }
         tx.commit().await?;
@@ -168,7 +168,7 @@ impl Fleet {
         let request = RequestView { credential: Some(token), path, ..RequestView::default() };
         let tenant = self.router.open::<Read>(&request).await?;
         let answer = tenant.query(SQL, [id]).await?;
-        ensure!(answer.rows[0][0] == Value::Integer(id), "the wrong row came back");
+        ensure!(answer.rows[0][0] == SqlValue::Integer(id), "the wrong row came back");
         Ok(())
     }
 }
@@ -177,7 +177,7 @@ impl Fleet {
 async fn fill(catalog: &Catalog, root: &Path, count: usize) -> Result<Vec<TenantId>> {
     let mut tx = catalog.write().await?;
     let base = root.to_str().context("a temporary path is text")?;
-    let server = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await?.id;
+    let server = servers::insert_server(&mut tx, servers::NewServer::in_directory("local", base)).await?.id;
     tx.commit().await?;
     let mut ids = Vec::new();
     for first in (0..count).step_by(BATCH) {
@@ -185,7 +185,7 @@ async fn fill(catalog: &Catalog, root: &Path, count: usize) -> Result<Vec<Tenant
         let mut tx = catalog.write().await?;
         tenants::insert_many(&mut tx, &batch).await?;
         let flips: Vec<_> = batch.iter().map(|new| active(new.id)).collect();
-        ensure!(tenants::flip_many(&mut tx, &flips).await?.is_empty(), "a new tenant was flipped by somebody else");
+        ensure!(tenants::update_many(&mut tx, &flips).await?.is_empty(), "a new tenant was flipped by somebody else");
         tx.commit().await?;
         ids.extend(batch.iter().map(|new| new.id));
     }
@@ -195,17 +195,17 @@ async fn fill(catalog: &Catalog, root: &Path, count: usize) -> Result<Vec<Tenant
 fn new_tenant(n: usize, server_id: ServerId) -> Result<NewTenant> {
     Ok(NewTenant {
         id: TenantId::generate(),
-        name: Name::slug(&format!("tenant-{n}"))?,
+        name: TenantName::parse_slug(&format!("tenant-{n}"))?,
         server_id,
         labels: Default::default(),
     })
 }
 
-fn active(tenant: TenantId) -> Flip {
-    let placement = tenant_engine::Placement::sqlite(Path::new("/"), tenant, Generation::FIRST.next(), 1);
-    Flip {
+fn active(tenant: TenantId) -> TenantUpdate {
+    let placement = tenant_engine::Placement::new_sqlite(Path::new("/"), tenant, Generation::FIRST.next(), 1);
+    TenantUpdate {
         state: Some(TenantState::Active),
-        placement: Some(Some(placement.reference().to_owned())),
-        ..Flip::of(tenant, Generation::FIRST)
+        placement: Some(Some(placement.catalog_reference().to_owned())),
+        ..TenantUpdate::for_generation(tenant, Generation::FIRST)
     }
 }

@@ -1,6 +1,6 @@
-//! A picture of a catalog on Postgres, by the server's own `pg_dump`: what an operator restores with `pg_restore` alone.
+//! Makes a snapshot of a catalog on Postgres with `pg_dump`. An operator restores it with `pg_restore` alone.
 //!
-//! The address goes by the child's environment, which only its owner can read, never by its arguments.
+//! The address is passed in the child's environment, which only its owner can read, never in its arguments.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,31 +10,31 @@ use secrecy::ExposeSecret as _;
 use sqlx::AnyConnection;
 use tokio::process::Command;
 
-use crate::dsn::Dsn;
+use crate::dsn::CatalogDsn;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::error_mapping;
 use crate::row;
 
-/// A catalog of a million tenants is dumped in a minute.
+/// Maximum duration. A catalog of a million tenants takes a minute.
 const DUMP_MAX: Duration = Duration::from_secs(600);
 
-/// Where packages put each major version's programs: Debian's and Red Hat's way.
+/// Directories of each major version's programs, in packages of Debian and of Red Hat.
 const PLACES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
-/// What of a program's complaint goes into an error.
+/// Maximum length of a program's message in an error.
 const COMPLAINT_MAX: usize = 500;
 
-/// Dumps the schema the catalog lives in to `target`, which is there and empty, in pg_dump's custom format.
-pub(super) async fn run(dsn: &Dsn, connection: &mut AnyConnection, target: &Path) -> Result<()> {
+/// Dumps the catalog's schema to `target`, an existing empty file, in pg_dump's custom format.
+pub(super) async fn run_pg_dump(dsn: &CatalogDsn, connection: &mut AnyConnection, target: &Path) -> Result<()> {
     let sql = "select cast(current_setting('server_version_num') as bigint) / 10000 as major, \
                cast(quote_ident(current_schema()) as text) as catalog_schema";
-    let row = sqlx::query(sql).fetch_one(connection).await.map_err(fault::of)?;
-    let program = program(row::int(&row, "major")?).await?;
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(error_mapping::catalog_error)?;
+    let program = find_pg_dump(row::int_column(&row, "major")?).await?;
     let mut dump = Command::new(&program);
     dump.args(["--format=custom", "--no-owner", "--no-acl", "--no-password", "--lock-wait-timeout=10000"]);
-    dump.arg("--schema").arg(row::text(&row, "catalog_schema")?).arg("--file").arg(target);
-    dump.envs(dsn.variables()?.iter().map(|(name, value)| (*name, value.expose_secret())));
-    let output = output(dump).await?;
+    dump.arg("--schema").arg(row::text_column(&row, "catalog_schema")?).arg("--file").arg(target);
+    dump.envs(dsn.pg_environment()?.iter().map(|(name, value)| (*name, value.expose_secret())));
+    let output = program_output(dump).await?;
     if output.status.success() {
         return Ok(());
     }
@@ -43,10 +43,10 @@ pub(super) async fn run(dsn: &Dsn, connection: &mut AnyConnection, target: &Path
     Err(Error::new(ErrorKind::Unavailable, format!("pg_dump could not copy the catalog: {said}")))
 }
 
-/// The oldest `pg_dump` that is not older than the server: it refuses newer ones.
-async fn program(server: i64) -> Result<PathBuf> {
-    let mut found = installed();
-    if let Some(major) = on_the_path().await {
+/// The oldest installed `pg_dump` that is not older than the server; `pg_dump` refuses newer servers.
+async fn find_pg_dump(server: i64) -> Result<PathBuf> {
+    let mut found = installed_programs();
+    if let Some(major) = version_on_path().await {
         found.push((major, PathBuf::from("pg_dump")));
     }
     found.sort_by_key(|(major, _)| *major);
@@ -54,8 +54,8 @@ async fn program(server: i64) -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let have = match found.last() {
-        Some((major, _)) => format!("the newest here is of version {major}"),
-        None => "there is none here".to_owned(),
+        Some((major, _)) => format!("the newest installed version is {major}"),
+        None => "none is installed".to_owned(),
     };
     let message = format!(
         "a copy of the catalog needs pg_dump of version {server} or newer, as its server has; {have}: \
@@ -64,7 +64,7 @@ async fn program(server: i64) -> Result<PathBuf> {
     Err(Error::new(ErrorKind::ToolMissing, message))
 }
 
-fn installed() -> Vec<(i64, PathBuf)> {
+fn installed_programs() -> Vec<(i64, PathBuf)> {
     let mut found = Vec::new();
     for (directory, prefix) in PLACES {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -78,21 +78,21 @@ fn installed() -> Vec<(i64, PathBuf)> {
     found
 }
 
-/// `pg_dump (PostgreSQL) 17.2 (Debian …)`
-async fn on_the_path() -> Option<i64> {
+/// Parses `pg_dump (PostgreSQL) 17.2 (Debian …)`.
+async fn version_on_path() -> Option<i64> {
     let mut ask = Command::new("pg_dump");
     ask.arg("--version");
-    let said = output(ask).await.ok()?;
-    major(&String::from_utf8_lossy(&said.stdout))
+    let said = program_output(ask).await.ok()?;
+    major_version(&String::from_utf8_lossy(&said.stdout))
 }
 
-fn major(version: &str) -> Option<i64> {
+fn major_version(version: &str) -> Option<i64> {
     let number = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
 
-async fn output(mut command: Command) -> Result<std::process::Output> {
+async fn program_output(mut command: Command) -> Result<std::process::Output> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     match tokio::time::timeout(DUMP_MAX, command.output()).await {
         Ok(done) => done.map_err(|error| {
@@ -117,13 +117,13 @@ mod tests {
             ("pg_dump (PostgreSQL) 9.6.24", Some(9)),
             ("", None),
         ] {
-            assert_eq!(major(said), expected, "{said}");
+            assert_eq!(major_version(said), expected, "{said}");
         }
     }
 
     #[tokio::test]
     async fn a_program_older_than_the_server_is_no_help() {
-        let error = program(999).await.unwrap_err();
+        let error = find_pg_dump(999).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ToolMissing);
         assert!(error.to_string().contains("postgresql-client-999"), "{error}");
     }

@@ -1,12 +1,12 @@
-//! The only place that knows which database a catalog lives in: how to connect, how a write transaction takes the one
-//! write lock, how another process's commit is noticed, how a picture is taken. One arm per database.
+//! The only module that knows which database holds a catalog. It connects, takes the write lock, notices commits of
+//! other processes and makes snapshots. One match arm per database.
 
 mod dump;
+mod file_space;
 mod postgres;
-mod room;
 mod sqlite;
 
-pub(crate) use postgres::answered;
+pub(crate) use postgres::answer_within;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,70 +15,70 @@ use sqlx::postgres::PgListener;
 use sqlx::{AnyConnection, Connection as _};
 use tenant_engine::disk::{DiskReserve, require_room};
 
-use crate::db::Location;
-use crate::dsn::Dsn;
+use crate::connection_slots::ConnectionTransport;
+use crate::db::CatalogLocation;
+use crate::dsn::CatalogDsn;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::error_mapping;
 use crate::file;
-use crate::lane::Underneath;
 use crate::row;
-use room::Room;
+use file_space::CatalogFileSpace;
 
-/// What differs between databases; one arm each.
+/// The differences between databases; one match arm each.
 #[derive(Debug, Clone)]
-pub(crate) enum Opener {
-    Sqlite { path: PathBuf, url: String, room: Arc<Room> },
-    Postgres { dsn: Dsn },
+pub(crate) enum CatalogOpener {
+    Sqlite { path: PathBuf, url: String, room: Arc<CatalogFileSpace> },
+    Postgres { dsn: CatalogDsn },
 }
 
-impl Opener {
+impl CatalogOpener {
     /// The opener of a location whose directory exists.
-    pub(crate) fn new(location: &Location) -> Result<Self> {
+    pub(crate) fn new(location: &CatalogLocation) -> Result<Self> {
         match location {
-            Location::File(path) => {
-                let path = file::resolve(path)?;
-                let url = file::url(&path)?;
-                let room = Arc::new(Room::of(&path));
+            CatalogLocation::File(path) => {
+                let path = file::resolve_path(path)?;
+                let url = file::sqlite_url(&path)?;
+                let room = Arc::new(CatalogFileSpace::for_catalog(&path));
                 Ok(Self::Sqlite { path, url, room })
             }
-            Location::Postgres(dsn) => Ok(Self::Postgres { dsn: dsn.clone() }),
+            CatalogLocation::Postgres(dsn) => Ok(Self::Postgres { dsn: dsn.clone() }),
         }
     }
 
-    /// Makes the empty place where a catalog can be; leaves one that is there alone. A database is made by who owns its
-    /// server.
-    pub(crate) fn prepare(&self) -> Result<()> {
+    /// Creates the empty file for a new catalog; leaves an existing one unchanged. A Postgres database is created by
+    /// the owner of its server.
+    pub(crate) fn prepare_location(&self) -> Result<()> {
         match self {
             Self::Sqlite { path, .. } => file::create_if_missing(path),
             Self::Postgres { .. } => Ok(()),
         }
     }
 
-    /// Fails with `NotInitialised` where there is no file. A database without tables is noticed when it is opened.
-    pub(crate) fn exists(&self) -> Result<()> {
+    /// Fails with `NotInitialised` if there is no file. A database without tables is noticed when it is opened.
+    pub(crate) fn require_location(&self) -> Result<()> {
         match self {
             Self::Sqlite { path, .. } => file::must_exist(path),
             Self::Postgres { .. } => Ok(()),
         }
     }
 
-    /// The directory of a file.
-    pub(crate) fn directory(&self) -> Option<&Path> {
+    /// The directory of the catalog's file; `None` on Postgres.
+    pub(crate) fn catalog_directory(&self) -> Option<&Path> {
         match self {
             Self::Sqlite { path, .. } => path.parent(),
             Self::Postgres { .. } => None,
         }
     }
 
-    /// How connections behave.
-    pub(crate) fn underneath(&self) -> Underneath {
+    /// The behaviour of this database's connections.
+    pub(crate) fn connection_transport(&self) -> ConnectionTransport {
         match self {
-            Self::Sqlite { .. } => Underneath::File,
-            Self::Postgres { .. } => Underneath::Socket,
+            Self::Sqlite { .. } => ConnectionTransport::File,
+            Self::Postgres { .. } => ConnectionTransport::Socket,
         }
     }
 
-    /// Begins a transaction that holds the one write lock of the catalog.
+    /// The statement that begins a transaction with the catalog's only write lock.
     pub(crate) fn begin_write(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "begin immediate",
@@ -86,7 +86,7 @@ impl Opener {
         }
     }
 
-    /// As [`Opener::begin_write`], for changes of the schema: they may take their time.
+    /// As [`CatalogOpener::begin_write`], without a time limit for statements, for schema changes.
     pub(crate) fn begin_schema(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "begin immediate",
@@ -94,7 +94,7 @@ impl Opener {
         }
     }
 
-    /// Begins a transaction in which every statement sees the same state.
+    /// The statement that begins a transaction in which every statement sees the same state.
     pub(crate) fn begin_read(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => "begin deferred",
@@ -102,10 +102,10 @@ impl Opener {
         }
     }
 
-    /// Commits; where the database can, tells other processes that the change feed went on.
-    pub(crate) fn commit(&self, feed: Feed) -> &'static str {
+    /// The statement that commits. Where the database supports it, notifies other processes of changes in the feed.
+    pub(crate) fn commit_statement(&self, feed: FeedUpdate) -> &'static str {
         match (self, feed) {
-            (Self::Postgres { .. }, Feed::Appended) => postgres::COMMIT_AND_NOTIFY,
+            (Self::Postgres { .. }, FeedUpdate::Appended) => postgres::COMMIT_AND_NOTIFY,
             _ => "commit",
         }
     }
@@ -115,15 +115,15 @@ impl Opener {
         sqlx::any::install_default_drivers();
         match self {
             Self::Sqlite { url, room, .. } => {
-                // Even a reader makes files beside the catalog.
-                room.reserve().make_room();
+                // Even a reader creates files beside the catalog.
+                room.disk_reserve().make_room();
                 sqlite::connect(url).await
             }
             Self::Postgres { dsn } => postgres::connect(dsn).await,
         }
     }
 
-    /// The same for a server that is known to be away: it is asked once.
+    /// As [`CatalogOpener::connect`], with only one attempt, for a server that is known to be unreachable.
     pub(crate) async fn connect_once(&self) -> Result<AnyConnection> {
         match self {
             Self::Sqlite { .. } => self.connect().await,
@@ -131,44 +131,45 @@ impl Opener {
         }
     }
 
-    /// Before each write: keeps room for it, and the log short. A server sees to that itself.
+    /// Called before each write: keeps disk space for it, and the log short. A server does this itself.
     ///
     /// # Errors
-    /// `Unavailable` when a reader keeps the log from being reset and it reached its limit.
+    /// `Unavailable` when the log reached its limit and a reader prevents its reset.
     pub(crate) async fn prepare_write(&self, connection: &mut AnyConnection) -> Result<()> {
         match self {
-            Self::Sqlite { room, .. } => room.prepare(connection).await,
+            Self::Sqlite { room, .. } => room.prepare_write(connection).await,
             Self::Postgres { .. } => Ok(()),
         }
     }
 
-    /// The reserve beside a file.
-    pub(crate) fn reserve(&self) -> Option<&DiskReserve> {
+    /// The reserve beside a file; `None` on Postgres.
+    pub(crate) fn disk_reserve(&self) -> Option<&DiskReserve> {
         match self {
-            Self::Sqlite { room, .. } => Some(room.reserve()),
+            Self::Sqlite { room, .. } => Some(room.disk_reserve()),
             Self::Postgres { .. } => None,
         }
     }
 
-    /// The error of a statement. On a full disk the reserve goes, so that the next attempt finds room.
-    pub(crate) fn failed(&self, error: sqlx::Error) -> Error {
+    /// The error of a statement. On a full disk it releases the reserve, so that the next attempt finds space.
+    pub(crate) fn statement_error(&self, error: sqlx::Error) -> Error {
         if let Self::Sqlite { room, .. } = self
-            && fault::is_full(&error)
+            && error_mapping::is_full(&error)
         {
-            room.reserve().give_up();
+            room.disk_reserve().give_up();
         }
-        fault::of(error)
+        error_mapping::catalog_error(error)
     }
 
-    /// What a database needs once, before its first transaction.
-    pub(crate) async fn settle(&self, connection: &mut AnyConnection) -> Result<()> {
+    /// Prepares a database once, before its first transaction.
+    pub(crate) async fn prepare_connection(&self, connection: &mut AnyConnection) -> Result<()> {
         match self {
             Self::Sqlite { .. } => sqlite::write_ahead_log(connection).await,
             Self::Postgres { .. } => postgres::check_server(connection).await,
         }
     }
 
-    /// After tables were made or changed: text must order by its bytes, as ids, pages and cursors expect. SQLite does.
+    /// Called after changes of tables: text columns must be ordered by bytes, as ids, pages and cursors expect. SQLite
+    /// does this by default.
     pub(crate) async fn order_bytewise(&self, connection: &mut AnyConnection) -> Result<()> {
         match self {
             Self::Sqlite { .. } => Ok(()),
@@ -176,15 +177,15 @@ impl Opener {
         }
     }
 
-    /// The database's own clock, milliseconds since 1970; `None` where there is none but ours.
-    pub(crate) async fn clock(&self, connection: &mut AnyConnection) -> Result<Option<i64>> {
+    /// The database's own clock, milliseconds since 1970; `None` when it uses this machine's.
+    pub(crate) async fn server_clock(&self, connection: &mut AnyConnection) -> Result<Option<i64>> {
         match self {
             Self::Sqlite { .. } => Ok(None),
-            Self::Postgres { .. } => postgres::clock(connection).await.map(Some),
+            Self::Postgres { .. } => postgres::server_clock(connection).await.map(Some),
         }
     }
 
-    /// How many columns of text would order in another way.
+    /// Number of text columns that are not ordered by bytes.
     pub(crate) async fn columns_out_of_order(&self, connection: &mut AnyConnection) -> Result<i64> {
         match self {
             Self::Sqlite { .. } => Ok(0),
@@ -192,28 +193,36 @@ impl Opener {
         }
     }
 
-    /// The tables that are there, in the order in which they were made where the database knows it.
-    pub(crate) async fn tables(&self, connection: &mut AnyConnection) -> Result<Vec<String>> {
+    /// The existing tables, in the order of their creation if the database knows it.
+    pub(crate) async fn table_names(&self, connection: &mut AnyConnection) -> Result<Vec<String>> {
         let sql = match self {
             Self::Sqlite { .. } => sqlite::TABLES,
             Self::Postgres { .. } => postgres::TABLES,
         };
-        let rows = sqlx::query(sql).fetch_all(connection).await.map_err(fault::of)?;
-        rows.iter().map(|row| row::text(row, "name")).collect()
+        let rows = sqlx::query(sql).fetch_all(connection).await.map_err(error_mapping::catalog_error)?;
+        rows.iter().map(|row| row::text_column(row, "name")).collect()
     }
 
     /// The columns of a table with their types, by name.
-    pub(crate) async fn columns(&self, connection: &mut AnyConnection, table: &str) -> Result<Vec<(String, String)>> {
+    pub(crate) async fn table_columns(
+        &self,
+        connection: &mut AnyConnection,
+        table: &str,
+    ) -> Result<Vec<(String, String)>> {
         let sql = match self {
             Self::Sqlite { .. } => sqlite::COLUMNS,
             Self::Postgres { .. } => postgres::COLUMNS,
         };
-        let rows = sqlx::query(sql).bind(table.to_owned()).fetch_all(connection).await.map_err(fault::of)?;
-        rows.iter().map(|row| Ok((row::text(row, "name")?, row::text(row, "kind")?))).collect()
+        let rows = sqlx::query(sql)
+            .bind(table.to_owned())
+            .fetch_all(connection)
+            .await
+            .map_err(error_mapping::catalog_error)?;
+        rows.iter().map(|row| Ok((row::text_column(row, "name")?, row::text_column(row, "kind")?))).collect()
     }
 
-    /// A number that changes whenever any other connection commits; comparable on one connection only. `None`: this
-    /// database has none, look at the feed itself.
+    /// A number that changes with every commit of another connection, comparable only on one connection. `None` when
+    /// the database has no such number and the feed must be read.
     pub(crate) async fn commits_seen(&self, connection: &mut AnyConnection) -> Result<Option<i64>> {
         match self {
             Self::Sqlite { .. } => sqlite::data_version(connection).await.map(Some),
@@ -221,34 +230,34 @@ impl Opener {
         }
     }
 
-    /// Hears at once of commits by other processes. `None`: this database does not tell.
-    pub(crate) async fn listen(&self) -> Result<Option<PgListener>> {
+    /// A listener for commits of other processes; `None` when the database has no notifications.
+    pub(crate) async fn listen_for_changes(&self) -> Result<Option<PgListener>> {
         match self {
             Self::Sqlite { .. } => Ok(None),
-            Self::Postgres { dsn } => postgres::listen(dsn).await.map(Some),
+            Self::Postgres { dsn } => postgres::listen_for_changes(dsn).await.map(Some),
         }
     }
 
-    /// Copies the catalog into a file that is there and empty.
-    pub(crate) async fn snapshot(&self, target: &Path) -> Result<()> {
+    /// Copies the catalog to an existing empty file.
+    pub(crate) async fn write_snapshot(&self, target: &Path) -> Result<()> {
         let text = target.to_str().ok_or_else(|| Error::new(ErrorKind::Invalid, "the path is not UTF-8"))?;
         let mut connection = self.connect().await?;
         let done = match self {
-            Self::Sqlite { path, .. } => match require_room(target, file::length(path)) {
+            Self::Sqlite { path, .. } => match require_room(target, file::file_length(path)) {
                 Ok(()) => sqlite::vacuum_into(&mut connection, text).await,
-                Err(error) => Err(Error::new(ErrorKind::Unavailable, error.message().to_owned())),
+                Err(error) => Err(Error::new(ErrorKind::DiskFull, error.message().to_owned())),
             },
-            Self::Postgres { dsn } => dump::run(dsn, &mut connection, target).await,
+            Self::Postgres { dsn } => dump::run_pg_dump(dsn, &mut connection, target).await,
         };
-        connection.close().await.map_err(fault::of)?;
+        connection.close().await.map_err(error_mapping::catalog_error)?;
         done
     }
 
-    /// The error of a write lock that did not become free.
-    pub(crate) async fn locked(&self, error: sqlx::Error) -> Error {
+    /// The error for a write lock that did not become free.
+    pub(crate) async fn lock_wait_error(&self, error: sqlx::Error) -> Error {
         let who = match self {
-            Self::Sqlite { .. } => "find out which one".to_owned(),
-            Self::Postgres { .. } => postgres::holder(self).await,
+            Self::Sqlite { .. } => "find that process".to_owned(),
+            Self::Postgres { .. } => postgres::lock_holder(self).await,
         };
         let message = format!(
             "another process has held the catalog's write lock for {} s ({who}), then try again",
@@ -260,7 +269,7 @@ impl Opener {
 
 /// Whether a transaction appended to the change feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Feed {
+pub(crate) enum FeedUpdate {
     Unchanged,
     Appended,
 }

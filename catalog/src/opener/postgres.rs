@@ -1,8 +1,8 @@
-//! A catalog in a Postgres database: the tables of one schema, the first of the connection's search path.
+//! A catalog in a Postgres database: the tables of the first schema in the connection's search path.
 //!
-//! Write transactions are serial as on SQLite: each takes one advisory lock with its first message, so what it reads is
-//! what the one before it committed. A database's own collation may order text by a language; the catalog's columns are
-//! made `collate "C"`, because ids, pages and cursors compare bytes.
+//! Write transactions are serial, as on SQLite. Each takes one advisory lock with its first message, so it reads what
+//! the previous one committed. A database's own collation may order text by language. So the catalog's columns use
+//! `collate "C"`, because ids, pages and cursors compare bytes.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AnyConnection, ConnectOptions as _};
 
-use super::Opener;
-use crate::dsn::Dsn;
+use super::CatalogOpener;
+use crate::dsn::CatalogDsn;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
+use crate::error_mapping;
 use crate::row;
 
-/// The key of the one write lock: "fleet" in ASCII. Locks of this kind are a database's own.
+/// The key of the write lock: "fleet" in ASCII. Locks of this kind are local to a database.
 const LOCK: i64 = 0x66_6c_65_65_74;
 
-/// The lock is asked for together with `begin`: one trip. The level is said, because a database may have another default.
-/// 5 s: a process that stops in the middle of a write (paused, cut off, swapping) loses the lock well before the others
-/// give up waiting for it.
+/// Requests the lock together with `begin`, in one round trip. Sets the isolation level, because a database may have
+/// another default. 5 s: a process that stops during a write (paused, cut off, swapping) loses the lock well before
+/// waiting processes give up.
 macro_rules! begin_write {
     ($more:literal) => {
         concat!(
@@ -34,17 +34,17 @@ macro_rules! begin_write {
 pub(super) const BEGIN_WRITE: &str = begin_write!("");
 pub(super) const BEGIN_SCHEMA: &str = begin_write!("set local statement_timeout = 0; ");
 
-/// What listeners hear carries nothing: it makes them look, so that nobody can tell them anything wrong.
+/// Notifications carry no data: they only cause a poll, so false ones do no harm.
 const CHANNEL: &str = "fleet_catalog_changes";
 pub(super) const COMMIT_AND_NOTIFY: &str = "select pg_notify('fleet_catalog_changes', ''); commit";
 
-/// The oldest release with security updates.
+/// The oldest release that gets security updates.
 const VERSION_MIN: i64 = 140_000;
 
-/// Per connection. 10 s: what a write waits for the lock. 20 s: no statement here takes a second; a lost client is given
-/// up by then. 30 s: a read whose process was stopped must not keep rows from being vacuumed. Keep-alive: a peer without
-/// power is noticed within a minute. The last two leave what is stricter or unknown as it is: an acknowledged write
-/// survives power loss, and a waiting statement whose client has gone ends (release 14 and later).
+/// Settings of each connection. 10 s: a write's wait for the lock. 20 s: no statement here takes a second, and a lost
+/// client is detected by then. 30 s: a read of a stopped process must not prevent vacuuming. Keep-alive: a peer without
+/// power is noticed within a minute. The last two settings keep stricter or unknown values. They let an acknowledged
+/// write survive power loss, and end a waiting statement whose client has gone (release 14 and later).
 const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '10s'; set statement_timeout = '20s'; \
     set idle_in_transaction_session_timeout = '30s'; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; \
     set tcp_keepalives_count = 3; \
@@ -52,9 +52,9 @@ const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '1
       where current_setting('synchronous_commit') in ('off', 'local'); \
     select set_config('client_connection_check_interval', '2s', false)";
 
-/// How long a server may take to accept a connection.
+/// Maximum time for a server to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// A server that restarts, or has no connection free at this moment, is asked again for so long.
+/// How long a server that restarts, or has no free connection, is tried again.
 const RECONNECT_MAX: Duration = Duration::from_secs(3);
 const RECONNECT_EVERY: Duration = Duration::from_millis(100);
 
@@ -66,7 +66,7 @@ pub(super) const COLUMNS: &str = "select cast(a.attname as text) as name, format
     where c.relnamespace = cast(quote_ident(current_schema()) as regnamespace) and c.relname = $1 \
     and a.attnum > 0 and not a.attisdropped order by cast(a.attname as text) collate \"C\"";
 
-/// The columns of text that are not `collate "C"`.
+/// The text columns that do not use `collate "C"`.
 macro_rules! other_columns {
     () => {
         "from pg_attribute a join pg_class c on c.oid = a.attrelid \
@@ -85,27 +85,27 @@ const ORDER_BYTEWISE: &str = concat!(
 
 const OUT_OF_ORDER: &str = concat!("select count(*) as columns ", other_columns!());
 
-/// Who holds the lock; the name is what that process called itself.
+/// The holder of the lock, by the name that its process gave itself.
 const HOLDER: &str = "select a.application_name || coalesce(' at ' || host(a.client_addr), '') as holder \
     from pg_locks l join pg_stat_activity a on a.pid = l.pid where l.locktype = 'advisory' and l.granted \
     and a.datname = current_database() and cast(l.classid as bigint) * 4294967296 + cast(l.objid as bigint) = $1 limit 1";
 
-/// What this process is called in the server's lists and log.
-fn application() -> String {
+/// The name of this process in the server's lists and log.
+fn application_name() -> String {
     format!("fleet catalog, process {}", std::process::id())
 }
 
-pub(super) async fn connect(dsn: &Dsn) -> Result<AnyConnection> {
+pub(super) async fn connect(dsn: &CatalogDsn) -> Result<AnyConnection> {
     connect_within(dsn, RECONNECT_MAX).await
 }
 
-/// Without asking again.
-pub(super) async fn connect_once(dsn: &Dsn) -> Result<AnyConnection> {
+/// Connects with one attempt.
+pub(super) async fn connect_once(dsn: &CatalogDsn) -> Result<AnyConnection> {
     connect_within(dsn, Duration::ZERO).await
 }
 
-async fn connect_within(dsn: &Dsn, again_for: Duration) -> Result<AnyConnection> {
-    let options = dsn.options(&application())?.disable_statement_logging();
+async fn connect_within(dsn: &CatalogDsn, again_for: Duration) -> Result<AnyConnection> {
+    let options = dsn.connect_options(&application_name())?.disable_statement_logging();
     let started = Instant::now();
     loop {
         let attempt = async {
@@ -113,17 +113,20 @@ async fn connect_within(dsn: &Dsn, again_for: Duration) -> Result<AnyConnection>
             sqlx::raw_sql(SETTINGS).execute(&mut connection).await?;
             Ok(connection)
         };
-        match answered(CONNECT_MAX, attempt).await {
-            Err(error) if fault::is_passing(&error) && started.elapsed() < again_for => {
+        match answer_within(CONNECT_MAX, attempt).await {
+            Err(error) if error_mapping::is_passing(&error) && started.elapsed() < again_for => {
                 tokio::time::sleep(RECONNECT_EVERY).await;
             }
-            done => return done.map_err(fault::of),
+            done => return done.map_err(error_mapping::catalog_error),
         }
     }
 }
 
-/// A peer that says nothing is as lost as one that closed the connection.
-pub(crate) async fn answered<T>(at_most: Duration, work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+/// Waits for an answer. A silent peer counts as lost.
+pub(crate) async fn answer_within<T>(
+    at_most: Duration,
+    work: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
     tokio::time::timeout(at_most, work).await.unwrap_or_else(|_| {
         let message = format!("no answer within {} s", at_most.as_secs());
         Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
@@ -133,12 +136,13 @@ pub(crate) async fn answered<T>(at_most: Duration, work: impl Future<Output = sq
 pub(super) async fn check_server(connection: &mut AnyConnection) -> Result<()> {
     let sql = "select cast(current_setting('server_version_num') as bigint) as version, \
                current_setting('server_version') as name, current_setting('server_encoding') as encoding";
-    let row = sqlx::query(sql).fetch_one(connection).await.map_err(fault::of)?;
-    if row::int(&row, "version")? < VERSION_MIN {
-        let message = format!("the catalog needs PostgreSQL 14 or newer; the server runs {}", row::text(&row, "name")?);
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(error_mapping::catalog_error)?;
+    if row::int_column(&row, "version")? < VERSION_MIN {
+        let message =
+            format!("the catalog needs PostgreSQL 14 or newer; the server runs {}", row::text_column(&row, "name")?);
         return Err(Error::new(ErrorKind::Refused, message));
     }
-    match row::text(&row, "encoding")?.as_str() {
+    match row::text_column(&row, "encoding")?.as_str() {
         "UTF8" => Ok(()),
         other => {
             let message = format!("the catalog's database must have the encoding UTF8, this one has {other}");
@@ -148,35 +152,39 @@ pub(super) async fn check_server(connection: &mut AnyConnection) -> Result<()> {
 }
 
 pub(super) async fn order_bytewise(connection: &mut AnyConnection) -> Result<()> {
-    sqlx::raw_sql(ORDER_BYTEWISE).execute(connection).await.map(|_| ()).map_err(fault::of)
+    sqlx::raw_sql(ORDER_BYTEWISE).execute(connection).await.map(|_| ()).map_err(error_mapping::catalog_error)
 }
 
 pub(super) async fn columns_out_of_order(connection: &mut AnyConnection) -> Result<i64> {
-    let row = sqlx::query(OUT_OF_ORDER).fetch_one(connection).await.map_err(fault::of)?;
-    row::int(&row, "columns")
+    let row = sqlx::query(OUT_OF_ORDER).fetch_one(connection).await.map_err(error_mapping::catalog_error)?;
+    row::int_column(&row, "columns")
 }
 
-pub(super) async fn listen(dsn: &Dsn) -> Result<PgListener> {
-    let options = dsn.listener_options(&format!("{}, listening", application()))?.disable_statement_logging();
+pub(super) async fn listen_for_changes(dsn: &CatalogDsn) -> Result<PgListener> {
+    let options = dsn.listener_options(&format!("{}, listening", application_name()))?.disable_statement_logging();
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_MAX);
     let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
     let attempt = async {
         let mut listener = PgListener::connect_with(&pool).await?;
-        // A lost connection is told, not mended in silence: what was said meanwhile must be looked for.
+        // A lost connection must be reported and not silently replaced, because missed notifications require a poll.
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
         listener.listen(CHANNEL).await?;
         Ok(listener)
     };
-    answered(CONNECT_MAX, attempt).await.map_err(fault::of)
+    answer_within(CONNECT_MAX, attempt).await.map_err(error_mapping::catalog_error)
 }
 
-/// For the error of a lock that was waited for in vain: looked up at best effort.
-pub(super) async fn holder(opener: &Opener) -> String {
+/// The holder of the lock for an error message, if it can be found.
+pub(super) async fn lock_holder(opener: &CatalogOpener) -> String {
     let look = async {
         let mut connection = opener.connect().await?;
-        let row = sqlx::query(HOLDER).bind(LOCK).fetch_optional(&mut connection).await.map_err(fault::of)?;
-        row.map(|row| row::text(&row, "holder")).transpose()
+        let row = sqlx::query(HOLDER)
+            .bind(LOCK)
+            .fetch_optional(&mut connection)
+            .await
+            .map_err(error_mapping::catalog_error)?;
+        row.map(|row| row::text_column(&row, "holder")).transpose()
     };
     match tokio::time::timeout(CONNECT_MAX, look).await {
         Ok(Ok(Some(holder))) => format!("it is held by: {holder}; look at pg_stat_activity"),
@@ -185,10 +193,10 @@ pub(super) async fn holder(opener: &Opener) -> String {
 }
 
 /// Milliseconds since 1970.
-pub(super) async fn clock(connection: &mut AnyConnection) -> Result<i64> {
+pub(super) async fn server_clock(connection: &mut AnyConnection) -> Result<i64> {
     let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
-    let row = sqlx::query(sql).fetch_one(connection).await.map_err(fault::of)?;
-    row::int(&row, "now")
+    let row = sqlx::query(sql).fetch_one(connection).await.map_err(error_mapping::catalog_error)?;
+    row::int_column(&row, "now")
 }
 
 #[cfg(test)]

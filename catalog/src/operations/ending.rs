@@ -1,34 +1,34 @@
-//! How an operation ends, counted from its steps, and what becomes of tenants that take no part.
+//! Ends operations by the states of their steps, and handles tenants that take no part.
 //!
-//! Tenants leave while a run is on its way. A run over a selection skips them and still succeeds. A run that
-//! skips every tenant did nothing, and fails.
+//! Tenants may leave during a run. A run over a selection skips them and still succeeds. A run that skips every tenant
+//! did nothing, and fails.
 
-use crate::bulk::{TEXT, built, values};
+use crate::bulk::{TEXT, dynamic_query, values_clause};
 use crate::db::WriteTx;
 use crate::error::Result;
 use crate::ids::{OperationId, TenantId};
 use crate::operations::{OperationRecord, OperationState};
-use crate::word::Word;
+use crate::text_enum::TextEnum;
 
-/// The code of an operation that skipped every tenant.
+/// The error code of an operation that skipped every tenant.
 const NOTHING_DONE: &str = "nothing_done";
 
-/// What becomes of the step of a tenant that left the selection after the operation was planned.
+/// What happens to the step of a tenant that left the selection after the operation was planned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum WhenLeft {
-    /// It fails: the tenant was named.
+    /// The step fails, because the tenant was named.
     #[default]
     Fail,
-    /// It is skipped: a rule selected the tenants. An operation that skips all of them fails.
+    /// The step is skipped, because a rule selected the tenants. An operation that skips all tenants fails.
     Skip,
-    /// It is skipped. An operation that skips all of them succeeds.
+    /// The step is skipped. An operation that skips all tenants succeeds.
     Ignore,
 }
 
-/// A tenant that belongs to the selection and gets no step, with the reason.
+/// A selected tenant that gets no step, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Which.
+    /// The tenant without a step.
     pub tenant: TenantId,
     /// The stable code of the reason.
     pub code: &'static str,
@@ -36,32 +36,32 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// Counted from the steps.
+/// Numbers of steps by state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Progress {
-    /// Waiting or to be retried.
+pub struct OperationProgress {
+    /// Steps that wait, including for a retry.
     pub pending: i64,
-    /// Claimed.
+    /// Steps that a worker has claimed.
     pub running: i64,
-    /// Done.
+    /// Steps that are complete.
     pub succeeded: i64,
-    /// Given up.
+    /// Steps that failed permanently.
     pub failed: i64,
-    /// Never to be run.
+    /// Steps that will never run.
     pub cancelled: i64,
-    /// Not run, because the tenant had left.
+    /// Steps that were not run, because the tenant left the selection.
     pub skipped: i64,
 }
 
-impl Word for WhenLeft {
+impl TextEnum for WhenLeft {
     const NOUN: &'static str = "rule for tenants that left";
     const WORDS: &'static [(Self, &'static str)] =
         &[(Self::Fail, "fail"), (Self::Skip, "skip"), (Self::Ignore, "ignore")];
 }
 
-impl Progress {
-    /// How an operation ends that has no open step. What an operator made of it before is the state of `record`.
-    pub(super) fn outcome(self, record: &OperationRecord) -> OperationState {
+impl OperationProgress {
+    /// The final state of an operation without open steps. The state of `record` shows an operator's earlier decision.
+    pub(super) fn end_state(self, record: &OperationRecord) -> OperationState {
         let done = self.succeeded + record.steps_skipped > 0;
         match self {
             _ if record.state == OperationState::Cancelled || self.cancelled > 0 => OperationState::Cancelled,
@@ -72,43 +72,43 @@ impl Progress {
         }
     }
 
-    /// Success means that something was done: a run that only skipped tenants is none, unless that was allowed.
+    /// True when all tenants were skipped and this is not allowed: success requires that something was done.
     fn did_nothing(self, record: &OperationRecord) -> bool {
         let found_done = self.succeeded + self.failed + record.steps_skipped > 0;
         self.skipped > 0 && !found_done && record.when_left != WhenLeft::Ignore
     }
 
-    /// The error of an operation that ends so and has none of its own.
-    pub(super) fn error(self, record: &OperationRecord) -> Option<(&'static str, String)> {
+    /// The error of an operation that ends in this way without an error of its own.
+    pub(super) fn end_error(self, record: &OperationRecord) -> Option<(&'static str, String)> {
         let all = self.skipped;
         self.did_nothing(record)
             .then(|| (NOTHING_DONE, format!("all {all} selected tenants were skipped; see the steps")))
     }
 }
 
-/// No step is to be run: those that exist are skipped.
+/// Ends an operation without steps to run: the existing ones are skipped.
 pub(super) fn end_at_once(operation: &mut OperationRecord) {
-    let progress = Progress { skipped: operation.steps_total, ..Progress::default() };
-    operation.state = progress.outcome(operation);
-    let error = progress.error(operation);
+    let progress = OperationProgress { skipped: operation.steps_total, ..OperationProgress::default() };
+    operation.state = progress.end_state(operation);
+    let error = progress.end_error(operation);
     operation.error_code = error.as_ref().map(|(code, _)| (*code).to_owned());
     operation.error = error.map(|(_, text)| text);
 }
 
-pub(super) async fn insert_skipped(tx: &mut WriteTx, id: OperationId, left_out: &[LeftOut]) -> Result<()> {
+pub(super) async fn insert_skipped_steps(tx: &mut WriteTx, id: OperationId, left_out: &[LeftOut]) -> Result<()> {
     let (now, count) = (tx.now(), left_out.len() * 3);
     let sql = format!(
         "with v(tenant_id, code, why) as ({}) insert into steps (op_id, tenant_id, state, phase, facts, attempt, \
          not_before, lease_epoch, error_code, error, finished_at) select cast(${} as text), tenant_id, 'skipped', '', \
          '{{}}', 0, 0, 0, code, why, cast(${} as bigint) from v",
-        values(left_out.len(), &[TEXT, TEXT, TEXT]),
+        values_clause(left_out.len(), &[TEXT, TEXT, TEXT]),
         count + 1,
         count + 2
     );
     let bound = left_out
         .iter()
-        .fold(built(sql), |sql, left| sql.bind(left.tenant.to_string()).bind(left.code).bind(left.why.clone()));
-    tx.run(bound.bind(id.to_string()).bind(now)).await.map(|_| ())
+        .fold(dynamic_query(sql), |sql, left| sql.bind(left.tenant.to_string()).bind(left.code).bind(left.why.clone()));
+    tx.execute_sql(bound.bind(id.to_string()).bind(now)).await.map(|_| ())
 }
 
 #[cfg(test)]
@@ -139,7 +139,12 @@ mod tests {
     #[test]
     fn the_end_is_counted() {
         use OperationState::{Cancelled, Failed, Partial, Running, Succeeded};
-        let of = |succeeded, failed, cancelled| Progress { succeeded, failed, cancelled, ..Progress::default() };
+        let of = |succeeded, failed, cancelled| OperationProgress {
+            succeeded,
+            failed,
+            cancelled,
+            ..OperationProgress::default()
+        };
         for (progress, was, skipped, end) in [
             (of(3, 0, 0), Running, 0, Succeeded),
             (of(0, 0, 0), Running, 4, Succeeded),
@@ -149,14 +154,15 @@ mod tests {
             (of(2, 1, 1), Running, 0, Cancelled),
             (of(3, 0, 0), Cancelled, 0, Cancelled),
         ] {
-            assert_eq!(progress.outcome(&record(was, skipped, WhenLeft::Fail)), end, "{progress:?}");
+            assert_eq!(progress.end_state(&record(was, skipped, WhenLeft::Fail)), end, "{progress:?}");
         }
     }
 
     #[test]
     fn skipped_tenants_are_no_failure_and_alone_no_success() {
         use OperationState::{Failed, Partial, Running, Succeeded};
-        let of = |succeeded, failed| Progress { succeeded, failed, skipped: 3, ..Progress::default() };
+        let of =
+            |succeeded, failed| OperationProgress { succeeded, failed, skipped: 3, ..OperationProgress::default() };
         for (progress, needed_nothing, rule, end) in [
             (of(97, 0), 0, WhenLeft::Skip, Succeeded),
             (of(0, 0), 2, WhenLeft::Skip, Succeeded),
@@ -166,8 +172,8 @@ mod tests {
             (of(0, 0), 0, WhenLeft::Ignore, Succeeded),
         ] {
             let record = record(Running, needed_nothing, rule);
-            assert_eq!(progress.outcome(&record), end, "{progress:?}");
-            let explained = progress.error(&record).is_some();
+            assert_eq!(progress.end_state(&record), end, "{progress:?}");
+            let explained = progress.end_error(&record).is_some();
             assert_eq!(explained, end == Failed && progress.failed == 0, "{progress:?}");
         }
     }

@@ -1,46 +1,51 @@
-//! Taking steps: leases, epochs and the tenants' slots. Counts the processes that died with a step in their hands.
+//! Claims steps: leases, epochs and the tenants' slots. Counts the processes that died during a step.
 
 use std::collections::HashSet;
 
-use crate::bulk::{INT, TEXT, built, chunks, values};
+use crate::bulk::{INT, TEXT, dynamic_query, sized_chunks, values_clause};
+use crate::clock_skew::is_over;
 use crate::db::{ReadTx, WriteTx};
 use crate::error::Result;
 use crate::ids::{OperationId, TenantId};
 use crate::operations::{self, OperationState};
 use crate::row;
-use crate::steps::{COLUMNS, Slot, StepRecord, bind_slots, step};
+use crate::steps::{COLUMNS, StepRecord, TenantSlot, bind_held, bind_slots, not_held, step_from_row};
 
 /// A process that claims steps.
 #[derive(Debug, Clone, Copy)]
-pub struct Claimant<'a> {
-    /// Names the process; no other process has the same name.
+pub struct StepClaimant<'a> {
+    /// The name of the process, which no other process has.
     pub owner: &'a str,
-    /// Until when the claims are valid, milliseconds since 1970.
+    /// End of the leases, milliseconds since 1970.
     pub lease_until: i64,
     /// The maximum number of steps.
     pub limit: i64,
     /// True when the process holds no other step of the operation, and no other step that has to run alone.
     pub may_run_alone: bool,
+    /// Tenants whose steps of the operation this process is running. They are not claimed again, even if a changed
+    /// clock makes their leases look expired.
+    pub held: &'a [TenantId],
 }
 
-/// With so many deaths, counting an expired lease, a step runs alone: the step that ends its process is found so, and the
-/// steps beside it do not use up their attempts. One death may be a restart of the machine.
+/// After this many deaths, including an expired lease, a step runs alone. So the step that kills its process is found,
+/// and steps beside it do not use up their attempts. One death may be a restart of the machine.
 pub const DEATHS_ALONE: i64 = 2;
 
-/// Claims steps of an operation that are due, whose lease is free or expired and whose tenant is free or already this
-/// operation's, and takes the tenants' slots in the same transaction. Expired ones come first.
-/// While a step is due that has to run alone, nothing else of the operation is claimed.
-/// An operation that is not pending or running gets nothing.
+/// Claims due steps of an operation with a free or expired lease, and takes the tenants' slots in the same transaction.
+/// The tenant must be free or already belong to this operation. Expired leases come first. While a step that must run
+/// alone is due, nothing else of the operation is claimed. Only pending and running operations have steps to claim.
 ///
 /// # Errors
-/// `NotFound` for the operation.
-pub async fn claim(tx: &mut WriteTx, op: OperationId, claimant: Claimant<'_>) -> Result<Vec<StepRecord>> {
-    let operation = operations::get(tx, op).await?.ok_or_else(|| operations::missing(op))?;
+/// `NotFound` when the operation does not exist.
+pub async fn claim_steps(tx: &mut WriteTx, op: OperationId, claimant: StepClaimant<'_>) -> Result<Vec<StepRecord>> {
+    let operation = operations::get(tx, op).await?.ok_or_else(|| operations::operation_not_found(op))?;
     if !matches!(operation.state, OperationState::Pending | OperationState::Running) {
         return Ok(Vec::new());
     }
-    let mut claimed = match must_run_alone(tx, op).await? {
-        true if claimant.may_run_alone => claim_due(tx, op, &Claimant { limit: 1, ..claimant }, &alone()).await?,
+    let mut claimed = match must_run_alone(tx, op, claimant.held).await? {
+        true if claimant.may_run_alone => {
+            claim_due(tx, op, &StepClaimant { limit: 1, ..claimant }, &alone_conditions()).await?
+        }
         true => Vec::new(),
         false => claim_due(tx, op, &claimant, &Default::default()).await?,
     };
@@ -48,127 +53,152 @@ pub async fn claim(tx: &mut WriteTx, op: OperationId, claimant: Claimant<'_>) ->
         return Ok(claimed);
     }
     claimed.sort_unstable_by_key(|step| step.tenant_id);
-    let slots: Vec<Slot> = claimed.iter().map(|step| (op, step.tenant_id)).collect();
+    let slots: Vec<TenantSlot> = claimed.iter().map(|step| (op, step.tenant_id)).collect();
     take_slots(tx, &slots).await?;
     if operation.state == OperationState::Pending {
         let now = tx.now();
         let sql = "update operations set state = 'running', started_at = coalesce(started_at, $2) where id = $1";
-        tx.run(sqlx::query(sql).bind(op.to_string()).bind(now)).await?;
+        tx.execute_sql(sqlx::query(sql).bind(op.to_string()).bind(now)).await?;
     }
     Ok(claimed)
 }
 
-/// More conditions for steps whose lease expired and for pending ones.
+/// Further conditions for steps with an expired lease, and for pending steps.
 #[derive(Default)]
-struct Which {
+struct ClaimConditions {
     expired: String,
     pending: String,
 }
 
-/// The steps that have to run alone. The first condition is the one of the index.
-fn alone() -> Which {
-    Which {
+/// Conditions for steps that must run alone. The first condition matches the index.
+fn alone_conditions() -> ClaimConditions {
+    ClaimConditions {
         expired: format!("and (s.deaths > 0 and s.deaths + 1 >= {DEATHS_ALONE})"),
         pending: format!("and (s.deaths > 0 and s.deaths >= {DEATHS_ALONE})"),
     }
 }
 
-/// Whether a step is due that has to run alone.
-async fn must_run_alone(tx: &mut WriteTx, op: OperationId) -> Result<bool> {
+/// True when a step that must run alone is due.
+async fn must_run_alone(tx: &mut WriteTx, op: OperationId, held: &[TenantId]) -> Result<bool> {
     let now = tx.now();
-    let Which { expired, pending } = alone();
+    let ClaimConditions { expired, pending } = alone_conditions();
     let sql = format!(
         "select 1 as found from steps s join tenants t on t.id = s.tenant_id where s.op_id = $1 and s.deaths > 0 \
-         and ((s.state = 'running' and s.lease_until <= $2 {expired}) \
-         or (s.state = 'pending' and s.not_before <= $2 {pending})) \
-         and (t.op_id is null or t.op_id = $1) limit 1"
+         and ((s.state = 'running' and {} {expired}) or (s.state = 'pending' and {} {pending})) \
+         and (t.op_id is null or t.op_id = $1) {} limit 1",
+        is_over("s.lease_until", "$2"),
+        is_over("s.not_before", "$2"),
+        not_held("s.tenant_id", 3, held),
     );
-    Ok(tx.one(built(sql).bind(op.to_string()).bind(now)).await?.is_some())
+    Ok(tx.fetch_row(bind_held(dynamic_query(sql).bind(op.to_string()).bind(now), held)).await?.is_some())
 }
 
 async fn claim_due(
     tx: &mut WriteTx,
     op: OperationId,
-    claimant: &Claimant<'_>,
-    which: &Which,
+    claimant: &StepClaimant<'_>,
+    which: &ClaimConditions,
 ) -> Result<Vec<StepRecord>> {
-    let expired = format!("s.state = 'running' and s.lease_until <= $4 {}", which.expired);
+    let expired = format!("s.state = 'running' and {} {}", is_over("s.lease_until", "$4"), which.expired);
     let mut claimed = claim_where(tx, op, claimant, &expired).await?;
     let left = claimant.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
     if left > 0 {
-        let pending = format!("s.state = 'pending' and s.not_before <= $4 {}", which.pending);
-        claimed.extend(claim_where(tx, op, &Claimant { limit: left, ..*claimant }, &pending).await?);
+        let pending = format!("s.state = 'pending' and {} {}", is_over("s.not_before", "$4"), which.pending);
+        claimed.extend(claim_where(tx, op, &StepClaimant { limit: left, ..*claimant }, &pending).await?);
     }
     Ok(claimed)
 }
 
-/// The process is about to exit in order and holds these steps still: the next claim of them counts no death.
+/// Records that the process exits in order while it holds steps: their next claim counts no death.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn expect_exit(tx: &mut WriteTx, owner: &str) -> Result<i64> {
     let sql =
         "update steps set attempt = attempt - 1, deaths = deaths - 1 where state = 'running' and lease_owner = $1";
-    tx.run(sqlx::query(sql).bind(owner.to_owned())).await
+    tx.execute_sql(sqlx::query(sql).bind(owner.to_owned())).await
 }
 
-/// Which of these claims are still live, without changing them: asked before effects are applied.
+/// The claims among these that are still valid. Changes nothing; checked before effects are applied.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn live(tx: &mut ReadTx, claims: &[(OperationId, TenantId, i64)]) -> Result<Vec<bool>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn check_live_claims(tx: &mut ReadTx, claims: &[(OperationId, TenantId, i64)]) -> Result<Vec<bool>> {
     let mut held = HashSet::new();
-    for chunk in chunks(claims) {
+    for chunk in sized_chunks(claims) {
         let sql = format!(
             "with v(op_id, tenant_id, epoch) as ({}) select s.op_id, s.tenant_id, s.lease_epoch from v join steps s \
              on s.op_id = v.op_id and s.tenant_id = v.tenant_id and s.lease_epoch = v.epoch and s.state = 'running'",
-            values(chunk.len(), &[TEXT, TEXT, INT])
+            values_clause(chunk.len(), &[TEXT, TEXT, INT])
         );
-        let sql = chunk.iter().fold(built(sql), |sql, (op, tenant, epoch)| {
+        let sql = chunk.iter().fold(dynamic_query(sql), |sql, (op, tenant, epoch)| {
             sql.bind(op.to_string()).bind(tenant.to_string()).bind(*epoch)
         });
-        for row in tx.all(sql).await? {
-            let claim: (OperationId, TenantId, i64) =
-                (row::parsed(&row, "op_id")?, row::parsed(&row, "tenant_id")?, row::int(&row, "lease_epoch")?);
+        for row in tx.fetch_rows(sql).await? {
+            let claim: (OperationId, TenantId, i64) = (
+                row::parsed_column(&row, "op_id")?,
+                row::parsed_column(&row, "tenant_id")?,
+                row::int_column(&row, "lease_epoch")?,
+            );
             held.insert(claim);
         }
     }
     Ok(claims.iter().map(|claim| held.contains(claim)).collect())
 }
 
-/// Extends all live leases of a worker; returns how many. An expired one is not extended: it may be another's already.
+/// Extends the leases of these claims and returns their number. An expired claim is extended too, if no other process
+/// has claimed the step. Its worker is alive, but a clock was changed or the process slept.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn renew(tx: &mut WriteTx, owner: &str, lease_until: i64) -> Result<i64> {
-    let now = tx.now();
-    let sql = "update steps set lease_until = $2 where state = 'running' and lease_owner = $1 and lease_until > $3";
-    tx.run(sqlx::query(sql).bind(owner.to_owned()).bind(lease_until).bind(now)).await
+/// `Unavailable` when the catalog is not reachable.
+pub async fn renew_claims(tx: &mut WriteTx, claims: &[(OperationId, TenantId, i64)], lease_until: i64) -> Result<i64> {
+    let mut renewed = 0;
+    for chunk in sized_chunks(claims) {
+        let sql = format!(
+            "with v(op_id, tenant_id, epoch, until) as ({}) update steps set lease_until = v.until from v \
+             where steps.op_id = v.op_id and steps.tenant_id = v.tenant_id and steps.lease_epoch = v.epoch \
+             and steps.state = 'running'",
+            values_clause(chunk.len(), &[TEXT, TEXT, INT, INT])
+        );
+        let sql = chunk.iter().fold(dynamic_query(sql), |sql, (op, tenant, epoch)| {
+            sql.bind(op.to_string()).bind(tenant.to_string()).bind(*epoch).bind(lease_until)
+        });
+        renewed += tx.execute_sql(sql).await?;
+    }
+    Ok(renewed)
 }
 
-/// An expired lease of another process counts as a death, and one of the same process as nothing: that process lives,
-/// and only the catalog was away.
-async fn claim_where(tx: &mut WriteTx, op: OperationId, claimant: &Claimant<'_>, due: &str) -> Result<Vec<StepRecord>> {
+/// An expired lease of another process counts as a death. One of this process does not: the process is alive, and only
+/// the catalog was unavailable.
+async fn claim_where(
+    tx: &mut WriteTx,
+    op: OperationId,
+    claimant: &StepClaimant<'_>,
+    due: &str,
+) -> Result<Vec<StepRecord>> {
     let sql = format!(
         "update steps set state = 'running', lease_owner = $2, lease_until = $3, lease_epoch = lease_epoch + 1, \
          attempt = attempt + case when state = 'running' and lease_owner = $2 then 0 else 1 end, \
          deaths = deaths + case when state = 'running' and lease_owner <> $2 then 1 else 0 end, \
          started_at = coalesce(started_at, $4) where op_id = $1 and tenant_id in \
          (select s.tenant_id from steps s join tenants t on t.id = s.tenant_id where s.op_id = $1 and {due} \
-          and (t.op_id is null or t.op_id = $1) order by s.tenant_id limit $5) returning {COLUMNS}"
+          and (t.op_id is null or t.op_id = $1) {} order by s.tenant_id limit $5) returning {COLUMNS}",
+        not_held("s.tenant_id", 6, claimant.held)
     );
     let now = tx.now();
-    let sql = built(sql).bind(op.to_string()).bind(claimant.owner.to_owned()).bind(claimant.lease_until).bind(now);
-    tx.all(sql.bind(claimant.limit)).await?.iter().map(step).collect()
+    let sql =
+        dynamic_query(sql).bind(op.to_string()).bind(claimant.owner.to_owned()).bind(claimant.lease_until).bind(now);
+    let sql = bind_held(sql.bind(claimant.limit), claimant.held);
+    tx.fetch_rows(sql).await?.iter().map(step_from_row).collect()
 }
 
-async fn take_slots(tx: &mut WriteTx, slots: &[Slot]) -> Result<()> {
-    for chunk in chunks(slots) {
+async fn take_slots(tx: &mut WriteTx, slots: &[TenantSlot]) -> Result<()> {
+    for chunk in sized_chunks(slots) {
         let sql = format!(
             "with v(op_id, tenant_id) as ({}) update tenants set op_id = v.op_id from v where tenants.id = v.tenant_id",
-            values(chunk.len(), &[TEXT, TEXT])
+            values_clause(chunk.len(), &[TEXT, TEXT])
         );
-        tx.run(bind_slots(built(sql), chunk)).await?;
+        tx.execute_sql(bind_slots(dynamic_query(sql), chunk)).await?;
     }
     Ok(())
 }

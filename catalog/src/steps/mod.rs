@@ -1,133 +1,136 @@
-//! Steps: an operation on one tenant. Claimed with a lease, recorded only by the holder of the live lease.
+//! Steps: an operation's work on one tenant. Claimed with a lease; only the holder of a valid lease records results.
 
 mod claim;
 mod record;
+mod tenant_steps;
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use crate::bulk::{self, Sql, built};
+use crate::bulk::{self, SqlQuery, dynamic_query};
+use crate::clock_skew::{AHEAD_MS_MAX, is_over};
 use crate::db::{ReadTx, WriteTx};
 use crate::error::Result;
 use crate::ids::{OperationId, TenantId};
 use crate::operations;
 use crate::row;
-use crate::word::{self, Word};
+use crate::text_enum::{self, TextEnum};
 
-pub use claim::{Claimant, DEATHS_ALONE, claim, expect_exit, live, renew};
-pub use record::record;
+pub use claim::{DEATHS_ALONE, StepClaimant, check_live_claims, claim_steps, expect_exit, renew_claims};
+pub use record::record_outcomes;
+pub use tenant_steps::{TenantStep, last_failure, last_success, open_of_tenant};
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
     /// Waiting for its turn, for the tenant, or for a retry.
     Pending,
-    /// Claimed.
+    /// A worker has claimed it.
     Running,
-    /// Done.
+    /// All phases are complete.
     Succeeded,
-    /// Given up, with an error.
+    /// Failed permanently, with an error.
     Failed,
-    /// Never to be run.
+    /// Never to be run, because the operation was cancelled or failed.
     Cancelled,
-    /// Not run, because the tenant had left the selection; the reason is in the error.
+    /// Not run, because the tenant left the selection. The error contains the reason.
     Skipped,
 }
 
 /// One row of `steps`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepRecord {
-    /// Of which operation.
+    /// The step's operation.
     pub op_id: OperationId,
-    /// On which tenant.
+    /// The step's tenant.
     pub tenant_id: TenantId,
-    /// See [`StepState`].
+    /// The state of the step.
     pub state: StepState,
-    /// The next idempotent action; empty before the first.
+    /// The next phase; empty before the first.
     pub phase: String,
     /// JSON that the next phase needs.
     pub facts: String,
-    /// How often it was claimed since the last success of a phase.
+    /// Number of claims since the last successful phase.
     pub attempt: i64,
-    /// How often its process died since the last success of a phase.
+    /// Number of deaths of its process since the last successful phase.
     pub deaths: i64,
-    /// Not to be claimed before, milliseconds since 1970.
+    /// Earliest time of the next claim, milliseconds since 1970.
     pub not_before: i64,
-    /// The worker that holds it.
+    /// The worker that holds the step.
     pub lease_owner: Option<String>,
-    /// Counts the claims.
+    /// Number of the current claim.
     pub lease_epoch: i64,
-    /// Until when, milliseconds since 1970.
+    /// End of the lease, milliseconds since 1970.
     pub lease_until: Option<i64>,
-    /// Of the last failure, or why it was skipped.
+    /// Code of the last error, or of the reason to skip it.
     pub error_code: Option<String>,
-    /// Of the last failure, or why it was skipped.
+    /// Message of the last error, or the reason to skip it.
     pub error: Option<String>,
-    /// Milliseconds since 1970.
+    /// Time of the first claim, milliseconds since 1970.
     pub started_at: Option<i64>,
-    /// Milliseconds since 1970.
+    /// Time of its end, milliseconds since 1970.
     pub finished_at: Option<i64>,
 }
 
-/// What a worker reports of one step it holds.
+/// A worker's report about a step that it holds.
 #[derive(Debug, Clone)]
 pub struct StepOutcome {
-    /// Which.
+    /// The step's operation.
     pub op_id: OperationId,
-    /// Which.
+    /// The step's tenant.
     pub tenant_id: TenantId,
-    /// The claim it ran under.
+    /// The worker that holds the claim.
     pub lease_owner: String,
-    /// The claim it ran under; a row with another epoch is left alone.
+    /// The epoch of the claim; a row with another epoch is left unchanged.
     pub lease_epoch: i64,
-    /// What to write.
+    /// The result to record.
     pub result: StepResult,
 }
 
-/// Where a step goes from here.
+/// The result of a phase.
 #[derive(Debug, Clone)]
 pub enum StepResult {
-    /// To this phase, keeping the lease.
+    /// The next phase follows; the lease stays.
     Next {
-        /// Its name.
+        /// Name of the next phase.
         phase: String,
-        /// JSON for it.
+        /// JSON for the next phase.
         facts: String,
     },
-    /// Done; the tenant's slot is freed.
+    /// The step is complete; the tenant's slot is freed.
     Done {
-        /// JSON: what the operation reports of this tenant.
+        /// JSON: the operation's result for this tenant.
         facts: String,
     },
-    /// Again, not before this time; lease and slot are freed.
+    /// The phase is repeated after a time; lease and slot are freed.
     Retry {
-        /// Milliseconds since 1970.
+        /// Earliest time of the retry, milliseconds since 1970.
         not_before: i64,
-        /// Why.
+        /// Error code of the failed attempt.
         code: String,
-        /// Why.
+        /// Error message of the failed attempt.
         message: String,
     },
-    /// Given back before it began; lease and slot are freed, and the claim does not count as an attempt.
+    /// The step was returned before it began. Lease and slot are freed, and the claim does not count as an attempt.
     HandedBack {
-        /// Why.
+        /// Code of the reason.
         code: String,
-        /// Why.
+        /// The reason in words.
         message: String,
     },
-    /// Not run, because the tenant had left; lease and slot are freed.
+    /// The step is not run, because the tenant left the selection; lease and slot are freed.
     Skipped {
-        /// Why.
+        /// Code of the reason.
         code: String,
-        /// Why.
+        /// The reason in words.
         message: String,
     },
-    /// Given up; lease and slot are freed.
+    /// The step failed permanently; lease and slot are freed.
     Failed {
-        /// Why.
+        /// Error code of the failure.
         code: String,
-        /// Why.
+        /// Error message of the failure.
         message: String,
     },
 }
@@ -135,7 +138,7 @@ pub enum StepResult {
 const COLUMNS: &str = "op_id, tenant_id, state, phase, facts, attempt, deaths, not_before, lease_owner, lease_epoch, lease_until, \
     error_code, error, started_at, finished_at";
 
-impl Word for StepState {
+impl TextEnum for StepState {
     const NOUN: &'static str = "state of a step";
     const WORDS: &'static [(Self, &'static str)] = &[
         (Self::Pending, "pending"),
@@ -147,142 +150,152 @@ impl Word for StepState {
     ];
 }
 
-/// When the next step of any open operation becomes due or its lease expires, milliseconds since 1970; never before now.
-/// A step whose tenant is busy with another operation does not count: the end of that one is what it waits for.
+/// The next time when a step of an open operation becomes due or its lease expires, milliseconds since 1970; never in
+/// the past. A time that no correct clock has written counts as over. A step whose tenant is busy with another
+/// operation does not count, because it waits for that operation's end.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn next_due(tx: &mut ReadTx) -> Result<Option<i64>> {
-    let mut due = None;
+    let (now, mut due) = (tx.now(), None);
     for (column, state) in [("not_before", "pending"), ("lease_until", "running")] {
-        let sql = format!(
-            "select s.{column} as due from steps s join operations o on o.id = s.op_id \
-             join tenants t on t.id = s.tenant_id where s.state = '{state}' and o.state in ('pending', 'running') \
-             and (t.op_id is null or t.op_id = s.op_id) order by s.{column} limit 1"
-        );
-        if let Some(row) = tx.one(built(sql)).await? {
-            let found = row::int(&row, "due")?;
-            due = Some(due.map_or(found, |due: i64| due.min(found)));
+        for order in ["asc", "desc"] {
+            let sql = format!(
+                "select s.{column} as due from steps s join operations o on o.id = s.op_id \
+                 join tenants t on t.id = s.tenant_id where s.state = '{state}' and o.state in ('pending', 'running') \
+                 and (t.op_id is null or t.op_id = s.op_id) order by s.{column} {order} limit 1"
+            );
+            let Some(row) = tx.fetch_row(dynamic_query(sql)).await? else { break };
+            let found = row::int_column(&row, "due")?;
+            let at = if found > now + AHEAD_MS_MAX { now } else { found.max(now) };
+            due = Some(due.map_or(at, |due: i64| due.min(at)));
         }
     }
-    let now = tx.now();
-    Ok(due.map(|due| due.max(now)))
+    Ok(due)
 }
 
-/// Sets failed steps of an operation to pending again (and the operation to running, unless it is paused); returns how
-/// many.
+/// Sets the failed steps of an operation to pending, and the operation to running unless it is paused. Returns their
+/// number.
 ///
 /// # Errors
-/// `NotFound`.
+/// `NotFound` when the operation does not exist.
 pub async fn retry_failed(tx: &mut WriteTx, op: OperationId) -> Result<i64> {
-    operations::get(tx, op).await?.ok_or_else(|| operations::missing(op))?;
+    operations::get(tx, op).await?.ok_or_else(|| operations::operation_not_found(op))?;
     let sql = "update steps set state = 'pending', attempt = 0, deaths = 0, not_before = 0, error_code = null, error = null, \
                finished_at = null where op_id = $1 and state = 'failed'";
-    let again = tx.run(sqlx::query(sql).bind(op.to_string())).await?;
+    let again = tx.execute_sql(sqlx::query(sql).bind(op.to_string())).await?;
     if again > 0 {
         let sql = "update operations set state = case when state = 'paused' then state else 'running' end, \
                    finished_at = null, error_code = null, error = null where id = $1";
-        tx.run(sqlx::query(sql).bind(op.to_string())).await?;
+        tx.execute_sql(sqlx::query(sql).bind(op.to_string())).await?;
     }
     Ok(again)
 }
 
-/// Cancels every step that no one holds (a lease that expired counts as not held); returns how many.
+/// Cancels every step that no worker holds and returns their number. An expired lease does not count as held. The
+/// exception are tenants in `held`: this process runs their steps, and a clock was changed.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn cancel_pending(tx: &mut WriteTx, op: OperationId) -> Result<i64> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn cancel_pending(tx: &mut WriteTx, op: OperationId, held: &[TenantId]) -> Result<i64> {
     let now = tx.now();
-    let sql = "update steps set state = 'cancelled', finished_at = $2, lease_owner = null, lease_until = null \
-               where op_id = $1 and (state = 'pending' or (state = 'running' and lease_until <= $2))";
-    let cancelled = tx.run(sqlx::query(sql).bind(op.to_string()).bind(now)).await?;
+    let sql = format!(
+        "update steps set state = 'cancelled', finished_at = $2, lease_owner = null, lease_until = null \
+         where op_id = $1 and (state = 'pending' or (state = 'running' and {} {}))",
+        is_over("lease_until", "$2"),
+        not_held("tenant_id", 3, held)
+    );
+    let cancelled = tx.execute_sql(bind_held(dynamic_query(sql).bind(op.to_string()).bind(now), held)).await?;
     let sql = "update tenants set op_id = null where op_id = $1 and id not in \
                (select tenant_id from steps where op_id = $1 and state = 'running')";
-    tx.run(sqlx::query(sql).bind(op.to_string())).await?;
+    tx.execute_sql(sqlx::query(sql).bind(op.to_string())).await?;
     Ok(cancelled)
 }
 
-/// Operations that were ended while a worker held a step of theirs that never came back: their leases have expired.
-/// [`cancel_pending`] and then [`operations::finish_if_done`] free the tenants they still hold.
+/// Ended operations with steps whose worker did not return: their leases have expired. [`cancel_pending`] and then
+/// [`operations::finish_if_done`] free their tenants.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn abandoned(tx: &mut ReadTx) -> Result<Vec<OperationId>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn abandoned_operations(tx: &mut ReadTx) -> Result<Vec<OperationId>> {
     let now = tx.now();
-    let sql = "select distinct s.op_id from steps s join operations o on o.id = s.op_id \
-               where s.state = 'running' and s.lease_until <= $1 and o.state in ('cancelled', 'failed') order by s.op_id";
-    let rows = tx.all(sqlx::query(sql).bind(now)).await?;
-    rows.iter().map(|row| row::parsed(row, "op_id")).collect()
+    let sql = format!(
+        "select distinct s.op_id from steps s join operations o on o.id = s.op_id \
+         where s.state = 'running' and {} and o.state in ('cancelled', 'failed') order by s.op_id",
+        is_over("s.lease_until", "$1")
+    );
+    let rows = tx.fetch_rows(dynamic_query(sql).bind(now)).await?;
+    rows.iter().map(|row| row::parsed_column(row, "op_id")).collect()
 }
 
-/// The tenants of steps that are still to run or running, of whatever operation.
+/// Tenants with a pending or running step of any operation.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn unfinished_tenants(tx: &mut ReadTx) -> Result<Vec<TenantId>> {
     let sql = "select distinct tenant_id from steps where state in ('pending', 'running') order by tenant_id";
-    let rows = tx.all(sqlx::query(sql)).await?;
-    rows.iter().map(|row| row::parsed(row, "tenant_id")).collect()
+    let rows = tx.fetch_rows(sqlx::query(sql)).await?;
+    rows.iter().map(|row| row::parsed_column(row, "tenant_id")).collect()
 }
 
-/// True when a step on this tenant is still to run or running, of whatever operation.
+/// True when the tenant has a pending or running step of any operation.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn has_unfinished(tx: &mut ReadTx, tenant: TenantId) -> Result<bool> {
     let sql = "select 1 as found from steps where tenant_id = $1 and state in ('pending', 'running') limit 1";
-    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string())).await?.is_some())
+    Ok(tx.fetch_row(sqlx::query(sql).bind(tenant.to_string())).await?.is_some())
 }
 
-/// Whether an operation other than `except` has still something to do about a tenant, now or between two attempts.
+/// True when an operation other than `except` still has work on a tenant, now or after a pause between two attempts.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn awaited(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn is_awaited(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
     let sql = "select 1 as found from steps where tenant_id = $1 and op_id <> $2 and state in ('pending', 'running') \
                limit 1";
-    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
+    Ok(tx.fetch_row(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
 }
 
-/// Whether an operation other than `except` stopped in the middle of a tenant and will go on. One that only waits for
-/// its turn is not in the middle of anything: a rollout may wait for days.
+/// True when an operation other than `except` stopped in the middle of a tenant and will continue. A step that only
+/// waits for its turn does not count: a rollout may wait for days.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn in_the_middle(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn is_in_progress(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<bool> {
     let sql = "select 1 as found from steps where tenant_id = $1 and op_id <> $2 and \
                (state = 'running' or (state = 'pending' and phase <> '')) limit 1";
-    Ok(tx.one(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
+    Ok(tx.fetch_row(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?.is_some())
 }
 
-/// What the steps of other operations than `except` that came to nothing noted of a tenant, the operation that was
-/// submitted last first.
+/// The facts of failed or cancelled steps on a tenant, without those of `except`. The last submitted operation is
+/// first.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn last_facts(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<Vec<String>> {
-    let sql = "select s.facts from steps s join operations o on o.id = s.op_id \
+/// `Unavailable` when the catalog is not reachable.
+pub async fn last_facts(tx: &mut ReadTx, tenant: TenantId, except: OperationId) -> Result<Vec<(OperationId, String)>> {
+    let sql = "select s.op_id, s.facts from steps s join operations o on o.id = s.op_id \
                where s.tenant_id = $1 and s.op_id <> $2 and s.phase <> '' and s.state in ('failed', 'cancelled', 'skipped') \
                order by o.seq desc, o.id desc limit 20";
-    let rows = tx.all(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?;
-    rows.iter().map(|row| row::text(row, "facts")).collect()
+    let rows = tx.fetch_rows(sqlx::query(sql).bind(tenant.to_string()).bind(except.to_string())).await?;
+    rows.iter().map(|row| Ok((row::parsed_column(row, "op_id")?, row::text_column(row, "facts")?))).collect()
 }
 
-/// One step.
+/// The step of an operation on a tenant; `None` when there is none.
 ///
 /// # Errors
-/// `Unavailable`.
+/// `Unavailable` when the catalog is not reachable.
 pub async fn get(tx: &mut ReadTx, op: OperationId, tenant: TenantId) -> Result<Option<StepRecord>> {
     let sql = format!("select {COLUMNS} from steps where op_id = $1 and tenant_id = $2");
-    let row = tx.one(built(sql).bind(op.to_string()).bind(tenant.to_string())).await?;
-    row.as_ref().map(step).transpose()
+    let row = tx.fetch_row(dynamic_query(sql).bind(op.to_string()).bind(tenant.to_string())).await?;
+    row.as_ref().map(step_from_row).transpose()
 }
 
-/// A page in the order of tenant ids, with each tenant's name, beginning after `after`; in one of `states` unless empty.
+/// A page in the order of tenant ids after `after`, with each tenant's name. Filters by `states` unless empty.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn page(
+/// `Unavailable` when the catalog is not reachable.
+pub async fn list_steps(
     tx: &mut ReadTx,
     op: OperationId,
     states: &[StepState],
@@ -291,42 +304,54 @@ pub async fn page(
 ) -> Result<Vec<(StepRecord, String)>> {
     let states = match states {
         [] => String::new(),
-        some => format!("and s.state in ({})", word::list(some)),
+        some => format!("and s.state in ({})", text_enum::quoted_list(some)),
     };
     let columns = COLUMNS.split(", ").map(|column| format!("s.{}", column.trim())).collect::<Vec<_>>().join(", ");
-    // The empty text comes before every id.
+    // The empty text sorts before every id.
     let sql = format!(
         "select {columns}, t.name as tenant_name from steps s join tenants t on t.id = s.tenant_id \
          where s.op_id = $1 and s.tenant_id > $2 {states} order by s.tenant_id limit $3"
     );
-    let sql = built(sql).bind(op.to_string()).bind(after.map(|id| id.to_string()).unwrap_or_default());
-    let rows = tx.all(sql.bind(bulk::limit(page_limit))).await?;
-    rows.iter().map(|row| Ok((step(row)?, row::text(row, "tenant_name")?))).collect()
+    let sql = dynamic_query(sql).bind(op.to_string()).bind(after.map(|id| id.to_string()).unwrap_or_default());
+    let rows = tx.fetch_rows(sql.bind(bulk::capped_limit(page_limit))).await?;
+    rows.iter().map(|row| Ok((step_from_row(row)?, row::text_column(row, "tenant_name")?))).collect()
 }
 
-/// A tenant's slot, and the operation it is about.
-type Slot = (OperationId, TenantId);
+/// The operation and the tenant whose slot it holds.
+type TenantSlot = (OperationId, TenantId);
 
-fn bind_slots<'q>(sql: Sql<'q>, slots: &[Slot]) -> Sql<'q> {
+/// A condition that excludes the tenants in `held`; their arguments begin with this number.
+fn not_held(column: &str, first: usize, held: &[TenantId]) -> String {
+    match held {
+        [] => String::new(),
+        some => format!("and {column} not in ({})", bulk::placeholder_list(first, some.len())),
+    }
+}
+
+fn bind_held<'q>(sql: SqlQuery<'q>, held: &[TenantId]) -> SqlQuery<'q> {
+    held.iter().fold(sql, |sql, tenant| sql.bind(tenant.to_string()))
+}
+
+fn bind_slots<'q>(sql: SqlQuery<'q>, slots: &[TenantSlot]) -> SqlQuery<'q> {
     slots.iter().fold(sql, |sql, (op, tenant)| sql.bind(op.to_string()).bind(tenant.to_string()))
 }
 
-fn step(row: &AnyRow) -> Result<StepRecord> {
+fn step_from_row(row: &AnyRow) -> Result<StepRecord> {
     Ok(StepRecord {
-        op_id: row::parsed(row, "op_id")?,
-        tenant_id: row::parsed(row, "tenant_id")?,
-        state: row::word(row, "state")?,
-        phase: row::text(row, "phase")?,
-        facts: row::text(row, "facts")?,
-        attempt: row::int(row, "attempt")?,
-        deaths: row::int(row, "deaths")?,
-        not_before: row::int(row, "not_before")?,
-        lease_owner: row::text_or_null(row, "lease_owner")?,
-        lease_epoch: row::int(row, "lease_epoch")?,
-        lease_until: row::int_or_null(row, "lease_until")?,
-        error_code: row::text_or_null(row, "error_code")?,
-        error: row::text_or_null(row, "error")?,
-        started_at: row::int_or_null(row, "started_at")?,
-        finished_at: row::int_or_null(row, "finished_at")?,
+        op_id: row::parsed_column(row, "op_id")?,
+        tenant_id: row::parsed_column(row, "tenant_id")?,
+        state: row::enum_column(row, "state")?,
+        phase: row::text_column(row, "phase")?,
+        facts: row::text_column(row, "facts")?,
+        attempt: row::int_column(row, "attempt")?,
+        deaths: row::int_column(row, "deaths")?,
+        not_before: row::int_column(row, "not_before")?,
+        lease_owner: row::nullable_text(row, "lease_owner")?,
+        lease_epoch: row::int_column(row, "lease_epoch")?,
+        lease_until: row::nullable_int(row, "lease_until")?,
+        error_code: row::nullable_text(row, "error_code")?,
+        error: row::nullable_text(row, "error")?,
+        started_at: row::nullable_int(row, "started_at")?,
+        finished_at: row::nullable_int(row, "finished_at")?,
     })
 }

@@ -1,25 +1,25 @@
-//! Writing down what workers report; only the holder of a step's epoch may.
+//! Records the reports of workers; only the holder of a step's epoch may report.
 
 use std::collections::HashSet;
 
-use crate::bulk::{INT, Sql, TEXT, built, chunks, rounds, values};
+use crate::bulk::{INT, SqlQuery, TEXT, distinct_rounds, dynamic_query, sized_chunks, values_clause};
 use crate::db::WriteTx;
 use crate::error::Result;
 use crate::row;
-use crate::steps::{Slot, StepOutcome, StepResult, StepState, bind_slots};
-use crate::word::Word as _;
+use crate::steps::{StepOutcome, StepResult, StepState, TenantSlot, bind_slots};
+use crate::text_enum::TextEnum as _;
 
-/// Writes each outcome whose step is still held under its epoch; returns, in order, whether it was.
-/// The caller applies the effects of those only. Two outcomes of one step are applied in their order.
-/// A retry of a cancelled operation's step is its end.
+/// Writes each outcome whose step is still held under its epoch. Returns, in order, whether each was written. The
+/// caller applies only the effects of written outcomes. Two outcomes of one step are applied in order. A retry of a
+/// cancelled operation's step ends the step.
 ///
 /// # Errors
-/// `Unavailable`.
-pub async fn record(tx: &mut WriteTx, outcomes: &[StepOutcome]) -> Result<Vec<bool>> {
+/// `Unavailable` when the catalog is not reachable.
+pub async fn record_outcomes(tx: &mut WriteTx, outcomes: &[StepOutcome]) -> Result<Vec<bool>> {
     let mut applied = vec![false; outcomes.len()];
     let numbered: Vec<(usize, &StepOutcome)> = outcomes.iter().enumerate().collect();
-    for round in rounds(&numbered, |(_, outcome)| (outcome.op_id, outcome.tenant_id)) {
-        for chunk in chunks(&round) {
+    for round in distinct_rounds(&numbered, |(_, outcome)| (outcome.op_id, outcome.tenant_id)) {
+        for chunk in sized_chunks(&round) {
             let held = record_chunk(tx, chunk).await?;
             let mut free = Vec::new();
             for (number, outcome) in chunk {
@@ -35,20 +35,20 @@ pub async fn record(tx: &mut WriteTx, outcomes: &[StepOutcome]) -> Result<Vec<bo
     Ok(applied)
 }
 
-async fn free_slots(tx: &mut WriteTx, slots: &[Slot]) -> Result<()> {
-    for chunk in chunks(slots) {
+async fn free_slots(tx: &mut WriteTx, slots: &[TenantSlot]) -> Result<()> {
+    for chunk in sized_chunks(slots) {
         let sql = format!(
             "with v(op_id, tenant_id) as ({}) update tenants set op_id = null from v \
              where tenants.id = v.tenant_id and tenants.op_id = v.op_id",
-            values(chunk.len(), &[TEXT, TEXT])
+            values_clause(chunk.len(), &[TEXT, TEXT])
         );
-        tx.run(bind_slots(built(sql), chunk)).await?;
+        tx.execute_sql(bind_slots(dynamic_query(sql), chunk)).await?;
     }
     Ok(())
 }
 
-/// Applies one statement's worth of outcomes, each of another step; returns the steps it applied to.
-async fn record_chunk(tx: &mut WriteTx, outcomes: &[&(usize, &StepOutcome)]) -> Result<HashSet<Slot>> {
+/// Applies outcomes of distinct steps in one statement. Returns the steps that were changed.
+async fn record_chunk(tx: &mut WriteTx, outcomes: &[&(usize, &StepOutcome)]) -> Result<HashSet<TenantSlot>> {
     let types = [TEXT, TEXT, TEXT, INT, TEXT, TEXT, TEXT, INT, INT, TEXT, TEXT, INT];
     let sql = format!(
         "with v(op_id, tenant_id, owner, epoch, new_state, phase, facts, not_before, uncounted, code, message, finished) as ({}) \
@@ -64,30 +64,30 @@ async fn record_chunk(tx: &mut WriteTx, outcomes: &[&(usize, &StepOutcome)]) -> 
            error_code = v.code, error = v.message, finished_at = v.finished \
          from v where steps.op_id = v.op_id and steps.tenant_id = v.tenant_id and steps.state = 'running' \
          and steps.lease_owner = v.owner and steps.lease_epoch = v.epoch returning steps.op_id, steps.tenant_id",
-        values(outcomes.len(), &types)
+        values_clause(outcomes.len(), &types)
     );
     let now = tx.now();
-    let sql = outcomes.iter().fold(built(sql), |sql, (_, outcome)| bind_outcome(sql, outcome, now));
-    let rows = tx.all(sql).await?;
-    rows.iter().map(|row| Ok((row::parsed(row, "op_id")?, row::parsed(row, "tenant_id")?))).collect()
+    let sql = outcomes.iter().fold(dynamic_query(sql), |sql, (_, outcome)| bind_outcome(sql, outcome, now));
+    let rows = tx.fetch_rows(sql).await?;
+    rows.iter().map(|row| Ok((row::parsed_column(row, "op_id")?, row::parsed_column(row, "tenant_id")?))).collect()
 }
 
-/// What an outcome writes; `None` leaves phase, facts and time alone.
+/// The columns that an outcome changes; `None` leaves phase, facts and time unchanged.
 #[derive(Default)]
-struct Change {
+struct StepChange {
     state: Option<StepState>,
     phase: Option<String>,
     facts: Option<String>,
     not_before: Option<i64>,
-    /// Claims that do not count as attempts.
+    /// Number of claims that do not count as attempts.
     uncounted: i64,
     code: Option<String>,
     message: Option<String>,
     finished: Option<i64>,
 }
 
-impl Change {
-    fn of(result: &StepResult, now: i64) -> Self {
+impl StepChange {
+    fn from_result(result: &StepResult, now: i64) -> Self {
         match result.clone() {
             StepResult::Next { phase, facts } => {
                 Self { state: Some(StepState::Running), phase: Some(phase), facts: Some(facts), ..Self::default() }
@@ -110,23 +110,23 @@ impl Change {
                 message: Some(message),
                 ..Self::default()
             },
-            StepResult::Skipped { code, message } => Self::ended(StepState::Skipped, code, message, now),
-            StepResult::Failed { code, message } => Self::ended(StepState::Failed, code, message, now),
+            StepResult::Skipped { code, message } => Self::ended_with(StepState::Skipped, code, message, now),
+            StepResult::Failed { code, message } => Self::ended_with(StepState::Failed, code, message, now),
         }
     }
 
-    fn ended(state: StepState, code: String, message: String, now: i64) -> Self {
+    fn ended_with(state: StepState, code: String, message: String, now: i64) -> Self {
         Self { state: Some(state), code: Some(code), message: Some(message), finished: Some(now), ..Self::default() }
     }
 }
 
-fn bind_outcome<'q>(sql: Sql<'q>, outcome: &StepOutcome, now: i64) -> Sql<'q> {
-    let change = Change::of(&outcome.result, now);
+fn bind_outcome<'q>(sql: SqlQuery<'q>, outcome: &StepOutcome, now: i64) -> SqlQuery<'q> {
+    let change = StepChange::from_result(&outcome.result, now);
     sql.bind(outcome.op_id.to_string())
         .bind(outcome.tenant_id.to_string())
         .bind(outcome.lease_owner.clone())
         .bind(outcome.lease_epoch)
-        .bind(change.state.map(|state| state.word()))
+        .bind(change.state.map(|state| state.stored_text()))
         .bind(change.phase)
         .bind(change.facts)
         .bind(change.not_before)

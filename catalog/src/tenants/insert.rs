@@ -1,26 +1,26 @@
-//! New tenants, thousands at once.
+//! Inserts new tenants, thousands at once.
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::bulk::{TEXT, built, chunks, values};
+use crate::bulk::{TEXT, dynamic_query, sized_chunks, values_clause};
 use crate::changes;
 use crate::db::WriteTx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ServerId, TenantId};
-use crate::name::{Name, NameKind};
+use crate::name::{NameKind, TenantName};
 use crate::names;
 use crate::tenants::labels::insert_labels;
 
-/// What a new tenant starts with.
+/// The initial values of a new tenant.
 #[derive(Debug, Clone)]
 pub struct NewTenant {
-    /// Made by the caller.
+    /// A new id, made by the caller.
     pub id: TenantId,
-    /// Its slug.
-    pub name: Name,
-    /// Where it shall live.
+    /// The tenant's slug.
+    pub name: TenantName,
+    /// The server for its database.
     pub server_id: ServerId,
-    /// Its labels.
+    /// The tenant's labels.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -31,20 +31,20 @@ pub struct NewTenant {
 /// `AlreadyExists` naming the first taken name (or the first that is given twice), `NotFound` for a server,
 /// `Invalid` for a label.
 pub async fn insert_many(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
-    let slugs: Vec<Name> = tenants.iter().map(|tenant| tenant.name.clone()).collect();
+    let slugs: Vec<TenantName> = tenants.iter().map(|tenant| tenant.name.clone()).collect();
     refuse_twice(&slugs)?;
     names::refuse_taken(tx, &slugs).await?;
-    for chunk in chunks(tenants) {
+    for chunk in sized_chunks(tenants) {
         insert_rows(tx, chunk).await?;
     }
-    let reserved: Vec<(&Name, TenantId)> = tenants.iter().map(|tenant| (&tenant.name, tenant.id)).collect();
-    names::insert_many(tx, &reserved, NameKind::Slug).await?;
+    let reserved: Vec<(&TenantName, TenantId)> = tenants.iter().map(|tenant| (&tenant.name, tenant.id)).collect();
+    names::insert_names(tx, &reserved, NameKind::Slug).await?;
     insert_labels(tx, tenants).await?;
     let ids: Vec<TenantId> = tenants.iter().map(|tenant| tenant.id).collect();
-    changes::append(tx, &ids).await
+    changes::append_changes(tx, &ids).await
 }
 
-fn refuse_twice(slugs: &[Name]) -> Result<()> {
+fn refuse_twice(slugs: &[TenantName]) -> Result<()> {
     let mut seen = HashSet::new();
     match slugs.iter().find(|name| !seen.insert(*name)) {
         Some(name) => Err(Error::new(ErrorKind::AlreadyExists, format!("the name '{name}' is given twice"))),
@@ -58,13 +58,13 @@ async fn insert_rows(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
         "with v(id, name, server_id) as ({}) insert into tenants (id, name, state, server_id, generation, \
          placement_epoch, protected, created_at, updated_at) \
          select id, name, 'provisioning', server_id, 1, 0, 0, cast(${now} as bigint), cast(${now} as bigint) from v",
-        values(tenants.len(), &[TEXT, TEXT, TEXT]),
+        values_clause(tenants.len(), &[TEXT, TEXT, TEXT]),
         now = after + 1
     );
-    let sql = tenants.iter().fold(built(sql), |sql, tenant| {
+    let sql = tenants.iter().fold(dynamic_query(sql), |sql, tenant| {
         sql.bind(tenant.id.to_string()).bind(tenant.name.as_str().to_owned()).bind(tenant.server_id.to_string())
     });
     let now = tx.now();
-    tx.run(sql.bind(now)).await?;
+    tx.execute_sql(sql.bind(now)).await?;
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! PURE: which labels a tenant must have, in the grammar of Kubernetes' label selectors.
+//! PURE: label selectors of tenants, in the grammar of Kubernetes.
 //!
-//! `plan=pro`, `plan==pro`, `plan!=free`, `plan in (pro, team)`, `plan notin (free)`, `plan` (has it), `!plan` (has it
-//! not). A comma means "and". `!=` and `notin` also mean tenants without the label. A text that does not follow the
-//! grammar is an error, and never a selector for something else.
+//! `plan=pro`, `plan==pro`, `plan!=free`, `plan in (pro, team)`, `plan notin (free)`, `plan` (has the label), `!plan`
+//! (does not have it). A comma means "and". `!=` and `notin` also match tenants without the label. A text that does not
+//! follow the grammar is an error, and never read as another selector.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -10,17 +10,17 @@ use std::str::FromStr;
 use super::labels::is_label_key;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A statement of the catalog takes a bounded number of arguments, and nobody types more.
+/// Maximum number of keys and values, because a statement of the catalog has a limited number of arguments.
 const VALUES_MAX: usize = 256;
 
-/// What a tenant's labels must meet, all of it. Nothing asked for: every tenant meets it.
+/// Requirements for a tenant's labels, all of which must be met. An empty selector matches every tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LabelSelector {
-    requirements: Vec<Requirement>,
+    requirements: Vec<LabelRequirement>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Requirement {
+enum LabelRequirement {
     Present(String),
     Absent(String),
     OneOf(String, Vec<String>),
@@ -28,28 +28,28 @@ enum Requirement {
 }
 
 impl LabelSelector {
-    /// True when nothing is asked for.
+    /// True when there are no requirements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
 
-    /// Both must be met.
+    /// Combines two selectors; both must match.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
+    pub fn combined_with(mut self, other: Self) -> Self {
         self.requirements.extend(other.requirements);
         self
     }
 
-    /// The conditions on `t.id`, with arguments from number `first` on.
-    pub(super) fn conditions(&self, first: usize) -> (String, Vec<String>) {
+    /// The conditions on `t.id`, with arguments from number `first`.
+    pub(super) fn sql_conditions(&self, first: usize) -> (String, Vec<String>) {
         let (mut sql, mut arguments) = (String::new(), Vec::new());
         for requirement in &self.requirements {
             let (negation, key, values) = match requirement {
-                Requirement::Present(key) => ("", key, None),
-                Requirement::Absent(key) => ("not ", key, None),
-                Requirement::OneOf(key, values) => ("", key, Some(values)),
-                Requirement::NoneOf(key, values) => ("not ", key, Some(values)),
+                LabelRequirement::Present(key) => ("", key, None),
+                LabelRequirement::Absent(key) => ("not ", key, None),
+                LabelRequirement::OneOf(key, values) => ("", key, Some(values)),
+                LabelRequirement::NoneOf(key, values) => ("not ", key, Some(values)),
             };
             let number = first + arguments.len();
             sql += &format!(" and t.id {negation}in (select tenant_id from tenant_labels where key = ${number}");
@@ -67,7 +67,7 @@ impl LabelSelector {
 
 impl From<BTreeMap<String, String>> for LabelSelector {
     fn from(labels: BTreeMap<String, String>) -> Self {
-        let requirements = labels.into_iter().map(|(key, value)| Requirement::OneOf(key, vec![value])).collect();
+        let requirements = labels.into_iter().map(|(key, value)| LabelRequirement::OneOf(key, vec![value])).collect();
         Self { requirements }
     }
 }
@@ -78,14 +78,14 @@ impl FromStr for LabelSelector {
     fn from_str(text: &str) -> Result<Self> {
         let (mut requirements, mut rest) = (Vec::new(), text);
         loop {
-            let (requirement, after) = requirement(rest)?;
+            let (requirement, after) = parse_requirement(rest)?;
             requirements.push(requirement);
             match after.trim_start() {
                 "" => break,
-                after => rest = after.strip_prefix(',').ok_or_else(|| wrong(after))?,
+                after => rest = after.strip_prefix(',').ok_or_else(|| selector_error(after))?,
             }
         }
-        let values: usize = requirements.iter().map(Requirement::arguments).sum();
+        let values: usize = requirements.iter().map(LabelRequirement::argument_count).sum();
         if values > VALUES_MAX {
             return Err(Error::new(ErrorKind::Invalid, format!("a selector has at most {VALUES_MAX} keys and values")));
         }
@@ -93,8 +93,8 @@ impl FromStr for LabelSelector {
     }
 }
 
-impl Requirement {
-    fn arguments(&self) -> usize {
+impl LabelRequirement {
+    fn argument_count(&self) -> usize {
         match self {
             Self::Present(_) | Self::Absent(_) => 1,
             Self::OneOf(_, values) | Self::NoneOf(_, values) => 1 + values.len(),
@@ -102,56 +102,56 @@ impl Requirement {
     }
 }
 
-/// One requirement, and the text behind it.
-fn requirement(text: &str) -> Result<(Requirement, &str)> {
+/// Parses one requirement; returns it with the rest of the text.
+fn parse_requirement(text: &str) -> Result<(LabelRequirement, &str)> {
     let text = text.trim_start();
     if let Some(negated) = text.strip_prefix('!') {
-        let (key, rest) = key(negated.trim_start())?;
-        return Ok((Requirement::Absent(key), rest));
+        let (key, rest) = parse_key(negated.trim_start())?;
+        return Ok((LabelRequirement::Absent(key), rest));
     }
-    let (key, rest) = key(text)?;
+    let (key, rest) = parse_key(text)?;
     let rest = rest.trim_start();
     if let Some(rest) = rest.strip_prefix("!=") {
-        let (value, rest) = value(rest);
-        return Ok((Requirement::NoneOf(key, vec![value]), rest));
+        let (value, rest) = parse_value(rest);
+        return Ok((LabelRequirement::NoneOf(key, vec![value]), rest));
     }
     if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
-        let (value, rest) = value(rest);
-        return Ok((Requirement::OneOf(key, vec![value]), rest));
+        let (value, rest) = parse_value(rest);
+        return Ok((LabelRequirement::OneOf(key, vec![value]), rest));
     }
     if let Some(list) = rest.strip_prefix("notin").map(str::trim_start).and_then(|rest| rest.strip_prefix('(')) {
-        let (values, rest) = values(list)?;
-        return Ok((Requirement::NoneOf(key, values), rest));
+        let (values, rest) = parse_values(list)?;
+        return Ok((LabelRequirement::NoneOf(key, values), rest));
     }
     if let Some(list) = rest.strip_prefix("in").map(str::trim_start).and_then(|rest| rest.strip_prefix('(')) {
-        let (values, rest) = values(list)?;
-        return Ok((Requirement::OneOf(key, values), rest));
+        let (values, rest) = parse_values(list)?;
+        return Ok((LabelRequirement::OneOf(key, values), rest));
     }
-    Ok((Requirement::Present(key), rest))
+    Ok((LabelRequirement::Present(key), rest))
 }
 
-fn key(text: &str) -> Result<(String, &str)> {
+fn parse_key(text: &str) -> Result<(String, &str)> {
     let end = text.find(|c: char| c.is_whitespace() || ",=!()<>".contains(c)).unwrap_or(text.len());
     let (key, rest) = text.split_at(end);
-    if is_label_key(key) { Ok((key.to_owned(), rest)) } else { Err(wrong(text)) }
+    if is_label_key(key) { Ok((key.to_owned(), rest)) } else { Err(selector_error(text)) }
 }
 
-/// A value ends at the next comma: labels may hold any other character.
-fn value(text: &str) -> (String, &str) {
+/// Parses a value, which ends at the next comma. Labels may contain any other character.
+fn parse_value(text: &str) -> (String, &str) {
     let (value, rest) = text.split_at(text.find(',').unwrap_or(text.len()));
     (value.trim().to_owned(), rest)
 }
 
-/// The values of a list, and the text behind its parenthesis.
-fn values(text: &str) -> Result<(Vec<String>, &str)> {
-    let (list, rest) = text.split_once(')').ok_or_else(|| wrong(text))?;
+/// Parses the values of a list; returns them with the text after its parenthesis.
+fn parse_values(text: &str) -> Result<(Vec<String>, &str)> {
+    let (list, rest) = text.split_once(')').ok_or_else(|| selector_error(text))?;
     Ok((list.split(',').map(|value| value.trim().to_owned()).collect(), rest))
 }
 
-fn wrong(rest: &str) -> Error {
+fn selector_error(rest: &str) -> Error {
     let shown: String = rest.chars().take(40).flat_map(char::escape_debug).collect();
     let message = format!(
-        "the label selector is not understood at '{shown}': \
+        "the label selector is not valid at '{shown}': \
          write k=v, k!=v, 'k in (a,b)', 'k notin (a,b)', k or !k, separated by commas"
     );
     Error::new(ErrorKind::Invalid, message)
@@ -161,18 +161,18 @@ fn wrong(rest: &str) -> Error {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Requirement::{Absent, NoneOf, OneOf, Present};
+    use super::LabelRequirement::{Absent, NoneOf, OneOf, Present};
     use super::*;
 
-    fn parsed(text: &str) -> Vec<Requirement> {
+    fn parsed(text: &str) -> Vec<LabelRequirement> {
         text.parse::<LabelSelector>().unwrap_or_else(|error| panic!("{text:?}: {error}")).requirements
     }
 
-    fn one_of(key: &str, values: &[&str]) -> Requirement {
+    fn one_of(key: &str, values: &[&str]) -> LabelRequirement {
         OneOf(key.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
     }
 
-    fn none_of(key: &str, values: &[&str]) -> Requirement {
+    fn none_of(key: &str, values: &[&str]) -> LabelRequirement {
         NoneOf(key.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
     }
 
@@ -225,7 +225,7 @@ mod tests {
             "a!",
         ];
         for text in wrong {
-            // `a in` is read as a key with something behind it.
+            // `a in` is read as a key followed by other text.
             assert!(text.parse::<LabelSelector>().is_err(), "{text:?}");
         }
         let many = format!("a in ({})", vec!["x"; VALUES_MAX].join(","));

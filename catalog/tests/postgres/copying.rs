@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use catalog::copy::copy;
-use catalog::db::Location;
+use catalog::copy::copy_to_postgres;
+use catalog::db::CatalogLocation;
 use catalog::members::{self, Role};
 use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::seal::FleetKey;
@@ -17,7 +17,7 @@ use crate::suite::{clock, copy as same, seed};
 use crate::world::World;
 
 async fn file(directory: &Path, key: &FleetKey) -> Catalog {
-    Catalog::create(&Location::File(directory.join("catalog.db")), same(key), clock()).await.unwrap()
+    Catalog::create(&CatalogLocation::File(directory.join("catalog.db")), same(key), clock()).await.unwrap()
 }
 
 /// Something in most tables; returns a secret that must still open.
@@ -26,9 +26,9 @@ async fn populate(catalog: &Catalog) -> (Vec<TenantId>, String) {
     let mut tx = catalog.write().await.unwrap();
     let labels = BTreeMap::from([("plan".to_owned(), Some("größer \u{1f980} '\"\\".to_owned()))]);
     tenants::set_labels(&mut tx, ids[7], &labels).await.unwrap();
-    members::set(&mut tx, ids[7], "ann", Role::Manager).await.unwrap();
+    members::set_member(&mut tx, ids[7], "ann", Role::Manager).await.unwrap();
     let scope = TokenScope::Tenant { tenant: ids[7], role: Role::Writer };
-    let (_, secret) = tokens::create(&mut tx, scope, None, None).await.unwrap();
+    let (_, secret) = tokens::create_token(&mut tx, scope, None, None).await.unwrap();
     let new = NewOperation {
         id: OperationId::generate(),
         kind: "create".to_owned(),
@@ -42,7 +42,7 @@ async fn populate(catalog: &Catalog) -> (Vec<TenantId>, String) {
         requested_by: "test".to_owned(),
         reason: None,
     };
-    operations::insert(&mut tx, &new).await.unwrap();
+    operations::insert_operation(&mut tx, &new).await.unwrap();
     let event = events::NewEvent {
         kind: "test.done".to_owned(),
         actor: "test".to_owned(),
@@ -51,7 +51,7 @@ async fn populate(catalog: &Catalog) -> (Vec<TenantId>, String) {
         request_id: None,
         data: serde_json::json!({"nul": "\u{0}"}),
     };
-    events::append(&mut tx, &[event]).await.unwrap();
+    events::append_events(&mut tx, &[event]).await.unwrap();
     tx.commit().await.unwrap();
     (ids, secret.expose_secret().to_owned())
 }
@@ -73,7 +73,7 @@ async fn a_copy_is_the_same_catalog_and_no_table_is_forgotten() {
         marked.store(true, Ordering::SeqCst);
         Ok(())
     };
-    let copied = copy(&source, &world.location(), mark).await.unwrap();
+    let copied = copy_to_postgres(&source, &world.location(), mark).await.unwrap();
     assert!(marked.load(Ordering::SeqCst) && !copied.was_there);
     let names: Vec<String> = copied.rows.iter().map(|(table, _)| table.clone()).collect();
     let mut there = tables(&world);
@@ -93,15 +93,15 @@ async fn a_copy_is_the_same_catalog_and_no_table_is_forgotten() {
     for id in [ids[0], ids[7], ids[1_299]] {
         assert_eq!(tenants::get(&mut there, id).await.unwrap(), tenants::get(&mut here, id).await.unwrap());
     }
-    let found = catalog::check::check(&target).await.unwrap();
+    let found = catalog::check::inspect_catalog(&target).await.unwrap();
     assert_eq!((found.columns_out_of_order, usize::try_from(found.schema_version).unwrap()), (0, versions));
 
-    let again = copy(&source, &world.location(), || Ok(())).await.unwrap();
+    let again = copy_to_postgres(&source, &world.location(), || Ok(())).await.unwrap();
     assert!(again.was_there, "an interrupted command may be repeated");
     let mut tx = target.write().await.unwrap();
-    members::set(&mut tx, ids[0], "bob", Role::Reader).await.unwrap();
+    members::set_member(&mut tx, ids[0], "bob", Role::Reader).await.unwrap();
     tx.commit().await.unwrap();
-    let error = copy(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
+    let error = copy_to_postgres(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists, "somebody works on it");
 }
 
@@ -112,15 +112,15 @@ async fn what_cannot_be_copied_leaves_nothing() {
     let source = file(directory.path(), &key).await;
     let (ids, _) = populate(&source).await;
     let mut tx = source.write().await.unwrap();
-    let open = operations::open(&mut tx).await.unwrap();
-    operations::fail(&mut tx, open[0].id, "x", "a\u{0}b").await.unwrap();
+    let open = operations::open_operations(&mut tx).await.unwrap();
+    operations::fail_operation(&mut tx, open[0].id, "x", "a\u{0}b").await.unwrap();
     tx.commit().await.unwrap();
     let world = World::new();
-    let error = copy(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
+    let error = copy_to_postgres(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
     assert!(error.to_string().contains("operations"), "{error}");
     assert_eq!(tables(&world), Vec::<String>::new());
     world.psql("create table notes (x text)");
-    let error = copy(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
+    let error = copy_to_postgres(&source, &world.location(), || panic!("not to be marked")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     let mut tx = source.write().await.unwrap();
     assert!(tenants::get(&mut tx, ids[0]).await.unwrap().is_some(), "the source goes on");

@@ -12,9 +12,9 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Begins to wait in another task; returns once its listener listens.
 async fn waiting(fixture: &Fixture) -> (tokio::task::JoinHandle<catalog::Result<()>>, i64) {
-    let seq = changes::head(&mut fixture.catalog.read().await.unwrap()).await.unwrap();
+    let seq = changes::feed_head(&mut fixture.catalog.read().await.unwrap()).await.unwrap();
     let catalog = fixture.catalog.clone();
-    let task = tokio::spawn(async move { changes::wait(&catalog, seq, LONG).await });
+    let task = tokio::spawn(async move { changes::wait_for_change(&catalog, seq, LONG).await });
     while listeners(fixture) == "0" {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -31,7 +31,7 @@ fn listeners(fixture: &Fixture) -> String {
 
 async fn change(catalog: &Catalog, tenant: TenantId) {
     let mut tx = catalog.write().await.unwrap();
-    changes::append(&mut tx, &[tenant]).await.unwrap();
+    changes::append_changes(&mut tx, &[tenant]).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -47,7 +47,7 @@ async fn a_commit_of_another_process_is_heard_at_once() {
         let committed = Instant::now();
         task.await.unwrap().unwrap();
         fastest = fastest.min(committed.elapsed());
-        assert!(changes::known(&fixture.catalog) > seq);
+        assert!(changes::known_head(&fixture.catalog) > seq);
     }
     // The fastest of five, on a machine that may be busy; looking alone takes up to a second.
     assert!(fastest < Duration::from_millis(100), "{fastest:?}");
@@ -64,7 +64,7 @@ async fn what_nobody_told_is_found_by_looking() {
         let started = Instant::now();
         task.await.unwrap().unwrap();
         assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
-        assert_eq!(changes::known(&fixture.catalog), seq + 1);
+        assert_eq!(changes::known_head(&fixture.catalog), seq + 1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catalog::db::{Dsn, Location};
+use catalog::db::{CatalogDsn, CatalogLocation};
 use catalog::seal::FleetKey;
 use catalog::{Catalog, ErrorKind};
 use postgres_fixture::{Cluster, PASSWORD, ROLE, Settings};
@@ -17,7 +17,7 @@ use crate::world::World;
 const BOUND: Duration = Duration::from_secs(15);
 
 async fn refused(dsn: &str) -> catalog::Error {
-    let location = Location::Postgres(Dsn::parse(dsn).unwrap());
+    let location = CatalogLocation::Postgres(CatalogDsn::from_text(dsn).unwrap());
     let started = Instant::now();
     let error = Catalog::open(&location, FleetKey::generate(), clock()).await.unwrap_err();
     assert!(started.elapsed() < BOUND, "{:?}", started.elapsed());
@@ -32,7 +32,7 @@ async fn each_refusal_says_what_to_do() {
     let at = format!("@127.0.0.1:{}/", world.cluster.port());
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (dsn, kind, says) in [
-        (good.replace(PASSWORD, "wrong"), ErrorKind::Refused, "refuses the password"),
+        (good.replace(PASSWORD, "wrong"), ErrorKind::Refused, "rejected the password"),
         (good.replace(&world.database, "nowhere"), ErrorKind::Refused, "does not exist"),
         (format!("{good}?sslmode=require"), ErrorKind::Refused, "sslmode"),
         (good.replace(&at, &format!("@127.0.0.1:{closed}/")), ErrorKind::Unavailable, "cannot be reached"),
@@ -59,7 +59,7 @@ async fn a_role_without_rights_and_a_database_that_only_reads_are_named() {
     let world = World::new();
     world.psql("create role visitor login password 'visitor-pw'; revoke create on schema public from public");
     let visitor = world.cluster.dsn(&world.database).replace(&format!("{ROLE}:{PASSWORD}"), "visitor:visitor-pw");
-    let location = Location::Postgres(Dsn::parse(&visitor).unwrap());
+    let location = CatalogLocation::Postgres(CatalogDsn::from_text(&visitor).unwrap());
     let error = Catalog::create(&location, FleetKey::generate(), clock()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("owner"), "{error}");
@@ -108,8 +108,8 @@ async fn a_server_that_demands_tls_gets_it() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert!(error.to_string().contains("sslmode=require"), "{error}");
     for mode in ["prefer", "require"] {
-        let location = Location::Postgres(Dsn::parse(&format!("{dsn}?sslmode={mode}")).unwrap());
-        let key = FleetKey::parse(&base64_key()).unwrap();
+        let location = CatalogLocation::Postgres(CatalogDsn::from_text(&format!("{dsn}?sslmode={mode}")).unwrap());
+        let key = FleetKey::from_text(&base64_key()).unwrap();
         let catalog = Catalog::create(&location, key, clock()).await.unwrap();
         drop(catalog.write().await.unwrap());
         drop(catalog.write().await.unwrap());
@@ -123,7 +123,7 @@ async fn a_server_that_demands_tls_gets_it() {
 fn base64_key() -> String {
     use secrecy::ExposeSecret as _;
     static KEY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    KEY.get_or_init(|| FleetKey::generate().expose().expose_secret().to_owned()).clone()
+    KEY.get_or_init(|| FleetKey::generate().secret_text().expose_secret().to_owned()).clone()
 }
 
 fn make_certificate(directory: &Path) {

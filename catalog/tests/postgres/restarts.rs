@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use catalog::tenants::{self, Selection};
+use catalog::tenants::{self, TenantCriteria};
 use catalog::{Catalog, ErrorKind};
 use postgres_fixture::Settings;
 
@@ -15,7 +15,7 @@ async fn alone() -> Fixture {
 }
 
 async fn count(catalog: &Catalog) -> catalog::Result<i64> {
-    tenants::count(&mut catalog.read().await?, &Selection::default()).await
+    tenants::count_tenants(&mut catalog.read().await?, &TenantCriteria::default()).await
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_restart_inside_a_transaction_ends_it_and_nothing_else() {
     fixture.world.cluster.start_again();
     let error = tx.commit().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
-    assert!(error.to_string().contains("nobody can know"), "{error}");
+    assert!(error.to_string().contains("may or may not have been made"), "{error}");
     drop(fixture.catalog.write().await.unwrap());
 }
 
@@ -151,7 +151,7 @@ async fn under_load_every_acknowledged_write_is_there_and_every_turn_comes_back(
     }
     let acknowledged: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
     let mut tx = fixture.catalog.write().await.unwrap();
-    let found = tenants::page(&mut tx, &Selection::default(), None, 10_000).await.unwrap();
+    let found = tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 10_000).await.unwrap();
     for name in &acknowledged {
         assert_eq!(found.iter().filter(|tenant| tenant.name == *name).count(), 1, "{name}");
     }
@@ -224,11 +224,11 @@ async fn text_orders_by_its_bytes_whatever_the_database_prefers() {
     let fixture = Fixture::in_world(world).await;
     let (server, _) = seed(&fixture.catalog, 1).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let (_, ids) = (server, tenants::page(&mut tx, &Selection::default(), None, 1).await.unwrap());
+    let (_, ids) = (server, tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 1).await.unwrap());
     for principal in ["a", "B", "_", "ä", "Z"] {
-        catalog::members::set(&mut tx, ids[0].id, principal, catalog::members::Role::Reader).await.unwrap();
+        catalog::members::set_member(&mut tx, ids[0].id, principal, catalog::members::Role::Reader).await.unwrap();
     }
-    let page = catalog::members::page(&mut tx, ids[0].id, None, 10).await.unwrap();
+    let page = catalog::members::list_members(&mut tx, ids[0].id, None, 10).await.unwrap();
     let order: Vec<&str> = page.iter().map(|member| member.principal.as_str()).collect();
     assert_eq!(order, ["B", "Z", "_", "a", "ä"]);
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use catalog::db::{Dsn, Location};
+use catalog::db::{CatalogDsn, CatalogLocation};
 use postgres_fixture::{Cluster, ROLE, Settings, bin};
 
 /// Ends with its last test: a static would leave its directory behind.
@@ -39,8 +39,8 @@ impl World {
         Self { cluster, database, directory: tempfile::tempdir().unwrap() }
     }
 
-    pub(crate) fn location(&self) -> Location {
-        Location::Postgres(Dsn::parse(&self.cluster.dsn(&self.database)).unwrap())
+    pub(crate) fn location(&self) -> CatalogLocation {
+        CatalogLocation::Postgres(CatalogDsn::from_text(&self.cluster.dsn(&self.database)).unwrap())
     }
 
     /// Runs SQL beside the catalog, as somebody with a database tool would.

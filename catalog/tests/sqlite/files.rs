@@ -3,18 +3,18 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use catalog::db::Location;
+use catalog::db::CatalogLocation;
 use catalog::seal::FleetKey;
 use catalog::{Catalog, ErrorKind};
 
 use crate::suite::{Fixture, clock, copy, seed};
 
 async fn open(path: &Path, key: &FleetKey) -> catalog::Result<Catalog> {
-    Catalog::open(&Location::File(path.to_path_buf()), copy(key), clock()).await
+    Catalog::open(&CatalogLocation::File(path.to_path_buf()), copy(key), clock()).await
 }
 
 async fn create(path: &Path, key: &FleetKey) -> catalog::Result<Catalog> {
-    Catalog::create(&Location::File(path.to_path_buf()), copy(key), clock()).await
+    Catalog::create(&CatalogLocation::File(path.to_path_buf()), copy(key), clock()).await
 }
 
 pub(crate) fn mode(path: &Path) -> u32 {

@@ -1,6 +1,6 @@
 //! Where the suite's catalogs are: each in a directory of its own.
 
-use catalog::db::Location;
+use catalog::db::CatalogLocation;
 use sqlx::Connection as _;
 
 /// A place for one catalog.
@@ -13,8 +13,8 @@ impl World {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    pub(crate) fn location(&self) -> Location {
-        Location::File(self.path())
+    pub(crate) fn location(&self) -> CatalogLocation {
+        CatalogLocation::File(self.path())
     }
 
     pub(crate) fn path(&self) -> std::path::PathBuf {

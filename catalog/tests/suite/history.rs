@@ -3,8 +3,8 @@
 use catalog::history::{self, HistoryPolicy};
 use catalog::operations::{self, NewOperation, WhenLeft};
 use catalog::retained::{self, RetainedRecord};
-use catalog::steps::{self, Claimant, StepOutcome, StepResult};
-use catalog::tenants::{self, Flip};
+use catalog::steps::{self, StepClaimant, StepOutcome, StepResult};
+use catalog::tenants::{self, TenantUpdate};
 use catalog::{Catalog, Generation, OperationId, ServerId, TenantId, TenantState, WriteTx, events};
 
 use super::{Fixture, START, seed};
@@ -15,13 +15,13 @@ const DAY: i64 = 86_400_000;
 async fn made(fixture: &Fixture, count: usize) -> (ServerId, Vec<TenantId>) {
     let (server, ids) = seed(&fixture.catalog, count).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let flip = |id: &TenantId| Flip {
+    let flip = |id: &TenantId| TenantUpdate {
         state: Some(TenantState::Active),
         placement: Some(Some(id.to_string())),
-        ..Flip::of(*id, Generation::FIRST)
+        ..TenantUpdate::for_generation(*id, Generation::FIRST)
     };
-    let flips: Vec<Flip> = ids.iter().map(flip).collect();
-    assert!(tenants::flip_many(&mut tx, &flips).await.unwrap().is_empty());
+    let flips: Vec<TenantUpdate> = ids.iter().map(flip).collect();
+    assert!(tenants::update_many(&mut tx, &flips).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     (server, ids)
 }
@@ -43,7 +43,7 @@ async fn ended(fixture: &Fixture, kind: &str, tenants: &[TenantId]) -> Operation
         reason: None,
     };
     let mut tx = fixture.catalog.write().await.unwrap();
-    operations::insert(&mut tx, &new).await.unwrap();
+    operations::insert_operation(&mut tx, &new).await.unwrap();
     tx.commit().await.unwrap();
     finish(&fixture.catalog, id).await;
     id
@@ -52,8 +52,8 @@ async fn ended(fixture: &Fixture, kind: &str, tenants: &[TenantId]) -> Operation
 async fn finish(catalog: &Catalog, id: OperationId) {
     let mut tx = catalog.write().await.unwrap();
     let until = tx.now() + 1_000;
-    let claimant = Claimant { owner: "w", lease_until: until, limit: 100, may_run_alone: true };
-    let claimed = steps::claim(&mut tx, id, claimant).await.unwrap();
+    let claimant = StepClaimant { owner: "w", lease_until: until, limit: 100, may_run_alone: true, held: &[] };
+    let claimed = steps::claim_steps(&mut tx, id, claimant).await.unwrap();
     let outcomes: Vec<StepOutcome> = claimed
         .iter()
         .enumerate()
@@ -68,14 +68,15 @@ async fn finish(catalog: &Catalog, id: OperationId) {
             },
         })
         .collect();
-    steps::record(&mut tx, &outcomes).await.unwrap();
+    steps::record_outcomes(&mut tx, &outcomes).await.unwrap();
     operations::finish_if_done(&mut tx, id).await.unwrap();
     tx.commit().await.unwrap();
 }
 
 /// Removes what a serving process would, and returns the operations that went.
 async fn pruned(catalog: &Catalog, before: i64) -> Vec<OperationId> {
-    let found = history::prunable(&mut catalog.read().await.unwrap(), before, i64::MAX, 1_000).await.unwrap();
+    let found =
+        history::prunable_operations(&mut catalog.read().await.unwrap(), before, i64::MAX, 1_000).await.unwrap();
     let mut gone = Vec::new();
     for op in found {
         let mut tx = catalog.write().await.unwrap();
@@ -92,7 +93,7 @@ async fn pruned(catalog: &Catalog, before: i64) -> Vec<OperationId> {
 }
 
 async fn steps_left(catalog: &Catalog, op: OperationId) -> usize {
-    steps::page(&mut catalog.read().await.unwrap(), op, &[], None, 1_000).await.unwrap().len()
+    steps::list_steps(&mut catalog.read().await.unwrap(), op, &[], None, 1_000).await.unwrap().len()
 }
 
 #[tokio::test]
@@ -138,7 +139,7 @@ async fn failures_go_but_not_of_a_tenant_that_an_operation_blocks_or_whose_kept_
         keep_until: START + 1_000 * DAY,
     };
     let mut tx = fixture.catalog.write().await.unwrap();
-    retained::insert(&mut tx, &kept(tenants[1])).await.unwrap();
+    retained::insert_retained(&mut tx, &kept(tenants[1])).await.unwrap();
     tx.commit().await.unwrap();
     fixture.advance(2 * DAY);
     ended(&fixture, "restore", &tenants[..1]).await;
@@ -189,7 +190,7 @@ async fn events_go_by_age_and_are_numbered_on() {
             request_id: None,
             data: serde_json::json!({}),
         };
-        events::append(&mut tx, &[event]).await.unwrap();
+        events::append_events(&mut tx, &[event]).await.unwrap();
         tx.commit().await.unwrap();
     };
     write("a.old").await;
@@ -201,7 +202,7 @@ async fn events_go_by_age_and_are_numbered_on() {
     assert_eq!(history::prune_events(&mut tx, START + 100 * DAY).await.unwrap(), 0, "the newest stays");
     tx.commit().await.unwrap();
     write("a.third").await;
-    let left = events::page(&mut fixture.catalog.read().await.unwrap(), None, None, 0, 10).await.unwrap();
+    let left = events::list_events(&mut fixture.catalog.read().await.unwrap(), None, None, 0, 10).await.unwrap();
     let kinds: Vec<&str> = left.iter().map(|event| event.event.kind.as_str()).collect();
     assert_eq!(kinds, ["a.new", "a.third"]);
     assert!(left[0].seq < left[1].seq);
@@ -211,9 +212,9 @@ async fn events_go_by_age_and_are_numbered_on() {
 async fn a_fleet_has_a_policy_that_can_be_changed() {
     let fixture = Fixture::new().await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let before = history::policy(&mut tx).await.unwrap();
+    let before = history::history_policy(&mut tx).await.unwrap();
     assert_eq!(before, HistoryPolicy { operations_ms: 90 * DAY, events_ms: 400 * DAY });
     let wanted = HistoryPolicy { operations_ms: 7 * DAY, events_ms: 8 * DAY };
-    history::set_policy(&mut tx, wanted).await.unwrap();
-    assert_eq!(history::policy(&mut tx).await.unwrap(), wanted);
+    history::set_history_policy(&mut tx, wanted).await.unwrap();
+    assert_eq!(history::history_policy(&mut tx).await.unwrap(), wanted);
 }

@@ -1,6 +1,6 @@
 //! What live processes hold for a while.
 
-use catalog::leases::{self, Slice};
+use catalog::leases::{self, ConnectionShare};
 
 use super::{Fixture, START, seed};
 
@@ -28,19 +28,20 @@ async fn slices_are_each_processs_own_and_run_out() {
     let fixture = Fixture::new().await;
     let (server, _) = seed(&fixture.catalog, 0).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    leases::set_slice(&mut tx, server, "b", 10, START + 100).await.unwrap();
-    leases::set_slice(&mut tx, server, "a", 20, START + 200).await.unwrap();
-    leases::set_slice(&mut tx, server, "a", 30, START + 200).await.unwrap();
-    leases::set_slice(&mut tx, catalog::ServerId::generate(), "c", 1, START + 200).await.unwrap();
-    assert!(leases::set_slice(&mut tx, server, "a", -1, START).await.is_err());
-    let slice = |owner: &str, amount, until| Slice { owner: owner.to_owned(), amount, until };
+    leases::set_connection_share(&mut tx, server, "b", 10, START + 100).await.unwrap();
+    leases::set_connection_share(&mut tx, server, "a", 20, START + 200).await.unwrap();
+    leases::set_connection_share(&mut tx, server, "a", 30, START + 200).await.unwrap();
+    leases::set_connection_share(&mut tx, catalog::ServerId::generate(), "c", 1, START + 200).await.unwrap();
+    assert!(leases::set_connection_share(&mut tx, server, "a", -1, START).await.is_err());
+    let slice =
+        |owner: &str, amount, until| ConnectionShare { owner: owner.to_owned(), amount, until, is_ahead: false };
     let both = [slice("a", 30, START + 200), slice("b", 10, START + 100)];
-    assert_eq!(leases::slices(&mut tx, server).await.unwrap(), both);
+    assert_eq!(leases::connection_shares(&mut tx, server).await.unwrap(), both);
     tx.commit().await.unwrap();
     fixture.advance(100);
     let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(leases::slices(&mut tx, server).await.unwrap(), both[..1]);
-    assert_eq!(leases::expire(&mut tx).await.unwrap(), 1);
-    leases::drop_slice(&mut tx, server, "a").await.unwrap();
-    assert!(leases::slices(&mut tx, server).await.unwrap().is_empty());
+    assert_eq!(leases::connection_shares(&mut tx, server).await.unwrap(), both[..1]);
+    assert_eq!(leases::expire_leases(&mut tx).await.unwrap(), 1);
+    leases::drop_connection_share(&mut tx, server, "a").await.unwrap();
+    assert!(leases::connection_shares(&mut tx, server).await.unwrap().is_empty());
 }

@@ -1,5 +1,6 @@
 //! The suite, and what its functions need.
 
+mod clocks;
 mod feed;
 mod history;
 mod leases;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use catalog::seal::FleetKey;
 use catalog::servers::NewServer;
 use catalog::tenants::NewTenant;
-use catalog::{Catalog, Name, ServerId, TenantId, WriteTx, servers};
+use catalog::{Catalog, ServerId, TenantId, TenantName, WriteTx, servers};
 
 use crate::world::World;
 
@@ -68,21 +69,21 @@ pub(crate) async fn create(world: &World, key: &FleetKey) -> catalog::Result<Cat
 
 pub(crate) fn copy(key: &FleetKey) -> FleetKey {
     use secrecy::ExposeSecret as _;
-    FleetKey::parse(key.expose().expose_secret()).unwrap()
+    FleetKey::from_text(key.secret_text().expose_secret()).unwrap()
 }
 
 /// A clock that stands still.
-pub(crate) fn clock() -> catalog::Clock {
+pub(crate) fn clock() -> catalog::CatalogClock {
     Arc::new(|| START)
 }
 
-pub(crate) fn reader(clock: &Arc<AtomicI64>) -> catalog::Clock {
+pub(crate) fn reader(clock: &Arc<AtomicI64>) -> catalog::CatalogClock {
     let clock = clock.clone();
     Arc::new(move || clock.load(Ordering::SeqCst))
 }
 
 pub(crate) async fn server(tx: &mut WriteTx, name: &str, base: &Path) -> ServerId {
-    servers::insert(tx, NewServer::directory(name, base.to_str().unwrap())).await.unwrap().id
+    servers::insert_server(tx, NewServer::in_directory(name, base.to_str().unwrap())).await.unwrap().id
 }
 
 /// A server and tenants named `t0`, `t1`, …
@@ -96,5 +97,10 @@ pub(crate) async fn seed(catalog: &Catalog, count: usize) -> (ServerId, Vec<Tena
 }
 
 pub(crate) fn new_tenant(name: &str, server_id: ServerId) -> NewTenant {
-    NewTenant { id: TenantId::generate(), name: Name::slug(name).unwrap(), server_id, labels: BTreeMap::new() }
+    NewTenant {
+        id: TenantId::generate(),
+        name: TenantName::parse_slug(name).unwrap(),
+        server_id,
+        labels: BTreeMap::new(),
+    }
 }

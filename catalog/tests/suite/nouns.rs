@@ -4,44 +4,44 @@ use std::collections::BTreeMap;
 
 use catalog::backups::{self, BackupRecord};
 use catalog::events::{self, NewEvent};
-use catalog::idempotency::{self, Remembered};
+use catalog::idempotency::{self, ClaimedIdempotencyKey, IdempotencyClaimant, IdempotencyLookup};
 use catalog::members::{self, Role};
 use catalog::name::NameKind;
 use catalog::retained::{self, RetainedRecord};
 use catalog::servers;
-use catalog::tenants::{self, Flip};
+use catalog::tenants::{self, TenantUpdate};
 use catalog::tokens::{self, OperatorRole, TokenScope};
 use catalog::{
-    BackupId, ErrorKind, Generation, Name, OperationId, ReleaseId, ServerId, ServerState, TenantId, TenantState,
+    BackupId, ErrorKind, Generation, OperationId, ReleaseId, ServerId, ServerState, TenantId, TenantName, TenantState,
     WriteTx, fleet, names, releases,
 };
 use secrecy::ExposeSecret as _;
 use tenant_engine::EngineKind;
-use tenant_engine::migration::{File, MigrationSets};
+use tenant_engine::migration::{MigrationFile, MigrationSets};
 
 use super::{Fixture, START, new_tenant, seed};
 
-fn slug(text: &str) -> Name {
-    Name::slug(text).unwrap()
+fn slug(text: &str) -> TenantName {
+    TenantName::parse_slug(text).unwrap()
 }
 
 #[tokio::test]
 async fn a_name_leads_to_its_tenant_for_ever() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 2).await;
-    let host = Name::host("Shop.Example.com:443").unwrap();
+    let host = TenantName::parse_host("Shop.Example.com:443").unwrap();
     let mut tx = fixture.catalog.write().await.unwrap();
-    names::insert(&mut tx, &host, ids[0], NameKind::Host).await.unwrap();
-    names::insert(&mut tx, &slug("old"), ids[0], NameKind::Alias).await.unwrap();
+    names::insert_name(&mut tx, &host, ids[0], NameKind::Host).await.unwrap();
+    names::insert_name(&mut tx, &slug("old"), ids[0], NameKind::Alias).await.unwrap();
     for (name, tenant, kind, refused) in [
         (host.clone(), ids[1], NameKind::Host, ErrorKind::AlreadyExists),
         (slug("t0"), ids[1], NameKind::Alias, ErrorKind::AlreadyExists),
-        (Name::host("shop").unwrap(), ids[1], NameKind::Host, ErrorKind::Invalid),
+        (TenantName::parse_host("shop").unwrap(), ids[1], NameKind::Host, ErrorKind::Invalid),
     ] {
-        assert_eq!(names::insert(&mut tx, &name, tenant, kind).await.unwrap_err().kind(), refused, "{name}");
+        assert_eq!(names::insert_name(&mut tx, &name, tenant, kind).await.unwrap_err().kind(), refused, "{name}");
     }
     for name in [&slug("t0"), &slug("old"), &host] {
-        assert_eq!(names::resolve(&mut tx, name).await.unwrap(), Some(ids[0]));
+        assert_eq!(names::resolve_name(&mut tx, name).await.unwrap(), Some(ids[0]));
         assert_eq!(tenants::by_name(&mut tx, name).await.unwrap().unwrap().name, "t0");
     }
     let of_first = names::of_tenant(&mut tx, ids[0]).await.unwrap();
@@ -50,10 +50,11 @@ async fn a_name_leads_to_its_tenant_for_ever() {
         [(slug("t0"), NameKind::Slug), (slug("old"), NameKind::Alias), (host.clone(), NameKind::Host)]
     );
     let many = [slug("free"), slug("t1"), host.clone()];
-    assert_eq!(names::taken(&mut tx, &many).await.unwrap(), [(slug("t1"), ids[1]), (host.clone(), ids[0])]);
-    let nobodys = names::insert(&mut tx, &slug("nobody"), TenantId::generate(), NameKind::Alias).await.unwrap_err();
+    assert_eq!(names::taken_names(&mut tx, &many).await.unwrap(), [(slug("t1"), ids[1]), (host.clone(), ids[0])]);
+    let nobodys =
+        names::insert_name(&mut tx, &slug("nobody"), TenantId::generate(), NameKind::Alias).await.unwrap_err();
     assert_eq!(nobodys.kind(), ErrorKind::NotFound);
-    assert!(names::resolve(&mut tx, &host).await.is_err(), "a refused statement ends its transaction");
+    assert!(names::resolve_name(&mut tx, &host).await.is_err(), "a refused statement ends its transaction");
 }
 
 #[tokio::test]
@@ -61,9 +62,9 @@ async fn a_tenant_that_never_served_frees_its_name() {
     let fixture = Fixture::new().await;
     let (server, ids) = seed(&fixture.catalog, 2).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let mut active = Flip::of(ids[1], Generation(1));
+    let mut active = TenantUpdate::for_generation(ids[1], Generation(1));
     active.state = Some(TenantState::Active);
-    tenants::flip_many(&mut tx, &[active]).await.unwrap();
+    tenants::update_many(&mut tx, &[active]).await.unwrap();
     tenants::remove_provisioning(&mut tx, ids[0]).await.unwrap();
     let error = tenants::remove_provisioning(&mut tx, ids[1]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -94,7 +95,7 @@ async fn a_flip_sets_clears_and_dates() {
     let (_, ids) = seed(&fixture.catalog, 1).await;
     let mut tx = fixture.catalog.write().await.unwrap();
     let release = release(&mut tx, "create table a (x);").await;
-    let mut full = Flip::of(ids[0], Generation(1));
+    let mut full = TenantUpdate::for_generation(ids[0], Generation(1));
     full.state = Some(TenantState::Deleted);
     full.reason = Some(Some("left".to_owned()));
     full.block_writes = Some(Some(catalog::BlockWrites::Operator));
@@ -103,7 +104,7 @@ async fn a_flip_sets_clears_and_dates() {
     full.schema_version = Some(Some(4));
     full.release_id = Some(Some(release));
     full.size_bytes = Some(77);
-    assert!(tenants::flip_many(&mut tx, &[full]).await.unwrap().is_empty());
+    assert!(tenants::update_many(&mut tx, &[full]).await.unwrap().is_empty());
     let deleted = tenants::get(&mut tx, ids[0]).await.unwrap().unwrap();
     assert_eq!(
         (deleted.state, deleted.deleted_at, deleted.purge_after),
@@ -112,16 +113,16 @@ async fn a_flip_sets_clears_and_dates() {
     assert_eq!((deleted.state_reason.as_deref(), deleted.placement.as_deref()), (Some("left"), Some("p")));
     assert_eq!(deleted.block_writes, Some(catalog::BlockWrites::Operator));
     assert_eq!((deleted.schema_version, deleted.release_id, deleted.size_bytes), (Some(4), Some(release), Some(77)));
-    tenants::flip_many(&mut tx, &[Flip::of(ids[0], Generation(2))]).await.unwrap();
+    tenants::update_many(&mut tx, &[TenantUpdate::for_generation(ids[0], Generation(2))]).await.unwrap();
     let same = tenants::get(&mut tx, ids[0]).await.unwrap().unwrap();
     assert_eq!(same, tenants_with_generation(&deleted, 3), "nothing else changes");
-    let mut back = Flip::of(ids[0], Generation(3));
+    let mut back = TenantUpdate::for_generation(ids[0], Generation(3));
     back.state = Some(TenantState::Active);
     back.reason = Some(None);
     back.block_writes = Some(None);
     back.purge_after = Some(None);
     back.schema_version = Some(None);
-    tenants::flip_many(&mut tx, &[back]).await.unwrap();
+    tenants::update_many(&mut tx, &[back]).await.unwrap();
     let active = tenants::get(&mut tx, ids[0]).await.unwrap().unwrap();
     assert_eq!((active.deleted_at, active.purge_after, active.state_reason), (None, None, None));
     assert_eq!((active.block_writes, active.schema_version, active.release_id), (None, None, Some(release)));
@@ -169,17 +170,21 @@ async fn members_have_one_role_each() {
     let (_, ids) = seed(&fixture.catalog, 2).await;
     let mut tx = fixture.catalog.write().await.unwrap();
     for (principal, role) in [("bob", Role::Reader), ("ann", Role::Writer), ("bob", Role::Manager)] {
-        members::set(&mut tx, ids[0], principal, role).await.unwrap();
+        members::set_member(&mut tx, ids[0], principal, role).await.unwrap();
     }
-    assert_eq!(members::role(&mut tx, ids[0], "bob").await.unwrap(), Some(Role::Manager));
-    assert_eq!(members::role(&mut tx, ids[1], "bob").await.unwrap(), None);
-    assert_eq!(members::role(&mut tx, ids[0], "BOB").await.unwrap(), None, "principals are compared byte for byte");
-    let page = members::page(&mut tx, ids[0], None, 1).await.unwrap();
+    assert_eq!(members::member_role(&mut tx, ids[0], "bob").await.unwrap(), Some(Role::Manager));
+    assert_eq!(members::member_role(&mut tx, ids[1], "bob").await.unwrap(), None);
+    assert_eq!(
+        members::member_role(&mut tx, ids[0], "BOB").await.unwrap(),
+        None,
+        "principals are compared byte for byte"
+    );
+    let page = members::list_members(&mut tx, ids[0], None, 1).await.unwrap();
     assert_eq!(page[0].principal, "ann");
-    let rest = members::page(&mut tx, ids[0], Some("ann"), 9).await.unwrap();
+    let rest = members::list_members(&mut tx, ids[0], Some("ann"), 9).await.unwrap();
     assert_eq!(rest.iter().map(|member| member.principal.as_str()).collect::<Vec<_>>(), ["bob"]);
-    members::remove(&mut tx, ids[0], "bob").await.unwrap();
-    assert_eq!(members::remove(&mut tx, ids[0], "bob").await.unwrap_err().kind(), ErrorKind::NotFound);
+    members::remove_member(&mut tx, ids[0], "bob").await.unwrap();
+    assert_eq!(members::remove_member(&mut tx, ids[0], "bob").await.unwrap_err().kind(), ErrorKind::NotFound);
     let long = "x".repeat(257);
     for (tenant, principal, refused) in [
         (ids[0], "", ErrorKind::Invalid),
@@ -187,7 +192,7 @@ async fn members_have_one_role_each() {
         (ids[0], "a\0", ErrorKind::Invalid),
         (TenantId::generate(), "ann", ErrorKind::NotFound),
     ] {
-        let error = members::set(&mut tx, tenant, principal, Role::Reader).await.unwrap_err();
+        let error = members::set_member(&mut tx, tenant, principal, Role::Reader).await.unwrap_err();
         assert_eq!(error.kind(), refused);
     }
 }
@@ -205,23 +210,23 @@ async fn a_token_is_found_by_its_secret_alone() {
     let mut tx = fixture.catalog.write().await.unwrap();
     let mut made = Vec::new();
     for scope in scopes {
-        made.push(tokens::create(&mut tx, scope, Some("test"), Some(START + 5)).await.unwrap());
+        made.push(tokens::create_token(&mut tx, scope, Some("test"), Some(START + 5)).await.unwrap());
     }
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
     for (token, secret) in &made {
         let secret = secret.expose_secret();
         assert_eq!(tokens::by_secret(&mut tx, secret).await.unwrap().as_ref(), Some(token));
-        assert!(secret.starts_with("flt_"));
+        assert!(secret.starts_with("ftk_"));
         assert!(!fixture.world.stored().windows(secret.len()).any(|w| w == secret.as_bytes()));
     }
     let (_, foreign) = tokens_of_another_catalog().await;
     for bad in ["", "flt_x", foreign.as_str(), &"flt_".repeat(1_000)] {
         assert_eq!(tokens::by_secret(&mut tx, bad).await.unwrap(), None);
     }
-    let of_first = tokens::page(&mut tx, Some(ids[0]), None, 9).await.unwrap();
+    let of_first = tokens::list_tokens(&mut tx, Some(ids[0]), None, 9).await.unwrap();
     assert_eq!(of_first, [made[0].0.clone()]);
-    let rest = tokens::page(&mut tx, None, Some(made[1].0.id), 9).await.unwrap();
+    let rest = tokens::list_tokens(&mut tx, None, Some(made[1].0.id), 9).await.unwrap();
     assert_eq!(rest, [made[2].0.clone(), made[3].0.clone()]);
 }
 
@@ -229,7 +234,7 @@ async fn tokens_of_another_catalog() -> (tokens::TokenRecord, String) {
     let fixture = Fixture::new().await;
     let mut tx = fixture.catalog.write().await.unwrap();
     let (token, secret) =
-        tokens::create(&mut tx, TokenScope::Service { role: Role::Reader }, None, None).await.unwrap();
+        tokens::create_token(&mut tx, TokenScope::Service { role: Role::Reader }, None, None).await.unwrap();
     (token, secret.expose_secret().to_owned())
 }
 
@@ -239,21 +244,21 @@ async fn a_revoked_token_stays_known_as_revoked() {
     let (_, ids) = seed(&fixture.catalog, 1).await;
     let mut tx = fixture.catalog.write().await.unwrap();
     let scope = TokenScope::Tenant { tenant: ids[0], role: Role::Reader };
-    let (token, secret) = tokens::create(&mut tx, scope, None, None).await.unwrap();
-    let revoked = tokens::revoke(&mut tx, token.id).await.unwrap();
+    let (token, secret) = tokens::create_token(&mut tx, scope, None, None).await.unwrap();
+    let revoked = tokens::revoke_token(&mut tx, token.id).await.unwrap();
     assert_eq!(revoked.revoked_at, Some(START));
     let found = tokens::by_secret(&mut tx, secret.expose_secret()).await.unwrap();
     assert_eq!(found, Some(revoked));
-    let missing = tokens::revoke(&mut tx, catalog::TokenId::generate()).await.unwrap_err();
+    let missing = tokens::revoke_token(&mut tx, catalog::TokenId::generate()).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     let scope = TokenScope::Tenant { tenant: TenantId::generate(), role: Role::Reader };
-    assert_eq!(tokens::create(&mut tx, scope, None, None).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(tokens::create_token(&mut tx, scope, None, None).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 async fn release(tx: &mut WriteTx, sql: &str) -> ReleaseId {
-    let files = vec![File { name: "0001_a.sql".to_owned(), sql: sql.to_owned() }];
+    let files = vec![MigrationFile { name: "0001_a.sql".to_owned(), sql: sql.to_owned() }];
     let sets = MigrationSets::from_files(&files).unwrap();
-    releases::ensure(tx, &sets, &files, "test").await.unwrap().id
+    releases::ensure_release(tx, &sets, &files, "test").await.unwrap().id
 }
 
 #[tokio::test]
@@ -264,11 +269,12 @@ async fn a_release_is_stored_once_and_byte_for_byte() {
     let first = release(&mut tx, sql).await;
     let second = release(&mut tx, "create table b (x);").await;
     assert_eq!(release(&mut tx, sql).await, first);
-    let files = releases::files(&mut tx, first).await.unwrap();
+    let files = releases::release_files(&mut tx, first).await.unwrap();
     assert_eq!((files.len(), files[0].name.as_str(), files[0].sql.as_str()), (1, "0001_a.sql", sql));
-    let page: Vec<_> = releases::page(&mut tx, None, 9).await.unwrap().iter().map(|release| release.id).collect();
+    let page: Vec<_> =
+        releases::list_releases(&mut tx, None, 9).await.unwrap().iter().map(|release| release.id).collect();
     assert_eq!(page, [second, first]);
-    let older = releases::page(&mut tx, Some(second), 9).await.unwrap();
+    let older = releases::list_releases(&mut tx, Some(second), 9).await.unwrap();
     assert_eq!((older[0].id, older[0].head_version), (first, Some(1)));
     assert_eq!(fleet::current_release(&mut tx).await.unwrap(), None);
     fleet::set_current_release(&mut tx, second).await.unwrap();
@@ -294,6 +300,7 @@ pub(super) fn backup(tenant: TenantId, taken_at: i64) -> BackupRecord {
         manifest_sha256: None,
         verified_at: None,
         verify_error: None,
+        store: None,
     }
 }
 
@@ -307,12 +314,13 @@ async fn the_newest_backup_before_a_moment_is_found() {
     backups::insert_many(&mut tx, &all[..1]).await.unwrap();
     for (at, found) in [(None, Some(1)), (Some(20), Some(1)), (Some(19), Some(0)), (Some(10), Some(0)), (Some(9), None)]
     {
-        let newest = backups::newest(&mut tx, ids[0], at).await.unwrap();
+        let newest = backups::newest_backup(&mut tx, ids[0], at).await.unwrap();
         assert_eq!(newest, found.map(|index: usize| all[index].clone()), "{at:?}");
     }
-    let page: Vec<_> = backups::page(&mut tx, None, None, 9).await.unwrap().iter().map(|backup| backup.id).collect();
+    let page: Vec<_> =
+        backups::list_backups(&mut tx, None, None, 9).await.unwrap().iter().map(|backup| backup.id).collect();
     assert_eq!(page, [all[2].id, all[1].id, all[0].id]);
-    let older = backups::page(&mut tx, Some(ids[0]), Some(all[1].id), 9).await.unwrap();
+    let older = backups::list_backups(&mut tx, Some(ids[0]), Some(all[1].id), 9).await.unwrap();
     assert_eq!(older, [all[0].clone()]);
     backups::set_verified(&mut tx, all[0].id, Some("hash differs")).await.unwrap();
     let verified = backups::get(&mut tx, all[0].id).await.unwrap().unwrap();
@@ -343,18 +351,24 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
     let all = [kept("a", 1, "restore"), kept("b", 2, "move"), kept("c", 3, "restore")];
     let mut tx = fixture.catalog.write().await.unwrap();
     for record in all.iter().chain(&all[..1]) {
-        retained::insert(&mut tx, record).await.unwrap();
+        retained::insert_retained(&mut tx, record).await.unwrap();
     }
-    assert_eq!(retained::newest(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(), Some(all[2].clone()));
+    assert_eq!(
+        retained::newest_retained(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(),
+        Some(all[2].clone())
+    );
     assert_eq!(retained::of_tenant(&mut tx, ids[0]).await.unwrap().len(), 3);
     assert_eq!(retained::on_server(&mut tx, server).await.unwrap(), all);
     assert_eq!(retained::on_server(&mut tx, ServerId::generate()).await.unwrap(), []);
-    assert_eq!(retained::expired(&mut tx, 102, 9).await.unwrap(), all[..2]);
+    assert_eq!(retained::expired_retained(&mut tx, 102, 9).await.unwrap(), all[..2]);
     let error = servers::set_state(&mut tx, server, ServerState::Removed).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    retained::remove(&mut tx, server, "c").await.unwrap();
-    assert_eq!(retained::remove(&mut tx, server, "c").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(retained::newest(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(), Some(all[0].clone()));
+    retained::remove_retained(&mut tx, server, "c").await.unwrap();
+    assert_eq!(retained::remove_retained(&mut tx, server, "c").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        retained::newest_retained(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(),
+        Some(all[0].clone())
+    );
 }
 
 #[tokio::test]
@@ -362,15 +376,15 @@ async fn servers_change_state_and_count_their_databases() {
     let fixture = Fixture::new().await;
     let (server, ids) = seed(&fixture.catalog, 2).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let mut placed = Flip::of(ids[0], Generation(1));
+    let mut placed = TenantUpdate::for_generation(ids[0], Generation(1));
     placed.placement = Some(Some("p".to_owned()));
-    tenants::flip_many(&mut tx, &[placed]).await.unwrap();
+    tenants::update_many(&mut tx, &[placed]).await.unwrap();
     servers::set_state(&mut tx, server, ServerState::Cordoned).await.unwrap();
-    let list = servers::list(&mut tx).await.unwrap();
+    let list = servers::list_servers(&mut tx).await.unwrap();
     assert_eq!((list.len(), list[0].0.state, list[0].1), (1, ServerState::Cordoned, 1));
     let other = super::server(&mut tx, "empty", std::path::Path::new("/srv/b")).await;
     servers::set_state(&mut tx, other, ServerState::Removed).await.unwrap();
-    assert_eq!(servers::list(&mut tx).await.unwrap().len(), 1);
+    assert_eq!(servers::list_servers(&mut tx).await.unwrap().len(), 1);
     assert_eq!(servers::get(&mut tx, other).await.unwrap().unwrap().state, ServerState::Removed);
     let missing = servers::set_state(&mut tx, catalog::ServerId::generate(), ServerState::Active).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
@@ -389,31 +403,40 @@ async fn events_come_out_in_the_order_they_went_in() {
         data: serde_json::json!({"number": number, "text": "it's \"quoted\""}),
     };
     let mut tx = fixture.catalog.write().await.unwrap();
-    events::append(&mut tx, &(0..300).map(event).collect::<Vec<_>>()).await.unwrap();
-    events::append(&mut tx, &[event(300)]).await.unwrap();
-    let all = events::page(&mut tx, None, None, 0, 1_000).await.unwrap();
+    events::append_events(&mut tx, &(0..300).map(event).collect::<Vec<_>>()).await.unwrap();
+    events::append_events(&mut tx, &[event(300)]).await.unwrap();
+    let all = events::list_events(&mut tx, None, None, 0, 1_000).await.unwrap();
     assert!(all.iter().enumerate().all(|(n, found)| found.event.data["number"] == n && found.at == START));
     assert_eq!(all.iter().map(|found| found.seq).collect::<Vec<_>>(), (1..=301).collect::<Vec<_>>());
-    let one = events::page(&mut tx, Some(ids[1]), None, 10, 2).await.unwrap();
+    let one = events::list_events(&mut tx, Some(ids[1]), None, 10, 2).await.unwrap();
     assert_eq!(one.iter().map(|found| found.seq).collect::<Vec<_>>(), [12, 14]);
-    assert!(events::page(&mut tx, None, Some(OperationId::generate()), 0, 9).await.unwrap().is_empty());
+    assert!(events::list_events(&mut tx, None, Some(OperationId::generate()), 0, 9).await.unwrap().is_empty());
+}
+
+/// Its lease ends at [`START`] + 100.
+fn taker(owner: &str, is_running: bool) -> IdempotencyClaimant<'_> {
+    IdempotencyClaimant { owner, is_running, until: START + 100 }
+}
+
+fn taken(owner: &str) -> ClaimedIdempotencyKey {
+    ClaimedIdempotencyKey { key: "k".to_owned(), owner: owner.to_owned() }
 }
 
 #[tokio::test]
 async fn a_repeated_request_gets_its_first_answer() {
     let fixture = Fixture::new().await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(idempotency::begin(&mut tx, "ann", "k", "h", 100).await.unwrap(), Remembered::New);
-    assert_eq!(idempotency::begin(&mut tx, "ann", "k", "h", 100).await.unwrap(), Remembered::Running);
-    assert_eq!(idempotency::begin(&mut tx, "bob", "k", "h", 100).await.unwrap(), Remembered::New);
-    tx.commit().await.unwrap();
-    fixture.advance(100);
-    let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(idempotency::begin(&mut tx, "ann", "k", "h", 100).await.unwrap(), Remembered::New, "taken over");
-    idempotency::finish(&mut tx, "ann", "k", 201, "{\"secret\":\"flt_abc\"}").await.unwrap();
-    let answered = idempotency::begin(&mut tx, "ann", "k", "h", 100).await.unwrap();
-    assert_eq!(answered, Remembered::Answered { status: 201, body: "{\"secret\":\"flt_abc\"}".to_owned() });
-    assert_eq!(idempotency::begin(&mut tx, "ann", "k", "other", 100).await.unwrap(), Remembered::Different);
+    let mine = taker("p", true);
+    assert_eq!(idempotency::begin_request(&mut tx, "ann", "k", "h", mine).await.unwrap(), IdempotencyLookup::New);
+    assert_eq!(idempotency::begin_request(&mut tx, "ann", "k", "h", mine).await.unwrap(), IdempotencyLookup::Running);
+    assert_eq!(idempotency::begin_request(&mut tx, "bob", "k", "h", mine).await.unwrap(), IdempotencyLookup::New);
+    idempotency::finish_request(&mut tx, "ann", &taken("p"), 201, "{\"secret\":\"flt_abc\"}").await.unwrap();
+    let answered = idempotency::begin_request(&mut tx, "ann", "k", "h", mine).await.unwrap();
+    assert_eq!(answered, IdempotencyLookup::Answered { status: 201, body: "{\"secret\":\"flt_abc\"}".to_owned() });
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "ann", "k", "other", mine).await.unwrap(),
+        IdempotencyLookup::Different
+    );
     tx.commit().await.unwrap();
     fixture.catalog.close().await;
     let file = fixture.world.stored();
@@ -421,15 +444,72 @@ async fn a_repeated_request_gets_its_first_answer() {
 
     let again = fixture.other_process().await;
     let mut tx = again.write().await.unwrap();
-    idempotency::forget(&mut tx, "bob", "k").await.unwrap();
-    assert_eq!(idempotency::finish(&mut tx, "bob", "k", 200, "").await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(idempotency::begin(&mut tx, "bob", "k", "h", 100).await.unwrap(), Remembered::New);
-    assert_eq!(idempotency::trim(&mut tx, START + 100).await.unwrap(), 0);
-    assert_eq!(idempotency::trim(&mut tx, START + 101).await.unwrap(), 2);
+    idempotency::forget_key(&mut tx, "bob", &taken("p")).await.unwrap();
+    let gone = idempotency::finish_request(&mut tx, "bob", &taken("p"), 200, "").await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert_eq!(idempotency::begin_request(&mut tx, "bob", "k", "h", mine).await.unwrap(), IdempotencyLookup::New);
+    assert_eq!(idempotency::trim_keys(&mut tx, START).await.unwrap(), 0);
+    assert_eq!(idempotency::trim_keys(&mut tx, START + 1).await.unwrap(), 2);
     let long = "k".repeat(256);
     for bad in ["", long.as_str()] {
-        assert_eq!(idempotency::begin(&mut tx, "ann", bad, "h", 1).await.unwrap_err().kind(), ErrorKind::Invalid);
+        let refused = idempotency::begin_request(&mut tx, "ann", bad, "h", mine).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
     }
+}
+
+/// Of another process only the lease tells whether it still runs the request; of its own a process knows.
+#[tokio::test]
+async fn a_key_is_held_while_its_process_runs_the_request() {
+    let fixture = Fixture::new().await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    for actor in ["ann", "bob", "eve"] {
+        idempotency::begin_request(&mut tx, actor, "k", "h", taker("p", false)).await.unwrap();
+    }
+    let other = taker("q", false);
+    assert_eq!(idempotency::begin_request(&mut tx, "ann", "k", "h", other).await.unwrap(), IdempotencyLookup::Running);
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "ann", "k", "h", taker("p", true)).await.unwrap(),
+        IdempotencyLookup::Running
+    );
+    let refused_before = taker("p", false);
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "ann", "k", "mended", refused_before).await.unwrap(),
+        IdempotencyLookup::New
+    );
+    idempotency::renew_key(&mut tx, "ann", &taken("p"), START + 200).await.unwrap();
+    tx.commit().await.unwrap();
+
+    fixture.advance(100);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let later = IdempotencyClaimant { until: START + 300, ..other };
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "ann", "k", "mended", later).await.unwrap(),
+        IdempotencyLookup::Running,
+        "renewed"
+    );
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "bob", "k", "h", later).await.unwrap(),
+        IdempotencyLookup::New,
+        "its lease ended"
+    );
+    // The first one goes on after all: only one of two requests may count.
+    let late = idempotency::finish_request(&mut tx, "bob", &taken("p"), 200, "").await.unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::NotFound);
+    idempotency::forget_key(&mut tx, "bob", &taken("p")).await.unwrap();
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "bob", "k", "h", taker("x", false)).await.unwrap(),
+        IdempotencyLookup::Running
+    );
+    // A successor frees what is left of it, and nothing else.
+    idempotency::finish_request(&mut tx, "eve", &taken("p"), 200, "{}").await.unwrap();
+    assert_eq!(idempotency::release_keys(&mut tx, "p").await.unwrap(), 1);
+    assert_eq!(idempotency::begin_request(&mut tx, "ann", "k", "h", later).await.unwrap(), IdempotencyLookup::New);
+    assert_eq!(
+        idempotency::begin_request(&mut tx, "bob", "k", "h", taker("x", false)).await.unwrap(),
+        IdempotencyLookup::Running
+    );
+    let answered = idempotency::begin_request(&mut tx, "eve", "k", "h", later).await.unwrap();
+    assert!(matches!(answered, IdempotencyLookup::Answered { status: 200, .. }));
 }
 
 #[tokio::test]
@@ -437,17 +517,17 @@ async fn a_renamed_tenant_keeps_its_old_names() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 2).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    tenants::rename(&mut tx, ids[0], &slug("new")).await.unwrap();
+    tenants::rename_tenant(&mut tx, ids[0], &slug("new")).await.unwrap();
     let of_first = names::of_tenant(&mut tx, ids[0]).await.unwrap();
     assert_eq!(of_first, [(slug("new"), NameKind::Slug), (slug("t0"), NameKind::Alias)]);
     assert_eq!(tenants::by_name(&mut tx, &slug("t0")).await.unwrap().unwrap().name, "new");
     for taken in ["t1", "t0", "new"] {
-        let refused = tenants::rename(&mut tx, ids[1], &slug(taken)).await.err().map(|error| error.kind());
+        let refused = tenants::rename_tenant(&mut tx, ids[1], &slug(taken)).await.err().map(|error| error.kind());
         assert_eq!(refused, (taken != "t1").then_some(ErrorKind::AlreadyExists), "{taken}");
     }
-    tenants::rename(&mut tx, ids[0], &slug("t0")).await.unwrap();
+    tenants::rename_tenant(&mut tx, ids[0], &slug("t0")).await.unwrap();
     let of_first = names::of_tenant(&mut tx, ids[0]).await.unwrap();
     assert_eq!(of_first, [(slug("t0"), NameKind::Slug), (slug("new"), NameKind::Alias)]);
-    let missing = tenants::rename(&mut tx, TenantId::generate(), &slug("x")).await.unwrap_err();
+    let missing = tenants::rename_tenant(&mut tx, TenantId::generate(), &slug("x")).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use catalog::seal::FleetKey;
 use catalog::servers::NewServer;
-use catalog::tenants::{self, Selection};
+use catalog::tenants::{self, TenantCriteria};
 use catalog::{Catalog, ErrorKind, TenantState, WriteTx, servers};
 
 use super::{Fixture, START, copy, create, new_tenant, open, seed, server};
@@ -110,7 +110,7 @@ async fn a_dropped_transaction_leaves_nothing() {
     let other = fixture.other_process().await;
     for catalog in [&fixture.catalog, &other] {
         let mut tx = catalog.write().await.unwrap();
-        assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 1);
+        assert_eq!(tenants::count_tenants(&mut tx, &TenantCriteria::default()).await.unwrap(), 1);
         tx.commit().await.unwrap();
     }
 }
@@ -132,7 +132,7 @@ async fn cancelled_work_leaves_nothing_and_nobody_stuck() {
         let _ = tokio::time::timeout(Duration::from_micros(micros), work).await;
     }
     let mut tx = fixture.catalog.write().await.unwrap();
-    let found = tenants::page(&mut tx, &Selection::default(), None, 10_000).await.unwrap();
+    let found = tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 10_000).await.unwrap();
     tx.commit().await.unwrap();
     let halves = found.iter().filter(|tenant| tenant.name.ends_with("-a")).count();
     assert_eq!(halves, found.iter().filter(|tenant| tenant.name.ends_with("-b")).count());
@@ -147,11 +147,11 @@ async fn what_is_refused_before_it_is_written_leaves_the_transaction_as_it_was()
     tenants::insert_many(&mut tx, &[new_tenant("x", local)]).await.unwrap();
     let taken = tenants::insert_many(&mut tx, &[new_tenant("t0", local)]).await.unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::AlreadyExists);
-    let free = catalog::names::taken(&mut tx, &[catalog::Name::slug("x").unwrap()]).await.unwrap();
+    let free = catalog::names::taken_names(&mut tx, &[catalog::TenantName::parse_slug("x").unwrap()]).await.unwrap();
     assert_eq!((free.len(), ids.len()), (1, 1));
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
-    assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 2);
+    assert_eq!(tenants::count_tenants(&mut tx, &TenantCriteria::default()).await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn what_a_constraint_refuses_is_never_half_done() {
         drop(tx);
         // Whatever became of that transaction, the next one begins clean.
         let mut tx = fixture.catalog.write().await.unwrap();
-        assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 1);
+        assert_eq!(tenants::count_tenants(&mut tx, &TenantCriteria::default()).await.unwrap(), 1);
     }
     let mut tx = fixture.catalog.write().await.unwrap();
     tenants::insert_many(&mut tx, &[new_tenant("y", local)]).await.unwrap();
@@ -177,14 +177,14 @@ async fn a_read_sees_one_moment() {
     let fixture = Fixture::new().await;
     let (local, _) = seed(&fixture.catalog, 1).await;
     let mut read = fixture.catalog.read().await.unwrap();
-    assert_eq!(tenants::count(&mut read, &Selection::default()).await.unwrap(), 1);
+    assert_eq!(tenants::count_tenants(&mut read, &TenantCriteria::default()).await.unwrap(), 1);
     let mut tx = fixture.catalog.write().await.unwrap();
     tenants::insert_many(&mut tx, &[new_tenant("late", local)]).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(tenants::count(&mut read, &Selection::default()).await.unwrap(), 1);
+    assert_eq!(tenants::count_tenants(&mut read, &TenantCriteria::default()).await.unwrap(), 1);
     drop(read);
     let mut read = fixture.catalog.read().await.unwrap();
-    assert_eq!(tenants::count(&mut read, &Selection::default()).await.unwrap(), 2);
+    assert_eq!(tenants::count_tenants(&mut read, &TenantCriteria::default()).await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,7 +198,7 @@ async fn two_processes_take_turns() {
         tasks.spawn(async move {
             let mut tx = catalog.write().await.unwrap();
             // Check, then act: safe because nobody else writes meanwhile.
-            let found = tenants::count(&mut tx, &Selection::default()).await.unwrap();
+            let found = tenants::count_tenants(&mut tx, &TenantCriteria::default()).await.unwrap();
             tenants::insert_many(&mut tx, &[new_tenant(&format!("n{found}"), local)]).await.unwrap();
             tx.commit().await.unwrap();
         });
@@ -215,7 +215,7 @@ pub(crate) async fn refused_while_busy(catalog: &Catalog, holder: &mut WriteTx) 
         tokio::select! {
             done = &mut waiting => return done.expect_err("the lock is held"),
             () = tokio::time::sleep(Duration::from_secs(1)) => {
-                tenants::count(holder, &Selection::default()).await.unwrap();
+                tenants::count_tenants(holder, &TenantCriteria::default()).await.unwrap();
             }
         }
     }
@@ -275,7 +275,10 @@ async fn servers_are_named_once() {
     let first = server(&mut tx, "local", Path::new("/srv/a")).await;
     for (name, refused) in [("local", ErrorKind::AlreadyExists), ("", ErrorKind::Invalid), ("a b", ErrorKind::Invalid)]
     {
-        assert_eq!(servers::insert(&mut tx, NewServer::directory(name, "/srv/b")).await.unwrap_err().kind(), refused);
+        assert_eq!(
+            servers::insert_server(&mut tx, NewServer::in_directory(name, "/srv/b")).await.unwrap_err().kind(),
+            refused
+        );
     }
     assert_eq!(servers::by_name(&mut tx, "local").await.unwrap().unwrap().id, first);
 }
@@ -288,17 +291,18 @@ async fn a_servers_secret_is_sealed_and_comes_back() {
     let dsn = SecretString::from("postgres://maintenance:hunter2@db:5432/postgres".to_owned());
     let id = Some("7300000000000000001");
     let engine = tenant_engine::EngineKind::Postgres;
-    let new = NewServer { engine, secret: Some(&dsn), system_id: id, ..NewServer::directory("pg1", "db:5432") };
-    let added = servers::insert(&mut tx, new).await.unwrap();
+    let new = NewServer { engine, secret: Some(&dsn), system_id: id, ..NewServer::in_directory("pg1", "db:5432") };
+    let added = servers::insert_server(&mut tx, new).await.unwrap();
     assert_eq!(servers::get(&mut tx, added.id).await.unwrap().as_ref(), Some(&added));
     assert!(!format!("{added:?}").contains("hunter2"));
-    let secret = servers::secret(&mut tx, added.id).await.unwrap().unwrap();
+    let secret = servers::server_secret(&mut tx, added.id).await.unwrap().unwrap();
     assert_eq!(secret.expose_secret(), dsn.expose_secret());
-    let twin = servers::insert(&mut tx, NewServer { name: "pg2", base: "10.0.0.7:5432", ..new }).await.unwrap_err();
+    let twin =
+        servers::insert_server(&mut tx, NewServer { name: "pg2", base: "10.0.0.7:5432", ..new }).await.unwrap_err();
     assert_eq!(twin.kind(), ErrorKind::AlreadyExists);
     assert!(twin.to_string().contains("'pg1'"), "{twin}");
     servers::set_state(&mut tx, added.id, catalog::ServerState::Removed).await.unwrap();
-    let again = servers::insert(&mut tx, NewServer { name: "pg2", secret: None, ..new }).await.unwrap();
-    assert!(servers::secret(&mut tx, again.id).await.unwrap().is_none());
-    assert!(servers::secret(&mut tx, catalog::ServerId::generate()).await.unwrap().is_none());
+    let again = servers::insert_server(&mut tx, NewServer { name: "pg2", secret: None, ..new }).await.unwrap();
+    assert!(servers::server_secret(&mut tx, again.id).await.unwrap().is_none());
+    assert!(servers::server_secret(&mut tx, catalog::ServerId::generate()).await.unwrap().is_none());
 }

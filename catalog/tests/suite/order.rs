@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use catalog::backups;
 use catalog::operations::{self, NewOperation, OperationState, WhenLeft};
 use catalog::retained::{self, RetainedRecord};
-use catalog::seal::{FleetKey, Sealer};
+use catalog::seal::{FleetKey, SecretSealer};
 use catalog::{BackupId, FleetId, Generation, OperationId};
 use uuid::Uuid;
 
@@ -26,12 +26,12 @@ async fn the_last_backup_is_the_one_that_was_recorded_last() {
     for (at, found) in
         [(None, Some(2)), (Some(900), Some(2)), (Some(20), Some(2)), (Some(19), Some(0)), (Some(9), None)]
     {
-        let newest = backups::newest(&mut tx, ids[0], at).await.unwrap();
+        let newest = backups::newest_backup(&mut tx, ids[0], at).await.unwrap();
         assert_eq!(newest, found.map(|index: usize| all[index].clone()), "{at:?}");
     }
-    let order: Vec<_> = backups::page(&mut tx, None, None, 9).await.unwrap().iter().map(|one| one.id).collect();
+    let order: Vec<_> = backups::list_backups(&mut tx, None, None, 9).await.unwrap().iter().map(|one| one.id).collect();
     assert_eq!(order, [all[2].id, all[1].id, all[0].id]);
-    assert_eq!(backups::page(&mut tx, None, Some(all[1].id), 9).await.unwrap(), all[..1]);
+    assert_eq!(backups::list_backups(&mut tx, None, Some(all[1].id), 9).await.unwrap(), all[..1]);
     // At 20 the second one, which is older, says 900.
     assert!(backups::is_disputed(&mut tx, &all[2], 20).await.unwrap());
     assert!(!backups::is_disputed(&mut tx, &all[2], 900).await.unwrap());
@@ -59,14 +59,14 @@ async fn operations_go_in_the_order_of_their_submission() {
             requested_by: "test".to_owned(),
             reason: None,
         };
-        operations::insert(&mut tx, &new).await.unwrap();
+        operations::insert_operation(&mut tx, &new).await.unwrap();
         submitted.push(new.id);
     }
-    let open: Vec<_> = operations::open(&mut tx).await.unwrap().iter().map(|one| one.id).collect();
+    let open: Vec<_> = operations::open_operations(&mut tx).await.unwrap().iter().map(|one| one.id).collect();
     assert_eq!(open, submitted);
     let page = async |tx: &mut catalog::WriteTx, after| {
         let states = [OperationState::Pending];
-        let found = operations::page(tx, &states, None, Some(ids[0]), after, 2).await.unwrap();
+        let found = operations::list_operations(tx, &states, None, Some(ids[0]), after, 2).await.unwrap();
         found.iter().map(|one| one.id).collect::<Vec<_>>()
     };
     assert_eq!(page(&mut tx, None).await, [submitted[2], submitted[1]]);
@@ -92,10 +92,10 @@ async fn the_database_that_was_replaced_last_has_the_highest_generation() {
     let all = [kept(2, 90_000), kept(4, 10), kept(6, 20)];
     let mut tx = fixture.catalog.write().await.unwrap();
     for record in &all {
-        retained::insert(&mut tx, record).await.unwrap();
+        retained::insert_retained(&mut tx, record).await.unwrap();
     }
     for (before, found) in [(7, Some(2)), (6, Some(1)), (4, Some(0)), (2, None)] {
-        let newest = retained::newest(&mut tx, ids[0], "restore", Generation(before)).await.unwrap();
+        let newest = retained::newest_retained(&mut tx, ids[0], "restore", Generation(before)).await.unwrap();
         assert_eq!(newest, found.map(|index: usize| all[index].clone()), "{before}");
     }
     let order: Vec<_> =
@@ -141,7 +141,7 @@ fn version_two(key: &FleetKey) -> String {
         sql += &format!("insert into _catalog_migrations values ({version}, 'old', '{sum}', 1);");
     }
     let fleet = FleetId::generate().to_string();
-    let check = Sealer::new(key).seal(("fleet", "key_check", &fleet), b"this key belongs to this catalog");
+    let check = SecretSealer::new(key).seal_value(("fleet", "key_check", &fleet), b"this key belongs to this catalog");
     sql + &format!("insert into fleet (one, id, created_at, key_check) values (1, '{fleet}', 1, '{check}');") + OLDER
 }
 
@@ -152,11 +152,12 @@ async fn an_older_catalog_is_numbered_by_its_audit_log() {
     let catalog = open(&world, &key).await.unwrap();
     let mut tx = catalog.write().await.unwrap();
     let order = async |tx: &mut catalog::WriteTx| {
-        let found = backups::page(tx, None, None, 9).await.unwrap();
+        let found = backups::list_backups(tx, None, None, 9).await.unwrap();
         found.iter().map(|one| one.id.uuid().as_u128()).collect::<Vec<_>>()
     };
     assert_eq!(order(&mut tx).await, [1, 2, 3, 9], "newest first; the log does not know the last one");
-    let open: Vec<_> = operations::open(&mut tx).await.unwrap().iter().map(|one| one.id.uuid().as_u128()).collect();
+    let open: Vec<_> =
+        operations::open_operations(&mut tx).await.unwrap().iter().map(|one| one.id.uuid().as_u128()).collect();
     assert_eq!(open, [2, 1]);
     tx.commit().await.unwrap();
     // A process of the older program goes on beside this one, and its clock is behind.
@@ -164,7 +165,7 @@ async fn an_older_catalog_is_numbered_by_its_audit_log() {
                 values ('bkp_00000000000000000000000000000005', 'tnt_00000000000000000000000000000001', 'e', 'sqlite', '0', 1, 1, 'manual', 500)";
     world.tool(late).await;
     let mut tx = catalog.write().await.unwrap();
-    let tenant = backups::page(&mut tx, None, None, 1).await.unwrap()[0].tenant_id;
+    let tenant = backups::list_backups(&mut tx, None, None, 1).await.unwrap()[0].tenant_id;
     let mut next = backup(tenant, 400);
     next.id = BackupId::from_uuid(Uuid::from_u128(4));
     backups::insert_many(&mut tx, &[next]).await.unwrap();

@@ -1,14 +1,14 @@
 //! Operations and steps: claiming, recording, slots, ends.
 
 use catalog::operations::{self, NewOperation, OperationState, WhenLeft};
-use catalog::steps::{self, Claimant, StepOutcome, StepRecord, StepResult, StepState};
+use catalog::steps::{self, StepClaimant, StepOutcome, StepRecord, StepResult, StepState};
 use catalog::{Catalog, ErrorKind, OperationId, TenantId, tenants};
 
 use super::{Fixture, START, seed};
 
-const LEASE: i64 = 30_000;
+pub(super) const LEASE: i64 = 30_000;
 
-async fn submit(catalog: &Catalog, tenants: &[TenantId], skipped: i64) -> OperationId {
+pub(super) async fn submit(catalog: &Catalog, tenants: &[TenantId], skipped: i64) -> OperationId {
     let mut tx = catalog.write().await.unwrap();
     let new = NewOperation {
         id: OperationId::generate(),
@@ -23,21 +23,37 @@ async fn submit(catalog: &Catalog, tenants: &[TenantId], skipped: i64) -> Operat
         requested_by: "test".to_owned(),
         reason: None,
     };
-    operations::insert(&mut tx, &new).await.unwrap();
+    operations::insert_operation(&mut tx, &new).await.unwrap();
     tx.commit().await.unwrap();
     new.id
 }
 
-async fn claim(catalog: &Catalog, op: OperationId, owner: &str, limit: i64) -> Vec<StepRecord> {
+pub(super) async fn claim(catalog: &Catalog, op: OperationId, owner: &str, limit: i64) -> Vec<StepRecord> {
     let mut tx = catalog.write().await.unwrap();
     let until = tx.now() + LEASE;
-    let claimed =
-        steps::claim(&mut tx, op, Claimant { owner, lease_until: until, limit, may_run_alone: true }).await.unwrap();
+    let claimed = steps::claim_steps(
+        &mut tx,
+        op,
+        StepClaimant { owner, lease_until: until, limit, may_run_alone: true, held: &[] },
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     claimed
 }
 
-fn outcome(step: &StepRecord, result: StepResult) -> StepOutcome {
+pub(super) fn claims(held: &[StepRecord]) -> Vec<(OperationId, TenantId, i64)> {
+    held.iter().map(|step| (step.op_id, step.tenant_id, step.lease_epoch)).collect()
+}
+
+pub(super) async fn renew(catalog: &Catalog, claims: &[(OperationId, TenantId, i64)], until: i64) -> i64 {
+    let mut tx = catalog.write().await.unwrap();
+    let renewed = steps::renew_claims(&mut tx, claims, until).await.unwrap();
+    tx.commit().await.unwrap();
+    renewed
+}
+
+pub(super) fn outcome(step: &StepRecord, result: StepResult) -> StepOutcome {
     StepOutcome {
         op_id: step.op_id,
         tenant_id: step.tenant_id,
@@ -55,29 +71,29 @@ fn failed() -> StepResult {
     StepResult::Failed { code: "sql_error".to_owned(), message: "no such table".to_owned() }
 }
 
-async fn record(catalog: &Catalog, outcomes: &[StepOutcome]) -> Vec<bool> {
+pub(super) async fn record(catalog: &Catalog, outcomes: &[StepOutcome]) -> Vec<bool> {
     let mut tx = catalog.write().await.unwrap();
-    let applied = steps::record(&mut tx, outcomes).await.unwrap();
+    let applied = steps::record_outcomes(&mut tx, outcomes).await.unwrap();
     tx.commit().await.unwrap();
     applied
 }
 
-async fn finish(catalog: &Catalog, op: OperationId) -> Option<OperationState> {
+pub(super) async fn finish(catalog: &Catalog, op: OperationId) -> Option<OperationState> {
     let mut tx = catalog.write().await.unwrap();
     let ended = operations::finish_if_done(&mut tx, op).await.unwrap();
     tx.commit().await.unwrap();
     ended.map(|operation| operation.state)
 }
 
-async fn step(catalog: &Catalog, op: OperationId, tenant: TenantId) -> StepRecord {
+pub(super) async fn step(catalog: &Catalog, op: OperationId, tenant: TenantId) -> StepRecord {
     steps::get(&mut catalog.read().await.unwrap(), op, tenant).await.unwrap().unwrap()
 }
 
-async fn slot(catalog: &Catalog, tenant: TenantId) -> Option<OperationId> {
+pub(super) async fn slot(catalog: &Catalog, tenant: TenantId) -> Option<OperationId> {
     tenants::get(&mut catalog.read().await.unwrap(), tenant).await.unwrap().unwrap().op_id
 }
 
-async fn next_due(catalog: &Catalog) -> Option<i64> {
+pub(super) async fn next_due(catalog: &Catalog) -> Option<i64> {
     steps::next_due(&mut catalog.read().await.unwrap()).await.unwrap()
 }
 
@@ -123,7 +139,7 @@ async fn steps_are_claimed_recorded_and_counted_to_the_end() {
     assert_eq!(step(catalog, op, ids[2]).await.finished_at, Some(START + 7));
     let ended = operations::get(&mut catalog.read().await.unwrap(), op).await.unwrap().unwrap();
     assert_eq!((ended.state, ended.finished_at), (OperationState::Partial, Some(START + 7)));
-    let progress = operations::progress(&mut catalog.read().await.unwrap(), op).await.unwrap();
+    let progress = operations::operation_progress(&mut catalog.read().await.unwrap(), op).await.unwrap();
     assert_eq!((progress.succeeded, progress.failed, progress.pending), (2, 1, 0));
 }
 
@@ -158,7 +174,7 @@ async fn a_stale_claim_records_nothing() {
     let taken = claim(catalog, op, "other", 1).await;
     assert_eq!((taken[0].tenant_id, taken[0].lease_epoch, taken[0].attempt), (ids[0], 2, 2));
     let claims: Vec<_> = late.iter().map(|s| (op, s.tenant_id, s.lease_epoch)).collect();
-    let live = steps::live(&mut catalog.read().await.unwrap(), &claims).await.unwrap();
+    let live = steps::check_live_claims(&mut catalog.read().await.unwrap(), &claims).await.unwrap();
     assert_eq!(live, [false, true]);
     // The second one expired too, but nobody took it: its result still counts.
     let outcomes: Vec<_> = late.iter().map(|s| outcome(s, done())).collect();
@@ -210,15 +226,13 @@ async fn leases_are_renewed_while_they_live() {
     let catalog = &fixture.catalog;
     let (_, ids) = seed(catalog, 3).await;
     let op = submit(catalog, &ids, 0).await;
-    claim(catalog, op, "a", 2).await;
-    claim(catalog, op, "b", 1).await;
-    let mut tx = catalog.write().await.unwrap();
-    assert_eq!(steps::renew(&mut tx, "a", START + 2 * LEASE).await.unwrap(), 2);
-    tx.commit().await.unwrap();
+    let (a, b) = (claims(&claim(catalog, op, "a", 2).await), claims(&claim(catalog, op, "b", 1).await));
+    assert_eq!(renew(catalog, &a, START + 2 * LEASE).await, 2);
     fixture.advance(LEASE);
-    let mut tx = catalog.write().await.unwrap();
-    assert_eq!(steps::renew(&mut tx, "b", START + 9 * LEASE).await.unwrap(), 0, "an expired lease is lost");
-    tx.commit().await.unwrap();
+    assert_eq!(claim(catalog, op, "c", 9).await.iter().map(|s| s.tenant_id).collect::<Vec<_>>(), [ids[2]]);
+    assert_eq!(renew(catalog, &b, START + 9 * LEASE).await, 0, "it is another's");
+    fixture.advance(2 * LEASE);
+    assert_eq!(renew(catalog, &a, START + 4 * LEASE).await, 2, "nobody has claimed them");
     assert_eq!(claim(catalog, op, "c", 9).await.iter().map(|s| s.tenant_id).collect::<Vec<_>>(), [ids[2]]);
 }
 
@@ -239,7 +253,7 @@ async fn paused_and_cancelled_operations_claim_nothing() {
     let error = operations::set_state(&mut tx, op, &[Pending], Running).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     operations::set_state(&mut tx, op, &[Paused], Cancelled).await.unwrap();
-    assert_eq!(steps::cancel_pending(&mut tx, op).await.unwrap(), 1);
+    assert_eq!(steps::cancel_pending(&mut tx, op, &[]).await.unwrap(), 1);
     assert!(operations::finish_if_done(&mut tx, op).await.unwrap().is_none());
     tx.commit().await.unwrap();
 
@@ -247,11 +261,11 @@ async fn paused_and_cancelled_operations_claim_nothing() {
     let retry = StepResult::Retry { not_before: START, code: "busy".to_owned(), message: "locked".to_owned() };
     assert_eq!(record(catalog, &[outcome(&held[0], retry)]).await, [true]);
     assert_eq!(step(catalog, op, ids[0]).await.state, StepState::Cancelled);
-    assert_eq!(steps::abandoned(&mut catalog.read().await.unwrap()).await.unwrap(), []);
+    assert_eq!(steps::abandoned_operations(&mut catalog.read().await.unwrap()).await.unwrap(), []);
     fixture.advance(LEASE);
-    assert_eq!(steps::abandoned(&mut catalog.read().await.unwrap()).await.unwrap(), [op]);
+    assert_eq!(steps::abandoned_operations(&mut catalog.read().await.unwrap()).await.unwrap(), [op]);
     let mut tx = catalog.write().await.unwrap();
-    assert_eq!(steps::cancel_pending(&mut tx, op).await.unwrap(), 1);
+    assert_eq!(steps::cancel_pending(&mut tx, op, &[]).await.unwrap(), 1);
     let ended = operations::finish_if_done(&mut tx, op).await.unwrap().unwrap();
     tx.commit().await.unwrap();
     assert_eq!((ended.state, slot(catalog, ids[1]).await), (Cancelled, None));
@@ -265,7 +279,7 @@ async fn an_operation_without_steps_has_succeeded() {
     let mut tx = fixture.catalog.read().await.unwrap();
     let found = operations::get(&mut tx, op).await.unwrap().unwrap();
     assert_eq!((found.state, found.finished_at, found.steps_skipped), (OperationState::Succeeded, Some(START), 12));
-    assert!(operations::open(&mut tx).await.unwrap().is_empty());
+    assert!(operations::open_operations(&mut tx).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -284,18 +298,19 @@ async fn operations_and_steps_are_paged() {
         (&[][..], Some("backup"), None, None),
         (&[][..], None, Some(ids[2]), None),
     ] {
-        let page = operations::page(&mut tx, states, kind, tenant, after, 10).await.unwrap();
+        let page = operations::list_operations(&mut tx, states, kind, tenant, after, 10).await.unwrap();
         found.push(page.iter().map(|operation| operation.id).collect::<Vec<_>>());
     }
     assert_eq!(found, [vec![second, first], vec![first], vec![first], vec![], vec![first]]);
-    let open: Vec<_> = operations::open(&mut tx).await.unwrap().iter().map(|operation| operation.id).collect();
+    let open: Vec<_> =
+        operations::open_operations(&mut tx).await.unwrap().iter().map(|operation| operation.id).collect();
     assert_eq!(open, [first, second]);
-    let pending = steps::page(&mut tx, first, &[StepState::Pending], None, 1).await.unwrap();
+    let pending = steps::list_steps(&mut tx, first, &[StepState::Pending], None, 1).await.unwrap();
     assert_eq!(
         pending.iter().map(|(step, name)| (step.tenant_id, name.as_str())).collect::<Vec<_>>(),
         [(ids[1], "t1")]
     );
-    let after = steps::page(&mut tx, first, &[], Some(held[0].tenant_id), 10).await.unwrap();
+    let after = steps::list_steps(&mut tx, first, &[], Some(held[0].tenant_id), 10).await.unwrap();
     assert_eq!(after.len(), 2);
 }
 
@@ -371,8 +386,8 @@ async fn a_step_that_died_twice_runs_alone_and_first() {
     let alone = claim(catalog, op, "c", 9).await;
     assert_eq!(alone.iter().map(|s| (s.tenant_id, s.deaths)).collect::<Vec<_>>(), [(ids[0], 2)]);
     let mut tx = catalog.write().await.unwrap();
-    let busy = Claimant { owner: "c", lease_until: i64::MAX, limit: 9, may_run_alone: false };
-    assert_eq!(steps::claim(&mut tx, op, busy).await.unwrap(), []);
+    let busy = StepClaimant { owner: "c", lease_until: START + 9 * LEASE, limit: 9, may_run_alone: false, held: &[] };
+    assert_eq!(steps::claim_steps(&mut tx, op, busy).await.unwrap(), []);
     drop(tx);
     assert_eq!(record(catalog, &[outcome(&alone[0], failed())]).await, [true]);
     let second = claim(catalog, op, "c", 9).await;

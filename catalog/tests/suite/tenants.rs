@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use catalog::tenants::{self, Flip, Selection};
-use catalog::{ErrorKind, Generation, Name, TenantState};
+use catalog::tenants::{self, TenantCriteria, TenantUpdate};
+use catalog::{ErrorKind, Generation, TenantName, TenantState};
 
 use super::{Fixture, START, new_tenant, seed};
 
@@ -18,9 +18,9 @@ async fn a_new_tenant_is_found_by_id_and_name() {
         ("t1", TenantState::Provisioning, Generation(1))
     );
     assert_eq!((tenant.server_id, tenant.placement.clone(), tenant.created_at), (server, None, START));
-    let named = tenants::by_name(&mut tx, &Name::slug("T1").unwrap()).await.unwrap().unwrap();
+    let named = tenants::by_name(&mut tx, &TenantName::parse_slug("T1").unwrap()).await.unwrap().unwrap();
     assert_eq!(named, tenant);
-    assert!(tenants::by_name(&mut tx, &Name::slug("t9").unwrap()).await.unwrap().is_none());
+    assert!(tenants::by_name(&mut tx, &TenantName::parse_slug("t9").unwrap()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -35,38 +35,41 @@ async fn a_taken_name_is_named_and_nothing_is_written() {
         assert!(error.to_string().contains(named), "{error}");
     }
     let mut tx = fixture.catalog.read().await.unwrap();
-    assert_eq!(tenants::count(&mut tx, &Selection::default()).await.unwrap(), 3);
+    assert_eq!(tenants::count_tenants(&mut tx, &TenantCriteria::default()).await.unwrap(), 3);
 }
 
 #[tokio::test]
 async fn a_flip_applies_once_and_only_where_the_generation_fits() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 3).await;
-    let mut flips: Vec<Flip> = ids.iter().map(|id| Flip::of(*id, Generation(1))).collect();
+    let mut flips: Vec<TenantUpdate> = ids.iter().map(|id| TenantUpdate::for_generation(*id, Generation(1))).collect();
     flips[0].state = Some(TenantState::Active);
     flips[0].placement = Some(Some("a/g2-1.db".to_owned()));
     flips[1].from = Generation(7);
     fixture.advance(5);
     let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(tenants::flip_many(&mut tx, &flips).await.unwrap(), [ids[1]]);
+    assert_eq!(tenants::update_many(&mut tx, &flips).await.unwrap(), [ids[1]]);
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
-    let all = tenants::page(&mut tx, &Selection::default(), None, 10).await.unwrap();
+    let all = tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 10).await.unwrap();
     assert_eq!(all.iter().map(|t| t.generation.0).collect::<Vec<_>>(), [2, 1, 2]);
     assert_eq!((all[0].state, all[0].placement.as_deref()), (TenantState::Active, Some("a/g2-1.db")));
     assert_eq!((all[0].updated_at, all[1].updated_at), (START + 5, START));
     assert_eq!((all[2].state, all[2].placement.as_deref()), (TenantState::Provisioning, None));
     drop(tx);
 
-    let mut twice =
-        vec![Flip::of(ids[2], Generation(2)), Flip::of(ids[2], Generation(3)), Flip::of(ids[2], Generation(3))];
+    let mut twice = vec![
+        TenantUpdate::for_generation(ids[2], Generation(2)),
+        TenantUpdate::for_generation(ids[2], Generation(3)),
+        TenantUpdate::for_generation(ids[2], Generation(3)),
+    ];
     twice[1].placement = Some(Some("a/g2-1.db".to_owned()));
     twice.remove(1);
     let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(tenants::flip_many(&mut tx, &twice).await.unwrap(), []);
-    let mut same_place = Flip::of(ids[2], Generation(4));
+    assert_eq!(tenants::update_many(&mut tx, &twice).await.unwrap(), []);
+    let mut same_place = TenantUpdate::for_generation(ids[2], Generation(4));
     same_place.placement = Some(Some("a/g2-1.db".to_owned()));
-    assert_eq!(tenants::flip_many(&mut tx, &[same_place]).await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(tenants::update_many(&mut tx, &[same_place]).await.unwrap_err().kind(), ErrorKind::Conflict);
 }
 
 #[tokio::test]
@@ -80,18 +83,18 @@ async fn a_selection_narrows_by_all_its_fields() {
     }
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
-    let mut selection = Selection { server: Some(server), ..Selection::default() };
+    let mut selection = TenantCriteria { server: Some(server), ..TenantCriteria::default() };
     selection.labels = "plan=pro".parse().unwrap();
     selection.ids = Some(vec![ids[4], ids[3], ids[1], ids[1]]);
     selection.states = vec![TenantState::Provisioning];
-    let page = tenants::page(&mut tx, &selection, None, 10).await.unwrap();
+    let page = tenants::list_tenants(&mut tx, &selection, None, 10).await.unwrap();
     assert_eq!(page.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[1], ids[3]]);
     assert_eq!(page[0].labels.get("plan").map(String::as_str), Some("pro"));
-    assert_eq!(tenants::count(&mut tx, &selection).await.unwrap(), 2);
-    let rest = tenants::page(&mut tx, &selection, Some(ids[1]), 1).await.unwrap();
+    assert_eq!(tenants::count_tenants(&mut tx, &selection).await.unwrap(), 2);
+    let rest = tenants::list_tenants(&mut tx, &selection, Some(ids[1]), 1).await.unwrap();
     assert_eq!(rest.iter().map(|t| t.id).collect::<Vec<_>>(), [ids[3]]);
     selection.ids = Some(Vec::new());
-    assert_eq!(tenants::count(&mut tx, &selection).await.unwrap(), 0);
+    assert_eq!(tenants::count_tenants(&mut tx, &selection).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -117,8 +120,8 @@ async fn labels_are_selected_by_every_form_of_a_selector() {
         ("plan,plan!=free,region=eu", vec![0, 2]),
         ("plan=pro,plan=free", vec![]),
     ] {
-        let selection = Selection { labels: selector.parse().unwrap(), ..Selection::default() };
-        let page = tenants::page(&mut tx, &selection, None, 10).await.unwrap();
+        let selection = TenantCriteria { labels: selector.parse().unwrap(), ..TenantCriteria::default() };
+        let page = tenants::list_tenants(&mut tx, &selection, None, 10).await.unwrap();
         let expected: Vec<_> = expected.into_iter().map(|at: usize| ids[at]).collect();
         assert_eq!(page.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), expected, "{selector}");
     }

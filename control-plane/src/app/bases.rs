@@ -1,28 +1,39 @@
-//! What a process does with each directory of databases before it uses them: the marker and the reserve.
+//! Prepares each directory of databases before a process uses it: the marker and the reserve.
 
 use std::path::Path;
 
-use catalog::{Catalog, ServerRecord, servers};
-use tenant_engine::EngineKind;
+use catalog::{Catalog, ServerRecord, fleet, servers};
+use tenant_engine::claim::{self, ClaimStatus};
 use tenant_engine::disk::DiskReserve;
+use tenant_engine::{EngineKind, FleetClaims};
 
-use crate::config::{Config, Role};
+use crate::config::{Config, ProcessRole};
+use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
+use crate::data_dir::file_system;
 use crate::error::{Error, Result};
-use crate::home::base_marker::{BaseMarker, FoundMarker};
-use crate::home::file_system;
 
-/// Marks what an earlier version left without a marker, refuses what another fleet has marked, and makes the reserves.
-/// Returns how many servers are not directories.
+/// Marks directories that an earlier version left without a marker, and creates the reserves. Refuses directories that
+/// another fleet has marked. Skips those that a copy of this data directory uses. Returns how many servers are not
+/// directories.
 ///
 /// # Errors
-/// `base_in_use` and `network_file_system`, for a process that serves; those of the catalog.
-pub(super) async fn prepare(catalog: &Catalog, config: &Config) -> Result<usize> {
-    let known = servers::list(&mut catalog.read().await?).await?;
+/// `base_in_use` and `network_file_system`, for a serving process; those of the catalog.
+pub(super) async fn prepare_bases(catalog: &Catalog, config: &Config) -> Result<usize> {
+    let mut tx = catalog.read().await?;
+    let (known, claims) = (servers::list_servers(&mut tx).await?, fleet::fleet_claims(&mut tx).await?);
+    let none = FleetClaims::default();
+    let of = |server: &ServerRecord| if servers::is_inside(&tx, server) { &none } else { &claims };
     for (server, _) in known.iter().filter(|(server, _)| server.engine == EngineKind::Sqlite) {
         let safe = file_system::require_safe(Path::new(&server.base), config.network_file_system);
-        match safe.and_then(|()| claim(&catalog.fleet_id().to_string(), server)) {
+        let ours = safe.and_then(|()| Ok(servers::refuse_other_home(&tx, server)?));
+        match ours.and_then(|()| claim_base(&catalog.fleet_id().to_string(), server, of(server))) {
+            // The other servers can be used. This one is refused whenever it is reached.
+            Err(error) if error.code == "data_dir_copied" => {
+                tracing::warn!(server = %server.name, %error, "a server is not used: another data directory uses it");
+                continue;
+            }
             // A command that runs alone may be the one that repairs this.
-            Err(error) if config.role != Role::Serving => {
+            Err(error) if config.role != ProcessRole::Serving => {
                 tracing::warn!(server = %server.name, %error, "a directory of databases cannot be used");
             }
             claimed => claimed?,
@@ -32,19 +43,30 @@ pub(super) async fn prepare(catalog: &Catalog, config: &Config) -> Result<usize>
     Ok(known.iter().filter(|(server, _)| server.engine == EngineKind::Postgres).count())
 }
 
-/// A directory that is not there, or cannot be written now, is reported by the work that uses it.
-fn claim(fleet: &str, server: &ServerRecord) -> Result<()> {
+/// Claims a directory for this fleet. A missing or unwritable directory is reported later, by the work that uses it.
+fn claim_base(fleet: &str, server: &ServerRecord, claims: &FleetClaims) -> Result<()> {
     let base = Path::new(&server.base);
-    match BaseMarker::read(base) {
+    let found = BaseMarker::read_marker(base);
+    let held = match &found {
+        FoundMarker::Marked(marker) => claims.compare_with_server(marker.claim.as_deref()),
+        FoundMarker::Nothing | FoundMarker::Unreadable => ClaimStatus::Due,
+    };
+    match found {
         FoundMarker::Marked(marker) if marker.fleet_id != fleet => {
             let detail = format!("the directory of server '{}' belongs to another fleet: {}", server.name, server.base);
             Err(Error::new(409, "base_in_use", detail)
                 .try_next("check that the right disk is mounted there")
                 .try_next("if it was copied from another fleet, remove its marker .fleet-server.json"))
         }
-        FoundMarker::Nothing if base.is_dir() => {
-            let marker = BaseMarker { fleet_id: fleet.to_owned(), server_id: server.id.to_string() };
-            if let Err(error) = marker.write(base) {
+        FoundMarker::Marked(_) if held == ClaimStatus::Held => Ok(()),
+        FoundMarker::Marked(_) if held == ClaimStatus::Others => {
+            let server = format_args!("'{}' ({})", server.name, server.base);
+            Err(claim::refuse_others(held, server).map_or_else(Error::from, |()| Error::internal("a claim")))
+        }
+        FoundMarker::Marked(_) | FoundMarker::Nothing if base.is_dir() => {
+            let claim = claims.newest_id().map(str::to_owned);
+            let marker = BaseMarker { fleet_id: fleet.to_owned(), server_id: server.id.to_string(), claim };
+            if let Err(error) = marker.write_marker(base) {
                 tracing::warn!(server = %server.name, %error, "its directory cannot be marked");
             }
             Ok(())

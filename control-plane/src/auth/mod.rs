@@ -1,4 +1,4 @@
-//! Operators: who may use the admin API, and for what. Tenants' members are the router's business.
+//! Operators: who may use the admin API, and for what. Members of tenants are handled by the router.
 
 pub mod operator;
 pub mod policy;

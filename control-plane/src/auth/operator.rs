@@ -1,8 +1,8 @@
-//! Who an operator is: an API token of the catalog, or this process itself.
+//! Authenticates operators: by an API token of the catalog, or as this process itself.
 //!
-//! The HTTP layer asks [`Operators::authenticate`] with what the Authorization header holds; an embedded command carries
-//! an [`InProcess`] that only [`crate::App`] hands out. Nothing here decides what an operator may do: see
-//! [`super::policy`].
+//! The HTTP layer calls [`OperatorAuthenticator::authenticate_header`] with the value of the Authorization header. An
+//! embedded command carries an [`InProcess`], which only [`crate::App`] creates. Nothing here decides what an operator
+//! may do: see [`super::policy`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,91 +13,92 @@ use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 
 use crate::error::{Error, Result};
 
-/// A revoked token is refused after at most this long; half of the promised second.
+/// How long a token is cached. A revoked token is refused after at most this time, half of the promised second.
 const CACHE_TTL: Duration = Duration::from_millis(500);
-/// Distinct tokens remembered; a fleet has a handful of operators.
+/// Maximum number of cached tokens. A fleet has a handful of operators.
 const CACHE_MAX: usize = 1_024;
-/// Longer than any token this program makes.
+/// Maximum length of a token: longer than any that this program creates.
 const TOKEN_BYTES_MAX: usize = 256;
 
 /// An authenticated operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// Who, as the audit log writes it.
+    /// The operator's name in the audit log.
     pub actor: String,
-    /// What they may do.
+    /// The operator's role.
     pub role: OperatorRole,
 }
 
-/// The caller is this very process, acting for the human who started it: whoever can read the data directory and its
+/// The principal of this process, acting for the person who started it. Anyone who can read the data directory and its
 /// key may do everything anyway.
 ///
-/// No header, no body and no layer of the HTTP service can make one; it reaches a request only as an extension that the
-/// embedded transport puts there.
+/// No header, no body and no layer of the HTTP service can create one. It reaches a request only as an extension that
+/// the embedded transport adds.
 #[derive(Debug, Clone)]
 pub struct InProcess {
     actor: String,
 }
 
 impl InProcess {
-    /// Called by [`crate::App`] alone; a test reads the sources of the HTTP layers for other callers.
+    /// Only [`crate::App`] may call this. A test searches the sources of the HTTP layers for other callers.
     #[must_use]
     pub(crate) fn new(actor: &str) -> Self {
         Self { actor: actor.to_owned() }
     }
 
-    /// The operator this principal acts as.
+    /// The operator that this principal acts as, with all rights.
     #[must_use]
-    pub fn operator(&self) -> Operator {
+    pub fn as_operator(&self) -> Operator {
         Operator { actor: self.actor.clone(), role: OperatorRole::Admin }
     }
 }
 
-/// SHA-256 of a secret: the cache never holds the secret, and comparing digests of attacker-chosen text leaks nothing.
-type Digest = [u8; 32];
+/// SHA-256 of a secret. The cache never holds the secret, and comparing digests of attacker-chosen text leaks nothing.
+type TokenDigest = [u8; 32];
 
 #[derive(Debug, Clone)]
-struct Known {
+struct CachedOperator {
     since: Instant,
     operator: Operator,
     expires_at: Option<i64>,
 }
 
-/// Authenticates operators' tokens, remembering the good ones for half a second.
+/// Authenticates operators' tokens, and caches valid ones for half a second.
 #[derive(Debug, Default)]
-pub struct Operators {
-    known: Mutex<HashMap<Digest, Known>>,
+pub struct OperatorAuthenticator {
+    known: Mutex<HashMap<TokenDigest, CachedOperator>>,
 }
 
-impl Operators {
+impl OperatorAuthenticator {
     /// The operator behind the value of an Authorization header.
     ///
     /// # Errors
-    /// 401 `unauthenticated`, the same for a missing, malformed, unknown, expired or revoked token and for one of a
-    /// tenant: none of them may learn which it is. 503 when the catalog cannot be read.
-    pub async fn authenticate(&self, catalog: &Catalog, authorization: Option<&str>) -> Result<Operator> {
-        let secret = authorization.and_then(bearer).ok_or_else(unauthenticated)?;
-        let digest = digest(secret);
+    /// 401 `unauthenticated`. It is the same for a missing, malformed or unknown token and for a tenant's token, so
+    /// that callers cannot tell them apart. The holder of an operator's token is told that it has expired or was
+    /// revoked. 503 when the catalog cannot be read.
+    pub async fn authenticate_header(&self, catalog: &Catalog, authorization: Option<&str>) -> Result<Operator> {
+        let secret = authorization.and_then(bearer_token).ok_or_else(token_required)?;
+        let digest = token_digest(secret);
         let now = catalog.now();
-        if let Some(known) = self.fresh(&digest) {
-            return if alive(known.expires_at, now) { Ok(known.operator) } else { Err(unauthenticated()) };
+        if let Some(known) = self.cached_operator(&digest) {
+            return if is_unexpired(known.expires_at, now) { Ok(known.operator) } else { Err(ended_token("expired")) };
         }
         let mut tx = catalog.read().await?;
-        let record = tokens::by_secret(&mut tx, secret).await?.ok_or_else(unauthenticated)?;
-        let operator = operator_of(&record, now).ok_or_else(unauthenticated)?;
-        self.remember(
+        let record = tokens::by_secret(&mut tx, secret).await?.ok_or_else(token_required)?;
+        let operator = operator_of(&record, now).ok_or_else(|| refused_token(&record))?;
+        self.remember_operator(
             digest,
-            Known { since: Instant::now(), operator: operator.clone(), expires_at: record.expires_at },
+            CachedOperator { since: Instant::now(), operator: operator.clone(), expires_at: record.expires_at },
         );
         Ok(operator)
     }
 
-    fn fresh(&self, digest: &Digest) -> Option<Known> {
+    fn cached_operator(&self, digest: &TokenDigest) -> Option<CachedOperator> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(digest).filter(|k| k.since.elapsed() < CACHE_TTL).cloned()
     }
 
-    fn remember(&self, digest: Digest, entry: Known) {
+    fn remember_operator(&self, digest: TokenDigest, entry: CachedOperator) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= CACHE_MAX {
             known.retain(|_, k| k.since.elapsed() < CACHE_TTL);
@@ -108,37 +109,52 @@ impl Operators {
     }
 }
 
-/// The token in `Bearer <token>`; the scheme's case does not matter (RFC 9110).
-fn bearer(authorization: &str) -> Option<&str> {
+/// The token in `Bearer <token>`. The scheme is case-insensitive (RFC 9110).
+fn bearer_token(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     let token = token.trim();
     let plausible = !token.is_empty() && token.len() <= TOKEN_BYTES_MAX && token.bytes().all(|b| b.is_ascii_graphic());
     (scheme.eq_ignore_ascii_case("bearer") && plausible).then_some(token)
 }
 
-fn digest(secret: &str) -> Digest {
+fn token_digest(secret: &str) -> TokenDigest {
     let mut out = [0; 32];
     out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, secret.as_bytes()).as_ref());
     out
 }
 
-fn alive(expires_at: Option<i64>, now: i64) -> bool {
+fn is_unexpired(expires_at: Option<i64>, now: i64) -> bool {
     expires_at.is_none_or(|at| now < at)
 }
 
-/// PURE: the operator a token stands for now; `None` for a tenant's token or a dead one.
+/// PURE: the operator that a token represents at this time. `None` for a tenant's, expired or revoked token.
 fn operator_of(record: &TokenRecord, now: i64) -> Option<Operator> {
     match record.scope {
-        TokenScope::Operator { role } if record.revoked_at.is_none() && alive(record.expires_at, now) => {
+        TokenScope::Operator { role } if record.revoked_at.is_none() && is_unexpired(record.expires_at, now) => {
             Some(Operator { actor: format!("token:{}", record.id), role })
         }
         _ => None,
     }
 }
 
-fn unauthenticated() -> Error {
+/// The error of a known token that represents no operator now.
+fn refused_token(record: &TokenRecord) -> Error {
+    match record.scope {
+        TokenScope::Operator { .. } if record.revoked_at.is_some() => ended_token("was revoked"),
+        TokenScope::Operator { .. } => ended_token("expired"),
+        _ => token_required(),
+    }
+}
+
+fn ended_token(how: &str) -> Error {
+    Error::new(401, "unauthenticated", format!("this operator's token {how}"))
+        .try_next("ask an admin for a new one: fleetctl token create --operator ROLE")
+        .try_next("on the server's machine, without a token: fleetctl --data-dir DIR token create --operator ROLE")
+}
+
+fn token_required() -> Error {
     Error::new(401, "unauthenticated", "this needs the token of an operator")
-        .try_next("send `Authorization: Bearer <token>`; `fleetctl token create --operator operator` makes one")
+        .try_next("send `Authorization: Bearer <token>`; `fleetctl token create --operator operator` creates one")
 }
 
 #[cfg(test)]
@@ -153,12 +169,12 @@ mod tests {
 
     #[test]
     fn bearer_wants_one_plausible_token() {
-        assert_eq!(bearer("Bearer flt_abc"), Some("flt_abc"));
-        assert_eq!(bearer("bearer  flt_abc "), Some("flt_abc"));
+        assert_eq!(bearer_token("Bearer flt_abc"), Some("flt_abc"));
+        assert_eq!(bearer_token("bearer  flt_abc "), Some("flt_abc"));
         for bad in ["", "Bearer", "Bearer ", "Basic flt_abc", "Bearer a b", "Bearer \u{e9}"] {
-            assert_eq!(bearer(bad), None, "{bad:?}");
+            assert_eq!(bearer_token(bad), None, "{bad:?}");
         }
-        assert_eq!(bearer(&format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1))), None);
+        assert_eq!(bearer_token(&format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1))), None);
     }
 
     #[test]

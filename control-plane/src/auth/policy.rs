@@ -1,140 +1,141 @@
-//! What each role of operators may do: one line per route of the admin API. PURE.
+//! The rights of each operator role: one line per route of the admin API. PURE.
 //!
-//! A route that is not in [`RULES`] is refused to everybody; a test compares the table with the registered routes.
+//! A route that is not in [`RULES`] is refused to everybody. A test compares the table with the registered routes.
 
 use catalog::tokens::OperatorRole;
 use catalog::tokens::OperatorRole::{Admin, Operator, Viewer};
 
-/// Who may call a route.
+/// The access rule of one route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
+pub struct RouteRule {
     /// The HTTP method.
     pub method: &'static str,
     /// The route's template.
     pub path: &'static str,
-    /// The least role that may call it.
+    /// The lowest role that may call the route.
     pub role: OperatorRole,
-    /// What a lesser role may do with it.
-    pub below: Below,
+    /// What a lower role may do on the route.
+    pub below: LowerRoleAccess,
 }
 
 /// What a caller below a route's role may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Below {
-    /// Nothing.
+pub enum LowerRoleAccess {
+    /// Refused.
     Nothing,
-    /// Ask for the plan: a body with `"dry_run": true`, which changes nothing.
+    /// Request the plan only: a body with `"dry_run": true`, which changes nothing.
     DryRun,
 }
 
-/// What [`decide`] says.
+/// The decision of [`decide_access`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// Go on.
+pub enum AccessDecision {
+    /// The request is allowed.
     Allow,
-    /// Go on if the body asks for a dry run.
+    /// The request is allowed if the body requests a dry run.
     AllowDryRun,
-    /// 403.
+    /// The request is refused with 403.
     Refuse,
 }
 
-/// The table.
-pub const RULES: &[Rule] = &[
-    rule("GET", "/v1/status", Viewer),
-    rule("GET", "/v1/doctor", Viewer),
-    rule("POST", "/v1/scrub", Operator),
-    planned("POST", "/v1/scrub/quarantine", Admin),
-    rule("GET", "/v1/tenants", Viewer),
-    planned("POST", "/v1/tenants", Operator),
-    planned("POST", "/v1/tenants/batch", Operator),
-    rule("POST", "/v1/tenants/adopt", Admin),
-    rule("GET", "/v1/tenants/{tenant}", Viewer),
-    planned("DELETE", "/v1/tenants/{tenant}", Admin),
-    planned("PATCH", "/v1/tenants/{tenant}", Operator),
-    planned("POST", "/v1/lifecycle/archive", Operator),
-    planned("POST", "/v1/lifecycle/clone", Operator),
-    planned("POST", "/v1/lifecycle/move", Operator),
-    planned("POST", "/v1/lifecycle/purge", Admin),
-    planned("POST", "/v1/lifecycle/read-only", Operator),
-    planned("POST", "/v1/lifecycle/resume", Operator),
-    planned("POST", "/v1/lifecycle/settle", Operator),
-    planned("POST", "/v1/lifecycle/suspend", Operator),
-    planned("POST", "/v1/lifecycle/unarchive", Operator),
-    planned("POST", "/v1/lifecycle/undelete", Operator),
-    rule("GET", "/v1/tenants/{tenant}/members", Viewer),
-    planned("POST", "/v1/tenants/{tenant}/members", Admin),
-    planned("DELETE", "/v1/tenants/{tenant}/members/{principal}", Admin),
-    rule("GET", "/v1/tokens", Viewer),
-    planned("POST", "/v1/tokens", Admin),
-    planned("DELETE", "/v1/tokens/{token}", Admin),
-    rule("GET", "/v1/servers", Viewer),
-    // Even a dry run of these connects to an address that the caller names.
-    rule("POST", "/v1/servers", Admin),
-    rule("GET", "/v1/servers/{server}", Viewer),
-    planned("DELETE", "/v1/servers/{server}", Admin),
-    rule("GET", "/v1/servers/{server}/preparation", Operator),
-    rule("POST", "/v1/servers/{server}/entry", Admin),
-    planned("POST", "/v1/servers/{server}/cordon", Admin),
-    planned("POST", "/v1/servers/{server}/drain", Admin),
-    planned("POST", "/v1/servers/{server}/uncordon", Admin),
-    rule("GET", "/v1/releases", Viewer),
-    planned("POST", "/v1/releases", Operator),
-    rule("GET", "/v1/releases/{release}", Viewer),
-    planned("POST", "/v1/releases/{release}/activate", Operator),
-    planned("POST", "/v1/migrations", Operator),
-    rule("POST", "/v1/migrations/plan", Viewer),
-    rule("GET", "/v1/migrations/status", Viewer),
-    rule("GET", "/v1/backups", Viewer),
-    planned("POST", "/v1/backups", Operator),
-    rule("GET", "/v1/backups/{backup}", Viewer),
-    planned("POST", "/v1/backups/verify", Operator),
-    planned("POST", "/v1/restores", Operator),
-    planned("POST", "/v1/restores/undo", Operator),
-    rule("POST", "/v1/restores/preview", Viewer),
-    rule("GET", "/v1/operations", Viewer),
-    rule("GET", "/v1/operations/{operation}", Viewer),
-    rule("GET", "/v1/operations/{operation}/steps", Viewer),
-    rule("GET", "/v1/operations/{operation}/events", Viewer),
-    planned("POST", "/v1/operations/{operation}/pause", Operator),
-    planned("POST", "/v1/operations/{operation}/resume", Operator),
-    planned("POST", "/v1/operations/{operation}/retry", Operator),
-    planned("POST", "/v1/operations/{operation}/cancel", Operator),
-    planned("POST", "/v1/operations/{operation}/abandon", Operator),
-    rule("POST", "/v1/queries", Operator),
-    rule("GET", "/v1/events", Viewer),
-    rule("GET", "/v1/history", Viewer),
-    planned("PATCH", "/v1/history", Admin),
+/// The access rules of all routes.
+pub const RULES: &[RouteRule] = &[
+    strict_rule("GET", "/v1/status", Viewer),
+    strict_rule("GET", "/v1/doctor", Viewer),
+    strict_rule("POST", "/v1/scrub", Operator),
+    dry_run_rule("POST", "/v1/scrub/quarantine", Admin),
+    strict_rule("GET", "/v1/tenants", Viewer),
+    dry_run_rule("POST", "/v1/tenants", Operator),
+    dry_run_rule("POST", "/v1/tenants/batch", Operator),
+    strict_rule("POST", "/v1/tenants/adopt", Admin),
+    strict_rule("GET", "/v1/tenants/{tenant}", Viewer),
+    dry_run_rule("DELETE", "/v1/tenants/{tenant}", Admin),
+    dry_run_rule("PATCH", "/v1/tenants/{tenant}", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/archive", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/clone", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/move", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/purge", Admin),
+    dry_run_rule("POST", "/v1/lifecycle/read-only", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/resume", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/settle", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/suspend", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/unarchive", Operator),
+    dry_run_rule("POST", "/v1/lifecycle/undelete", Operator),
+    strict_rule("GET", "/v1/tenants/{tenant}/description", Viewer),
+    strict_rule("GET", "/v1/tenants/{tenant}/members", Viewer),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/members", Admin),
+    dry_run_rule("DELETE", "/v1/tenants/{tenant}/members/{principal}", Admin),
+    strict_rule("GET", "/v1/tokens", Viewer),
+    dry_run_rule("POST", "/v1/tokens", Admin),
+    dry_run_rule("DELETE", "/v1/tokens/{token}", Admin),
+    strict_rule("GET", "/v1/servers", Viewer),
+    // Even a dry run of these routes connects to an address that the caller names.
+    strict_rule("POST", "/v1/servers", Admin),
+    strict_rule("GET", "/v1/servers/{server}", Viewer),
+    dry_run_rule("DELETE", "/v1/servers/{server}", Admin),
+    strict_rule("GET", "/v1/servers/{server}/preparation", Operator),
+    strict_rule("POST", "/v1/servers/{server}/entry", Admin),
+    dry_run_rule("POST", "/v1/servers/{server}/cordon", Admin),
+    dry_run_rule("POST", "/v1/servers/{server}/drain", Admin),
+    dry_run_rule("POST", "/v1/servers/{server}/uncordon", Admin),
+    strict_rule("GET", "/v1/releases", Viewer),
+    dry_run_rule("POST", "/v1/releases", Operator),
+    strict_rule("GET", "/v1/releases/{release}", Viewer),
+    dry_run_rule("POST", "/v1/releases/{release}/activate", Operator),
+    dry_run_rule("POST", "/v1/migrations", Operator),
+    strict_rule("POST", "/v1/migrations/plan", Viewer),
+    strict_rule("GET", "/v1/migrations/status", Viewer),
+    strict_rule("GET", "/v1/backups", Viewer),
+    dry_run_rule("POST", "/v1/backups", Operator),
+    strict_rule("GET", "/v1/backups/{backup}", Viewer),
+    dry_run_rule("POST", "/v1/backups/verify", Operator),
+    dry_run_rule("POST", "/v1/restores", Operator),
+    dry_run_rule("POST", "/v1/restores/undo", Operator),
+    strict_rule("POST", "/v1/restores/preview", Viewer),
+    strict_rule("GET", "/v1/operations", Viewer),
+    strict_rule("GET", "/v1/operations/{operation}", Viewer),
+    strict_rule("GET", "/v1/operations/{operation}/steps", Viewer),
+    strict_rule("GET", "/v1/operations/{operation}/events", Viewer),
+    dry_run_rule("POST", "/v1/operations/{operation}/pause", Operator),
+    dry_run_rule("POST", "/v1/operations/{operation}/resume", Operator),
+    dry_run_rule("POST", "/v1/operations/{operation}/retry", Operator),
+    dry_run_rule("POST", "/v1/operations/{operation}/cancel", Operator),
+    dry_run_rule("POST", "/v1/operations/{operation}/abandon", Operator),
+    strict_rule("POST", "/v1/queries", Operator),
+    strict_rule("GET", "/v1/events", Viewer),
+    strict_rule("GET", "/v1/history", Viewer),
+    dry_run_rule("PATCH", "/v1/history", Admin),
 ];
 
-/// A rule whose plan viewers may see.
-const fn planned(method: &'static str, path: &'static str, role: OperatorRole) -> Rule {
-    Rule { method, path, role, below: Below::DryRun }
+/// A rule whose plan viewers may request.
+const fn dry_run_rule(method: &'static str, path: &'static str, role: OperatorRole) -> RouteRule {
+    RouteRule { method, path, role, below: LowerRoleAccess::DryRun }
 }
 
-const fn rule(method: &'static str, path: &'static str, role: OperatorRole) -> Rule {
-    Rule { method, path, role, below: Below::Nothing }
+const fn strict_rule(method: &'static str, path: &'static str, role: OperatorRole) -> RouteRule {
+    RouteRule { method, path, role, below: LowerRoleAccess::Nothing }
 }
 
-/// The rule of a route, by its method and template; HEAD is a GET without its body.
+/// The rule of a route, by its method and template. HEAD is treated as GET without a body.
 #[must_use]
-pub fn rule_of(method: &str, path: &str) -> Option<&'static Rule> {
+pub fn rule_of(method: &str, path: &str) -> Option<&'static RouteRule> {
     let method = if method == "HEAD" { "GET" } else { method };
     RULES.iter().find(|rule| rule.method == method && rule.path == path)
 }
 
-/// The methods that a template knows; empty for one without rules.
+/// The methods that a template has rules for. Empty for an unknown template.
 #[must_use]
 pub fn methods_of(path: &str) -> Vec<&'static str> {
     RULES.iter().filter(|rule| rule.path == path).map(|rule| rule.method).collect()
 }
 
-/// What `role` may do on a route; a route without a rule is refused.
+/// Decides what `role` may do on a route. A route without a rule is refused.
 #[must_use]
-pub fn decide(rule: Option<&Rule>, role: OperatorRole) -> Decision {
+pub fn decide_access(rule: Option<&RouteRule>, role: OperatorRole) -> AccessDecision {
     match rule {
-        Some(rule) if role >= rule.role => Decision::Allow,
-        Some(rule) if rule.below == Below::DryRun => Decision::AllowDryRun,
-        _ => Decision::Refuse,
+        Some(rule) if role >= rule.role => AccessDecision::Allow,
+        Some(rule) if rule.below == LowerRoleAccess::DryRun => AccessDecision::AllowDryRun,
+        _ => AccessDecision::Refuse,
     }
 }
 
@@ -144,12 +145,12 @@ mod tests {
 
     #[test]
     fn each_role_includes_the_lesser_ones() {
-        let operators_only = rule("POST", "/x", Operator);
-        assert_eq!(decide(Some(&operators_only), Viewer), Decision::Refuse);
-        assert_eq!(decide(Some(&operators_only), Operator), Decision::Allow);
-        assert_eq!(decide(Some(&operators_only), Admin), Decision::Allow);
-        let planned = Rule { below: Below::DryRun, ..operators_only };
-        assert_eq!(decide(Some(&planned), Viewer), Decision::AllowDryRun);
+        let operators_only = strict_rule("POST", "/x", Operator);
+        assert_eq!(decide_access(Some(&operators_only), Viewer), AccessDecision::Refuse);
+        assert_eq!(decide_access(Some(&operators_only), Operator), AccessDecision::Allow);
+        assert_eq!(decide_access(Some(&operators_only), Admin), AccessDecision::Allow);
+        let planned = RouteRule { below: LowerRoleAccess::DryRun, ..operators_only };
+        assert_eq!(decide_access(Some(&planned), Viewer), AccessDecision::AllowDryRun);
     }
 
     #[test]
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_has_no_rule_is_refused_to_everybody() {
-        assert_eq!(decide(rule_of("DELETE", "/v1/everything"), Admin), Decision::Refuse);
+        assert_eq!(decide_access(rule_of("DELETE", "/v1/everything"), Admin), AccessDecision::Refuse);
     }
 
     #[test]

@@ -1,38 +1,38 @@
-//! Removes operations, steps and events that are older than the fleet keeps them, in short transactions.
+//! Removes operations, steps and events that are older than the retention time, in short transactions.
 
 use catalog::{OperationId, history};
 
 use crate::error::Result;
-use crate::operations::Fleet;
+use crate::operations::StepContext;
 
-/// Operations found by one question.
+/// Operations per query.
 const BATCH: u32 = 1_000;
 
-/// What is left of an operation, the last successes, is looked at again after this time.
+/// The rest of an operation, its last successful steps, is checked again after this time, milliseconds.
 const LOOK_AGAIN_MS: i64 = 86_400_000;
 
-/// `now` is the time by which history is removed; see `steady.rs`.
-pub(super) async fn run(fleet: &Fleet, now: i64) -> Result<()> {
-    let policy = history::policy(&mut fleet.catalog.read().await?).await?;
+/// Removes old history. `now` is the time up to which history may be removed; see `steady_time.rs`.
+pub(super) async fn prune_history(fleet: &StepContext, now: i64) -> Result<()> {
+    let policy = history::history_policy(&mut fleet.catalog.read().await?).await?;
     loop {
         let found = {
             let mut tx = fleet.catalog.read().await?;
             let looked_at = tx.now() - LOOK_AGAIN_MS;
-            history::prunable(&mut tx, now - policy.operations_ms, looked_at, BATCH).await?
+            history::prunable_operations(&mut tx, now - policy.operations_ms, looked_at, BATCH).await?
         };
         if found.is_empty() {
             break;
         }
         for op in found {
-            prune(fleet, op).await?;
+            prune_operation(fleet, op).await?;
         }
     }
     while prune_events(fleet, now - policy.events_ms).await? > 0 {}
     Ok(())
 }
 
-/// One transaction for each piece: other writers wait for no more than a piece.
-async fn prune(fleet: &Fleet, op: OperationId) -> Result<()> {
+/// Removes an operation in pieces, one transaction each, so that other writers wait only for one piece.
+async fn prune_operation(fleet: &StepContext, op: OperationId) -> Result<()> {
     let mut after = Some(String::new());
     while let Some(last) = after {
         let mut tx = fleet.catalog.write().await?;
@@ -45,7 +45,7 @@ async fn prune(fleet: &Fleet, op: OperationId) -> Result<()> {
     Ok(())
 }
 
-async fn prune_events(fleet: &Fleet, before: i64) -> Result<i64> {
+async fn prune_events(fleet: &StepContext, before: i64) -> Result<i64> {
     let mut tx = fleet.catalog.write().await?;
     let removed = history::prune_events(&mut tx, before).await?;
     tx.commit().await?;
@@ -62,31 +62,31 @@ mod tests {
 
     use super::*;
     use crate::app::App;
-    use crate::config::{Config, Role};
+    use crate::config::{Config, ProcessRole};
 
     const DAY: i64 = 86_400_000;
 
     #[tokio::test]
     async fn operations_go_when_they_are_older_than_the_policy_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
+        let config = Config::new(dir.path().canonicalize().unwrap(), ProcessRole::Embedded);
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         let reads = Arc::clone(&now);
-        let clock: catalog::Clock = Arc::new(move || reads.load(Ordering::SeqCst));
+        let clock: catalog::CatalogClock = Arc::new(move || reads.load(Ordering::SeqCst));
         App::init_with(&config, Arc::clone(&clock)).await.unwrap();
         let app = App::open_with(config, clock).await.unwrap();
         let old = ended(&app.fleet).await;
         now.fetch_add(89 * DAY, Ordering::SeqCst);
         let new = ended(&app.fleet).await;
-        run(&app.fleet, app.catalog.now()).await.unwrap();
+        prune_history(&app.fleet, app.catalog.now()).await.unwrap();
         assert_eq!((is_there(&app.fleet, old).await, is_there(&app.fleet, new).await), (true, true));
         now.fetch_add(2 * DAY, Ordering::SeqCst);
-        run(&app.fleet, app.catalog.now()).await.unwrap();
+        prune_history(&app.fleet, app.catalog.now()).await.unwrap();
         assert_eq!((is_there(&app.fleet, old).await, is_there(&app.fleet, new).await), (false, true));
-        app.shutdown(Duration::from_secs(1)).await;
+        app.shut_down(Duration::from_secs(1)).await;
     }
 
-    async fn ended(fleet: &Fleet) -> OperationId {
+    async fn ended(fleet: &StepContext) -> OperationId {
         let id = OperationId::generate();
         let new = NewOperation {
             id,
@@ -102,13 +102,13 @@ mod tests {
             reason: None,
         };
         let mut tx = fleet.catalog.write().await.unwrap();
-        operations::insert(&mut tx, &new).await.unwrap();
+        operations::insert_operation(&mut tx, &new).await.unwrap();
         operations::finish_if_done(&mut tx, id).await.unwrap();
         tx.commit().await.unwrap();
         id
     }
 
-    async fn is_there(fleet: &Fleet, op: OperationId) -> bool {
+    async fn is_there(fleet: &StepContext, op: OperationId) -> bool {
         operations::get(&mut fleet.catalog.read().await.unwrap(), op).await.unwrap().is_some()
     }
 }

@@ -1,15 +1,16 @@
-//! Periodic tasks of a serving process: idempotent, without input, never retrying inside. One line each in [`start`].
+//! Periodic tasks of a serving process. They are idempotent, have no input and never retry inside. Each has one line in
+//! [`start_tasks`].
 //!
-//! Of several processes on one catalog, one runs a task: the one that holds its lease (`turn.rs`).
+//! Of several processes on one catalog, only the one that holds a task's lease runs it (`task_lease.rs`).
 
 mod expire;
 mod history;
 mod purge;
 pub(crate) mod reconcile;
 mod settle;
-mod steady;
+mod steady_time;
+mod task_lease;
 mod trim;
-mod turn;
 mod wake;
 
 use std::future::Future;
@@ -19,91 +20,94 @@ use std::time::Duration;
 use catalog::TenantId;
 
 use crate::error::Result;
-use crate::operations::{Fleet, Params};
-use crate::plan::Selection;
+use crate::operations::{OperationParams, StepContext};
+use crate::plan::TenantSelection;
 use crate::runner::Runner;
-use crate::runner::submit::{Caller, Mode, Submission};
-use crate::tasks::Tasks;
-use steady::Steady;
-use turn::Turn;
+use crate::runner::submit::{AuditCaller, Submission, SubmitMode};
+use crate::tasks::ProcessTasks;
+use steady_time::SteadyTime;
+use task_lease::TaskLease;
 
-/// Starts them all; the periods are how late each may notice, and twice that when the process that ran it has died.
-pub fn start(fleet: &Arc<Fleet>, runner: &Arc<Runner>, tasks: &Tasks) {
+/// Starts all tasks. A period is the longest delay of a task. It doubles when the process that ran the task has died.
+pub fn start_tasks(fleet: &Arc<StepContext>, runner: &Arc<Runner>, tasks: &ProcessTasks) {
     let owner = uuid::Uuid::now_v7().simple().to_string();
-    let turn = |name, seconds| Turn::new(Arc::clone(fleet), &owner, name, Duration::from_secs(seconds));
-    every(tasks, turn("reconcile", 20), |fleet| async move { reconcile::run(&fleet).await });
-    let steady = Arc::new(Steady::default());
+    let turn = |name, seconds| TaskLease::new(Arc::clone(fleet), &owner, name, Duration::from_secs(seconds));
+    let reconcile =
+        |fleet: Arc<StepContext>, runner: Arc<Runner>| async move { reconcile::close_abandoned(&fleet, &runner).await };
+    spawn_periodic(tasks, turn("reconcile", 20), with_runner(runner, reconcile));
+    let steady = Arc::new(SteadyTime::default());
     let time = Arc::clone(&steady);
-    every(tasks, turn("expire", 300), move |fleet| {
+    spawn_periodic(tasks, turn("expire", 300), move |fleet| {
         let time = Arc::clone(&time);
-        async move { expire::run(&fleet, time.now(&fleet).await?).await }
+        async move { expire::drop_expired(&fleet, time.removal_time(&fleet).await?).await }
     });
     let time = Arc::clone(&steady);
-    every(tasks, turn("history", 3_600), move |fleet| {
+    spawn_periodic(tasks, turn("history", 3_600), move |fleet| {
         let time = Arc::clone(&time);
-        async move { history::run(&fleet, time.now(&fleet).await?).await }
+        async move { history::prune_history(&fleet, time.removal_time(&fleet).await?).await }
     });
-    every(tasks, turn("trim", 600), |fleet| async move { trim::run(&fleet).await });
-    every(tasks, turn("settle", 20), with(runner, settle::run));
-    let purge = move |fleet, runner| purge::run(fleet, runner, Arc::clone(&steady));
-    every(tasks, turn("purge", 60), with(runner, purge));
-    let is_due = |fleet: Arc<Fleet>| async move { wake::is_due(&fleet).await };
-    whenever(tasks, turn("wake", 2), is_due, with(runner, wake::run));
+    spawn_periodic(tasks, turn("trim", 600), |fleet| async move { trim::trim_catalog(&fleet).await });
+    spawn_periodic(tasks, turn("settle", 20), with_runner(runner, settle::submit_repairs));
+    let purge = move |fleet, runner| purge::submit_purges(fleet, runner, Arc::clone(&steady));
+    spawn_periodic(tasks, turn("purge", 60), with_runner(runner, purge));
+    let is_due = |fleet: Arc<StepContext>| async move { wake::is_due(&fleet).await };
+    spawn_when_due(tasks, turn("wake", 2), is_due, with_runner(runner, wake::submit_wakes));
 }
 
-/// For tasks that submit operations.
-fn with<F>(
+/// Passes the runner to a task that submits operations, or asks which steps this process runs.
+fn with_runner<F>(
     runner: &Arc<Runner>,
-    run: impl Fn(Arc<Fleet>, Arc<Runner>) -> F + Send + 'static,
-) -> impl Fn(Arc<Fleet>) -> F + Send + 'static {
+    run: impl Fn(Arc<StepContext>, Arc<Runner>) -> F + Send + 'static,
+) -> impl Fn(Arc<StepContext>) -> F + Send + 'static {
     let runner = Arc::clone(runner);
     move |fleet| run(fleet, Arc::clone(&runner))
 }
 
-/// Submits an operation on these tenants, in the fleet's own name; nothing when there is none.
-async fn submit(runner: &Runner, params: Params, tenants: &[TenantId], reason: &str) -> Result<()> {
+/// Submits an operation on these tenants in the fleet's own name. Without tenants it does nothing.
+async fn submit_for_fleet(runner: &Runner, params: OperationParams, tenants: &[TenantId], reason: &str) -> Result<()> {
     if tenants.is_empty() {
         return Ok(());
     }
     let names = tenants.iter().map(TenantId::to_string).collect();
-    let mut submission = Submission::new(params, Selection { names, automatic: true, ..Selection::default() });
+    let mut submission =
+        Submission::new(params, TenantSelection { names, automatic: true, ..TenantSelection::default() });
     submission.reason = Some(reason.to_owned());
-    let caller = Caller { actor: "fleet".to_owned(), request_id: None, once: None };
-    match runner.submit(&caller, submission, Mode::Run).await {
-        // Somebody changed one of them a moment ago: the next round sees who is left.
+    let caller = AuditCaller { actor: "fleet".to_owned(), request_id: None, once: None };
+    match runner.submit_operation(&caller, submission, SubmitMode::Run).await {
+        // Somebody changed one of the tenants a moment ago. The next round sees which are left.
         Err(error) if matches!(&*error.code, "conflict" | "not_found") => Ok(()),
         submitted => submitted.map(drop),
     }
 }
 
-fn every<F>(tasks: &Tasks, turn: Turn, run: impl Fn(Arc<Fleet>) -> F + Send + 'static)
+fn spawn_periodic<F>(tasks: &ProcessTasks, turn: TaskLease, run: impl Fn(Arc<StepContext>) -> F + Send + 'static)
 where
     F: Future<Output = Result<()>> + Send,
 {
-    whenever(tasks, turn, |_| std::future::ready(true), run);
+    spawn_when_due(tasks, turn, |_| std::future::ready(true), run);
 }
 
-/// The same where only a look, which costs less than a turn, says whether there is something to do.
-fn whenever<D, F>(
-    tasks: &Tasks,
-    turn: Turn,
-    is_due: impl Fn(Arc<Fleet>) -> D + Send + 'static,
-    run: impl Fn(Arc<Fleet>) -> F + Send + 'static,
+/// Starts a periodic task with a check. The check costs less than a lease, and decides whether there is work.
+fn spawn_when_due<D, F>(
+    tasks: &ProcessTasks,
+    turn: TaskLease,
+    is_due: impl Fn(Arc<StepContext>) -> D + Send + 'static,
+    run: impl Fn(Arc<StepContext>) -> F + Send + 'static,
 ) where
     D: Future<Output = bool> + Send,
     F: Future<Output = Result<()>> + Send,
 {
-    let stopping = tasks.stopping().clone();
-    tasks.spawn(async move {
+    let stopping = tasks.stopping_token().clone();
+    tasks.spawn_task(async move {
         loop {
             tokio::select! {
-                () = stopping.cancelled() => return turn.give_back().await,
+                () = stopping.cancelled() => return turn.release_lease().await,
                 () = tokio::time::sleep(turn.period) => {}
             }
             if !is_due(Arc::clone(&turn.fleet)).await {
                 continue;
             }
-            if let Err(error) = turn.run(run(Arc::clone(&turn.fleet))).await {
+            if let Err(error) = turn.run_if_owner(run(Arc::clone(&turn.fleet))).await {
                 tracing::warn!(task = turn.name, code = %error.code, %error, "a periodic task failed; it runs again");
             }
         }

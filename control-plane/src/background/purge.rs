@@ -1,18 +1,24 @@
-//! Drops the databases of tenants whose time for an undelete is over.
+//! Drops the databases of deleted tenants whose time for an undelete is over.
 
 use std::sync::Arc;
 
-use super::steady::Steady;
-use super::submit;
+use super::steady_time::SteadyTime;
+use super::submit_for_fleet;
 use crate::error::Result;
-use crate::operations::{Fleet, Params, purge};
+use crate::operations::{OperationParams, StepContext, purge};
 use crate::runner::Runner;
 
-/// Purged by one operation; the rest waits for the next.
+/// Maximum number of tenants per operation. The rest waits for the next.
 const BATCH: u32 = 1_000;
 
-pub(super) async fn run(fleet: Arc<Fleet>, runner: Arc<Runner>, steady: Arc<Steady>) -> Result<()> {
-    let now = steady.now(&fleet).await?;
-    let due = catalog::tenants::purgeable(&mut fleet.catalog.read().await?, now, BATCH).await?;
-    submit(&runner, Params::Purge(purge::Params { due: true }), &due, "its time for an undelete is over").await
+pub(super) async fn submit_purges(fleet: Arc<StepContext>, runner: Arc<Runner>, steady: Arc<SteadyTime>) -> Result<()> {
+    let now = steady.removal_time(&fleet).await?;
+    let due = catalog::tenants::purgeable_tenants(&mut fleet.catalog.read().await?, now, BATCH).await?;
+    submit_for_fleet(
+        &runner,
+        OperationParams::Purge(purge::PurgeParams { due: true }),
+        &due,
+        "its time for an undelete is over",
+    )
+    .await
 }

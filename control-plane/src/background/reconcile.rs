@@ -1,18 +1,21 @@
-//! Ends operations that were cancelled while a process held steps of theirs and died: nobody else looks at them, and
-//! the tenants they hold would wait for ever. What they had reached is written down. Expired leases of open operations are found by the runner itself.
+//! Ends operations that were cancelled while a process held some of their steps and died. No other task looks at them,
+//! and their tenants would wait forever. The versions that they had reached are recorded. Expired leases of open
+//! operations are found by the runner itself.
 
 use crate::error::Result;
-use crate::operations::Fleet;
-use crate::runner::reached;
+use crate::operations::StepContext;
+use crate::runner::{Runner, reached_versions};
 
-pub(crate) async fn run(fleet: &Fleet) -> Result<()> {
-    let abandoned = catalog::steps::abandoned(&mut fleet.catalog.read().await?).await?;
-    for op in abandoned {
+pub(crate) async fn close_abandoned(fleet: &StepContext, runner: &Runner) -> Result<()> {
+    let abandoned = catalog::steps::abandoned_operations(&mut fleet.catalog.read().await?).await?;
+    // If this process still runs one of its steps, a clock was changed: the runner ends the operation with its last
+    // step.
+    for op in abandoned.into_iter().filter(|op| runner.held(*op).is_empty()) {
         let mut tx = fleet.catalog.write().await?;
-        catalog::steps::cancel_pending(&mut tx, op).await?;
+        catalog::steps::cancel_pending(&mut tx, op, &[]).await?;
         catalog::operations::finish_if_done(&mut tx, op).await?;
         tx.commit().await?;
-        reached::record(fleet, op).await?;
+        reached_versions::record_reached(fleet, op).await?;
     }
     Ok(())
 }

@@ -1,22 +1,28 @@
-//! Gives archived tenants their databases back that somebody asked for; the routers only note that they were asked.
+//! Restores the databases of archived tenants that were requested. Routers only record the request.
 
 use std::sync::Arc;
 
-use super::submit;
+use super::submit_for_fleet;
 use crate::error::Result;
-use crate::operations::{Fleet, Params, unarchive};
+use crate::operations::{OperationParams, StepContext, unarchive};
 use crate::runner::Runner;
 
-/// Woken by one operation.
+/// Maximum number of tenants per operation.
 const BATCH: u32 = 100;
 
-/// Whether there is anybody to wake: asked every other second, so it only reads.
-pub(super) async fn is_due(fleet: &Fleet) -> bool {
-    let wanted = async { catalog::tenants::wanted(&mut fleet.catalog.read().await?, 1).await };
+/// Whether any tenant is to be woken. Called every other second, so it only reads.
+pub(super) async fn is_due(fleet: &StepContext) -> bool {
+    let wanted = async { catalog::tenants::wake_requested(&mut fleet.catalog.read().await?, 1).await };
     wanted.await.is_ok_and(|wanted| !wanted.is_empty())
 }
 
-pub(super) async fn run(fleet: Arc<Fleet>, runner: Arc<Runner>) -> Result<()> {
-    let wanted = catalog::tenants::wanted(&mut fleet.catalog.read().await?, BATCH).await?;
-    submit(&runner, Params::Unarchive(unarchive::Params::default()), &wanted, "a request asked for it").await
+pub(super) async fn submit_wakes(fleet: Arc<StepContext>, runner: Arc<Runner>) -> Result<()> {
+    let wanted = catalog::tenants::wake_requested(&mut fleet.catalog.read().await?, BATCH).await?;
+    submit_for_fleet(
+        &runner,
+        OperationParams::Unarchive(unarchive::UnarchiveParams::default()),
+        &wanted,
+        "a request asked for it",
+    )
+    .await
 }

@@ -1,8 +1,8 @@
-//! Makes what was written into a local store durable: one `syncfs` for everybody who waits.
+//! Makes the files of a local store durable: one `syncfs` serves everybody who waits.
 //!
-//! The local store renames files without flushing them. A flush per file costs a disk round trip each; one flush of the
-//! file system costs the same for a hundred backups in flight, and what it returns is true for every file written before
-//! it began.
+//! The local store renames files without flushing them. A flush per file would cost a disk round trip each. One flush
+//! of the file system costs the same for a hundred running backups. It covers every file that was written before it
+//! began.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,28 +16,28 @@ use crate::tasks;
 
 /// Flushes the file system that holds one directory.
 #[derive(Debug)]
-pub(super) struct Flush {
+pub(super) struct SharedFlush {
     root: Arc<File>,
-    /// How many flushes were begun.
+    /// The number of flushes that were begun.
     begun: AtomicU64,
-    /// The number of the newest one that succeeded.
+    /// The number of the newest flush that succeeded.
     proved: AtomicU64,
     turn: Mutex<()>,
 }
 
-impl Flush {
-    pub(super) fn of(root: &Path) -> std::io::Result<Self> {
+impl SharedFlush {
+    pub(super) fn open_root(root: &Path) -> std::io::Result<Self> {
         let root = Arc::new(File::open(root)?);
         Ok(Self { root, begun: AtomicU64::new(0), proved: AtomicU64::new(0), turn: Mutex::new(()) })
     }
 
-    /// The directory.
-    pub(super) fn root(&self) -> &Arc<File> {
+    /// The open directory.
+    pub(super) fn root_file(&self) -> &Arc<File> {
         &self.root
     }
 
     /// Returns when a flush that began after this call has succeeded.
-    pub(super) async fn flushed(&self) -> Result<()> {
+    pub(super) async fn wait_for_flush(&self) -> Result<()> {
         let seen = self.begun.load(Ordering::Acquire);
         let _turn = self.turn.lock().await;
         if self.proved.load(Ordering::Acquire) > seen {
@@ -45,11 +45,11 @@ impl Flush {
         }
         let number = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         let root = Arc::clone(&self.root);
-        let synced = tasks::blocking(move || rustix::fs::syncfs(&*root)).await;
+        let synced = tasks::run_blocking(move || rustix::fs::syncfs(&*root)).await;
         synced.map_err(|error| {
             Error::new(503, "backup_store_unavailable", "the backup directory could not be flushed to disk")
                 .with_source(error)
-                .transient()
+                .mark_transient()
         })?;
         self.proved.store(number, Ordering::Release);
         Ok(())
@@ -63,10 +63,10 @@ mod tests {
     #[tokio::test]
     async fn many_callers_share_flushes_and_each_gets_one_that_began_after_it() {
         let folder = tempfile::tempdir().unwrap();
-        let flush = Arc::new(Flush::of(folder.path()).unwrap());
+        let flush = Arc::new(SharedFlush::open_root(folder.path()).unwrap());
         let all = (0..50).map(|_| async {
             let seen = flush.begun.load(Ordering::Acquire);
-            flush.flushed().await.unwrap();
+            flush.wait_for_flush().await.unwrap();
             assert!(flush.proved.load(Ordering::Acquire) > seen);
         });
         futures_util::future::join_all(all).await;

@@ -1,8 +1,8 @@
-//! Opens objects of a local store for reading, without trusting what lies there.
+//! Opens objects of a local store for reading, without trusting the store's contents.
 //!
-//! The store's directory may be shared, or mounted from elsewhere. An object is a regular file: a link could lead to
-//! another file of this machine, and opening a pipe could wait without end. Directories may be links, because an operator
-//! may spread a store over disks.
+//! The store's directory may be shared, or mounted from elsewhere. An object must be a regular file. A link could lead
+//! to another file of this machine, and opening a pipe could wait without end. Directories may be links, because an
+//! operator may spread a store over disks.
 
 use std::fs::File;
 use std::io;
@@ -13,33 +13,33 @@ use rustix::fs::{Mode, OFlags, openat};
 use crate::tasks;
 
 /// An open object and its length.
-pub(super) type Opened = (tokio::fs::File, u64);
+pub(super) type OpenObject = (tokio::fs::File, u64);
 
 /// Opens the object at `key` below the store's directory.
 ///
 /// # Errors
-/// `NotFound`; `InvalidData` for anything but a regular file; others as they come.
-pub(super) async fn open(root: &Arc<File>, key: &str) -> io::Result<Opened> {
+/// `NotFound`; `InvalidData` for anything but a regular file; others from the operating system.
+pub(super) async fn open_object(root: &Arc<File>, key: &str) -> io::Result<OpenObject> {
     let (root, key) = (Arc::clone(root), key.to_owned());
-    let file = tasks::blocking(move || open_plain(&root, &key)).await?;
+    let file = tasks::run_blocking(move || open_regular_file(&root, &key)).await?;
     let length = file.1;
     Ok((tokio::fs::File::from_std(file.0), length))
 }
 
-fn open_plain(root: &File, key: &str) -> io::Result<(File, u64)> {
+fn open_regular_file(root: &File, key: &str) -> io::Result<(File, u64)> {
     // Without NONBLOCK, opening a pipe waits for its other end.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = openat(root, key, flags, Mode::empty()).map_err(|error| match error {
-        rustix::io::Errno::LOOP | rustix::io::Errno::NXIO => not_plain(),
+        rustix::io::Errno::LOOP | rustix::io::Errno::NXIO => not_regular_file(),
         rustix::io::Errno::NOTDIR => io::ErrorKind::NotFound.into(),
         other => other.into(),
     })?;
     let file = File::from(opened);
     let found = file.metadata()?;
-    if found.is_file() { Ok((file, found.len())) } else { Err(not_plain()) }
+    if found.is_file() { Ok((file, found.len())) } else { Err(not_regular_file()) }
 }
 
-fn not_plain() -> io::Error {
+fn not_regular_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a regular file")
 }
 
@@ -64,12 +64,12 @@ mod tests {
         symlink("/dev/zero", path("endless")).unwrap();
         mknodat(&root, "pipe", FileType::Fifo, Mode::RWXU, 0).unwrap();
         let _socket = UnixListener::bind(path("socket")).unwrap();
-        assert_eq!(open_plain(&root, "plain").unwrap().1, 4);
+        assert_eq!(open_regular_file(&root, "plain").unwrap().1, 4);
         for name in ["directory", "link", "dangling", "endless", "pipe", "socket"] {
-            assert_eq!(open_plain(&root, name).unwrap_err().kind(), io::ErrorKind::InvalidData, "{name}");
+            assert_eq!(open_regular_file(&root, name).unwrap_err().kind(), io::ErrorKind::InvalidData, "{name}");
         }
         for name in ["none", "plain/below"] {
-            assert_eq!(open_plain(&root, name).unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
+            assert_eq!(open_regular_file(&root, name).unwrap_err().kind(), io::ErrorKind::NotFound, "{name}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Backups at rest: the only place that knows object storage and compression.
+//! Stored backups. No other module knows object storage and compression.
 //!
-//! The operations hand over an [`tenant_engine::Image`] and get one back; a backup exists only when its manifest does,
-//! and the manifest is written last. Nothing here opens a database or reads the catalog: which manifest is believed is
-//! decided in `operations/trust.rs`.
+//! Operations pass in a [`tenant_engine::SnapshotImage`] and get one back. A backup exists only if its manifest does,
+//! and the manifest is written last. Nothing here opens a database or reads the catalog. Which manifest is trusted is
+//! decided in `operations/backup_trust.rs`.
 
 mod flush;
 pub mod key;
@@ -11,6 +11,6 @@ pub mod manifest;
 mod packing;
 pub mod store;
 
-pub use key::Key;
-pub use manifest::Manifest;
-pub use store::Store;
+pub use key::BackupObjectKey;
+pub use manifest::BackupManifest;
+pub use store::BackupStore;

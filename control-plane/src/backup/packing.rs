@@ -1,4 +1,5 @@
-//! Compresses and hashes a database on its way into the store and back, a chunk at a time: memory does not grow with it.
+//! Compresses and hashes a database on its way into the store and back, a chunk at a time. Memory does not grow with
+//! its size.
 
 use std::io;
 use std::pin::Pin;
@@ -12,41 +13,42 @@ use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 
 use super::manifest;
 
-/// Small databases compress 13-fold at the fastest level; the next levels cost more time than they save room.
+/// The compression level. Small databases shrink 13-fold at the fastest level. The next levels cost more time than the
+/// saved space is worth.
 const LEVEL: Level = Level::Precise(1);
-/// What is read at once: large enough for zstd's window to be fed, small beside a worker's time slice.
+/// Bytes read at once: large enough to feed zstd's window, small compared with a worker's time slice.
 const CHUNK_BYTES: usize = 128 << 10;
 
-/// The window that a stored object may ask for, as a power of two: 8 MiB, which no level up to 19 exceeds. The format
-/// allows gigabytes, and one is allocated for each object that is unpacked.
+/// The largest window that a stored object may request, as a power of two: 8 MiB, which no level up to 19 exceeds. The
+/// format allows gigabytes, and each unpacked object allocates a window.
 const WINDOW_LOG_MAX: u32 = 23;
 
-pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub(super) type BackupReader = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Counts and hashes what is read through it.
-struct Hashing {
-    inner: Reader,
+struct HashingReader {
+    inner: BackupReader,
     size_bytes: u64,
     blake3: blake3::Hasher,
     sha256: aws_lc_rs::digest::Context,
 }
 
-impl Hashing {
-    fn new(inner: Reader) -> Self {
+impl HashingReader {
+    fn new(inner: BackupReader) -> Self {
         let sha256 = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         Self { inner, size_bytes: 0, blake3: blake3::Hasher::new(), sha256 }
     }
 
-    fn image(&self) -> manifest::Image {
-        manifest::Image {
+    fn hashed_image(&self) -> manifest::DatabaseImage {
+        manifest::DatabaseImage {
             size_bytes: self.size_bytes,
             blake3: self.blake3.finalize().to_hex().to_string(),
-            sha256: hex(self.sha256.clone().finish().as_ref()),
+            sha256: encode_hex(self.sha256.clone().finish().as_ref()),
         }
     }
 }
 
-impl AsyncRead for Hashing {
+impl AsyncRead for HashingReader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
@@ -58,22 +60,22 @@ impl AsyncRead for Hashing {
     }
 }
 
-/// A database being compressed.
-pub(super) struct Packer {
-    encoder: ZstdEncoder<BufReader<Hashing>>,
+/// A database that is being compressed.
+pub(super) struct BackupPacker {
+    encoder: ZstdEncoder<BufReader<HashingReader>>,
     size_bytes: u64,
     sha256: aws_lc_rs::digest::Context,
 }
 
-impl Packer {
-    pub(super) fn new(raw: Reader) -> Self {
-        let buffered = BufReader::with_capacity(CHUNK_BYTES, Hashing::new(raw));
+impl BackupPacker {
+    pub(super) fn new(raw: BackupReader) -> Self {
+        let buffered = BufReader::with_capacity(CHUNK_BYTES, HashingReader::new(raw));
         let sha256 = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
         Self { encoder: ZstdEncoder::with_quality(buffered, LEVEL), size_bytes: 0, sha256 }
     }
 
     /// The next compressed bytes: exactly `len`, or fewer at the end.
-    pub(super) async fn next(&mut self, len: usize) -> io::Result<Bytes> {
+    pub(super) async fn next_packed(&mut self, len: usize) -> io::Result<Bytes> {
         let mut out = BytesMut::with_capacity(len.min(CHUNK_BYTES));
         while out.len() < len {
             let room = (len - out.len()).min(CHUNK_BYTES);
@@ -81,7 +83,7 @@ impl Packer {
             if read == 0 {
                 break;
             }
-            // Compression never waits by itself when the image is in memory.
+            // Compression of an image in memory never waits, so the task must yield by itself.
             tokio::task::consume_budget().await;
         }
         self.size_bytes += out.len() as u64;
@@ -89,30 +91,30 @@ impl Packer {
         Ok(out.freeze())
     }
 
-    /// What went in and what came out.
-    pub(super) fn finish(self, key: String) -> (manifest::Image, manifest::Object) {
-        let image = self.encoder.into_inner().into_inner().image();
-        let sha256 = hex(self.sha256.finish().as_ref());
-        (image, manifest::Object { key, size_bytes: self.size_bytes, sha256, compression: "zstd".to_owned() })
+    /// Lengths and hashes of the database and of the compressed object.
+    pub(super) fn finish_packing(self, key: String) -> (manifest::DatabaseImage, manifest::StoredObject) {
+        let image = self.encoder.into_inner().into_inner().hashed_image();
+        let sha256 = encode_hex(self.sha256.finish().as_ref());
+        (image, manifest::StoredObject { key, size_bytes: self.size_bytes, sha256, compression: "zstd".to_owned() })
     }
 }
 
-/// A stored object being decompressed.
-pub(super) struct Unpacker {
-    decoder: ZstdDecoder<BufReader<Hashing>>,
+/// A stored object that is being decompressed.
+pub(super) struct BackupUnpacker {
+    decoder: ZstdDecoder<BufReader<HashingReader>>,
     size_bytes: u64,
     blake3: blake3::Hasher,
 }
 
-impl Unpacker {
-    pub(super) fn new(stored: Reader) -> Self {
-        let buffered = BufReader::with_capacity(CHUNK_BYTES, Hashing::new(stored));
+impl BackupUnpacker {
+    pub(super) fn new(stored: BackupReader) -> Self {
+        let buffered = BufReader::with_capacity(CHUNK_BYTES, HashingReader::new(stored));
         let window = DParameter::window_log_max(WINDOW_LOG_MAX);
         Self { decoder: ZstdDecoder::with_params(buffered, &[window]), size_bytes: 0, blake3: blake3::Hasher::new() }
     }
 
     /// The next chunk; empty at the end.
-    pub(super) async fn next(&mut self) -> io::Result<Bytes> {
+    pub(super) async fn next_unpacked(&mut self) -> io::Result<Bytes> {
         let mut out = BytesMut::with_capacity(CHUNK_BYTES);
         self.decoder.read_buf(&mut out).await?;
         tokio::task::consume_budget().await;
@@ -121,14 +123,14 @@ impl Unpacker {
         Ok(out.freeze())
     }
 
-    /// Bytes that came out so far.
+    /// The bytes that were unpacked so far.
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// Whether what was read is what the manifest promises.
-    pub(super) fn matches(self, image: &manifest::Image, object: &manifest::Object) -> bool {
-        let stored = self.decoder.into_inner().into_inner().image();
+    /// Whether lengths and hashes are those of the manifest.
+    pub(super) fn matches_manifest(self, image: &manifest::DatabaseImage, object: &manifest::StoredObject) -> bool {
+        let stored = self.decoder.into_inner().into_inner().hashed_image();
         stored.size_bytes == object.size_bytes
             && stored.sha256 == object.sha256
             && self.size_bytes == image.size_bytes
@@ -136,12 +138,12 @@ impl Unpacker {
     }
 }
 
-/// Hex.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
+/// SHA-256 of some bytes, hex.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    encode_hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref())
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn encode_hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");

@@ -9,69 +9,69 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::error::{Error, Item};
+use crate::error::{Error, ItemError};
 
-/// What a handler of this API returns.
+/// The result of a handler of this API.
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
 /// The media type of every error.
 pub(crate) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The error of a request, before it is written.
+/// The error of a request, before its body is written.
 #[derive(Debug)]
 pub(crate) struct Problem {
     error: Box<Error>,
 }
 
-/// Who reads an error.
+/// The reader of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// The human at this very process, who owns its data directory: there is no log beside the answer, and nothing in it
-    /// that this reader may not know.
+pub(crate) enum ErrorAudience {
+    /// The owner of the data directory, who runs this process. There is no log beside the answer, and this reader may
+    /// know everything in it.
     Owner,
-    /// Whoever reached a socket.
+    /// Anyone who reached a socket.
     Stranger,
 }
 
-/// One bad entry of a list in the request's body.
+/// One invalid entry of a list in the request's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct BadLine {
-    /// Which, from 0.
+    /// Position of the entry in the list, from 0.
     pub(crate) index: usize,
-    /// As it was sent, shortened.
+    /// Name of the entry as it was sent, shortened.
     pub(crate) name: String,
-    /// What is wrong with it.
+    /// Description of the error in the entry.
     pub(crate) detail: String,
 }
 
 /// The body of every error.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ProblemBody {
-    /// Names the kind of problem: `urn:fleet:problem:<code>`.
+    /// URI of the kind of problem: `urn:fleet:problem:<code>`.
     #[serde(rename = "type")]
     pub(crate) type_uri: String,
-    /// The kind in words.
+    /// Short name of the kind of problem, for people.
     pub(crate) title: String,
-    /// The HTTP status.
+    /// HTTP status of the response.
     pub(crate) status: u16,
-    /// What happened, for a human.
+    /// Description of what happened, for people.
     pub(crate) detail: String,
-    /// This very occurrence: `urn:fleet:request:<request_id>`. Not the path, so that the answers about an unknown and a
-    /// foreign tenant are the same bytes.
+    /// URI of this occurrence: `urn:fleet:request:<request_id>`. It does not contain the path, so that the answers
+    /// about an unknown and a foreign tenant do not differ.
     pub(crate) instance: String,
-    /// The stable code that scripts compare.
+    /// Stable error code, for programs.
     pub(crate) code: String,
-    /// Finds the request in the log.
+    /// Id of the request, to find it in the log.
     pub(crate) request_id: String,
-    /// What helps, most helpful first.
+    /// Advice, most helpful first.
     pub(crate) next_steps: Vec<String>,
-    /// Each bad entry of a list, at most 100.
+    /// Invalid entries of a list in the request, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<BadLine>,
 }
 
 impl BadLine {
-    fn new(item: &Item) -> Self {
+    fn new(item: &ItemError) -> Self {
         Self { index: item.index, name: item.name.clone(), detail: item.detail.clone() }
     }
 }
@@ -88,7 +88,7 @@ impl Problem {
         Error::new(status.as_u16(), code, detail).into()
     }
 
-    /// 422: well-formed, but not what is expected.
+    /// A 422 problem: well-formed, but not what is expected.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail)
     }
@@ -98,34 +98,34 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
     }
 
-    /// The same, naming what helps.
+    /// Adds advice.
     pub(crate) fn try_next(mut self, step: impl Into<String>) -> Self {
         self.error.next_steps.push(step.into());
         self
     }
 
-    /// What went wrong.
-    pub(crate) fn error(&self) -> &Error {
+    /// The underlying error.
+    pub(crate) fn as_error(&self) -> &Error {
         &self.error
     }
 
-    /// The HTTP status; an impossible one is a 500.
-    pub(crate) fn status(&self) -> StatusCode {
+    /// The HTTP status. An invalid one becomes 500.
+    pub(crate) fn http_status(&self) -> StatusCode {
         StatusCode::from_u16(self.error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What the client reads. A 500 tells a stranger nothing but its code: what happened inside is the log's.
-    pub(crate) fn body(&self, request_id: &str, reader: Reader) -> ProblemBody {
-        let hidden = self.status() == StatusCode::INTERNAL_SERVER_ERROR;
+    /// The body for the client. For a stranger a 500 contains only its code; the log contains the cause.
+    pub(crate) fn problem_body(&self, request_id: &str, reader: ErrorAudience) -> ProblemBody {
+        let hidden = self.http_status() == StatusCode::INTERNAL_SERVER_ERROR;
         let detail = match reader {
-            Reader::Owner if hidden => self.error.with_causes(),
-            Reader::Stranger if hidden => "the server met a fault; its log tells more under this request_id".to_owned(),
+            ErrorAudience::Owner if hidden => self.error.with_causes(),
+            ErrorAudience::Stranger if hidden => "internal error; see the server log for this request_id".to_owned(),
             _ => self.error.detail.clone(),
         };
         ProblemBody {
             type_uri: format!("urn:fleet:problem:{}", self.error.code),
-            title: title(&self.error.code),
-            status: self.status().as_u16(),
+            title: code_title(&self.error.code),
+            status: self.http_status().as_u16(),
             detail,
             instance: format!("urn:fleet:request:{request_id}"),
             code: self.error.code.clone().into_owned(),
@@ -138,11 +138,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status().into_response();
-        if let Some(seconds) = self.error.retry_after_seconds {
+        let mut response = self.http_status().into_response();
+        if let Some(seconds) = self.error.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status() == StatusCode::UNAUTHORIZED {
+        if self.http_status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(std::sync::Arc::new(self));
@@ -150,27 +150,27 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The problem behind a status that something below the handlers answered.
+/// The problem for an error status that a layer below the handlers returned.
 pub(crate) fn of_status(status: StatusCode) -> Problem {
     match status {
         StatusCode::NOT_FOUND => Problem::not_found("there is nothing at this path").try_next("see /openapi.json"),
         StatusCode::METHOD_NOT_ALLOWED => {
-            let detail = "this path does not know that method; the Allow header names those it knows";
+            let detail = "this path does not support that method; the Allow header lists the supported ones";
             Problem::new(status, "method_not_allowed", detail)
         }
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ if status.is_server_error() => Problem::new(status, "internal", "the server met a fault"),
+        _ if status.is_server_error() => Problem::new(status, "internal", "internal error"),
         _ => Problem::new(status, "invalid", status.canonical_reason().unwrap_or("the request is not valid")),
     }
 }
 
-/// 413.
+/// The 413 problem.
 pub(crate) fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this path accepts")
 }
 
-/// `count_mismatch` → `Count mismatch`.
-fn title(code: &str) -> String {
+/// The title of a code: `count_mismatch` → `Count mismatch`.
+fn code_title(code: &str) -> String {
     let mut words = code.replace('_', " ");
     if let Some(first) = words.get_mut(0..1) {
         first.make_ascii_uppercase();
@@ -185,26 +185,44 @@ mod tests {
     #[test]
     fn a_500_keeps_its_cause_for_the_log() {
         let problem: Problem = Error::new(500, "catalog_corrupt", "row 7 of /srv/secret").into();
-        let body = problem.body("req_1", Reader::Stranger);
+        let body = problem.problem_body("req_1", ErrorAudience::Stranger);
         assert_eq!((body.code.as_str(), body.status), ("catalog_corrupt", 500));
         assert!(!serde_json::to_string(&body).unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn what_passes_by_itself_says_when_to_come_again() {
+        let after = |error: Error| {
+            let response = Problem::from(error).into_response();
+            response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let of_catalog = |kind| Error::from(catalog::Error::new(kind, "x"));
+        let of_engine = |kind| Error::from(tenant_engine::Error::new(kind, "x"));
+        assert_eq!(after(of_catalog(catalog::ErrorKind::DiskFull)).as_deref(), Some("10"));
+        assert_eq!(after(of_engine(tenant_engine::ErrorKind::DiskFull)).as_deref(), Some("10"));
+        assert_eq!(after(Error::new(507, "disk_full", "the backup store's")).as_deref(), Some("10"));
+        assert_eq!(after(of_catalog(catalog::ErrorKind::Unavailable)).as_deref(), Some("1"));
+        assert_eq!(after(of_engine(tenant_engine::ErrorKind::ServerUnreachable)).as_deref(), Some("1"));
+        assert_eq!(after(of_engine(tenant_engine::ErrorKind::ConnectionLost)), None);
+        assert_eq!(after(of_catalog(catalog::ErrorKind::Refused)), None);
+        assert_eq!(after(of_catalog(catalog::ErrorKind::ReadOnlyStorage)), None);
     }
 
     #[test]
     fn the_owner_of_the_process_reads_the_cause_once() {
         let inner = Error::internal("disk on fire");
         let problem: Problem = Error::internal("cannot read: disk on fire").with_source(inner).into();
-        assert_eq!(problem.body("req_1", Reader::Owner).detail, "cannot read: disk on fire");
+        assert_eq!(problem.problem_body("req_1", ErrorAudience::Owner).detail, "cannot read: disk on fire");
         let problem: Problem = Error::internal("cannot read").with_source(Error::internal("disk on fire")).into();
-        assert_eq!(problem.body("req_1", Reader::Owner).detail, "cannot read: disk on fire");
+        assert_eq!(problem.problem_body("req_1", ErrorAudience::Owner).detail, "cannot read: disk on fire");
         let refused: Problem = Error::new(422, "invalid", "no").with_source(Error::internal("inside")).into();
-        assert_eq!(refused.body("req_1", Reader::Owner).detail, "no");
+        assert_eq!(refused.problem_body("req_1", ErrorAudience::Owner).detail, "no");
     }
 
     #[test]
     fn everything_else_says_what_happened_and_what_helps() {
         let problem = Problem::not_found("no tenant 'acme'").try_next("fleetctl tenant list");
-        let body = serde_json::to_value(problem.body("req_1", Reader::Stranger)).unwrap();
+        let body = serde_json::to_value(problem.problem_body("req_1", ErrorAudience::Stranger)).unwrap();
         assert_eq!(
             body,
             serde_json::json!({

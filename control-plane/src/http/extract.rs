@@ -1,7 +1,7 @@
-//! Bodies, queries and path parameters, with refusals that say what is expected.
+//! Extracts bodies, queries and path parameters. Refusals say what is expected.
 //!
-//! axum's own extractors refuse in plain text; these refuse as a [`Problem`]: 415 for another content type, 400 for what
-//! is no JSON, 413 for too much, 422 for JSON of another shape, naming the field.
+//! axum's own extractors refuse in plain text; these refuse as a [`Problem`]. The status is 415 for another content
+//! type, 400 for invalid JSON, and 413 for too much. For JSON of another shape it is 422, naming the field.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,51 +17,52 @@ use serde::de::DeserializeOwned;
 
 use super::error::{Problem, of_status, too_large};
 
-/// A client that needs longer for 32 MiB is broken or hostile; meanwhile it holds a connection and memory.
+/// How long a body may take to arrive. A client that needs longer for 32 MiB is broken or hostile, and holds a
+/// connection and memory.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What helps a caller that sent a body of another shape.
-const SEE_BODY: &str = "send the fields that this path knows; the admin API's are in /openapi.json";
-/// What helps a caller that sent other parameters.
-pub(crate) const SEE_QUERY: &str = "send the parameters that this path knows; the admin API's are in /openapi.json";
+/// Advice for a caller whose body has another shape.
+const SEE_BODY: &str = "send only fields of this path; /openapi.json lists those of the admin API";
+/// Advice for a caller that sent other parameters.
+pub(crate) const SEE_QUERY: &str = "send only parameters of this path; /openapi.json lists those of the admin API";
 
-/// A JSON body, in or out. An absent body is read as `{}`, so that requests without options need none.
+/// A JSON body of a request or response. An absent body is read as `{}`, so that requests without options need none.
 #[derive(Debug)]
-pub(crate) struct Json<T>(pub(crate) T);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-/// The query string; unknown fields are refused when `T` says so.
+/// The query string. Unknown fields are refused if `T` refuses them.
 #[derive(Debug)]
-pub(crate) struct Query<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
 /// The parameters in the path.
 #[derive(Debug)]
-pub(crate) struct Path<T>(pub(crate) T);
+pub(crate) struct PathParams<T>(pub(crate) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let body = in_time(Bytes::from_request(request, state)).await?.map_err(unreadable)?;
+        let body = in_time(Bytes::from_request(request, state)).await?.map_err(body_unreadable)?;
         if body.is_empty() {
-            return parse(b"{}").map(Self);
+            return parse_json(b"{}").map(Self);
         }
         let is_json = content_type.as_ref().and_then(|value| value.to_str().ok()).is_some_and(is_json);
         if !is_json {
             let detail = "the body must be JSON: send `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
-        parse(&body).map(Self)
+        parse_json(&body).map(Self)
     }
 }
 
-impl<T: Serialize> IntoResponse for Json<T> {
+impl<T: Serialize> IntoResponse for JsonBody<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -74,7 +75,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -91,19 +92,28 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// A value of `T`, or a refusal that names place and field.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(refused)?;
-    json.end().map_err(not_json)?;
+/// Parses a `T`. A refusal names the place and the field.
+pub(crate) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // Tracking the place of an error costs time, so it is done only after an error.
+    let read = match serde_json::from_slice(body) {
+        Ok(read) => read,
+        Err(_) => parse_with_path(body)?,
+    };
     match body.trim_ascii_start().first() {
         Some(b'{') => Ok(read),
-        // A list would be read as the fields of an object, one after the other.
+        // A list would be read as the fields of an object, in their order.
         _ => Err(Problem::invalid("the body: expected an object").try_next(SEE_BODY)),
     }
 }
 
-fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
+fn parse_with_path<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(refuse_json)?;
+    json.end().map_err(not_json)?;
+    Ok(read)
+}
+
+fn refuse_json(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let field = error.path().to_string();
     match error.inner().classify() {
         serde_json::error::Category::Data if field == "." => Problem::invalid(format!("the body: {}", error.inner())),
@@ -114,22 +124,23 @@ fn refused(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {
 }
 
 fn not_json(error: serde_json::Error) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not JSON: {error}")).try_next(SEE_BODY)
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not valid JSON: {error}"))
+        .try_next(SEE_BODY)
 }
 
-fn unreadable(error: BytesRejection) -> Problem {
+fn body_unreadable(error: BytesRejection) -> Problem {
     match error.status() {
         StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         status => of_status(status),
     }
 }
 
-/// What reads a body, or 408 when it takes too long.
+/// Waits for a body. 408 if it takes too long.
 pub(crate) async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Problem> {
-    within(BODY_TIMEOUT, read).await
+    read_within(BODY_TIMEOUT, read).await
 }
 
-async fn within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, Problem> {
+async fn read_within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, Problem> {
     tokio::time::timeout(limit, read).await.map_err(|_| {
         let detail = format!("the body did not arrive within {} seconds", limit.as_secs());
         Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
@@ -156,28 +167,28 @@ mod tests {
     #[test]
     fn refusals_say_where_and_what() {
         for (body, status, words) in [
-            ("{", 400, "not JSON"),
+            ("{", 400, "not valid JSON"),
             ("{}", 422, "missing field `name`"),
             (r#"{"name":1}"#, 422, "expected a string"),
             (r#"{"name":"a","nmae":"b"}"#, 422, "unknown field `nmae`"),
-            ("\u{0}", 400, "not JSON"),
+            ("\u{0}", 400, "not valid JSON"),
         ] {
-            let problem = parse::<Body>(body.as_bytes()).unwrap_err();
-            assert_eq!(problem.error().status, status, "{body}");
-            assert!(problem.error().detail.contains(words), "{body}: {}", problem.error().detail);
+            let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.as_error().status, status, "{body}");
+            assert!(problem.as_error().detail.contains(words), "{body}: {}", problem.as_error().detail);
         }
     }
 
     #[test]
     fn deep_nesting_is_refused_not_followed() {
-        let problem = parse::<serde_json::Value>("[".repeat(10_000).as_bytes()).unwrap_err();
-        assert_eq!(problem.error().code, "invalid_json");
+        let problem = parse_json::<serde_json::Value>("[".repeat(10_000).as_bytes()).unwrap_err();
+        assert_eq!(problem.as_error().code, "invalid_json");
     }
 
     #[tokio::test]
     async fn a_body_that_never_ends_is_given_up() {
-        let problem = within(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
-        assert_eq!((problem.error().status, problem.error().code.as_ref()), (408, "body_timeout"));
+        let problem = read_within(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!((problem.as_error().status, problem.as_error().code.as_ref()), (408, "body_timeout"));
     }
 
     #[test]

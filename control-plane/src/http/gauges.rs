@@ -1,7 +1,7 @@
-//! What `/metrics` says of the fleet, read from the catalog's indexes when a collector asks.
+//! The gauges of `/metrics` about the fleet, read from the catalog's indexes when a collector asks.
 //!
-//! Called by `health.rs`. Nobody needs a credential there, so the catalog is asked at most once in [`READ_PAUSE`],
-//! any caller. When it does not answer, the last numbers stay, and the time of the last reading tells how old they are.
+//! Called by `health.rs`. No credential is needed there, so the catalog is read at most once in [`READ_PAUSE`], no
+//! matter who calls. If it does not answer, the last numbers stay, and the time of the last reading shows their age.
 
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use crate::metrics::{
     BACKUP_AGE, DISK_FREE, DISK_SIZE, DISKS_LOW, FLEET_READ_AT, OPERATIONS, RESERVES_MISSING, TENANTS,
 };
 
-/// Collectors ask every 15 s or more rarely.
+/// Minimum time between two readings. Collectors ask every 15 s or less often.
 const READ_PAUSE: Duration = Duration::from_secs(5);
-/// A collector gives up after some seconds; the counters of this process must not wait for the catalog.
+/// Maximum time of a reading. A collector gives up after some seconds, and this process's own counters must not wait
+/// for the catalog.
 const READ_MAX: Duration = Duration::from_secs(2);
 
 /// Every state of a tenant.
@@ -43,15 +44,15 @@ const OPERATION_STATES: [OperationState; 7] = [
     OperationState::Cancelled,
 ];
 
-/// When the fleet was read last.
+/// The time of the last reading of the fleet.
 #[derive(Debug, Default)]
-pub(crate) struct Gauges {
+pub(crate) struct FleetGauges {
     last: Mutex<Option<Instant>>,
 }
 
-impl Gauges {
-    /// Reads the fleet into the gauges, unless that was done a moment ago.
-    pub(crate) async fn refresh(&self, app: &App) {
+impl FleetGauges {
+    /// Reads the fleet into the gauges, unless that was done recently.
+    pub(crate) async fn refresh_gauges(&self, app: &App) {
         let mut last = self.last.lock().await;
         if last.is_some_and(|at| at.elapsed() < READ_PAUSE) {
             return;
@@ -70,18 +71,18 @@ async fn read_catalog(app: &App) -> Result<()> {
     let mut tx = app.catalog.read().await?;
     let tenants = tenants::count_by_state(&mut tx).await?;
     let operations = operations::count_by_state(&mut tx).await?;
-    set_disks(app, &servers::directories(&mut tx).await?);
-    let newest = backups::page(&mut tx, None, None, 1).await?;
+    set_disks(app, &servers::server_directories(&mut tx).await?);
+    let newest = backups::list_backups(&mut tx, None, None, 1).await?;
     let now = tx.now();
     set_counts(TENANTS, &TENANT_STATES, &tenants);
     set_counts(OPERATIONS, &OPERATION_STATES, &operations);
-    let age = newest.first().map_or(f64::INFINITY, |backup| seconds(now - backup.taken_at).max(0.0));
+    let age = newest.first().map_or(f64::INFINITY, |backup| ms_to_seconds(now - backup.taken_at).max(0.0));
     metrics::gauge!(BACKUP_AGE).set(age);
-    metrics::gauge!(FLEET_READ_AT).set(seconds(now));
+    metrics::gauge!(FLEET_READ_AT).set(ms_to_seconds(now));
     Ok(())
 }
 
-/// Sets a gauge for each state, also for those that nothing is in any more.
+/// Sets a gauge for each state, including states that have become empty.
 fn set_counts<S: Serialize + PartialEq>(name: &'static str, states: &[S], counts: &[(S, i64)]) {
     for state in states {
         let count = counts.iter().find(|(counted, _)| counted == state).map_or(0, |(_, count)| *count);
@@ -90,7 +91,7 @@ fn set_counts<S: Serialize + PartialEq>(name: &'static str, states: &[S], counts
     }
 }
 
-fn set_disks(app: &App, bases: &[disks::Base]) {
+fn set_disks(app: &App, bases: &[disks::BaseDirectory]) {
     let data_dir = disks::of_data_dir(&app.config.data_dir, &app.catalog);
     let all: Vec<_> = std::iter::once(data_dir).chain(disks::of_bases(bases)).collect();
     let low = all.iter().filter(|disk| disk.space.is_some_and(|space| space.is_low())).count();
@@ -106,6 +107,6 @@ fn read_disk(app: &App) {
     }
 }
 
-fn seconds(ms: i64) -> f64 {
+fn ms_to_seconds(ms: i64) -> f64 {
     ms as f64 / 1_000.0
 }

@@ -1,8 +1,8 @@
-//! What happens around every request, outermost first: request id, access log and metrics, hardened headers, the body of
-//! errors, panics caught. Nothing here knows a route.
+//! The layers around every request, outermost first: request id, access log and metrics, hardened headers, bodies of
+//! errors, and caught panics. Nothing here knows a route.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -10,31 +10,32 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use metrics::{Counter, Histogram};
 use uuid::Uuid;
 
-use super::error::{PROBLEM_JSON, Problem, Reader, of_status};
+use super::error::{ErrorAudience, PROBLEM_JSON, Problem, of_status};
 use super::extract::text_header;
-use super::{Transport, unread};
+use super::{RequestTransport, unread_body};
 use crate::auth::operator::InProcess;
 use crate::metrics::{HTTP_PANICS, HTTP_REQUESTS, HTTP_SECONDS};
 
-/// Names a request in responses and logs.
+/// The header with the id of a request, for responses and logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The caller's trace (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Longer ids are not ids.
+/// Maximum length of a request id that is accepted from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// Which listener a request came in by.
+/// The listener that a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listener {
-    /// Operators.
+pub(crate) enum ListenerKind {
+    /// The listener for operators.
     Admin,
-    /// Tenants.
+    /// The listener for tenants.
     Data,
 }
 
-impl Listener {
+impl ListenerKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -43,15 +44,15 @@ impl Listener {
     }
 }
 
-/// What is known of the request at hand; every layer may add to what the access log will say.
+/// Facts about the current request. Every layer may add to what the access log will contain.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestContext {
     id: Arc<str>,
-    facts: Arc<Mutex<Facts>>,
+    facts: Arc<Mutex<AccessLogFields>>,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Facts {
+struct AccessLogFields {
     principal: Option<String>,
     tenant: Option<String>,
 }
@@ -64,89 +65,108 @@ impl RequestContext {
     }
 
     /// The request's id.
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn request_id(&self) -> &str {
         &self.id
     }
 
-    /// Who asks, once known.
+    /// Sets the caller, once known.
     pub(crate) fn set_principal(&self, principal: &str) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).principal = Some(principal.to_owned());
     }
 
-    /// Which tenant's data is touched, once known.
+    /// Sets the tenant whose data is used, once known.
     pub(crate) fn set_tenant(&self, tenant: impl ToString) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).tenant = Some(tenant.to_string());
     }
 
-    fn facts(&self) -> Facts {
+    fn log_fields(&self) -> AccessLogFields {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// The outermost middleware of both listeners.
-pub(crate) async fn around(listener: Listener, transport: Transport, mut request: Request, next: Next) -> Response {
+pub(crate) async fn handle_request(
+    listener: ListenerKind,
+    transport: RequestTransport,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let context = RequestContext::new(request.headers());
     let traceparent = request.headers().get(TRACEPARENT).filter(|value| is_traceparent(value)).cloned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let reader = if request.extensions().get::<InProcess>().is_some() { Reader::Owner } else { Reader::Stranger };
+    let reader =
+        if request.extensions().get::<InProcess>().is_some() { ErrorAudience::Owner } else { ErrorAudience::Stranger };
     request.extensions_mut().insert(context.clone());
-    let response = if transport == Transport::Http { connected(request, next).await } else { next.run(request).await };
+    let response = if transport == RequestTransport::Http {
+        guard_connection(request, next).await
+    } else {
+        next.run(request).await
+    };
     let mut response = finish_error(response, &context, reader, listener);
-    harden(response.headers_mut());
+    harden_headers(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&context.id).expect("checked or made here"));
     if let Some(value) = traceparent {
         response.headers_mut().insert(TRACEPARENT, value);
     }
-    measure(listener, &method, &response, began.elapsed());
-    log(listener, &method, &path, &response, &context, began.elapsed());
+    // A call in this process is not HTTP, and may come before metrics are recorded.
+    if transport == RequestTransport::Http {
+        measure_request(listener, &method, &response, began.elapsed());
+    }
+    log_request(listener, &method, &path, &response, &context, began.elapsed());
     response
 }
 
-/// What a request over a connection needs besides: one host, and a connection that is good for the next request or says
-/// that it is not.
-async fn connected(request: Request, next: Next) -> Response {
+/// Further requirements of a request over a connection: exactly one host, and a connection that either can serve the
+/// next request or says that it cannot.
+async fn guard_connection(request: Request, next: Next) -> Response {
     let hosts = check_host(&request);
-    let (request, body) = unread::watch(request);
+    let (request, body) = unread_body::watch_body(request);
     let mut response = match hosts {
         Ok(()) => next.run(request).await,
         Err(problem) => {
-            // Its body is unread from here on.
+            // The body is not read from here on.
             drop(request);
             problem.into_response()
         }
     };
-    if !body.finish().await {
+    if !body.finish_body().await {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
-/// HTTP/1.1 asks for one Host header, and for 400 without (RFC 9112, 3.2): a proxy in between could read another one.
+/// Requires exactly one Host header and refuses others with 400 (RFC 9112, 3.2). A proxy in between could read another
+/// one.
 fn check_host(request: &Request) -> Result<(), Problem> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     if hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11) {
         return Ok(());
     }
-    let detail = format!("HTTP/1.1 needs one Host header, and the request has {hosts}");
+    let detail = format!("HTTP/1.1 needs one Host header, but the request has {hosts}");
     Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "host_invalid", detail).try_next("send `Host: <name>` once"))
 }
 
-/// Printable ASCII without quotes: goes into headers, logs and the audit log as it is.
+/// Whether an id is printable ASCII without quotes: it is copied unchanged into headers, logs and the audit log.
 fn is_request_id(id: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b);
     !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX && id.bytes().all(plain)
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`.
+/// Whether a value has the form `00-<32 hex>-<16 hex>-<2 hex>`.
 fn is_traceparent(value: &HeaderValue) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let lengths: Vec<_> = text.split('-').map(str::len).collect();
     lengths == [2, 32, 16, 2] && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
-/// Gives an error its body, and logs what a 500 hides.
-fn finish_error(mut response: Response, context: &RequestContext, reader: Reader, listener: Listener) -> Response {
+/// Writes the body of an error, and logs what a 500 hides.
+fn finish_error(
+    mut response: Response,
+    context: &RequestContext,
+    reader: ErrorAudience,
+    listener: ListenerKind,
+) -> Response {
     let status = response.status();
     if response.extensions_mut().remove::<OwnBody>().is_some() {
         return response;
@@ -161,8 +181,8 @@ fn finish_error(mut response: Response, context: &RequestContext, reader: Reader
     if status.is_server_error() {
         log_fault(&problem, context);
     }
-    let mut body = problem.body(context.id(), reader);
-    if listener == Listener::Admin && status.is_client_error() && body.next_steps.is_empty() {
+    let mut body = problem.problem_body(context.request_id(), reader);
+    if listener == ListenerKind::Admin && status.is_client_error() && body.next_steps.is_empty() {
         body.next_steps.push(format!("fleetctl explain {}", body.code));
     }
     let body = serde_json::to_vec(&body).expect("a problem is plain JSON");
@@ -173,7 +193,7 @@ fn finish_error(mut response: Response, context: &RequestContext, reader: Reader
     response
 }
 
-/// Marks a response whose status is an error and whose body is its own: a probe that says which check failed.
+/// Marks an error response that has a body of its own, such as a probe that says which check failed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OwnBody;
 
@@ -181,18 +201,23 @@ fn is_problem(response: &Response) -> bool {
     response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON)
 }
 
-/// The one place where the cause of a failed request is written down.
+/// Logs the cause of a failed request. No other code does.
 fn log_fault(problem: &Problem, context: &RequestContext) {
-    let error = problem.error();
-    let cause = error.causes().join(": ");
+    let error = problem.as_error();
+    let cause = error.cause_messages().join(": ");
     match error.status {
-        500 => tracing::error!(request_id = context.id(), code = %error.code, detail = %error.detail, cause, "fault"),
-        _ => tracing::warn!(request_id = context.id(), code = %error.code, detail = %error.detail, cause, "refused"),
+        500 => {
+            tracing::error!(request_id = context.request_id(), code = %error.code, detail = %error.detail, cause, "fault")
+        }
+        _ => {
+            tracing::warn!(request_id = context.request_id(), code = %error.code, detail = %error.detail, cause, "refused")
+        }
     }
 }
 
-/// Answers hold fleet or tenant data: no cache keeps them, no browser guesses their type or frames them.
-fn harden(headers: &mut HeaderMap) {
+/// Adds security headers. Responses contain fleet or tenant data, so no cache may store them, and no browser may guess
+/// their type or frame them.
+fn harden_headers(headers: &mut HeaderMap) {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -201,26 +226,51 @@ fn harden(headers: &mut HeaderMap) {
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
 }
 
-fn measure(listener: Listener, method: &Method, response: &Response, took: Duration) {
-    let method = if is_common(method) { method.to_string() } else { "other".to_owned() };
-    let status = response.status().as_u16().to_string();
-    let labels = [("listener", listener.as_str().to_owned()), ("method", method), ("status", status)];
-    metrics::counter!(HTTP_REQUESTS, &labels).increment(1);
-    metrics::histogram!(HTTP_SECONDS, "listener" => listener.as_str()).record(took);
+fn measure_request(listener: ListenerKind, method: &Method, response: &Response, took: Duration) {
+    let method = METHODS.iter().position(|known| *known == method.as_str());
+    match (method, response.status().as_u16()) {
+        // Nearly every response. Its counter is looked up once.
+        (Some(at), 200) => counter_of_success(listener, at).increment(1),
+        (at, status) => request_counter(listener, at.map_or("other", |at| METHODS[at]), status).increment(1),
+    }
+    duration_histogram(listener).record(took);
 }
 
-/// Callers invent methods; metrics must not grow with them.
-fn is_common(method: &Method) -> bool {
-    [Method::GET, Method::POST, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS].contains(method)
+fn request_counter(listener: ListenerKind, method: &'static str, status: u16) -> Counter {
+    let labels =
+        [("listener", listener.as_str().to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
+    metrics::counter!(HTTP_REQUESTS, &labels)
 }
 
-/// One line per request: who, where, what came of it; never a query string, header, body or parameter.
-fn log(listener: Listener, method: &Method, path: &str, response: &Response, context: &RequestContext, took: Duration) {
-    let facts = context.facts();
+fn counter_of_success(listener: ListenerKind, method: usize) -> &'static Counter {
+    static COUNTERS: [[OnceLock<Counter>; METHODS.len()]; 2] =
+        [const { [const { OnceLock::new() }; METHODS.len()] }; 2];
+    COUNTERS[listener as usize][method].get_or_init(|| request_counter(listener, METHODS[method], 200))
+}
+
+fn duration_histogram(listener: ListenerKind) -> &'static Histogram {
+    static DURATIONS: [OnceLock<Histogram>; 2] = [const { OnceLock::new() }; 2];
+    let look_up = || metrics::histogram!(HTTP_SECONDS, "listener" => listener.as_str());
+    DURATIONS[listener as usize].get_or_init(look_up)
+}
+
+/// The methods that metrics name. Callers can invent methods, and metrics must not grow with them.
+const METHODS: [&str; 6] = ["GET", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// One line per request: caller, route and result. It never contains a query string, header, body or parameter.
+fn log_request(
+    listener: ListenerKind,
+    method: &Method,
+    path: &str,
+    response: &Response,
+    context: &RequestContext,
+    took: Duration,
+) {
+    let facts = context.log_fields();
     tracing::info!(
         target: "access",
         listener = listener.as_str(),
-        request_id = context.id(),
+        request_id = context.request_id(),
         method = method.as_str(),
         path,
         status = response.status().as_u16(),
@@ -231,8 +281,8 @@ fn log(listener: Listener, method: &Method, path: &str, response: &Response, con
     );
 }
 
-/// What a panic in a handler becomes; the hook has printed its message already.
-pub(crate) fn panicked(_payload: Box<dyn Any + Send + 'static>) -> Response {
+/// The response for a panic in a handler. The panic hook has already printed the message.
+pub(crate) fn panic_response(_payload: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!(HTTP_PANICS).increment(1);
     Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", "a handler panicked").into_response()
 }

@@ -1,11 +1,13 @@
-//! The only place that knows HTTP: the admin API, the data API, problems, health and the OpenAPI document.
+//! The HTTP layer, and the only one that knows HTTP: the admin API, the data API, problems, health and the OpenAPI
+//! document.
 //!
-//! [`admin_router`] and [`data_router`] are tower services: [`crate::serve`] binds them to sockets, an embedded command
-//! calls the first one as a function. Handlers read the catalog, submit operations and write small changes together with
-//! their event; they never open a tenant's database but through the router, and never do slow work.
+//! [`admin_router`] and [`data_router`] are tower services. [`crate::serve`] binds them to sockets; an embedded command
+//! calls the first one as a function. Handlers read the catalog, submit operations, and write small changes together
+//! with their event. They open a tenant's database only through the router, and never do slow work.
 
 pub(crate) mod admin;
 pub(crate) mod admission;
+pub(crate) mod bounded_number;
 pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod extract;
@@ -13,76 +15,86 @@ pub(crate) mod gauges;
 pub(crate) mod health;
 pub(crate) mod idempotency;
 pub(crate) mod middleware;
-pub(crate) mod number;
 pub mod openapi;
 pub(crate) mod pages;
+pub(crate) mod request_shape;
 pub(crate) mod routes;
-pub(crate) mod shape;
 pub(crate) mod time;
-pub(crate) mod unread;
+pub(crate) mod unread_body;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::auth::operator::Operators;
+use crate::auth::operator::OperatorAuthenticator;
+use crate::disks::BaseDirectory;
+use crate::tls::CertificateReloader;
 
-/// What every handler gets. Clones are the same one.
+/// The state that every handler gets. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub(crate) struct ApiState {
     pub(crate) app: Arc<App>,
-    pub(crate) operators: Arc<Operators>,
-    /// Cancelled when the process begins to end: not ready any more, long polls and streams end.
+    pub(crate) operators: Arc<OperatorAuthenticator>,
+    /// Cancelled when the process begins to shut down. It is then not ready any more, and long polls and streams end.
     pub(crate) draining: CancellationToken,
-    /// Whether requests come over sockets; a call in this process has no connection and no host.
-    pub(crate) transport: Transport,
-    /// `None` in a process that records no metrics.
+    /// How requests arrive. A call in this process has no connection and no host.
+    pub(crate) transport: RequestTransport,
+    /// The metrics. `None` in a process that records none.
     pub(crate) metrics: Option<PrometheusHandle>,
-    /// What `/metrics` says of the fleet.
-    pub(crate) gauges: Arc<gauges::Gauges>,
+    /// The certificate. `None` without TLS.
+    pub(crate) certificates: Option<Arc<CertificateReloader>>,
+    /// Directories of databases, as the catalog named them at the last reading.
+    pub(crate) bases: Arc<Mutex<Vec<BaseDirectory>>>,
+    /// Idempotency keys of requests that are running.
+    pub(crate) running: Arc<idempotency::RunningKeys>,
+    /// The gauges of `/metrics` about the fleet.
+    pub(crate) gauges: Arc<gauges::FleetGauges>,
 }
 
-impl Api {
+impl ApiState {
     pub(crate) fn new(app: Arc<App>) -> Self {
         Self {
             app,
             operators: Arc::default(),
             draining: CancellationToken::new(),
-            transport: Transport::InProcess,
+            transport: RequestTransport::InProcess,
             metrics: None,
+            certificates: None,
+            bases: Arc::default(),
+            running: Arc::default(),
             gauges: Arc::default(),
         }
     }
 
-    /// The same, showing what `metrics` records.
-    pub(crate) fn recording(app: Arc<App>, metrics: Option<PrometheusHandle>) -> Self {
-        Self { metrics, transport: Transport::Http, ..Self::new(app) }
+    /// The state of an API that shows what `metrics` records.
+    pub(crate) fn with_metrics(app: Arc<App>, metrics: Option<PrometheusHandle>) -> Self {
+        Self { metrics, transport: RequestTransport::Http, ..Self::new(app) }
     }
 }
 
 /// How requests arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// Over a socket, from anybody.
+pub(crate) enum RequestTransport {
+    /// Over a socket, from any client.
     Http,
-    /// As a function call.
+    /// As a function call in this process.
     InProcess,
 }
 
-/// The admin API of this process, to be called in process: nothing listens, nothing is measured.
+/// The admin API, to be called inside this process. It opens no listener and records no metrics.
 pub fn admin_router(app: Arc<App>) -> axum::Router {
-    routes::admin(Api::new(app))
+    routes::admin_service(ApiState::new(app))
 }
 
 /// The data API of this process.
 pub fn data_router(app: Arc<App>) -> axum::Router {
-    routes::data(Api::new(app))
+    routes::data_service(ApiState::new(app))
 }
 
-impl std::fmt::Debug for Api {
+impl std::fmt::Debug for ApiState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("draining", &self.draining.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("ApiState").field("draining", &self.draining.is_cancelled()).finish_non_exhaustive()
     }
 }

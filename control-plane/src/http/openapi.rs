@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document, made from the handlers. Kept in `docs/openapi.json` so that a change of the API shows in a
-//! review; `cargo run -p control-plane --example openapi > docs/openapi.json` writes it anew.
+//! The OpenAPI 3.1 document, generated from the handlers. Stored in `docs/openapi.json`, so that a review shows changes
+//! of the API. `cargo run -p control-plane --example openapi > docs/openapi.json` writes it again.
 
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -15,21 +15,21 @@ use super::error::{BadLine, ProblemBody};
     info(
         title = "Fleet control plane",
         version = "1",
-        description = "One database per tenant: the fleet's admin API. Every error is application/problem+json.",
+        description = "The admin API of a fleet with one database per tenant. Every error is application/problem+json.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ProblemBody, BadLine)),
     security(("operator_token" = [])),
-    modifiers(&Finish)
+    modifiers(&AddSecurityScheme)
 )]
-pub(crate) struct Document;
+pub(crate) struct OpenApiDocument;
 
-/// Adds what every operation shares: the credential and the shape of its errors.
-struct Finish;
+/// Adds the parts that all operations share: the credential and the shape of errors.
+struct AddSecurityScheme;
 
-impl Modify for Finish {
+impl Modify for AddSecurityScheme {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An operator's token: flt_…"));
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An operator's token: ftk_…"));
         let components = openapi.components.get_or_insert_default();
         components.add_security_scheme("operator_token", SecurityScheme::Http(scheme.build()));
     }
@@ -37,17 +37,17 @@ impl Modify for Finish {
 
 /// The document as pretty JSON with a final newline.
 #[must_use]
-pub fn json() -> String {
-    let document = super::routes::documented().into_openapi();
+pub fn document_json() -> String {
+    let document = super::routes::documented_routes().into_openapi();
     let mut json = serde_json::to_value(document).expect("the document is plain JSON");
-    responses::complete(&mut json);
+    responses::complete_responses(&mut json);
     let mut text = serde_json::to_string_pretty(&json).expect("the document is plain JSON");
     text.push('\n');
     text
 }
 
 /// `GET /openapi.json`
-pub(crate) async fn serve(text: std::sync::Arc<str>) -> Response {
+pub(crate) async fn serve_document(text: std::sync::Arc<str>) -> Response {
     ([(axum::http::header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;
 
-    /// Schemas are merged by name: two types of one name would silently become one.
+    /// Schemas are merged by name. Two types with one name would silently become one.
     #[test]
     fn no_two_schemas_share_a_name() {
         let mut seen = BTreeSet::new();

@@ -1,31 +1,34 @@
-//! The registry: one line per noun, and the layers around them.
+//! The list of routes: one line per noun, and the layers around them.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use axum::routing::{any, get};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::middleware::{Listener, around, panicked};
-use super::{Api, Transport, admin, admission, data, health, idempotency, openapi, shape};
+use super::error::Problem;
+use super::middleware::{ListenerKind, handle_request, panic_response};
+use super::{ApiState, RequestTransport, admin, admission, data, health, idempotency, openapi, request_shape};
 
-/// Enough for any body but lists of tenants and migration files, which have [`BULK_BYTES_MAX`].
+/// Maximum body size of most routes. Lists of tenants and migration files have [`BULK_BYTES_MAX`].
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
-/// 50,000 tenants with labels, or a large migration directory.
+/// Maximum body size for 50,000 tenants with labels, or for a large migration directory.
 pub(crate) const BULK_BYTES_MAX: usize = 32 << 20;
 
 /// Every route behind the admission.
-fn nouns() -> OpenApiRouter<Api> {
+fn guarded_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .merge(admin::status::routes())
         .merge(admin::doctor::routes())
         .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
+        .merge(admin::tenant_describe::routes())
         .merge(admin::tenant_work::routes())
         .merge(admin::tenant_adopt::routes())
         .merge(admin::lifecycle::routes())
@@ -46,43 +49,58 @@ fn nouns() -> OpenApiRouter<Api> {
 }
 
 /// The routes that need no credential.
-fn open() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(health::livez)).routes(routes!(health::readyz)).routes(routes!(health::metrics))
+fn public_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(health::report_liveness))
+        .routes(routes!(health::report_readiness))
+        .routes(routes!(health::report_metrics))
 }
 
 /// All documented routes.
-pub(crate) fn documented() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(nouns()).merge(open())
+pub(crate) fn documented_routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::OpenApiDocument::openapi()).merge(guarded_routes()).merge(public_routes())
 }
 
 /// The admin listener's service.
-pub(crate) fn admin(api: Api) -> Router {
-    let document: Arc<str> = openapi::json().into();
-    let shapes = shape::Shapes::of(&serde_json::from_str(&document).expect("the document is plain JSON"));
-    let guarded = nouns()
-        .route_layer(from_fn_with_state(api.clone(), idempotency::once))
-        .route_layer(from_fn_with_state(Arc::new(shapes), shape::check))
-        .route_layer(from_fn_with_state(api.clone(), admission::admit));
-    let (router, _) = guarded.merge(open()).split_for_parts();
+pub(crate) fn admin_service(api: ApiState) -> Router {
+    let document: Arc<str> = openapi::document_json().into();
+    let shapes = request_shape::RequestShapes::from_document(
+        &serde_json::from_str(&document).expect("the document is plain JSON"),
+    );
+    let guarded = guarded_routes()
+        .route_layer(from_fn_with_state(api.clone(), idempotency::run_once))
+        .route_layer(from_fn_with_state(Arc::new(shapes), request_shape::check_shape))
+        .route_layer(from_fn_with_state(api.clone(), admission::admit_request));
+    let (router, _) = guarded.merge(public_routes()).split_for_parts();
     let transport = api.transport;
-    let router = router.route("/openapi.json", get(move || openapi::serve(Arc::clone(&document)))).with_state(api);
-    finish(router, Listener::Admin, transport)
+    let router =
+        router.route("/openapi.json", get(move || openapi::serve_document(Arc::clone(&document)))).with_state(api);
+    add_layers(router, ListenerKind::Admin, transport)
 }
 
 /// The data listener's service.
-pub(crate) fn data(api: Api) -> Router {
+pub(crate) fn data_service(api: ApiState) -> Router {
     let transport = api.transport;
-    let health = Router::new().route("/livez", get(health::livez)).route("/readyz", get(health::readyz));
+    let health =
+        Router::new().route("/livez", get(health::report_liveness)).route("/readyz", get(health::report_readiness));
     let router = data::statements::routes().merge(health).with_state(api);
-    finish(router, Listener::Data, transport)
+    let router = router.route("/v1", any(wrong_listener)).route("/v1/{*rest}", any(wrong_listener));
+    add_layers(router, ListenerKind::Data, transport)
+}
+
+/// The answer to a request for the admin API at the data API's address.
+async fn wrong_listener() -> Problem {
+    let detail = "this address serves tenants' data; the admin API is at the other address of the server";
+    Problem::new(StatusCode::NOT_FOUND, "wrong_listener", detail)
+        .try_next("use the admin address that `fleetctl serve` prints; its port is 8081 unless it was changed")
 }
 
 /// The layers of both listeners, innermost first.
-fn finish(router: Router, listener: Listener, transport: Transport) -> Router {
+fn add_layers(router: Router, listener: ListenerKind, transport: RequestTransport) -> Router {
     router
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(move |request, next| around(listener, transport, request, next)))
+        .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn(move |request, next| handle_request(listener, transport, request, next)))
 }
 
 #[cfg(test)]
@@ -90,10 +108,10 @@ mod tests {
     use crate::auth::policy::RULES;
     use std::collections::BTreeSet;
 
-    /// A route that nobody thought about is refused, and fails this test.
+    /// A route without a rule is refused, and fails this test.
     #[test]
     fn every_guarded_route_has_a_rule_and_every_rule_a_route() {
-        let paths = serde_json::to_value(super::nouns().into_openapi()).unwrap()["paths"].take();
+        let paths = serde_json::to_value(super::guarded_routes().into_openapi()).unwrap()["paths"].take();
         let mut registered = BTreeSet::new();
         for (path, item) in paths.as_object().unwrap() {
             for method in item.as_object().unwrap().keys().filter(|k| k.len() <= 7 && *k != "servers") {

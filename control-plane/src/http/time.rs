@@ -1,21 +1,21 @@
-//! Times on the wire: RFC 3339, UTC, milliseconds.
+//! The format of times in the API: RFC 3339, UTC, with milliseconds.
 
 use jiff::Timestamp;
 
 use super::error::{Problem, Result};
 
-/// Milliseconds since 1970 as text; what no calendar holds is the beginning of 1970.
-pub(crate) fn text(ms: i64) -> String {
+/// Formats milliseconds since 1970. A time outside the calendar's range becomes the beginning of 1970.
+pub(crate) fn format_time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// The same for a time that may be missing.
-pub(crate) fn maybe(ms: Option<i64>) -> Option<String> {
-    ms.map(text)
+/// Formats a time that may be missing.
+pub(crate) fn format_optional(ms: Option<i64>) -> Option<String> {
+    ms.map(format_time)
 }
 
-/// Milliseconds since 1970 of an RFC 3339 text with any offset.
-pub(crate) fn parse(field: &str, text: &str) -> Result<i64> {
+/// Parses an RFC 3339 text with any offset to milliseconds since 1970.
+pub(crate) fn parse_time(field: &str, text: &str) -> Result<i64> {
     text.parse::<Timestamp>().map(Timestamp::as_millisecond).map_err(|_| {
         let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
         Problem::invalid(format!("{field}: '{shown}' is not a time such as 2026-11-23T10:00:00Z"))
@@ -28,18 +28,21 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let at = text(1_795_428_000_123);
-        assert_eq!(parse("at", &at).unwrap(), 1_795_428_000_123, "{at}");
+        let at = format_time(1_795_428_000_123);
+        assert_eq!(parse_time("at", &at).unwrap(), 1_795_428_000_123, "{at}");
         assert!(at.ends_with(".123Z"), "{at}");
-        assert_eq!(parse("at", "2026-11-23T12:00:00+02:00").unwrap(), parse("at", "2026-11-23T10:00:00Z").unwrap());
-        assert_eq!(text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            parse_time("at", "2026-11-23T12:00:00+02:00").unwrap(),
+            parse_time("at", "2026-11-23T10:00:00Z").unwrap()
+        );
+        assert_eq!(format_time(0), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
     fn what_is_no_time_is_named() {
         for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "2026-11-23"] {
-            assert!(parse("to", bad).unwrap_err().error().detail.starts_with("to: "), "{bad}");
+            assert!(parse_time("to", bad).unwrap_err().as_error().detail.starts_with("to: "), "{bad}");
         }
-        assert_eq!(text(i64::MAX), text(0));
+        assert_eq!(format_time(i64::MAX), format_time(0));
     }
 }

@@ -1,123 +1,132 @@
-//! adopt: a Postgres database that no fleet knows becomes a new tenant, as a copy.
+//! adopt: a PostgreSQL database that belongs to no fleet becomes a new tenant, as a copy.
 //!
-//! The original is read once, by its own connection string, and stays as it was: whoever adopts stops its writers first.
-//! One phase: leftovers of earlier claims are dropped, the placement of this claim is filled, brought to the current
-//! release if its ledger is of the same line, and swapped in.
+//! The original is read once, through its own connection string, and stays unchanged. The operator must stop its
+//! writers first. The step has one phase. It drops leftovers of earlier claims and fills the placement of this claim.
+//! If the ledger belongs to the same line of releases, it migrates the copy to the current release. Then it activates
+//! the tenant.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
-use catalog::{Name, ReadTx, TenantId, TenantState};
+use catalog::tenants::TenantUpdate;
+use catalog::{ReadTx, TenantId, TenantName, TenantState};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{EngineKind, IdentityState};
 
-use super::build::{self, Goal};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, create};
+use super::build::{self, SchemaGoal};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
+    PreparedSubmission, StepContext, StepPlan, SubmissionScope, create, ledger_name,
+};
 use crate::error::{Error, Result};
 
-/// Where a sealed connection string of an operation belongs.
+/// The place that a sealed connection string is bound to.
 const CONTEXT: (&str, &str, &str) = ("operations", "params", "adopt");
 
-/// Which database, and as whom.
+/// The parameters of an adoption.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Params {
+pub struct AdoptParams {
     /// The new tenant's slug, not yet normalised.
     pub name: String,
-    /// Its labels; not stored, the tenant's row says them.
+    /// The new tenant's labels. Not stored with the operation: the tenant's row holds them.
     #[serde(skip)]
     pub labels: BTreeMap<String, String>,
-    /// On which server, by name; `None`: the active Postgres server with the fewest tenants.
+    /// The name of the server that gets the copy. `None`: the active PostgreSQL server with the fewest tenants.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<String>,
     /// The source's connection string, sealed with the fleet's key.
     pub source: String,
 }
 
-impl Params {
-    /// Seals the connection string: an operation's row may be read by every operator.
+impl AdoptParams {
+    /// Seals the connection string with the fleet's key, because every operator may read an operation's row.
     #[must_use]
-    pub fn seal(fleet: &Fleet, source: &SecretString) -> String {
-        fleet.catalog.sealer().seal(CONTEXT, source.expose_secret().as_bytes())
+    pub fn seal_source(fleet: &StepContext, source: &SecretString) -> String {
+        fleet.catalog.sealer().seal_value(CONTEXT, source.expose_secret().as_bytes())
     }
 
-    fn source(&self, fleet: &Fleet) -> Result<SecretString> {
-        let opened = fleet.catalog.sealer().open(CONTEXT, &self.source)?;
+    fn open_source(&self, fleet: &StepContext) -> Result<SecretString> {
+        let opened = fleet.catalog.sealer().open_sealed(CONTEXT, &self.source)?;
         let text = std::str::from_utf8(opened.expose_secret());
-        text.map(|text| text.to_owned().into()).map_err(|_| Error::internal("a sealed connection string is no text"))
+        text.map(|text| text.to_owned().into()).map_err(|_| Error::internal("a sealed connection string is not text"))
     }
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for AdoptParams {
+    fn kind_name(&self) -> &'static str {
         "adopt"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Own
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Own
     }
 
-    fn placements(&self) -> Placements {
-        Placements::Fresh
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Fresh
     }
 
-    async fn prepare(&self, fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
-        // Before anything is written: what is no connection string never becomes an operation.
-        tenant_engine::postgres::PostgresServer::new(&self.source(fleet)?)?;
-        Ok(Prepared { named: vec![(TenantId::generate(), Name::slug(&self.name)?)], ..Prepared::default() })
+    async fn prepare_submission(&self, fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+        // Checked before anything is written, so that an invalid connection string never becomes an operation.
+        tenant_engine::postgres::PostgresServer::new(&self.open_source(fleet)?)?;
+        Ok(PreparedSubmission {
+            named: vec![(TenantId::generate(), TenantName::parse_slug(&self.name)?)],
+            ..PreparedSubmission::default()
+        })
     }
 
-    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
-        let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
-        seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
-        seen.servers = catalog::servers::list(tx).await?;
+    async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
+        let names: Vec<TenantName> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
+        seen.taken = catalog::names::taken_names(tx, &names).await?.into_iter().collect();
+        seen.servers = catalog::servers::list_servers(tx).await?;
         seen.servers.retain(|(server, _)| server.engine == EngineKind::Postgres);
         Ok(())
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         let (id, name) = seen.prepared.named.first().ok_or_else(|| Error::internal("an adoption has a name"))?;
         if seen.taken.contains_key(name) {
             let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
             return Err(Error::new(409, "already_exists", detail));
         }
-        let server = create::place(&seen.servers, self.server.as_deref(), 1)?;
-        let mut plan = Plan { release: seen.current_release, ..Plan::default() };
+        let server = create::choose_server(&seen.servers, self.server.as_deref(), 1)?;
+        plan.release = seen.current_release;
         let (labels, server_id) = (self.labels.clone(), server.id);
         plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id, labels });
-        plan.step(*id, name.as_str(), || format!("becomes a copy of that database on {}", server.name));
-        plan.notes.push("the original stays as it is; what is written to it from now on is not in the copy".to_owned());
-        Ok(plan)
+        plan.add_step(*id, name.as_str(), || format!("becomes a copy of that database on {}", server.name));
+        plan.notes.push("the original stays unchanged; later writes to it are not in the copy".to_owned());
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        self.make(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.adopt_database(fleet, step).await.into()
     }
 }
 
-impl Params {
-    async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+impl AdoptParams {
+    async fn adopt_database(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
-            return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
+            return Err(Error::new(409, "conflict", format!("{} is not being created any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
-        if let Some(built) = build::finished(fleet, step, IdentityState::Active, Goal::Head(step.op.release_id)).await?
+        if let Some(built) =
+            build::finished_earlier(fleet, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
         {
-            return Ok(adopted(step, built.flip(step), built.schema_version, built.size_bytes));
+            return Ok(adopted_outcome(step, built.tenant_update(step), built.schema_version, built.size_bytes));
         }
-        fleet.point("adopt: claimed").await;
+        fleet.fault_point("adopt: claimed").await;
         let _one_of_few =
             fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        let (engine, at) = fleet.fresh(step, generation).await?;
-        let building = step.identity(fleet.id(), generation, IdentityState::Building);
-        let copied = engine.adopt(&at, &self.source(fleet)?, &building).await?;
-        fleet.point("adopt: copied").await;
-        let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-        let goal = Goal::Head(step.op.release_id.filter(|_| copied.schema_version.is_some()));
-        let forward = build::forward(fleet, engine, &at, &expected, goal, copied.schema_version).await;
+        let (engine, at) = fleet.fresh_placement(step, generation).await?;
+        let building = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+        let ledger = ledger_name::of_fleet(&fleet.catalog, EngineKind::Postgres).await?;
+        let copied = engine.adopt_database(&at, &self.open_source(fleet)?, &building, &ledger).await?;
+        fleet.fault_point("adopt: copied").await;
+        let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+        let goal = SchemaGoal::Head(step.op.release_id.filter(|_| copied.schema_version.is_some()));
+        let forward = build::forward_schema(fleet, engine, &at, &expected, goal, copied.schema_version).await;
         let (version, release) = match forward {
             Ok(reached) => reached,
             Err(error) => {
@@ -125,24 +134,31 @@ impl Params {
                 return Err(error);
             }
         };
-        engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
-        fleet.point("adopt: stamped").await;
-        build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
-        let size_bytes = engine.size(&at).await?;
-        let flip = Flip {
-            placement: Some(Some(at.reference().to_owned())),
+        engine
+            .stamp_identity(
+                &at,
+                &expected,
+                &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Active),
+            )
+            .await?;
+        fleet.fault_point("adopt: stamped").await;
+        build::probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Active]))
+            .await?;
+        let size_bytes = engine.database_size(&at).await?;
+        let flip = TenantUpdate {
+            placement: Some(Some(at.catalog_reference().to_owned())),
             schema_version: Some(version),
             release_id: Some(release),
             size_bytes: i64::try_from(size_bytes).ok(),
-            ..Flip::of(step.tenant.id, step.tenant.generation)
+            ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
         };
-        Ok(adopted(step, flip, version, size_bytes))
+        Ok(adopted_outcome(step, flip, version, size_bytes))
     }
 }
 
-fn adopted(step: &Step, flip: Flip, version: Option<i64>, size_bytes: u64) -> Outcome {
+fn adopted_outcome(step: &ClaimedStep, flip: TenantUpdate, version: Option<i64>, size_bytes: u64) -> PhaseOutcome {
     let facts = json!({"schema_version": version, "size_bytes": size_bytes});
-    Outcome::done(facts.clone())
-        .with(Effect::Flip(Flip { state: Some(TenantState::Active), ..flip }))
-        .with(Effect::Event(step.event("tenant.adopted", facts)))
+    PhaseOutcome::step_done(facts.clone())
+        .with_effect(CatalogEffect::Flip(TenantUpdate { state: Some(TenantState::Active), ..flip }))
+        .with_effect(CatalogEffect::Event(step.tenant_event("tenant.adopted", facts)))
 }

@@ -1,141 +1,153 @@
-//! archive: only a verified backup is left of a tenant, and its next request wakes it.
+//! archive: only a verified backup of a tenant remains, and its next request wakes it.
 //!
-//! *freeze* stops writers, so that the backup holds everything; *back up* takes and proves it, and lets the tenant
-//! serve again if that fails; *bury* stamps a tombstone and takes the database out of the catalog, which keeps it for a
-//! moment; *drop* removes it.
+//! *freeze* stops writers, so that the backup holds everything. *back up* takes the backup and proves it; if that
+//! fails, the tenant serves again. *bury* stamps a tombstone and removes the database from the tenant's row; the
+//! catalog retains it for a moment. *drop* removes the database.
 
 use async_trait::async_trait;
+use catalog::replacements::{ReplacementKind, ReplacementRecord};
 use catalog::retained::RetainedRecord;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use catalog::{BackupId, Generation, ServerId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{Depth, ErrorKind, IdentityState};
+use tenant_engine::{ErrorKind, IdentityState, InspectionDepth};
 
-use super::fence::{self, Fence};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, image, stamp, thaw};
+use super::replacement::{act, roll_back, state};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    fence, image, stamp,
+};
 use crate::error::{Error, Result};
 
-/// Nothing to say: the selection says which tenants.
+/// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct ArchiveParams {}
 
 const BACK_UP: &str = "back_up";
 const BURY: &str = "bury";
 const DROP: &str = "drop";
 
-/// Why the catalog keeps the database between its burial and its end.
+/// The reason recorded for the database while the catalog still retains it, before it is dropped.
 const RETAINED: &str = "archive";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct BackedUp {
-    #[serde(flatten)]
-    fence: Fence,
+struct ArchiveFacts {
     backup: BackupId,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Buried {
+struct ArchivedDatabase {
     backup: BackupId,
-    /// Of its tombstone.
+    /// The generation of the tombstone.
     generation: Generation,
     server: ServerId,
     placement: String,
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for ArchiveParams {
+    fn kind_name(&self) -> &'static str {
         "archive"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Active, TenantState::Suspended])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "is backed up, then its database is dropped".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "is backed up, then its database is dropped".to_owned());
         }
+        Ok(())
+    }
+
+    fn conclude_plan(&self, _seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         plan.notes
             .push("the next request of a member brings it back, within seconds to minutes by its size".to_owned());
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => freeze(fleet, step).await,
-            BACK_UP => back_up_or_thaw(fleet, step).await,
-            BURY => bury_or_thaw(fleet, step).await,
-            DROP => drop_buried(fleet, step).await,
-            thaw::THAW => thaw::thaw(fleet, step).await,
+            "" => freeze_tenant(fleet, step).await,
+            BACK_UP => back_up_or_give_up(fleet, step).await,
+            BURY => tombstone_or_give_up(fleet, step).await,
+            DROP => drop_archived(fleet, step).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
-        thaw::give_up_phase(fleet, step, error).await
+    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(fleet, step, error).await
     }
 }
 
-async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn freeze_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Active, TenantState::Suspended])?;
-    fleet.point("archive: claimed").await;
-    let fence = fence::freeze_sound(fleet, step).await?;
-    fleet.point("archive: frozen").await;
-    Ok(Outcome::next(BACK_UP, json!(fence)).with(Effect::Flip(fence::block(step))))
+    fleet.fault_point("archive: claimed").await;
+    let open = act::fence_sound(fleet, step, ReplacementKind::Archive).await?;
+    fleet.fault_point("archive: frozen").await;
+    Ok(state::fenced_outcome(step, BACK_UP, json!({}), open))
 }
 
-async fn back_up_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let fence: Fence = step.facts()?;
-    if !fence::stands(step, &fence) {
-        return Ok(Outcome::next("", json!({})));
-    }
-    match back_up(fleet, step, &fence).await {
-        Err(error) => thaw::give_up(step, &fence, None, error),
+async fn back_up_or_give_up(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let Some(open) = state::own_replacement(fleet, step).await? else {
+        return Ok(PhaseOutcome::next_phase("", json!({})));
+    };
+    match back_up(fleet, step, &open).await {
+        Err(error) => roll_back::start_rollback(step, &open, error),
         done => done,
     }
 }
 
-async fn back_up(fleet: &Fleet, step: &Step, fence: &Fence) -> Result<Outcome> {
-    let expected = step.expected(fleet.id(), &[IdentityState::Frozen]);
-    let backup = image::take(fleet, step, &expected, "pre_archive").await?;
-    image::prove(fleet, step, &backup).await?;
-    fleet.point("archive: proved").await;
+async fn back_up(fleet: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<PhaseOutcome> {
+    let expected = step.expected_identity(fleet.fleet_id(), &[IdentityState::Frozen]);
+    let backup = image::store_backup(fleet, step, &expected, "pre_archive").await?;
+    image::prove_backup(fleet, step, &backup).await?;
+    fleet.fault_point("archive: proved").await;
     let id = backup.id;
-    let facts = json!(BackedUp { fence: fence.clone(), backup: id });
-    Ok(Outcome::next(BURY, facts)
-        .with(Effect::Backup(Box::new(backup)))
-        .with(Effect::Verified { backup: id, error: None })
-        .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_archive"})))))
+    Ok(PhaseOutcome::next_phase(BURY, json!(ArchiveFacts { backup: id }))
+        // The version before kept the fence in the facts, which end with this phase.
+        .with_effect(CatalogEffect::PutReplacement(Box::new(open.clone())))
+        .with_effect(CatalogEffect::Backup(Box::new(backup)))
+        .with_effect(CatalogEffect::Verified { backup: id, error: None })
+        .with_effect(CatalogEffect::Event(
+            step.tenant_event("backup.created", json!({"backup": id, "reason": "pre_archive"})),
+        )))
 }
 
-async fn bury_or_thaw(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let BackedUp { fence, backup } = step.facts()?;
-    if !fence::stands(step, &fence) {
-        // It was written to since the backup.
-        return Ok(Outcome::next("", json!({})));
-    }
-    match bury(fleet, step, &fence, backup).await {
-        Err(error) => thaw::give_up(step, &fence, None, error),
+async fn tombstone_or_give_up(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let ArchiveFacts { backup } = step.parse_facts()?;
+    let Some(open) = state::own_replacement(fleet, step).await? else {
+        // The fence was lifted and the database may have changed since the backup, so the step starts again.
+        return Ok(PhaseOutcome::next_phase("", json!({})));
+    };
+    match tombstone_database(fleet, step, &open, backup).await {
+        Err(error) => roll_back::start_rollback(step, &open, error),
         done => done,
     }
 }
 
-async fn bury(fleet: &Fleet, step: &Step, fence: &Fence, backup: BackupId) -> Result<Outcome> {
-    stamp::restamp(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
-    fleet.point("archive: stamped").await;
+async fn tombstone_database(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    open: &ReplacementRecord,
+    backup: BackupId,
+) -> Result<PhaseOutcome> {
+    stamp::stamp_current(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
+    fleet.fault_point("archive: stamped").await;
     let now = fleet.catalog.now();
     let placement = step.tenant.placement.clone().unwrap_or_default();
-    let flip = Flip {
+    let flip = TenantUpdate {
         state: Some(TenantState::Archived),
-        block_writes: Some(fence::asleep(step.tenant.state, fence.block())),
+        block_writes: Some(fence::saved_block(step.tenant.state, open.previous_block)),
         placement: Some(None),
-        reason: Some(fence.reason().map(str::to_owned)),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        reason: Some(open.previous_reason.clone()),
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
     let kept = RetainedRecord {
         tenant_id: step.tenant.id,
@@ -150,24 +162,25 @@ async fn bury(fleet: &Fleet, step: &Step, fence: &Fence, backup: BackupId) -> Re
         keep_until: now + 1,
     };
     let generation = step.tenant.generation.next();
-    let facts = json!(Buried { backup, generation, server: step.tenant.server_id, placement });
-    Ok(Outcome::next(DROP, facts)
-        .with(Effect::Flip(flip))
-        .with(Effect::Retain(kept))
-        .with(Effect::Event(step.event("tenant.archived", json!({"backup": backup})))))
+    let facts = json!(ArchivedDatabase { backup, generation, server: step.tenant.server_id, placement });
+    Ok(PhaseOutcome::next_phase(DROP, facts)
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::EndReplacement(step.tenant.id))
+        .with_effect(CatalogEffect::Retain(kept))
+        .with_effect(CatalogEffect::Event(step.tenant_event("tenant.archived", json!({"backup": backup})))))
 }
 
-async fn drop_buried(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let Buried { backup, generation, server, placement } = step.facts()?;
-    let (engine, at) = fleet.at(server, &placement).await?;
-    let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Tombstone]);
+async fn drop_archived(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let ArchivedDatabase { backup, generation, server, placement } = step.parse_facts()?;
+    let (engine, at) = fleet.resolve_placement(server, &placement).await?;
+    let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Tombstone]);
     if let Err(error) = engine.drop_database(&at, Some(&expected)).await {
-        // What is gone is dropped, whatever was heard of it.
-        let found = engine.inspect(&at, None, Depth::Ledger).await;
+        // A missing database counts as dropped, even if the drop returned an error.
+        let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await;
         if found.err().is_none_or(|found| found.kind() != ErrorKind::Missing) {
             return Err(error.into());
         }
     }
-    fleet.point("archive: dropped").await;
-    Ok(Outcome::done(json!({"backup": backup})).with(Effect::Unretain { server, placement }))
+    fleet.fault_point("archive: dropped").await;
+    Ok(PhaseOutcome::step_done(json!({"backup": backup})).with_effect(CatalogEffect::Unretain { server, placement }))
 }

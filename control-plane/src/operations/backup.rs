@@ -1,4 +1,5 @@
-//! backup: a picture of each tenant in the backup store, its manifest written last; at the end one of the catalog too.
+//! backup: writes a snapshot of each tenant to the backup store, with its manifest last. At the end it also backs up
+//! the catalog.
 
 use async_trait::async_trait;
 use catalog::TenantState;
@@ -7,44 +8,46 @@ use catalog::operations::OperationRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, Verdict, catalog_copy, fence, image};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    StepVerdict, catalog_copy, fence, image,
+};
 use crate::error::Result;
 
-/// Nothing to say yet: the selection says which tenants, the submission says why.
+/// No parameters: the selection says which tenants, and the submission says why.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct BackupParams {}
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for BackupParams {
+    fn kind_name(&self) -> &'static str {
         "backup"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active, TenantState::Suspended])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Active, TenantState::Suspended])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "is backed up".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "is backed up".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        take(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        take_backup(fleet, step).await.into()
     }
 
-    async fn close(&self, fleet: &Fleet, record: &OperationRecord) -> Result<()> {
+    async fn run_closing(&self, fleet: &StepContext, record: &OperationRecord) -> Result<()> {
         catalog_copy::store_if_due(fleet, record).await
     }
 }
 
-async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn take_backup(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
-    let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
-    let record = image::take(fleet, step, &expected, "manual").await?;
+    let expected = step.expected_identity(fleet.fleet_id(), &[fence::unfenced_tenant_state(&step.tenant)]);
+    let record = image::store_backup(fleet, step, &expected, "manual").await?;
     let proof = prove_first(fleet, step, &record).await?;
     let left_out = proof.as_ref().and_then(|proof| proof.as_ref().ok()).filter(|left_out| !left_out.is_empty());
     let mut facts = json!({"backup": record.id, "size_bytes": record.size_bytes, "stored_bytes": record.stored_bytes});
@@ -52,29 +55,33 @@ async fn take(fleet: &Fleet, step: &Step) -> Result<Outcome> {
         facts["left_out"] = json!(left_out);
     }
     let backup = record.id;
-    let mut outcome = Outcome::done(facts.clone())
-        .with(Effect::Backup(Box::new(record)))
-        .with(Effect::Event(step.event("backup.created", facts)));
-    // Of the database: a snapshot of Postgres has another size.
-    outcome.effects.extend(fleet.measured(&step.tenant).await);
+    let mut outcome = PhaseOutcome::step_done(facts.clone())
+        .with_effect(CatalogEffect::Backup(Box::new(record)))
+        .with_effect(CatalogEffect::Event(step.tenant_event("backup.created", facts)));
+    // The size of the database itself: a snapshot of PostgreSQL has another size.
+    outcome.effects.extend(fleet.size_effect(&step.tenant).await);
     Ok(match proof {
         None => outcome,
-        Some(Ok(_)) => outcome.with(Effect::Verified { backup, error: None }),
+        Some(Ok(_)) => outcome.with_effect(CatalogEffect::Verified { backup, error: None }),
         Some(Err(error)) => {
-            let outcome = outcome.with(Effect::Verified { backup, error: Some(error.to_string()) });
-            Outcome { verdict: Verdict::Failed(error), ..outcome }
+            let outcome = outcome.with_effect(CatalogEffect::Verified { backup, error: Some(error.to_string()) });
+            PhaseOutcome { verdict: StepVerdict::Failed(error), ..outcome }
         }
     })
 }
 
-/// The first backup of a tenant at a version is proved at once: one that no server can restore is told while the
-/// database is still there. It stays in the store, as what there is.
-async fn prove_first(fleet: &Fleet, step: &Step, record: &BackupRecord) -> Result<Option<Result<Vec<String>>>> {
+/// Proves the first backup of a tenant at a version at once. A backup that no server can restore is then reported while
+/// the database still exists. The backup stays in the store, because there is no better one.
+async fn prove_first(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    record: &BackupRecord,
+) -> Result<Option<Result<Vec<String>>>> {
     if !image::is_unproved(fleet, record).await? {
         return Ok(None);
     }
-    match image::prove(fleet, step, record).await {
-        // Says nothing about the backup; the next one is proved instead.
+    match image::prove_backup(fleet, step, record).await {
+        // A transient error says nothing about the backup. The next backup is proved instead.
         Err(error) if error.transient => Ok(None),
         proof => Ok(Some(proof)),
     }

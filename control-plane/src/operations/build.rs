@@ -1,99 +1,109 @@
-//! A new database for a tenant, filled from a picture and brought forward, not served yet; and the stamp that lets it
-//! serve.
+//! Builds a new database for a tenant: fills it from a snapshot and migrates it. It does not serve until a stamp
+//! activates it.
 
 use std::sync::Arc;
 
-use catalog::tenants::Flip;
-use catalog::{BackupId, Generation, Pin, ReleaseId, ServerId, TenantId};
+use catalog::replacements::NewDatabase;
+use catalog::tenants::TenantUpdate;
+use catalog::{BackupId, Generation, ReleaseId, SchemaPin, ServerId, TenantId};
 use serde::{Deserialize, Serialize};
-use tenant_engine::migration::pending;
+use tenant_engine::migration::pending_migrations;
 use tenant_engine::{
-    Access, After, Depth, Engine, ErrorKind, Expected, IdentityState, Limits, Placement, Restored, Statement,
+    AccessMode, AfterStatements, Engine, ErrorKind, ExpectedIdentity, IdentityState, InspectionDepth, Placement,
+    RestoreOutcome, SessionLimits, SqlStatement,
 };
 
-use super::{Fleet, Step, image, restore, stamp, trust};
+use super::replacement::{leftovers, state};
+use super::{ClaimedStep, StepContext, backup_trust, image, restore, stamp};
 use crate::error::{Error, Result};
 
 /// A new database, ready to be swapped in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Built {
+pub(super) struct BuiltDatabase {
     pub(super) placement: String,
-    /// On another server than the tenant's.
+    /// The database's server, if it is not the tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) server: Option<ServerId>,
-    /// Stamped into it.
+    /// The generation in the database's identity.
     pub(super) generation: Generation,
     pub(super) schema_version: Option<i64>,
     pub(super) release: Option<ReleaseId>,
     pub(super) size_bytes: u64,
-    /// Whether the tenant stays at its version; see `pin.rs`.
+    /// Whether the tenant stays at its version; see `schema_pin.rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pin: Option<Pin>,
-    /// What its source has and it lacks; for people.
+    pub(super) pin: Option<SchemaPin>,
+    /// What the source has and the new database lacks, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) left_out: Vec<String>,
 }
 
-/// Which schema a new database gets.
+/// The schema that a new database gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Goal {
-    /// The one it has. The release is the one whose head that may be.
+pub(super) enum SchemaGoal {
+    /// The schema that it has. The release is the one whose head that may be.
     Stay(Option<ReleaseId>),
-    /// The head of this release; without one, the schema it has. One that is newer than the release, as after a rollback
-    /// of the application, stays as it is.
+    /// The head of this release, or without a release the schema that it has. A schema newer than the release stays as
+    /// it is. That happens after a rollback of the application.
     Head(Option<ReleaseId>),
     /// This version of a release.
     Version(ReleaseId, i64),
 }
 
-impl Built {
-    /// What an operation tells of it, besides its own facts.
-    pub(super) fn told(&self, mut facts: serde_json::Value) -> serde_json::Value {
+impl BuiltDatabase {
+    /// Adds to an operation's facts what the new database lacks.
+    pub(super) fn add_left_out(&self, mut facts: serde_json::Value) -> serde_json::Value {
         if !self.left_out.is_empty() {
             facts["left_out"] = serde_json::json!(self.left_out);
         }
         facts
     }
 
-    /// Names this database in the catalog.
-    pub(super) fn flip(&self, step: &Step) -> Flip {
-        Flip {
+    /// The tenant update that names this database in the catalog.
+    pub(super) fn tenant_update(&self, step: &ClaimedStep) -> TenantUpdate {
+        TenantUpdate {
             placement: Some(Some(self.placement.clone())),
             server_id: self.server,
             schema_version: Some(self.schema_version),
             release_id: Some(self.release),
             pin: Some(self.pin),
             size_bytes: i64::try_from(self.size_bytes).ok(),
-            ..Flip::of(step.tenant.id, step.tenant.generation)
+            ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
         }
     }
 }
 
-/// Where a backup comes from.
+/// A backup and its owner.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source {
+pub(super) struct BackupSource {
     pub(super) backup: BackupId,
-    /// Whose it is.
+    /// The tenant whose data the backup holds.
     pub(super) tenant: TenantId,
 }
 
-/// The database that an earlier attempt at a new tenant made, all of it, and did not tell of. A catalog that was set back
-/// finds again what has served since.
-pub(super) async fn finished(fleet: &Fleet, step: &Step, rests: IdentityState, goal: Goal) -> Result<Option<Built>> {
+/// The complete database that an earlier attempt at a new tenant made and did not report. After the catalog was
+/// restored from an older copy, this finds a database that has served since.
+pub(super) async fn finished_earlier(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    rests: IdentityState,
+    goal: SchemaGoal,
+) -> Result<Option<BuiltDatabase>> {
     let generation = step.tenant.generation.next();
-    let Some(at) = fleet.drop_leftovers(step, generation).await? else { return Ok(None) };
-    let engine = fleet.engine(at.engine())?;
-    let found = engine.inspect(&at, None, Depth::Ledger).await?;
+    let Some(at) = leftovers::drop_earlier_attempts(fleet, step.tenant.server_id, step, generation).await? else {
+        return Ok(None);
+    };
+    let engine = fleet.engine_of_kind(at.engine_kind())?;
+    let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await?;
     if found.identity.generation != generation || found.identity.state != rests {
         return Err(serves_already(step));
     }
-    let expected = step.expected_at(fleet.id(), generation, &[rests]);
-    // One without migrations was left so: it was adopted.
-    let goal = if found.schema_version().is_some() { goal } else { Goal::Head(None) };
-    let (schema_version, release) = forward(fleet, engine, &at, &expected, goal, found.schema_version()).await?;
-    probe(engine, &at, &expected).await?;
-    let (placement, size_bytes) = (at.reference().to_owned(), engine.size(&at).await?);
-    Ok(Some(Built {
+    let expected = step.expected_at(fleet.fleet_id(), generation, &[rests]);
+    // A database without migrations is left so: it was adopted.
+    let goal = if found.schema_version().is_some() { goal } else { SchemaGoal::Head(None) };
+    let (schema_version, release) = forward_schema(fleet, engine, &at, &expected, goal, found.schema_version()).await?;
+    probe_database(engine, &at, &expected).await?;
+    let (placement, size_bytes) = (at.catalog_reference().to_owned(), engine.database_size(&at).await?);
+    Ok(Some(BuiltDatabase {
         placement,
         server: None,
         generation,
@@ -105,65 +115,66 @@ pub(super) async fn finished(fleet: &Fleet, step: &Step, rests: IdentityState, g
     }))
 }
 
-/// The database of a tenant that has none yet, ready to be announced: what an earlier attempt finished, or what `fill`
-/// makes now.
-pub(super) async fn ready(
-    fleet: &Fleet,
-    step: &Step,
+/// The database of a tenant that has none yet, ready to be announced. Either an earlier attempt finished it, or `fill`
+/// makes it now.
+pub(super) async fn build_new_tenant(
+    fleet: &StepContext,
+    step: &ClaimedStep,
     rests: IdentityState,
-    goal: Goal,
-    fill: impl Future<Output = Result<Built>> + Send,
-) -> Result<Built> {
-    if let Some(built) = finished(fleet, step, rests, goal).await? {
+    goal: SchemaGoal,
+    fill: impl Future<Output = Result<BuiltDatabase>> + Send,
+) -> Result<BuiltDatabase> {
+    if let Some(built) = finished_earlier(fleet, step, rests, goal).await? {
         return Ok(built);
     }
     let built = fill.await?;
-    activate(fleet, step, &built, rests).await?;
+    activate_database(fleet, step, &state::new_database(&built, step), rests).await?;
     Ok(built)
 }
 
-/// The error of a step that finds what only a catalog could have that is later than this one.
-pub(super) fn serves_already(step: &Step) -> Error {
-    let detail = format!("a database that an earlier attempt made for {} serves by now", step.tenant.name);
+/// The error of a step that finds a database which only a newer catalog can have activated.
+pub(super) fn serves_already(step: &ClaimedStep) -> Error {
+    let detail = format!("a database that an earlier attempt made for {} already serves", step.tenant.name);
     Error::new(409, "fenced", detail).try_next("fleetctl scrub      # the catalog is older than the databases")
 }
 
-/// The database of a backup in a new placement, verified and at the schema of `goal`; leaves nothing when that fails.
+/// Restores a backup into a new placement, verifies it, and migrates it to the schema of `goal`. Leaves nothing behind
+/// on failure.
 pub(super) async fn from_backup(
-    fleet: &Fleet,
-    step: &Step,
-    source: Source,
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    source: BackupSource,
     generation: Generation,
-    goal: Goal,
-) -> Result<Built> {
-    if fleet.drop_leftovers(step, generation).await?.is_some() {
+    goal: SchemaGoal,
+) -> Result<BuiltDatabase> {
+    if leftovers::drop_earlier_attempts(fleet, step.tenant.server_id, step, generation).await?.is_some() {
         return Err(serves_already(step));
     }
-    fleet.point("build: claimed").await;
+    fleet.fault_point("build: claimed").await;
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let backup = catalog::backups::get(&mut fleet.catalog.read().await?, source.backup).await?;
     let backup = backup.ok_or_else(|| restore::not_found(&source.backup.to_string()))?;
-    let (manifest, picture) = trust::fetch(fleet, &backup, source.tenant).await?;
-    let (engine, at) = fleet.fresh(step, generation).await?;
-    let identity = step.identity(fleet.id(), generation, IdentityState::Building);
-    let restored = image::fill(engine, &at, (&manifest, picture), &identity).await?;
+    let (manifest, picture) = backup_trust::fetch_backup(fleet, &backup, source.tenant).await?;
+    let (engine, at) = fleet.fresh_placement(step, generation).await?;
+    let identity = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+    let restored = image::fill_placement(engine, &at, (&manifest, picture), &identity).await?;
     let restored = image::with_left_out((manifest.left_out, &manifest.classes), restored);
-    forwarded(fleet, step, (engine, &at), restored, generation, goal).await
+    forward_filled(fleet, step, (engine, &at), restored, generation, goal).await
 }
 
-/// Migrates what was filled; drops it when that fails.
-pub(super) async fn forwarded(
-    fleet: &Fleet,
-    step: &Step,
+/// Migrates a filled database, and drops it when that fails.
+pub(super) async fn forward_filled(
+    fleet: &StepContext,
+    step: &ClaimedStep,
     (engine, at): (&Arc<dyn Engine>, &Placement),
-    restored: Restored,
+    restored: RestoreOutcome,
     generation: Generation,
-    goal: Goal,
-) -> Result<Built> {
-    step.note_filled(at.reference());
-    fleet.point("build: filled").await;
-    let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-    let forward = forward(fleet, engine, at, &expected, goal, restored.schema_version).await;
+    goal: SchemaGoal,
+) -> Result<BuiltDatabase> {
+    step.note_filled(at.catalog_reference());
+    fleet.fault_point("build: filled").await;
+    let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+    let forward = forward_schema(fleet, engine, at, &expected, goal, restored.schema_version).await;
     let (schema_version, release) = match forward {
         Ok(reached) => reached,
         Err(error) => {
@@ -171,10 +182,10 @@ pub(super) async fn forwarded(
             return Err(error);
         }
     };
-    fleet.point("build: migrated").await;
-    // Migrations change it.
-    let (placement, size_bytes) = (at.reference().to_owned(), engine.size(at).await?);
-    Ok(Built {
+    fleet.fault_point("build: migrated").await;
+    // Measured now, because migrations change the size.
+    let (placement, size_bytes) = (at.catalog_reference().to_owned(), engine.database_size(at).await?);
+    Ok(BuiltDatabase {
         placement,
         server: None,
         generation,
@@ -186,74 +197,86 @@ pub(super) async fn forwarded(
     })
 }
 
-/// Stamps the new database with the generation that the catalog will have, and opens it as a request would.
-pub(super) async fn activate(fleet: &Fleet, step: &Step, built: &Built, to: IdentityState) -> Result<()> {
-    let server = built.server.unwrap_or(step.tenant.server_id);
-    let (engine, at) = fleet.at(server, &built.placement).await?;
-    fleet.point("build: activates").await;
-    let building = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
-    stamp::stamp(engine, &at, &building, &step.identity(fleet.id(), built.generation, to)).await?;
-    fleet.point("build: stamped").await;
-    probe(engine, &at, &step.expected_at(fleet.id(), built.generation, &[to])).await
+/// Stamps the new database with the generation that the catalog will have, then opens it as a request would.
+pub(super) async fn activate_database(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    new: &NewDatabase,
+    to: IdentityState,
+) -> Result<()> {
+    let (engine, at) = fleet.resolve_placement(new.server_id, &new.placement).await?;
+    fleet.fault_point("build: activates").await;
+    let building = step.expected_at(fleet.fleet_id(), new.generation, &[IdentityState::Building]);
+    stamp::stamp_database(engine, &at, &building, &step.identity_to_stamp(fleet.fleet_id(), new.generation, to))
+        .await?;
+    fleet.fault_point("build: stamped").await;
+    probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), new.generation, &[to])).await
 }
 
-/// Removes a new database that is not needed after all. Only as this step made it: one that has come to serve since, by
-/// another worker's hand, says so itself.
-pub(super) async fn discard(fleet: &Fleet, step: &Step, built: &Built) -> Result<()> {
-    let server = built.server.unwrap_or(step.tenant.server_id);
-    let (engine, at) = fleet.at(server, &built.placement).await?;
-    let expected = step.expected_at(fleet.id(), built.generation, &[IdentityState::Building]);
+/// Drops a new database that is not needed after all. It is dropped only if its identity is still the one that this
+/// step made. If another worker has let it serve since, its identity shows that.
+pub(super) async fn drop_unserved(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
+    let (engine, at) = fleet.resolve_placement(new.server_id, &new.placement).await?;
+    let expected = step.expected_at(fleet.fleet_id(), new.generation, &[IdentityState::Building]);
     Ok(engine.drop_database(&at, Some(&expected)).await?)
 }
 
-/// Opens a database with the verb, the expectation and the session that the router will use, and reads from it.
-pub(super) async fn probe(engine: &Arc<dyn Engine>, at: &Placement, expected: &Expected) -> Result<()> {
-    let pool = engine.connect(at, expected).await?;
-    let statement = Statement { sql: "select 1".to_owned(), params: Vec::new() };
-    let read = pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await;
+/// Opens a database as the router will, with the same call, expected identity and session, and reads from it.
+pub(super) async fn probe_database(
+    engine: &Arc<dyn Engine>,
+    at: &Placement,
+    expected: &ExpectedIdentity,
+) -> Result<()> {
+    let pool = engine.open_pool(at, expected).await?;
+    let statement = SqlStatement { sql: "select 1".to_owned(), params: Vec::new() };
+    let read = pool
+        .new_session(AccessMode::Read, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await;
     pool.close().await;
     read?;
     Ok(())
 }
 
-/// Brings a database that is not served yet to a schema. Returns its version, and the release when it is at its head.
-pub(super) async fn forward(
-    fleet: &Fleet,
+/// Migrates a database that does not serve yet to a schema. Returns its version, and the release if it is at that
+/// release's head.
+pub(super) async fn forward_schema(
+    fleet: &StepContext,
     engine: &Arc<dyn Engine>,
     at: &Placement,
-    expected: &Expected,
-    goal: Goal,
+    expected: &ExpectedIdentity,
+    goal: SchemaGoal,
     found: Option<i64>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
     let (id, target) = match goal {
-        Goal::Stay(likely) => return as_it_is(fleet, engine, at, expected, likely).await,
-        Goal::Head(None) => return Ok((found, None)),
-        Goal::Head(Some(id)) => (id, None),
-        Goal::Version(id, version) => (id, Some(version)),
+        SchemaGoal::Stay(likely) => return keep_schema(fleet, engine, at, expected, likely).await,
+        SchemaGoal::Head(None) => return Ok((found, None)),
+        SchemaGoal::Head(Some(id)) => (id, None),
+        SchemaGoal::Version(id, version) => (id, Some(version)),
     };
-    let sets = fleet.release(id).await?;
-    let set = sets.of(at.engine())?;
-    match engine.migrate(at, expected, set, target).await {
-        Ok(migrated) => Ok((migrated.to_version, (migrated.to_version == set.head()).then_some(id))),
+    let sets = fleet.release_sets(id).await?;
+    let set = sets.for_engine(at.engine_kind())?;
+    match engine.migrate_database(at, expected, set, target).await {
+        Ok(migrated) => Ok((migrated.to_version, (migrated.to_version == set.head_version()).then_some(id))),
         Err(error) if error.kind() == ErrorKind::MigrationAhead && target.is_none() => Ok((found, None)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// What a database is at that keeps its schema: its own ledger says it.
-async fn as_it_is(
-    fleet: &Fleet,
+/// The version of a database that keeps its schema, read from its own ledger, and the release whose head it is at.
+async fn keep_schema(
+    fleet: &StepContext,
     engine: &Arc<dyn Engine>,
     at: &Placement,
-    expected: &Expected,
+    expected: &ExpectedIdentity,
     likely: Option<ReleaseId>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
-    let found = engine.inspect(at, Some(expected), Depth::Ledger).await?;
+    let found = engine.inspect_database(at, Some(expected), InspectionDepth::Ledger).await?;
     let current = catalog::fleet::current_release(&mut fleet.catalog.read().await?).await?;
     for id in [likely, current].into_iter().flatten() {
-        let sets = fleet.release(id).await?;
-        let lacks_nothing = |set| pending(set, &found.applied).is_ok_and(|todo| todo.is_empty());
-        if sets.of(at.engine()).is_ok_and(lacks_nothing) {
+        let sets = fleet.release_sets(id).await?;
+        let lacks_nothing = |set| pending_migrations(set, &found.applied).is_ok_and(|todo| todo.is_empty());
+        if sets.for_engine(at.engine_kind()).is_ok_and(lacks_nothing) {
             return Ok((found.schema_version(), Some(id)));
         }
     }

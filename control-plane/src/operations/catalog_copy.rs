@@ -1,38 +1,38 @@
-//! Copies of the catalog in the backup store. The catalog says which tenant is called what and where its backups are:
-//! without it the backups have no names.
+//! Stores copies of the catalog in the backup store. The catalog maps tenant names to tenants and their backups.
+//! Without it the backups have no names.
 //!
-//! A copy is of the whole catalog, so it is not made at the end of every run of backups. Between two copies passes a
-//! time that grows with what a copy takes: a small catalog is copied after nearly every run, a large one once in the
-//! interval. A copy does not list the backups that were made after it.
+//! A copy holds the whole catalog, so not every run of backups ends with one. The pause between two copies grows with
+//! the time that a copy takes. A small catalog is copied after nearly every run, a large one once per interval. A copy
+//! does not list the backups that were made after it.
 
 use std::time::Instant;
 
 use catalog::fleet::CatalogCopy;
 use catalog::operations::OperationRecord;
 use catalog::{changes, fleet as catalog_fleet};
-use tenant_engine::Image;
+use tenant_engine::SnapshotImage;
 
-use super::Fleet;
-use crate::backup::{Key, manifest};
+use super::StepContext;
+use crate::backup::{BackupObjectKey, manifest};
 use crate::error::{Error, Result};
 
-/// Tenants were changed since the last copy: the next one waits so many times what a copy takes.
+/// Pause before the next copy, as a multiple of a copy's duration, if tenants were changed since the last one.
 const PAUSE_TIMES_CHANGED: i64 = 20;
 
-/// Nothing but backups was added.
+/// Pause before the next copy, as a multiple of a copy's duration, if only backups were added since the last one.
 const PAUSE_TIMES: i64 = 200;
 
-/// Makes a copy after a run of backups, so that it lists what the run made, if one is due.
-pub(super) async fn store_if_due(fleet: &Fleet, record: &OperationRecord) -> Result<()> {
+/// Stores a copy after a run of backups, if one is due. It then lists the backups of that run.
+pub(super) async fn store_if_due(fleet: &StepContext, record: &OperationRecord) -> Result<()> {
     let (last, at, change) = {
         let mut tx = fleet.catalog.read().await?;
-        (catalog_fleet::last_copy(&mut tx).await?, tx.now(), changes::head(&mut tx).await?)
+        (catalog_fleet::last_copy(&mut tx).await?, tx.now(), changes::feed_head(&mut tx).await?)
     };
-    if !is_due(last, at, change, fleet.config.catalog_copy_ms) && is_there(fleet, last).await? {
+    if !is_due(last, at, change, fleet.config.catalog_copy_ms) && has_last_copy(fleet, last).await? {
         return Ok(());
     }
     let begun = Instant::now();
-    store(fleet, record, at).await?;
+    store_copy(fleet, record, at).await?;
     let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut tx = fleet.catalog.write().await?;
     catalog_fleet::note_copy(&mut tx, CatalogCopy { at, change, took_ms, op: record.id }).await?;
@@ -40,13 +40,14 @@ pub(super) async fn store_if_due(fleet: &Fleet, record: &OperationRecord) -> Res
     Ok(())
 }
 
-/// Whether this store holds the last copy: it may be another store than then, or have lost it.
-async fn is_there(fleet: &Fleet, last: Option<CatalogCopy>) -> Result<bool> {
+/// Whether this store still holds the last copy. Another store may have been configured since, or this one may have
+/// lost it.
+async fn has_last_copy(fleet: &StepContext, last: Option<CatalogCopy>) -> Result<bool> {
     let Some(last) = last else { return Ok(false) };
-    fleet.store.holds(&Key::of_catalog(fleet.id(), last.at, last.op)).await
+    fleet.store.contains_object(&BackupObjectKey::of_catalog(fleet.fleet_id(), last.at, last.op)).await
 }
 
-/// PURE: whether a copy is due. A clock that was set back proves nothing about the last copy's age.
+/// PURE: whether a copy is due. A clock that went backwards proves nothing about the last copy's age.
 fn is_due(last: Option<CatalogCopy>, now: i64, change: i64, interval_ms: i64) -> bool {
     let Some(last) = last else { return true };
     let age = now.saturating_sub(last.at);
@@ -54,27 +55,25 @@ fn is_due(last: Option<CatalogCopy>, now: i64, change: i64, interval_ms: i64) ->
     age < 0 || age >= last.took_ms.saturating_mul(times).min(interval_ms)
 }
 
-async fn store(fleet: &Fleet, record: &OperationRecord, taken_at_ms: i64) -> Result<()> {
-    let unwritable = |error: std::io::Error| {
-        Error::new(500, "io", "the scratch directory cannot be written").with_source(error).transient()
-    };
-    // A directory, because the picture is written to a name that must not exist yet.
-    let folder = tempfile::Builder::new().prefix("catalog-").tempdir_in(&fleet.scratch).map_err(unwritable)?;
+async fn store_copy(fleet: &StepContext, record: &OperationRecord, taken_at_ms: i64) -> Result<()> {
+    // A directory of its own, because the snapshot is written to a name that must not exist yet.
+    let folder =
+        tempfile::Builder::new().prefix("catalog-").tempdir_in(&fleet.scratch).map_err(Error::scratch_unwritable)?;
     let path = folder.path().join("catalog.db");
     fleet.catalog.snapshot_to(&path).await?;
-    let key = Key::of_catalog(fleet.id(), taken_at_ms, record.id);
-    let picture = Image::File(tempfile::TempPath::try_from_path(&path).map_err(unwritable)?);
+    let key = BackupObjectKey::of_catalog(fleet.fleet_id(), taken_at_ms, record.id);
+    let picture = SnapshotImage::File(tempfile::TempPath::try_from_path(&path).map_err(Error::scratch_unwritable)?);
     let stored = fleet.store.put_image(&key, &picture).await?;
     let manifest = manifest::CatalogManifest {
         format: manifest::FORMAT,
-        fleet: fleet.id(),
+        fleet: fleet.fleet_id(),
         op: record.id,
         taken_at_ms,
         image: stored.image,
         object: stored.object,
         authentication: None,
     };
-    fleet.store.put_manifest(&key, &manifest.signed(fleet.catalog.sealer())).await?;
+    fleet.store.put_manifest(&key, &manifest.into_signed(fleet.catalog.sealer())).await?;
     Ok(())
 }
 

@@ -1,63 +1,65 @@
-//! clone: a new tenant with the data another one has at this moment. The other one serves meanwhile.
+//! clone: a new tenant with the data that another tenant has at this moment. The source serves meanwhile.
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
-use catalog::{Name, ReadTx, TenantId, TenantRecord, TenantState};
+use catalog::tenants::TenantUpdate;
+use catalog::{ReadTx, TenantId, TenantName, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{IdentityState, Snapshot};
 
-use super::build::{self, Built, Goal};
-use super::pin::{Before, version_text};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets, fence, image};
+use super::build::{self, BuiltDatabase, SchemaGoal};
+use super::schema_pin::{PreviousSchema, version_text};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
+    PreparedSubmission, StepContext, StepPlan, SubmissionScope, fence, image,
+};
 use crate::error::{Error, Result};
 
-/// As whom. The selection names exactly one tenant: the one to be cloned.
+/// The parameters of a clone. The selection names exactly one tenant: the source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Params {
+pub struct CloneParams {
     /// The new tenant's name.
     pub name: String,
-    /// Who is cloned; filled at submission.
+    /// The tenant that is cloned. Filled at submission.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<TenantId>,
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for CloneParams {
+    fn kind_name(&self) -> &'static str {
         "clone"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::One(&[TenantState::Active, TenantState::Suspended])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::One(&[TenantState::Active, TenantState::Suspended])
     }
 
-    fn placements(&self) -> Placements {
-        Placements::Fresh
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Fresh
     }
 
-    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
-        let named = vec![(TenantId::generate(), Name::slug(&self.name)?)];
-        Ok(Prepared { named, ..Prepared::default() })
+    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+        let named = vec![(TenantId::generate(), TenantName::parse_slug(&self.name)?)];
+        Ok(PreparedSubmission { named, ..PreparedSubmission::default() })
     }
 
-    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
+    async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
         self.source = seen.tenants.first().map(|source| source.id);
-        let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
-        seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
+        let names: Vec<TenantName> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
+        seen.taken = catalog::names::taken_names(tx, &names).await?.into_iter().collect();
         Ok(())
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         let source = seen.tenants.first().ok_or_else(|| Error::internal("a clone is of one tenant"))?;
         let (id, name) = seen.prepared.named.first().ok_or_else(|| Error::internal("a clone has a name"))?;
         if seen.taken.contains_key(name) {
             let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
             return Err(Error::new(409, "already_exists", detail));
         }
-        let mut plan = Plan::default();
         let (name, server_id, labels) = (name.clone(), source.server_id, source.labels.clone());
-        plan.step(*id, name.as_str(), || format!("is made with the data of {}", source.name));
+        plan.add_step(*id, name.as_str(), || format!("is created with the data of {}", source.name));
         plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels });
         plan.notes.push("the new tenant has no members and no tokens".to_owned());
         if source.pin.is_some() {
@@ -67,63 +69,71 @@ impl Operation for Params {
                 version_text(source.schema_version)
             ));
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        self.make(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.clone_source(fleet, step).await.into()
     }
 }
 
-impl Params {
-    async fn make(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+impl CloneParams {
+    async fn clone_source(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         step.require_state(&[TenantState::Provisioning])?;
-        let source = self.source(fleet).await?;
-        // A pinned source is not at the head of its release, and its copy stays where it is, too.
-        let goal = if source.pin.is_some() { Goal::Stay(None) } else { Goal::Head(source.release_id) };
-        let fill = fill(fleet, step, &source, goal);
-        let mut built = build::ready(fleet, step, IdentityState::Active, goal, fill).await?;
-        built.pin = Before::known(&source).pin(built.schema_version, step);
-        let flip = Flip { state: Some(TenantState::Active), ..built.flip(step) };
+        let source = self.load_source(fleet).await?;
+        // A pinned source is not at the head of its release, so its copy keeps the source's version.
+        let goal = if source.pin.is_some() { SchemaGoal::Stay(None) } else { SchemaGoal::Head(source.release_id) };
+        let fill = fill_from_source(fleet, step, &source, goal);
+        let mut built = build::build_new_tenant(fleet, step, IdentityState::Active, goal, fill).await?;
+        built.pin = PreviousSchema::from_catalog(&source).pin_at(built.schema_version, step);
+        let flip = TenantUpdate { state: Some(TenantState::Active), ..built.tenant_update(step) };
         let pinned = built.pin.is_some();
         let facts = json!({"source": self.source, "schema_version": built.schema_version, "pinned": pinned});
-        let facts = built.told(facts);
-        let event = step.event("tenant.cloned", facts.clone());
-        Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
+        let facts = built.add_left_out(facts);
+        let event = step.tenant_event("tenant.cloned", facts.clone());
+        Ok(PhaseOutcome::step_done(facts)
+            .with_effect(CatalogEffect::Flip(flip))
+            .with_effect(CatalogEffect::Event(event)))
     }
 
-    async fn source(&self, fleet: &Fleet) -> Result<TenantRecord> {
+    async fn load_source(&self, fleet: &StepContext) -> Result<TenantRecord> {
         let id = self.source.ok_or_else(|| Error::internal("a clone without a source"))?;
         let found = catalog::tenants::get(&mut fleet.catalog.read().await?, id).await?;
         found.ok_or_else(|| Error::internal("a clone of nobody"))
     }
 }
 
-async fn fill(fleet: &Fleet, step: &Step, source: &TenantRecord, goal: Goal) -> Result<Built> {
+async fn fill_from_source(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    source: &TenantRecord,
+    goal: SchemaGoal,
+) -> Result<BuiltDatabase> {
     let generation = step.tenant.generation.next();
-    fleet.point("clone: claimed").await;
+    fleet.fault_point("clone: claimed").await;
     let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-    let picture = snapshot(fleet, step, source).await?;
-    fleet.point("clone: snapshot taken").await;
-    let (engine, at) = fleet.fresh(step, generation).await?;
-    let identity = step.identity(fleet.id(), generation, IdentityState::Building);
-    let restored = engine.restore(&at, picture.image, source.id, &identity).await?;
+    let picture = snapshot_source(fleet, step, source).await?;
+    fleet.fault_point("clone: snapshot taken").await;
+    let (engine, at) = fleet.fresh_placement(step, generation).await?;
+    let identity = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+    let restored = engine.restore_database(&at, picture.image, source.id, &identity).await?;
     let rows = picture.info.rows.as_ref();
     let restored = image::with_same_rows((engine, &at), &identity, rows, restored).await?;
     let restored = image::with_left_out((picture.info.left_out, &picture.info.classes), restored);
-    build::forwarded(fleet, step, (engine, &at), restored, generation, goal).await
+    build::forward_filled(fleet, step, (engine, &at), restored, generation, goal).await
 }
 
-/// Of the source as the catalog knows it now; one that is being changed just then is looked at again later.
-async fn snapshot(fleet: &Fleet, step: &Step, source: &TenantRecord) -> Result<Snapshot> {
-    let of_source = Step { tenant: source.clone(), ..step.clone() };
+/// Takes a snapshot of the source as the catalog knows it now. If the source is being changed at that moment, the step
+/// is tried again later.
+async fn snapshot_source(fleet: &StepContext, step: &ClaimedStep, source: &TenantRecord) -> Result<Snapshot> {
+    let of_source = ClaimedStep { tenant: source.clone(), ..step.clone() };
     fence::require_unblocked(&of_source)?;
     of_source.require_state(&[TenantState::Active, TenantState::Suspended])?;
-    let (engine, at) = fleet.current(source).await?;
-    let expected = of_source.expected(fleet.id(), &[fence::at_rest(source)]);
-    let taken = engine.snapshot(&at, &expected).await;
+    let (engine, at) = fleet.current_database(source).await?;
+    let expected = of_source.expected_identity(fleet.fleet_id(), &[fence::unfenced_tenant_state(source)]);
+    let taken = engine.take_snapshot(&at, &expected).await;
     taken.map_err(|error| match error.kind() {
-        tenant_engine::ErrorKind::Fenced => Error::from(error).transient(),
+        tenant_engine::ErrorKind::Fenced => Error::from(error).mark_transient(),
         _ => error.into(),
     })
 }

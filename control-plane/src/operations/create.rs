@@ -1,135 +1,139 @@
-//! create: a row and a name, a database copied from the release's template, probed, then active.
+//! create: a row and a name, then a database copied from the release's template. The database is probed and becomes
+//! active.
 //!
-//! The submission writes row, name and operation in one transaction. The step has one phase: leftovers of earlier
-//! claims are dropped, a placement that the claim reserved is filled, and the flip names exactly that placement. A crash
-//! anywhere before the flip leaves a placement that nobody was told of, for the next claim to drop.
+//! The submission writes row, name and operation in one transaction. The step has one phase. It drops leftovers of
+//! earlier claims, fills the placement that the claim reserved, and names exactly that placement in the tenant update.
+//! A crash before that update leaves a placement that nothing refers to, and the next claim drops it.
 //!
-//! The database appears under its name complete and with the identity `active`: between filling and serving nothing is
-//! done to it, and no router looks at a placement, or accepts a generation, that the catalog does not name yet. A stamp
-//! of its own would cost every tenant another opening and another flush, and make nothing safer.
+//! The database appears under its name complete and with the identity `active`. Nothing is done to it between filling
+//! and serving. No router uses a placement or accepts a generation that the catalog does not name yet. A separate stamp
+//! would cost each tenant another opening and another flush, without making anything safer.
 
 use std::collections::{BTreeMap, HashSet};
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
-use catalog::{Name, ReadTx, ServerRecord, ServerState, TenantId, TenantState};
+use catalog::tenants::TenantUpdate;
+use catalog::{ReadTx, ServerRecord, ServerState, TenantId, TenantName, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::build::{self, Goal};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Prepared, Scope, Seen, Step, Targets};
-use crate::error::{Error, ITEMS_MAX, Item, Result};
+use super::build::{self, SchemaGoal};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
+    PreparedSubmission, StepContext, StepPlan, SubmissionScope,
+};
+use crate::error::{Error, ITEMS_MAX, ItemError, Result};
 
-/// Tenants of one operation: one transaction writes their rows.
+/// Maximum number of tenants per operation, because one transaction writes all their rows.
 pub const TENANTS_MAX: usize = 50_000;
 
-/// Operations up to this size open every database they made.
+/// Operations with at most this many steps open every database that they made.
 const PROBED_ALL_MAX: i64 = 32;
-/// Opening and closing a database costs as much as making it.
+/// Larger operations open one database in this many, because opening and closing a database costs as much as making it.
 const PROBED_ONE_IN: u64 = 32;
 
-/// What to make.
+/// The parameters of a creation.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {
-    /// The new tenants, at most [`TENANTS_MAX`]; not stored, their rows say it.
+pub struct CreateParams {
+    /// The new tenants, at most [`TENANTS_MAX`]. Not stored with the operation: their own rows hold them.
     #[serde(skip)]
-    pub tenants: Vec<NewTenant>,
-    /// On which server, by name; `None`: the active one with the fewest tenants.
+    pub tenants: Vec<TenantSpec>,
+    /// The name of the server that gets the databases. `None`: the active server with the fewest tenants.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<String>,
-    /// What a taken name means.
+    /// How a name that is already in use is treated.
     #[serde(default)]
-    pub if_exists: IfExists,
+    pub if_exists: ExistingNamePolicy,
 }
 
-/// One tenant to make.
+/// One tenant to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct NewTenant {
-    /// Its slug, not yet normalised.
+pub struct TenantSpec {
+    /// The tenant's slug, not yet normalised.
     pub name: String,
-    /// Its labels.
+    /// The tenant's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
 
-/// What a name that is taken already means.
+/// How a name that is already in use is treated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum IfExists {
+pub enum ExistingNamePolicy {
     /// The whole request is refused.
     #[default]
     Error,
-    /// That tenant is left as it is.
+    /// The existing tenant stays as it is.
     Skip,
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for CreateParams {
+    fn kind_name(&self) -> &'static str {
         "create"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Own
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Own
     }
 
-    fn placements(&self) -> Placements {
-        Placements::Fresh
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Fresh
     }
 
-    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
+    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         if self.tenants.is_empty() || self.tenants.len() > TENANTS_MAX {
-            return Err(Error::new(422, "invalid", format!("1 to {TENANTS_MAX} tenants can be made at once")));
+            return Err(Error::new(422, "invalid", format!("1 to {TENANTS_MAX} tenants can be created at once")));
         }
-        let names = names(&self.tenants, self.if_exists)?;
+        let names = parse_names(&self.tenants, self.if_exists)?;
         let named = names.into_iter().map(|name| (TenantId::generate(), name)).collect();
-        Ok(Prepared { named, ..Prepared::default() })
+        Ok(PreparedSubmission { named, ..PreparedSubmission::default() })
     }
 
-    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
-        let names: Vec<Name> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
-        seen.taken = catalog::names::taken(tx, &names).await?.into_iter().collect();
-        seen.servers = catalog::servers::list(tx).await?;
+    async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
+        let names: Vec<TenantName> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
+        seen.taken = catalog::names::taken_names(tx, &names).await?.into_iter().collect();
+        seen.servers = catalog::servers::list_servers(tx).await?;
         Ok(())
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         self.refuse_taken(seen)?;
-        let mut plan = Plan { release: seen.current_release, ..Plan::default() };
-        let server = place(&seen.servers, self.server.as_deref(), self.tenants.len())?;
+        plan.release = seen.current_release;
+        let server = choose_server(&seen.servers, self.server.as_deref(), self.tenants.len())?;
         let mut met = HashSet::new();
         for ((id, name), given) in seen.prepared.named.iter().zip(&self.tenants) {
             if seen.taken.contains_key(name) || !met.insert(name) {
-                plan.skip(name.as_str(), || "is there already".to_owned());
+                plan.add_skipped(name.as_str(), || "is there already".to_owned());
                 continue;
             }
             let labels = given.labels.clone();
             plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id: server.id, labels });
-            plan.step(*id, name.as_str(), || format!("is made on {}", server.name));
+            plan.add_step(*id, name.as_str(), || format!("is created on {}", server.name));
         }
         if seen.current_release.is_none() {
             plan.notes.push("no release is current: the new databases have no tables".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        make(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        make_database(fleet, step).await.into()
     }
 }
 
-impl Params {
-    /// Refuses the whole list when a name is taken, unless that shall be skipped.
-    fn refuse_taken(&self, seen: &Seen) -> Result<()> {
-        if self.if_exists == IfExists::Skip || seen.taken.is_empty() {
+impl CreateParams {
+    /// Refuses the whole list when a name is in use, unless such names are to be skipped.
+    fn refuse_taken(&self, seen: &PlanInput) -> Result<()> {
+        if self.if_exists == ExistingNamePolicy::Skip || seen.taken.is_empty() {
             return Ok(());
         }
         let taken = seen.prepared.named.iter().enumerate().filter(|(_, (_, name))| seen.taken.contains_key(name));
-        let items: Vec<Item> = taken
+        let items: Vec<ItemError> = taken
             .take(ITEMS_MAX)
-            .map(|(index, (_, name))| item(index, name.as_str(), &format!("'{name}' is taken")))
+            .map(|(index, (_, name))| name_error(index, name.as_str(), &format!("'{name}' is taken")))
             .collect();
         let first = items.first().map_or_else(String::new, |item| item.name.clone());
         let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
@@ -139,14 +143,14 @@ impl Params {
     }
 }
 
-/// Normalises all names, or says everything that is wrong with the list.
-fn names(tenants: &[NewTenant], if_exists: IfExists) -> Result<Vec<Name>> {
+/// Normalises all names, or reports all problems of the list, at most [`ITEMS_MAX`].
+fn parse_names(tenants: &[TenantSpec], if_exists: ExistingNamePolicy) -> Result<Vec<TenantName>> {
     let (mut names, mut met, mut items) = (Vec::with_capacity(tenants.len()), HashSet::new(), Vec::new());
     for (index, tenant) in tenants.iter().enumerate() {
-        match Name::slug(&tenant.name) {
-            Ok(name) if met.insert(name.clone()) || if_exists == IfExists::Skip => names.push(name),
-            Ok(name) => items.push(item(index, name.as_str(), &format!("'{name}' is in the list twice"))),
-            Err(error) => items.push(item(index, &tenant.name, &error.to_string())),
+        match TenantName::parse_slug(&tenant.name) {
+            Ok(name) if met.insert(name.clone()) || if_exists == ExistingNamePolicy::Skip => names.push(name),
+            Ok(name) => items.push(name_error(index, name.as_str(), &format!("'{name}' is in the list twice"))),
+            Err(error) => items.push(name_error(index, &tenant.name, &error.to_string())),
         }
         if items.len() == ITEMS_MAX {
             break;
@@ -165,12 +169,13 @@ fn names(tenants: &[NewTenant], if_exists: IfExists) -> Result<Vec<Name>> {
     Err(error)
 }
 
-fn item(index: usize, name: &str, detail: &str) -> Item {
-    Item { index, name: name.chars().take(80).flat_map(char::escape_debug).collect(), detail: detail.to_owned() }
+fn name_error(index: usize, name: &str, detail: &str) -> ItemError {
+    ItemError { index, name: name.chars().take(80).flat_map(char::escape_debug).collect(), detail: detail.to_owned() }
 }
 
-/// The server for `count` new tenants: the one named, else the active one with the fewest that has room for all.
-pub(super) fn place<'a>(
+/// The server for `count` new tenants: the named one. Otherwise the active server with the fewest tenants that has room
+/// for all.
+pub(super) fn choose_server<'a>(
     servers: &'a [(ServerRecord, i64)],
     wanted: Option<&str>,
     count: usize,
@@ -184,7 +189,7 @@ pub(super) fn place<'a>(
         })?;
         return match server.state {
             ServerState::Active if room(server, *tenants) => Ok(server),
-            ServerState::Active => Err(full(&format!("server '{wanted}' has no room for {count} more tenants"))),
+            ServerState::Active => Err(server_full(&format!("server '{wanted}' has no room for {count} more tenants"))),
             _ => Err(Error::new(409, "server_cordoned", format!("server '{wanted}' takes no new tenants"))
                 .try_next(format!("fleetctl server uncordon {wanted}"))),
         };
@@ -194,51 +199,62 @@ pub(super) fn place<'a>(
         .filter(|(server, tenants)| server.state == ServerState::Active && room(server, *tenants))
         .min_by_key(|(_, tenants)| *tenants)
         .map(|(server, _)| server)
-        .ok_or_else(|| full("no active server has room"))
+        .ok_or_else(|| server_full("no active server has room"))
 }
 
-fn full(detail: &str) -> Error {
+fn server_full(detail: &str) -> Error {
     Error::new(409, "server_full", detail).try_next("fleetctl server add")
 }
 
-/// Fills a placement of this claim's own, makes sure it opens as a request would open it, and swaps it in.
-async fn make(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+/// Fills this claim's own placement, opens the database as a request would, and returns the update that activates the
+/// tenant.
+async fn make_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     if step.tenant.state != TenantState::Provisioning {
-        return Err(Error::new(409, "conflict", format!("{} is not being made any more", step.tenant.name)));
+        return Err(Error::new(409, "conflict", format!("{} is not being created any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
-    if let Some(built) = build::finished(fleet, step, IdentityState::Active, Goal::Head(step.op.release_id)).await? {
-        return Ok(made(step, built.flip(step), built.schema_version));
+    if let Some(built) =
+        build::finished_earlier(fleet, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
+    {
+        return Ok(created_outcome(step, built.tenant_update(step), built.schema_version));
     }
-    fleet.point("create: claimed").await;
-    let (engine, at) = fleet.fresh(step, generation).await?;
-    let template = fleet.template(step.tenant.server_id, step.op.release_id).await?;
-    engine.provision(&at, &template, &step.identity(fleet.id(), generation, IdentityState::Active)).await?;
-    fleet.point("create: provisioned").await;
-    if probed(step) {
-        build::probe(engine, &at, &step.expected_at(fleet.id(), generation, &[IdentityState::Active])).await?;
-        fleet.point("create: probed").await;
+    fleet.fault_point("create: claimed").await;
+    let (engine, at) = fleet.fresh_placement(step, generation).await?;
+    let template = fleet.release_template(step.tenant.server_id, step.op.release_id).await?;
+    engine
+        .provision_database(
+            &at,
+            &template,
+            &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Active),
+        )
+        .await?;
+    fleet.fault_point("create: provisioned").await;
+    if needs_probe(step) {
+        build::probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Active]))
+            .await?;
+        fleet.fault_point("create: probed").await;
     }
-    let flip = Flip {
-        placement: Some(Some(at.reference().to_owned())),
+    let flip = TenantUpdate {
+        placement: Some(Some(at.catalog_reference().to_owned())),
         schema_version: Some(template.schema_version),
         release_id: Some(step.op.release_id),
         size_bytes: i64::try_from(template.size_bytes).ok(),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
-    Ok(made(step, flip, template.schema_version))
+    Ok(created_outcome(step, flip, template.schema_version))
 }
 
-fn made(step: &Step, flip: Flip, schema_version: Option<i64>) -> Outcome {
+fn created_outcome(step: &ClaimedStep, flip: TenantUpdate, schema_version: Option<i64>) -> PhaseOutcome {
     let data = json!({"name": step.tenant.name, "schema_version": schema_version});
-    Outcome::done(json!({"schema_version": schema_version}))
-        .with(Effect::Flip(Flip { state: Some(TenantState::Active), ..flip }))
-        .with(Effect::Event(step.event("tenant.activated", data)))
+    PhaseOutcome::step_done(json!({"schema_version": schema_version}))
+        .with_effect(CatalogEffect::Flip(TenantUpdate { state: Some(TenantState::Active), ..flip }))
+        .with_effect(CatalogEffect::Event(step.tenant_event("tenant.activated", data)))
 }
 
-/// Whether this tenant is opened before it is announced: all of a few, one in [`PROBED_ONE_IN`] of many. They are copies
-/// of one image, and a write that failed was told by the flush; what a probe finds is wrong with all of them.
-fn probed(step: &Step) -> bool {
+/// Whether this tenant is opened before it is announced: every tenant of a small operation, one in [`PROBED_ONE_IN`] of
+/// a large one. All are copies of one image, so a fault that a probe finds concerns all of them. A failed write was
+/// already reported by the flush.
+fn needs_probe(step: &ClaimedStep) -> bool {
     step.op.steps_total <= PROBED_ALL_MAX || step.tenant.id.uuid().as_u64_pair().1.is_multiple_of(PROBED_ONE_IN)
 }
 
@@ -255,8 +271,8 @@ mod tests {
         ServerRecord { id, name: name.to_owned(), engine, base, state, tenants_max, system_id: None, created_at: 0 }
     }
 
-    fn tenants(names: &[&str]) -> Vec<NewTenant> {
-        names.iter().map(|name| NewTenant { name: (*name).to_owned(), labels: BTreeMap::new() }).collect()
+    fn tenants(names: &[&str]) -> Vec<TenantSpec> {
+        names.iter().map(|name| TenantSpec { name: (*name).to_owned(), labels: BTreeMap::new() }).collect()
     }
 
     #[test]
@@ -266,28 +282,29 @@ mod tests {
             (server("busy", ServerState::Active, None), 500),
             (server("cordoned", ServerState::Cordoned, None), 0),
         ];
-        assert_eq!(place(&servers, None, 1).unwrap().name, "full");
-        assert_eq!(place(&servers, None, 2).unwrap().name, "busy");
-        assert_eq!(place(&servers, Some("busy"), 2).unwrap().name, "busy");
-        assert_eq!(place(&servers, Some("full"), 2).unwrap_err().code, "server_full");
-        assert_eq!(place(&servers, Some("cordoned"), 1).unwrap_err().code, "server_cordoned");
-        assert_eq!(place(&servers, Some("nowhere"), 1).unwrap_err().code, "not_found");
-        assert_eq!(place(&servers[2..], None, 1).unwrap_err().code, "server_full");
+        assert_eq!(choose_server(&servers, None, 1).unwrap().name, "full");
+        assert_eq!(choose_server(&servers, None, 2).unwrap().name, "busy");
+        assert_eq!(choose_server(&servers, Some("busy"), 2).unwrap().name, "busy");
+        assert_eq!(choose_server(&servers, Some("full"), 2).unwrap_err().code, "server_full");
+        assert_eq!(choose_server(&servers, Some("cordoned"), 1).unwrap_err().code, "server_cordoned");
+        assert_eq!(choose_server(&servers, Some("nowhere"), 1).unwrap_err().code, "not_found");
+        assert_eq!(choose_server(&servers[2..], None, 1).unwrap_err().code, "server_full");
     }
 
     #[test]
     fn every_bad_name_of_a_list_is_told_with_its_place() {
-        let error = names(&tenants(&["acme", "..", "acme", "xn--x", "globex"]), IfExists::Error).unwrap_err();
+        let error =
+            parse_names(&tenants(&["acme", "..", "acme", "xn--x", "globex"]), ExistingNamePolicy::Error).unwrap_err();
         assert_eq!(error.code, "invalid");
         assert_eq!(error.items.iter().map(|item| item.index).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(error.items[1].detail.contains("twice"));
-        assert_eq!(names(&tenants(&["acme", "ACME"]), IfExists::Skip).unwrap().len(), 2);
+        assert_eq!(parse_names(&tenants(&["acme", "ACME"]), ExistingNamePolicy::Skip).unwrap().len(), 2);
     }
 
     #[test]
     fn no_more_items_are_told_than_fit_one_answer() {
         let many: Vec<String> = (0..500).map(|n| format!("-{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(names(&tenants(&many), IfExists::Error).unwrap_err().items.len(), ITEMS_MAX);
+        assert_eq!(parse_names(&tenants(&many), ExistingNamePolicy::Error).unwrap_err().items.len(), ITEMS_MAX);
     }
 }

@@ -1,22 +1,25 @@
-//! delete: a final verified backup, a tombstone, and a date after which nothing is left.
+//! delete: a final verified backup, a tombstone, and a date after which the database is dropped.
 //!
-//! Until the tombstone is stamped the tenant serves; the database itself stays until the date. What is written between
-//! backup and tombstone is therefore in the database that can still come back, though not in the final backup.
+//! The tenant serves until the tombstone is stamped; the database stays until the date. So writes between backup and
+//! tombstone are missing in the final backup. They are in the database, which can still be undeleted.
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use catalog::{BackupId, Generation, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, image, stamp};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    fence, image, stamp,
+};
 use crate::error::{Error, Result};
 
-/// The selection says which tenants.
+/// The parameters of a deletion. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {
-    /// Takes no final backup: the database can still be undeleted until its purge, and nothing is left after it.
+pub struct DeleteParams {
+    /// Takes no final backup. The database can be undeleted until its purge; after that nothing is left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_backup: bool,
 }
@@ -26,73 +29,81 @@ const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended, Te
 const TOMBSTONE: &str = "tombstone";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct BackedUp {
-    /// `None`: it was archived, with a backup of its own, or none was wanted.
+struct DeletionFacts {
+    /// The final backup. `None`: the tenant was archived with a backup of its own, or no backup was requested.
     backup: Option<BackupId>,
-    /// The tenant's then: another one later, and the backup may not be its last.
+    /// The tenant's generation at the backup. If it has changed since, the backup may not be its last state.
     generation: Generation,
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for DeleteParams {
+    fn kind_name(&self) -> &'static str {
         "delete"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(STATES)
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(STATES)
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         if let Some(tenant) = seen.tenants.iter().find(|tenant| tenant.protected) {
             return Err(Error::new(409, "protected", format!("{} is protected from deletion", tenant.name))
                 .try_next("lift the protection first, or leave the tenant out"));
         }
-        let mut plan = Plan::default();
         for tenant in &seen.tenants {
-            let what = if self.without_backup { "answers no more" } else { "is backed up, then answers no more" };
-            plan.step(tenant.id, &tenant.name, || what.to_owned());
+            let what = if self.without_backup { "stops answering" } else { "is backed up, then stops answering" };
+            plan.add_step(tenant.id, &tenant.name, || what.to_owned());
         }
+        Ok(())
+    }
+
+    fn conclude_plan(&self, _seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         plan.notes.push("the databases stay on disk until their purge date".to_owned());
         if self.without_backup {
             plan.notes.push("no final backup is taken".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
             "" => back_up(fleet, step, self.without_backup).await,
-            TOMBSTONE => bury(fleet, step).await,
+            TOMBSTONE => tombstone_database(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 }
 
-async fn back_up(fleet: &Fleet, step: &Step, without: bool) -> Result<Outcome> {
+async fn back_up(fleet: &StepContext, step: &ClaimedStep, without: bool) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(STATES)?;
     require_unprotected(step)?;
-    fleet.point("delete: claimed").await;
+    fleet.fault_point("delete: claimed").await;
     if without || step.tenant.state == TenantState::Archived {
-        // An archived one has a backup, and no database.
-        let facts = BackedUp { backup: None, generation: step.tenant.generation };
-        return Ok(Outcome::next(TOMBSTONE, json!(facts)));
+        // An archived tenant has a backup and no database.
+        let facts = DeletionFacts { backup: None, generation: step.tenant.generation };
+        return Ok(PhaseOutcome::next_phase(TOMBSTONE, json!(facts)));
     }
-    let expected = step.expected(fleet.id(), &[fence::at_rest(&step.tenant)]);
-    let backup = image::take(fleet, step, &expected, "pre_delete").await.map_err(advise)?;
-    image::prove(fleet, step, &backup).await.map_err(advise)?;
-    fleet.point("delete: proved").await;
+    let expected = step.expected_identity(fleet.fleet_id(), &[fence::unfenced_tenant_state(&step.tenant)]);
+    let backup = image::store_backup(fleet, step, &expected, "pre_delete").await.map_err(advise_when_full)?;
+    image::prove_backup(fleet, step, &backup).await.map_err(advise_when_full)?;
+    fleet.fault_point("delete: proved").await;
     let id = backup.id;
-    Ok(Outcome::next(TOMBSTONE, json!(BackedUp { backup: Some(id), generation: step.tenant.generation }))
-        .with(Effect::Backup(Box::new(backup)))
-        .with(Effect::Verified { backup: id, error: None })
-        .with(Effect::Event(step.event("backup.created", json!({"backup": id, "reason": "pre_delete"})))))
+    Ok(PhaseOutcome::next_phase(
+        TOMBSTONE,
+        json!(DeletionFacts { backup: Some(id), generation: step.tenant.generation }),
+    )
+    .with_effect(CatalogEffect::Backup(Box::new(backup)))
+    .with_effect(CatalogEffect::Verified { backup: id, error: None })
+    .with_effect(CatalogEffect::Event(
+        step.tenant_event("backup.created", json!({"backup": id, "reason": "pre_delete"})),
+    )))
 }
 
-/// A full disk must be freed in some way, also when the final backup finds no room.
-fn advise(mut error: Error) -> Error {
+/// Adds to a full-disk error how to delete without a final backup. Deleting must stay possible, because it frees space.
+fn advise_when_full(mut error: Error) -> Error {
     if error.code == "disk_full" {
         error
             .detail
@@ -101,31 +112,34 @@ fn advise(mut error: Error) -> Error {
     error
 }
 
-fn require_unprotected(step: &Step) -> Result<()> {
+fn require_unprotected(step: &ClaimedStep) -> Result<()> {
     match step.tenant.protected {
         true => Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name))),
         false => Ok(()),
     }
 }
 
-async fn bury(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let BackedUp { backup, generation } = step.facts()?;
+async fn tombstone_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let DeletionFacts { backup, generation } = step.parse_facts()?;
     if generation != step.tenant.generation {
-        return Ok(Outcome::next("", json!({})));
+        return Ok(PhaseOutcome::next_phase("", json!({})));
     }
     require_unprotected(step)?;
-    fleet.point("delete: begins").await;
+    fleet.fault_point("delete: begins").await;
     if step.tenant.placement.is_some() {
-        stamp::restamp(fleet, step, &[fence::at_rest(&step.tenant)], IdentityState::Tombstone).await?;
+        stamp::stamp_current(fleet, step, &[fence::unfenced_tenant_state(&step.tenant)], IdentityState::Tombstone)
+            .await?;
     }
-    fleet.point("delete: stamped").await;
+    fleet.fault_point("delete: stamped").await;
     let purge_after = step.now + fleet.config.purge_after_ms;
-    let flip = Flip {
+    let flip = TenantUpdate {
         state: Some(TenantState::Deleted),
-        block_writes: Some(fence::asleep(step.tenant.state, step.tenant.block_writes)),
+        block_writes: Some(fence::saved_block(step.tenant.state, step.tenant.block_writes)),
         purge_after: Some(Some(purge_after)),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
     let facts = json!({"backup": backup, "purge_after": purge_after});
-    Ok(Outcome::done(facts.clone()).with(Effect::Flip(flip)).with(Effect::Event(step.event("tenant.deleted", facts))))
+    Ok(PhaseOutcome::step_done(facts.clone())
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::Event(step.tenant_event("tenant.deleted", facts))))
 }

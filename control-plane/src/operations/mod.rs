@@ -1,11 +1,12 @@
-//! What can be done to tenants: one file per operation, one line in the list of [`Params`].
+//! The kinds of fleet work: one file per operation, and one line in the list of [`OperationParams`].
 //!
-//! An operation is a pure plan (which tenants, which need nothing, what is refused) and an idempotent step: look, act,
-//! say what came of it. `runner/` calls both; nothing here writes to the catalog, retries or sleeps.
+//! An operation is a pure plan and an idempotent step. The plan says which tenants get a step, which need nothing, and
+//! what is refused. The step looks first, then acts, and returns its outcome. `runner/` calls both. Nothing here writes
+//! to the catalog, retries or sleeps.
 
-pub mod fleet;
 pub mod planning;
 pub mod step;
+pub mod step_context;
 
 pub mod adopt;
 pub mod archive;
@@ -27,61 +28,62 @@ pub mod unarchive;
 pub mod undelete;
 pub mod verify;
 
+mod backup_trust;
 mod build;
+mod fault_injection;
 mod fence;
 mod image;
-mod kept;
+pub mod ledger_name;
 pub(crate) mod ledgers;
-mod newest;
-mod pauses;
-mod pin;
-mod put_back;
+mod promotion;
+mod replacement;
+mod schema_pin;
 mod stamp;
-mod swap;
-mod thaw;
-mod trust;
+mod write_pauses;
 
-pub(crate) use kept::drop_kept;
-pub(crate) use trust::manifest as backup_manifest;
+pub(crate) use backup_trust::trusted_manifest as backup_manifest;
+pub(crate) use replacement::leftovers::drop_unfinished;
+pub(crate) use replacement::retained::drop_retained;
 
 use async_trait::async_trait;
 use catalog::backups::BackupRecord;
 use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
+use catalog::replacements::ReplacementRecord;
 use catalog::retained::RetainedRecord;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use catalog::{BackupId, OperationId, ReadTx, ReleaseId, ServerId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde::{Deserialize, Serialize};
 
-pub use fleet::Fleet;
-pub use planning::{Left, Plan, Prepared, Seen};
-pub use step::Step;
+pub use planning::{ExclusionReason, PlanInput, PreparedSubmission, StepPlan};
+pub use step::ClaimedStep;
+pub use step_context::StepContext;
 
 use crate::error::{Error, Result};
 
-/// Every kind of operation: one line each, here and nowhere else.
+/// Lists every kind of operation, one line each. No other list of kinds exists.
 macro_rules! operations {
-    ($($(#[$about:meta])* $variant:ident($module:ident),)*) => {
-        /// What an operation was asked to do: one variant per kind. Stored as JSON in the operation's row, without what
-        /// its tenants' rows already say.
+    ($($(#[$about:meta])* $variant:ident($module:ident, $params:ident),)*) => {
+        /// The parameters of an operation, one variant per kind. Stored as JSON in the operation's row. Data that the
+        /// rows of its tenants hold is not repeated there.
         #[derive(Debug, Clone, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "snake_case")]
-        pub enum Params {
-            $($(#[$about])* $variant($module::Params),)*
+        pub enum OperationParams {
+            $($(#[$about])* $variant($module::$params),)*
         }
 
         /// The names of all kinds, as the catalog stores them.
-        pub const KINDS: &[&str] = &[$(kind(stringify!($module))),*];
+        pub const KINDS: &[&str] = &[$(kind_of_module(stringify!($module))),*];
 
-        impl Params {
-            /// What runs it.
+        impl OperationParams {
+            /// The implementation of this kind.
             #[must_use]
-            pub fn operation(&self) -> &dyn Operation {
+            pub fn as_operation(&self) -> &dyn FleetOperation {
                 match self { $(Self::$variant(params) => params,)* }
             }
 
-            /// The same, for the decisions of a submission.
-            pub(crate) fn operation_mut(&mut self) -> &mut dyn Operation {
+            /// The implementation of this kind, mutable: a submission stores its decisions in the parameters.
+            pub(crate) fn as_operation_mut(&mut self) -> &mut dyn FleetOperation {
                 match self { $(Self::$variant(params) => params,)* }
             }
         }
@@ -89,274 +91,322 @@ macro_rules! operations {
 }
 
 operations! {
-    /// Makes new tenants.
-    Create(create),
-    /// Makes a new tenant of a database that no fleet knows.
-    Adopt(adopt),
-    /// Brings tenants to a release.
-    Migrate(migrate),
-    /// Puts a picture of each tenant into the backup store.
-    Backup(backup),
-    /// Brings a tenant back to a backup, in place or as a new tenant.
-    Restore(restore),
+    /// Creates tenants.
+    Create(create, CreateParams),
+    /// Creates a tenant as a copy of a database that belongs to no fleet.
+    Adopt(adopt, AdoptParams),
+    /// Migrates tenants to a release.
+    Migrate(migrate, MigrateParams),
+    /// Writes a snapshot of each tenant to the backup store.
+    Backup(backup, BackupParams),
+    /// Restores a tenant from a backup, in place or as a new tenant.
+    Restore(restore, RestoreParams),
     /// Returns a tenant to the database that its last restore replaced.
-    RestoreUndo(restore_undo),
+    RestoreUndo(restore_undo, RestoreUndoParams),
     /// Proves that backups can be restored.
-    Verify(verify),
-    /// Takes tenants out of service for a reason.
-    Suspend(suspend),
-    /// Lets suspended tenants answer again.
-    Resume(resume),
+    Verify(verify, VerifyParams),
+    /// Takes tenants out of service, with a reason.
+    Suspend(suspend, SuspendParams),
+    /// Resumes suspended tenants.
+    Resume(resume, ResumeParams),
     /// Blocks tenants' writes, or allows them again.
-    ReadOnly(read_only),
-    /// Takes tenants to another server.
-    Move(r#move),
-    /// Makes a new tenant with another one's data.
-    Clone(clone),
-    /// Leaves only a verified backup of tenants.
-    Archive(archive),
-    /// Gives archived tenants their databases back.
-    Unarchive(unarchive),
-    /// Takes tenants out of service; their databases go later.
-    Delete(delete),
-    /// Brings deleted tenants back.
-    Undelete(undelete),
+    ReadOnly(read_only, ReadOnlyParams),
+    /// Moves tenants to another server.
+    Move(r#move, MoveParams),
+    /// Creates a tenant with the data of another tenant.
+    Clone(clone, CloneParams),
+    /// Backs up tenants, verifies the backups, and then drops the databases.
+    Archive(archive, ArchiveParams),
+    /// Restores the databases of archived tenants.
+    Unarchive(unarchive, UnarchiveParams),
+    /// Takes tenants out of service. Their databases are dropped later.
+    Delete(delete, DeleteParams),
+    /// Restores deleted tenants to service.
+    Undelete(undelete, UndeleteParams),
     /// Drops the databases of deleted tenants.
-    Purge(purge),
-    /// Lets catalog and databases agree again.
-    Settle(settle),
+    Purge(purge, PurgeParams),
+    /// Brings the catalog's record of a tenant and its database together after a failed operation (`tenant repair`).
+    Settle(settle, SettleParams),
 }
 
-/// A module's name without what makes it one that is no keyword.
-const fn kind(module: &'static str) -> &'static str {
+/// A module's name without the raw-identifier prefix `r#`.
+const fn kind_of_module(module: &'static str) -> &'static str {
     match module.as_bytes() {
         [b'r', b'#', ..] => module.split_at(2).1,
         _ => module,
     }
 }
 
-impl Params {
-    /// Reads what an operation's row stores.
+impl OperationParams {
+    /// Parses the parameters that an operation's row stores.
     ///
     /// # Errors
-    /// `internal`: a later program wrote it.
-    pub fn parse(record: &OperationRecord) -> Result<Self> {
+    /// `internal`: a newer program wrote the row, with a kind that this program does not know.
+    pub fn parse_record(record: &OperationRecord) -> Result<Self> {
         serde_json::from_str(&record.params).map_err(|error| {
-            Error::internal(format!("{} is of a kind this program does not know", record.id)).with_source(error)
+            Error::internal(format!("{} has a kind that this program does not know", record.id)).with_source(error)
         })
     }
 }
 
 /// One kind of fleet work.
 #[async_trait]
-pub trait Operation: Send + Sync {
-    /// Its name in the catalog, the API and the metrics.
-    fn kind(&self) -> &'static str;
+pub trait FleetOperation: Send + Sync {
+    /// The name of the kind in the catalog, the API and the metrics.
+    fn kind_name(&self) -> &'static str;
 
     /// Whether a selection picks its tenants, and in which states they may be.
-    fn targets(&self) -> Targets;
+    fn target_tenants(&self) -> OperationTargets;
 
-    /// Whether it does something when it is asked for all tenants of a fleet that has none.
+    /// Whether the operation does something when it is submitted for all tenants of an empty fleet.
     fn works_without_tenants(&self) -> bool {
         false
     }
 
-    /// Whether a claim reserves a new placement for the step.
-    fn placements(&self) -> Placements {
-        Placements::Kept
+    /// Whether each claim of a step reserves a new placement.
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Kept
     }
 
-    /// Checks what was asked before the catalog is touched; may use the engines, which a transaction may not wait for.
-    async fn prepare(&self, _fleet: &Fleet, _scope: Scope) -> Result<Prepared> {
-        Ok(Prepared::default())
+    /// Checks the parameters before the submission's transaction begins. Only here may a submission use the engines,
+    /// because no transaction may wait for them.
+    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+        Ok(PreparedSubmission::default())
     }
 
-    /// Writes what the operation refers to, at the begin of the submission's transaction; not in a dry run.
-    async fn store(&mut self, _tx: &mut WriteTx, _actor: &str) -> Result<()> {
+    /// Finds out for a dry run what a real run finds out in its opening.
+    async fn prepare_dry_run(&self, _fleet: &StepContext, prepared: PreparedSubmission) -> Result<PreparedSubmission> {
+        Ok(prepared)
+    }
+
+    /// Writes the records that the operation refers to, at the start of the submission's transaction. Not called in a
+    /// dry run.
+    async fn store_references(&mut self, _tx: &mut WriteTx, _actor: &str) -> Result<()> {
         Ok(())
     }
 
-    /// Reads what the plan needs and settles what was left open ("the newest backup"), inside the submission's
-    /// transaction, so that a rerun does the same thing.
-    async fn look(&mut self, _tx: &mut ReadTx, _seen: &mut Seen) -> Result<()> {
+    /// Reads the records that the plan of one page of tenants needs, inside the submission's transaction. Open choices
+    /// such as "the newest backup" are resolved here, so that a rerun makes the same choice.
+    async fn load_for_page(&mut self, _tx: &mut ReadTx, _seen: &mut PlanInput) -> Result<()> {
         Ok(())
     }
 
-    /// PURE: who gets a step, who needs nothing, what is refused.
-    fn plan(&self, seen: &Seen) -> Result<Plan>;
+    /// PURE: decides for one page of tenants which get a step, which need nothing, and what is refused.
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()>;
 
-    /// Why a tenant, as it is when its step begins, does not belong to the selection any more. Only asked when a rule
+    /// PURE: makes the decisions that need all pages. `seen` still holds the last page.
+    fn conclude_plan(&self, _seen: &PlanInput, _plan: &mut StepPlan) -> Result<()> {
+        Ok(())
+    }
+
+    /// The reason why a tenant no longer belongs to the selection, judged when its step begins. Only called when a rule
     /// selected the tenants.
-    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
-        match self.targets() {
-            Targets::Selected(states) | Targets::One(states) => Left::by_state(tenant, states),
-            Targets::Own => None,
+    fn exclusion_reason(&self, tenant: &TenantRecord) -> Option<ExclusionReason> {
+        match self.target_tenants() {
+            OperationTargets::Selected(states) | OperationTargets::One(states) => {
+                ExclusionReason::by_state(tenant, states)
+            }
+            OperationTargets::Own => None,
         }
     }
 
-    /// One phase of one tenant's step. Repeatable: it may have run before, in part or in whole, here or elsewhere.
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome;
-
-    /// A server besides the tenant's own on which a step may make a database.
-    async fn other_server(&self, _fleet: &Fleet, _step: &Step) -> Option<ServerId> {
+    /// A short description of the work before the first step. `None` if there is none, or if it is done.
+    fn describe_opening(&self) -> Option<&'static str> {
         None
     }
 
-    /// Puts back what a step has touched that failed for good; returns what the catalog is to be told with the failure.
-    async fn put_back(&self, fleet: &Fleet, step: &Step) -> Vec<Effect> {
-        let made = put_back::Made { placements: self.placements(), elsewhere: self.other_server(fleet, step).await };
-        put_back::after_failure(fleet, step, made).await
+    /// Runs the work before the first step. It must be repeatable, and may take long: the operation is recorded before
+    /// it starts, and may be cancelled meanwhile.
+    async fn run_opening(&self, _fleet: &StepContext, record: &OperationRecord) -> Result<OpenedOperation> {
+        Err(Error::internal(format!("{} has no opening", record.kind)))
     }
 
-    /// Called instead of a phase whose processes died too often: leads the tenant back to where it serves, or fails the
-    /// step. It does not repeat what the phase does. What it leaves undone, a repair of the tenant does.
-    async fn give_up(&self, _fleet: &Fleet, _step: &Step, error: Error) -> Outcome {
-        Outcome { verdict: Verdict::Failed(error), effects: Vec::new() }
+    /// Runs one phase of one tenant's step. It must be repeatable: this process or another may already have run it,
+    /// partly or completely.
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome;
+
+    /// The server, other than the tenant's own, on which a step may create a database.
+    async fn other_server(&self, _fleet: &StepContext, _step: &ClaimedStep) -> Option<ServerId> {
+        None
     }
 
-    /// What belongs to the operation as a whole, when every step has ended. Repeatable.
-    async fn close(&self, _fleet: &Fleet, _record: &OperationRecord) -> Result<()> {
+    /// Undoes what a step did that has failed permanently. Returns the changes that the catalog records together with
+    /// the failure.
+    async fn put_back(&self, fleet: &StepContext, step: &ClaimedStep) -> Vec<CatalogEffect> {
+        let made = replacement::failed_step::PossibleLeftovers {
+            placements: self.placement_use(),
+            elsewhere: self.other_server(fleet, step).await,
+        };
+        replacement::failed_step::after_failure(fleet, step, made).await
+    }
+
+    /// Called instead of a phase in which processes died too often. It brings the tenant back to where it can serve, or
+    /// fails the step. It never repeats the phase. `tenant repair` finishes what it leaves undone.
+    async fn give_up(&self, _fleet: &StepContext, _step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        PhaseOutcome { verdict: StepVerdict::Failed(error), effects: Vec::new() }
+    }
+
+    /// Runs the work of the whole operation after every step has ended. It must be repeatable.
+    async fn run_closing(&self, _fleet: &StepContext, _record: &OperationRecord) -> Result<()> {
         Ok(())
     }
 }
 
+/// The result of an operation's opening.
+#[derive(Debug)]
+pub struct OpenedOperation {
+    /// The operation's parameters from now on. They record that the opening is done.
+    pub params: OperationParams,
+    /// The second release becomes current at once if the first is current and the operation has no steps.
+    pub promotes: Option<(Option<ReleaseId>, ReleaseId)>,
+    /// The error of an operation that has no tenants and did nothing. The operation fails with it.
+    pub nothing_done: Option<Error>,
+    /// The data of the event in the audit log.
+    pub data: serde_json::Value,
+}
+
 /// Which tenants an operation works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Targets {
-    /// Those selected, which must be in one of these states. Without a selection it is refused.
+pub enum OperationTargets {
+    /// The selected tenants, which must be in one of these states. A submission without a selection is refused.
     Selected(&'static [TenantState]),
-    /// Exactly one, in one of these states.
+    /// Exactly one selected tenant, in one of these states.
     One(&'static [TenantState]),
-    /// It names its own; a selection is ignored.
+    /// Tenants that the operation names itself. A selection is ignored.
     Own,
 }
 
 /// Whether the steps of an operation fill placements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placements {
-    /// They work on databases that are there.
+pub enum PlacementUse {
+    /// The steps work on existing databases.
     Kept,
-    /// Each claim counts the tenant's placement number up, before anything is made: no path is used twice.
+    /// Each claim increases the tenant's placement number before anything is created. So no path is used twice.
     Fresh,
 }
 
-/// How much of the fleet a submission is about.
+/// Whether a submission concerns the whole fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    /// Explicitly every tenant.
+pub enum SubmissionScope {
+    /// Every tenant, requested explicitly.
     All,
-    /// Some.
+    /// A part of the tenants.
     Some,
 }
 
-/// What one phase of a step came to.
+/// The result of one phase of a step.
 #[derive(Debug)]
-pub struct Outcome {
-    /// Where the step goes from here.
-    pub verdict: Verdict,
-    /// What the recorder writes in the same transaction, if this step's lease is still live.
-    pub effects: Vec<Effect>,
+pub struct PhaseOutcome {
+    /// The next state of the step.
+    pub verdict: StepVerdict,
+    /// Changes that the recorder writes in the same transaction, if this step's lease is still valid.
+    pub effects: Vec<CatalogEffect>,
 }
 
-impl Outcome {
-    /// The step is over.
+impl PhaseOutcome {
+    /// Ends the step as done. `facts` is what the operation reports of the tenant.
     #[must_use]
-    pub fn done(facts: serde_json::Value) -> Self {
-        Self { verdict: Verdict::Done(facts), effects: Vec::new() }
+    pub fn step_done(facts: serde_json::Value) -> Self {
+        Self { verdict: StepVerdict::Done(facts), effects: Vec::new() }
     }
 
-    /// The step goes on with this phase.
+    /// Continues the step with this phase.
     #[must_use]
-    pub fn next(phase: &'static str, facts: serde_json::Value) -> Self {
-        Self { verdict: Verdict::Next { phase, facts }, effects: Vec::new() }
+    pub fn next_phase(phase: &'static str, facts: serde_json::Value) -> Self {
+        Self { verdict: StepVerdict::Next { phase, facts }, effects: Vec::new() }
     }
 
-    /// The same, with one more effect.
+    /// Adds one effect to this outcome.
     #[must_use]
-    pub fn with(mut self, effect: Effect) -> Self {
+    pub fn with_effect(mut self, effect: CatalogEffect) -> Self {
         self.effects.push(effect);
         self
     }
 }
 
-impl From<Result<Outcome>> for Outcome {
+impl From<Result<PhaseOutcome>> for PhaseOutcome {
     fn from(result: Result<Self>) -> Self {
-        result.unwrap_or_else(|error| Self { verdict: Verdict::Failed(error), effects: Vec::new() })
+        result.unwrap_or_else(|error| Self { verdict: StepVerdict::Failed(error), effects: Vec::new() })
     }
 }
 
-/// Where a step goes from here.
+/// The next state of a step.
 #[derive(Debug)]
-pub enum Verdict {
-    /// To this phase.
+pub enum StepVerdict {
+    /// The step continues with another phase.
     Next {
-        /// Its name.
+        /// The name of the phase.
         phase: &'static str,
-        /// What it needs to know.
+        /// JSON that the phase reads with [`ClaimedStep::parse_facts`].
         facts: serde_json::Value,
     },
-    /// Done; what the operation reports of this tenant.
+    /// The step is done. Holds what the operation reports of this tenant.
     Done(serde_json::Value),
-    /// Not run, because the tenant has left the selection.
-    Skipped(Left),
-    /// Failed: tried again when the error is transient and attempts are left, else given up.
+    /// The step did not run, because the tenant has left the selection.
+    Skipped(ExclusionReason),
+    /// The phase failed. It is tried again if the error is transient and attempts remain. Otherwise the step fails.
     Failed(Error),
 }
 
-/// A change of the catalog that belongs to a step's outcome.
+/// A change of the catalog that is written together with a step's outcome.
 #[derive(Debug)]
-pub enum Effect {
-    /// A compare-and-set of the tenant.
-    Flip(Flip),
-    /// What a migration reached.
+pub enum CatalogEffect {
+    /// Updates the tenant's row, if its generation is still the expected one.
+    Flip(TenantUpdate),
+    /// Records the schema that a migration reached.
     Schema {
-        /// Whose.
+        /// The migrated tenant.
         tenant: TenantId,
-        /// The ledger's newest version.
+        /// The newest version in the tenant's ledger.
         version: Option<i64>,
-        /// The release it is at the head of.
+        /// The release whose head the database is at.
         release: Option<ReleaseId>,
-        /// The release whose files the ledger holds; `None`: it is not known.
+        /// The release whose files the ledger holds. `None` if that is not known.
         ledger: Option<ReleaseId>,
     },
-    /// A release succeeded somewhere: new tenants start from it, unless that was decided since.
+    /// Makes a release current, because a tenant was migrated to it: new tenants start from it. Nothing changes if
+    /// another release was chosen meanwhile.
     Promote {
-        /// By which operation.
+        /// The operation that promotes the release.
         op: OperationId,
-        /// Current when it was submitted.
+        /// The release that was current at submission.
         from: Option<ReleaseId>,
-        /// What becomes current.
+        /// The release that becomes current.
         release: ReleaseId,
-        /// For the audit log.
+        /// The event for the audit log.
         event: NewEvent,
     },
-    /// A backup exists.
+    /// Records a new backup.
     Backup(Box<BackupRecord>),
-    /// A backup was verified.
+    /// Records the result of verifying a backup.
     Verified {
-        /// Which.
+        /// The verified backup.
         backup: BackupId,
-        /// What was wrong with it.
+        /// The failure that the verification found. `None` if the backup is good.
         error: Option<String>,
     },
-    /// A database is kept for a while.
+    /// Records a database that is retained for a while.
     Retain(RetainedRecord),
-    /// A kept database is current again, or gone.
+    /// Removes the record of a retained database, because it serves again or was dropped.
     Unretain {
-        /// Where it is.
+        /// The server that holds the database.
         server: ServerId,
-        /// Where it is.
+        /// The database's placement on that server.
         placement: String,
     },
-    /// A tenant was migrated by name, and migrations of many tenants may take it again.
+    /// Records a replacement of a tenant's database, or how far it is now.
+    PutReplacement(Box<ReplacementRecord>),
+    /// Ends the record of a tenant's replacement, together with the block of its writes.
+    EndReplacement(TenantId),
+    /// Unpins a tenant that was migrated by name. Migrations of many tenants include it again.
     Unpin(TenantId),
-    /// How large a tenant's database is.
+    /// Records the size of a tenant's database.
     Size {
-        /// Whose.
+        /// The tenant whose database was measured.
         tenant: TenantId,
-        /// Its length.
+        /// The size in bytes.
         size_bytes: i64,
     },
-    /// For the audit log.
+    /// Adds an event to the audit log.
     Event(NewEvent),
 }

@@ -1,55 +1,63 @@
-//! move: a tenant's database to another server of the same engine.
+//! move: takes a tenant's database to another server of the same engine.
 //!
-//! *look* makes sure that the other server answers; *freeze* stops writers, reads go on; *copy* fills the new placement
-//! and proves that it holds the same rows; *switch* stamps the new one active and the old one moved, and flips the
-//! catalog. When copying fails the tenant serves where it was. The old database is kept for a while.
+//! *look* checks that the other server answers. *freeze* stops writers; reads continue. *copy* fills the new placement
+//! and proves that it holds the same rows. *switch* stamps the new database active and the old one moved, and updates
+//! the catalog. If copying fails, the tenant serves where it was. The old database is retained for a while.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
+use catalog::replacements::{ReplacementKind, ReplacementRecord};
+use catalog::tenants::TenantUpdate;
 use catalog::{ReadTx, ServerId, ServerRecord, ServerState, TenantId, TenantRecord, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{Engine, EngineKind, Expected, IdentityState, Placement};
+use tenant_engine::{Engine, EngineKind, ExpectedIdentity, IdentityState, Placement};
 
-use super::build::{self, Built};
-use super::fence::{self, Fence};
-use super::swap::{self, Swap, Times, Why};
-use super::{Effect, Fleet, Left, Operation, Outcome, Placements, Plan, Seen, Step, Targets, image, thaw};
+use super::build::{self, BuiltDatabase};
+use super::fence;
+use super::planning::FreePlaces;
+use super::replacement::decide::{Decision, Question, decide};
+use super::replacement::swap::{self, SwapFacts, SwapTimes};
+use super::replacement::{act, leftovers, observe, roll_back, state};
+use super::{
+    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse,
+    PlanInput, StepContext, StepPlan, image,
+};
 use crate::error::{Error, Result};
 
-/// Where to.
+/// The parameters of a move.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {
-    /// The name of a server; `None`: any that takes tenants, spread evenly.
+pub struct MoveParams {
+    /// The name of the destination server. `None`: any server that takes tenants, spread evenly.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
-    /// The servers that `to` meant at submission; filled there.
+    /// The servers that `to` meant at submission. Filled at submission.
     #[serde(default)]
-    pub servers: Vec<Target>,
-    /// Tenants for whom the server that their id points to had no room at submission, and where they go instead;
-    /// filled there.
+    pub servers: Vec<MoveTarget>,
+    /// Tenants whose preferred server had no room at submission, each with the server that it goes to instead. Filled
+    /// at submission.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub elsewhere: BTreeMap<TenantId, ServerId>,
-    /// The server that the selection named: a tenant that is elsewhere by now has left it. Filled at submission.
+    /// The server that the selection named. A tenant that is on another server by now has left the selection. Filled at
+    /// submission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ServerId>,
 }
 
-/// A server that may get tenants.
+/// A server that may receive tenants.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Target {
-    /// Which.
+pub struct MoveTarget {
+    /// The server's id.
     pub id: ServerId,
-    /// What its databases run on.
+    /// The engine of the server's databases.
     pub engine: EngineKind,
-    /// As operators call it.
+    /// The server's name, as operators know it.
     pub name: String,
 }
 
-/// States in which a tenant has a server, even when it has no database now.
+/// States in which a tenant has a server. An archived tenant has one without a database.
 const STATES: &[TenantState] = &[TenantState::Active, TenantState::Suspended, TenantState::Archived];
 
 const FREEZE: &str = "freeze";
@@ -57,105 +65,118 @@ const COPY: &str = "copy";
 const SWITCH: &str = "switch";
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for MoveParams {
+    fn kind_name(&self) -> &'static str {
         "move"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(STATES)
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(STATES)
     }
 
-    fn placements(&self) -> Placements {
-        Placements::Fresh
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Fresh
     }
 
-    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
-        seen.servers = catalog::servers::list(tx).await?;
+    async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
+        seen.servers = catalog::servers::list_servers(tx).await?;
         self.from = seen.server;
         let usable = |server: &&ServerRecord| server.state == ServerState::Active;
         let all = seen.servers.iter().map(|(server, _)| server);
         self.servers = match &self.to {
-            Some(name) => vec![named(all, name)?],
-            None => all.filter(usable).map(target).collect(),
+            Some(name) => vec![target_by_name(all, name)?],
+            None => all.filter(usable).map(as_target).collect(),
         };
-        // An archived one takes no room before it wakes.
+        // An archived tenant takes no room before it wakes.
         let has_database = seen.tenants.iter().filter(|tenant| tenant.placement.is_some());
         let tenants: Vec<_> = has_database.map(|tenant| (tenant.id, tenant.server_id)).collect();
-        self.spread(&tenants, &seen.servers)
+        let mut free = seen.free_places.take().unwrap_or_else(|| FreePlaces::of_servers(&seen.servers));
+        self.spread_tenants(&tenants, &seen.servers, &mut free);
+        seen.free_places = Some(free);
+        Ok(())
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
             let from = seen.servers.iter().map(|(server, _)| server).find(|server| server.id == tenant.server_id);
             let from = from.ok_or_else(|| Error::internal("a tenant without a server"))?;
             if self.to.is_some() && self.servers.iter().any(|to| to.id == from.id) {
-                plan.skip(&tenant.name, || "is there already".to_owned());
+                plan.add_skipped(&tenant.name, || "is there already".to_owned());
                 continue;
             }
-            let to = self.destination(tenant.id, from.id, from.engine)?;
-            plan.step(tenant.id, &tenant.name, || format!("moves from {} to {}", from.name, to.name));
+            let to = self.choose_destination(tenant.id, from.id, from.engine)?;
+            plan.add_step(tenant.id, &tenant.name, || format!("moves from {} to {}", from.name, to.name));
         }
-        Ok(plan)
+        Ok(())
     }
 
-    fn has_left(&self, tenant: &TenantRecord) -> Option<Left> {
+    fn conclude_plan(&self, seen: &PlanInput, _plan: &mut StepPlan) -> Result<()> {
+        match seen.free_places.as_ref().map_or(0, |free| free.lacking) {
+            0 => Ok(()),
+            lacking => Err(self.no_room(lacking)),
+        }
+    }
+
+    fn exclusion_reason(&self, tenant: &TenantRecord) -> Option<ExclusionReason> {
         let moved = self.from.is_some_and(|from| from != tenant.server_id);
-        let left = Left::by_state(tenant, STATES);
-        left.or_else(|| moved.then(|| Left::is("tenant_left", tenant, "on another server now")))
+        let left = ExclusionReason::by_state(tenant, STATES);
+        left.or_else(|| {
+            moved.then(|| ExclusionReason::because_tenant_is("tenant_left", tenant, "on another server now"))
+        })
     }
 
-    async fn other_server(&self, fleet: &Fleet, step: &Step) -> Option<ServerId> {
-        self.to(fleet, step).await.ok()
+    async fn other_server(&self, fleet: &StepContext, step: &ClaimedStep) -> Option<ServerId> {
+        self.destination_server(fleet, step).await.ok()
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => self.look_there(fleet, step).await,
-            FREEZE => freeze(fleet, step).await,
-            COPY => self.copy_or_thaw(fleet, step).await,
-            SWITCH => switch(fleet, step).await,
-            thaw::THAW => thaw::thaw(fleet, step).await,
+            "" => self.check_destination(fleet, step).await,
+            FREEZE => freeze_source(fleet, step).await,
+            COPY => self.copy_or_give_up(fleet, step).await,
+            SWITCH => switch_database(fleet, step).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
-        thaw::give_up_phase(fleet, step, error).await
+    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(fleet, step, error).await
     }
 }
 
-fn target(server: &ServerRecord) -> Target {
-    Target { id: server.id, engine: server.engine, name: server.name.clone() }
+fn as_target(server: &ServerRecord) -> MoveTarget {
+    MoveTarget { id: server.id, engine: server.engine, name: server.name.clone() }
 }
 
-fn named<'a>(mut all: impl Iterator<Item = &'a ServerRecord>, name: &str) -> Result<Target> {
+fn target_by_name<'a>(mut all: impl Iterator<Item = &'a ServerRecord>, name: &str) -> Result<MoveTarget> {
     let found = all.find(|server| server.name == name).ok_or_else(|| {
         Error::new(404, "not_found", format!("there is no server '{name}'")).try_next("fleetctl server list")
     })?;
     match found.state {
-        ServerState::Active => Ok(target(found)),
+        ServerState::Active => Ok(as_target(found)),
         _ => Err(Error::new(409, "server_cordoned", format!("server '{name}' takes no tenants"))
             .try_next(format!("fleetctl server uncordon {name}"))),
     }
 }
 
-impl Params {
-    /// PURE: by the tenant's id, so that a repeated step goes to the same place and many tenants spread evenly.
-    fn destination(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Result<&Target> {
+impl MoveParams {
+    /// PURE: chooses the destination by the tenant's id. A repeated step chooses the same server, and many tenants
+    /// spread evenly.
+    fn choose_destination(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Result<&MoveTarget> {
         let chosen = self.elsewhere.get(&tenant);
-        let all = self.candidates(tenant, from, engine);
+        let all = self.candidate_servers(tenant, from, engine);
         all.into_iter().find(|to| chosen.is_none_or(|chosen| *chosen == to.id)).ok_or_else(|| {
             let detail = format!("there is no other server of {engine} that takes tenants");
             Error::new(409, "no_destination", detail).try_next("fleetctl server add")
         })
     }
 
-    /// Where a tenant may go, the best first.
-    fn candidates(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Vec<&Target> {
-        let mut fits: Vec<&Target> = self.servers.iter().filter(|to| to.engine == engine && to.id != from).collect();
+    /// The servers that a tenant may move to, best first.
+    fn candidate_servers(&self, tenant: TenantId, from: ServerId, engine: EngineKind) -> Vec<&MoveTarget> {
+        let mut fits: Vec<&MoveTarget> =
+            self.servers.iter().filter(|to| to.engine == engine && to.id != from).collect();
         if let Some(count) = u64::try_from(fits.len()).ok().filter(|count| *count > 0) {
             let first = usize::try_from(tenant.uuid().as_u64_pair().1 % count).unwrap_or_default();
             fits.rotate_left(first);
@@ -163,38 +184,33 @@ impl Params {
         fits
     }
 
-    /// Sends on whom the server does not take that their id points to.
-    fn spread(&mut self, tenants: &[(TenantId, ServerId)], servers: &[(ServerRecord, i64)]) -> Result<()> {
-        let room = |(server, tenants): &(ServerRecord, i64)| {
-            server.tenants_max.map(|max| (server.id, max.saturating_sub(*tenants)))
-        };
-        let mut room: HashMap<ServerId, i64> = servers.iter().filter_map(room).collect();
-        let (mut elsewhere, mut left) = (BTreeMap::new(), 0_u64);
+    /// Assigns another server to each tenant whose preferred server has no room.
+    fn spread_tenants(
+        &mut self,
+        tenants: &[(TenantId, ServerId)],
+        servers: &[(ServerRecord, i64)],
+        free: &mut FreePlaces,
+    ) {
         for (tenant, from) in tenants {
             let from = servers.iter().map(|(server, _)| server).find(|server| server.id == *from);
             let stays = |from: &ServerId| self.to.is_some() && self.servers.iter().any(|to| to.id == *from);
             let Some(from) = from.filter(|from| !stays(&from.id)) else { continue };
-            let fits = self.candidates(*tenant, from.id, from.engine);
-            match fits.iter().position(|to| room.get(&to.id).is_none_or(|room| *room > 0)) {
+            let fits = self.candidate_servers(*tenant, from.id, from.engine);
+            match fits.iter().position(|to| free.by_server.get(&to.id).is_none_or(|places| *places > 0)) {
                 Some(index) => {
-                    room.entry(fits[index].id).and_modify(|room| *room -= 1);
+                    free.by_server.entry(fits[index].id).and_modify(|places| *places -= 1);
                     if index > 0 {
-                        elsewhere.insert(*tenant, fits[index].id);
+                        self.elsewhere.insert(*tenant, fits[index].id);
                     }
                 }
-                // Where there is none at all, the plan says so.
+                // The plan reports that there is no destination at all.
                 None if fits.is_empty() => {}
-                None => left += 1,
+                None => free.lacking += 1,
             }
-        }
-        self.elsewhere = elsewhere;
-        match left {
-            0 => Ok(()),
-            _ => Err(self.full(left)),
         }
     }
 
-    fn full(&self, left: u64) -> Error {
+    fn no_room(&self, left: u64) -> Error {
         let detail = match &self.to {
             Some(name) => format!("server '{name}' has no room for {left} of them"),
             None => format!("the servers that take tenants have no room for {left} of them"),
@@ -202,76 +218,86 @@ impl Params {
         Error::new(409, "server_full", detail).try_next("fleetctl server add")
     }
 
-    /// Whether another move has brought the tenant where this one was to.
-    fn is_there(&self, tenant: &TenantRecord) -> bool {
+    /// Whether another move has already brought the tenant to this move's destination.
+    fn is_already_moved(&self, tenant: &TenantRecord) -> bool {
         let chosen = self.elsewhere.get(&tenant.id);
         let only = self.to.is_some() && self.servers.iter().any(|to| to.id == tenant.server_id);
         chosen.map_or(only, |chosen| *chosen == tenant.server_id)
     }
 
-    async fn to(&self, fleet: &Fleet, step: &Step) -> Result<ServerId> {
-        let engine = fleet.server(step.tenant.server_id).await?.engine();
-        Ok(self.destination(step.tenant.id, step.tenant.server_id, engine)?.id)
+    async fn destination_server(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<ServerId> {
+        let engine = fleet.load_server(step.tenant.server_id).await?.engine_kind();
+        Ok(self.choose_destination(step.tenant.id, step.tenant.server_id, engine)?.id)
     }
 
-    /// Nothing is stopped before the other server is known to answer and to have room.
-    async fn look_there(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+    /// Checks that the other server answers and has room, before any writer is stopped.
+    async fn check_destination(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         fence::require_unblocked(step)?;
         step.require_state(STATES)?;
-        if self.is_there(&step.tenant) {
-            return Ok(Outcome::done(json!({"to": step.tenant.server_id, "why": "another move brought it there"})));
+        if self.is_already_moved(&step.tenant) {
+            return Ok(PhaseOutcome::step_done(
+                json!({"to": step.tenant.server_id, "why": "another move brought it there"}),
+            ));
         }
-        let to = self.to(fleet, step).await?;
+        let to = self.destination_server(fleet, step).await?;
         takes_tenants(fleet, to).await?;
-        fleet.point("move: claimed").await;
+        fleet.fault_point("move: claimed").await;
         if step.tenant.state == TenantState::Archived {
-            let flip = Flip { server_id: Some(to), ..Flip::of(step.tenant.id, step.tenant.generation) };
-            let event = step.event("tenant.moved", json!({"to": to}));
-            return Ok(Outcome::done(json!({"to": to})).with(Effect::Flip(flip)).with(Effect::Event(event)));
+            let flip = TenantUpdate {
+                server_id: Some(to),
+                ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
+            };
+            let event = step.tenant_event("tenant.moved", json!({"to": to}));
+            return Ok(PhaseOutcome::step_done(json!({"to": to}))
+                .with_effect(CatalogEffect::Flip(flip))
+                .with_effect(CatalogEffect::Event(event)));
         }
-        let server = fleet.server(to).await?;
-        let survey = fleet.engine(server.engine())?.survey(&server).await?;
-        let (source, from) = fleet.current(&step.tenant).await?;
-        enough(&step.tenant.name, source.size(&from).await?, survey.disk_free_bytes)?;
-        Ok(Outcome::next(FREEZE, json!({})))
+        let server = fleet.load_server(to).await?;
+        let survey = fleet.engine_of_kind(server.engine_kind())?.survey_server(&server).await?;
+        let (source, from) = fleet.current_database(&step.tenant).await?;
+        require_space(&step.tenant.name, source.database_size(&from).await?, survey.disk_free_bytes)?;
+        Ok(PhaseOutcome::next_phase(FREEZE, json!({})))
     }
 
-    async fn copy_or_thaw(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
-        let fence: Fence = step.facts()?;
-        if !fence::stands(step, &fence) {
-            return Ok(Outcome::next("", json!({})));
-        }
-        match self.copy(fleet, step).await {
-            Ok(built) => Ok(Outcome::next(SWITCH, json!(Swap { built, fence, why: Why::Move }))),
-            Err(error) => thaw::give_up(step, &fence, None, error),
+    async fn copy_or_give_up(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+        let Some(open) = state::own_replacement(fleet, step).await? else {
+            return Ok(PhaseOutcome::next_phase("", json!({})));
+        };
+        match self.copy_database(fleet, step).await {
+            Ok(built) => {
+                let new = state::new_database(&built, step);
+                Ok(PhaseOutcome::next_phase(SWITCH, json!(SwapFacts { left_out: built.left_out }))
+                    .with_effect(state::ready_effect(&open, new)))
+            }
+            Err(error) => roll_back::start_rollback(step, &open, error),
         }
     }
 
-    async fn copy(&self, fleet: &Fleet, step: &Step) -> Result<Built> {
-        let (to, generation) = (self.to(fleet, step).await?, step.tenant.generation.next());
-        if fleet.drop_leftovers_on(to, step, generation).await?.is_some() {
+    async fn copy_database(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<BuiltDatabase> {
+        let (to, generation) = (self.destination_server(fleet, step).await?, step.tenant.generation.next());
+        if leftovers::drop_earlier_attempts(fleet, to, step, generation).await?.is_some() {
             return Err(build::serves_already(step));
         }
-        let (source, from) = fleet.current(&step.tenant).await?;
-        let (engine, at) = fleet.fresh_on(to, step, generation).await?;
-        let frozen = step.expected(fleet.id(), &[IdentityState::Frozen]);
+        let (source, from) = fleet.current_database(&step.tenant).await?;
+        let (engine, at) = fleet.fresh_placement_on(to, step, generation).await?;
+        let frozen = step.expected_identity(fleet.fleet_id(), &[IdentityState::Frozen]);
         let _one_of_few =
             fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        fleet.point("move: copies").await;
-        let picture = source.snapshot(&from, &frozen).await?;
-        let building = step.identity(fleet.id(), generation, IdentityState::Building);
-        let restored = engine.restore(&at, picture.image, step.tenant.id, &building).await?;
-        fleet.point("move: filled").await;
-        let expected = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-        // These are said, so they are no difference.
+        fleet.fault_point("move: copies").await;
+        let picture = source.take_snapshot(&from, &frozen).await?;
+        let building = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+        let restored = engine.restore_database(&at, picture.image, step.tenant.id, &building).await?;
+        fleet.fault_point("move: filled").await;
+        let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+        // The restore reports these objects as left out, so they do not count as a difference.
         let without: &[&str] = if restored.left_out.is_empty() { &[] } else { &image::TOLD };
-        if let Err(error) = prove(step, (engine, &at, &expected), (source, &from, &frozen), without).await {
+        if let Err(error) = prove_copy(step, (engine, &at, &expected), (source, &from, &frozen), without).await {
             engine.drop_database(&at, Some(&expected)).await?;
             return Err(error);
         }
-        fleet.point("move: verified").await;
-        Ok(Built {
-            placement: at.reference().to_owned(),
+        fleet.fault_point("move: verified").await;
+        Ok(BuiltDatabase {
+            placement: at.catalog_reference().to_owned(),
             server: Some(to),
             generation,
             schema_version: restored.schema_version,
@@ -283,20 +309,21 @@ impl Params {
     }
 }
 
-type There<'a> = (&'a Arc<dyn Engine>, &'a Placement, &'a Expected);
+type DestinationDatabase<'a> = (&'a Arc<dyn Engine>, &'a Placement, &'a ExpectedIdentity);
 
-/// Both hold the same rows, and the same objects of all classes but these.
-async fn prove(
-    step: &Step,
-    (engine, at, expected): There<'_>,
-    (source, from, frozen): There<'_>,
+/// Proves that both databases hold the same rows and, except for the classes in `without`, the same objects.
+async fn prove_copy(
+    step: &ClaimedStep,
+    (engine, at, expected): DestinationDatabase<'_>,
+    (source, from, frozen): DestinationDatabase<'_>,
     without: &[&str],
 ) -> Result<()> {
-    let (mut there, mut here) = tokio::try_join!(engine.fingerprint(at, expected), source.fingerprint(from, frozen))?;
+    let (mut there, mut here) =
+        tokio::try_join!(engine.compute_fingerprint(at, expected), source.compute_fingerprint(from, frozen))?;
     for print in [&mut there, &mut here] {
         print.objects.by_name.retain(|_, (class, _)| !without.contains(&class.as_str()));
     }
-    match here.difference(&there) {
+    match here.first_difference(&there) {
         None => Ok(()),
         Some(difference) => {
             let detail = format!("the copy of {} is not the same: {difference}", step.tenant.name);
@@ -305,8 +332,9 @@ async fn prove(
     }
 }
 
-/// Asked again before the flip: a server may be emptied or removed while something is copied to it.
-async fn takes_tenants(fleet: &Fleet, to: ServerId) -> Result<()> {
+/// Refuses a destination that takes no tenants. Checked again before the switch, because a server may be drained or
+/// removed during the copy.
+async fn takes_tenants(fleet: &StepContext, to: ServerId) -> Result<()> {
     let found = catalog::servers::get(&mut fleet.catalog.read().await?, to).await?;
     match found {
         Some(server) if server.state == ServerState::Active => Ok(()),
@@ -315,8 +343,8 @@ async fn takes_tenants(fleet: &Fleet, to: ServerId) -> Result<()> {
     }
 }
 
-/// A fifth more than the database: the copy, and what filling it takes.
-fn enough(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
+/// Requires a fifth more free space than the database's size: room for the copy and for filling it.
+fn require_space(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
     let needed = size_bytes.saturating_add(size_bytes / 5);
     match free {
         Some(free) if free < needed => {
@@ -327,40 +355,44 @@ fn enough(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
     }
 }
 
-async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    fleet.point("move: freezes").await;
+async fn freeze_source(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    fleet.fault_point("move: freezes").await;
     fence::require_unblocked(step)?;
-    let fence = fence::freeze_sound(fleet, step).await?;
-    fleet.point("move: frozen").await;
-    Ok(Outcome::next(COPY, json!(fence)).with(Effect::Flip(fence::block(step))))
+    let open = act::fence_sound(fleet, step, ReplacementKind::Move).await?;
+    fleet.fault_point("move: frozen").await;
+    Ok(state::fenced_outcome(step, COPY, json!({}), open))
 }
 
-async fn switch(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let swap: Swap = step.facts()?;
-    if let Some(to) = swap.built.server
-        && let Err(error) = takes_tenants(fleet, to).await
-        // No way leads back from there, and the tenant is better served on a server that is being emptied than not at all.
-        && !swap.is_retired(fleet, step).await?
+async fn switch_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    if let Some(open) = state::own_replacement(fleet, step).await?
+        && let Some(new) = &open.new
+        && let Err(error) = takes_tenants(fleet, new.server_id).await
     {
-        return thaw::give_up(step, &swap.fence, Some(&swap), error);
+        // After the retirement there is no way back. The tenant is better served on a server that is being drained than
+        // not at all.
+        let seen = observe::observe_replacement(fleet, step, Some(open.clone())).await?;
+        if decide(&seen.situation(), Question::FailedSwap) == Decision::RollBack {
+            return roll_back::start_rollback(step, &open, error);
+        }
     }
-    swap::exchange(fleet, step, told).await
+    swap::swap_databases(fleet, step, moved_event).await
 }
 
-fn told(step: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
+fn moved_event(step: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> (&'static str, serde_json::Value) {
+    let new = open.new.as_ref();
     let facts = json!({
-        "from": step.tenant.server_id, "to": swap.built.server, "size_bytes": swap.built.size_bytes,
-        "frozen_ms": times.frozen_ms,
+        "from": step.tenant.server_id, "to": new.map(|new| new.server_id),
+        "size_bytes": new.map(|new| new.size_bytes), "frozen_ms": times.frozen_ms,
     });
-    ("tenant.moved", swap.built.told(facts))
+    ("tenant.moved", facts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn to(engine: EngineKind) -> Target {
-        Target { id: ServerId::generate(), engine, name: "x".to_owned() }
+    fn to(engine: EngineKind) -> MoveTarget {
+        MoveTarget { id: ServerId::generate(), engine, name: "x".to_owned() }
     }
 
     #[test]
@@ -368,26 +400,26 @@ mod tests {
         let (a, b, c, pg) =
             (to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Sqlite), to(EngineKind::Postgres));
         let (from, ids) = (a.id, [b.id, c.id]);
-        let params = Params { servers: vec![a, b, c, pg], ..Params::default() };
+        let params = MoveParams { servers: vec![a, b, c, pg], ..MoveParams::default() };
         let mut counts = [0; 2];
         for _ in 0..400 {
             let tenant = TenantId::generate();
-            let found = params.destination(tenant, from, EngineKind::Sqlite).unwrap().id;
-            assert_eq!(params.destination(tenant, from, EngineKind::Sqlite).unwrap().id, found);
+            let found = params.choose_destination(tenant, from, EngineKind::Sqlite).unwrap().id;
+            assert_eq!(params.choose_destination(tenant, from, EngineKind::Sqlite).unwrap().id, found);
             counts[ids.iter().position(|id| *id == found).unwrap()] += 1;
         }
         assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
-        let alone = params.destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
+        let alone = params.choose_destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
         assert_eq!(alone.unwrap_err().code, "no_destination");
     }
 
     #[test]
     fn a_copy_needs_a_fifth_more_than_the_database() {
-        assert!(enough("acme", 0, Some(0)).is_ok());
-        assert!(enough("acme", 4, Some(4)).is_ok() && enough("acme", 4, Some(3)).is_err());
-        assert!(enough("acme", 1_000, Some(1_200)).is_ok() && enough("acme", u64::MAX, None).is_ok());
-        assert_eq!(enough("acme", 1_000, Some(1_199)).unwrap_err().code, "disk_full");
-        assert_eq!(enough("acme", u64::MAX, Some(u64::MAX - 1)).unwrap_err().code, "disk_full");
+        assert!(require_space("acme", 0, Some(0)).is_ok());
+        assert!(require_space("acme", 4, Some(4)).is_ok() && require_space("acme", 4, Some(3)).is_err());
+        assert!(require_space("acme", 1_000, Some(1_200)).is_ok() && require_space("acme", u64::MAX, None).is_ok());
+        assert_eq!(require_space("acme", 1_000, Some(1_199)).unwrap_err().code, "disk_full");
+        assert_eq!(require_space("acme", u64::MAX, Some(u64::MAX - 1)).unwrap_err().code, "disk_full");
     }
 
     fn server(name: &str, tenants_max: Option<i64>) -> ServerRecord {
@@ -403,23 +435,30 @@ mod tests {
     #[test]
     fn a_server_gets_no_more_tenants_than_it_may_have() {
         let servers = [(server("from", None), 30), (server("small", Some(12)), 7), (server("large", Some(100)), 0)];
-        let to = servers[1..].iter().map(|(server, _)| target(server)).collect();
-        let mut params = Params { servers: to, ..Params::default() };
+        let to = servers[1..].iter().map(|(server, _)| as_target(server)).collect();
+        let mut params = MoveParams { servers: to, ..MoveParams::default() };
         let tenants = tenants(60, servers[0].0.id);
-        params.spread(&tenants, &servers).unwrap();
+        let mut free = FreePlaces::of_servers(&servers);
+        tenants.chunks(7).for_each(|page| params.spread_tenants(page, &servers, &mut free));
+        assert_eq!(free.lacking, 0);
         let small = servers[1].0.id;
-        let goes =
-            |(tenant, from): &(TenantId, ServerId)| params.destination(*tenant, *from, EngineKind::Sqlite).unwrap().id;
+        let goes = |(tenant, from): &(TenantId, ServerId)| {
+            params.choose_destination(*tenant, *from, EngineKind::Sqlite).unwrap().id
+        };
         assert_eq!(tenants.iter().filter(|tenant| goes(tenant) == small).count(), 5, "about 30 point there");
     }
 
     #[test]
     fn a_plan_that_has_no_room_is_refused() {
         let servers = [(server("from", None), 30), (server("small", Some(12)), 7)];
-        let mut params = Params { servers: vec![target(&servers[1].0)], ..Params::default() };
+        let mut params = MoveParams { servers: vec![as_target(&servers[1].0)], ..MoveParams::default() };
         let from = servers[0].0.id;
-        let refused = params.spread(&tenants(6, from), &servers).unwrap_err();
+        let mut free = FreePlaces::of_servers(&servers);
+        params.spread_tenants(&tenants(5, from), &servers, &mut free);
+        assert_eq!(free.lacking, 0);
+        params.spread_tenants(&tenants(1, from), &servers, &mut free);
+        assert_eq!(free.lacking, 1);
+        let refused = params.no_room(free.lacking);
         assert_eq!((&*refused.code, refused.detail.contains("no room for 1 of them")), ("server_full", true));
-        params.spread(&tenants(5, from), &servers).unwrap();
     }
 }

@@ -1,93 +1,110 @@
-//! purge: the end of a deleted tenant. Its database and those kept of it are dropped; the row and the names stay, so
-//! that no name ever leads to somebody else. Backups end with their own retention.
+//! purge: the end of a deleted tenant. Its current and retained databases are dropped. Its row and names stay, so that
+//! a name never leads to another tenant. Backups end with their own retention.
 
 use async_trait::async_trait;
 use catalog::TenantState;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{ErrorKind, IdentityState};
 
-use super::kept::drop_kept;
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets};
+use super::replacement::decide::{DropDecision, DropReason, decide_drop};
+use super::replacement::observe;
+use super::replacement::retained::drop_retained;
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
 use crate::error::{Error, Result};
 
-/// The selection says which tenants.
+/// The parameters of a purge. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {
-    /// Only those whose time for an undelete is over, also when it is tried again later.
+pub struct PurgeParams {
+    /// Purges only tenants whose time for an undelete is over. This is checked again at each attempt.
     #[serde(default)]
     pub due: bool,
 }
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for PurgeParams {
+    fn kind_name(&self) -> &'static str {
         "purge"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Deleted])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Deleted])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "its databases are dropped, for good".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "its databases are dropped permanently".to_owned());
         }
         let early = seen.tenants.iter().filter(|tenant| tenant.purge_after.is_some_and(|at| at > seen.now)).count();
-        if early > 0 {
-            plan.notes.push(format!("{early} of them could still be undeleted"));
-        }
-        Ok(plan)
+        plan.undeletable += early as u64;
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        purge(fleet, step, self.due).await.into()
+    fn conclude_plan(&self, _seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
+        if plan.undeletable > 0 {
+            plan.notes.push(format!("{} of them could still be undeleted", plan.undeletable));
+        }
+        Ok(())
+    }
+
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        purge_tenant(fleet, step, self.due).await.into()
     }
 }
 
-async fn purge(fleet: &Fleet, step: &Step, due: bool) -> Result<Outcome> {
+async fn purge_tenant(fleet: &StepContext, step: &ClaimedStep, due: bool) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Deleted])?;
     if due && step.tenant.purge_after.is_none_or(|at| at > step.now) {
         return Err(Error::new(409, "conflict", format!("{} can still be undeleted", step.tenant.name)));
     }
-    fleet.point("purge: claimed").await;
+    fleet.fault_point("purge: claimed").await;
     let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
-    let flip = Flip {
+    let flip = TenantUpdate {
         state: Some(TenantState::Purged),
         placement: Some(None),
         purge_after: Some(None),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
-    let event = step.event("tenant.purged", json!({"databases": kept.len() + 1}));
-    let mut outcome = Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event));
-    // The current one last: what stops a purge leaves a tenant that can still be undeleted.
+    let event = step.tenant_event("tenant.purged", json!({"databases": kept.len() + 1}));
+    let mut outcome = PhaseOutcome::step_done(json!({}))
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::Event(event));
+    // The current database is dropped last. If a purge stops before, the tenant can still be undeleted.
     for record in kept {
-        drop_kept(fleet, &record).await?;
-        fleet.point("purge: dropped a kept one").await;
-        outcome = outcome.with(Effect::Unretain { server: record.server_id, placement: record.placement });
+        drop_retained(fleet, &record).await?;
+        fleet.fault_point("purge: dropped a kept one").await;
+        outcome =
+            outcome.with_effect(CatalogEffect::Unretain { server: record.server_id, placement: record.placement });
     }
     drop_current(fleet, step).await?;
-    fleet.point("purge: dropped").await;
+    fleet.fault_point("purge: dropped").await;
     Ok(outcome)
 }
 
-/// Only with the tombstone in it; one that nobody can read any more is nobody's loss. One that came back stays: an undelete
-/// that was given up may have stamped it, or one that this catalog does not know of, and then it serves.
-async fn drop_current(fleet: &Fleet, step: &Step) -> Result<()> {
+/// Drops the current database, if it holds a tombstone or cannot be read.
+async fn drop_current(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
     if step.tenant.placement.is_none() {
         return Ok(());
     }
-    let (engine, at) = fleet.current(&step.tenant).await?;
-    let expected = step.expected(fleet.id(), &[IdentityState::Tombstone]);
-    match engine.drop_database(&at, Some(&expected)).await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(engine.drop_database(&at, None).await?),
-        Err(error) if error.kind() == ErrorKind::Fenced => {
-            let name = &step.tenant.name;
-            let detail = format!("the database of {name} is no deleted one by what it says: {error}");
-            Err(Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant settle {name} --newest")))
+    let (engine, at) = fleet.current_database(&step.tenant).await?;
+    let owner = (step.tenant.id, fleet.fleet_id());
+    let observed = observe::observe_placement(engine, &at, owner, step.tenant.generation).await;
+    let expected = match decide_drop(observed.condition, DropReason::Purged) {
+        DropDecision::Drop => Some(observe::expected_as_found(&observed.require_identity()?)),
+        DropDecision::DropUnread => None,
+        DropDecision::Unknown => return Err(observed.into_problem()),
+        DropDecision::Keep | DropDecision::KeepServing | DropDecision::DropUnlessSound => {
+            let (name, found) = (&step.tenant.name, observed.require_identity()?);
+            let detail = format!(
+                "refusing to purge {name}: its database is not marked deleted: it is {} at generation {}",
+                found.state, found.generation
+            );
+            return Err(
+                Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant repair {name} --find-latest"))
+            );
         }
-        dropped => Ok(dropped?),
-    }
+    };
+    Ok(engine.drop_database(&at, expected.as_ref()).await?)
 }

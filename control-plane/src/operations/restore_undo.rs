@@ -1,27 +1,31 @@
-//! restore undo: the one allowed return to an old placement, the database that the last restore replaced.
+//! restore undo: the only operation that returns to an old placement, that of the database which the last restore
+//! replaced.
 //!
-//! *prepare* looks into the kept database and takes it out of its fence, still not to be served; *freeze* stops writers
-//! of the current one; *swap* stamps and flips. The database that was current is kept in its place, so that an undo can
-//! be undone. It comes back with its own schema, and with the pin that the tenant had with it.
+//! *prepare* checks the retained database and lifts its fence; it does not serve yet. *freeze* stops writers of the
+//! current database. *swap* stamps both and updates the catalog. The database that was current is retained in turn, so
+//! that an undo can be undone. The old database keeps its own schema, and the tenant gets back the pin that belonged to
+//! it.
 
 use async_trait::async_trait;
+use catalog::replacements::{ReplacementKind, ReplacementRecord};
 use catalog::retained::RetainedRecord;
 use catalog::{Generation, ReadTx, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_engine::{Depth, IdentityState};
+use tenant_engine::{IdentityState, InspectionDepth};
 
-use super::build::{self, Built, Goal};
+use super::build::{self, BuiltDatabase, SchemaGoal};
 use super::fence;
-use super::pin::{Before, version_text};
-use super::swap::{self, RETAINED, Swap, Times, Why};
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, thaw};
+use super::replacement::swap::{self, RETAINED, SwapFacts, SwapTimes};
+use super::replacement::{act, roll_back, state};
+use super::schema_pin::{PreviousSchema, version_text};
+use super::{ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan};
 use crate::error::{Error, Result};
 
-/// The selection names exactly one tenant.
+/// The parameters of an undo. The selection names exactly one tenant.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {
-    /// The kept database that was the last one at submission; filled there.
+pub struct RestoreUndoParams {
+    /// The placement of the newest retained database at submission. Filled at submission.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub placement: Option<String>,
 }
@@ -32,130 +36,148 @@ const FREEZE: &str = "freeze";
 const SWAP: &str = "swap";
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for RestoreUndoParams {
+    fn kind_name(&self) -> &'static str {
         "restore_undo"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::One(STATES)
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::One(STATES)
     }
 
-    async fn look(&mut self, tx: &mut ReadTx, seen: &mut Seen) -> Result<()> {
+    async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
         if let Some(tenant) = seen.tenants.first() {
             let before = tenant.generation;
-            seen.retained.extend(catalog::retained::newest(tx, tenant.id, RETAINED, before).await?);
+            seen.retained.extend(catalog::retained::newest_retained(tx, tenant.id, RETAINED, before).await?);
             self.placement = seen.retained.first().map(|kept| kept.placement.clone());
         }
         Ok(())
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         let tenant = seen.tenants.first().ok_or_else(|| Error::internal("an undo is about one tenant"))?;
-        let kept = seen.retained.first().ok_or_else(|| nothing(&tenant.name))?;
+        let kept = seen.retained.first().ok_or_else(|| nothing_to_undo(&tenant.name))?;
         let until = jiff::Timestamp::from_millisecond(kept.created_at).map(|at| at.to_string()).unwrap_or_default();
-        let mut plan = Plan::default();
-        plan.step(tenant.id, &tenant.name, || format!("returns to the database that was replaced at {until}"));
-        plan.notes.push("the database that is current now is kept in its place".to_owned());
+        plan.add_step(tenant.id, &tenant.name, || format!("returns to the database that was replaced at {until}"));
+        plan.notes.push("the database that is current now is retained in turn".to_owned());
         if kept.schema_version < tenant.schema_version {
             let (then, now) = (version_text(kept.schema_version), version_text(tenant.schema_version));
             plan.notes.push(format!("its schema stays at {then}, and the tenant, at {now} now, is pinned there"));
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => self.prepare(fleet, step).await,
-            FREEZE => freeze(fleet, step).await,
-            SWAP => swap::exchange(fleet, step, told).await,
-            thaw::THAW => thaw::thaw(fleet, step).await,
+            "" => self.prepare_undo(fleet, step).await,
+            FREEZE => freeze_for_undo(fleet, step).await,
+            SWAP => swap::swap_databases(fleet, step, undone_event).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &Fleet, step: &Step, error: Error) -> Outcome {
-        thaw::give_up_phase(fleet, step, error).await
+    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(fleet, step, error).await
     }
 }
 
-impl Params {
-    async fn prepare(&self, fleet: &Fleet, step: &Step) -> Result<Outcome> {
+impl RestoreUndoParams {
+    async fn prepare_undo(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         fence::require_unawaited(fleet, step).await?;
         step.require_state(STATES)?;
         let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
         let kept = all.into_iter().find(|kept| Some(&kept.placement) == self.placement.as_ref());
-        prepare(fleet, step, kept.ok_or_else(|| nothing(&step.tenant.name))?).await
+        prepare_retained(fleet, step, kept.ok_or_else(|| nothing_to_undo(&step.tenant.name))?).await
     }
 }
 
-async fn prepare(fleet: &Fleet, step: &Step, kept: RetainedRecord) -> Result<Outcome> {
-    let (engine, at) = fleet.at(kept.server_id, &kept.placement).await?;
-    fleet.point("undo: claimed").await;
-    let generation = swap::after_swap(step.tenant.generation);
-    let building = step.expected_at(fleet.id(), generation, &[IdentityState::Building]);
-    if engine.inspect(&at, Some(&building), Depth::Ledger).await.is_err() {
-        take_out(fleet, step, &kept, generation).await?;
+async fn prepare_retained(fleet: &StepContext, step: &ClaimedStep, kept: RetainedRecord) -> Result<PhaseOutcome> {
+    let (engine, at) = fleet.resolve_placement(kept.server_id, &kept.placement).await?;
+    fleet.fault_point("undo: claimed").await;
+    let generation = state::after_swap(step.tenant.generation);
+    let building = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+    if engine.inspect_database(&at, Some(&building), InspectionDepth::Ledger).await.is_err() {
+        prepare_for_undo(fleet, step, &kept, generation).await?;
     }
-    fleet.point("undo: building").await;
-    let goal = Goal::Stay(step.tenant.release_id);
-    let (schema_version, release) = build::forward(fleet, engine, &at, &building, goal, kept.schema_version).await?;
-    let pin = kept.pin.or(Before::read(fleet, &step.tenant).await?.pin(schema_version, step));
-    fleet.point("undo: looked at").await;
-    let size_bytes = engine.size(&at).await?;
+    fleet.fault_point("undo: building").await;
+    let goal = SchemaGoal::Stay(step.tenant.release_id);
+    let (schema_version, release) =
+        build::forward_schema(fleet, engine, &at, &building, goal, kept.schema_version).await?;
+    let pin = kept.pin.or(PreviousSchema::from_database(fleet, &step.tenant).await?.pin_at(schema_version, step));
+    fleet.fault_point("undo: looked at").await;
+    let size_bytes = engine.database_size(&at).await?;
     let (placement, server) = (kept.placement, Some(kept.server_id));
-    Ok(Outcome::next(
+    Ok(PhaseOutcome::next_phase(
         FREEZE,
-        json!(Built { placement, server, generation, schema_version, release, size_bytes, pin, left_out: Vec::new() }),
+        json!(BuiltDatabase {
+            placement,
+            server,
+            generation,
+            schema_version,
+            release,
+            size_bytes,
+            pin,
+            left_out: Vec::new()
+        }),
     ))
 }
 
-/// Makes sure that the kept database is sound and stamps it `building`. Whatever state an earlier attempt left it in,
-/// it is this tenant's and nobody serves it.
-async fn take_out(fleet: &Fleet, step: &Step, kept: &RetainedRecord, generation: Generation) -> Result<()> {
-    let (engine, at) = fleet.at(kept.server_id, &kept.placement).await?;
-    let found = engine.inspect(&at, None, Depth::Full).await?;
+/// Checks that the retained database is sound and stamps it `building`. Every state that an earlier attempt may have
+/// left is accepted, because the database is this tenant's and serves nobody.
+async fn prepare_for_undo(
+    fleet: &StepContext,
+    step: &ClaimedStep,
+    kept: &RetainedRecord,
+    generation: Generation,
+) -> Result<()> {
+    let (engine, at) = fleet.resolve_placement(kept.server_id, &kept.placement).await?;
+    let found = engine.inspect_database(&at, None, InspectionDepth::Full).await?;
     if let Some(problem) = found.problems.first() {
-        return Err(Error::new(409, "database_corrupt", format!("the kept database is damaged: {problem}"))
+        return Err(Error::new(409, "database_corrupt", format!("the retained database is damaged: {problem}"))
             .try_next(format!("fleetctl restore run {} --to latest", step.tenant.name)));
     }
     if step.tenant.placement.as_deref() == Some(kept.placement.as_str()) {
-        return Err(Error::internal("the kept database is the current one"));
+        return Err(Error::internal("the retained database is the current one"));
     }
     if found.identity.generation >= generation {
-        // It was taken out for this undo, or a later one, by another worker; it may serve by now.
+        // Another worker took it out, for this undo or a later one. It may serve by now.
         let detail =
             format!("{} was changed during the undo, or the catalog is older than its databases", step.tenant.name);
         return Err(Error::new(409, "conflict", detail)
-            .try_next(format!("fleetctl tenant settle {} --back, and the undo once more", step.tenant.name)));
+            .try_next(format!("fleetctl tenant repair {} --use-current, and the undo once more", step.tenant.name)));
     }
-    // Active: an undo stamped it, died before the catalog heard of it, and was cancelled.
+    // Active: an undo stamped it, died before the catalog was updated, and was cancelled.
     let states = [IdentityState::Moved, IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
-    let expected = step.expected_at(fleet.id(), found.identity.generation, &states);
-    engine.stamp(&at, &expected, &step.identity(fleet.id(), generation, IdentityState::Building)).await?;
+    let expected = step.expected_at(fleet.fleet_id(), found.identity.generation, &states);
+    engine
+        .stamp_identity(&at, &expected, &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building))
+        .await?;
     Ok(())
 }
 
-async fn freeze(fleet: &Fleet, step: &Step) -> Result<Outcome> {
-    let built: Built = step.facts()?;
+async fn freeze_for_undo(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let built: BuiltDatabase = step.parse_facts()?;
     step.require_state(STATES)?;
-    if built.generation != swap::after_swap(step.tenant.generation) {
-        return Ok(Outcome::next("", json!({})));
+    if built.generation != state::after_swap(step.tenant.generation) {
+        return Ok(PhaseOutcome::next_phase("", json!({})));
     }
-    fleet.point("undo: freezes").await;
-    let fence = fence::freeze(fleet, step).await?;
-    fleet.point("undo: frozen").await;
-    Ok(Outcome::next(SWAP, json!(Swap { built, fence, why: Why::Undo })).with(Effect::Flip(fence::block(step))))
+    fleet.fault_point("undo: freezes").await;
+    let new = state::new_database(&built, step);
+    let open = act::fence_current(fleet, step, ReplacementKind::Undo, Some(new)).await?;
+    fleet.fault_point("undo: frozen").await;
+    Ok(state::fenced_outcome(step, SWAP, json!(SwapFacts::default()), open))
 }
 
-fn told(_: &Step, swap: &Swap, times: Times) -> (&'static str, serde_json::Value) {
-    let (version, pinned) = (swap.built.schema_version, swap.built.pin.is_some());
+fn undone_event(_: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> (&'static str, serde_json::Value) {
+    let new = open.new.as_ref();
+    let (version, pinned) = (new.and_then(|new| new.schema_version), new.is_some_and(|new| new.pin.is_some()));
     let facts = json!({"schema_version": version, "pinned": pinned, "frozen_ms": times.frozen_ms});
     ("tenant.restore_undone", facts)
 }
 
-fn nothing(name: &str) -> Error {
-    Error::new(404, "nothing_to_undo", format!("no database that a restore replaced is kept for {name}"))
+fn nothing_to_undo(name: &str) -> Error {
+    Error::new(404, "nothing_to_undo", format!("no replaced database of {name} is retained"))
         .try_next(format!("fleetctl backup list {name}"))
 }

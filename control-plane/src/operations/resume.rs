@@ -1,55 +1,59 @@
-//! resume: a suspended tenant answers again.
+//! resume: a suspended tenant serves requests again.
 
 use async_trait::async_trait;
 use catalog::TenantState;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    fence, stamp,
+};
 use crate::error::Result;
 
-/// Nothing to say: the selection says which tenants.
+/// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct ResumeParams {}
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for ResumeParams {
+    fn kind_name(&self) -> &'static str {
         "resume"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Suspended])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Suspended])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "answers again".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "answers again".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        resume(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        resume_tenant(fleet, step).await.into()
     }
 }
 
-async fn resume(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn resume_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Suspended])?;
-    fleet.point("resume: claimed").await;
-    let state = fence::at_rest(&step.tenant);
-    stamp::restamp(fleet, step, &[state], state).await?;
-    fleet.point("resume: stamped").await;
-    // One that is read-only besides stays so, and is not without a reason.
+    fleet.fault_point("resume: claimed").await;
+    let state = fence::unfenced_tenant_state(&step.tenant);
+    stamp::stamp_current(fleet, step, &[state], state).await?;
+    fleet.fault_point("resume: stamped").await;
+    // A tenant that is also read-only stays so, and keeps the reason for it.
     let reason = step.tenant.state_reason.clone().filter(|_| step.tenant.block_writes.is_some());
-    let flip = Flip {
+    let flip = TenantUpdate {
         state: Some(TenantState::Active),
         reason: Some(reason),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
-    let event = step.event("tenant.resumed", json!({}));
-    Ok(Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    let event = step.tenant_event("tenant.resumed", json!({}));
+    Ok(PhaseOutcome::step_done(json!({}))
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::Event(event)))
 }

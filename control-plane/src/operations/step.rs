@@ -1,4 +1,4 @@
-//! One tenant's step of one operation, as a worker holds it.
+//! One tenant's step of one operation, as a worker holds it after claiming it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -6,78 +6,79 @@ use catalog::events::NewEvent;
 use catalog::operations::OperationRecord;
 use catalog::{Generation, TenantRecord, TenantState};
 use serde::de::DeserializeOwned;
-use tenant_engine::{Expected, FleetId, Identity, IdentityState};
+use tenant_engine::{ExpectedIdentity, FleetId, Identity, IdentityState};
 
 use crate::error::{Error, Result};
 
-/// How long a claim is valid without being renewed: long enough for a stalled disk, short enough that somebody else
-/// takes over while an operator still watches.
+/// How long a claim is valid without renewal, milliseconds. Long enough for a stalled disk. Short enough that another
+/// process takes over while an operator still watches.
 pub(crate) const LEASE_MS: i64 = 20_000;
 
-/// What a phase is told.
+/// A claimed step: the input of a phase.
 #[derive(Debug, Clone)]
-pub struct Step {
-    /// Of which operation.
+pub struct ClaimedStep {
+    /// The operation that the step belongs to.
     pub op: Arc<OperationRecord>,
-    /// On which tenant, read after the step was claimed and again after each recorded phase.
+    /// The step's tenant, read after the claim and again after each recorded phase.
     pub tenant: TenantRecord,
     /// The phase to run; empty at first.
     pub phase: String,
-    /// JSON that the last phase left.
+    /// The JSON that the last phase returned.
     pub facts: String,
-    /// Attempts at this phase, this one included.
+    /// Attempts at this phase, including this one.
     pub attempt: i64,
-    /// How often a process died in this phase.
+    /// How many times a process died in this phase.
     pub deaths: i64,
-    /// How often this step was claimed, this time included: as many numbers of placements are its own.
+    /// How often this step was claimed, including this time. Each claim owns one placement number.
     pub claim: i64,
-    /// When it was claimed, milliseconds since 1970.
+    /// When the step was claimed, milliseconds since 1970.
     pub now: i64,
-    /// The database that this claim filled in this process, by its placement; see `has_filled`.
+    /// The placement of the database that this claim filled in this process; see `has_filled`.
     pub filled: Arc<Mutex<Option<String>>>,
 }
 
-impl Step {
-    /// Remembers a database that was filled and is not named by the catalog yet.
+impl ClaimedStep {
+    /// Remembers the placement of a database that was filled and is not yet named by the catalog.
     pub(super) fn note_filled(&self, placement: &str) {
         *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(placement.to_owned());
     }
 
-    /// Whether this claim filled this database. While it is live and the catalog does not name it, nobody was served by it.
+    /// Whether this claim filled the database at `placement`. Such a database has served no request while the claim is
+    /// valid and the catalog does not name it.
     pub(super) fn has_filled(&self, placement: &str) -> bool {
         self.filled.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(placement)
     }
 
-    /// What the last phase left.
+    /// Parses the facts that the last phase returned.
     ///
     /// # Errors
-    /// `internal`: a later program wrote it.
-    pub fn facts<T: DeserializeOwned>(&self) -> Result<T> {
+    /// `internal`: a newer program wrote the facts.
+    pub fn parse_facts<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.facts)
-            .map_err(|error| Error::internal("the facts of a step are not of its phase").with_source(error))
+            .map_err(|error| Error::internal("the stored facts of a step do not match its phase").with_source(error))
     }
 
-    /// The tenant's database as the catalog knows it now, in one of these states.
+    /// The identity that the tenant's database must have: the catalog's generation, and one of these states.
     #[must_use]
-    pub fn expected(&self, fleet: FleetId, states: &[IdentityState]) -> Expected {
+    pub fn expected_identity(&self, fleet: FleetId, states: &[IdentityState]) -> ExpectedIdentity {
         self.expected_at(fleet, self.tenant.generation, states)
     }
 
-    /// The tenant's database at another generation than the catalog's.
+    /// The identity that a database of the tenant must have at a generation other than the catalog's.
     #[must_use]
-    pub fn expected_at(&self, fleet: FleetId, generation: Generation, states: &[IdentityState]) -> Expected {
-        Expected { tenant: self.tenant.id, fleet, generation, states: states.to_vec() }
+    pub fn expected_at(&self, fleet: FleetId, generation: Generation, states: &[IdentityState]) -> ExpectedIdentity {
+        ExpectedIdentity { tenant: self.tenant.id, fleet, generation, states: states.to_vec() }
     }
 
-    /// The identity that this step stamps.
+    /// The identity that this step writes into a database.
     #[must_use]
-    pub fn identity(&self, fleet: FleetId, generation: Generation, state: IdentityState) -> Identity {
+    pub fn identity_to_stamp(&self, fleet: FleetId, generation: Generation, state: IdentityState) -> Identity {
         Identity { tenant: self.tenant.id, fleet, generation, state, op: Some(self.op.id), stamped_at: self.now }
     }
 
-    /// An event about this tenant, in the name of whoever asked for the operation.
+    /// An event about this tenant, recorded for the user who requested the operation.
     #[must_use]
-    pub fn event(&self, kind: &str, data: serde_json::Value) -> NewEvent {
+    pub fn tenant_event(&self, kind: &str, data: serde_json::Value) -> NewEvent {
         NewEvent {
             kind: kind.to_owned(),
             actor: self.op.requested_by.clone(),
@@ -88,16 +89,16 @@ impl Step {
         }
     }
 
-    /// Why it is done, for whoever looks at the tenant later.
+    /// The reason of the change, shown to operators who look at the tenant later.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub fn change_reason(&self) -> String {
         self.op.reason.clone().unwrap_or_else(|| format!("by {}", self.op.requested_by))
     }
 
-    /// Refuses to begin on a tenant that is in another state than when the operation was submitted.
+    /// Refuses to start on a tenant that has left the states that the operation works on.
     ///
     /// # Errors
-    /// `conflict`.
+    /// `conflict`: the tenant is in another state.
     pub fn require_state(&self, states: &[TenantState]) -> Result<()> {
         if states.contains(&self.tenant.state) {
             return Ok(());
@@ -107,7 +108,7 @@ impl Step {
         Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", self.tenant.name)))
     }
 
-    /// The error of a phase that no operation of this kind has.
+    /// The error of a stored phase that this kind of operation does not have.
     #[must_use]
     pub fn unknown_phase(&self) -> Error {
         Error::internal(format!("'{}' is not a phase of {}", self.phase, self.op.kind))

@@ -1,56 +1,62 @@
-//! suspend: the tenant answers no more, with a reason; its database stays where it is and is still migrated and backed up.
+//! suspend: the tenant stops answering requests, with a reason. Its database stays where it is, and is still migrated
+//! and backed up.
 //!
-//! The stamp makes its generation one that no router knows, so that one that has not heard of the suspension refuses too.
+//! The stamp gives the database a generation that no router knows. So a router that has not heard of the suspension
+//! refuses too.
 
 use async_trait::async_trait;
 use catalog::TenantState;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    fence, stamp,
+};
 use crate::error::Result;
 
-/// Nothing to say: the selection says which tenants, the operation's reason why.
+/// No parameters: the selection says which tenants, and the operation's reason says why.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct SuspendParams {}
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for SuspendParams {
+    fn kind_name(&self) -> &'static str {
         "suspend"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Active])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Active])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "answers no more, until it is resumed".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "stops answering until it is resumed".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        suspend(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        suspend_tenant(fleet, step).await.into()
     }
 }
 
-async fn suspend(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn suspend_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Active])?;
-    fleet.point("suspend: claimed").await;
-    let state = fence::at_rest(&step.tenant);
-    stamp::restamp(fleet, step, &[state], state).await?;
-    fleet.point("suspend: stamped").await;
-    let reason = step.reason();
-    let flip = Flip {
+    fleet.fault_point("suspend: claimed").await;
+    let state = fence::unfenced_tenant_state(&step.tenant);
+    stamp::stamp_current(fleet, step, &[state], state).await?;
+    fleet.fault_point("suspend: stamped").await;
+    let reason = step.change_reason();
+    let flip = TenantUpdate {
         state: Some(TenantState::Suspended),
         reason: Some(Some(reason.clone())),
-        ..Flip::of(step.tenant.id, step.tenant.generation)
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
-    let event = step.event("tenant.suspended", json!({"reason": reason}));
-    Ok(Outcome::done(json!({})).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    let event = step.tenant_event("tenant.suspended", json!({"reason": reason}));
+    Ok(PhaseOutcome::step_done(json!({}))
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::Event(event)))
 }

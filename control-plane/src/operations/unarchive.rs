@@ -1,81 +1,86 @@
-//! unarchive: the database of an archived tenant from its last backup, brought to the release of the day. A pinned
-//! tenant comes back at the version that it was archived with, and stays pinned.
+//! unarchive: restores an archived tenant's database from its last backup and migrates it to the current release. A
+//! pinned tenant comes back at the version that it was archived with, and stays pinned.
 
 use async_trait::async_trait;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::build::{self, Goal};
-use super::{Effect, Fleet, Operation, Outcome, Placements, Plan, Seen, Step, Targets, fence, newest, restore};
+use super::build::{self, SchemaGoal};
+use super::replacement::latest;
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput, StepContext,
+    StepPlan, fence, restore,
+};
 use crate::error::Result;
 
-/// Nothing to say: the selection says which tenants.
+/// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct UnarchiveParams {}
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for UnarchiveParams {
+    fn kind_name(&self) -> &'static str {
         "unarchive"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Archived])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Archived])
     }
 
-    fn placements(&self) -> Placements {
-        Placements::Fresh
+    fn placement_use(&self) -> PlacementUse {
+        PlacementUse::Fresh
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan { release: seen.current_release, ..Plan::default() };
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
+        plan.release = seen.current_release;
         for tenant in &seen.tenants {
-            plan.step(tenant.id, &tenant.name, || "gets its database back from its last backup".to_owned());
+            plan.add_step(tenant.id, &tenant.name, || "its database is restored from its last backup".to_owned());
         }
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        unarchive(fleet, step).await.into()
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        unarchive_tenant(fleet, step).await.into()
     }
 }
 
-async fn unarchive(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn unarchive_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Archived])?;
-    newest::require_none_since(fleet, step).await?;
+    latest::require_none_since(fleet, step).await?;
     let backup = archived_with(fleet, step).await?;
-    let source = build::Source { backup, tenant: step.tenant.id };
+    let source = build::BackupSource { backup, tenant: step.tenant.id };
     let goal = match step.tenant.pin {
-        Some(_) => Goal::Stay(step.tenant.release_id),
-        None => Goal::Head(step.op.release_id.or(step.tenant.release_id)),
+        Some(_) => SchemaGoal::Stay(step.tenant.release_id),
+        None => SchemaGoal::Head(step.op.release_id.or(step.tenant.release_id)),
     };
     let fill = build::from_backup(fleet, step, source, step.tenant.generation.next(), goal);
-    let mut built = build::ready(fleet, step, fence::at_rest(&step.tenant), goal, fill).await?;
+    let mut built =
+        build::build_new_tenant(fleet, step, fence::unfenced_tenant_state(&step.tenant), goal, fill).await?;
     built.pin = step.tenant.pin;
-    let state = fence::awake(&step.tenant);
-    let facts = built.told(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
-    let flip = Flip { state: Some(state), ..built.flip(step) };
-    let event = step.event("tenant.unarchived", facts.clone());
-    Ok(Outcome::done(facts).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    let state = fence::state_on_wake(&step.tenant);
+    let facts = built.add_left_out(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
+    let flip = TenantUpdate { state: Some(state), ..built.tenant_update(step) };
+    let event = step.tenant_event("tenant.unarchived", facts.clone());
+    Ok(PhaseOutcome::step_done(facts).with_effect(CatalogEffect::Flip(flip)).with_effect(CatalogEffect::Event(event)))
 }
 
-/// The backup that it was archived with: by the audit log, which no clock orders. A log that was cut leaves the newest,
-/// as an archived tenant is never backed up.
-async fn archived_with(fleet: &Fleet, step: &Step) -> Result<BackupId> {
+/// The backup that the tenant was archived with. The audit log names it, independent of any clock. If the log was
+/// trimmed, the newest backup is the right one, because an archived tenant is never backed up.
+async fn archived_with(fleet: &StepContext, step: &ClaimedStep) -> Result<BackupId> {
     let mut tx = fleet.catalog.read().await?;
-    let data = catalog::events::latest(&mut tx, step.tenant.id, "tenant.archived").await?;
-    let named = data.and_then(|data| serde_json::from_str::<Archived>(&data).ok()).map(|archived| archived.backup);
+    let data = catalog::events::latest_event_data(&mut tx, step.tenant.id, "tenant.archived").await?;
+    let named = data.and_then(|data| serde_json::from_str::<ArchivedEvent>(&data).ok()).map(|archived| archived.backup);
     if let Some(named) = named {
         return Ok(named);
     }
-    let newest = catalog::backups::newest(&mut tx, step.tenant.id, None).await?;
+    let newest = catalog::backups::newest_backup(&mut tx, step.tenant.id, None).await?;
     newest.map(|newest| newest.id).ok_or_else(|| restore::not_found(&step.tenant.name))
 }
 
-/// What the audit log says of it.
+/// The part of the archive event in the audit log that is needed here.
 #[derive(Deserialize)]
-struct Archived {
+struct ArchivedEvent {
     backup: BackupId,
 }

@@ -1,56 +1,69 @@
-//! undelete: a deleted tenant comes back, as long as its database has not been purged.
+//! undelete: restores a deleted tenant to service, as long as its database has not been purged.
 
 use async_trait::async_trait;
 use catalog::TenantState;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{Effect, Fleet, Operation, Outcome, Plan, Seen, Step, Targets, fence, stamp};
+use super::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+    fence, stamp,
+};
 use crate::error::Result;
 
-/// Nothing to say: the selection says which tenants.
+/// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Params {}
+pub struct UndeleteParams {}
 
 #[async_trait]
-impl Operation for Params {
-    fn kind(&self) -> &'static str {
+impl FleetOperation for UndeleteParams {
+    fn kind_name(&self) -> &'static str {
         "undelete"
     }
 
-    fn targets(&self) -> Targets {
-        Targets::Selected(&[TenantState::Deleted])
+    fn target_tenants(&self) -> OperationTargets {
+        OperationTargets::Selected(&[TenantState::Deleted])
     }
 
-    fn plan(&self, seen: &Seen) -> Result<Plan> {
-        let mut plan = Plan::default();
+    fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         for tenant in &seen.tenants {
             let becomes = if tenant.placement.is_some() { "answers again" } else { "is archived again" };
-            plan.step(tenant.id, &tenant.name, || becomes.to_owned());
+            plan.add_step(tenant.id, &tenant.name, || becomes.to_owned());
         }
-        plan.notes.push("releases that came meanwhile were not applied: fleetctl migrate run brings them".to_owned());
-        Ok(plan)
+        Ok(())
     }
 
-    async fn step(&self, fleet: &Fleet, step: &Step) -> Outcome {
-        undelete(fleet, step).await.into()
+    fn conclude_plan(&self, _seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
+        plan.notes.push("newer releases are not applied by this: use fleetctl migrate run".to_owned());
+        Ok(())
+    }
+
+    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        undelete_tenant(fleet, step).await.into()
     }
 }
 
-async fn undelete(fleet: &Fleet, step: &Step) -> Result<Outcome> {
+async fn undelete_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Deleted])?;
-    fleet.point("undelete: claimed").await;
+    fleet.fault_point("undelete: claimed").await;
     let state = match step.tenant.placement {
         Some(_) => {
-            stamp::restamp(fleet, step, &[IdentityState::Tombstone], fence::at_rest(&step.tenant)).await?;
-            fence::awake(&step.tenant)
+            stamp::stamp_current(fleet, step, &[IdentityState::Tombstone], fence::unfenced_tenant_state(&step.tenant))
+                .await?;
+            fence::state_on_wake(&step.tenant)
         }
         None => TenantState::Archived,
     };
-    fleet.point("undelete: stamped").await;
-    let flip = Flip { state: Some(state), purge_after: Some(None), ..Flip::of(step.tenant.id, step.tenant.generation) };
-    let event = step.event("tenant.undeleted", json!({"state": state}));
-    Ok(Outcome::done(json!({"state": state})).with(Effect::Flip(flip)).with(Effect::Event(event)))
+    fleet.fault_point("undelete: stamped").await;
+    let flip = TenantUpdate {
+        state: Some(state),
+        purge_after: Some(None),
+        ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
+    };
+    let event = step.tenant_event("tenant.undeleted", json!({"state": state}));
+    Ok(PhaseOutcome::step_done(json!({"state": state}))
+        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::Event(event)))
 }

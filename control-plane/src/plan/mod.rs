@@ -1,17 +1,18 @@
-//! Decides, and only decides: no I/O, no clock, no randomness. Whoever calls passes records and `now`.
+//! Decides, and does nothing else: no I/O, no clock, no randomness. Callers pass records and `now`.
 
 pub mod ledgers;
+pub mod refused_texts;
 pub mod retry;
 pub mod select;
 
-pub use select::Selection;
+pub use select::TenantSelection;
 
 use serde::Serialize;
 
-/// Tenants named in a plan's sample: enough to see what would happen, never a page.
+/// Maximum number of tenants in a plan's sample. It only shows what would happen.
 pub const SAMPLE_MAX: usize = 20;
 
-/// What an operation would do; what a dry run shows.
+/// The plan of an operation, as a dry run shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlanView {
     /// The operation's kind.
@@ -22,17 +23,17 @@ pub struct PlanView {
     pub skipped: u64,
     /// Tenants that are left out, each with a reason.
     pub left_out: u64,
-    /// The first few, at most [`SAMPLE_MAX`].
-    pub sample: Vec<Sample>,
-    /// What a human should know before saying yes.
+    /// The first tenants, at most [`SAMPLE_MAX`].
+    pub sample: Vec<PlanSample>,
+    /// Warnings for the person who confirms the plan.
     pub notes: Vec<String>,
 }
 
 /// One line of a plan's sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sample {
-    /// Its name.
+pub struct PlanSample {
+    /// The tenant's name.
     pub tenant: String,
-    /// What would be done to it, or why nothing.
+    /// The planned action, or why there is none.
     pub action: String,
 }

@@ -1,38 +1,38 @@
-//! Whether and when a failed step is tried again. The only place that decides it: nothing retries inside a step.
+//! Decides whether and when a failed step is tried again. No other code decides it, and nothing retries inside a step.
 
-/// Attempts of one phase before an operator is asked: with the delays below, about a minute of trouble.
+/// Attempts of one phase before an operator is asked. With the delays below they cover about a minute.
 pub const ATTEMPTS_MAX: i64 = 5;
 /// The first delay, milliseconds; doubled each time.
 const DELAY_FIRST_MS: i64 = 500;
 /// The longest delay, milliseconds.
 const DELAY_MAX_MS: i64 = 30_000;
 
-/// What to do about a failed step.
+/// What happens after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// Try again at this time, milliseconds since 1970.
     At(i64),
-    /// Tell a human.
+    /// Give up and report the failure.
     GiveUp,
 }
 
 /// Whether an error may pass by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// Locked, full, unreachable.
+pub enum FailureCause {
+    /// The resource is locked, full or unreachable for the moment.
     Transient,
-    /// The same again would fail the same way.
+    /// Another attempt would fail in the same way.
     Permanent,
 }
 
-/// Whether a claimed phase may run: `attempt` is the attempt that would begin now, and `deaths` how often a process died
-/// in the phase. An error that is recorded ends a phase at its last attempt; only a death leads beyond.
+/// Whether a claimed phase may run. `attempt` is the attempt that would begin now, and `deaths` how often a process
+/// died in the phase. A recorded error ends a phase at its last attempt; only a death leads beyond.
 #[must_use]
 pub fn may_run(attempt: i64, deaths: i64) -> bool {
     attempt <= ATTEMPTS_MAX && deaths < ATTEMPTS_MAX
 }
 
-/// Whether even giving up ended the process so often that it is not tried again.
+/// Whether giving up may be tried. False once it has ended the process too often as well.
 #[must_use]
 pub fn may_give_up(deaths: i64) -> bool {
     deaths < 2 * ATTEMPTS_MAX
@@ -40,14 +40,14 @@ pub fn may_give_up(deaths: i64) -> bool {
 
 /// Decides after attempt number `attempt` (from 1). `salt` spreads the steps of one fault over half the delay.
 #[must_use]
-pub fn next(cause: Cause, attempt: i64, now: i64, salt: u64) -> Next {
-    if cause == Cause::Permanent || attempt >= ATTEMPTS_MAX {
-        return Next::GiveUp;
+pub fn decide_retry(cause: FailureCause, attempt: i64, now: i64, salt: u64) -> RetryDecision {
+    if cause == FailureCause::Permanent || attempt >= ATTEMPTS_MAX {
+        return RetryDecision::GiveUp;
     }
     let doublings = attempt.clamp(1, 16) - 1;
     let delay = (DELAY_FIRST_MS << doublings).min(DELAY_MAX_MS);
     let jitter = i64::try_from(salt % 1_000).unwrap_or(0) * (delay / 2) / 1_000;
-    Next::At(now + delay / 2 + jitter)
+    RetryDecision::At(now + delay / 2 + jitter)
 }
 
 #[cfg(test)]
@@ -58,9 +58,9 @@ mod tests {
 
     #[test]
     fn a_permanent_error_is_never_tried_again_and_a_transient_one_not_for_ever() {
-        assert_eq!(next(Cause::Permanent, 1, 0, 0), Next::GiveUp);
-        assert_eq!(next(Cause::Transient, ATTEMPTS_MAX, 0, 0), Next::GiveUp);
-        assert!(matches!(next(Cause::Transient, ATTEMPTS_MAX - 1, 0, 0), Next::At(_)));
+        assert_eq!(decide_retry(FailureCause::Permanent, 1, 0, 0), RetryDecision::GiveUp);
+        assert_eq!(decide_retry(FailureCause::Transient, ATTEMPTS_MAX, 0, 0), RetryDecision::GiveUp);
+        assert!(matches!(decide_retry(FailureCause::Transient, ATTEMPTS_MAX - 1, 0, 0), RetryDecision::At(_)));
     }
 
     #[test]
@@ -73,7 +73,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_retry_lies_in_the_future_and_within_the_longest_delay(attempt in 1..ATTEMPTS_MAX, now in 0..i64::MAX / 2, salt: u64) {
-            let Next::At(at) = next(Cause::Transient, attempt, now, salt) else { panic!("gave up") };
+            let RetryDecision::At(at) = decide_retry(FailureCause::Transient, attempt, now, salt) else { panic!("gave up") };
             prop_assert!(at > now && at <= now + DELAY_MAX_MS);
         }
     }

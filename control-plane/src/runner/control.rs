@@ -1,4 +1,4 @@
-//! An operator's hand on a running operation.
+//! Changes of a running operation that an operator requests.
 
 use catalog::events::NewEvent;
 use catalog::operations::{OperationRecord, OperationState as State};
@@ -6,30 +6,30 @@ use catalog::steps::StepState;
 use catalog::{OperationId, TenantId, TenantRecord, TenantState, WriteTx};
 use serde_json::json;
 
-use super::submit::Caller;
-use super::{Runner, not_found, reached};
+use super::submit::AuditCaller;
+use super::{Runner, not_found, reached_versions};
 use crate::error::Result;
 
-/// Steps looked at in one page while giving up what is half made.
+/// Steps read per page while an operation is abandoned.
 const PAGE: u32 = 1_000;
 
-/// What to do with it.
+/// The requested change of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Claim no more steps; those that run finish.
+pub enum OperationControl {
+    /// Claim no more steps. Running steps finish.
     Pause,
-    /// Go on.
+    /// Continue a paused operation.
     Resume,
     /// Run the failed steps again.
     Retry,
-    /// Run no more steps, ever.
+    /// Run no more steps, permanently.
     Cancel,
-    /// Cancel, and give up what is half made: an abandoned create frees its names.
+    /// Cancel, and remove half-finished work. An abandoned create frees its names.
     Abandon,
 }
 
-impl Control {
-    fn event(self) -> &'static str {
+impl OperationControl {
+    fn event_kind(self) -> &'static str {
         match self {
             Self::Pause => "operation.paused",
             Self::Resume => "operation.resumed",
@@ -41,43 +41,44 @@ impl Control {
 }
 
 impl Runner {
-    /// Does it, with an event, in one transaction.
+    /// Applies the change and writes its event, in one transaction.
     ///
     /// # Errors
-    /// `not_found`; `conflict` when the operation is not in a state that allows it.
-    pub async fn control(
+    /// `not_found`; `conflict` when the operation's state does not allow the change.
+    pub async fn control_operation(
         &self,
-        caller: &Caller,
+        caller: &AuditCaller,
         op: OperationId,
-        what: Control,
+        what: OperationControl,
         reason: Option<&str>,
     ) -> Result<OperationRecord> {
         let mut tx = self.fleet.catalog.write().await?;
         let given_up = match what {
-            Control::Abandon => abandon(&mut tx, op).await?,
+            OperationControl::Abandon => self.abandon_operation(&mut tx, op).await?,
             _ => Vec::new(),
         };
-        let record = change(&mut tx, op, what).await?;
+        let record = self.apply_control(&mut tx, op, what).await?;
         let event = NewEvent {
-            kind: what.event().to_owned(),
+            kind: what.event_kind().to_owned(),
             actor: caller.actor.clone(),
             tenant_id: None,
             op_id: Some(op),
             request_id: caller.request_id.clone(),
             data: json!({"reason": reason}),
         };
-        catalog::events::append(&mut tx, &[event]).await?;
+        catalog::events::append_events(&mut tx, &[event]).await?;
+        caller.remember_operation(&mut tx, 200, op).await?;
         tx.commit().await?;
-        if matches!(what, Control::Cancel | Control::Abandon) {
-            reached::record(&self.fleet, op).await?;
+        if matches!(what, OperationControl::Cancel | OperationControl::Abandon) {
+            reached_versions::record_reached(&self.fleet, op).await?;
         }
         for tenant in &given_up {
-            // Nobody was told of these files; what cannot be removed now is found as an orphan later.
-            if let Err(error) = self.fleet.drop_unfinished(tenant).await {
-                tracing::warn!(tenant = %tenant.id, code = %error.code, %error, "a half-made database was not removed");
+            // No tenant was ever told of these files. Files that cannot be removed now are found as orphans later.
+            if let Err(error) = crate::operations::drop_unfinished(&self.fleet, tenant).await {
+                tracing::warn!(tenant = %tenant.id, code = %error.code, %error, "an unfinished database was not removed");
             }
         }
-        if matches!(what, Control::Resume | Control::Retry) {
+        if matches!(what, OperationControl::Resume | OperationControl::Retry) {
             self.run_only(op);
         }
         self.progress.send_modify(|seen| *seen += 1);
@@ -86,52 +87,62 @@ impl Runner {
     }
 }
 
-async fn change(tx: &mut WriteTx, op: OperationId, what: Control) -> Result<OperationRecord> {
-    const GOING: &[State] = &[State::Pending, State::Running];
-    match what {
-        Control::Pause => Ok(catalog::operations::set_state(tx, op, GOING, State::Paused).await?),
-        Control::Resume => Ok(catalog::operations::set_state(tx, op, &[State::Paused], State::Running).await?),
-        Control::Retry => {
-            // A cancelled operation stays cancelled: its steps were given up on purpose.
-            let ended = &[State::Partial, State::Failed, State::Running];
-            catalog::operations::set_state(tx, op, ended, State::Running).await?;
-            catalog::steps::retry_failed(tx, op).await?;
-            read(tx, op).await
+impl Runner {
+    async fn apply_control(
+        &self,
+        tx: &mut WriteTx,
+        op: OperationId,
+        what: OperationControl,
+    ) -> Result<OperationRecord> {
+        const GOING: &[State] = &[State::Pending, State::Running];
+        match what {
+            OperationControl::Pause => Ok(catalog::operations::set_state(tx, op, GOING, State::Paused).await?),
+            OperationControl::Resume => {
+                Ok(catalog::operations::set_state(tx, op, &[State::Paused], State::Running).await?)
+            }
+            OperationControl::Retry => {
+                // A cancelled operation stays cancelled: its steps were given up on purpose.
+                let ended = &[State::Partial, State::Failed, State::Running];
+                catalog::operations::set_state(tx, op, ended, State::Running).await?;
+                catalog::steps::retry_failed(tx, op).await?;
+                read_operation(tx, op).await
+            }
+            OperationControl::Cancel => self.cancel_operation(tx, op).await,
+            OperationControl::Abandon => read_operation(tx, op).await,
         }
-        Control::Cancel => cancel(tx, op).await,
-        Control::Abandon => read(tx, op).await,
+    }
+
+    async fn cancel_operation(&self, tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
+        let going = &[State::Pending, State::Running, State::Paused];
+        catalog::operations::set_state(tx, op, going, State::Cancelled).await?;
+        catalog::steps::cancel_pending(tx, op, &self.held(op)).await?;
+        // Running steps finish first, and their worker ends the operation.
+        match catalog::operations::finish_if_done(tx, op).await? {
+            Some(ended) => Ok(ended),
+            None => read_operation(tx, op).await,
+        }
+    }
+
+    /// Also abandons an operation that has ended: its failed creates are half-finished work. Returns those tenants as
+    /// they were before.
+    async fn abandon_operation(&self, tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
+        let record = read_operation(tx, op).await?;
+        if record.finished_at.is_none() && record.state != State::Cancelled {
+            self.cancel_operation(tx, op).await?;
+        }
+        let given_up = unmade_tenants(tx, op).await?;
+        for tenant in &given_up {
+            catalog::tenants::remove_provisioning(tx, tenant.id).await?;
+        }
+        Ok(given_up)
     }
 }
 
-async fn cancel(tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
-    let going = &[State::Pending, State::Running, State::Paused];
-    catalog::operations::set_state(tx, op, going, State::Cancelled).await?;
-    catalog::steps::cancel_pending(tx, op).await?;
-    // What runs comes to its end first, and its worker ends the operation.
-    match catalog::operations::finish_if_done(tx, op).await? {
-        Some(ended) => Ok(ended),
-        None => read(tx, op).await,
-    }
-}
-
-/// Also of an operation that has ended: its failed creates are what is half made. Returns those tenants as they were.
-async fn abandon(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
-    let record = read(tx, op).await?;
-    if record.finished_at.is_none() && record.state != State::Cancelled {
-        cancel(tx, op).await?;
-    }
-    let given_up = given_up(tx, op).await?;
-    for tenant in &given_up {
-        catalog::tenants::remove_provisioning(tx, tenant.id).await?;
-    }
-    Ok(given_up)
-}
-
-/// Tenants that this operation was to make and did not.
-async fn given_up(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
+/// Tenants that this operation was to create and did not finish.
+async fn unmade_tenants(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>> {
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = catalog::steps::page(tx, op, &[StepState::Failed, StepState::Cancelled], after, PAGE).await?;
+        let page = catalog::steps::list_steps(tx, op, &[StepState::Failed, StepState::Cancelled], after, PAGE).await?;
         let ids: Vec<TenantId> = page.iter().map(|(step, _)| step.tenant_id).collect();
         let tenants = catalog::tenants::get_many(tx, &ids).await?;
         found.extend(tenants.into_iter().filter(|t| t.state == TenantState::Provisioning && t.op_id.is_none()));
@@ -142,6 +153,6 @@ async fn given_up(tx: &mut WriteTx, op: OperationId) -> Result<Vec<TenantRecord>
     }
 }
 
-async fn read(tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
+async fn read_operation(tx: &mut WriteTx, op: OperationId) -> Result<OperationRecord> {
     catalog::operations::get(tx, op).await?.ok_or_else(|| not_found(op))
 }

@@ -1,44 +1,49 @@
-//! Applies what steps changed, a batch at a time, inside the recorder's transaction.
+//! Applies the catalog effects of steps, a batch at a time, inside the recorder's transaction.
 
 use std::collections::HashSet;
 
 use catalog::events::NewEvent;
-use catalog::tenants::{Flip, Reached};
+use catalog::tenants::{ReachedSchema, TenantUpdate};
 use catalog::{TenantId, WriteTx};
 
-use super::record::Report;
+use super::record::StepReport;
 use crate::error::Result;
-use crate::operations::Effect;
+use crate::operations::CatalogEffect;
 
-/// Applies the compare-and-sets; returns the tenants that somebody else had changed.
-pub(super) async fn flip(tx: &mut WriteTx, reports: &[&Report]) -> Result<HashSet<TenantId>> {
-    let flips: Vec<Flip> = each(reports)
+/// Applies the tenant updates. Returns the tenants that were changed by somebody else.
+pub(super) async fn apply_updates(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<HashSet<TenantId>> {
+    let flips: Vec<TenantUpdate> = all_effects(reports)
         .filter_map(|effect| match effect {
-            Effect::Flip(flip) => Some(flip.clone()),
+            CatalogEffect::Flip(flip) => Some(flip.clone()),
             _ => None,
         })
         .collect();
     if flips.is_empty() {
         return Ok(HashSet::new());
     }
-    Ok(catalog::tenants::flip_many(tx, &flips).await?.into_iter().collect())
+    Ok(catalog::tenants::update_many(tx, &flips).await?.into_iter().collect())
 }
 
-/// Applies everything else.
-pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
+/// Applies all other effects.
+pub(super) async fn apply_effects(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<()> {
     let (mut reached, mut sizes, mut backups, mut events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unpinned = Vec::new();
-    for effect in each(reports) {
+    for effect in all_effects(reports) {
         match effect {
-            Effect::Flip(_) => {}
-            Effect::Schema { tenant, version, release, ledger } => {
-                reached.push(Reached { tenant: *tenant, version: *version, release: *release, ledger: *ledger });
+            CatalogEffect::Flip(_) => {}
+            CatalogEffect::Schema { tenant, version, release, ledger } => {
+                reached.push(ReachedSchema { tenant: *tenant, version: *version, release: *release, ledger: *ledger });
             }
-            Effect::Unpin(tenant) => unpinned.push(*tenant),
-            Effect::Size { tenant, size_bytes } => sizes.push((*tenant, *size_bytes)),
-            Effect::Backup(backup) => backups.push((**backup).clone()),
-            Effect::Event(event) => events.push(event.clone()),
-            Effect::Verified { .. } | Effect::Retain(_) | Effect::Unretain { .. } | Effect::Promote { .. } => {}
+            CatalogEffect::Unpin(tenant) => unpinned.push(*tenant),
+            CatalogEffect::Size { tenant, size_bytes } => sizes.push((*tenant, *size_bytes)),
+            CatalogEffect::Backup(backup) => backups.push((**backup).clone()),
+            CatalogEffect::Event(event) => events.push(event.clone()),
+            CatalogEffect::Verified { .. }
+            | CatalogEffect::Retain(_)
+            | CatalogEffect::Unretain { .. }
+            | CatalogEffect::PutReplacement(_)
+            | CatalogEffect::EndReplacement(_)
+            | CatalogEffect::Promote { .. } => {}
         }
     }
     if !reached.is_empty() {
@@ -51,42 +56,49 @@ pub(super) async fn apply(tx: &mut WriteTx, reports: &[&Report]) -> Result<()> {
     if !backups.is_empty() {
         catalog::backups::insert_many(tx, &backups).await?;
     }
-    // After the backups: a verification may be of one that this batch makes known.
-    for effect in each(reports) {
-        rare(tx, effect).await?;
+    // After the backups, because a verification may concern a backup of the same batch.
+    for effect in all_effects(reports) {
+        apply_rare(tx, effect).await?;
     }
-    events.extend(promote(tx, reports).await?);
-    catalog::events::append(tx, &events).await?;
+    events.extend(promote_releases(tx, reports).await?);
+    catalog::events::append_events(tx, &events).await?;
     Ok(())
 }
 
-/// Makes releases current that succeeded for the first time; returns the events. Each operation is asked once a batch.
-async fn promote(tx: &mut WriteTx, reports: &[&Report]) -> Result<Vec<NewEvent>> {
+/// Makes releases current that succeeded for the first time, and returns the events. Each operation is checked once per
+/// batch.
+async fn promote_releases(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<Vec<NewEvent>> {
     let (mut asked, mut events) = (HashSet::new(), Vec::new());
-    for effect in each(reports) {
-        let Effect::Promote { op, from, release, event } = effect else { continue };
-        if asked.insert(*op) && catalog::fleet::promote(tx, *op, *from, *release).await? {
+    for effect in all_effects(reports) {
+        let CatalogEffect::Promote { op, from, release, event } = effect else { continue };
+        if asked.insert(*op) && catalog::fleet::promote_release(tx, *op, *from, *release).await? {
             events.push(event.clone());
         }
     }
     Ok(events)
 }
 
-/// Those that never come by the thousand.
-async fn rare(tx: &mut WriteTx, effect: &Effect) -> Result<()> {
+/// Applies the effects that never come in large numbers.
+async fn apply_rare(tx: &mut WriteTx, effect: &CatalogEffect) -> Result<()> {
     match effect {
-        Effect::Verified { backup, error } => catalog::backups::set_verified(tx, *backup, error.as_deref()).await?,
-        Effect::Retain(record) => catalog::retained::insert(tx, record).await?,
-        Effect::Unretain { server, placement } => match catalog::retained::remove(tx, *server, placement).await {
-            // It expired while the step waited for another attempt.
-            Err(error) if error.kind() == catalog::ErrorKind::NotFound => {}
-            removed => removed?,
-        },
+        CatalogEffect::Verified { backup, error } => {
+            catalog::backups::set_verified(tx, *backup, error.as_deref()).await?
+        }
+        CatalogEffect::PutReplacement(open) => catalog::replacements::put_replacement(tx, open).await?,
+        CatalogEffect::EndReplacement(tenant) => catalog::replacements::end_replacement(tx, *tenant).await?,
+        CatalogEffect::Retain(record) => catalog::retained::insert_retained(tx, record).await?,
+        CatalogEffect::Unretain { server, placement } => {
+            match catalog::retained::remove_retained(tx, *server, placement).await {
+                // The retained database expired while the step waited for another attempt.
+                Err(error) if error.kind() == catalog::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
+        }
         _ => {}
     }
     Ok(())
 }
 
-fn each<'a>(reports: &'a [&'a Report]) -> impl Iterator<Item = &'a Effect> {
+fn all_effects<'a>(reports: &'a [&'a StepReport]) -> impl Iterator<Item = &'a CatalogEffect> {
     reports.iter().flat_map(|report| &report.effects)
 }

@@ -1,5 +1,5 @@
-//! Keeps what this process holds: one statement renews all leases at a third of their length; a lost one cancels its
-//! step.
+//! Renews the leases of this process, all in one transaction, at a third of their length. A lost lease cancels its
+//! step. A lease is lost when another process has claimed the step or the step has ended, independent of any clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use crate::error::Result;
 const RENEW_EVERY: Duration = Duration::from_millis(LEASE_MS.unsigned_abs() / 3);
 
 impl Runner {
-    /// Renews until the process is stopping and holds nothing any more: steps that may finish still need their leases.
-    pub(super) async fn renew(self: Arc<Self>) {
+    /// Renews until the process is stopping and holds no more steps, because steps that may still finish need their
+    /// leases.
+    pub(super) async fn renew_leases(self: Arc<Self>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
@@ -27,28 +28,28 @@ impl Runner {
 
     async fn renew_once(&self) -> Result<()> {
         let claims: Vec<(OperationId, TenantId, i64)> =
-            self.state().held.iter().map(|((op, tenant), held)| (*op, *tenant, held.epoch)).collect();
+            self.lock_state().held.iter().map(|((op, tenant), held)| (*op, *tenant, held.epoch)).collect();
         if claims.is_empty() {
             return Ok(());
         }
-        self.fleet.awake().await;
+        self.fleet.wait_while_halted().await;
         let mut tx = self.fleet.catalog.write().await?;
         let until = tx.now() + LEASE_MS;
-        let renewed = catalog::steps::renew(&mut tx, &self.owner, until).await?;
+        let renewed = catalog::steps::renew_claims(&mut tx, &claims, until).await?;
         let live = match usize::try_from(renewed) {
             Ok(renewed) if renewed >= claims.len() => vec![true; claims.len()],
-            _ => catalog::steps::live(&mut tx, &claims).await?,
+            _ => catalog::steps::check_live_claims(&mut tx, &claims).await?,
         };
         tx.commit().await?;
         for ((op, tenant, epoch), _) in claims.iter().zip(live).filter(|(_, live)| !live) {
-            self.lose(*op, *tenant, *epoch);
+            self.lose_lease(*op, *tenant, *epoch);
         }
         Ok(())
     }
 
-    /// Somebody else holds it, or it has ended: what still runs here must not go on.
-    fn lose(&self, op: OperationId, tenant: TenantId, epoch: i64) {
-        if let Some(held) = self.state().held.get(&(op, tenant)).filter(|held| held.epoch == epoch) {
+    /// Cancels a step whose lease another process holds, or that has ended: it must not continue here.
+    fn lose_lease(&self, op: OperationId, tenant: TenantId, epoch: i64) {
+        if let Some(held) = self.lock_state().held.get(&(op, tenant)).filter(|held| held.epoch == epoch) {
             tracing::warn!(%op, %tenant, "lost the lease of a step");
             held.lost.cancel();
         }

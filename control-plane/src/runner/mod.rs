@@ -1,4 +1,4 @@
-//! Claims steps, runs them, records what came of them. Knows nothing of what an operation does.
+//! Claims steps, runs them, and records their outcomes. It knows nothing of what an operation does.
 //!
 //! ```text
 //! submit ──▶ catalog ──▶ dispatch (claims a batch) ──▶ worker (one task per step: phase after phase)
@@ -6,18 +6,19 @@
 //!               └──────── record (many outcomes, one transaction) ◀┘
 //! ```
 //! `lease` renews what this process holds, and cancels what it lost. A process that dies leaves rows whose lease
-//! expires; whoever looks next claims them under another epoch, and nothing the dead one reports is taken any more.
+//! expires. Another process then claims them with a new epoch. Later reports of the dead process are refused.
 
 pub mod control;
 pub mod submit;
 
+mod catalog_health;
 mod dispatch;
 mod effects;
 mod lease;
-pub(crate) mod reached;
+mod opening;
+pub(crate) mod reached_versions;
 mod record;
 mod select;
-mod trouble;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -30,61 +31,61 @@ use catalog::{OperationId, ServerId, TenantId, TenantRecord, TenantState};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Role;
+use crate::config::ProcessRole;
 use crate::error::{Error, Result};
-use crate::operations::Fleet;
+use crate::operations::StepContext;
 use crate::operations::step::LEASE_MS;
-use crate::plan::Selection;
-use crate::tasks::Tasks;
+use crate::plan::TenantSelection;
+use crate::tasks::ProcessTasks;
 
-/// Steps at once that an operation may ask for; a process with few descriptors runs fewer.
+/// Maximum concurrency that an operation may request. A process with few file descriptors runs fewer steps.
 pub(crate) const STEPS_MAX: u32 = 128;
-/// How often an idle runner looks for operations that other processes wrote, and a waiting one for their progress.
+/// How often an idle runner looks for operations of other processes, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The runner of one process.
 #[derive(Debug)]
 pub struct Runner {
-    fleet: Arc<Fleet>,
-    tasks: Tasks,
-    /// Names this process's claims; another process never has the same.
+    fleet: Arc<StepContext>,
+    tasks: ProcessTasks,
+    /// The name in this process's claims. No other process ever has the same.
     owner: String,
-    /// Something may be there to be claimed.
+    /// Signals that there may be steps to claim.
     wake: Notify,
-    /// Counts what was recorded: whoever waits for an operation looks again.
+    /// Counts recorded batches. A task that waits for an operation looks again after each.
     progress: watch::Sender<u64>,
-    outcomes: mpsc::Sender<record::Report>,
+    outcomes: mpsc::Sender<record::StepReport>,
     steps: Arc<Semaphore>,
-    /// Steps at once in this process, and on one server.
+    /// Maximum number of steps at once, in this process and on one server.
     steps_max: usize,
     servers: Mutex<HashMap<ServerId, Arc<Semaphore>>>,
-    state: Mutex<State>,
+    state: Mutex<RunnerState>,
     dispatching: AtomicBool,
-    trouble: trouble::Trouble,
+    trouble: catalog_health::CatalogHealth,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// In an embedded process: the operations it was asked to run.
+struct RunnerState {
+    /// In an embedded process: the operations that it was asked to run.
     mine: HashSet<OperationId>,
-    /// Steps claimed by this process, with what cancels them.
-    held: HashMap<(OperationId, TenantId), Held>,
-    /// Operations being closed.
+    /// Steps claimed by this process, each with its cancellation token.
+    held: HashMap<(OperationId, TenantId), HeldStep>,
+    /// Operations that are being closed.
     closing: HashSet<OperationId>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldStep {
     epoch: i64,
-    /// Its processes died: no other step of its operation runs beside it.
+    /// Whether the step runs without other steps of its operation, because processes died in it.
     alone: bool,
     lost: CancellationToken,
 }
 
 impl Runner {
-    /// Starts the runner's tasks. The configuration may say another number of steps at once than `steps_max`.
+    /// Starts the runner's tasks. The configuration may set a number of concurrent steps other than `steps_max`.
     #[must_use]
-    pub fn start(fleet: Arc<Fleet>, tasks: Tasks, steps_max: usize) -> Arc<Self> {
+    pub fn start_runner(fleet: Arc<StepContext>, tasks: ProcessTasks, steps_max: usize) -> Arc<Self> {
         let (outcomes, reports) = mpsc::channel(record::QUEUE_MAX);
         let steps_max = fleet.config.concurrency.unwrap_or(steps_max).max(1);
         let runner = Arc::new(Self {
@@ -99,33 +100,34 @@ impl Runner {
             servers: Mutex::default(),
             state: Mutex::default(),
             dispatching: AtomicBool::new(true),
-            trouble: trouble::Trouble::default(),
+            trouble: catalog_health::CatalogHealth::default(),
         });
-        runner.tasks.spawn(Arc::clone(&runner).dispatch());
-        runner.tasks.spawn(Arc::clone(&runner).renew());
-        runner.tasks.spawn(Arc::clone(&runner).record(reports));
+        runner.tasks.spawn_task(Arc::clone(&runner).dispatch_loop());
+        runner.tasks.spawn_task(Arc::clone(&runner).renew_leases());
+        runner.tasks.spawn_task(Arc::clone(&runner).record_loop(reports));
         runner
     }
 
-    /// True while steps are claimed, run and recorded.
+    /// Whether steps are claimed, run and recorded.
     #[must_use]
-    pub fn alive(&self) -> bool {
-        self.dispatching.load(Ordering::Acquire) && self.trouble.check().is_ok()
+    pub fn is_alive(&self) -> bool {
+        self.dispatching.load(Ordering::Acquire) && self.trouble.check_health().is_ok()
     }
 
-    /// Makes this process run that operation.
+    /// Makes an embedded process run this operation.
     pub fn run_only(&self, op: OperationId) {
-        if self.fleet.config.role == Role::Embedded {
-            self.state().mine.insert(op);
+        if self.fleet.config.role == ProcessRole::Embedded {
+            self.lock_state().mine.insert(op);
         }
         self.wake.notify_one();
     }
 
-    /// Runs the operation here and returns its record when it has ended or is paused, or as it is after `timeout`.
+    /// Runs the operation in this process. Returns its record when it has ended or is paused, or its present record
+    /// after `timeout`.
     ///
     /// # Errors
-    /// `not_found`; `catalog_unavailable` when it cannot be written for a while; those of the catalog.
-    pub async fn wait(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
+    /// `not_found`; `catalog_unavailable` when the catalog has refused writes for a while; those of the catalog.
+    pub async fn wait_for_operation(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
         self.run_only(op);
         let mut progress = self.progress.subscribe();
         let deadline = tokio::time::Instant::now() + timeout;
@@ -137,15 +139,16 @@ impl Runner {
             if ended || tokio::time::Instant::now() >= deadline {
                 return Ok(found);
             }
-            self.trouble.check()?;
-            // Another process may be running it: then nothing here changes, and the poll finds it.
+            self.trouble.check_health()?;
+            // If another process runs the operation, nothing changes here, and only the poll finds out.
             let again = deadline.min(tokio::time::Instant::now() + POLL);
-            let _ = tokio::time::timeout_at(again, self.recorded(&mut progress)).await;
+            let _ = tokio::time::timeout_at(again, self.wait_for_progress(&mut progress)).await;
         }
     }
 
-    /// Waits until an operation may have ended; recording alone happens hundreds of times in a long one.
-    async fn recorded(&self, progress: &mut watch::Receiver<u64>) {
+    /// Waits until an operation may have ended. Recorded steps alone do not count: a long operation has hundreds of
+    /// batches.
+    async fn wait_for_progress(&self, progress: &mut watch::Receiver<u64>) {
         if progress.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -155,25 +158,43 @@ impl Runner {
     ///
     /// # Errors
     /// `selection_empty`, `not_found` naming the first unknown name, and those of the catalog.
-    pub async fn select(&self, selection: &Selection) -> Result<Vec<TenantRecord>> {
+    pub async fn select_tenants(&self, selection: &TenantSelection) -> Result<Vec<TenantRecord>> {
         self.select_in(selection, &[TenantState::Active]).await
     }
 
     /// The tenants of a selection that are in one of these states.
     ///
     /// # Errors
-    /// As [`Runner::select`].
-    pub async fn select_in(&self, selection: &Selection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
+    /// As [`Runner::select_tenants`].
+    pub async fn select_in(&self, selection: &TenantSelection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
         let mut tx = self.fleet.catalog.read().await?;
-        select::tenants(&mut tx, selection, states).await
+        select::select_all(&mut tx, selection, states).await
     }
 
-    /// True while this process holds steps or may yet claim some.
+    /// Passes the active tenants of a selection to `look`, page by page. Memory does not grow with the selection.
+    ///
+    /// # Errors
+    /// As [`Runner::select_tenants`].
+    pub async fn for_each_page(
+        &self,
+        selection: &TenantSelection,
+        mut look: impl FnMut(Vec<TenantRecord>) + Send,
+    ) -> Result<()> {
+        let mut tx = self.fleet.catalog.read().await?;
+        let mut pages = select::SelectionPages::open_pages(&mut tx, selection, &[TenantState::Active]).await?;
+        while let Some(page) = pages.next_page(&mut tx).await? {
+            look(page);
+        }
+        Ok(())
+    }
+
+    /// Whether this process holds steps or may still claim some.
     fn may_still_report(&self) -> bool {
-        self.dispatching.load(Ordering::Acquire) || !self.state().held.is_empty()
+        self.dispatching.load(Ordering::Acquire) || !self.lock_state().held.is_empty()
     }
 
-    /// Says that this process exits in order: what it still holds is claimed by another one without counting as a death.
+    /// Records that this process exits normally. Another process can then claim its remaining steps without counting a
+    /// death.
     pub(crate) async fn expect_exit(&self) {
         let noted = async {
             let mut tx = self.fleet.catalog.write().await?;
@@ -185,12 +206,17 @@ impl Runner {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    /// The tenants whose steps of an operation this process holds.
+    pub(crate) fn held(&self, op: OperationId) -> Vec<TenantId> {
+        self.lock_state().held.keys().filter(|(of, _)| *of == op).map(|(_, tenant)| *tenant).collect()
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, RunnerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The steps at once on one server.
-    fn server(&self, id: ServerId) -> Arc<Semaphore> {
+    /// The permits for steps that run at once on one server.
+    fn server_permits(&self, id: ServerId) -> Arc<Semaphore> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(servers.entry(id).or_insert_with(|| Arc::new(Semaphore::new(self.steps_max))))
     }

@@ -1,6 +1,6 @@
-//! The recorder: many outcomes, one transaction. What others wait for is committed at once (a step's next phase, the
-//! last steps of a run); ends of steps gather for a moment while many more are at work, so that a busy runner pays one
-//! flush of the catalog for dozens of steps.
+//! The recorder writes many outcomes in one transaction. Outcomes that others wait for are committed at once: a step's
+//! next phase, and the last steps of a run. Other ended steps are gathered for a moment while many more are running. So
+//! a busy runner pays one flush of the catalog for dozens of steps.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,42 +12,43 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Runner, effects};
 use crate::error::{Error, Result};
-use crate::operations::Effect;
+use crate::operations::CatalogEffect;
 
-/// Outcomes waiting for the recorder: more than all steps in flight have.
+/// Maximum number of outcomes that wait for the recorder: more than all running steps can produce.
 pub(super) const QUEUE_MAX: usize = 1_024;
-/// Outcomes in one transaction: what keeps it a few tens of milliseconds short.
+/// Maximum number of outcomes in one transaction. It then takes a few tens of milliseconds.
 const BATCH_MAX: usize = 512;
 
-/// Ends of steps wait this long for each other: a kill repeats that much work, and finds it done.
+/// How long ended steps wait for each other. If the process is killed, at most this much work is repeated, and its
+/// effects are already there.
 const GATHER_MAX: Duration = Duration::from_millis(100);
-/// With so many of the steps at work ended, the catalog is told.
+/// The batch is written once one in this many of the running steps has ended.
 const GATHER_SHARE: usize = 4;
 
-/// Attempts to write a batch: with the pause between them, still well within a lease.
+/// Attempts to write a batch. Including the pauses between them they stay well within a lease.
 const WRITE_ATTEMPTS_MAX: u32 = 5;
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// One outcome on its way into the catalog.
+/// One outcome that is to be recorded.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct StepReport {
     pub(super) outcome: StepOutcome,
-    pub(super) effects: Vec<Effect>,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) effects: Vec<CatalogEffect>,
+    pub(super) answer: oneshot::Sender<RecordAnswer>,
 }
 
-/// What became of a report.
+/// The answer to a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// It is in the catalog.
+pub(super) enum RecordAnswer {
+    /// The outcome is in the catalog.
     Recorded,
-    /// The step was not this process's any more, or the catalog could not be written: nothing was taken.
+    /// Nothing was recorded: the step no longer belonged to this process, or the catalog could not be written.
     Dropped,
 }
 
 impl Runner {
-    /// Records until every worker is gone; ends after the last report of a stopping process.
-    pub(super) async fn record(self: Arc<Self>, mut reports: mpsc::Receiver<Report>) {
+    /// Records until every worker is gone. Ends after the last report of a stopping process.
+    pub(super) async fn record_loop(self: Arc<Self>, mut reports: mpsc::Receiver<StepReport>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             tokio::select! {
@@ -55,13 +56,13 @@ impl Runner {
                 received = reports.recv_many(&mut batch, BATCH_MAX) => if received == 0 { return },
                 () = self.idle_and_stopping() => return,
             }
-            self.gather(&mut reports, &mut batch).await;
+            self.gather_reports(&mut reports, &mut batch).await;
             self.record_batch(std::mem::take(&mut batch)).await;
         }
     }
 
     /// Lets the batch grow as long as nobody waits for it.
-    async fn gather(&self, reports: &mut mpsc::Receiver<Report>, batch: &mut Vec<Report>) {
+    async fn gather_reports(&self, reports: &mut mpsc::Receiver<StepReport>, batch: &mut Vec<StepReport>) {
         let until = tokio::time::Instant::now() + GATHER_MAX;
         while self.may_gather(batch) {
             let room = BATCH_MAX - batch.len();
@@ -72,16 +73,16 @@ impl Runner {
         }
     }
 
-    fn may_gather(&self, batch: &[Report]) -> bool {
+    fn may_gather(&self, batch: &[StepReport]) -> bool {
         let ends =
-            |report: &Report| matches!(report.outcome.result, StepResult::Done { .. } | StepResult::Skipped { .. });
-        let few = batch.len() < BATCH_MAX.min(self.state().held.len() / GATHER_SHARE);
-        few && batch.iter().all(ends) && !self.tasks.stopping().is_cancelled()
+            |report: &StepReport| matches!(report.outcome.result, StepResult::Done { .. } | StepResult::Skipped { .. });
+        let few = batch.len() < BATCH_MAX.min(self.lock_state().held.len() / GATHER_SHARE);
+        few && batch.iter().all(ends) && !self.tasks.stopping_token().is_cancelled()
     }
 
-    /// Resolves when the process is stopping and holds nothing more that could report.
+    /// Resolves when the process is stopping and holds no step that could still report.
     pub(super) async fn idle_and_stopping(&self) {
-        self.tasks.stopping().cancelled().await;
+        self.tasks.stopping_token().cancelled().await;
         let mut progress = self.progress.subscribe();
         while self.may_still_report() {
             if progress.changed().await.is_err() {
@@ -90,26 +91,27 @@ impl Runner {
         }
     }
 
-    async fn record_batch(&self, batch: Vec<Report>) {
-        self.fleet.point("record: begins").await;
+    async fn record_batch(&self, batch: Vec<StepReport>) {
+        self.fleet.fault_point("record: begins").await;
         let written = self.write_or_try_again(&batch).await;
-        self.trouble.note(&written);
-        self.fleet.point("record: committed").await;
+        self.trouble.note_write(&written);
+        self.fleet.fault_point("record: committed").await;
         if let Err(error) = &written {
-            // The leases run out, and whoever claims the steps next finds their work done.
+            // The leases expire, and the process that claims the steps next finds their work done.
             tracing::error!(code = %error.code, %error, outcomes = batch.len(), "outcomes were not recorded");
         }
         let written = written.unwrap_or_default();
         for (number, report) in batch.into_iter().enumerate() {
-            let answer = if written.contains(&number) { Answer::Recorded } else { Answer::Dropped };
+            let answer = if written.contains(&number) { RecordAnswer::Recorded } else { RecordAnswer::Dropped };
             let _ = report.answer.send(answer);
         }
     }
 
-    /// A catalog that is locked or full for a moment costs a moment, not the work of a whole batch.
-    async fn write_or_try_again(&self, batch: &[Report]) -> Result<HashSet<usize>> {
+    /// Writes a batch, with retries, so that a catalog that is locked or full for a moment does not cost the work of
+    /// the batch.
+    async fn write_or_try_again(&self, batch: &[StepReport]) -> Result<HashSet<usize>> {
         for _ in 1..WRITE_ATTEMPTS_MAX {
-            match self.write(batch).await {
+            match self.write_batch(batch).await {
                 Err(error) if error.transient => tokio::time::sleep(AFTER_ERROR).await,
                 Err(error) => {
                     tracing::warn!(code = %error.code, %error, outcomes = batch.len(), "a batch was refused");
@@ -118,62 +120,62 @@ impl Runner {
                 written => return written,
             }
         }
-        self.write(batch).await
+        self.write_batch(batch).await
     }
 
-    /// One outcome that can never be written must not take the others with it, nor come back for ever: each is written
-    /// alone, and a refusal becomes the failure of its step.
-    async fn write_each(&self, batch: &[Report]) -> Result<HashSet<usize>> {
+    /// Writes each outcome alone, so that one that can never be written does not block the others or come back
+    /// endlessly. A refused outcome becomes the failure of its step.
+    async fn write_each(&self, batch: &[StepReport]) -> Result<HashSet<usize>> {
         let mut written = HashSet::new();
         for (number, report) in batch.iter().enumerate() {
-            match self.write(std::slice::from_ref(report)).await {
+            match self.write_batch(std::slice::from_ref(report)).await {
                 Ok(kept) if kept.is_empty() => {}
                 Ok(_) => drop(written.insert(number)),
                 Err(error) if error.transient => return Err(error),
-                Err(error) => self.fail(report, &error).await?,
+                Err(error) => self.record_failure(report, &error).await?,
             }
         }
         Ok(written)
     }
 
-    async fn fail(&self, report: &Report, error: &Error) -> Result<()> {
-        let message = format!("what came of it could not be recorded: {error}");
+    async fn record_failure(&self, report: &StepReport, error: &Error) -> Result<()> {
+        let message = format!("the outcome of the step could not be recorded: {error}");
         let result = StepResult::Failed { code: error.code.to_string(), message };
         let mut tx = self.fleet.catalog.write().await?;
-        catalog::steps::record(&mut tx, &[StepOutcome { result, ..report.outcome.clone() }]).await?;
+        catalog::steps::record_outcomes(&mut tx, &[StepOutcome { result, ..report.outcome.clone() }]).await?;
         Ok(tx.commit().await?)
     }
 
-    /// One transaction; returns which reports are in it.
-    async fn write(&self, batch: &[Report]) -> Result<HashSet<usize>> {
+    /// Writes a batch in one transaction. Returns the indexes of the reports that it contains.
+    async fn write_batch(&self, batch: &[StepReport]) -> Result<HashSet<usize>> {
         let mut tx = self.fleet.catalog.write().await?;
         let claims: Vec<(OperationId, TenantId, i64)> =
             batch.iter().map(|r| (r.outcome.op_id, r.outcome.tenant_id, r.outcome.lease_epoch)).collect();
-        let live = catalog::steps::live(&mut tx, &claims).await?;
+        let live = catalog::steps::check_live_claims(&mut tx, &claims).await?;
         let numbered = batch.iter().enumerate().zip(live);
-        let live: Vec<(usize, &Report)> = numbered.filter(|(_, live)| *live).map(|(report, _)| report).collect();
-        let reports: Vec<&Report> = live.iter().map(|(_, report)| *report).collect();
+        let live: Vec<(usize, &StepReport)> = numbered.filter(|(_, live)| *live).map(|(report, _)| report).collect();
+        let reports: Vec<&StepReport> = live.iter().map(|(_, report)| *report).collect();
         let now = tx.now();
-        let conflicts = effects::flip(&mut tx, &reports).await?;
+        let conflicts = effects::apply_updates(&mut tx, &reports).await?;
         let outcomes: Vec<StepOutcome> =
-            reports.iter().map(|report| settled(&report.outcome, &conflicts, now)).collect();
-        let recorded = catalog::steps::record(&mut tx, &outcomes).await?;
-        // By number, not by tenant: a batch may also hold a report of an operation that the tenant belonged to before.
-        let kept: Vec<(usize, &Report)> = live
+            reports.iter().map(|report| outcome_to_record(&report.outcome, &conflicts, now)).collect();
+        let recorded = catalog::steps::record_outcomes(&mut tx, &outcomes).await?;
+        // By index, not by tenant: the batch may also contain a report of an earlier operation on the same tenant.
+        let kept: Vec<(usize, &StepReport)> = live
             .into_iter()
             .zip(&recorded)
             .filter(|((_, report), recorded)| **recorded && !conflicts.contains(&report.outcome.tenant_id))
             .map(|(numbered, _)| numbered)
             .collect();
-        let reports: Vec<&Report> = kept.iter().map(|(_, report)| *report).collect();
-        effects::apply(&mut tx, &reports).await?;
+        let reports: Vec<&StepReport> = kept.iter().map(|(_, report)| *report).collect();
+        effects::apply_effects(&mut tx, &reports).await?;
         tx.commit().await?;
         Ok(kept.into_iter().map(|(number, _)| number).collect())
     }
 }
 
-/// The outcome to record: a tenant that was changed by somebody else is looked at again.
-fn settled(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> StepOutcome {
+/// The outcome to record. If somebody else changed the tenant, the step is retried.
+fn outcome_to_record(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> StepOutcome {
     if !conflicts.contains(&outcome.tenant_id) {
         return outcome.clone();
     }
@@ -186,11 +188,11 @@ fn settled(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: i64) -> St
 mod tests {
     use catalog::WriteTx;
     use catalog::operations::{NewOperation, OperationState, WhenLeft};
-    use catalog::steps::Claimant;
+    use catalog::steps::StepClaimant;
 
     use super::*;
-    use crate::config::{Config, Role};
-    use crate::tasks::Tasks;
+    use crate::config::{Config, ProcessRole};
+    use crate::tasks::ProcessTasks;
 
     /// An operation on one tenant, its only step claimed until `until`.
     async fn claimed(tx: &mut WriteTx, tenant: TenantId, until: i64) -> StepOutcome {
@@ -207,11 +209,11 @@ mod tests {
             requested_by: "test".to_owned(),
             reason: None,
         };
-        catalog::operations::insert(tx, &new).await.unwrap();
-        let step = catalog::steps::claim(
+        catalog::operations::insert_operation(tx, &new).await.unwrap();
+        let step = catalog::steps::claim_steps(
             tx,
             new.id,
-            Claimant { owner: "this process", lease_until: until, limit: 1, may_run_alone: true },
+            StepClaimant { owner: "this process", lease_until: until, limit: 1, may_run_alone: true, held: &[] },
         )
         .await
         .unwrap()
@@ -225,23 +227,23 @@ mod tests {
         }
     }
 
-    fn report(outcome: StepOutcome) -> Report {
-        Report { outcome, effects: Vec::new(), answer: oneshot::channel().0 }
+    fn report(outcome: StepOutcome) -> StepReport {
+        StepReport { outcome, effects: Vec::new(), answer: oneshot::channel().0 }
     }
 
-    /// A fleet with a tenant that is being made, and a runner beside the app's own.
+    /// A fleet with a tenant that is being created, and a runner beside the app's own.
     async fn world(dir: &tempfile::TempDir) -> (Arc<crate::app::App>, Arc<Runner>, catalog::ServerId) {
-        let config = Config::new(dir.path().canonicalize().unwrap(), Role::Embedded);
-        crate::app::App::init(&config).await.unwrap();
+        let config = Config::new(dir.path().canonicalize().unwrap(), ProcessRole::Embedded);
+        crate::app::App::init_fleet(&config).await.unwrap();
         let app = crate::app::App::open(config).await.unwrap();
-        let runner = Runner::start(Arc::clone(&app.fleet), Tasks::default(), 8);
+        let runner = Runner::start_runner(Arc::clone(&app.fleet), ProcessTasks::default(), 8);
         let mut tx = app.catalog.read().await.unwrap();
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
         (app, runner, server.id)
     }
 
     async fn tenant(tx: &mut WriteTx, name: &str, server_id: catalog::ServerId) -> TenantId {
-        let (id, name) = (TenantId::generate(), catalog::Name::slug(name).unwrap());
+        let (id, name) = (TenantId::generate(), catalog::TenantName::parse_slug(name).unwrap());
         let new = catalog::tenants::NewTenant { id, name, server_id, labels: Default::default() };
         catalog::tenants::insert_many(tx, &[new]).await.unwrap();
         id
@@ -256,8 +258,8 @@ mod tests {
         let until = tx.now() + 60_000;
         let mut reports = vec![report(claimed(&mut tx, bad, until).await), report(claimed(&mut tx, good, until).await)];
         tx.commit().await.unwrap();
-        // There is no such backup, so this effect is refused for ever.
-        reports[0].effects.push(Effect::Verified { backup: catalog::BackupId::generate(), error: None });
+        // There is no such backup, so this effect is refused every time.
+        reports[0].effects.push(CatalogEffect::Verified { backup: catalog::BackupId::generate(), error: None });
         let written = runner.write_or_try_again(&reports).await.unwrap();
         assert_eq!(written, HashSet::from([1]));
         let mut tx = app.catalog.read().await.unwrap();
@@ -275,10 +277,10 @@ mod tests {
         let lost = claimed(&mut tx, id, now - 1).await;
         let going = &[OperationState::Running];
         catalog::operations::set_state(&mut tx, lost.op_id, going, OperationState::Cancelled).await.unwrap();
-        catalog::steps::cancel_pending(&mut tx, lost.op_id).await.unwrap();
+        catalog::steps::cancel_pending(&mut tx, lost.op_id, &[]).await.unwrap();
         let held = claimed(&mut tx, id, now + 60_000).await;
         tx.commit().await.unwrap();
-        let written = runner.write(&[report(lost), report(held)]).await.unwrap();
+        let written = runner.write_batch(&[report(lost), report(held)]).await.unwrap();
         assert_eq!(written, HashSet::from([1]));
     }
 }

@@ -1,47 +1,95 @@
-//! From a selection to records, inside the transaction that plans with them.
+//! Resolves a selection to tenant records, page by page, inside the transaction that plans with them.
 
-use catalog::tenants::Selection as Filter;
-use catalog::{Name, ReadTx, ServerId, TenantId, TenantRecord, TenantState};
+use catalog::tenants::TenantCriteria as Filter;
+use catalog::{ReadTx, ServerId, TenantId, TenantName, TenantRecord, TenantState};
 
 use crate::error::{Error, Result};
-use crate::plan::Selection;
-use crate::plan::select::{self, Reference};
+use crate::plan::TenantSelection;
+use crate::plan::select::{self, TenantReference};
 
-/// Tenants read at once: the longest page the catalog gives.
-const PAGE: u32 = 10_000;
-/// Unknown names told in one error.
+/// Tenants read per page. Enough that the statements cost little compared with the rows. Few enough that the records
+/// need little memory: about 5 KB each while the driver also holds their rows.
+const PAGE: u32 = 1_000;
+/// Maximum number of unknown names in one error.
 const TOLD_MAX: usize = 5;
 
-/// The tenants of a selection that are in one of `states`. Naming a tenant that is in another state is an error; a
-/// label, a server or "all" just does not mean it.
-pub(super) async fn tenants(
+/// The tenants of a selection, page by page, in the order of their ids.
+pub(crate) struct SelectionPages {
+    filter: Filter,
+    after: Option<TenantId>,
+    is_last_read: bool,
+}
+
+impl SelectionPages {
+    /// Starts to read the tenants that are in one of `states`. A named tenant in another state is an error. A label, a
+    /// server or "all" does not include such tenants.
+    pub(crate) async fn open_pages(
+        tx: &mut ReadTx,
+        selection: &TenantSelection,
+        states: &[TenantState],
+    ) -> Result<Self> {
+        if selection.is_empty() {
+            return Err(Error::new(422, "selection_empty", "no tenant was selected")
+                .try_next("name tenants, select by label or server, or say --all"));
+        }
+        let ids = match selection.names.as_slice() {
+            [] => None,
+            names => Some(resolve_names(tx, names).await?),
+        };
+        let server = selected_server(tx, selection).await?;
+        let filter =
+            Filter { ids, labels: selection.label_selector()?, server, states: states.to_vec(), read_only: false };
+        let pages = Self { filter, after: None, is_last_read: false };
+        if !pages.has_all_named(tx).await? {
+            return Err(wrong_state(tx, &pages.filter).await?);
+        }
+        if !selection.allow_empty && catalog::tenants::list_tenants(tx, &pages.filter, None, 1).await?.is_empty() {
+            return Err(matches_nobody(tx, &pages.filter).await?);
+        }
+        Ok(pages)
+    }
+
+    /// Whether every named tenant is in one of the states. Only checked if no label or server narrows the selection.
+    async fn has_all_named(&self, tx: &mut ReadTx) -> Result<bool> {
+        let (Some(ids), true, None) = (&self.filter.ids, self.filter.labels.is_empty(), self.filter.server) else {
+            return Ok(true);
+        };
+        Ok(usize::try_from(catalog::tenants::count_tenants(tx, &self.filter).await?) == Ok(ids.len()))
+    }
+
+    /// The number of tenants on all pages.
+    pub(crate) async fn count_tenants(&self, tx: &mut ReadTx) -> Result<i64> {
+        Ok(catalog::tenants::count_tenants(tx, &self.filter).await?)
+    }
+
+    /// The next page. `None` after the last one. The first page of an allowed empty selection is empty.
+    pub(crate) async fn next_page(&mut self, tx: &mut ReadTx) -> Result<Option<Vec<TenantRecord>>> {
+        if self.is_last_read {
+            return Ok(None);
+        }
+        let page = catalog::tenants::list_tenants(tx, &self.filter, self.after, PAGE).await?;
+        self.is_last_read = page.len() < PAGE as usize;
+        let is_first = self.after.is_none();
+        self.after = page.last().map(|last| last.id).or(self.after);
+        Ok((is_first || !page.is_empty()).then_some(page))
+    }
+}
+
+/// All tenants of a selection at once.
+pub(super) async fn select_all(
     tx: &mut ReadTx,
-    selection: &Selection,
+    selection: &TenantSelection,
     states: &[TenantState],
 ) -> Result<Vec<TenantRecord>> {
-    if selection.is_empty() {
-        return Err(Error::new(422, "selection_empty", "no tenant was selected")
-            .try_next("name tenants, select by label or server, or say --all"));
-    }
-    let ids = match selection.names.as_slice() {
-        [] => None,
-        names => Some(resolve(tx, names).await?),
-    };
-    let server = server(tx, selection).await?;
-    let named = ids.as_ref().map(Vec::len);
-    let filter = Filter { ids, labels: selection.label_selector()?, server, states: states.to_vec() };
-    let found = all(tx, &filter).await?;
-    if named.is_some_and(|named| named > found.len()) && filter.labels.is_empty() && server.is_none() {
-        return Err(wrong_state(tx, &filter, &found).await?);
-    }
-    if found.is_empty() && !selection.allow_empty {
-        return Err(matches_nobody(tx, &filter).await?);
+    let (mut pages, mut found) = (SelectionPages::open_pages(tx, selection, states).await?, Vec::new());
+    while let Some(page) = pages.next_page(tx).await? {
+        found.extend(page);
     }
     Ok(found)
 }
 
-/// The server that a selection names.
-pub(super) async fn server(tx: &mut ReadTx, selection: &Selection) -> Result<Option<ServerId>> {
+/// The id of the server that a selection names.
+pub(super) async fn selected_server(tx: &mut ReadTx, selection: &TenantSelection) -> Result<Option<ServerId>> {
     let Some(name) = &selection.server else { return Ok(None) };
     let found = catalog::servers::by_name(tx, name).await?;
     let found =
@@ -49,11 +97,11 @@ pub(super) async fn server(tx: &mut ReadTx, selection: &Selection) -> Result<Opt
     Ok(Some(found.id))
 }
 
-/// A command that would act on nobody, most often because of a typing error, must not be taken for one that has acted.
+/// The error of a selection without tenants, most often a typing error. It must not look like a command that has acted.
 async fn matches_nobody(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
     let anywhere = Filter { states: Vec::new(), ..filter.clone() };
-    let states: Vec<String> = filter.states.iter().map(|state| shown(*state)).collect();
-    let detail = match all(tx, &anywhere).await?.len() {
+    let states: Vec<String> = filter.states.iter().map(|state| state_text(*state)).collect();
+    let detail = match catalog::tenants::count_tenants(tx, &anywhere).await? {
         0 => "the selection matches no tenant".to_owned(),
         others => format!("the selection matches {others} tenants, but none of them is {}", states.join(" or ")),
     };
@@ -62,34 +110,21 @@ async fn matches_nobody(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
         .try_next("if an empty selection is right, add --allow-empty"))
 }
 
-async fn all(tx: &mut ReadTx, filter: &Filter) -> Result<Vec<TenantRecord>> {
-    let mut found = Vec::new();
-    loop {
-        let after = found.last().map(|last: &TenantRecord| last.id);
-        let page = catalog::tenants::page(tx, filter, after, PAGE).await?;
-        let more = page.len() == PAGE as usize;
-        found.extend(page);
-        if !more {
-            return Ok(found);
-        }
-    }
-}
-
-/// Ids of all names; each once, in order.
-async fn resolve(tx: &mut ReadTx, names: &[String]) -> Result<Vec<TenantId>> {
+/// The ids of all names, each once, in order.
+async fn resolve_names(tx: &mut ReadTx, names: &[String]) -> Result<Vec<TenantId>> {
     let (mut ids, mut slugs) = (Vec::new(), Vec::new());
     for name in names {
-        match select::reference(name)? {
-            Reference::Id(id) => ids.push(id),
-            Reference::Name(name) => slugs.push(name),
+        match select::parse_reference(name)? {
+            TenantReference::Id(id) => ids.push(id),
+            TenantReference::Name(name) => slugs.push(name),
         }
     }
-    let known: std::collections::HashMap<Name, TenantId> =
-        catalog::names::taken(tx, &slugs).await?.into_iter().collect();
+    let known: std::collections::HashMap<TenantName, TenantId> =
+        catalog::names::taken_names(tx, &slugs).await?.into_iter().collect();
     slugs.sort_unstable();
     slugs.dedup();
     let unknown: Vec<&str> =
-        slugs.iter().filter(|name| !known.contains_key(name)).map(Name::as_str).take(TOLD_MAX + 1).collect();
+        slugs.iter().filter(|name| !known.contains_key(name)).map(TenantName::as_str).take(TOLD_MAX + 1).collect();
     if !unknown.is_empty() {
         let more = if unknown.len() > TOLD_MAX { " and more" } else { "" };
         let told = unknown[..unknown.len().min(TOLD_MAX)].join(", ");
@@ -103,26 +138,29 @@ async fn resolve(tx: &mut ReadTx, names: &[String]) -> Result<Vec<TenantId>> {
     Ok(ids)
 }
 
-/// Why fewer tenants were found than named.
-async fn wrong_state(tx: &mut ReadTx, filter: &Filter, found: &[TenantRecord]) -> Result<Error> {
+/// The error when fewer tenants were found than named.
+async fn wrong_state(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
     let anywhere = Filter { states: Vec::new(), ..filter.clone() };
-    let is_found = |tenant: &TenantRecord| found.iter().any(|other| other.id == tenant.id);
-    let other = all(tx, &anywhere).await?.into_iter().find(|tenant| !is_found(tenant));
+    let mut pages = SelectionPages { filter: anywhere, after: None, is_last_read: false };
+    let mut other = None;
+    while let (None, Some(page)) = (&other, pages.next_page(tx).await?) {
+        other = page.into_iter().find(|tenant| !filter.states.contains(&tenant.state));
+    }
     Ok(match other {
-        // What is gone or was never finished is unknown to everybody but its own operation.
+        // Deleted and purged tenants count as unknown to all operations but their own.
         Some(tenant) if matches!(tenant.state, TenantState::Deleted | TenantState::Purged) => {
             not_found(&format!("there is no tenant named {}: it was deleted", tenant.name))
         }
         Some(tenant) => {
-            let detail = format!("{} is {}", tenant.name, shown(tenant.state));
+            let detail = format!("{} is {}", tenant.name, state_text(tenant.state));
             Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", tenant.name))
         }
-        None => not_found("one of the ids names no tenant"),
+        None => not_found("one of the ids does not name a tenant"),
     })
 }
 
 /// A state as the API writes it.
-fn shown(state: TenantState) -> String {
+fn state_text(state: TenantState) -> String {
     let state = serde_json::to_value(state).ok().and_then(|state| state.as_str().map(str::to_owned));
     state.unwrap_or_default()
 }

@@ -1,105 +1,145 @@
-//! The way in: plan purely, then write operation, steps and event in one transaction.
+//! Accepts a submission: plans without side effects, then writes operation, steps and event in one transaction.
 
 use std::collections::HashMap;
 
 use catalog::events::NewEvent;
+use catalog::idempotency::ClaimedIdempotencyKey;
 use catalog::operations::{NewOperation, OperationRecord, WhenLeft};
 use catalog::tenants::NewTenant;
-use catalog::{OperationId, ReadTx, TenantRecord, WriteTx};
+use catalog::{ErrorKind, OperationId, ReadTx, WriteTx};
 use serde_json::json;
 
-use super::{Runner, STEPS_MAX, select};
+use super::select::{self, SelectionPages};
+use super::{Runner, STEPS_MAX};
 use crate::error::{Error, Result};
-use crate::operations::ledgers::{self, Known};
-use crate::operations::{Params, Plan, Prepared, Scope, Seen, Targets};
-use crate::plan::{PlanView, Selection};
+use crate::operations::ledgers::{self, KnownLedgers};
+use crate::operations::planning::WayBack;
+use crate::operations::{OperationParams, OperationTargets, PlanInput, PreparedSubmission, StepPlan, SubmissionScope};
+use crate::plan::{PlanView, TenantSelection};
 
-/// Who asks, for the audit log.
+/// The user who makes a request, for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// A token's or a user's name.
+pub struct AuditCaller {
+    /// The name of the token or user.
     pub actor: String,
-    /// Of the request it came with.
+    /// The id of the request.
     pub request_id: Option<String>,
-    /// The request's Idempotency-Key, taken already: a submission answers it in the transaction that writes the
-    /// operation, so that a crash cannot come between.
-    pub once: Option<String>,
+    /// The request's Idempotency-Key, already claimed. Its answer is stored in the transaction that makes the change,
+    /// so that a crash cannot separate the two.
+    pub once: Option<ClaimedIdempotencyKey>,
 }
 
-/// What is asked for.
+impl AuditCaller {
+    /// Stores the answer of the request in the transaction that makes its change.
+    ///
+    /// # Errors
+    /// `idempotency_in_progress` when another process has taken the key over, because this process slept past its
+    /// lease.
+    pub(crate) async fn remember(&self, tx: &mut WriteTx, status: u16, answer: &str) -> Result<()> {
+        let Some(taken) = &self.once else { return Ok(()) };
+        catalog::idempotency::finish_request(tx, &self.actor, taken, status, answer).await.map_err(|error| match error
+            .kind()
+        {
+            ErrorKind::NotFound => {
+                let detail = "another process has taken over this Idempotency-Key, so nothing was done here";
+                Error::new(409, "idempotency_in_progress", detail).try_next("repeat it in a moment")
+            }
+            _ => error.into(),
+        })
+    }
+
+    /// Stores the operation as the answer. A repeated request reads the operation again.
+    ///
+    /// # Errors
+    /// As [`Self::remember`].
+    pub(crate) async fn remember_operation(&self, tx: &mut WriteTx, status: u16, operation: OperationId) -> Result<()> {
+        self.remember(tx, status, &json!({"operation": operation}).to_string()).await
+    }
+}
+
+/// A request to run an operation.
 #[derive(Debug, Clone)]
 pub struct Submission {
-    /// What to do.
-    pub params: Params,
-    /// To whom; ignored by create, and by verify when it names backups.
-    pub targets: Selection,
-    /// Given by a human.
+    /// The operation and its parameters.
+    pub params: OperationParams,
+    /// The tenants to work on. Ignored by create, and by verify when it names backups.
+    pub targets: TenantSelection,
+    /// The reason that the requester gave.
     pub reason: Option<String>,
-    /// Steps at once; `None`: what the runner allows.
+    /// Steps at once. `None`: as many as the runner allows.
     pub concurrency: Option<u32>,
-    /// Refused with `count_mismatch` when the plan has another number of tenants.
+    /// The expected number of tenants. Refused with `count_mismatch` when the plan has another number.
     pub expect_count: Option<u64>,
 }
 
 impl Submission {
-    /// With nothing but what and to whom.
+    /// A submission with default options.
     #[must_use]
-    pub fn new(params: Params, targets: Selection) -> Self {
+    pub fn new(params: OperationParams, targets: TenantSelection) -> Self {
         Self { params, targets, reason: None, concurrency: None, expect_count: None }
     }
 }
 
-/// Whether to do it.
+/// Whether the operation is run, or only planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Only say what would be done: a dry run.
+pub enum SubmitMode {
+    /// Only show the plan: a dry run.
     Plan,
-    /// Write it down and begin.
+    /// Record the operation and start it.
     Run,
 }
 
-/// What came of a submission.
+/// The result of a submission.
 #[derive(Debug, Clone)]
-pub enum Submitted {
-    /// Nothing was written.
+pub enum SubmitOutcome {
+    /// The plan of a dry run. Nothing was written.
     Planned(PlanView),
-    /// The runner has been woken; in an embedded process the operation is now this process's to run.
+    /// The recorded operation. The runner has been woken; in an embedded process this process runs the operation.
     Started(OperationRecord),
 }
 
 impl Runner {
-    /// Plans, and in [`Mode::Run`] writes operation, steps and event (and, for create, tenants and names) in one
-    /// transaction and wakes the runner.
+    /// Plans, and with [`SubmitMode::Run`] writes operation, steps and event in one transaction and wakes the runner.
+    /// For create, the same transaction writes tenants and names.
     ///
     /// # Errors
     /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
-    /// and those of the catalog; nothing was written then.
-    pub async fn submit(&self, caller: &Caller, submission: Submission, mode: Mode) -> Result<Submitted> {
+    /// and those of the catalog. On an error nothing was written.
+    pub async fn submit_operation(
+        &self,
+        caller: &AuditCaller,
+        submission: Submission,
+        mode: SubmitMode,
+    ) -> Result<SubmitOutcome> {
         check_concurrency(submission.concurrency)?;
-        let scope = if submission.targets.is_everyone() { Scope::All } else { Scope::Some };
-        let prepared = submission.params.operation().prepare(&self.fleet, scope).await?;
-        let (planning, submission, seen, plan) = self.planned(caller, &submission, prepared, mode).await?;
-        check_count(&plan, submission.expect_count)?;
-        let Planning::Real(mut tx) = planning else {
-            return Ok(Submitted::Planned(plan.view(submission.params.operation().kind())));
+        let scope = if submission.targets.is_everyone() { SubmissionScope::All } else { SubmissionScope::Some };
+        let prepared = submission.params.as_operation().prepare_submission(&self.fleet, scope).await?;
+        let prepared = match mode {
+            SubmitMode::Plan => submission.params.as_operation().prepare_dry_run(&self.fleet, prepared).await?,
+            SubmitMode::Run => prepared,
         };
-        let record = write(&mut tx, caller, &submission, &seen, plan).await?;
+        let (planning, submission, seen, plan) = self.plan_submission(caller, &submission, prepared, mode).await?;
+        check_count(&plan, submission.expect_count)?;
+        let PlanTransaction::Real(mut tx) = planning else {
+            return Ok(SubmitOutcome::Planned(plan.plan_view(submission.params.as_operation().kind_name())));
+        };
+        let record = write_operation(&mut tx, caller, &submission, &seen, plan).await?;
         tx.commit().await?;
         self.run_only(record.id);
-        Ok(Submitted::Started(record))
+        Ok(SubmitOutcome::Started(record))
     }
 }
 
-/// The transaction that a plan is made in.
-enum Planning {
-    /// Reads only, so that no writer of the catalog waits for a question.
+/// The transaction in which a plan is made.
+enum PlanTransaction {
+    /// Only reads, so that no writer of the catalog waits for a dry run.
     Dry(ReadTx),
-    /// Goes on to write the operation.
+    /// Also writes the operation.
     Real(WriteTx),
 }
 
-impl Planning {
-    fn reader(&mut self) -> &mut ReadTx {
+impl PlanTransaction {
+    fn as_reader(&mut self) -> &mut ReadTx {
         match self {
             Self::Dry(tx) => tx,
             Self::Real(tx) => tx,
@@ -108,78 +148,100 @@ impl Planning {
 }
 
 impl Runner {
-    /// Plans in one transaction; a dry run takes the same path in one that only reads. Databases that the plan has to look
-    /// into first are read without a transaction; then it is planned again.
-    async fn planned(
+    /// Plans in one transaction; a dry run does the same in a read transaction. Databases that the plan has to read
+    /// first are read outside the transaction, and then the plan is made again.
+    async fn plan_submission(
         &self,
-        caller: &Caller,
+        caller: &AuditCaller,
         asked: &Submission,
-        mut prepared: Prepared,
-        mode: Mode,
-    ) -> Result<(Planning, Submission, Seen, Plan)> {
+        mut prepared: PreparedSubmission,
+        mode: SubmitMode,
+    ) -> Result<(PlanTransaction, Submission, PlanInput, StepPlan)> {
         loop {
             let mut submission = asked.clone();
             let mut planning = self.begin_planning(caller, &mut submission, mode).await?;
-            let (seen, plan) = plan(planning.reader(), caller, &mut submission, prepared).await?;
-            if plan.unread.is_empty() {
+            let (seen, plan) = plan_in_transaction(planning.as_reader(), caller, &mut submission, prepared).await?;
+            if seen.applied.unread.is_empty() {
                 return Ok((planning, submission, seen, plan));
             }
             drop(planning);
             prepared = seen.prepared;
-            prepared.read.extend(ledgers::read(&self.fleet, &plan.unread).await);
+            prepared.read.extend(ledgers::read_ledgers(&self.fleet, &seen.applied.unread).await);
         }
     }
 
-    async fn begin_planning(&self, caller: &Caller, submission: &mut Submission, mode: Mode) -> Result<Planning> {
-        if mode == Mode::Plan {
-            return Ok(Planning::Dry(self.fleet.catalog.read().await?));
+    async fn begin_planning(
+        &self,
+        caller: &AuditCaller,
+        submission: &mut Submission,
+        mode: SubmitMode,
+    ) -> Result<PlanTransaction> {
+        if mode == SubmitMode::Plan {
+            return Ok(PlanTransaction::Dry(self.fleet.catalog.read().await?));
         }
         let mut tx = self.fleet.catalog.write().await?;
-        submission.params.operation_mut().store(&mut tx, &caller.actor).await?;
-        Ok(Planning::Real(tx))
+        submission.params.as_operation_mut().store_references(&mut tx, &caller.actor).await?;
+        Ok(PlanTransaction::Real(tx))
     }
 }
 
-async fn plan(
+async fn plan_in_transaction(
     tx: &mut ReadTx,
-    caller: &Caller,
+    caller: &AuditCaller,
     submission: &mut Submission,
-    prepared: Prepared,
-) -> Result<(Seen, Plan)> {
+    prepared: PreparedSubmission,
+) -> Result<(PlanInput, StepPlan)> {
     let targets = &mut submission.targets;
-    let when_left = when_left(targets);
-    targets.allow_empty |= targets.is_everyone() && submission.params.operation().works_without_tenants();
-    let server = select::server(tx, targets).await?;
-    let tenants = match submission.params.operation().targets() {
-        Targets::Own => Vec::new(),
-        Targets::Selected(states) => select::tenants(tx, &submission.targets, states).await?,
-        Targets::One(states) => only_one(select::tenants(tx, &submission.targets, states).await?)?,
+    let when_left = exclusion_rule(targets);
+    targets.allow_empty |= targets.is_everyone() && submission.params.as_operation().works_without_tenants();
+    let server = select::selected_server(tx, targets).await?;
+    let mut pages = match submission.params.as_operation().target_tenants() {
+        OperationTargets::Own => None,
+        OperationTargets::Selected(states) => Some(SelectionPages::open_pages(tx, &submission.targets, states).await?),
+        OperationTargets::One(states) => {
+            let pages = SelectionPages::open_pages(tx, &submission.targets, states).await?;
+            Some(require_one_tenant(tx, pages).await?)
+        }
     };
-    let mut seen = Seen {
+    let mut seen = PlanInput {
         op: OperationId::generate(),
         now: tx.now(),
         actor: caller.actor.clone(),
         when_left,
         server,
         prepared,
-        tenants,
+        tenants: Vec::new(),
         current_release: catalog::fleet::current_release(tx).await?,
         head_version: None,
         servers: Vec::new(),
         taken: HashMap::new(),
         backups: HashMap::new(),
         retained: Vec::new(),
-        applied: Known::default(),
+        applied: KnownLedgers::default(),
+        going: KnownLedgers::default(),
+        way_back: WayBack::default(),
+        free_places: None,
     };
-    submission.params.operation_mut().look(tx, &mut seen).await?;
-    let plan = submission.params.operation().plan(&seen)?;
-    // The catalog refuses them as well, but not in a dry run, which writes nothing.
+    let mut plan = StepPlan::default();
+    loop {
+        if let Some(pages) = &mut pages {
+            let Some(page) = pages.next_page(tx).await? else { break };
+            seen.tenants = page;
+        }
+        submission.params.as_operation_mut().load_for_page(tx, &mut seen).await?;
+        submission.params.as_operation().plan_page(&seen, &mut plan)?;
+        if pages.is_none() {
+            break;
+        }
+    }
+    submission.params.as_operation().conclude_plan(&seen, &mut plan)?;
+    // The catalog checks labels too, but a dry run does not write to it.
     plan.new.iter().try_for_each(|tenant| catalog::tenants::check_labels(&tenant.labels))?;
     Ok((seen, plan))
 }
 
-/// A tenant that somebody named and that is gone is an error. One that a rule selected is not.
-fn when_left(targets: &Selection) -> WhenLeft {
+/// What happens to a tenant that has left the selection: an error if it was named, none if a rule selected it.
+fn exclusion_rule(targets: &TenantSelection) -> WhenLeft {
     match targets {
         _ if targets.automatic => WhenLeft::Ignore,
         _ if !targets.names.is_empty() => WhenLeft::Fail,
@@ -188,14 +250,14 @@ fn when_left(targets: &Selection) -> WhenLeft {
     }
 }
 
-fn only_one(tenants: Vec<TenantRecord>) -> Result<Vec<TenantRecord>> {
-    match tenants.len() {
-        1 => Ok(tenants),
+async fn require_one_tenant(tx: &mut ReadTx, pages: SelectionPages) -> Result<SelectionPages> {
+    match pages.count_tenants(tx).await? {
+        1 => Ok(pages),
         many => Err(Error::new(422, "invalid", format!("exactly one tenant is needed, {many} were selected"))),
     }
 }
 
-/// A number that cannot be meant is refused: brought into the range, it would be another one than was asked for.
+/// Refuses a concurrency out of range. Limiting it silently would give another number than was requested.
 fn check_concurrency(asked: Option<u32>) -> Result<()> {
     match asked {
         Some(asked) if !(1..=STEPS_MAX).contains(&asked) => {
@@ -205,23 +267,23 @@ fn check_concurrency(asked: Option<u32>) -> Result<()> {
     }
 }
 
-fn check_count(plan: &Plan, expected: Option<u64>) -> Result<()> {
+fn check_count(plan: &StepPlan, expected: Option<u64>) -> Result<()> {
     let found = plan.steps.len() as u64;
     match expected {
         Some(expected) if expected != found => {
-            let detail = format!("{expected} tenants were expected, the plan has {found}");
+            let detail = format!("{expected} tenants were expected, but the plan has {found}");
             Err(Error::new(409, "count_mismatch", detail).try_next("look at the plan with --dry-run"))
         }
         _ => Ok(()),
     }
 }
 
-async fn write(
+async fn write_operation(
     tx: &mut WriteTx,
-    caller: &Caller,
+    caller: &AuditCaller,
     submission: &Submission,
-    seen: &Seen,
-    plan: Plan,
+    seen: &PlanInput,
+    plan: StepPlan,
 ) -> Result<OperationRecord> {
     if !plan.new.is_empty() {
         catalog::tenants::insert_many(tx, &plan.new).await?;
@@ -229,7 +291,7 @@ async fn write(
     if let Some(release) = plan.current {
         catalog::fleet::set_current_release(tx, release).await?;
     }
-    let kind = submission.params.operation().kind();
+    let kind = submission.params.as_operation().kind_name();
     let params = serde_json::to_string(&submission.params)
         .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
     let concurrency = submission.concurrency.unwrap_or(STEPS_MAX);
@@ -246,18 +308,18 @@ async fn write(
         requested_by: caller.actor.clone(),
         reason: submission.reason.clone(),
     };
-    let record = catalog::operations::insert(tx, &new).await?;
+    let record = match plan.opens {
+        true => catalog::operations::insert_opening(tx, &new).await?,
+        false => catalog::operations::insert_operation(tx, &new).await?,
+    };
     let mut events = vec![submitted_event(caller, &record, new.left_out.len())];
     events.extend(plan.new.iter().map(|tenant| created_event(caller, seen.op, tenant)));
-    catalog::events::append(tx, &events).await?;
-    if let Some(key) = &caller.once {
-        let answer = json!({"operation": record.id}).to_string();
-        catalog::idempotency::finish(tx, &caller.actor, key, 202, &answer).await?;
-    }
+    catalog::events::append_events(tx, &events).await?;
+    caller.remember_operation(tx, 202, record.id).await?;
     Ok(record)
 }
 
-fn submitted_event(caller: &Caller, record: &OperationRecord, left_out: usize) -> NewEvent {
+fn submitted_event(caller: &AuditCaller, record: &OperationRecord, left_out: usize) -> NewEvent {
     NewEvent {
         kind: "operation.submitted".to_owned(),
         actor: caller.actor.clone(),
@@ -271,7 +333,7 @@ fn submitted_event(caller: &Caller, record: &OperationRecord, left_out: usize) -
     }
 }
 
-fn created_event(caller: &Caller, op: OperationId, tenant: &NewTenant) -> NewEvent {
+fn created_event(caller: &AuditCaller, op: OperationId, tenant: &NewTenant) -> NewEvent {
     NewEvent {
         kind: "tenant.created".to_owned(),
         actor: caller.actor.clone(),

@@ -1,4 +1,4 @@
-//! One claimed step: phase after phase under one lease, each outcome recorded before the next begins.
+//! Runs one claimed step: phase after phase under one lease. Each outcome is recorded before the next phase begins.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -11,94 +11,97 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Runner;
-use super::record::{Answer, Report};
+use super::record::{RecordAnswer, StepReport};
 use crate::error::{Error, Result};
-use crate::operations::{Effect, Left, Operation, Outcome, Params, Step, Verdict};
-use crate::plan::retry::{self, Cause};
+use crate::operations::{
+    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationParams, PhaseOutcome, StepVerdict,
+};
+use crate::plan::retry::{self, FailureCause};
 
-/// A claimed step and what its operation is.
-pub(super) struct Work {
+/// A claimed step and its operation.
+pub(super) struct ClaimedWork {
     pub(super) claimed: StepRecord,
-    pub(super) step: Step,
-    pub(super) params: Arc<Params>,
+    pub(super) step: ClaimedStep,
+    pub(super) params: Arc<OperationParams>,
     pub(super) lost: CancellationToken,
 }
 
-/// Whether the worker goes on with its step.
-enum Then {
-    /// The next phase, under the same lease.
+/// Whether the worker continues with its step.
+enum WorkerNext {
+    /// Run the next phase, under the same lease.
     Continue,
-    /// It is over, here.
+    /// The step is over for this process.
     End,
 }
 
 impl Runner {
-    /// Runs a step to its end, to a retry, or until the lease is lost.
-    pub(super) async fn work(self: Arc<Self>, work: Work, its_operation: Arc<tokio::sync::Semaphore>) {
+    /// Runs a step until it ends, is to be retried, or its lease is lost.
+    pub(super) async fn work_on_step(self: Arc<Self>, work: ClaimedWork, its_operation: Arc<tokio::sync::Semaphore>) {
         let (slot, epoch) = ((work.claimed.op_id, work.claimed.tenant_id), work.claimed.lease_epoch);
         let lost = work.lost.clone();
         tokio::select! {
             biased;
-            // Nobody listens any more: what a verb has begun runs to its end, and its identity check makes that harmless.
+            // Nobody waits for the result any more. Engine calls that have begun run to their end; their identity check
+            // makes that harmless.
             () = lost.cancelled() => {}
-            () = self.take_turns(work, &its_operation) => {}
+            () = self.run_with_permits(work, &its_operation) => {}
         }
-        self.let_go(slot, epoch);
+        self.release_held(slot, epoch);
         self.progress.send_modify(|seen| *seen += 1);
         self.wake.notify_one();
     }
 
-    /// Unless a newer claim of the same step is held by now.
-    fn let_go(&self, slot: (OperationId, TenantId), epoch: i64) {
-        let mut state = self.state();
+    /// Releases a held step, unless this process holds a newer claim of it.
+    fn release_held(&self, slot: (OperationId, TenantId), epoch: i64) {
+        let mut state = self.lock_state();
         if state.held.get(&slot).is_some_and(|held| held.epoch == epoch) {
             state.held.remove(&slot);
         }
     }
 
-    /// Waits for its turn, among the steps of its operation, of its server, and of this process.
-    async fn take_turns(&self, mut work: Work, its_operation: &tokio::sync::Semaphore) {
-        let server = self.server(work.step.tenant.server_id);
-        // None of the three is ever closed.
+    /// Waits for a permit of the operation, of the server and of the process, then runs the step.
+    async fn run_with_permits(&self, mut work: ClaimedWork, its_operation: &tokio::sync::Semaphore) {
+        let server = self.server_permits(work.step.tenant.server_id);
+        // None of the three semaphores is ever closed.
         let Ok(_operation) = its_operation.acquire().await else { return };
         let Ok(_server) = server.acquire().await else { return };
         let Ok(_process) = self.steps.acquire().await else { return };
-        if self.tasks.stopping().is_cancelled() {
+        if self.tasks.stopping_token().is_cancelled() {
             self.hand_back(&work).await;
             return;
         }
-        while let Then::Continue = self.phase(&mut work).await {}
+        while let WorkerNext::Continue = self.run_one_phase(&mut work).await {}
     }
 
-    async fn phase(&self, work: &mut Work) -> Then {
-        self.fleet.point("worker: phase").await;
+    async fn run_one_phase(&self, work: &mut ClaimedWork) -> WorkerNext {
+        self.fleet.fault_point("worker: phase").await;
         let outcome = match AssertUnwindSafe(self.run_phase(work)).catch_unwind().await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Error::internal("the step stopped with a bug; see the log")).into(),
+            Err(_) => Err(Error::internal("the step failed because of a bug; see the log")).into(),
         };
-        let Outcome { verdict, mut effects } = outcome;
-        let result = self.result(&work.step, verdict);
+        let PhaseOutcome { verdict, mut effects } = outcome;
+        let result = self.step_result(&work.step, verdict);
         if matches!(result, StepResult::Failed { .. }) {
-            effects.extend(work.params.operation().put_back(&self.fleet, &work.step).await);
+            effects.extend(work.params.as_operation().put_back(&self.fleet, &work.step).await);
         }
         let going_on = match &result {
             StepResult::Next { phase, facts } => Some((phase.clone(), facts.clone())),
             _ => None,
         };
-        match (self.report(work, result, effects).await, going_on) {
-            (Answer::Recorded, Some((phase, facts))) => self.go_on(work, phase, facts).await,
-            _ => Then::End,
+        match (self.report_outcome(work, result, effects).await, going_on) {
+            (RecordAnswer::Recorded, Some((phase, facts))) => self.continue_step(work, phase, facts).await,
+            _ => WorkerNext::End,
         }
     }
 
-    /// Runs the phase, unless its attempts are used up: then the operation gives it up.
-    async fn run_phase(&self, work: &Work) -> Outcome {
-        let (operation, step) = (work.params.operation(), &work.step);
-        if let Some(left) = has_left(operation, step) {
-            return Outcome { verdict: Verdict::Skipped(left), effects: Vec::new() };
+    /// Runs the phase. If its attempts are used up, the operation gives the step up instead.
+    async fn run_phase(&self, work: &ClaimedWork) -> PhaseOutcome {
+        let (operation, step) = (work.params.as_operation(), &work.step);
+        if let Some(left) = exclusion_by_rule(operation, step) {
+            return PhaseOutcome { verdict: StepVerdict::Skipped(left), effects: Vec::new() };
         }
         if retry::may_run(step.attempt, step.deaths) {
-            return operation.step(&self.fleet, step).await;
+            return operation.run_phase(&self.fleet, step).await;
         }
         let error = process_died(step);
         match retry::may_give_up(step.deaths) {
@@ -107,30 +110,39 @@ impl Runner {
         }
     }
 
-    /// What the catalog is told.
-    fn result(&self, step: &Step, verdict: Verdict) -> StepResult {
+    /// The result that is recorded in the catalog.
+    fn step_result(&self, step: &ClaimedStep, verdict: StepVerdict) -> StepResult {
         match verdict {
-            Verdict::Next { phase, facts } => StepResult::Next { phase: phase.to_owned(), facts: facts.to_string() },
-            Verdict::Done(facts) => StepResult::Done { facts: facts.to_string() },
-            Verdict::Skipped(left) => StepResult::Skipped { code: left.code.to_owned(), message: left.why },
-            Verdict::Failed(error) => {
+            StepVerdict::Next { phase, facts } => {
+                StepResult::Next { phase: phase.to_owned(), facts: facts.to_string() }
+            }
+            StepVerdict::Done(facts) => StepResult::Done { facts: facts.to_string() },
+            StepVerdict::Skipped(left) => StepResult::Skipped { code: left.code.to_owned(), message: left.why },
+            StepVerdict::Failed(error) => {
                 tracing::warn!(
                     op = %step.op.id, kind = %step.op.kind, tenant = %step.tenant.id, phase = %step.phase,
-                    attempt = step.attempt, code = %error.code, error = %chain(&error), "step failed"
+                    attempt = step.attempt, code = %error.code, error = %error_chain(&error), "step failed"
                 );
-                let cause = if error.transient { Cause::Transient } else { Cause::Permanent };
+                let cause = if error.transient { FailureCause::Transient } else { FailureCause::Permanent };
                 let salt = step.tenant.id.uuid().as_u64_pair().1;
                 let (code, message) = (error.code.to_string(), error.detail);
-                match retry::next(cause, step.attempt, self.fleet.catalog.now(), salt) {
-                    retry::Next::At(not_before) => StepResult::Retry { not_before, code, message },
-                    retry::Next::GiveUp if is_busy_elsewhere(step, &code) => StepResult::Skipped { code, message },
-                    retry::Next::GiveUp => StepResult::Failed { code, message },
+                match retry::decide_retry(cause, step.attempt, self.fleet.catalog.now(), salt) {
+                    retry::RetryDecision::At(not_before) => StepResult::Retry { not_before, code, message },
+                    retry::RetryDecision::GiveUp if is_busy_elsewhere(step, &code) => {
+                        StepResult::Skipped { code, message }
+                    }
+                    retry::RetryDecision::GiveUp => StepResult::Failed { code, message },
                 }
             }
         }
     }
 
-    async fn report(&self, work: &Work, result: StepResult, effects: Vec<Effect>) -> Answer {
+    async fn report_outcome(
+        &self,
+        work: &ClaimedWork,
+        result: StepResult,
+        effects: Vec<CatalogEffect>,
+    ) -> RecordAnswer {
         let (answer, answered) = oneshot::channel();
         let outcome = StepOutcome {
             op_id: work.claimed.op_id,
@@ -139,34 +151,35 @@ impl Runner {
             lease_epoch: work.claimed.lease_epoch,
             result,
         };
-        if self.outcomes.send(Report { outcome, effects, answer }).await.is_err() {
-            return Answer::Dropped;
+        if self.outcomes.send(StepReport { outcome, effects, answer }).await.is_err() {
+            return RecordAnswer::Dropped;
         }
-        answered.await.unwrap_or(Answer::Dropped)
+        answered.await.unwrap_or(RecordAnswer::Dropped)
     }
 
-    /// The tenant as the recorded effects left it, for the next phase.
-    async fn go_on(&self, work: &mut Work, phase: String, facts: String) -> Then {
-        match self.reread(work).await {
+    /// Continues with the next phase, with the tenant as the recorded effects left it.
+    async fn continue_step(&self, work: &mut ClaimedWork, phase: String, facts: String) -> WorkerNext {
+        match self.reread_tenant(work).await {
             Ok(Some(tenant)) => {
-                work.step = Step { tenant, phase, facts, attempt: 1, deaths: 0, ..work.step.clone() };
-                Then::Continue
+                work.step = ClaimedStep { tenant, phase, facts, attempt: 1, deaths: 0, ..work.step.clone() };
+                WorkerNext::Continue
             }
-            Ok(None) => Then::End,
+            Ok(None) => WorkerNext::End,
             Err(error) => {
-                // The phase is recorded: when the lease has run out, somebody goes on from there.
+                // The phase is recorded. When the lease has expired, another process continues from there.
                 tracing::warn!(code = %error.code, %error, "a tenant was not read again");
-                Then::End
+                WorkerNext::End
             }
         }
     }
 
-    /// `None` when the step is another's by now: a worker that slept must not take what that one left for its own work,
-    /// and do the next phase to it.
-    async fn reread(&self, work: &Work) -> Result<Option<catalog::TenantRecord>> {
+    /// Reads the tenant again. `None` when the step belongs to another worker by now: a worker that slept must not
+    /// mistake the other's work for its own and run the next phase on it.
+    async fn reread_tenant(&self, work: &ClaimedWork) -> Result<Option<catalog::TenantRecord>> {
         let id = work.claimed.tenant_id;
         let mut tx = self.fleet.catalog.read().await?;
-        let live = catalog::steps::live(&mut tx, &[(work.claimed.op_id, id, work.claimed.lease_epoch)]).await?;
+        let live =
+            catalog::steps::check_live_claims(&mut tx, &[(work.claimed.op_id, id, work.claimed.lease_epoch)]).await?;
         if live != [true] {
             return Ok(None);
         }
@@ -174,30 +187,30 @@ impl Runner {
         found.map(Some).ok_or_else(|| Error::internal(format!("{id} is not in the catalog")))
     }
 
-    /// Gives a step back that a stopping process claimed and did not begin.
-    async fn hand_back(&self, work: &Work) {
+    /// Returns a step that a stopping process claimed and did not begin.
+    async fn hand_back(&self, work: &ClaimedWork) {
         let (code, message) = ("shutting_down".to_owned(), "the process that held the step was stopped".to_owned());
-        self.report(work, StepResult::HandedBack { code, message }, Vec::new()).await;
+        self.report_outcome(work, StepResult::HandedBack { code, message }, Vec::new()).await;
     }
 }
 
-/// Why the tenant does not belong to the selection any more. Asked before anything is done to it: no other operation
-/// changes it while this one holds it.
-fn has_left(operation: &dyn Operation, step: &Step) -> Option<Left> {
+/// The reason why the tenant no longer belongs to the selection. Checked before anything is done to the tenant. No
+/// other operation changes the tenant while this one holds it.
+fn exclusion_by_rule(operation: &dyn FleetOperation, step: &ClaimedStep) -> Option<ExclusionReason> {
     let by_rule = step.op.when_left != WhenLeft::Fail;
     if !by_rule || !step.phase.is_empty() {
         return None;
     }
-    operation.has_left(&step.tenant)
+    operation.exclusion_reason(&step.tenant)
 }
 
-/// Whether a tenant that a rule selected is given up because another operation is replacing its database.
-fn is_busy_elsewhere(step: &Step, code: &str) -> bool {
+/// Whether a tenant that a rule selected is left out, because another operation is replacing its database.
+fn is_busy_elsewhere(step: &ClaimedStep, code: &str) -> bool {
     step.op.when_left != WhenLeft::Fail && step.phase.is_empty() && code == "operation_in_progress"
 }
 
-/// The error of a step whose processes used its attempts up.
-fn process_died(step: &Step) -> Error {
+/// The error of a step whose attempts were used up by processes that died.
+fn process_died(step: &ClaimedStep) -> Error {
     let phase = if step.phase.is_empty() { "its first phase" } else { &step.phase };
     let detail = match step.deaths {
         1 => format!("its process died in {phase}, and its attempts are used up"),
@@ -208,7 +221,7 @@ fn process_died(step: &Step) -> Error {
 }
 
 /// An error with its causes, for the log.
-fn chain(error: &Error) -> String {
+fn error_chain(error: &Error) -> String {
     let mut text = error.detail.clone();
     let mut cause = std::error::Error::source(error);
     while let Some(source) = cause {

@@ -1,114 +1,114 @@
-//! What a scrub finds, one thing at a time.
+//! The findings of a scrub.
 
 use catalog::{Generation, TenantId};
 use serde::{Deserialize, Serialize};
-use tenant_engine::{FleetId, FoundKind, Identity, IdentityState};
+use tenant_engine::{FleetId, Identity, IdentityState, ListedObjectKind};
 
-/// What is wrong.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A server does not answer; nothing is said about what is on it.
+pub enum FindingKind {
+    /// A server does not answer. Its contents are not judged.
     ServerUnreachable,
-    /// Two servers of the catalog are one place.
+    /// Two servers of the catalog are the same place.
     SamePlace,
-    /// Two databases of the catalog are one.
+    /// Two databases of the catalog are the same database.
     SharedDatabase,
-    /// The catalog names a database that is not there.
+    /// The catalog names a database that does not exist.
     MissingDatabase,
-    /// It says that it is another tenant's.
+    /// The database's identity names another tenant.
     WrongTenant,
-    /// It says that it is another fleet's.
+    /// The database's identity names another fleet.
     WrongFleet,
-    /// It is stamped with another generation than the catalog has.
+    /// The database's identity has another generation than the catalog.
     WrongGeneration,
-    /// It is stamped with another state than the catalog's would be.
+    /// The database's identity has a state that does not match the catalog.
     WrongState,
-    /// It is proved to be damaged, or carries no identity.
+    /// The database is damaged, or has no identity.
     Unreadable,
-    /// It could not be looked at; nothing is said about whether it is sound.
+    /// The database could not be inspected. Whether it is sound is unknown.
     NotLooked,
     /// A database that the catalog does not name.
     OrphanDatabase,
-    /// A file that belongs to nothing the catalog names.
+    /// A file that belongs to no database in the catalog.
     OrphanFile,
-    /// A login whose database is gone.
+    /// A login whose database does not exist.
     OrphanRole,
-    /// In a server's directory, and not proved to be of this fleet: it is never moved.
+    /// A file in a server's directory that is not proved to be of this fleet. It is never moved.
     ForeignFile,
 }
 
-impl Kind {
-    /// Whether nobody owns it: what may be put aside.
+impl FindingKind {
+    /// Whether the object has no owner. Only such objects may be quarantined.
     #[must_use]
     pub fn is_orphan(self) -> bool {
         matches!(self, Self::OrphanDatabase | Self::OrphanFile | Self::OrphanRole)
     }
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
-    /// Somebody should look.
+pub enum FindingSeverity {
+    /// Somebody should look at it.
     Warning,
-    /// A tenant is not served, or could be served wrongly.
+    /// A tenant is not served, or might be served wrongly.
     Error,
 }
 
-/// What a database says of itself, as far as it decides whose it is.
+/// The part of a database's identity that decides who owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Whose {
-    /// Whose data it says it is.
+pub struct DatabaseOwner {
+    /// The tenant that the identity names.
     pub tenant: TenantId,
-    /// Whose fleet.
+    /// The fleet that the identity names.
     pub fleet: FleetId,
-    /// Stamped into it.
+    /// The generation in the identity.
     pub generation: Generation,
-    /// Stamped into it.
+    /// The state in the identity.
     pub state: IdentityState,
 }
 
-impl From<&Identity> for Whose {
+impl From<&Identity> for DatabaseOwner {
     fn from(found: &Identity) -> Self {
         Self { tenant: found.tenant, fleet: found.fleet, generation: found.generation, state: found.state }
     }
 }
 
-/// One object on one server, and why it is remarkable: everything that must still be so when somebody acts on it.
+/// One object on one server, and its problem. All fields must still match when somebody acts on the finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// See [`Kind`].
-    pub kind: Kind,
+pub struct FindingSubject {
+    /// The kind of problem.
+    pub kind: FindingKind,
     /// The server's name.
     pub server: String,
-    /// The object's name there; empty when the finding is about the server.
+    /// The object's name on the server. Empty when the finding is about the server itself.
     pub name: String,
-    /// What it looks like; `None` for what is not there.
-    pub what: Option<FoundKind>,
-    /// The thing itself; `None` for what is not there.
+    /// The type of the object. `None` if it does not exist.
+    pub what: Option<ListedObjectKind>,
+    /// The physical identity of the object. `None` if it does not exist.
     pub physical: Option<String>,
-    /// Whose it is by the catalog, else by its name.
+    /// The owner that the catalog names, or else the tenant in the object's name.
     pub tenant: Option<TenantId>,
-    /// What it says of itself; `None` when it does not, or was not asked.
-    pub identity: Option<Whose>,
+    /// The object's own identity. `None` if it has none, or was not opened.
+    pub identity: Option<DatabaseOwner>,
 }
 
-/// One thing that is not as it should be.
+/// One problem that a scrub found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
-    pub subject: Subject,
-    /// How bad it is.
-    pub severity: Severity,
-    /// As the catalog stores it; `None` when its name is no placement's.
+    /// The object that the finding is about.
+    pub subject: FindingSubject,
+    /// How severe the problem is.
+    pub severity: FindingSeverity,
+    /// The placement reference as the catalog stores it. `None` when the name is not a placement.
     pub reference: Option<String>,
     /// The tenant's name, if the catalog knows it.
     pub tenant_name: Option<String>,
-    /// Bytes, where known.
+    /// The size in bytes, if known.
     pub size_bytes: Option<u64>,
-    /// For a human.
+    /// The explanation, for people.
     pub detail: String,
-    /// What helps.
+    /// The advice, usually a command.
     pub next_step: String,
 }

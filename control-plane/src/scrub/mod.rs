@@ -1,26 +1,26 @@
-//! Holds the catalog against what is really on the servers.
+//! Compares the catalog with the contents of the servers.
 //!
-//! The catalog is read before and after the servers are looked at, so that what changes meanwhile is not taken for a
-//! fault: a database is an orphan only if neither reading names it, and missing only if both do. `compare.rs` decides,
-//! PURE; `quarantine.rs` acts on what a human has looked at. Nothing here deletes anything.
+//! The catalog is read before and after the servers are listed, so that concurrent changes are not reported as faults.
+//! A database is an orphan only if neither reading names it, and missing only if both do. `compare.rs` decides, PURE.
+//! `quarantine.rs` acts on findings that a person has confirmed. Nothing here deletes anything.
 
-mod claims;
+mod catalog_claims;
 pub mod compare;
 pub mod finding;
-pub mod look;
 pub mod quarantine;
+pub mod server_contents;
 
 use crate::error::Result;
-use crate::operations::Fleet;
-use claims::Claims;
-use compare::{Seen, compare};
+use crate::operations::StepContext;
+use catalog_claims::CatalogClaims;
+use compare::{ComparisonInput, compare_claims};
 use finding::Finding;
-pub use look::Opening;
-use look::{Asked, Place};
+pub use server_contents::InspectionScope;
+use server_contents::{InspectedDatabases, ServerContents};
 
-/// What a scrub came to.
+/// The result of a scrub.
 #[derive(Debug)]
-pub struct Report {
+pub struct ScrubSummary {
     /// When the comparison was made, milliseconds since 1970.
     pub at: i64,
     /// Servers that answered.
@@ -29,44 +29,44 @@ pub struct Report {
     pub tenants: usize,
     /// Databases found.
     pub databases: usize,
-    /// Of these, how many were opened and asked whose they are.
+    /// Databases that were opened to read their identity.
     pub opened: usize,
     /// Tenants that were left out, because an operation works on them or changed them meanwhile.
     pub busy: usize,
-    /// Databases of other fleets, which are none of our business.
+    /// Databases of other fleets. They are counted and not judged.
     pub foreign: usize,
-    /// In the order of servers and names.
+    /// The findings, in the order of servers and names.
     pub findings: Vec<Finding>,
 }
 
-/// Everything one look has gathered.
-struct Gathered {
-    before: Claims,
-    after: Claims,
-    places: Vec<Place>,
-    asked: Asked,
+/// Everything that one scrub has gathered.
+struct ScrubEvidence {
+    before: CatalogClaims,
+    after: CatalogClaims,
+    places: Vec<ServerContents>,
+    asked: InspectedDatabases,
 }
 
-impl Gathered {
-    fn seen(&self) -> Seen<'_> {
-        Seen { before: &self.before, after: &self.after, places: &self.places, asked: &self.asked }
+impl ScrubEvidence {
+    fn comparison_input(&self) -> ComparisonInput<'_> {
+        ComparisonInput { before: &self.before, after: &self.after, places: &self.places, asked: &self.asked }
     }
 }
 
-/// Looks at every server and compares.
+/// Lists every server and compares.
 ///
 /// # Errors
-/// Those of the catalog; a server or a database that does not answer is a finding.
-pub async fn run(fleet: &Fleet, opening: &Opening) -> Result<Report> {
-    Ok(compare(&gather(fleet, opening).await?.seen()))
+/// Those of the catalog. A server or database that does not answer is a finding.
+pub async fn run_scrub(fleet: &StepContext, opening: &InspectionScope) -> Result<ScrubSummary> {
+    Ok(compare_claims(&gather_evidence(fleet, opening).await?.comparison_input()))
 }
 
-async fn gather(fleet: &Fleet, opening: &Opening) -> Result<Gathered> {
-    let before = Claims::read(&fleet.catalog).await?;
-    let places = look::list(fleet, &before.servers).await;
-    let nothing = Asked::new();
-    let seen = Seen { before: &before, after: &before, places: &places, asked: &nothing };
-    let asked = look::ask(fleet, &seen, opening).await;
-    let after = Claims::read(&fleet.catalog).await?;
-    Ok(Gathered { before, after, places, asked })
+async fn gather_evidence(fleet: &StepContext, opening: &InspectionScope) -> Result<ScrubEvidence> {
+    let before = CatalogClaims::read_claims(&fleet.catalog).await?;
+    let places = server_contents::list_servers(fleet, &before.servers).await;
+    let nothing = InspectedDatabases::new();
+    let seen = ComparisonInput { before: &before, after: &before, places: &places, asked: &nothing };
+    let asked = server_contents::inspect_databases(fleet, &seen, opening).await;
+    let after = CatalogClaims::read_claims(&fleet.catalog).await?;
+    Ok(ScrubEvidence { before, after, places, asked })
 }

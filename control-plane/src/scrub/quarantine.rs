@@ -1,67 +1,72 @@
-//! Puts aside what a human has looked at: checks each thing again, writes down what is about to be done, does it, and
-//! writes down what came of it. Never deletes.
+//! Quarantines objects that a person has confirmed. It checks each object again, records the intention, moves the
+//! object, and records the result. It never deletes anything.
 
 use std::collections::HashMap;
 
 use catalog::events::NewEvent;
 use catalog::{ReadTx, TenantId};
 use serde_json::json;
-use tenant_engine::{Expected, Found};
+use tenant_engine::{ExpectedIdentity, ListedObject};
 
-use super::compare::{GRACE_MS, Index, Standing, compare};
-use super::finding::{Subject, Whose};
-use super::look::{Opening, Place};
-use super::{Gathered, gather};
+use super::compare::{ClaimIndex, GRACE_MS, ObjectStanding, compare_claims};
+use super::finding::{DatabaseOwner, FindingSubject};
+use super::server_contents::{InspectionScope, ServerContents};
+use super::{ScrubEvidence, gather_evidence};
 use crate::error::{Error, Result};
-use crate::operations::Fleet;
-use crate::runner::submit::{Caller, Mode};
+use crate::operations::StepContext;
+use crate::runner::submit::{AuditCaller, SubmitMode};
 
-/// Things put aside in one request: each takes two commits of the catalog and a flush.
+/// Maximum number of objects per request. Each takes two commits of the catalog and a flush.
 pub const SUBJECTS_MAX: usize = 1_000;
 
-/// What became of one of them.
+/// The result for one object.
 #[derive(Debug)]
-pub enum Fate {
-    /// It has this name now.
+pub enum QuarantineOutcome {
+    /// The object was moved, and has this name now.
     Done(String),
-    /// It would be put aside.
+    /// Dry run: the object would be moved.
     Planned,
-    /// It is where it was, for this reason.
+    /// The object was left where it is, for this reason.
     Refused(Error),
 }
 
-/// Who asks, and why.
+/// The requester and the reason.
 #[derive(Debug, Clone)]
-pub struct Asker {
-    /// For the audit log.
-    pub caller: Caller,
-    /// For the audit log.
+pub struct QuarantineRequester {
+    /// The user, for the audit log.
+    pub caller: AuditCaller,
+    /// The reason, for the audit log.
     pub reason: Option<String>,
 }
 
-/// Puts aside those of `subjects` that are still as they were reported; one fate each, in their order.
+/// Quarantines those `subjects` that are still as they were reported. Returns one result each, in their order.
 ///
 /// # Errors
 /// `invalid` for too many at once, and those of the catalog before anything is done.
-pub async fn run(fleet: &Fleet, asker: &Asker, subjects: &[Subject], mode: Mode) -> Result<Vec<Fate>> {
+pub async fn run_quarantine(
+    fleet: &StepContext,
+    asker: &QuarantineRequester,
+    subjects: &[FindingSubject],
+    mode: SubmitMode,
+) -> Result<Vec<QuarantineOutcome>> {
     if subjects.len() > SUBJECTS_MAX {
         return Err(Error::new(422, "invalid", format!("at most {SUBJECTS_MAX} findings at once")));
     }
     let these = subjects.iter().map(|subject| (subject.server.clone(), subject.name.clone())).collect();
-    let gathered = gather(fleet, &Opening::These(these)).await?;
-    let fresh = compare(&gathered.seen()).findings;
-    let fresh: HashMap<(&str, &str), &Subject> =
+    let gathered = gather_evidence(fleet, &InspectionScope::These(these)).await?;
+    let fresh = compare_claims(&gathered.comparison_input()).findings;
+    let fresh: HashMap<(&str, &str), &FindingSubject> =
         fresh.iter().map(|f| ((f.subject.server.as_str(), f.subject.name.as_str()), &f.subject)).collect();
-    let label = label(gathered.after.now);
+    let label = date_label(gathered.after.now);
     let mut fates = Vec::with_capacity(subjects.len());
     for subject in subjects {
         let now = fresh.get(&(subject.server.as_str(), subject.name.as_str())).copied();
-        let fate = match check(&gathered, subject, now) {
-            Err(error) => Fate::Refused(error),
-            Ok(_) if mode == Mode::Plan => Fate::Planned,
-            Ok((place, found)) => match aside(fleet, asker, (place, found, subject), &label).await {
-                Ok(name) => Fate::Done(name),
-                Err(error) => Fate::Refused(error),
+        let fate = match check_subject(&gathered, subject, now) {
+            Err(error) => QuarantineOutcome::Refused(error),
+            Ok(_) if mode == SubmitMode::Plan => QuarantineOutcome::Planned,
+            Ok((place, found)) => match quarantine_object(fleet, asker, (place, found, subject), &label).await {
+                Ok(name) => QuarantineOutcome::Done(name),
+                Err(error) => QuarantineOutcome::Refused(error),
             },
         };
         fates.push(fate);
@@ -69,16 +74,20 @@ pub async fn run(fleet: &Fleet, asker: &Asker, subjects: &[Subject], mode: Mode)
     Ok(fates)
 }
 
-/// The day, as it stands in names.
-fn label(now: i64) -> String {
+/// The day, as names contain it.
+fn date_label(now: i64) -> String {
     let at = jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     at.strftime("%Y%m%d").to_string()
 }
 
-/// PURE: the object, if it is what was reported.
-fn check<'a>(gathered: &'a Gathered, subject: &Subject, now: Option<&Subject>) -> Result<(&'a Place, &'a Found)> {
+/// PURE: the object, if it is still what was reported.
+fn check_subject<'a>(
+    gathered: &'a ScrubEvidence,
+    subject: &FindingSubject,
+    now: Option<&FindingSubject>,
+) -> Result<(&'a ServerContents, &'a ListedObject)> {
     if !subject.kind.is_orphan() {
-        return Err(Error::new(422, "invalid", "only orphans can be put aside"));
+        return Err(Error::new(422, "invalid", "only orphans can be quarantined"));
     }
     let place = gathered.places.iter().find(|place| place.server.name == subject.server);
     let place = place.ok_or_else(|| Error::new(404, "not_found", "there is no such server"))?;
@@ -89,60 +98,67 @@ fn check<'a>(gathered: &'a Gathered, subject: &Subject, now: Option<&Subject>) -
         Some(now) if now == subject => return Ok((place, found)),
         _ => {}
     }
-    let seen = gathered.seen();
-    Err(changed(match Index::of(&seen).standing(&place.server, found) {
-        Standing::Named => "the catalog names it".to_owned(),
-        Standing::Busy => "an operation works on its tenant".to_owned(),
-        Standing::Young => format!("it is younger than {} minutes", GRACE_MS / 60_000),
-        Standing::Foreign => "it belongs to another fleet".to_owned(),
-        Standing::Orphan => difference(subject, now),
+    let seen = gathered.comparison_input();
+    Err(finding_changed(match ClaimIndex::build_index(&seen).object_standing(&place.server, found) {
+        ObjectStanding::Named => "the catalog names it".to_owned(),
+        ObjectStanding::Busy => "an operation works on its tenant".to_owned(),
+        ObjectStanding::Young => format!("it is younger than {} minutes", GRACE_MS / 60_000),
+        ObjectStanding::Foreign => "it belongs to another fleet".to_owned(),
+        ObjectStanding::Orphan => subject_difference(subject, now),
     }))
 }
 
-/// PURE.
-fn difference(then: &Subject, now: Option<&Subject>) -> String {
+/// PURE: how the object differs from what was reported.
+fn subject_difference(then: &FindingSubject, now: Option<&FindingSubject>) -> String {
     let Some(now) = now else { return "it is not reported any more".to_owned() };
     match () {
         () if now.physical != then.physical => "another object has its name now",
-        () if now.identity != then.identity => "it says something else of itself now",
+        () if now.identity != then.identity => "its identity has changed",
         () => "it is not what was reported",
     }
     .to_owned()
 }
 
-fn changed(why: String) -> Error {
+fn finding_changed(why: String) -> Error {
     Error::new(409, "conflict", why).try_next("fleetctl scrub --out report.json, and look again")
 }
 
-type Object<'a> = (&'a Place, &'a Found, &'a Subject);
+type QuarantineObject<'a> = (&'a ServerContents, &'a ListedObject, &'a FindingSubject);
 
-/// Puts one object aside, with an event before and one after.
-async fn aside(fleet: &Fleet, asker: &Asker, object: Object<'_>, label: &str) -> Result<String> {
+/// Moves one object to quarantine, with an event before and one after.
+async fn quarantine_object(
+    fleet: &StepContext,
+    asker: &QuarantineRequester,
+    object: QuarantineObject<'_>,
+    label: &str,
+) -> Result<String> {
     let (place, found, subject) = object;
-    begin(fleet, asker, object).await?;
-    let server = fleet.server(place.server.id).await?;
-    let expected = subject.identity.map(expected);
-    let engine = fleet.engine(place.server.engine)?;
-    let done = engine.quarantine(&server, found, expected.as_ref(), label).await;
+    record_begin(fleet, asker, object).await?;
+    let server = fleet.load_server(place.server.id).await?;
+    let expected = subject.identity.map(expected_identity);
+    let engine = fleet.engine_of_kind(place.server.engine)?;
+    let done = engine.quarantine_object(&server, found, expected.as_ref(), label).await;
     let event = match &done {
-        Ok(to) => event(asker, object, "database.quarantined", json!({ "to": to })),
-        Err(error) => event(asker, object, "database.quarantine_refused", json!({ "code": error.kind().code() })),
+        Ok(to) => quarantine_event(asker, object, "database.quarantined", json!({ "to": to })),
+        Err(error) => {
+            quarantine_event(asker, object, "database.quarantine_refused", json!({ "code": error.kind().code() }))
+        }
     };
     let mut tx = fleet.catalog.write().await?;
-    catalog::events::append(&mut tx, &[event]).await?;
+    catalog::events::append_events(&mut tx, &[event]).await?;
     tx.commit().await?;
     Ok(done?)
 }
 
-/// The last look into the catalog, in the transaction that says what is about to be done. No placement is ever named
-/// again, so nothing that is nobody's here can become somebody's before it is put aside.
-async fn begin(fleet: &Fleet, asker: &Asker, object: Object<'_>) -> Result<()> {
+/// Checks the catalog a last time, in the transaction that records the intention. No placement is ever named again. So
+/// an object without an owner cannot get one before it is moved.
+async fn record_begin(fleet: &StepContext, asker: &QuarantineRequester, object: QuarantineObject<'_>) -> Result<()> {
     let mut tx = fleet.catalog.write().await?;
     if let Some(tenant) = object.1.tenant {
         require_unclaimed(&mut tx, tenant, &object.1.name).await?;
     }
-    let event = event(asker, object, "database.quarantine_begun", json!({}));
-    catalog::events::append(&mut tx, &[event]).await?;
+    let event = quarantine_event(asker, object, "database.quarantine_begun", json!({}));
+    catalog::events::append_events(&mut tx, &[event]).await?;
     Ok(tx.commit().await?)
 }
 
@@ -150,27 +166,32 @@ async fn require_unclaimed(tx: &mut ReadTx, tenant: TenantId, name: &str) -> Res
     let found = catalog::tenants::get(tx, tenant).await?;
     let busy = found.as_ref().is_some_and(|found| found.op_id.is_some());
     if busy || catalog::steps::has_unfinished(tx, tenant).await? {
-        return Err(changed("an operation works on its tenant".to_owned()));
+        return Err(finding_changed("an operation works on its tenant".to_owned()));
     }
     let kept = catalog::retained::of_tenant(tx, tenant).await?;
     let current = found.and_then(|found| found.placement);
-    if current.iter().chain(kept.iter().map(|kept| &kept.placement)).any(|named| belongs(name, named)) {
-        return Err(changed("the catalog names it".to_owned()));
+    if current.iter().chain(kept.iter().map(|kept| &kept.placement)).any(|named| belongs_to_database(name, named)) {
+        return Err(finding_changed("the catalog names it".to_owned()));
     }
     Ok(())
 }
 
-/// A database's companions and logins are called after it.
-fn belongs(name: &str, database: &str) -> bool {
+/// Whether a name is that of the database or of one of its side files or logins, which are named after it.
+fn belongs_to_database(name: &str, database: &str) -> bool {
     name.strip_prefix(database).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
-fn expected(whose: Whose) -> Expected {
-    let Whose { tenant, fleet, generation, state } = whose;
-    Expected { tenant, fleet, generation, states: vec![state] }
+fn expected_identity(whose: DatabaseOwner) -> ExpectedIdentity {
+    let DatabaseOwner { tenant, fleet, generation, state } = whose;
+    ExpectedIdentity { tenant, fleet, generation, states: vec![state] }
 }
 
-fn event(asker: &Asker, (place, found, subject): Object<'_>, kind: &str, mut data: serde_json::Value) -> NewEvent {
+fn quarantine_event(
+    asker: &QuarantineRequester,
+    (place, found, subject): QuarantineObject<'_>,
+    kind: &str,
+    mut data: serde_json::Value,
+) -> NewEvent {
     data["server"] = place.server.name.clone().into();
     data["name"] = found.name.clone().into();
     data["what"] = found.what.as_str().into();
@@ -194,13 +215,13 @@ mod tests {
 
     #[test]
     fn a_day_has_eight_digits() {
-        assert_eq!(label(1_764_000_000_000), "20251124");
+        assert_eq!(date_label(1_764_000_000_000), "20251124");
     }
 
     #[test]
     fn companions_belong_to_their_database() {
-        assert!(belongs("u/g1-1.db", "u/g1-1.db") && belongs("u/g1-1.db-wal", "u/g1-1.db"));
-        assert!(belongs("t_1_g1_1_r", "t_1_g1_1"));
-        assert!(!belongs("u/g1-1.db.part", "u/g1-1.db") && !belongs("u/g1-10.db", "u/g1-1.db"));
+        assert!(belongs_to_database("u/g1-1.db", "u/g1-1.db") && belongs_to_database("u/g1-1.db-wal", "u/g1-1.db"));
+        assert!(belongs_to_database("t_1_g1_1_r", "t_1_g1_1"));
+        assert!(!belongs_to_database("u/g1-1.db.part", "u/g1-1.db") && !belongs_to_database("u/g1-10.db", "u/g1-1.db"));
     }
 }

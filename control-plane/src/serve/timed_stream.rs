@@ -1,7 +1,7 @@
-//! A connection whose peer must read: an answer that nobody takes holds memory and a descriptor.
+//! A connection whose peer must read. An answer that nobody reads holds memory and a descriptor.
 //!
-//! Reading has its own limits (headers, bodies). Writing may wait for [`STALL_MAX`]; then the connection fails, and what
-//! was to be sent is dropped.
+//! Reading has its own limits (headers, bodies). Writing may wait for [`STALL_MAX`]. Then the connection fails, and the
+//! rest of the answer is dropped.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// How long a peer may take for [`PROGRESS_BYTES`]: a slow link manages that, a client that reads nothing does not.
+/// How long a peer may take for [`PROGRESS_BYTES`]. A slow link manages that; a client that reads nothing does not.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(30);
-/// Less than that is no progress: a byte now and then would hold an answer for days.
+/// The amount that counts as progress. Otherwise a byte now and then could hold an answer for days.
 const PROGRESS_BYTES: usize = 64 << 10;
 
 /// The stream of one connection.
@@ -22,7 +22,7 @@ const PROGRESS_BYTES: usize = 64 << 10;
 pub(super) struct TimedStream<S> {
     inner: S,
     stall_max: Duration,
-    /// Running while something waits to be written.
+    /// A timer that runs while data waits to be written.
     stalled: Option<Pin<Box<Sleep>>>,
     written: usize,
 }
@@ -32,7 +32,7 @@ impl<S> TimedStream<S> {
         Self { inner, stall_max, stalled: None, written: 0 }
     }
 
-    fn moved(&mut self, bytes: usize) {
+    fn count_written(&mut self, bytes: usize) {
         self.written += bytes;
         if self.written >= PROGRESS_BYTES {
             self.caught_up();
@@ -43,8 +43,8 @@ impl<S> TimedStream<S> {
         (self.stalled, self.written) = (None, 0);
     }
 
-    /// Waits for the peer, but not longer than it may take.
-    fn stall<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+    /// Waits for the peer, at most [`STALL_MAX`].
+    fn poll_stalled<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let stall_max = self.stall_max;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall_max)));
         ready!(stalled.as_mut().poll(context));
@@ -52,20 +52,20 @@ impl<S> TimedStream<S> {
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
     }
 
-    fn wrote(&mut self, context: &mut Context<'_>, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn after_write(&mut self, context: &mut Context<'_>, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match done {
-            Poll::Pending => self.stall(context),
+            Poll::Pending => self.poll_stalled(context),
             Poll::Ready(Ok(bytes)) => {
-                self.moved(bytes);
+                self.count_written(bytes);
                 Poll::Ready(Ok(bytes))
             }
             failed => failed,
         }
     }
 
-    fn finished(&mut self, context: &mut Context<'_>, done: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    fn after_flush(&mut self, context: &mut Context<'_>, done: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         match done {
-            Poll::Pending => self.stall(context),
+            Poll::Pending => self.poll_stalled(context),
             done => {
                 self.caught_up();
                 done
@@ -83,7 +83,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.inner).poll_write(context, bytes);
-        self.wrote(context, done)
+        self.after_write(context, done)
     }
 
     fn poll_write_vectored(
@@ -92,7 +92,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
-        self.wrote(context, done)
+        self.after_write(context, done)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -101,12 +101,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimedStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.inner).poll_flush(context);
-        self.finished(context, done)
+        self.after_flush(context, done)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.inner).poll_shutdown(context);
-        self.finished(context, done)
+        self.after_flush(context, done)
     }
 }
 

@@ -43,6 +43,35 @@ async fn a_release_is_stored_planned_and_run() {
 }
 
 #[tokio::test]
+async fn a_release_that_no_database_can_run_is_refused_when_it_is_added() {
+    let site = Site::with_tenants(&["acme"]).await;
+    let file = |name: &str, sql: &str| json!({ "name": name, "sql": sql });
+    let first = file("0001_notes.sql", "create table notes (id integer primary key, body text) strict;");
+    let shared = json!([first, file("0002_a.sql", "select 1;\nrollback;"), file("0003_b.sql", "attach 'x' as y;")]);
+    let folders = json!([file("sqlite/0002_a.sql", "select 1;"), file("postgres/0002_a.sql", "\\connect x")]);
+    for (files, named) in [(&shared, vec!["0002_a.sql", "0003_b.sql"]), (&folders, vec!["postgres/0002_a.sql"])] {
+        for dry_run in [true, false] {
+            let answer = site.post("/v1/releases", &json!({ "files": files, "dry_run": dry_run })).await;
+            let problem = answer.json();
+            answer.problem(422, "migration_refused");
+            let told: Vec<&str> =
+                problem["errors"].as_array().unwrap().iter().filter_map(|error| error["name"].as_str()).collect();
+            assert_eq!(told, named, "{problem}");
+        }
+        let plan = json!({ "files": files, "selection": { "all": true } });
+        let has_sqlite = named.len() > 1;
+        if has_sqlite {
+            site.post("/v1/migrations/plan", &plan).await.problem(422, "migration_refused");
+        }
+    }
+    let odd = json!([file("0002_a.sql", "select 1;"), file("0003.sql", "select 1;"), file("notes.sql", "")]);
+    let stored = site.post("/v1/releases", &json!({ "files": odd })).await.json();
+    let ignored = [&stored["ignored"][0]["name"], &stored["ignored"][1]["name"], &stored["ignored"][2]];
+    assert_eq!(ignored, [&json!("0003.sql"), &json!("notes.sql"), &json!(null)], "{stored}");
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_query_asks_every_tenant_and_names_the_ones_that_fail() {
     let site = Site::with_tenants(&["acme", "globex", "initech"]).await;
     let writer = site.tenant_token("globex", "writer").await;

@@ -1,9 +1,10 @@
 //! Pages, cursors, idempotency keys, ETags.
 
+use catalog::idempotency::{ClaimedIdempotencyKey, IdempotencyClaimant};
 use std::collections::BTreeSet;
 
-use control_plane::operations::{Params, create};
-use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
+use control_plane::operations::{OperationParams, create};
+use control_plane::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitOutcome};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -125,13 +126,16 @@ async fn a_key_whose_process_ended_before_it_answered_does_not_do_it_again() {
     let body = json!({ "name": "acme" });
     let text = serde_json::to_vec(&body).unwrap();
     let hash = blake3::Hasher::new().update(b"/v1/tenants\0").update(&text).finalize().to_hex();
-    catalog::idempotency::begin(&mut tx, &actor, "key", &hash, 60_000).await.unwrap();
+    let taker = IdempotencyClaimant { owner: "gone", is_running: true, until: i64::MAX };
+    catalog::idempotency::begin_request(&mut tx, &actor, "key", &hash, taker).await.unwrap();
     tx.commit().await.unwrap();
-    let tenants = vec![create::NewTenant { name: "acme".to_owned(), labels: Default::default() }];
-    let params = Params::Create(create::Params { tenants, ..Default::default() });
-    let caller = Caller { actor, request_id: None, once: Some("key".to_owned()) };
-    let submitted = site.app.submit(&caller, Submission::new(params, Default::default()), Mode::Run).await.unwrap();
-    let Submitted::Started(record) = submitted else { panic!("only planned") };
+    let tenants = vec![create::TenantSpec { name: "acme".to_owned(), labels: Default::default() }];
+    let params = OperationParams::Create(create::CreateParams { tenants, ..Default::default() });
+    let taken = ClaimedIdempotencyKey { key: "key".to_owned(), owner: "gone".to_owned() };
+    let caller = AuditCaller { actor, request_id: None, once: Some(taken) };
+    let submitted =
+        site.app.submit_operation(&caller, Submission::new(params, Default::default()), SubmitMode::Run).await.unwrap();
+    let SubmitOutcome::Started(record) = submitted else { panic!("only planned") };
     let again = send(site.admin(Method::POST, "/v1/tenants").header("idempotency-key", "key").json(&body)).await;
     assert_eq!((again.status, &again.headers["idempotency-replayed"]), (202, &"true".parse().unwrap()));
     assert_eq!(again.headers["location"], format!("/v1/operations/{}", record.id));

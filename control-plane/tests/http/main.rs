@@ -9,6 +9,7 @@ mod data;
 mod fleet;
 mod lists;
 mod logs;
+mod once;
 mod openapi;
 mod problems;
 mod refusals;

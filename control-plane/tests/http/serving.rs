@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use control_plane::config::Tls;
-use control_plane::serve::{self, Options};
+use control_plane::config::TlsFiles;
+use control_plane::serve::{self, ServeOptions};
 use control_plane::{App, Config};
 use reqwest::Method;
 use serde_json::json;
@@ -17,16 +17,16 @@ use crate::site::{Site, send};
 async fn one_serves_a_directory_and_says_where() {
     let site = Site::start().await;
     let data_dir = site.app.config.data_dir.clone();
-    let endpoint = serve::running(&data_dir).unwrap().unwrap();
+    let endpoint = serve::find_running(&data_dir).unwrap().unwrap();
     assert_eq!((endpoint.admin_url.as_str(), endpoint.pid), (site.admin.as_str(), std::process::id()));
     let mode = std::fs::metadata(data_dir.join("endpoint.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let second = App::open(site.app.config.clone()).await.unwrap();
-    let refused = serve::start(Arc::clone(&second), Options::default()).await.unwrap_err();
+    let refused = serve::start_server(Arc::clone(&second), ServeOptions::default()).await.unwrap_err();
     assert_eq!((refused.code.as_ref(), refused.status), ("already_serving", 409));
-    second.shutdown(Duration::from_secs(1)).await;
+    second.shut_down(Duration::from_secs(1)).await;
     site.stop().await;
-    assert_eq!(serve::running(&data_dir).unwrap(), None);
+    assert_eq!(serve::find_running(&data_dir).unwrap(), None);
     assert!(!data_dir.join("endpoint.json").exists());
 }
 
@@ -34,30 +34,31 @@ async fn one_serves_a_directory_and_says_where() {
 async fn what_cannot_be_served_is_refused_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
     let base = crate::site::config(&dir);
-    App::init(&base).await.unwrap();
+    App::init_fleet(&base).await.unwrap();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = |config: &mut Config| config.listen = holder.local_addr().unwrap();
     let open = |config: &mut Config| config.admin_listen = "0.0.0.0:0".parse().unwrap();
-    let tls = |config: &mut Config| config.tls = Some(Tls { certificate: "/no/cert".into(), key: "/no/key".into() });
+    let tls =
+        |config: &mut Config| config.tls = Some(TlsFiles { certificate: "/no/cert".into(), key: "/no/key".into() });
     for (change, code) in
         [(&taken as &dyn Fn(&mut Config), "address_in_use"), (&open, "admin_exposed"), (&tls, "tls_invalid")]
     {
         let mut config = base.clone();
         change(&mut config);
         let app = App::open(config).await.unwrap();
-        assert_eq!(serve::start(Arc::clone(&app), Options::default()).await.unwrap_err().code, code);
-        assert_eq!(serve::running(&base.data_dir).unwrap(), None, "nothing is left behind");
-        app.shutdown(Duration::from_secs(1)).await;
+        assert_eq!(serve::start_server(Arc::clone(&app), ServeOptions::default()).await.unwrap_err().code, code);
+        assert_eq!(serve::find_running(&base.data_dir).unwrap(), None, "nothing is left behind");
+        app.shut_down(Duration::from_secs(1)).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_that_ends_says_so_before_it_closes() {
-    let options = Options { notice: Duration::from_secs(2), ..Options::default() };
+    let options = ServeOptions { notice: Duration::from_secs(2), ..ServeOptions::default() };
     let mut site = Site::start_with(options, |_| ()).await;
     let ready = |site: &Site| send(site.client.get(format!("{}/readyz", site.admin)));
     assert_eq!(ready(&site).await.status, 200);
-    let stopping = tokio::spawn(site.serving().stop());
+    let stopping = tokio::spawn(site.serving().stop_serving());
     let mut status = 200;
     while status == 200 {
         status = ready(&site).await.status;
@@ -99,20 +100,20 @@ async fn nothing_that_was_begun_is_lost_at_the_end() {
     while acknowledged.load(Ordering::SeqCst) < 50 {
         tokio::task::yield_now().await;
     }
-    site.serving().stop().await;
+    site.serving().stop_serving().await;
     over.store(true, Ordering::SeqCst);
     for writer in writers {
         writer.await.unwrap();
     }
     let app = App::open(site.app.config.clone()).await.unwrap();
-    let again = serve::start(app, Options::default()).await.unwrap();
-    let count = site.client.post(format!("{}/t/acme/query", again.endpoint().data_url)).bearer_auth(&token);
+    let again = serve::start_server(app, ServeOptions::default()).await.unwrap();
+    let count = site.client.post(format!("{}/t/acme/query", again.server_endpoint().data_url)).bearer_auth(&token);
     let rows =
         send(count.json(&json!({ "sql": "select count(*) from notes" }))).await.ok()["rows"][0][0].as_u64().unwrap();
     let acknowledged = acknowledged.load(Ordering::SeqCst) as u64 + 1;
     // A write may have been done and its answer cut with the listener: never the other way round.
     assert!((acknowledged..=acknowledged + 4).contains(&rows), "{acknowledged} acknowledged, {rows} found");
-    again.stop().await;
+    again.stop_serving().await;
 }
 
 /// A stream of an operation that stands still would never end by itself.
@@ -126,7 +127,7 @@ async fn streams_and_long_polls_end_with_the_server() {
     let stream = site.admin(Method::GET, &format!("{operation}/events")).send().await.unwrap();
     assert_eq!(stream.status(), 200);
     let began = std::time::Instant::now();
-    site.serving().stop().await;
+    site.serving().stop_serving().await;
     assert!(stream.text().await.unwrap().contains("event:"), "the stream ends whole");
     assert!(began.elapsed() < Duration::from_secs(20), "nobody waited for the drain to run out");
 }
@@ -151,8 +152,8 @@ async fn a_body_that_breaks_off_is_no_request() {
 #[tokio::test]
 async fn tls_is_spoken_when_it_is_configured() {
     let fixture = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let tls = Tls { certificate: fixture("localhost.crt"), key: fixture("localhost.key") };
-    let site = Site::start_with(Options::default(), |config| config.tls = Some(tls)).await;
+    let tls = TlsFiles { certificate: fixture("localhost.crt"), key: fixture("localhost.key") };
+    let site = Site::start_with(ServeOptions::default(), |config| config.tls = Some(tls)).await;
     assert!(site.admin.starts_with("https://127.0.0.1:"));
     let pem = std::fs::read(fixture("localhost.crt")).unwrap();
     let trusting = reqwest::Client::builder()

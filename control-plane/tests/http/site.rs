@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::config::Role;
-use control_plane::serve::{Options, Serving, start};
+use control_plane::config::ProcessRole;
+use control_plane::serve::{RunningServer, ServeOptions, start_server};
 use control_plane::{App, Config};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
@@ -20,7 +20,7 @@ pub(crate) struct Site {
     pub(crate) client: reqwest::Client,
     pub(crate) app: Arc<App>,
     pub(crate) dir: TempDir,
-    serving: Option<Serving>,
+    serving: Option<RunningServer>,
 }
 
 /// An answer, whole.
@@ -59,7 +59,7 @@ impl Answer {
 }
 
 pub(crate) fn config(dir: &TempDir) -> Config {
-    let mut config = Config::new(dir.path().canonicalize().unwrap().join("data"), Role::Serving);
+    let mut config = Config::new(dir.path().canonicalize().unwrap().join("data"), ProcessRole::Serving);
     config.listen = "127.0.0.1:0".parse().unwrap();
     config.admin_listen = "127.0.0.1:0".parse().unwrap();
     config
@@ -67,17 +67,17 @@ pub(crate) fn config(dir: &TempDir) -> Config {
 
 impl Site {
     pub(crate) async fn start() -> Self {
-        Self::start_with(Options::default(), |_| ()).await
+        Self::start_with(ServeOptions::default(), |_| ()).await
     }
 
-    pub(crate) async fn start_with(options: Options, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(options: ServeOptions, change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir);
         change(&mut config);
-        App::init(&config).await.unwrap();
+        App::init_fleet(&config).await.unwrap();
         let app = App::open(config.clone()).await.unwrap();
-        let serving = start(Arc::clone(&app), options).await.unwrap();
-        let endpoint = serving.endpoint().clone();
+        let serving = start_server(Arc::clone(&app), options).await.unwrap();
+        let endpoint = serving.server_endpoint().clone();
         let token = std::fs::read_to_string(config.data_dir.join("operator.token")).unwrap().trim().to_owned();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let (admin, data) = (endpoint.admin_url, endpoint.data_url);
@@ -148,12 +148,12 @@ impl Site {
         send(request.header("content-type", "application/json").body(body.to_owned())).await
     }
 
-    pub(crate) fn serving(&mut self) -> Serving {
+    pub(crate) fn serving(&mut self) -> RunningServer {
         self.serving.take().unwrap()
     }
 
     pub(crate) async fn stop(mut self) {
-        self.serving().stop().await;
+        self.serving().stop_serving().await;
     }
 }
 

@@ -65,6 +65,7 @@ async fn a_viewer_looks_and_plans_but_changes_nothing() {
         "/v1/status",
         "/v1/doctor",
         "/v1/tenants",
+        "/v1/tenants/acme/description",
         "/v1/tokens",
         "/v1/servers",
         "/v1/releases",
@@ -109,7 +110,7 @@ async fn a_dry_run_leaves_nothing_behind() {
         let planned = site.post(path, &body).await;
         assert_eq!(planned.status, 200, "{path}: {planned:?}");
         assert_eq!(planned.json()["dry_run"], true, "{path}");
-        assert!(!planned.text.contains("flt_"), "{path}: {planned:?}");
+        assert!(!planned.text.contains("ftk_"), "{path}: {planned:?}");
     }
     let url = "/v1/tenants/acme";
     let patch =

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use catalog::operations::OperationState;
-use control_plane::operations::{Params, verify};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, verify};
+use control_plane::plan::TenantSelection;
 
 use crate::invariants;
 use crate::world::{TASKS, World, backing_up, verifying};
@@ -22,7 +22,7 @@ async fn two_tenants() -> World {
 #[tokio::test]
 async fn a_backup_is_listed_described_and_stored() {
     let world = two_tenants().await;
-    let ended = world.succeed(backing_up(), Selection::all()).await;
+    let ended = world.succeed(backing_up(), TenantSelection::all_tenants()).await;
     assert_eq!(ended.steps_total, 2);
     let backup = world.newest("acme").await.unwrap();
     assert_eq!((backup.schema_version, backup.reason.as_str(), backup.op_id), (Some(1), "manual", Some(ended.id)));
@@ -50,7 +50,7 @@ async fn equal_content_has_an_equal_hash_and_another_content_another() {
 #[tokio::test]
 async fn the_catalog_is_copied_when_a_copy_is_due_or_the_store_has_none() {
     let world = two_tenants().await;
-    let ended = world.succeed(backing_up(), Selection::all()).await;
+    let ended = world.succeed(backing_up(), TenantSelection::all_tenants()).await;
     let first = catalogs(&world);
     let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&first[0]).unwrap()).unwrap();
     assert_eq!((first.len(), &manifest["op"]), (1, &serde_json::json!(ended.id.to_string())));
@@ -60,10 +60,10 @@ async fn the_catalog_is_copied_when_a_copy_is_due_or_the_store_has_none() {
     let last = catalog::fleet::last_copy(&mut tx).await.unwrap().unwrap();
     catalog::fleet::note_copy(&mut tx, catalog::fleet::CatalogCopy { took_ms: 3_600_000, ..last }).await.unwrap();
     tx.commit().await.unwrap();
-    world.succeed(backing_up(), Selection::all()).await;
+    world.succeed(backing_up(), TenantSelection::all_tenants()).await;
     assert_eq!(catalogs(&world), first, "a copy was made just now");
     std::fs::remove_file(&first[0]).unwrap();
-    world.succeed(backing_up(), Selection::all()).await;
+    world.succeed(backing_up(), TenantSelection::all_tenants()).await;
     assert_eq!(catalogs(&world).len(), 1, "the store had lost its copy");
 }
 
@@ -77,7 +77,7 @@ fn catalogs(world: &World) -> Vec<std::path::PathBuf> {
 async fn a_damaged_database_fails_its_backup_and_no_other() {
     let world = two_tenants().await;
     std::fs::write(world.file("acme").await, "garbage").unwrap();
-    let ended = world.run(backing_up(), Selection::all()).await.unwrap();
+    let ended = world.run(backing_up(), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!(ended.state, OperationState::Partial);
     assert_eq!(world.failure(&ended).await, "database_corrupt");
     assert!(world.newest("acme").await.is_none() && world.newest("globex").await.is_some());
@@ -86,20 +86,20 @@ async fn a_damaged_database_fails_its_backup_and_no_other() {
 #[tokio::test]
 async fn verification_proves_good_backups_and_tells_bad_ones() {
     let world = two_tenants().await;
-    world.succeed(backing_up(), Selection::all()).await;
-    world.succeed(verifying(), Selection::all()).await;
+    world.succeed(backing_up(), TenantSelection::all_tenants()).await;
+    world.succeed(verifying(), TenantSelection::all_tenants()).await;
     let good = world.newest("acme").await.unwrap();
     assert!(good.verified_at.is_some() && good.verify_error.is_none());
     for (name, spoil) in [("truncated", truncate as fn(&Path)), ("flipped", flip), ("gone", remove)] {
         let backup = world.backup("acme").await;
         spoil(&world.object(&backup.object_key.replace(".manifest.json", ".db.zst")));
-        let named = Params::Verify(verify::Params { backups: vec![backup.id] });
-        let ended = world.run(named, Selection::default()).await.unwrap();
+        let named = OperationParams::Verify(verify::VerifyParams { backups: vec![backup.id] });
+        let ended = world.run(named, TenantSelection::default()).await.unwrap();
         assert_eq!(ended.state, OperationState::Failed, "{name}");
         assert_eq!(world.failure(&ended).await, "backup_damaged", "{name}");
         assert!(world.newest("acme").await.unwrap().verify_error.is_some(), "{name}");
     }
-    let ended = world.run(verifying(), Selection::all()).await.unwrap();
+    let ended = world.run(verifying(), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!(ended.state, OperationState::Partial);
     invariants::check(&world).await;
 }
@@ -107,7 +107,7 @@ async fn verification_proves_good_backups_and_tells_bad_ones() {
 #[tokio::test]
 async fn a_tenant_without_a_backup_has_nothing_to_verify() {
     let world = two_tenants().await;
-    let ended = world.run(verifying(), Selection::one("acme")).await.unwrap();
+    let ended = world.run(verifying(), TenantSelection::one_tenant("acme")).await.unwrap();
     assert_eq!(world.failure(&ended).await, "backup_not_found");
 }
 
@@ -122,10 +122,13 @@ async fn a_large_database_goes_there_and_back_in_pieces() {
     let before = world.int("acme", sum).await;
     let backup = world.backup("acme").await;
     assert!(backup.size_bytes > 50 << 20 && backup.stored_bytes > 16 << 20, "{backup:?}");
-    world.succeed(verifying(), Selection::one("acme")).await;
+    world.succeed(verifying(), TenantSelection::one_tenant("acme")).await;
     world.sql("acme", "delete from tasks").await;
     world
-        .succeed(crate::world::restoring(control_plane::operations::restore::To::Latest), Selection::one("acme"))
+        .succeed(
+            crate::world::restoring(control_plane::operations::restore::RestorePoint::Latest),
+            TenantSelection::one_tenant("acme"),
+        )
         .await;
     assert_eq!(world.int("acme", sum).await, before);
     invariants::check(&world).await;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use catalog::OperationId;
 use catalog::operations::OperationState;
-use control_plane::config::Role;
-use control_plane::operations::Params;
-use control_plane::plan::Selection;
+use control_plane::config::ProcessRole;
+use control_plane::operations::OperationParams;
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
@@ -57,8 +57,8 @@ pub(crate) async fn crash_everywhere(
     column: &Column,
     what: &str,
     prepare: impl AsyncFn(&World),
-    params: impl Fn(&World) -> Params,
-    targets: impl Fn() -> Selection,
+    params: impl Fn(&World) -> OperationParams,
+    targets: impl Fn() -> TenantSelection,
     check: impl AsyncFn(&World),
 ) -> Vec<&'static str> {
     let (_, points) = crash_at(column, usize::MAX, &prepare, &params, &targets, &check).await;
@@ -77,8 +77,8 @@ async fn crash_at(
     column: &Column,
     count: usize,
     prepare: &impl AsyncFn(&World),
-    params: &impl Fn(&World) -> Params,
-    targets: &impl Fn() -> Selection,
+    params: &impl Fn(&World) -> OperationParams,
+    targets: &impl Fn() -> TenantSelection,
     check: &impl AsyncFn(&World),
 ) -> (Option<&'static str>, Vec<&'static str>) {
     let world = World::on(column.on.clone()).await;
@@ -88,14 +88,14 @@ async fn crash_at(
     let started = world.start(Submission::new(params(&world), targets())).await.unwrap();
     let at = tokio::select! {
         biased;
-        at = world.app.fleet.halted() => Some(at),
+        at = world.app.fleet.wait_until_halted() => Some(at),
         ended = world.finish(started.id) => {
             let steps = world.steps(ended.id, &[]).await;
             assert_eq!(ended.state, OperationState::Succeeded, "{steps:?}");
             None
         }
     };
-    let points = world.app.fleet.points();
+    let points = world.app.fleet.passed_points();
     let world = match (at, column.fault) {
         (Some(_), Fault::Killed) => world.crash().await,
         (Some(at), Fault::Stalled) => goes_on(world, started.id, at).await,
@@ -113,7 +113,7 @@ async fn crash_at(
         assert_eq!(world.tenant(&name).await.id, tenant, "I4: {name} leads to somebody else");
     }
     check(&world).await;
-    world.app.shutdown(Duration::from_secs(5)).await;
+    world.app.shut_down(Duration::from_secs(5)).await;
     (at, points)
 }
 
@@ -122,19 +122,19 @@ async fn goes_on(world: World, op: OperationId, at: &str) -> World {
     // A claim that had begun when it was stopped ends at the time it began.
     drop(world.app.catalog.write().await.unwrap());
     world.advance(STALL);
-    let other = world.another(Role::Serving).await;
-    let ended = other.wait(op, Duration::from_secs(60)).await.unwrap();
+    let other = world.another(ProcessRole::Serving).await;
+    let ended = other.wait_for_operation(op, Duration::from_secs(60)).await.unwrap();
     assert!(ended.finished_at.is_some(), "stalled at {at}: {:?}", world.steps(op, &[]).await);
-    other.shutdown(Duration::from_secs(5)).await;
-    world.app.fleet.go_on();
-    world.app.shutdown(Duration::from_secs(30)).await;
+    other.shut_down(Duration::from_secs(5)).await;
+    world.app.fleet.resume_halted();
+    world.app.shut_down(Duration::from_secs(30)).await;
     world.crash().await
 }
 
 /// Who every name leads to.
 async fn names(world: &World) -> Vec<(String, catalog::TenantId)> {
-    let every = catalog::tenants::Selection { states: vec![], ..Default::default() };
+    let every = catalog::tenants::TenantCriteria { states: vec![], ..Default::default() };
     let mut tx = world.app.catalog.read().await.unwrap();
-    let tenants = catalog::tenants::page(&mut tx, &every, None, 100).await.unwrap();
+    let tenants = catalog::tenants::list_tenants(&mut tx, &every, None, 100).await.unwrap();
     tenants.into_iter().map(|tenant| (tenant.name, tenant.id)).collect()
 }

@@ -1,8 +1,8 @@
 //! A process that dies again and again at the same point of an operation: the step is given up, and the tenant serves.
 
 use catalog::operations::{OperationRecord, OperationState};
-use control_plane::operations::{Params, archive, r#move, restore, settle};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, archive, r#move, restore, settle};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
@@ -11,8 +11,8 @@ use crate::world::{DONE, TASKS, World, migrating, restoring, undoing};
 /// More deaths than any step may cost: those of a phase, and those of giving it up.
 const DEATHS_MAX: usize = 12;
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
 async fn with_backup(world: &World) {
@@ -24,7 +24,7 @@ async fn with_backup(world: &World) {
 
 async fn with_replaced(world: &World) {
     with_backup(world).await;
-    world.succeed(restoring(restore::To::Latest), acme()).await;
+    world.succeed(restoring(restore::RestorePoint::Latest), acme()).await;
 }
 
 async fn with_other(world: &World) {
@@ -32,23 +32,23 @@ async fn with_other(world: &World) {
     world.add_other().await;
 }
 
-fn archiving() -> Params {
-    Params::Archive(archive::Params {})
+fn archiving() -> OperationParams {
+    OperationParams::Archive(archive::ArchiveParams {})
 }
 
-fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
+fn moving() -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() })
 }
 
-fn restoring_latest() -> Params {
-    restoring(restore::To::Latest)
+fn restoring_latest() -> OperationParams {
+    restoring(restore::RestorePoint::Latest)
 }
 
 /// Ends the process whenever it comes to this point, until the operation has ended; says how often.
 async fn die_at(
     world: World,
-    params: Params,
-    targets: Selection,
+    params: OperationParams,
+    targets: TenantSelection,
     point: &'static str,
 ) -> (World, OperationRecord, usize) {
     world.app.fleet.halt_at(point);
@@ -58,7 +58,7 @@ async fn die_at(
         let fleet = std::sync::Arc::clone(&world.app.fleet);
         let ended = tokio::select! {
             biased;
-            _ = fleet.halted() => None,
+            _ = fleet.wait_until_halted() => None,
             ended = world.finish(started.id) => Some(ended),
         };
         drop(fleet);
@@ -73,11 +73,11 @@ async fn die_at(
 
 /// What a serving process does in the background.
 async fn repair(world: &World) {
-    world.succeed(Params::Settle(settle::Params::default()), acme()).await;
+    world.succeed(OperationParams::Settle(settle::SettleParams::default()), acme()).await;
 }
 
 /// The process dies at this point as often as the step allows; then the tenant serves and holds its row.
-async fn gives_up_at(prepare: impl AsyncFn(&World), params: fn() -> Params, point: &'static str) {
+async fn gives_up_at(prepare: impl AsyncFn(&World), params: fn() -> OperationParams, point: &'static str) {
     let world = World::new().await;
     prepare(&world).await;
     let (world, ended, deaths) = die_at(world, params(), acme(), point).await;
@@ -133,7 +133,8 @@ async fn each_tenant_of_a_run_is_given_up_and_the_run_ends() {
     let world = World::new().await;
     world.migrate(&[TASKS]).await;
     world.create(&["acme", "globex", "initech"]).await;
-    let (world, ended, _) = die_at(world, migrating(&[TASKS, DONE]), Selection::all(), "migrate: applied").await;
+    let (world, ended, _) =
+        die_at(world, migrating(&[TASKS, DONE]), TenantSelection::all_tenants(), "migrate: applied").await;
     assert_eq!(ended.state, OperationState::Failed);
     for (step, _) in world.steps(ended.id, &[]).await {
         assert_eq!(step.error_code.as_deref(), Some("process_died"));

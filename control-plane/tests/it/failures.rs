@@ -7,19 +7,19 @@ use std::time::Duration;
 use catalog::operations::{OperationRecord, OperationState};
 use catalog::steps::StepRecord;
 use catalog::{BlockWrites, TenantRecord, TenantState};
-use control_plane::operations::restore::To;
+use control_plane::operations::restore::RestorePoint;
 use control_plane::operations::{
-    Params, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
+    OperationParams, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
 };
-use control_plane::plan::Selection;
-use control_plane::runner::control::Control;
+use control_plane::plan::TenantSelection;
+use control_plane::runner::control::OperationControl;
 
 use crate::faulty::{Script, When};
 use crate::invariants;
 use crate::world::{On, World, backing_up, caller, deleting, restoring, undoing, verifying};
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
 /// Rows of it need no other value, on either engine.
@@ -38,13 +38,18 @@ async fn world_on(on: On) -> (World, Arc<Script>) {
     world.create(&["acme"]).await;
     world.sql("acme", "insert into tasks (title) values ('first')").await;
     world.backup("acme").await;
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
     (world, script)
 }
 
 /// Lets every call fail once; `back` undoes what a success did, `None`: it can simply be done again. On Postgres, where
 /// an operation takes longer, the ways to fail take turns.
-async fn fails_everywhere(world: &World, script: &Script, params: fn() -> Params, back: Option<fn() -> Params>) {
+async fn fails_everywhere(
+    world: &World,
+    script: &Script,
+    params: fn() -> OperationParams,
+    back: Option<fn() -> OperationParams>,
+) {
     let rounds: &[&[When]] = match world.on {
         On::Sqlite => &[&[When::Before], &[When::After]],
         On::Postgres(_) => &[&[When::After, When::Refused, When::Restarted]],
@@ -77,7 +82,7 @@ async fn told(world: &World, ended: &OperationRecord) -> String {
 }
 
 /// Runs an operation while time goes by: one that a server failed is tried again a little later.
-async fn run_in_time(world: &World, params: Params) -> OperationRecord {
+async fn run_in_time(world: &World, params: OperationParams) -> OperationRecord {
     let ticking = async {
         loop {
             tokio::time::sleep(TICK).await;
@@ -92,7 +97,7 @@ async fn run_in_time(world: &World, params: Params) -> OperationRecord {
 
 const TICK: Duration = Duration::from_millis(20);
 
-async fn go_back(world: &World, back: Option<fn() -> Params>) {
+async fn go_back(world: &World, back: Option<fn() -> OperationParams>) {
     if let Some(back) = back {
         let ended = run_in_time(world, back()).await;
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", world.steps(ended.id, &[]).await);
@@ -108,7 +113,7 @@ fn has_changed(before: &TenantRecord, now: &TenantRecord) -> bool {
 #[expect(clippy::print_stderr, reason = "tells a failed test's reader which call it was")]
 async fn whole(world: &World, what: &str) -> TenantRecord {
     if world.tenant("acme").await.block_writes == Some(BlockWrites::Operation) {
-        world.succeed(Params::Settle(settle::Params::default()), acme()).await;
+        world.succeed(OperationParams::Settle(settle::SettleParams::default()), acme()).await;
     }
     eprintln!("{what}");
     invariants::check(world).await;
@@ -143,42 +148,42 @@ macro_rules! family {
 family! {
     backup: backing_up(), None;
     verify: verifying(), None;
-    restore: restoring(To::Latest), None;
+    restore: restoring(RestorePoint::Latest), None;
     undo: undoing(), None;
-    suspend: Params::Suspend(suspend::Params {}), Some(|| Params::Resume(resume::Params {}));
-    read_only: Params::ReadOnly(read_only::Params { on: true }), Some(|| Params::ReadOnly(read_only::Params { on: false }));
-    move_there: moving("other"), Some(|| Params::Move(r#move::Params::default()));
-    archive: Params::Archive(archive::Params {}), Some(|| Params::Unarchive(unarchive::Params {}));
-    delete: deleting(), Some(|| Params::Undelete(undelete::Params {}));
-    settle: Params::Settle(settle::Params::default()), None;
+    suspend: OperationParams::Suspend(suspend::SuspendParams {}), Some(|| OperationParams::Resume(resume::ResumeParams {}));
+    read_only: OperationParams::ReadOnly(read_only::ReadOnlyParams { on: true }), Some(|| OperationParams::ReadOnly(read_only::ReadOnlyParams { on: false }));
+    move_there: moving("other"), Some(|| OperationParams::Move(r#move::MoveParams::default()));
+    archive: OperationParams::Archive(archive::ArchiveParams {}), Some(|| OperationParams::Unarchive(unarchive::UnarchiveParams {}));
+    delete: deleting(), Some(|| OperationParams::Undelete(undelete::UndeleteParams {}));
+    settle: OperationParams::Settle(settle::SettleParams::default()), None;
 }
 
-fn moving(to: &str) -> Params {
-    Params::Move(r#move::Params { to: Some(to.to_owned()), ..Default::default() })
+fn moving(to: &str) -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some(to.to_owned()), ..Default::default() })
 }
 
 async fn resumes((world, script): (World, Arc<Script>)) {
-    world.succeed(Params::Suspend(suspend::Params {}), acme()).await;
-    let back = || Params::Suspend(suspend::Params {});
-    fails_everywhere(&world, &script, || Params::Resume(resume::Params {}), Some(back)).await;
+    world.succeed(OperationParams::Suspend(suspend::SuspendParams {}), acme()).await;
+    let back = || OperationParams::Suspend(suspend::SuspendParams {});
+    fails_everywhere(&world, &script, || OperationParams::Resume(resume::ResumeParams {}), Some(back)).await;
 }
 
 async fn unarchives((world, script): (World, Arc<Script>)) {
-    world.succeed(Params::Archive(archive::Params {}), acme()).await;
-    let back = || Params::Archive(archive::Params {});
-    fails_everywhere(&world, &script, || Params::Unarchive(unarchive::Params {}), Some(back)).await;
+    world.succeed(OperationParams::Archive(archive::ArchiveParams {}), acme()).await;
+    let back = || OperationParams::Archive(archive::ArchiveParams {});
+    fails_everywhere(&world, &script, || OperationParams::Unarchive(unarchive::UnarchiveParams {}), Some(back)).await;
 }
 
 async fn undeletes((world, script): (World, Arc<Script>)) {
     world.succeed(deleting(), acme()).await;
-    fails_everywhere(&world, &script, || Params::Undelete(undelete::Params {}), Some(deleting)).await;
+    fails_everywhere(&world, &script, || OperationParams::Undelete(undelete::UndeleteParams {}), Some(deleting)).await;
 }
 
 async fn purges((world, script): (World, Arc<Script>)) {
     world.succeed(deleting(), acme()).await;
     for call in 1.. {
         script.fail(call, if call % 2 == 0 { When::After } else { When::Before });
-        let ended = run_in_time(&world, Params::Purge(purge::Params::default())).await;
+        let ended = run_in_time(&world, OperationParams::Purge(purge::PurgeParams::default())).await;
         if script.met().is_none() {
             assert_eq!(ended.state, OperationState::Succeeded);
             break;
@@ -192,12 +197,12 @@ async fn clones((world, script): (World, Arc<Script>)) {
     for call in 1.. {
         let ways = [When::After, When::Refused, When::Restarted];
         script.fail(call, ways[call % ways.len()]);
-        let params = Params::Clone(clone::Params { name: format!("copy-{call}"), source: None });
+        let params = OperationParams::Clone(clone::CloneParams { name: format!("copy-{call}"), source: None });
         let ended = run_in_time(&world, params).await;
         let met = script.met();
         if ended.state != OperationState::Succeeded {
             // Its tenant is there without a database, for another attempt.
-            world.app.control(&caller(), ended.id, Control::Retry, None).await.unwrap();
+            world.app.control_operation(&caller(), ended.id, OperationControl::Retry, None).await.unwrap();
             assert_eq!(world.finish(ended.id).await.state, OperationState::Succeeded, "{met:?}");
         }
         whole(&world, &format!("clone at call {call}, {met:?}: {}", told(&world, &ended).await)).await;
@@ -231,7 +236,7 @@ both! {
 async fn an_undo_needs_no_migration_that_would_fail_on_the_kept_database() {
     let (world, _) = world().await;
     world.sql("acme", "insert into tasks (title) values ('twice'), ('twice')").await;
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
     let unique = ("0002_unique.sql", "create unique index tasks_title on tasks (title);\n");
     world.migrate(&[TITLES, unique]).await;
     world.succeed(undoing(), acme()).await;
@@ -239,7 +244,7 @@ async fn an_undo_needs_no_migration_that_would_fail_on_the_kept_database() {
     assert_eq!(world.int("acme", "select count(*) from tasks").await, 3);
     assert_eq!(world.tenant("acme").await.pin.map(|pin| pin.below), Some(2));
     // The current one is the last that serves.
-    let newest = Params::Settle(settle::Params { newest: true, ..Default::default() });
+    let newest = OperationParams::Settle(settle::SettleParams { newest: true, ..Default::default() });
     world.succeed(newest, acme()).await;
     invariants::check(&world).await;
 }

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use postgres_fixture::Cluster;
 use secrecy::SecretString;
 use tenant_engine::{
-    Connections, Depth, Engine, EngineKind, Error, ErrorKind, Expected, Fingerprint, Found, Identity, Image,
-    Inspection, Listing, Migrated, MigrationSet, Placement, Pool, Restored, Result, Server, Snapshot, Survey, Template,
-    TenantId,
+    ConnectionUsage, DatabaseFingerprint, DatabaseServer, DatabaseTemplate, Engine, EngineKind, Error, ErrorKind,
+    ExpectedIdentity, Identity, Inspection, InspectionDepth, LedgerName, ListedObject, MigrationOutcome, MigrationSet,
+    Placement, Pool, RestoreOutcome, Result, ServerListing, ServerSurvey, Snapshot, SnapshotImage, TenantId,
 };
 
 use crate::world::On;
@@ -24,6 +24,8 @@ pub(crate) enum When {
     Refused,
     /// The servers are restarted while the call runs.
     Restarted,
+    /// It does not fail: it waits until the test lets it go on.
+    Held,
 }
 
 /// How long a call has run when its servers are restarted: it is at work by then.
@@ -38,12 +40,12 @@ struct State {
 
 /// Which call fails next, and the servers that can fail.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Mutex<State>, Option<Arc<[Cluster; 2]>>);
+pub(crate) struct Script(Mutex<State>, Option<Arc<[Cluster; 2]>>, tokio::sync::Notify);
 
 impl Script {
     pub(crate) fn on(on: &On) -> Self {
         let servers = if let On::Postgres(clusters) = on { Some(Arc::clone(clusters)) } else { None };
-        Self(Mutex::default(), servers)
+        Self(Mutex::default(), servers, tokio::sync::Notify::new())
     }
 
     fn refuse(&self) -> Refused<'_> {
@@ -72,6 +74,18 @@ impl Script {
     /// The `call`-th call from now fails.
     pub(crate) fn fail(&self, call: usize, when: When) {
         *self.0.lock().unwrap() = State { left: Some((call, when)), met: None };
+    }
+
+    /// Waits until the next call that is chosen has begun.
+    pub(crate) async fn begun(&self) {
+        while self.0.lock().unwrap().met.is_none() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Lets the call that is held go on.
+    pub(crate) fn let_go(&self) {
+        self.2.notify_one();
     }
 
     /// Which call failed; none fails from now on.
@@ -121,6 +135,10 @@ macro_rules! verb {
                 let _refused = $self.script.refuse();
                 $self.inner.$name($($argument),*).await
             }
+            Some(When::Held) => {
+                $self.script.2.notified().await;
+                $self.inner.$name($($argument),*).await
+            }
             Some(When::Restarted) => tokio::join!($self.inner.$name($($argument),*), $self.script.restart()).0,
         }
     };
@@ -132,81 +150,104 @@ impl Engine for Faulty {
         self.inner.kind()
     }
 
-    async fn survey(&self, server: &Server) -> Result<Survey> {
-        verb!(self.survey(server))
+    async fn survey_server(&self, server: &DatabaseServer) -> Result<ServerSurvey> {
+        verb!(self.survey_server(server))
     }
 
-    async fn template(&self, on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
-        verb!(self.template(on, set))
+    async fn prepare_template(&self, on: &DatabaseServer, set: &MigrationSet) -> Result<Arc<DatabaseTemplate>> {
+        verb!(self.prepare_template(on, set))
     }
 
-    async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
-        verb!(self.provision(at, template, identity))
+    async fn provision_database(&self, at: &Placement, template: &DatabaseTemplate, identity: &Identity) -> Result<()> {
+        verb!(self.provision_database(at, template, identity))
     }
 
-    async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
-        verb!(self.connect(at, expected))
+    async fn open_pool(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Pool> {
+        verb!(self.open_pool(at, expected))
     }
 
-    async fn migrate(
+    async fn migrate_database(
         &self,
         at: &Placement,
-        expected: &Expected,
+        expected: &ExpectedIdentity,
         set: &MigrationSet,
         target: Option<i64>,
-    ) -> Result<Migrated> {
-        verb!(self.migrate(at, expected, set, target))
+    ) -> Result<MigrationOutcome> {
+        verb!(self.migrate_database(at, expected, set, target))
     }
 
-    async fn snapshot(&self, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-        verb!(self.snapshot(at, expected))
+    async fn take_snapshot(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Snapshot> {
+        verb!(self.take_snapshot(at, expected))
     }
 
-    async fn restore(&self, at: &Placement, image: Image, source: TenantId, identity: &Identity) -> Result<Restored> {
-        verb!(self.restore(at, image, source, identity))
+    async fn restore_database(
+        &self,
+        at: &Placement,
+        image: SnapshotImage,
+        source: TenantId,
+        identity: &Identity,
+    ) -> Result<RestoreOutcome> {
+        verb!(self.restore_database(at, image, source, identity))
     }
 
-    async fn adopt(&self, at: &Placement, source: &SecretString, identity: &Identity) -> Result<Restored> {
-        verb!(self.adopt(at, source, identity))
+    async fn adopt_database(
+        &self,
+        at: &Placement,
+        source: &SecretString,
+        identity: &Identity,
+        ledger: &LedgerName,
+    ) -> Result<RestoreOutcome> {
+        verb!(self.adopt_database(at, source, identity, ledger))
     }
 
-    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        verb!(self.stamp(at, expected, identity))
+    async fn stamp_identity(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        verb!(self.stamp_identity(at, expected, identity))
     }
 
-    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        verb!(self.freeze(at, expected, identity))
+    async fn freeze_database(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        verb!(self.freeze_database(at, expected, identity))
     }
 
-    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+    async fn drop_database(&self, at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<()> {
         verb!(self.drop_database(at, expected))
     }
 
-    async fn databases(&self, on: &Server, of: Option<TenantId>) -> Result<Listing> {
-        verb!(self.databases(on, of))
+    async fn list_databases(&self, on: &DatabaseServer, of: Option<TenantId>) -> Result<ServerListing> {
+        verb!(self.list_databases(on, of))
     }
 
-    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
-        verb!(self.quarantine(on, found, expected, label))
+    async fn quarantine_object(
+        &self,
+        on: &DatabaseServer,
+        found: &ListedObject,
+        expected: Option<&ExpectedIdentity>,
+        label: &str,
+    ) -> Result<String> {
+        verb!(self.quarantine_object(on, found, expected, label))
     }
 
-    async fn size(&self, at: &Placement) -> Result<u64> {
-        verb!(self.size(at))
+    async fn database_size(&self, at: &Placement) -> Result<u64> {
+        verb!(self.database_size(at))
     }
 
-    async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
-        verb!(self.inspect(at, expected, depth))
+    async fn inspect_database(
+        &self,
+        at: &Placement,
+        expected: Option<&ExpectedIdentity>,
+        depth: InspectionDepth,
+    ) -> Result<Inspection> {
+        verb!(self.inspect_database(at, expected, depth))
     }
 
-    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
-        verb!(self.fingerprint(at, expected))
+    async fn compute_fingerprint(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<DatabaseFingerprint> {
+        verb!(self.compute_fingerprint(at, expected))
     }
 
-    fn connections(&self, server: &Server) -> Option<Connections> {
-        self.inner.connections(server)
+    fn connection_usage(&self, server: &DatabaseServer) -> Option<ConnectionUsage> {
+        self.inner.connection_usage(server)
     }
 
-    fn set_connections_max(&self, server: &Server, connections: u64) {
+    fn set_connections_max(&self, server: &DatabaseServer, connections: u64) {
         self.inner.set_connections_max(server, connections);
     }
 }

@@ -4,16 +4,16 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use catalog::backups::BackupRecord;
-use control_plane::operations::restore::{self, To};
-use control_plane::operations::{Params, archive, unarchive, verify};
-use control_plane::plan::Selection;
+use control_plane::operations::restore::{self, RestorePoint};
+use control_plane::operations::{OperationParams, archive, unarchive, verify};
+use control_plane::plan::TenantSelection;
 use serde_json::Value;
 
 use crate::invariants;
 use crate::world::{TASKS, World, restoring};
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
 /// Two tenants with a row of the same length each, and of the first one two backups.
@@ -190,10 +190,10 @@ async fn what_this_fleet_did_not_write_is_never_restored_nor_taken_for_proved() 
     let whole = files.each_ref().map(|file| std::fs::read(file).unwrap());
     let before = world.tenant("acme").await;
     let refusals = ["backup_damaged", "backup_not_authentic", "wrong_tenant_backup"];
-    let named = || Params::Verify(verify::Params { backups: vec![store.mine.id] });
+    let named = || OperationParams::Verify(verify::VerifyParams { backups: vec![store.mine.id] });
     for (attack, act) in ATTACKS {
         act(&store);
-        for (params, whom) in [(restoring(To::Latest), acme()), (named(), Selection::default())] {
+        for (params, whom) in [(restoring(RestorePoint::Latest), acme()), (named(), TenantSelection::default())] {
             let ended = world.run(params, whom).await.unwrap();
             let code = world.failure(&ended).await;
             assert!(refusals.contains(&code.as_str()), "{attack}: {code}");
@@ -206,8 +206,8 @@ async fn what_this_fleet_did_not_write_is_never_restored_nor_taken_for_proved() 
     let now = world.tenant("acme").await;
     assert_eq!((now.generation, &now.placement), (before.generation, &before.placement));
     invariants::check(world).await;
-    world.succeed(named(), Selection::default()).await;
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(named(), TenantSelection::default()).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
     assert_eq!(world.int("acme", "select count(*) from tasks where title = 'row of acme'").await, 1);
 }
 
@@ -217,9 +217,9 @@ async fn nothing_is_fetched_for_a_manifest_that_is_not_believed() {
     // Were the object looked at, the answer would be that it is missing.
     std::fs::remove_file(store.object(&store.mine)).unwrap();
     store.forge(|m| m["image"]["size_bytes"] = (3_u64 << 30).into());
-    let ended = store.world.run(restoring(To::Latest), acme()).await.unwrap();
+    let ended = store.world.run(restoring(RestorePoint::Latest), acme()).await.unwrap();
     let failed = store.world.steps(ended.id, &[]).await.remove(0).0.error.unwrap();
-    assert!(failed.contains("do not name the same size"), "{failed}");
+    assert!(failed.contains("differ in the size"), "{failed}");
     let shown = store.world.app.backup_manifest(&store.mine).await.unwrap_err();
     assert_eq!(shown.code, "backup_damaged", "and it is not shown either");
 }
@@ -228,24 +228,24 @@ async fn nothing_is_fetched_for_a_manifest_that_is_not_believed() {
 async fn every_way_back_from_a_backup_asks_for_proof() {
     let store = store().await;
     let world = &store.world;
-    let as_new = Params::Restore(restore::Params {
-        to: To::Latest,
+    let as_new = OperationParams::Restore(restore::RestoreParams {
+        to: RestorePoint::Latest,
         as_name: Some("copy".to_owned()),
-        schema: restore::Schema::Backup,
+        schema: restore::RestoredSchema::Backup,
         resolved: None,
     });
     store.relabel(&store.theirs);
     let ended = world.run(as_new, acme()).await.unwrap();
     assert_ne!(world.failure(&ended).await, "");
-    world.succeed(Params::Archive(archive::Params {}), acme()).await;
+    world.succeed(OperationParams::Archive(archive::ArchiveParams {}), acme()).await;
     let archived = world.newest("acme").await.unwrap();
     let (manifest, theirs) = (world.object(&archived.object_key), store.manifest(&store.theirs));
     let whole = std::fs::read(&manifest).unwrap();
     std::fs::copy(theirs, &manifest).unwrap();
-    let ended = world.run(Params::Unarchive(unarchive::Params {}), acme()).await.unwrap();
+    let ended = world.run(OperationParams::Unarchive(unarchive::UnarchiveParams {}), acme()).await.unwrap();
     assert_eq!(world.failure(&ended).await, "backup_damaged");
     std::fs::write(&manifest, whole).unwrap();
-    world.succeed(Params::Unarchive(unarchive::Params {}), acme()).await;
+    world.succeed(OperationParams::Unarchive(unarchive::UnarchiveParams {}), acme()).await;
     assert_eq!(world.int("acme", "select count(*) from tasks where title = 'row of acme'").await, 1);
 }
 
@@ -256,7 +256,7 @@ async fn a_manifest_of_a_later_format_is_refused_as_such() {
         m["format"] = 3.into();
         m["later"] = serde_json::json!({"anything": []});
     });
-    let ended = store.world.run(restoring(To::Latest), acme()).await.unwrap();
+    let ended = store.world.run(restoring(RestorePoint::Latest), acme()).await.unwrap();
     assert_eq!(store.world.failure(&ended).await, "backup_newer");
 }
 
@@ -294,7 +294,7 @@ async fn backups_of_the_format_without_signature_stay_readable() {
     let world = older_fleet().await;
     for name in ["acme", "globex"] {
         // Its database is gone: the backup is all there is.
-        world.succeed(restoring(To::Latest), Selection::one(name)).await;
+        world.succeed(restoring(RestorePoint::Latest), TenantSelection::one_tenant(name)).await;
         let sql = format!("select count(*) from tasks where title = 'canary of {name}'");
         assert_eq!(world.int(name, &sql).await, 1);
     }
@@ -324,7 +324,7 @@ async fn backups_without_signature_are_held_against_the_content_that_the_catalog
     catalog.execute("update backups set stored_bytes = ?1", [theirs.stored_bytes]).unwrap();
     forged["object"]["size_bytes"] = theirs.stored_bytes.into();
     std::fs::write(world.object(&mine.object_key), forged.to_string()).unwrap();
-    let ended = world.run(restoring(To::Latest), acme()).await.unwrap();
+    let ended = world.run(restoring(RestorePoint::Latest), acme()).await.unwrap();
     let failed = world.steps(ended.id, &[]).await.remove(0).0.error.unwrap();
     assert!(failed.contains("its content is not the one that the catalog knows"), "{failed}");
 }

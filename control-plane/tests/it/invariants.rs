@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use catalog::tenants::Selection;
+use catalog::tenants::TenantCriteria;
 use catalog::{BlockWrites, ServerId, TenantRecord, TenantState};
-use tenant_engine::{Depth, EngineKind, IdentityState};
+use tenant_engine::{EngineKind, IdentityState, InspectionDepth};
 
 use crate::world::{On, World};
 
@@ -16,9 +16,9 @@ type Place = (ServerId, String);
 /// Checks I1, I3, I5, I6 and I7 over the whole fleet.
 pub(crate) async fn check(world: &World) {
     let mut tx = world.app.catalog.read().await.unwrap();
-    let every = Selection { states: vec![], ..Selection::default() };
-    let tenants = catalog::tenants::page(&mut tx, &every, None, 10_000).await.unwrap();
-    let servers = catalog::servers::list(&mut tx).await.unwrap();
+    let every = TenantCriteria { states: vec![], ..TenantCriteria::default() };
+    let tenants = catalog::tenants::list_tenants(&mut tx, &every, None, 10_000).await.unwrap();
+    let servers = catalog::servers::list_servers(&mut tx).await.unwrap();
     let (mut known, mut retained): (BTreeMap<Place, TenantRecord>, BTreeSet<Place>) = Default::default();
     for tenant in &tenants {
         assert!(tenant.op_id.is_none(), "{} is held by an operation at rest", tenant.name);
@@ -26,6 +26,8 @@ pub(crate) async fn check(world: &World) {
         if let Some(placement) = &tenant.placement {
             known.insert((tenant.server_id, placement.clone()), tenant.clone());
         }
+        let open = catalog::replacements::of_tenant(&mut tx, tenant.id).await.unwrap();
+        assert_eq!(open, None, "I7: {} has an unfinished replacement", tenant.name);
         for kept in catalog::retained::of_tenant(&mut tx, tenant.id).await.unwrap() {
             assert!(kept.keep_until > kept.created_at, "I6: kept without a date");
             retained.insert((kept.server_id, kept.placement));
@@ -39,7 +41,9 @@ pub(crate) async fn check(world: &World) {
     databases(world, &tenants, &known, &retained);
     identities(world, &known, &retained).await;
     let scrubbed =
-        control_plane::scrub::run(&world.app.fleet, &control_plane::scrub::Opening::Everything).await.unwrap();
+        control_plane::scrub::run_scrub(&world.app.fleet, &control_plane::scrub::InspectionScope::Everything)
+            .await
+            .unwrap();
     assert_eq!(scrubbed.findings, [], "scrub agrees");
     let scratch = std::fs::read_dir(world.data().join("scratch")).unwrap().count();
     assert_eq!(scratch, 0, "scratch space is not empty");
@@ -115,8 +119,8 @@ fn databases(
 /// I1 and I5: the current database says what the catalog says; no other is `active`.
 async fn identities(world: &World, known: &BTreeMap<Place, TenantRecord>, retained: &BTreeSet<Place>) {
     for ((server, placement), tenant) in known {
-        let (engine, at) = world.app.fleet.at(*server, placement).await.unwrap();
-        let found = engine.inspect(&at, None, Depth::Full).await.unwrap();
+        let (engine, at) = world.app.fleet.resolve_placement(*server, placement).await.unwrap();
+        let found = engine.inspect_database(&at, None, InspectionDepth::Full).await.unwrap();
         let state = match (tenant.state, tenant.block_writes) {
             (TenantState::Active | TenantState::Suspended, None) => IdentityState::Active,
             (TenantState::Active | TenantState::Suspended, Some(_)) => IdentityState::Frozen,
@@ -133,8 +137,8 @@ async fn identities(world: &World, known: &BTreeMap<Place, TenantRecord>, retain
         assert_eq!(found.schema_version(), tenant.schema_version, "{}: the hint is wrong", tenant.name);
     }
     for (server, placement) in retained {
-        let (engine, at) = world.app.fleet.at(*server, placement).await.unwrap();
-        if let Ok(found) = engine.inspect(&at, None, Depth::Ledger).await {
+        let (engine, at) = world.app.fleet.resolve_placement(*server, placement).await.unwrap();
+        if let Ok(found) = engine.inspect_database(&at, None, InspectionDepth::Ledger).await {
             assert_ne!(found.identity.state, IdentityState::Active, "I1: {placement} is active");
         }
     }

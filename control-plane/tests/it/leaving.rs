@@ -4,49 +4,54 @@ use std::time::Duration;
 
 use catalog::operations::{OperationRecord, OperationState};
 use catalog::steps::StepState;
-use catalog::tenants::Flip;
+use catalog::tenants::TenantUpdate;
 use catalog::{BlockWrites, OperationId};
-use control_plane::config::Role;
-use control_plane::operations::{Params, archive, r#move, read_only, resume, suspend};
-use control_plane::plan::Selection;
-use control_plane::runner::submit::{Mode, Submission, Submitted};
+use control_plane::config::ProcessRole;
+use control_plane::operations::{OperationParams, archive, r#move, read_only, resume, suspend};
+use control_plane::plan::TenantSelection;
+use control_plane::runner::submit::{Submission, SubmitMode, SubmitOutcome};
 
 use crate::invariants;
 use crate::world::{DONE, TASKS, World, backing_up, caller, deleting, migrating, verifying};
 
 /// A run by its name, and the tenants that it selects.
-fn run(kind: &str) -> (Params, Selection) {
+fn run(kind: &str) -> (OperationParams, TenantSelection) {
     let params = match kind {
         "backup" => backing_up(),
         "migrate" => migrating(&[TASKS, DONE]),
         "verify" => verifying(),
-        "suspend" => Params::Suspend(suspend::Params {}),
-        "resume" => Params::Resume(resume::Params {}),
-        "read_only" => Params::ReadOnly(read_only::Params { on: true }),
-        "writable" => Params::ReadOnly(read_only::Params { on: false }),
-        "archive" => Params::Archive(archive::Params {}),
+        "suspend" => OperationParams::Suspend(suspend::SuspendParams {}),
+        "resume" => OperationParams::Resume(resume::ResumeParams {}),
+        "read_only" => OperationParams::ReadOnly(read_only::ReadOnlyParams { on: true }),
+        "writable" => OperationParams::ReadOnly(read_only::ReadOnlyParams { on: false }),
+        "archive" => OperationParams::Archive(archive::ArchiveParams {}),
         "delete" => deleting(),
         "drain" => {
-            let targets = Selection { server: Some("local".to_owned()), ..Selection::default() };
-            return (Params::Move(r#move::Params::default()), targets);
+            let targets = TenantSelection { server: Some("local".to_owned()), ..TenantSelection::default() };
+            return (OperationParams::Move(r#move::MoveParams::default()), targets);
         }
-        "move" => return (Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() }), one()),
+        "move" => {
+            return (
+                OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() }),
+                one(),
+            );
+        }
         other => panic!("{other}"),
     };
-    (params, Selection::all())
+    (params, TenantSelection::all_tenants())
 }
 
-fn one() -> Selection {
-    Selection::one("gone")
+fn one() -> TenantSelection {
+    TenantSelection::one_tenant("gone")
 }
 
 /// Written down and not begun: the process that was asked is dead.
-async fn planned(world: &World, params: Params, targets: Selection) -> OperationId {
-    let dead = world.another(Role::Embedded).await;
-    dead.kill().await;
-    match dead.submit(&caller(), Submission::new(params, targets), Mode::Run).await.unwrap() {
-        Submitted::Started(record) => record.id,
-        Submitted::Planned(plan) => panic!("{plan:?}"),
+async fn planned(world: &World, params: OperationParams, targets: TenantSelection) -> OperationId {
+    let dead = world.another(ProcessRole::Embedded).await;
+    dead.simulate_kill().await;
+    match dead.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Run).await.unwrap() {
+        SubmitOutcome::Started(record) => record.id,
+        SubmitOutcome::Planned(plan) => panic!("{plan:?}"),
     }
 }
 
@@ -62,7 +67,7 @@ async fn ready(kind: &str) -> World {
         "writable" => "read_only",
         _ => return world,
     };
-    world.succeed(run(before).0, Selection::all()).await;
+    world.succeed(run(before).0, TenantSelection::all_tenants()).await;
     world
 }
 
@@ -122,7 +127,7 @@ async fn a_run_skips_who_has_left_and_does_who_still_belongs() {
 async fn a_tenant_that_was_named_and_is_gone_is_an_error() {
     for kind in ["backup", "migrate", "suspend", "archive"] {
         let world = ready(kind).await;
-        let both = Selection { names: vec!["gone".to_owned(), "stays".to_owned()], ..Selection::default() };
+        let both = TenantSelection { names: vec!["gone".to_owned(), "stays".to_owned()], ..TenantSelection::default() };
         let op = planned(&world, run(kind).0, both).await;
         world.succeed(deleting(), one()).await;
         let (record, state, why) = ended(&world, op).await;
@@ -136,8 +141,10 @@ async fn a_run_that_skips_everybody_did_nothing_and_says_so() {
         [(false, OperationState::Failed, Some("nothing_done")), (true, OperationState::Succeeded, None)]
     {
         let world = ready("backup").await;
-        let op = planned(&world, backing_up(), Selection { allow_empty: allowed, ..Selection::all() }).await;
-        let both = Selection { names: vec!["gone".to_owned(), "stays".to_owned()], ..Selection::default() };
+        let op =
+            planned(&world, backing_up(), TenantSelection { allow_empty: allowed, ..TenantSelection::all_tenants() })
+                .await;
+        let both = TenantSelection { names: vec!["gone".to_owned(), "stays".to_owned()], ..TenantSelection::default() };
         world.succeed(deleting(), both).await;
         let ended = world.finish(op).await;
         assert_eq!((ended.state, ended.error_code.as_deref()), (end, code));
@@ -150,11 +157,14 @@ async fn a_run_that_skips_everybody_did_nothing_and_says_so() {
 #[tokio::test]
 async fn a_tenant_whose_database_is_being_replaced_is_skipped_after_some_attempts() {
     let world = ready("backup").await;
-    let op = planned(&world, backing_up(), Selection::all()).await;
+    let op = planned(&world, backing_up(), TenantSelection::all_tenants()).await;
     let tenant = world.tenant("gone").await;
-    let fence = Flip { block_writes: Some(Some(BlockWrites::Operation)), ..Flip::of(tenant.id, tenant.generation) };
+    let fence = TenantUpdate {
+        block_writes: Some(Some(BlockWrites::Operation)),
+        ..TenantUpdate::for_generation(tenant.id, tenant.generation)
+    };
     let mut tx = world.app.catalog.write().await.unwrap();
-    catalog::tenants::flip_many(&mut tx, &[fence]).await.unwrap();
+    catalog::tenants::update_many(&mut tx, &[fence]).await.unwrap();
     tx.commit().await.unwrap();
     let clock = async {
         loop {
@@ -173,15 +183,17 @@ async fn a_tenant_whose_database_is_being_replaced_is_skipped_after_some_attempt
 async fn a_read_only_tenant_is_left_out_of_a_rollout_and_named_it_is_an_error() {
     let world = ready("migrate").await;
     world.succeed(run("read_only").0, one()).await;
-    let plan = world.plan(migrating(&[TASKS, DONE]), Selection::all()).await.unwrap();
+    let plan = world.plan(migrating(&[TASKS, DONE]), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!((plan.tenants, plan.left_out), (1, 1), "{plan:?}");
-    let op = world.start(Submission::new(migrating(&[TASKS, DONE]), Selection::all())).await.unwrap().id;
+    let op = world.start(Submission::new(migrating(&[TASKS, DONE]), TenantSelection::all_tenants())).await.unwrap().id;
     let (record, state, _) = ended(&world, op).await;
     assert_eq!((record.state, record.steps_total, state), (OperationState::Succeeded, 2, StepState::Skipped));
     let named = world.run(migrating(&[TASKS, DONE]), one()).await.unwrap();
     assert_eq!(world.failure(&named).await, "tenant_read_only");
     // Nobody is left who could take part.
-    let again =
-        world.run(migrating(&[TASKS, DONE]), Selection { server: Some("local".to_owned()), ..Selection::default() });
+    let again = world.run(
+        migrating(&[TASKS, DONE]),
+        TenantSelection { server: Some("local".to_owned()), ..TenantSelection::default() },
+    );
     assert_eq!(again.await.unwrap().state, OperationState::Succeeded, "one tenant is there already");
 }

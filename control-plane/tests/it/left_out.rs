@@ -1,8 +1,8 @@
 //! What a dump leaves out, and what a restore may not make, is said by every operation that makes a database from one.
 
-use control_plane::operations::restore::{self, To};
-use control_plane::operations::{Params, archive, clone, r#move, unarchive};
-use control_plane::plan::Selection;
+use control_plane::operations::restore::{self, RestorePoint};
+use control_plane::operations::{OperationParams, archive, clone, r#move, unarchive};
+use control_plane::plan::TenantSelection;
 
 use crate::world::{On, World, restoring, verifying};
 
@@ -20,9 +20,9 @@ async fn spoil(world: &World) {
 }
 
 /// Runs the operation and looks for both in what its step says.
-async fn is_said(world: &World, params: Params) {
+async fn is_said(world: &World, params: OperationParams) {
     let kind = format!("{params:?}");
-    let ended = world.succeed(params, Selection::one("acme")).await;
+    let ended = world.succeed(params, TenantSelection::one_tenant("acme")).await;
     let steps = world.steps(ended.id, &[]).await;
     let facts: serde_json::Value = serde_json::from_str(&steps[0].0.facts).unwrap();
     let said = facts["left_out"].to_string();
@@ -43,14 +43,20 @@ async fn every_operation_says_what_was_left_out() {
     let as_name = Some("restored".to_owned());
     is_said(
         &world,
-        Params::Restore(restore::Params { to: To::Latest, as_name, schema: restore::Schema::Backup, resolved: None }),
+        OperationParams::Restore(restore::RestoreParams {
+            to: RestorePoint::Latest,
+            as_name,
+            schema: restore::RestoredSchema::Backup,
+            resolved: None,
+        }),
     )
     .await;
-    is_said(&world, Params::Clone(clone::Params { name: "cloned".to_owned(), source: None })).await;
-    is_said(&world, restoring(To::Latest)).await;
+    is_said(&world, OperationParams::Clone(clone::CloneParams { name: "cloned".to_owned(), source: None })).await;
+    is_said(&world, restoring(RestorePoint::Latest)).await;
     spoil(&world).await;
-    world.succeed(Params::Archive(archive::Params {}), Selection::one("acme")).await;
-    is_said(&world, Params::Unarchive(unarchive::Params {})).await;
+    world.succeed(OperationParams::Archive(archive::ArchiveParams {}), TenantSelection::one_tenant("acme")).await;
+    is_said(&world, OperationParams::Unarchive(unarchive::UnarchiveParams {})).await;
     spoil(&world).await;
-    is_said(&world, Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })).await;
+    is_said(&world, OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() }))
+        .await;
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crash;
+mod in_flight;
 mod invariants;
 mod world;
 
@@ -14,12 +15,15 @@ mod failures;
 mod faulty;
 mod forging;
 mod leaving;
+mod ledger_name;
 mod left_out;
 mod matrix;
 mod migrating;
 mod moving;
 mod older_catalog;
 mod pinning;
+mod planning;
+mod refusing;
 mod restoring;
 mod scrubbing;
 mod several_processes;

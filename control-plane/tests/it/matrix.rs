@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 
 use catalog::{Generation, TenantState};
 use control_plane::operations::{
-    KINDS, Params, adopt, archive, clone, r#move, purge, read_only, restore, resume, settle, suspend, unarchive,
-    undelete,
+    KINDS, OperationParams, adopt, archive, clone, r#move, purge, read_only, restore, resume, settle, suspend,
+    unarchive, undelete,
 };
-use control_plane::plan::Selection;
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 use tenant_engine::IdentityState;
 
@@ -79,8 +79,8 @@ fn every_operation_is_in_the_matrix() {
     assert_eq!(CELLS.iter().copied().collect::<BTreeSet<_>>(), all);
 }
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
 async fn count(world: &World, name: &str) -> i64 {
@@ -110,7 +110,8 @@ async fn with_backup(world: &World) {
 async fn create(on: &Column) {
     let prepare = async |world: &World| drop(world.migrate(&[TASKS]).await);
     let check = async |world: &World| writes(world, "acme").await;
-    let met = crash_everywhere(on, "create", prepare, |_: &World| creating(&["acme"]), Selection::default, check).await;
+    let met =
+        crash_everywhere(on, "create", prepare, |_: &World| creating(&["acme"]), TenantSelection::default, check).await;
     for point in ["create: claimed", "create: provisioned", "create: probed"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
@@ -120,8 +121,15 @@ async fn migrate(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(world.int("acme", "select count(*) from tasks where done = 0").await, 1);
     };
-    let met =
-        crash_everywhere(on, "migrate", with_a_row, |_: &World| migrating(&[TASKS, DONE]), Selection::all, check).await;
+    let met = crash_everywhere(
+        on,
+        "migrate",
+        with_a_row,
+        |_: &World| migrating(&[TASKS, DONE]),
+        TenantSelection::all_tenants,
+        check,
+    )
+    .await;
     assert!(met.contains(&"migrate: applied"), "{met:?}");
 }
 
@@ -131,7 +139,9 @@ async fn backup(on: &Column) {
         world.succeed(verifying(), acme()).await;
         assert_eq!(backup.schema_version, Some(1));
     };
-    let met = crash_everywhere(on, "backup", with_backup, |_: &World| backing_up(), Selection::all, check).await;
+    let met =
+        crash_everywhere(on, "backup", with_backup, |_: &World| backing_up(), TenantSelection::all_tenants, check)
+            .await;
     for point in ["backup: stored", "backup: listed"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
     }
@@ -161,7 +171,7 @@ async fn restore_in_place(on: &Column) {
         assert_eq!(world.int("acme", "select count(*) from tasks where title = 'later'").await, 1);
         invariants::check(world).await;
     };
-    let params = |_: &World| restoring(restore::To::Latest);
+    let params = |_: &World| restoring(restore::RestorePoint::Latest);
     let met = crash_everywhere(on, "restore in place", prepare, params, acme, check).await;
     for point in ["build: filled", "restore: frozen", "build: stamped", "swap: retired"] {
         assert!(met.contains(&point), "{point} was not met: {met:?}");
@@ -175,10 +185,10 @@ async fn restore_as_a_new_tenant(on: &Column) {
     };
     let params = |_: &World| {
         let as_name = Some("copy".to_owned());
-        Params::Restore(restore::Params {
-            to: restore::To::Latest,
+        OperationParams::Restore(restore::RestoreParams {
+            to: restore::RestorePoint::Latest,
             as_name,
-            schema: restore::Schema::Backup,
+            schema: restore::RestoredSchema::Backup,
             resolved: None,
         })
     };
@@ -188,7 +198,7 @@ async fn restore_as_a_new_tenant(on: &Column) {
 async fn undo(on: &Column) {
     let prepare = async |world: &World| {
         with_backup(world).await;
-        world.succeed(restoring(restore::To::Latest), acme()).await;
+        world.succeed(restoring(restore::RestorePoint::Latest), acme()).await;
         world.migrate(&[TASKS, DONE]).await;
     };
     let check = async |world: &World| {
@@ -204,8 +214,8 @@ async fn undo(on: &Column) {
     }
 }
 
-fn suspending() -> Params {
-    Params::Suspend(suspend::Params {})
+fn suspending() -> OperationParams {
+    OperationParams::Suspend(suspend::SuspendParams {})
 }
 
 async fn suspend_one(on: &Column) {
@@ -230,13 +240,13 @@ async fn resume_one(on: &Column) {
         assert_eq!((tenant.state, tenant.state_reason), (TenantState::Active, None));
         writes(world, "acme").await;
     };
-    let params = |_: &World| Params::Resume(resume::Params {});
+    let params = |_: &World| OperationParams::Resume(resume::ResumeParams {});
     let met = crash_everywhere(on, "resume", prepare, params, acme, check).await;
     assert!(met.contains(&"resume: stamped"), "{met:?}");
 }
 
-fn blocking(on: bool) -> Params {
-    Params::ReadOnly(read_only::Params { on })
+fn blocking(on: bool) -> OperationParams {
+    OperationParams::ReadOnly(read_only::ReadOnlyParams { on })
 }
 
 async fn is_read_only(world: &World) {
@@ -258,8 +268,8 @@ async fn read_only_off(on: &Column) {
     crash_everywhere(on, "read_only off", prepare, |_: &World| blocking(false), acme, check).await;
 }
 
-fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
+fn moving() -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() })
 }
 
 async fn is_at(world: &World, server: &str) {
@@ -310,7 +320,7 @@ async fn move_a_suspended_one(on: &Column) {
     let check = async |world: &World| {
         is_at(world, "other").await;
         assert_eq!(world.tenant("acme").await.state, TenantState::Suspended);
-        world.succeed(Params::Resume(resume::Params {}), acme()).await;
+        world.succeed(OperationParams::Resume(resume::ResumeParams {}), acme()).await;
         writes(world, "acme").await;
     };
     crash_everywhere(on, "move suspended", prepare, |_: &World| moving(), acme, check).await;
@@ -321,17 +331,17 @@ async fn clone_one(on: &Column) {
         writes(world, "copy").await;
         assert_eq!((count(world, "copy").await, count(world, "acme").await), (2, 1));
     };
-    let params = |_: &World| Params::Clone(clone::Params { name: "copy".to_owned(), source: None });
+    let params = |_: &World| OperationParams::Clone(clone::CloneParams { name: "copy".to_owned(), source: None });
     let met = crash_everywhere(on, "clone", with_a_row, params, acme, check).await;
     assert!(met.contains(&"clone: snapshot taken"), "{met:?}");
 }
 
-fn archiving() -> Params {
-    Params::Archive(archive::Params {})
+fn archiving() -> OperationParams {
+    OperationParams::Archive(archive::ArchiveParams {})
 }
 
-fn unarchiving() -> Params {
-    Params::Unarchive(unarchive::Params {})
+fn unarchiving() -> OperationParams {
+    OperationParams::Unarchive(unarchive::UnarchiveParams {})
 }
 
 async fn archive_one(on: &Column) {
@@ -404,7 +414,7 @@ async fn delete_an_archived_one(on: &Column) {
         world.succeed(archiving(), acme()).await;
     };
     let check = async |world: &World| {
-        world.succeed(Params::Undelete(undelete::Params {}), acme()).await;
+        world.succeed(OperationParams::Undelete(undelete::UndeleteParams {}), acme()).await;
         world.succeed(unarchiving(), acme()).await;
         writes(world, "acme").await;
     };
@@ -413,7 +423,7 @@ async fn delete_an_archived_one(on: &Column) {
 
 async fn delete_a_read_only_one(on: &Column) {
     let check = async |world: &World| {
-        world.succeed(Params::Undelete(undelete::Params {}), acme()).await;
+        world.succeed(OperationParams::Undelete(undelete::UndeleteParams {}), acme()).await;
         is_read_only(world).await;
         invariants::check(world).await;
         world.succeed(blocking(false), acme()).await;
@@ -432,7 +442,7 @@ async fn undelete_one(on: &Column) {
         assert_eq!(count(world, "acme").await, 2);
         writes(world, "acme").await;
     };
-    let params = |_: &World| Params::Undelete(undelete::Params {});
+    let params = |_: &World| OperationParams::Undelete(undelete::UndeleteParams {});
     crash_everywhere(on, "undelete", deleted, params, acme, check).await;
 }
 
@@ -440,15 +450,15 @@ async fn purge_one(on: &Column) {
     let prepare = async |world: &World| {
         with_backup(world).await;
         // So that a database is kept besides the current one.
-        world.succeed(restoring(restore::To::Latest), acme()).await;
+        world.succeed(restoring(restore::RestorePoint::Latest), acme()).await;
         world.succeed(deleting(), acme()).await;
     };
     let check = async |world: &World| {
         assert_eq!(world.tenant("acme").await.state, TenantState::Purged);
-        let again = world.start(Submission::new(creating(&["acme"]), Selection::default())).await;
+        let again = world.start(Submission::new(creating(&["acme"]), TenantSelection::default())).await;
         assert_eq!(again.unwrap_err().code, "already_exists", "the name stays reserved");
     };
-    let params = |_: &World| Params::Purge(purge::Params::default());
+    let params = |_: &World| OperationParams::Purge(purge::PurgeParams::default());
     let met = crash_everywhere(on, "purge", prepare, params, acme, check).await;
     assert!(met.contains(&"purge: dropped a kept one"), "{met:?}");
 }
@@ -469,25 +479,25 @@ async fn stamped_and_long_forgotten(world: &World) {
 /// So many generations ahead of the catalog, and one ahead of what it is.
 async fn stamp_ahead(world: &World, by: i64, state: IdentityState) {
     let tenant = world.tenant("acme").await;
-    let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
+    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
     let (fleet, ahead) = (world.app.catalog.fleet_id(), |by| Generation(tenant.generation.0 + by));
     let states = vec![IdentityState::Active, IdentityState::Frozen];
-    let now = tenant_engine::Expected { tenant: tenant.id, fleet, generation: ahead(by - 1), states };
+    let now = tenant_engine::ExpectedIdentity { tenant: tenant.id, fleet, generation: ahead(by - 1), states };
     let next =
         tenant_engine::Identity { tenant: tenant.id, fleet, generation: ahead(by), state, op: None, stamped_at: 1 };
-    engine.stamp(&at, &now, &next).await.unwrap();
+    engine.stamp_identity(&at, &now, &next).await.unwrap();
 }
 
 async fn settle_one(on: &Column) {
     let check = async |world: &World| writes(world, "acme").await;
-    let params = |_: &World| Params::Settle(settle::Params::default());
+    let params = |_: &World| OperationParams::Settle(settle::SettleParams::default());
     let met = crash_everywhere(on, "settle", stamped_and_forgotten, params, acme, check).await;
     assert!(met.contains(&"settle: stamped"), "{met:?}");
 }
 
 async fn settle_one_with_its_newest(on: &Column) {
     let check = async |world: &World| writes(world, "acme").await;
-    let params = |_: &World| Params::Settle(settle::Params { newest: true, ..Default::default() });
+    let params = |_: &World| OperationParams::Settle(settle::SettleParams { newest: true, ..Default::default() });
     let met = crash_everywhere(on, "settle --newest", stamped_and_long_forgotten, params, acme, check).await;
     assert!(met.contains(&"settle: newest stamped"), "{met:?}");
 }
@@ -501,10 +511,15 @@ async fn adopt_one(on: &Column) {
     cluster.psql("theirs", "grant select on tasks to public");
     let dsn: secrecy::SecretString = cluster.dsn("theirs").into();
     let params = |world: &World| {
-        let source = adopt::Params::seal(&world.app.fleet, &dsn);
-        Params::Adopt(adopt::Params { name: "acme".to_owned(), labels: Default::default(), server: None, source })
+        let source = adopt::AdoptParams::seal_source(&world.app.fleet, &dsn);
+        OperationParams::Adopt(adopt::AdoptParams {
+            name: "acme".to_owned(),
+            labels: Default::default(),
+            server: None,
+            source,
+        })
     };
     let check = async |world: &World| writes(world, "acme").await;
-    let met = crash_everywhere(on, "adopt", async |_: &World| {}, params, Selection::default, check).await;
+    let met = crash_everywhere(on, "adopt", async |_: &World| {}, params, TenantSelection::default, check).await;
     assert!(met.contains(&"adopt: copied"), "{met:?}");
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use catalog::operations::OperationState;
-use control_plane::operations::{Params, r#move};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, r#move};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 use tenant_router::{ErrorKind, Principal, Write};
 
@@ -12,12 +12,12 @@ use crate::world::{On, World};
 
 const TASKS: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text not null);");
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
-fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
+fn moving() -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() })
 }
 
 async fn with_another_server(on: On) -> World {
@@ -33,10 +33,10 @@ async fn who_asks_twice_finds_it_done() {
     let world = with_another_server(On::Sqlite).await;
     world.app.fleet.halt_at("move: copies");
     let first = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     // Planned while the tenant still is where it was.
     let second = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.go_on();
+    world.app.fleet.resume_halted();
     for op in [first.id, second.id] {
         let ended = world.finish(op).await;
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", world.steps(op, &[]).await);
@@ -57,11 +57,11 @@ async fn a_transaction_that_a_move_finds_open_is_told_to_come_back() {
     tx.execute("insert into tasks values ('undone')", ()).await.unwrap();
     world.app.fleet.halt_at("move: frozen");
     let started = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     let refused = tx.execute("insert into tasks values ('undone too')", ()).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Fenced, 503), "{refused:?}");
     assert!(refused.retry_after().is_some());
-    world.app.fleet.go_on();
+    world.app.fleet.resume_halted();
     world.finish(started.id).await;
     let again = open().await;
     let mut tx = again.write();

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use catalog::OperationId;
 use catalog::operations::OperationState;
-use control_plane::config::Role;
-use control_plane::operations::restore::To;
-use control_plane::operations::{Params, clone, r#move, settle};
-use control_plane::plan::Selection;
+use control_plane::config::ProcessRole;
+use control_plane::operations::restore::RestorePoint;
+use control_plane::operations::{OperationParams, clone, r#move, settle};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
 use crate::world::{On, TASKS, World, deleting, restoring, undoing};
 
-fn acme() -> Selection {
-    Selection::one("acme")
+fn acme() -> TenantSelection {
+    TenantSelection::one_tenant("acme")
 }
 
 async fn with_backup() -> World {
@@ -33,8 +33,8 @@ async fn with_backup_on(on: On) -> World {
     world
 }
 
-fn moving() -> Params {
-    Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() })
+fn moving() -> OperationParams {
+    OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() })
 }
 
 /// The catalog as it is now, for later.
@@ -65,10 +65,10 @@ fn set_back_running(data: &Path) {
 
 /// Takes a picture at a point of the operation, lets it end, and writes; returns the fleet whose catalog has only the
 /// picture.
-async fn forgotten(world: World, params: Params, point: &'static str) -> World {
+async fn forgotten(world: World, params: OperationParams, point: &'static str) -> World {
     world.app.fleet.halt_at(point);
     let started = world.start(Submission::new(params, acme())).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     picture(&world);
     let world = world.crash().await;
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
@@ -80,12 +80,12 @@ async fn acknowledged(world: &World) -> i64 {
     world.int("acme", "select count(*) from tasks where title = 'acknowledged since'").await
 }
 
-fn settling(back: bool) -> Params {
-    Params::Settle(settle::Params { back, ..Default::default() })
+fn settling(back: bool) -> OperationParams {
+    OperationParams::Settle(settle::SettleParams { back, ..Default::default() })
 }
 
-fn newest() -> Params {
-    Params::Settle(settle::Params { newest: true, ..Default::default() })
+fn newest() -> OperationParams {
+    OperationParams::Settle(settle::SettleParams { newest: true, ..Default::default() })
 }
 
 #[tokio::test]
@@ -94,9 +94,9 @@ async fn what_replaced_a_retired_database_serves_on() {
         let world = with_backup().await;
         let params = match what {
             "move" => moving(),
-            "restore" => restoring(To::Latest),
+            "restore" => restoring(RestorePoint::Latest),
             _ => {
-                world.succeed(restoring(To::Latest), acme()).await;
+                world.succeed(restoring(RestorePoint::Latest), acme()).await;
                 undoing()
             }
         };
@@ -113,12 +113,12 @@ async fn one_that_went_on_from_there_is_asked_about() {
     let world = with_backup().await;
     world.app.fleet.halt_at("swap: retired");
     let started = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     picture(&world);
     let world = world.crash().await;
     world.finish(started.id).await;
     // And from there to another generation, which the picture cannot know.
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
     let world = world.reopen(set_back).await;
     let ended = world.run(settling(false), acme()).await.unwrap();
     assert_eq!(world.failure(&ended).await, "fenced");
@@ -132,7 +132,7 @@ async fn one_that_went_on_from_there_is_asked_about() {
 async fn a_database_that_was_retired_before_the_catalog_knew_of_a_fence_does_not_come_back() {
     // The picture is of before the freeze: at its generation, the catalog takes the database for a step ahead.
     let world = forgotten(with_backup().await, moving(), "move: freezes").await;
-    for params in [settling(false), Params::Suspend(Default::default()), moving()] {
+    for params in [settling(false), OperationParams::Suspend(Default::default()), moving()] {
         let ended = world.run(params, acme()).await.unwrap();
         assert!(["fenced", "database_corrupt"].contains(&world.failure(&ended).await.as_str()));
     }
@@ -144,16 +144,16 @@ async fn a_kept_database_that_serves_again_is_not_dropped_when_its_time_is_over(
     let world = with_backup().await;
     world.create(&["globex"]).await;
     world.backup("globex").await;
-    world.succeed(restoring(To::Latest), acme()).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
     let replaced = world.file("globex").await;
-    world.succeed(restoring(To::Latest), Selection::one("globex")).await;
+    world.succeed(restoring(RestorePoint::Latest), TenantSelection::one_tenant("globex")).await;
     picture(&world);
     world.succeed(undoing(), acme()).await;
     world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let serving = world.file("acme").await;
     let world = world.reopen(set_back).await;
     world.advance(Duration::from_secs(90 * 24 * 3600));
-    let other = world.another(Role::Serving).await;
+    let other = world.another(ProcessRole::Serving).await;
     // The one that was due after it is gone, so both have been looked at.
     let gone = async {
         while replaced.exists() {
@@ -161,29 +161,34 @@ async fn a_kept_database_that_serves_again_is_not_dropped_when_its_time_is_over(
         }
     };
     tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
-    other.shutdown(Duration::from_secs(5)).await;
+    other.shut_down(Duration::from_secs(5)).await;
     assert!(serving.exists(), "the only copy of what was acknowledged");
 }
 
 /// The same, where the picture has the operation still at work, and it goes on from there. Returns the file that serves.
 /// What it made has the number of the picture's own claim, or, after a crash, the one that the next claim will take.
-async fn at_work(world: World, params: Params, point: &'static str, crash: bool) -> (World, OperationId, PathBuf) {
-    let name = if matches!(params, Params::Clone(_)) { "copy" } else { "acme" };
+async fn at_work(
+    world: World,
+    params: OperationParams,
+    point: &'static str,
+    crash: bool,
+) -> (World, OperationId, PathBuf) {
+    let name = if matches!(params, OperationParams::Clone(_)) { "copy" } else { "acme" };
     world.app.fleet.halt_at(point);
     let started = world.start(Submission::new(params, acme())).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     picture(&world);
     let world = if crash {
         world.crash().await
     } else {
-        world.app.fleet.go_on();
+        world.app.fleet.resume_halted();
         world
     };
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
     world.sql(name, "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let tenant = world.tenant(name).await;
-    let (_, at) = world.app.fleet.current(&tenant).await.unwrap();
-    let file = at.path().to_owned();
+    let (_, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let file = at.file_path().to_owned();
     (world.reopen(set_back_running).await, started.id, file)
 }
 
@@ -202,7 +207,7 @@ async fn an_operation_that_begins_again_drops_nothing_that_serves() {
         ("build: filled", true),
         ("build: filled", false),
     ] {
-        let params = if point.starts_with("move") { moving() } else { restoring(To::Latest) };
+        let params = if point.starts_with("move") { moving() } else { restoring(RestorePoint::Latest) };
         let (world, op, file) = at_work(with_backup().await, params, point, crash).await;
         let ended = world.finish(op).await;
         assert_eq!(ended.state, OperationState::Failed, "{point} {crash}");
@@ -217,7 +222,7 @@ async fn an_operation_that_begins_again_drops_nothing_that_serves() {
 #[tokio::test]
 async fn what_is_being_made_by_the_picture_is_found_again_where_it_serves() {
     for (point, crash) in [("clone: snapshot taken", false), ("build: stamped", false), ("build: stamped", true)] {
-        let cloning = Params::Clone(clone::Params { name: "copy".to_owned(), source: None });
+        let cloning = OperationParams::Clone(clone::CloneParams { name: "copy".to_owned(), source: None });
         let (world, op, file) = at_work(with_backup().await, cloning, point, crash).await;
         let ended = world.finish(op).await;
         assert!(holds_what_was_acknowledged(&file), "{point} {crash}");
@@ -242,16 +247,16 @@ async fn found_again(world: World) {
     for name in ["globex", "umbrella"] {
         world.backup(name).await;
     }
-    let one = |name: &str| Selection::one(name);
-    world.succeed(Params::Archive(Default::default()), one("umbrella")).await;
+    let one = |name: &str| TenantSelection::one_tenant(name);
+    world.succeed(OperationParams::Archive(Default::default()), one("umbrella")).await;
     picture(&world);
     // Restamped; moved, restored and moved back; untouched; brought back.
-    for params in [Params::Suspend(Default::default()), Params::Resume(Default::default())] {
+    for params in [OperationParams::Suspend(Default::default()), OperationParams::Resume(Default::default())] {
         world.succeed(params, one("globex")).await;
     }
     world.succeed(moving(), acme()).await;
-    world.succeed(restoring(To::Latest), acme()).await;
-    world.succeed(Params::Unarchive(Default::default()), one("umbrella")).await;
+    world.succeed(restoring(RestorePoint::Latest), acme()).await;
+    world.succeed(OperationParams::Unarchive(Default::default()), one("umbrella")).await;
     let changed = ["acme", "globex", "umbrella"];
     for name in changed {
         world.sql(name, "insert into tasks (id, title) values (2, 'acknowledged since')").await;
@@ -262,7 +267,7 @@ async fn found_again(world: World) {
         let ended = world.run(settling(false), one(name)).await.unwrap();
         assert_eq!(world.failure(&ended).await, "fenced", "{name}");
     }
-    world.succeed(newest(), Selection::all()).await;
+    world.succeed(newest(), TenantSelection::all_tenants()).await;
     for name in changed {
         let found = world.int(name, "select count(*) from tasks where title = 'acknowledged since'").await;
         assert_eq!(found, 1, "{name}");
@@ -270,9 +275,9 @@ async fn found_again(world: World) {
     }
     world.sql("initech", "insert into tasks (id, title) values (3, 'after')").await;
     // And from there on as ever.
-    world.succeed(newest(), Selection::all()).await;
+    world.succeed(newest(), TenantSelection::all_tenants()).await;
     world.succeed(moving(), one("globex")).await;
-    world.succeed(restoring(To::Latest), one("umbrella")).await;
+    world.succeed(restoring(RestorePoint::Latest), one("umbrella")).await;
 }
 
 #[tokio::test]
@@ -282,7 +287,7 @@ async fn one_that_may_be_elsewhere_is_not_replaced_by_an_older_one() {
     world.succeed(moving(), acme()).await;
     world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let tenant = world.tenant("acme").await;
-    let serving = world.app.fleet.current(&tenant).await.unwrap().1.path();
+    let serving = world.app.fleet.current_database(&tenant).await.unwrap().1.file_path();
     let aside = serving.with_extension("aside");
     let world = world.reopen(set_back).await;
     std::fs::rename(&serving, &aside).unwrap();
@@ -315,11 +320,11 @@ async fn a_tenant_that_was_undeleted_since_is_not_purged() {
     let world = with_backup().await;
     world.succeed(deleting(), acme()).await;
     picture(&world);
-    world.succeed(Params::Undelete(Default::default()), acme()).await;
+    world.succeed(OperationParams::Undelete(Default::default()), acme()).await;
     world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let serving = world.file("acme").await;
     let world = world.reopen(set_back).await;
-    let purged = world.run(Params::Purge(Default::default()), acme()).await.unwrap();
+    let purged = world.run(OperationParams::Purge(Default::default()), acme()).await.unwrap();
     assert_eq!(world.failure(&purged).await, "fenced");
     assert!(serving.exists(), "the only copy of what was acknowledged");
     world.succeed(newest(), acme()).await;
@@ -330,13 +335,13 @@ async fn a_tenant_that_was_undeleted_since_is_not_purged() {
 #[tokio::test]
 async fn a_tenant_that_was_woken_since_is_not_woken_again_from_its_backup() {
     let world = with_backup().await;
-    world.succeed(Params::Archive(Default::default()), acme()).await;
+    world.succeed(OperationParams::Archive(Default::default()), acme()).await;
     picture(&world);
-    world.succeed(Params::Unarchive(Default::default()), acme()).await;
+    world.succeed(OperationParams::Unarchive(Default::default()), acme()).await;
     world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let world = world.reopen(set_back).await;
     for _ in 0..2 {
-        let woken = world.run(Params::Unarchive(Default::default()), acme()).await.unwrap();
+        let woken = world.run(OperationParams::Unarchive(Default::default()), acme()).await.unwrap();
         assert_eq!(world.failure(&woken).await, "fenced");
     }
     world.succeed(newest(), acme()).await;
@@ -348,12 +353,12 @@ async fn what_was_written_by_a_catalog_that_counted_again_is_not_given_up() {
     let world = with_backup().await;
     picture(&world);
     world.succeed(moving(), acme()).await;
-    for params in [Params::Suspend(Default::default()), Params::Resume(Default::default())] {
+    for params in [OperationParams::Suspend(Default::default()), OperationParams::Resume(Default::default())] {
         world.succeed(params, acme()).await;
     }
     let world = world.reopen(set_back).await;
     // Neither a restore nor a move takes what is further for damaged.
-    for params in [restoring(To::Latest), moving()] {
+    for params in [restoring(RestorePoint::Latest), moving()] {
         let ended = world.run(params, acme()).await.unwrap();
         assert_eq!(world.failure(&ended).await, "fenced");
     }
@@ -362,6 +367,6 @@ async fn what_was_written_by_a_catalog_that_counted_again_is_not_given_up() {
     let ended = world.run(newest(), acme()).await.unwrap();
     assert_eq!(world.failure(&ended).await, "fenced");
     assert_eq!(acknowledged(&world).await, 1, "it goes on serving");
-    let both = Params::Settle(settle::Params { back: true, newest: true });
+    let both = OperationParams::Settle(settle::SettleParams { back: true, newest: true });
     assert_eq!(world.plan(both, acme()).await.unwrap_err().code, "invalid");
 }

@@ -6,36 +6,36 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use catalog::{Generation, TenantId};
 use control_plane::error::Error;
 use control_plane::operations::restore;
-use control_plane::plan::Selection;
-use control_plane::runner::submit::{Mode, Submission};
-use control_plane::scrub::finding::{Finding, Kind, Severity, Subject};
-use control_plane::scrub::quarantine::{self, Asker, Fate};
-use control_plane::scrub::{self, Opening, Report};
-use tenant_engine::{Expected, Identity, IdentityState, Placement};
+use control_plane::plan::TenantSelection;
+use control_plane::runner::submit::{Submission, SubmitMode};
+use control_plane::scrub::finding::{Finding, FindingKind, FindingSeverity, FindingSubject};
+use control_plane::scrub::quarantine::{self, QuarantineOutcome, QuarantineRequester};
+use control_plane::scrub::{self, InspectionScope, ScrubSummary};
+use tenant_engine::{ExpectedIdentity, Identity, IdentityState, Placement};
 
 use crate::invariants;
 use crate::world::{TASKS, World, caller, creating, deleting, restoring};
 
-async fn scrubbed(world: &World) -> Report {
-    scrub::run(&world.app.fleet, &Opening::Everything).await.unwrap()
+async fn scrubbed(world: &World) -> ScrubSummary {
+    scrub::run_scrub(&world.app.fleet, &InspectionScope::Everything).await.unwrap()
 }
 
 async fn findings(world: &World) -> Vec<Finding> {
     scrubbed(world).await.findings
 }
 
-async fn kinds(world: &World) -> Vec<Kind> {
+async fn kinds(world: &World) -> Vec<FindingKind> {
     findings(world).await.iter().map(|finding| finding.subject.kind).collect()
 }
 
-async fn put_aside(world: &World, subjects: &[Subject]) -> Vec<Fate> {
-    let asker = Asker { caller: caller(), reason: Some("looked at".to_owned()) };
-    quarantine::run(&world.app.fleet, &asker, subjects, Mode::Run).await.unwrap()
+async fn put_aside(world: &World, subjects: &[FindingSubject]) -> Vec<QuarantineOutcome> {
+    let asker = QuarantineRequester { caller: caller(), reason: Some("looked at".to_owned()) };
+    quarantine::run_quarantine(&world.app.fleet, &asker, subjects, SubmitMode::Run).await.unwrap()
 }
 
-fn refused(fate: &Fate) -> &Error {
+fn refused(fate: &QuarantineOutcome) -> &Error {
     match fate {
-        Fate::Refused(error) => error,
+        QuarantineOutcome::Refused(error) => error,
         other => panic!("{other:?}"),
     }
 }
@@ -49,11 +49,11 @@ fn let_things_get_old(world: &World) {
 /// A database of this identity under a name that the catalog does not know.
 async fn plant(world: &World, tenant: TenantId, number: i64) -> PathBuf {
     let root = world.data().join("tenants");
-    let at = Placement::sqlite(&root, tenant, Generation(1), number);
-    let server = tenant_engine::Server::sqlite(&root);
-    let engine = world.app.fleet.engine(tenant_engine::EngineKind::Sqlite).unwrap();
+    let at = Placement::new_sqlite(&root, tenant, Generation(1), number);
+    let server = tenant_engine::DatabaseServer::new_sqlite(&root);
+    let engine = world.app.fleet.engine_of_kind(tenant_engine::EngineKind::Sqlite).unwrap();
     let set = tenant_engine::MigrationSet::from_files(&[]).unwrap();
-    let template = engine.template(&server, &set).await.unwrap();
+    let template = engine.prepare_template(&server, &set).await.unwrap();
     let identity = Identity {
         tenant,
         fleet: world.app.catalog.fleet_id(),
@@ -62,8 +62,8 @@ async fn plant(world: &World, tenant: TenantId, number: i64) -> PathBuf {
         op: None,
         stamped_at: 1,
     };
-    engine.provision(&at, &template, &identity).await.unwrap();
-    at.path()
+    engine.provision_database(&at, &template, &identity).await.unwrap();
+    at.file_path()
 }
 
 fn aside(world: &World, path: &Path) -> PathBuf {
@@ -78,8 +78,8 @@ async fn a_fleet_that_went_through_everything_has_no_findings() {
     world.migrate(&[TASKS]).await;
     world.create(&["acme", "globex", "initech"]).await;
     world.backup("acme").await;
-    world.succeed(restoring(restore::To::Latest), Selection::one("acme")).await;
-    world.succeed(deleting(), Selection::one("globex")).await;
+    world.succeed(restoring(restore::RestorePoint::Latest), TenantSelection::one_tenant("acme")).await;
+    world.succeed(deleting(), TenantSelection::one_tenant("globex")).await;
     let_things_get_old(&world);
     let report = scrubbed(&world).await;
     assert_eq!(report.findings, []);
@@ -104,7 +104,7 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
     restamp(&world, "wrong").await;
     assert_eq!(
         counted(&findings(&world).await),
-        [(Kind::SharedDatabase, 2), (Kind::MissingDatabase, 1), (Kind::WrongTenant, 1)],
+        [(FindingKind::SharedDatabase, 2), (FindingKind::MissingDatabase, 1), (FindingKind::WrongTenant, 1)],
         "what is young is nobody's yet"
     );
     let_things_get_old(&world);
@@ -112,26 +112,26 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
     assert_eq!(
         counted(&found),
         [
-            (Kind::SharedDatabase, 2),
-            (Kind::MissingDatabase, 1),
-            (Kind::WrongTenant, 1),
-            (Kind::OrphanDatabase, 2),
-            (Kind::ForeignFile, 2)
+            (FindingKind::SharedDatabase, 2),
+            (FindingKind::MissingDatabase, 1),
+            (FindingKind::WrongTenant, 1),
+            (FindingKind::OrphanDatabase, 2),
+            (FindingKind::ForeignFile, 2)
         ]
     );
-    let of = |kind: Kind| found.iter().filter(move |finding| finding.subject.kind == kind);
-    assert_eq!(of(Kind::MissingDatabase).next().unwrap().tenant_name.as_deref(), Some("gone"));
-    assert_eq!(of(Kind::WrongTenant).next().unwrap().tenant_name.as_deref(), Some("wrong"));
-    let shared: Vec<_> = of(Kind::SharedDatabase).map(|finding| finding.tenant_name.clone().unwrap()).collect();
+    let of = |kind: FindingKind| found.iter().filter(move |finding| finding.subject.kind == kind);
+    assert_eq!(of(FindingKind::MissingDatabase).next().unwrap().tenant_name.as_deref(), Some("gone"));
+    assert_eq!(of(FindingKind::WrongTenant).next().unwrap().tenant_name.as_deref(), Some("wrong"));
+    let shared: Vec<_> = of(FindingKind::SharedDatabase).map(|finding| finding.tenant_name.clone().unwrap()).collect();
     assert!(shared.contains(&"linked".to_owned()) && shared.contains(&"taken".to_owned()), "{shared:?}");
     assert!(found.iter().all(|finding| !finding.detail.is_empty() && !finding.next_step.is_empty()));
-    assert!(of(Kind::OrphanDatabase).all(|finding| finding.severity == Severity::Warning));
+    assert!(of(FindingKind::OrphanDatabase).all(|finding| finding.severity == FindingSeverity::Warning));
 
-    let subjects: Vec<Subject> = found.iter().map(|finding| finding.subject.clone()).collect();
+    let subjects: Vec<FindingSubject> = found.iter().map(|finding| finding.subject.clone()).collect();
     let fates = put_aside(&world, &subjects).await;
     for (subject, fate) in subjects.iter().zip(&fates) {
         match subject.kind.is_orphan() {
-            true => assert!(matches!(fate, Fate::Done(_)), "{subject:?} {fate:?}"),
+            true => assert!(matches!(fate, QuarantineOutcome::Done(_)), "{subject:?} {fate:?}"),
             false => assert_eq!(refused(fate).code, "invalid", "{subject:?}"),
         }
     }
@@ -140,12 +140,12 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
         assert!(!aside(&world, path).with_extension("db-wal").exists(), "nothing is left to be replayed");
     }
     let left = [
-        Kind::SharedDatabase,
-        Kind::SharedDatabase,
-        Kind::MissingDatabase,
-        Kind::WrongTenant,
-        Kind::ForeignFile,
-        Kind::ForeignFile,
+        FindingKind::SharedDatabase,
+        FindingKind::SharedDatabase,
+        FindingKind::MissingDatabase,
+        FindingKind::WrongTenant,
+        FindingKind::ForeignFile,
+        FindingKind::ForeignFile,
     ];
     assert!(world.data().join("tenants/notes.txt").exists(), "a stranger's file stays where it is");
     assert_eq!(sorted(kinds(&world).await), sorted(left.to_vec()));
@@ -157,7 +157,7 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
 /// Another tenant's identity in the database that the catalog names.
 async fn restamp(world: &World, name: &str) {
     let tenant = world.tenant(name).await;
-    let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
+    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
     let identity = |tenant| Identity {
         tenant,
         fleet: world.app.catalog.fleet_id(),
@@ -166,17 +166,17 @@ async fn restamp(world: &World, name: &str) {
         op: None,
         stamped_at: 1,
     };
-    let expected = Expected {
+    let expected = ExpectedIdentity {
         tenant: tenant.id,
         fleet: world.app.catalog.fleet_id(),
         generation: tenant.generation,
         states: vec![IdentityState::Active],
     };
-    engine.stamp(&at, &expected, &identity(TenantId::generate())).await.unwrap();
+    engine.stamp_identity(&at, &expected, &identity(TenantId::generate())).await.unwrap();
 }
 
-fn counted(findings: &[Finding]) -> Vec<(Kind, usize)> {
-    let mut counts: Vec<(Kind, usize)> = Vec::new();
+fn counted(findings: &[Finding]) -> Vec<(FindingKind, usize)> {
+    let mut counts: Vec<(FindingKind, usize)> = Vec::new();
     for kind in sorted(findings.iter().map(|finding| finding.subject.kind).collect()) {
         match counts.last_mut().filter(|(last, _)| *last == kind) {
             Some((_, count)) => *count += 1,
@@ -186,14 +186,14 @@ fn counted(findings: &[Finding]) -> Vec<(Kind, usize)> {
     counts
 }
 
-fn sorted(mut kinds: Vec<Kind>) -> Vec<Kind> {
+fn sorted(mut kinds: Vec<FindingKind>) -> Vec<FindingKind> {
     kinds.sort_unstable();
     kinds
 }
 
 async fn events(world: &World, kind: &str) -> usize {
     let mut tx = world.app.catalog.read().await.unwrap();
-    let all = catalog::events::page(&mut tx, None, None, 0, 10_000).await.unwrap();
+    let all = catalog::events::list_events(&mut tx, None, None, 0, 10_000).await.unwrap();
     all.iter().filter(|event| event.event.kind == kind).count()
 }
 
@@ -204,18 +204,18 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     let path = plant(&world, TenantId::generate(), 1).await;
     let_things_get_old(&world);
     let subject = findings(&world).await.remove(0).subject;
-    let fate = async |change: &dyn Fn(&mut Subject)| {
+    let fate = async |change: &dyn Fn(&mut FindingSubject)| {
         let mut other = subject.clone();
         change(&mut other);
         refused(&put_aside(&world, &[other]).await[0]).code.to_string()
     };
     assert_eq!(fate(&|s| s.identity = None).await, "conflict");
     assert_eq!(fate(&|s| s.physical = Some("1:1".to_owned())).await, "conflict");
-    assert_eq!(fate(&|s| s.kind = Kind::MissingDatabase).await, "invalid");
+    assert_eq!(fate(&|s| s.kind = FindingKind::MissingDatabase).await, "invalid");
     assert_eq!(fate(&|s| s.server = "elsewhere".to_owned()).await, "not_found");
     assert_eq!(fate(&|s| s.name = "../catalog.db".to_owned()).await, "not_found");
     let current = world.tenant("acme").await.placement.unwrap();
-    let error = put_aside(&world, &[Subject { name: current, ..subject.clone() }]).await;
+    let error = put_aside(&world, &[FindingSubject { name: current, ..subject.clone() }]).await;
     assert!(refused(&error[0]).detail.contains("the catalog names it"), "{error:?}");
     // Somebody has it open.
     let held = rusqlite::Connection::open(&path).unwrap();
@@ -232,7 +232,7 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     std::fs::hard_link(&path, world.data().join("second-name")).unwrap();
     assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&again)).await[0]).code, "fenced");
     std::fs::remove_file(world.data().join("second-name")).unwrap();
-    assert!(matches!(put_aside(&world, &[again]).await[0], Fate::Done(_)));
+    assert!(matches!(put_aside(&world, &[again]).await[0], QuarantineOutcome::Done(_)));
     assert_eq!(kinds(&world).await, []);
 }
 
@@ -242,9 +242,9 @@ async fn a_dry_run_moves_nothing() {
     let path = plant(&world, TenantId::generate(), 1).await;
     let_things_get_old(&world);
     let subject = findings(&world).await.remove(0).subject;
-    let asker = Asker { caller: caller(), reason: None };
-    let fates = quarantine::run(&world.app.fleet, &asker, &[subject], Mode::Plan).await.unwrap();
-    assert!(matches!(fates[0], Fate::Planned) && path.exists());
+    let asker = QuarantineRequester { caller: caller(), reason: None };
+    let fates = quarantine::run_quarantine(&world.app.fleet, &asker, &[subject], SubmitMode::Plan).await.unwrap();
+    assert!(matches!(fates[0], QuarantineOutcome::Planned) && path.exists());
     assert_eq!(events(&world, "database.quarantine_begun").await, 0);
 }
 
@@ -253,9 +253,9 @@ async fn a_tenant_that_an_operation_works_on_is_never_reported() {
     for point in ["create: provisioned", "create: probed"] {
         let world = World::new().await;
         world.app.fleet.halt_at(point);
-        let creating = Submission::new(creating(&["acme"]), Selection::default());
+        let creating = Submission::new(creating(&["acme"]), TenantSelection::default());
         let operation = world.start(creating).await.unwrap().id;
-        assert_eq!(world.app.fleet.halted().await, point);
+        assert_eq!(world.app.fleet.wait_until_halted().await, point);
         // The file is there, older than the grace by the fleet's clock, and the catalog does not name it.
         let_things_get_old(&world);
         let report = scrubbed(&world).await;
@@ -275,9 +275,9 @@ async fn a_restore_in_flight_is_never_reported() {
     world.backup("acme").await;
     for point in ["build: filled", "restore: frozen", "build: stamped"] {
         world.app.fleet.halt_at(point);
-        let restore = Submission::new(restoring(restore::To::Latest), Selection::one("acme"));
+        let restore = Submission::new(restoring(restore::RestorePoint::Latest), TenantSelection::one_tenant("acme"));
         let operation = world.start(restore).await.unwrap().id;
-        assert_eq!(world.app.fleet.halted().await, point);
+        assert_eq!(world.app.fleet.wait_until_halted().await, point);
         let_things_get_old(&world);
         assert_eq!(findings(&world).await, [], "{point}");
         world = world.crash().await;
@@ -294,10 +294,10 @@ async fn two_servers_in_one_directory_and_one_that_is_gone_are_told() {
     std::os::unix::fs::symlink(&root, world.data().join("alias")).unwrap();
     let mut tx = world.app.catalog.write().await.unwrap();
     for (name, base) in [("zwei", world.data().join("alias")), ("weg", world.data().join("weg"))] {
-        let new = catalog::servers::NewServer::directory(name, base.to_str().unwrap());
-        catalog::servers::insert(&mut tx, new).await.unwrap();
+        let new = catalog::servers::NewServer::in_directory(name, base.to_str().unwrap());
+        catalog::servers::insert_server(&mut tx, new).await.unwrap();
     }
     tx.commit().await.unwrap();
     let_things_get_old(&world);
-    assert_eq!(sorted(kinds(&world).await), [Kind::ServerUnreachable, Kind::SamePlace]);
+    assert_eq!(sorted(kinds(&world).await), [FindingKind::ServerUnreachable, FindingKind::SamePlace]);
 }

@@ -1,7 +1,7 @@
 //! The size that the catalog has of a database is the database's, whatever touched it last.
 
-use control_plane::operations::{Params, r#move, restore::To};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, r#move, restore::RestorePoint};
+use control_plane::plan::TenantSelection;
 
 use crate::world::{On, World, restoring, undoing};
 
@@ -9,8 +9,8 @@ const TASKS: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text n
 
 async fn is_measured(world: &World, when: &str) {
     let tenant = world.tenant("acme").await;
-    let (engine, at) = world.app.fleet.current(&tenant).await.unwrap();
-    let size = i64::try_from(engine.size(&at).await.unwrap()).unwrap();
+    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let size = i64::try_from(engine.database_size(&at).await.unwrap()).unwrap();
     let known = tenant.size_bytes.unwrap();
     // A server writes to its own tables now and then: a few pages are no other size.
     assert!((known - size).abs() <= size / 10, "{when}: the catalog says {known}, it has {size}");
@@ -40,12 +40,12 @@ async fn sizes(on: On) {
         ("0002_index.sql", "create table copies as select * from tasks; create index tasks_title on tasks (title);");
     world.migrate(&[TASKS, index]).await;
     is_measured(&world, "after a migration").await;
-    world.succeed(restoring(To::Latest), Selection::one("acme")).await;
+    world.succeed(restoring(RestorePoint::Latest), TenantSelection::one_tenant("acme")).await;
     is_measured(&world, "after a restore").await;
-    world.succeed(undoing(), Selection::one("acme")).await;
+    world.succeed(undoing(), TenantSelection::one_tenant("acme")).await;
     is_measured(&world, "after an undo").await;
-    let moving = Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() });
-    world.succeed(moving, Selection::one("acme")).await;
+    let moving = OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() });
+    world.succeed(moving, TenantSelection::one_tenant("acme")).await;
     is_measured(&world, "after a move").await;
 }
 

@@ -2,8 +2,8 @@
 
 use catalog::operations::OperationState;
 use catalog::{ReleaseId, TenantState};
-use control_plane::operations::{Params, suspend};
-use control_plane::plan::Selection;
+use control_plane::operations::{OperationParams, suspend};
+use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
@@ -28,8 +28,8 @@ async fn three(on: On, set: &[(&str, &str)]) -> World {
 /// Refused, also in a dry run, with this code and these words; nothing was written.
 async fn refused(world: &World, set: &[(&str, &str)], code: &str, words: &str) {
     let before = current(world).await;
-    let dry = world.plan(migrating(set), Selection::all()).await.unwrap_err();
-    let run = world.run(migrating(set), Selection::all()).await.unwrap_err();
+    let dry = world.plan(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
+    let run = world.run(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
     for error in [dry, run] {
         assert_eq!(error.code, code, "{error}");
         assert!(error.detail.contains(words) && !error.next_steps.is_empty(), "{error}");
@@ -80,7 +80,7 @@ async fn a_failing_release(on: On) {
     for name in ["acme", "globex", "initech"] {
         world.sql(name, "insert into tasks (id, title) values (1, 'x')").await;
     }
-    let ended = world.run(migrating(&[TASKS, DONE, BROKEN]), Selection::all()).await.unwrap();
+    let ended = world.run(migrating(&[TASKS, DONE, BROKEN]), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!(ended.state, OperationState::Failed);
     for name in ["acme", "globex", "initech"] {
         let tenant = world.tenant(name).await;
@@ -93,11 +93,11 @@ async fn a_failing_release(on: On) {
     assert_eq!(world.tenant("hooli").await.schema_version, Some(1));
     // Of a version that was applied although its run failed the text counts, too.
     let edited = ("0002_done.sql", "alter table tasks add column finished integer;\n");
-    let refused = world.run(migrating(&[TASKS, edited]), Selection::all()).await.unwrap_err();
+    let refused = world.run(migrating(&[TASKS, edited]), TenantSelection::all_tenants()).await.unwrap_err();
     assert!(refused.code == "migration_changed" && refused.detail.contains("3 of 4"), "{refused}");
     // With one tenant that can go there, new ones do.
     world.sql("acme", "delete from tasks").await;
-    let ended = world.run(migrating(&[TASKS, DONE, BROKEN]), Selection::all()).await.unwrap();
+    let ended = world.run(migrating(&[TASKS, DONE, BROKEN]), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!(ended.state, OperationState::Partial);
     assert_eq!(current(&world).await, ended.release_id);
     world.create(&["umbrella"]).await;
@@ -121,9 +121,9 @@ async fn a_fleet_without_tenants_gets_its_first_release_and_one_of_read_only_ten
     let first = world.migrate(&[TASKS]).await;
     assert_eq!(current(&world).await, first.release_id);
     world.create(&["acme"]).await;
-    let on = Params::ReadOnly(control_plane::operations::read_only::Params { on: true });
-    world.succeed(on, Selection::one("acme")).await;
-    let ended = world.run(migrating(&[TASKS, DONE]), Selection::all()).await.unwrap();
+    let on = OperationParams::ReadOnly(control_plane::operations::read_only::ReadOnlyParams { on: true });
+    world.succeed(on, TenantSelection::one_tenant("acme")).await;
+    let ended = world.run(migrating(&[TASKS, DONE]), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!((ended.state, ended.error_code.as_deref()), (OperationState::Failed, Some("nothing_done")));
     assert_eq!(current(&world).await, first.release_id);
 }
@@ -138,16 +138,16 @@ async fn what_was_made_current_during_a_run_stays() {
     };
     let (sets, other) = stored(vec![TASKS, LATER]).await;
     world.app.fleet.halt_at("migrate: applied");
-    let submission = Submission::new(migrating(&[TASKS, DONE]), Selection::all());
+    let submission = Submission::new(migrating(&[TASKS, DONE]), TenantSelection::all_tenants());
     let op = world.start(submission).await.unwrap();
-    world.app.fleet.halted().await;
+    world.app.fleet.wait_until_halted().await;
     assert_eq!(current(&world).await, Some(old), "nothing has succeeded yet");
-    let made = world.start(Submission::new(creating(&["hooli"]), Selection::default())).await.unwrap();
+    let made = world.start(Submission::new(creating(&["hooli"]), TenantSelection::default())).await.unwrap();
     let mut tx = world.app.catalog.write().await.unwrap();
-    let chosen = catalog::releases::ensure(&mut tx, &sets, &other, "test").await.unwrap().id;
+    let chosen = catalog::releases::ensure_release(&mut tx, &sets, &other, "test").await.unwrap().id;
     catalog::fleet::set_current_release(&mut tx, chosen).await.unwrap();
     tx.commit().await.unwrap();
-    world.app.fleet.go_on();
+    world.app.fleet.resume_halted();
     world.finish(op.id).await;
     world.finish(made.id).await;
     assert_eq!(current(&world).await, Some(chosen));
@@ -158,7 +158,7 @@ async fn what_was_made_current_during_a_run_stays() {
 async fn a_tenant_whose_release_is_not_known_is_looked_into() {
     let world = three(On::Sqlite, &[TASKS]).await;
     let mut tx = world.app.catalog.write().await.unwrap();
-    let unknown = |name: catalog::TenantRecord| catalog::tenants::Reached {
+    let unknown = |name: catalog::TenantRecord| catalog::tenants::ReachedSchema {
         tenant: name.id,
         version: Some(1),
         release: None,
@@ -168,7 +168,7 @@ async fn a_tenant_whose_release_is_not_known_is_looked_into() {
     catalog::tenants::set_schema_many(&mut tx, &[reached]).await.unwrap();
     tx.commit().await.unwrap();
     let edited = migrating(&[EDITED, DONE]);
-    let refused = world.run(edited, Selection::one("globex")).await.unwrap_err();
+    let refused = world.run(edited, TenantSelection::one_tenant("globex")).await.unwrap_err();
     assert!(refused.code == "migration_changed" && refused.detail.contains("1 of 1"), "{refused}");
     world.migrate(&[TASKS, DONE]).await;
     assert_eq!(world.tenant("globex").await.schema_version, Some(2));
@@ -177,8 +177,8 @@ async fn a_tenant_whose_release_is_not_known_is_looked_into() {
 #[tokio::test]
 async fn suspended_tenants_are_checked_and_migrated_like_the_others() {
     let world = three(On::Sqlite, &[TASKS]).await;
-    world.succeed(Params::Suspend(suspend::Params {}), Selection::one("acme")).await;
-    let refused = world.run(migrating(&[EDITED, DONE]), Selection::all()).await.unwrap_err();
+    world.succeed(OperationParams::Suspend(suspend::SuspendParams {}), TenantSelection::one_tenant("acme")).await;
+    let refused = world.run(migrating(&[EDITED, DONE]), TenantSelection::all_tenants()).await.unwrap_err();
     assert!(refused.detail.contains("3 of 3"), "{refused}");
     world.migrate(&[TASKS, DONE]).await;
     let acme = world.tenant("acme").await;
@@ -188,7 +188,7 @@ async fn suspended_tenants_are_checked_and_migrated_like_the_others() {
 #[tokio::test]
 async fn a_file_that_was_merged_late_is_applied_and_the_plan_says_so() {
     let world = three(On::Sqlite, &[TASKS, LATER]).await;
-    let plan = world.plan(migrating(&[TASKS, DONE, LATER]), Selection::all()).await.unwrap();
+    let plan = world.plan(migrating(&[TASKS, DONE, LATER]), TenantSelection::all_tenants()).await.unwrap();
     assert!(plan.notes.iter().any(|note| note.contains("version 2 is older")), "{:?}", plan.notes);
     world.migrate(&[TASKS, DONE, LATER]).await;
     for name in ["acme", "globex"] {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use catalog::retained::RetainedRecord;
 use control_plane::App;
-use control_plane::config::Role;
-use control_plane::operations::{Params, archive, r#move, restore, suspend};
-use control_plane::plan::Selection;
-use tenant_engine::{Depth, IdentityState, Value};
+use control_plane::config::ProcessRole;
+use control_plane::operations::{OperationParams, archive, r#move, restore, suspend};
+use control_plane::plan::TenantSelection;
+use tenant_engine::{IdentityState, InspectionDepth, SqlValue};
 use tenant_router::{Principal, Tenant, Write};
 
 use crate::invariants;
@@ -25,7 +25,7 @@ async fn open(app: &Arc<App>, world: &World) -> Tenant<Write> {
 async fn rows(tenant: &Tenant<Write>, title: &str) -> tenant_router::Result<i64> {
     let found = tenant.query(&format!("select count(*) from tasks where title = '{title}'"), ()).await?;
     match found.rows[0][0] {
-        Value::Integer(count) => Ok(count),
+        SqlValue::Integer(count) => Ok(count),
         ref other => panic!("{other:?}"),
     }
 }
@@ -59,7 +59,7 @@ async fn rows_in(world: &World, kept: &RetainedRecord, title: &str) -> i64 {
 
 /// What is done to the tenant behind the stale router's back, and whether it serves afterwards.
 struct Case {
-    params: fn() -> Params,
+    params: fn() -> OperationParams,
     serves: bool,
 }
 
@@ -69,12 +69,12 @@ async fn nothing_goes_to_what_was_replaced(on: On, case: Case) {
     world.create(&["acme"]).await;
     world.backup("acme").await;
     world.add_other().await;
-    let other = world.another(Role::Embedded).await;
+    let other = world.another(ProcessRole::Embedded).await;
     let (stale, idle) = (open(&other, &world).await, open(&other, &world).await);
     insert(&stale, "before").await.unwrap();
     assert_eq!(rows(&idle, "before").await.unwrap(), 1);
 
-    world.succeed((case.params)(), Selection::one("acme")).await;
+    world.succeed((case.params)(), TenantSelection::one_tenant("acme")).await;
 
     let written = insert(&stale, "after").await.is_ok();
     let read = rows(&idle, "after").await;
@@ -86,14 +86,14 @@ async fn nothing_goes_to_what_was_replaced(on: On, case: Case) {
     }
     for kept in replaced(&world).await {
         assert_eq!(rows_in(&world, &kept, "after").await, 0, "it wrote to {}", kept.placement);
-        let (engine, at) = world.app.fleet.at(kept.server_id, &kept.placement).await.unwrap();
-        let identity = engine.inspect(&at, None, Depth::Ledger).await.unwrap().identity;
+        let (engine, at) = world.app.fleet.resolve_placement(kept.server_id, &kept.placement).await.unwrap();
+        let identity = engine.inspect_database(&at, None, InspectionDepth::Ledger).await.unwrap().identity;
         assert!(matches!(identity.state, IdentityState::Moved | IdentityState::Tombstone), "{identity:?}");
     }
     if case.serves {
         assert_eq!(world.int("acme", "select count(*) from tasks where title = 'after'").await, 1);
     }
-    other.shutdown(std::time::Duration::from_secs(5)).await;
+    other.shut_down(std::time::Duration::from_secs(5)).await;
     invariants::check(&world).await;
 }
 
@@ -112,12 +112,12 @@ macro_rules! cases {
 
 cases! {
     moved => Case {
-        params: || Params::Move(r#move::Params { to: Some("other".to_owned()), ..Default::default() }),
+        params: || OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() }),
         serves: true,
     },
-    restored => Case { params: || restoring(restore::To::Latest), serves: true },
-    suspended => Case { params: || Params::Suspend(suspend::Params {}), serves: false },
-    archived => Case { params: || Params::Archive(archive::Params {}), serves: false },
+    restored => Case { params: || restoring(restore::RestorePoint::Latest), serves: true },
+    suspended => Case { params: || OperationParams::Suspend(suspend::SuspendParams {}), serves: false },
+    archived => Case { params: || OperationParams::Archive(archive::ArchiveParams {}), serves: false },
     deleted => Case { params: deleting, serves: false },
 }
 
@@ -127,14 +127,14 @@ async fn renamed() {
     let world = World::new().await;
     world.migrate(&[TASKS]).await;
     world.create(&["acme"]).await;
-    let other = world.another(Role::Embedded).await;
+    let other = world.another(ProcessRole::Embedded).await;
     let stale = open(&other, &world).await;
     let mut tx = world.app.catalog.write().await.unwrap();
-    let new = catalog::Name::slug("acme-corp").unwrap();
-    catalog::tenants::rename(&mut tx, stale.id(), &new).await.unwrap();
+    let new = catalog::TenantName::parse_slug("acme-corp").unwrap();
+    catalog::tenants::rename_tenant(&mut tx, stale.id(), &new).await.unwrap();
     tx.commit().await.unwrap();
     insert(&stale, "after").await.unwrap();
     assert_eq!(world.int("acme-corp", "select count(*) from tasks where title = 'after'").await, 1);
     assert_eq!(world.tenant("acme").await.id, stale.id());
-    other.shutdown(std::time::Duration::from_secs(5)).await;
+    other.shut_down(std::time::Duration::from_secs(5)).await;
 }

@@ -9,17 +9,17 @@ use catalog::backups::BackupRecord;
 use catalog::operations::{OperationRecord, OperationState};
 use catalog::servers::{self, NewServer};
 use catalog::steps::{StepRecord, StepState};
-use catalog::{Clock, OperationId, ServerState, TenantRecord};
-use control_plane::config::Role;
-use control_plane::operations::{Params, backup, create, delete, migrate, restore, restore_undo, verify};
-use control_plane::plan::{PlanView, Selection};
-use control_plane::runner::submit::{Caller, Mode, Submission, Submitted};
+use catalog::{CatalogClock, OperationId, ServerState, TenantRecord};
+use control_plane::config::ProcessRole;
+use control_plane::operations::{OperationParams, backup, create, delete, migrate, restore, restore_undo, verify};
+use control_plane::plan::{PlanView, TenantSelection};
+use control_plane::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitOutcome};
 use control_plane::{App, Config, Error};
 use postgres_fixture::{Cluster, Settings};
 use tempfile::TempDir;
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 use tenant_engine::postgres::PostgresServer;
-use tenant_engine::{Access, After, Engine, EngineKind, Limits, Rows, Statement, Value};
+use tenant_engine::{AccessMode, AfterStatements, Engine, EngineKind, Rows, SessionLimits, SqlStatement, SqlValue};
 
 use crate::faulty::{Faulty, Script};
 
@@ -98,21 +98,21 @@ impl World {
             On::Sqlite => {
                 let base = self.data().join("other");
                 std::fs::create_dir(&base).unwrap();
-                self.add(NewServer::directory("other", base.to_str().unwrap())).await;
+                self.add(NewServer::in_directory("other", base.to_str().unwrap())).await;
             }
         }
     }
 
     async fn add_postgres(&self, name: &str, cluster: &Cluster) {
         let server = PostgresServer::new(&cluster.dsn("postgres").into()).unwrap();
-        let (base, secret) = (server.address().to_owned(), server.secret());
-        let new = NewServer::directory(name, &base);
+        let (base, secret) = (server.host_and_port().to_owned(), server.secret_text());
+        let new = NewServer::in_directory(name, &base);
         self.add(NewServer { engine: EngineKind::Postgres, secret: Some(&secret), ..new }).await;
     }
 
     async fn add(&self, new: NewServer<'_>) {
         let mut tx = self.app.catalog.write().await.unwrap();
-        servers::insert(&mut tx, new).await.unwrap();
+        servers::insert_server(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
     }
 
@@ -131,7 +131,7 @@ impl World {
     /// The same, with a change of the files in between.
     pub(crate) async fn reopen(self, change: impl FnOnce(&Path)) -> Self {
         let Self { app, dir, on, now } = self;
-        app.kill().await;
+        app.simulate_kill().await;
         now.fetch_add(61_000, Ordering::SeqCst);
         change(dir.path());
         let next = App::open_with(config(&dir), clock(&now)).await.unwrap();
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Another process on the same directory, on the same machine.
-    pub(crate) async fn another(&self, role: Role) -> Arc<App> {
+    pub(crate) async fn another(&self, role: ProcessRole) -> Arc<App> {
         App::open_with(Config::new(self.data(), role), clock(&self.now)).await.unwrap()
     }
 
@@ -157,7 +157,7 @@ impl World {
     /// Another process on the same directory, whose clock is ahead of this one's.
     pub(crate) async fn ahead(&self, by: Duration) -> Arc<App> {
         let (now, by) = (clock(&self.now), i64::try_from(by.as_millis()).unwrap());
-        App::open_with(Config::new(self.data(), Role::Embedded), Arc::new(move || now() + by)).await.unwrap()
+        App::open_with(Config::new(self.data(), ProcessRole::Embedded), Arc::new(move || now() + by)).await.unwrap()
     }
 
     pub(crate) fn now(&self) -> i64 {
@@ -169,59 +169,63 @@ impl World {
     }
 
     pub(crate) async fn start(&self, submission: Submission) -> Result<OperationRecord, Error> {
-        match self.app.submit(&caller(), submission, Mode::Run).await? {
-            Submitted::Started(record) => Ok(record),
-            Submitted::Planned(plan) => panic!("only planned: {plan:?}"),
+        match self.app.submit_operation(&caller(), submission, SubmitMode::Run).await? {
+            SubmitOutcome::Started(record) => Ok(record),
+            SubmitOutcome::Planned(plan) => panic!("only planned: {plan:?}"),
         }
     }
 
-    pub(crate) async fn plan(&self, params: Params, targets: Selection) -> Result<PlanView, Error> {
-        match self.app.submit(&caller(), Submission::new(params, targets), Mode::Plan).await? {
-            Submitted::Planned(plan) => Ok(plan),
-            Submitted::Started(record) => panic!("started {record:?}"),
+    pub(crate) async fn plan(&self, params: OperationParams, targets: TenantSelection) -> Result<PlanView, Error> {
+        match self.app.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Plan).await? {
+            SubmitOutcome::Planned(plan) => Ok(plan),
+            SubmitOutcome::Started(record) => panic!("started {record:?}"),
         }
     }
 
     /// Runs an operation to its end.
-    pub(crate) async fn run(&self, params: Params, targets: Selection) -> Result<OperationRecord, Error> {
+    pub(crate) async fn run(
+        &self,
+        params: OperationParams,
+        targets: TenantSelection,
+    ) -> Result<OperationRecord, Error> {
         let started = self.start(Submission::new(params, targets)).await?;
         Ok(self.finish(started.id).await)
     }
 
     /// The same, when it must succeed.
-    pub(crate) async fn succeed(&self, params: Params, targets: Selection) -> OperationRecord {
+    pub(crate) async fn succeed(&self, params: OperationParams, targets: TenantSelection) -> OperationRecord {
         let ended = self.run(params, targets).await.unwrap();
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", self.steps(ended.id, &[]).await);
         ended
     }
 
     pub(crate) async fn finish(&self, op: OperationId) -> OperationRecord {
-        let ended = self.app.wait(op, PATIENCE).await.unwrap();
+        let ended = self.app.wait_for_operation(op, PATIENCE).await.unwrap();
         assert!(ended.finished_at.is_some(), "{ended:?} {:?}", self.steps(op, &[]).await);
         ended
     }
 
     pub(crate) async fn steps(&self, op: OperationId, states: &[StepState]) -> Vec<(StepRecord, String)> {
         let mut tx = self.app.catalog.read().await.unwrap();
-        catalog::steps::page(&mut tx, op, states, None, 10_000).await.unwrap()
+        catalog::steps::list_steps(&mut tx, op, states, None, 10_000).await.unwrap()
     }
 
     pub(crate) async fn create(&self, names: &[&str]) {
-        self.succeed(creating(names), Selection::default()).await;
+        self.succeed(creating(names), TenantSelection::default()).await;
     }
 
     pub(crate) async fn migrate(&self, files: &[(&str, &str)]) -> OperationRecord {
-        self.succeed(migrating(files), Selection::all()).await
+        self.succeed(migrating(files), TenantSelection::all_tenants()).await
     }
 
     pub(crate) async fn backup(&self, name: &str) -> BackupRecord {
-        self.succeed(backing_up(), Selection::one(name)).await;
+        self.succeed(backing_up(), TenantSelection::one_tenant(name)).await;
         self.newest(name).await.unwrap()
     }
 
     pub(crate) async fn newest(&self, name: &str) -> Option<BackupRecord> {
         let tenant = self.tenant(name).await;
-        catalog::backups::newest(&mut self.app.catalog.read().await.unwrap(), tenant.id, None).await.unwrap()
+        catalog::backups::newest_backup(&mut self.app.catalog.read().await.unwrap(), tenant.id, None).await.unwrap()
     }
 
     /// Where an object of the local backup store lies.
@@ -237,7 +241,7 @@ impl World {
     }
 
     pub(crate) async fn tenant(&self, name: &str) -> TenantRecord {
-        let name = catalog::Name::slug(name).unwrap();
+        let name = catalog::TenantName::parse_slug(name).unwrap();
         let mut tx = self.app.catalog.read().await.unwrap();
         catalog::tenants::by_name(&mut tx, &name).await.unwrap().unwrap()
     }
@@ -253,8 +257,8 @@ impl World {
 
     pub(crate) async fn try_sql(&self, name: &str, sql: &str) -> Result<Rows, Error> {
         let tenant = self.tenant(name).await;
-        let (engine, at) = self.app.fleet.current(&tenant).await?;
-        let expected = tenant_engine::Expected {
+        let (engine, at) = self.app.fleet.current_database(&tenant).await?;
+        let expected = tenant_engine::ExpectedIdentity {
             tenant: tenant.id,
             fleet: self.app.catalog.fleet_id(),
             generation: tenant.generation,
@@ -263,10 +267,13 @@ impl World {
                 Some(_) => vec![tenant_engine::IdentityState::Frozen],
             },
         };
-        let pool = engine.connect(&at, &expected).await?;
-        let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-        let access = if sql.starts_with("select") { Access::Read } else { Access::Write };
-        let rows = pool.session(access, Limits::default()).run(vec![statement], After::Commit).await;
+        let pool = engine.open_pool(&at, &expected).await?;
+        let statement = SqlStatement { sql: sql.to_owned(), params: Vec::new() };
+        let access = if sql.starts_with("select") { AccessMode::Read } else { AccessMode::Write };
+        let rows = pool
+            .new_session(access, SessionLimits::default())
+            .run_statements(vec![statement], AfterStatements::Commit)
+            .await;
         pool.close().await;
         Ok(rows?.pop().unwrap())
     }
@@ -275,7 +282,7 @@ impl World {
     pub(crate) async fn int(&self, name: &str, sql: &str) -> i64 {
         match self.sql(name, sql).await.rows.as_slice() {
             [row] => match row.as_slice() {
-                [Value::Integer(number)] => *number,
+                [SqlValue::Integer(number)] => *number,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -283,41 +290,46 @@ impl World {
     }
 }
 
-pub(crate) fn caller() -> Caller {
-    Caller { actor: "test".to_owned(), request_id: None, once: None }
+pub(crate) fn caller() -> AuditCaller {
+    AuditCaller { actor: "test".to_owned(), request_id: None, once: None }
 }
 
-pub(crate) fn creating(names: &[&str]) -> Params {
-    let new = |name: &&str| create::NewTenant { name: (*name).to_owned(), labels: Default::default() };
-    Params::Create(create::Params { tenants: names.iter().map(new).collect(), ..Default::default() })
+pub(crate) fn creating(names: &[&str]) -> OperationParams {
+    let new = |name: &&str| create::TenantSpec { name: (*name).to_owned(), labels: Default::default() };
+    OperationParams::Create(create::CreateParams { tenants: names.iter().map(new).collect(), ..Default::default() })
 }
 
-pub(crate) fn backing_up() -> Params {
-    Params::Backup(backup::Params {})
+pub(crate) fn backing_up() -> OperationParams {
+    OperationParams::Backup(backup::BackupParams {})
 }
 
-pub(crate) fn restoring(to: restore::To) -> Params {
-    Params::Restore(restore::Params { to, as_name: None, schema: restore::Schema::Backup, resolved: None })
+pub(crate) fn restoring(to: restore::RestorePoint) -> OperationParams {
+    OperationParams::Restore(restore::RestoreParams {
+        to,
+        as_name: None,
+        schema: restore::RestoredSchema::Backup,
+        resolved: None,
+    })
 }
 
-pub(crate) fn undoing() -> Params {
-    Params::RestoreUndo(restore_undo::Params::default())
+pub(crate) fn undoing() -> OperationParams {
+    OperationParams::RestoreUndo(restore_undo::RestoreUndoParams::default())
 }
 
-pub(crate) fn verifying() -> Params {
-    Params::Verify(verify::Params::default())
+pub(crate) fn verifying() -> OperationParams {
+    OperationParams::Verify(verify::VerifyParams::default())
 }
 
-pub(crate) fn deleting() -> Params {
-    Params::Delete(delete::Params::default())
+pub(crate) fn deleting() -> OperationParams {
+    OperationParams::Delete(delete::DeleteParams::default())
 }
 
-pub(crate) fn files(files: &[(&str, &str)]) -> Vec<File> {
-    files.iter().map(|(name, sql)| File { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect()
+pub(crate) fn files(files: &[(&str, &str)]) -> Vec<MigrationFile> {
+    files.iter().map(|(name, sql)| MigrationFile { name: (*name).to_owned(), sql: (*sql).to_owned() }).collect()
 }
 
-pub(crate) fn migrating(set: &[(&str, &str)]) -> Params {
-    Params::Migrate(migrate::Params::to(migrate::Release::Files(files(set))))
+pub(crate) fn migrating(set: &[(&str, &str)]) -> OperationParams {
+    OperationParams::Migrate(migrate::MigrateParams::to_head(migrate::ReleaseSource::Files(files(set))))
 }
 
 pub(crate) const TASKS: (&str, &str) =
@@ -326,10 +338,10 @@ pub(crate) const DONE: (&str, &str) =
     ("0002_done.sql", "alter table tasks add column done integer not null default 0;\n");
 
 fn config(dir: &TempDir) -> Config {
-    Config::new(dir.path().canonicalize().unwrap(), Role::Embedded)
+    Config::new(dir.path().canonicalize().unwrap(), ProcessRole::Embedded)
 }
 
-fn clock(now: &Arc<AtomicI64>) -> Clock {
+fn clock(now: &Arc<AtomicI64>) -> CatalogClock {
     let now = Arc::clone(now);
     // Every reading is later than the one before: nothing may depend on two events having one time.
     Arc::new(move || now.fetch_add(1, Ordering::SeqCst))

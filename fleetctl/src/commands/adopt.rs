@@ -1,4 +1,4 @@
-//! `fleetctl tenant adopt`: a database that exists already becomes a tenant.
+//! `fleetctl tenant adopt`: creates a tenant from an existing database.
 
 use std::path::PathBuf;
 
@@ -6,50 +6,50 @@ use clap::Args;
 use serde_json::json;
 
 use super::tenant::finish_created;
-use crate::args::{Change, Labels, Wait, labels, pairs};
-use crate::client::Request;
-use crate::context::Context;
-use crate::error::{Exit, Result};
+use crate::args::{ChangeArgs, LabelPairs, WaitArgs, labels_to_json, parse_labels};
+use crate::client::ApiRequest;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
 use crate::input;
-use crate::operation::{self, Started};
+use crate::operation::{self, StartedOperation};
 
 /// Flags of `tenant adopt`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   fleetctl tenant adopt acme --dsn-file acme.dsn --server pg1
 
-The file holds one line: postgres://user:password@host:port/database. The database is
-copied as it is at one moment and is not changed; stop its writers first.")]
-pub(crate) struct Adopt {
+The file contains one line: postgres://user:password@host:port/database. The
+database is copied and not changed. Stop its writers first: later changes are not copied.")]
+pub(crate) struct AdoptArgs {
     /// The new tenant's name
     name: String,
     /// A file with the connection string of the database (- is standard input)
     #[arg(long, value_name = "FILE")]
     dsn_file: PathBuf,
-    /// Where the copy lives; the Postgres server with most room if not given
+    /// Server of the copy; by default the Postgres server with the most free space
     #[arg(long)]
     server: Option<String>,
     /// Labels of the tenant
-    #[arg(short = 'l', long = "label", value_name = "K=V,…", value_parser = labels)]
-    labels: Option<Labels>,
+    #[arg(short = 'l', long = "label", value_name = "K=V,…", value_parser = parse_labels)]
+    labels: Option<LabelPairs>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
 /// Runs `fleetctl tenant adopt`.
-pub(crate) async fn run(args: Adopt, context: &mut Context) -> Result<Exit> {
-    let mut body = json!({"name": args.name, "dsn": input::secret(&args.dsn_file, context)?});
+pub(crate) async fn run_adopt_command(args: AdoptArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let mut body = json!({"name": args.name, "dsn": input::read_secret(&args.dsn_file, context)?});
     if let Some(server) = &args.server {
         body["server"] = json!(server);
     }
     if let Some(labels) = &args.labels {
-        body["labels"] = pairs(labels);
+        body["labels"] = labels_to_json(labels);
     }
-    let request = Request::post("/v1/tenants/adopt", body);
-    match operation::start(context, request, &args.change, &args.wait).await? {
-        Started::Answer(answer) => finish_created(context, &answer, &args.name, &args.wait).await,
-        Started::Planned => Ok(Exit::Done),
+    let request = ApiRequest::post("/v1/tenants/adopt", body);
+    match operation::start_operation(context, request, &args.change, &args.wait).await? {
+        StartedOperation::Answer(answer) => finish_created(context, &answer, &args.name, &args.wait).await,
+        StartedOperation::Planned => Ok(CommandExit::Done),
     }
 }

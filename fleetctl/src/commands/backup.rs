@@ -1,52 +1,52 @@
-//! `fleetctl backup`: copies at rest, made and checked.
+//! `fleetctl backup`: creates and verifies backups.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{print_one, print_pages};
-use crate::args::{Change, Selection, Wait, WhenEmpty, is_open_ended};
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
-use crate::lock;
-use crate::table::{Column, View};
+use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, is_open_ended};
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
+use crate::run_lock;
+use crate::table::{TableColumn, TableView};
 
 /// How backups are listed.
-pub(crate) const BACKUP: View = View {
+pub(crate) const BACKUP: TableView = TableView {
     name: "/id",
     columns: &[
-        Column::text("ID", "/id"),
-        Column::text("TENANT", "/tenant"),
-        Column::time("TAKEN", "/taken_at"),
-        Column::bytes("SIZE", "/size_bytes"),
-        Column::bytes("STORED", "/stored_bytes"),
-        Column::text("VERSION", "/schema_version"),
-        Column::time("VERIFIED", "/verified_at"),
-        Column::text("REASON", "/reason"),
-        Column::text("WRONG", "/verify_error"),
-        Column::text("TENANT ID", "/tenant_id").wide(),
-        Column::text("OBJECT", "/object_key").wide(),
-        Column::text("HASH", "/content_hash").wide(),
+        TableColumn::of_text("ID", "/id"),
+        TableColumn::of_text("TENANT", "/tenant").may_cut(),
+        TableColumn::of_time("TAKEN", "/taken_at"),
+        TableColumn::of_bytes("SIZE", "/size_bytes"),
+        TableColumn::of_text("WRONG", "/verify_error").may_cut(),
+        TableColumn::of_time("VERIFIED", "/verified_at"),
+        TableColumn::of_text("VERSION", "/schema_version"),
+        TableColumn::of_bytes("STORED", "/stored_bytes"),
+        TableColumn::of_text("REASON", "/reason").may_cut(),
+        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
+        TableColumn::of_text("OBJECT", "/object_key").only_wide(),
+        TableColumn::of_text("HASH", "/content_hash").only_wide(),
     ],
 };
 
-/// What can be done with backups.
+/// Commands of backups.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum BackupCommand {
     /// Back up tenants
-    Run(Run),
+    Run(BackupRunArgs),
     /// List backups, newest first
     List {
-        /// Only those of this tenant
+        /// Only of this tenant
         tenant: Option<String>,
     },
     /// Show one backup with its manifest
     Get {
-        /// Its id (`bkp_…`)
+        /// The backup's id (`bkp_…`)
         backup: String,
     },
-    /// Read backups back and check them
-    Verify(Verify),
+    /// Read backups from the store and verify them
+    Verify(BackupVerifyArgs),
 }
 
 /// Flags of `backup run`.
@@ -55,19 +55,19 @@ pub(crate) enum Verb {
   fleetctl backup run --all
   fleetctl backup run acme --reason 'before the import'
   fleetctl backup run --all --quiet --lock-wait 10m --ping-url https://ping.example.org/abc      # cron")]
-pub(crate) struct Run {
+pub(crate) struct BackupRunArgs {
     /// Tenants by name or id
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
-    /// Tenants at once
+    selection: SelectionArgs,
+    /// Maximum number of tenants at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
 /// Flags of `backup verify`.
@@ -75,59 +75,60 @@ pub(crate) struct Run {
 #[command(after_help = "Examples:
   fleetctl backup verify --all                 # the newest backup of every tenant
   fleetctl backup verify bkp_0190…")]
-pub(crate) struct Verify {
+pub(crate) struct BackupVerifyArgs {
     /// Backups by id, or tenants by name
     #[arg(value_name = "BACKUP|TENANT")]
     words: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
 /// Runs `fleetctl backup …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_backup_command(verb: BackupCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Run(args) => run_backup(args, context).await,
-        Verb::List { tenant } => {
-            let mut request = Request::get("/v1/backups");
+        BackupCommand::Run(args) => back_up_tenants(args, context).await,
+        BackupCommand::List { tenant } => {
+            let mut request = ApiRequest::get("/v1/backups");
             if let Some(tenant) = tenant {
-                request = request.query("tenant", &tenant);
+                request = request.with_query("tenant", &tenant);
             }
             print_pages(context, request, &BACKUP).await
         }
-        Verb::Get { backup } => {
-            print_one(context, Request::get(format!("/v1/backups/{}", segment(&backup)?)), &BACKUP).await
+        BackupCommand::Get { backup } => {
+            print_one(context, ApiRequest::get(format!("/v1/backups/{}", path_segment(&backup)?)), &BACKUP).await
         }
-        Verb::Verify(args) => verify(args, context).await,
+        BackupCommand::Verify(args) => verify_backups(args, context).await,
     }
 }
 
-async fn run_backup(args: Run, context: &mut Context) -> Result<Exit> {
-    let selection = args.selection.resolve(&args.names, context, WhenEmpty::Refuse)?;
+async fn back_up_tenants(args: BackupRunArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
     let scope = is_open_ended(&selection).then_some("backup");
     let mut body = json!({"selection": selection});
     if let Some(concurrency) = args.concurrency {
         body["concurrency"] = json!(concurrency);
     }
-    lock::run(context, scope, Request::post("/v1/backups", body), &args.change, &args.wait).await
+    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups", body), &args.change, &args.wait).await
 }
 
-async fn verify(args: Verify, context: &mut Context) -> Result<Exit> {
-    // A name cannot hold an underscore, so an id is never mistaken for one.
+async fn verify_backups(args: BackupVerifyArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    // A name cannot contain an underscore, so an id is never mistaken for a name.
     let (backups, names): (Vec<_>, Vec<_>) = args.words.into_iter().partition(|w| w.starts_with("bkp_"));
     let chosen = !names.is_empty() || args.selection.all || !args.selection.selectors.is_empty();
     if !backups.is_empty() && (chosen || args.selection.server.is_some() || args.selection.from_file.is_some()) {
-        return Err(Failure::usage("name backups or tenants, not both"));
+        return Err(CommandFailure::usage_error("name either backups or tenants, not both"));
     }
     let (body, scope) = if backups.is_empty() {
-        let selection = args.selection.resolve(&names, context, WhenEmpty::Refuse)?;
+        let selection = args.selection.to_selection(&names, context, WhenEmpty::Refuse)?;
         let scope = is_open_ended(&selection).then_some("verify");
         (json!({"selection": selection}), scope)
     } else {
         (json!({"backups": backups}), None)
     };
-    lock::run(context, scope, Request::post("/v1/backups/verify", body), &args.change, &args.wait).await
+    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups/verify", body), &args.change, &args.wait)
+        .await
 }

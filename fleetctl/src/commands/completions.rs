@@ -1,11 +1,11 @@
-//! `fleetctl completions`: what a shell needs to complete commands.
+//! `fleetctl completions`: prints the script with which a shell completes commands.
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
-use crate::context::Context;
-use crate::error::{Exit, Result};
+use crate::cli::CommandLine;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
 
 /// Flags of `completions`.
 #[derive(Debug, Args)]
@@ -13,16 +13,16 @@ use crate::error::{Exit, Result};
   source <(fleetctl completions bash)
   fleetctl completions zsh > ~/.zfunc/_fleetctl
   fleetctl completions fish > ~/.config/fish/completions/fleetctl.fish")]
-pub(crate) struct Completions {
-    /// For which shell
+pub(crate) struct CompletionsArgs {
+    /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
 /// Runs `fleetctl completions`.
-pub(crate) fn run(args: &Completions, context: &mut Context) -> Result<Exit> {
+pub(crate) fn run_completions_command(args: &CompletionsArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "fleetctl", &mut script);
-    context.out.text(&String::from_utf8_lossy(&script))?;
-    Ok(Exit::Done)
+    clap_complete::generate(args.shell, &mut CommandLine::command(), "fleetctl", &mut script);
+    context.out.print_text(&String::from_utf8_lossy(&script))?;
+    Ok(CommandExit::Done)
 }

@@ -1,61 +1,64 @@
-//! `fleetctl config`: the settings in force, and where each came from.
+//! `fleetctl config`: the effective settings and their sources.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::settings::{CATALOG_URL, Place, SETTINGS, Settings};
-use crate::table::{Column, View};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::settings::{CATALOG_URL, CommandSettings, SETTINGS, SettingPlace};
+use crate::table::{TableColumn, TableView};
 
-const PLAIN: View = View { name: "/key", columns: &[Column::text("KEY", "/key"), Column::text("VALUE", "/value")] };
-const WITH_ORIGIN: View = View {
+const PLAIN: TableView = TableView {
+    name: "/key",
+    columns: &[TableColumn::of_text("KEY", "/key"), TableColumn::of_text("VALUE", "/value")],
+};
+const WITH_ORIGIN: TableView = TableView {
     name: "/key",
     columns: &[
-        Column::text("KEY", "/key"),
-        Column::text("VALUE", "/value"),
-        Column::text("ORIGIN", "/origin"),
-        Column::text("VARIABLE", "/variable").wide(),
+        TableColumn::of_text("KEY", "/key"),
+        TableColumn::of_text("VALUE", "/value"),
+        TableColumn::of_text("ORIGIN", "/origin"),
+        TableColumn::of_text("VARIABLE", "/variable").only_wide(),
     ],
 };
 
-/// What can be done with settings.
+/// Commands of settings.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Show the settings in force
-    Show(Show),
+pub(crate) enum ConfigCommand {
+    /// Show the effective settings
+    Show(ConfigShowArgs),
 }
 
 /// Flags of `config show`.
 #[derive(Debug, Args)]
-pub(crate) struct Show {
-    /// Also where each came from
+pub(crate) struct ConfigShowArgs {
+    /// Also print the source of each setting
     #[arg(long)]
     origin: bool,
 }
 
 /// Runs `fleetctl config …`.
-pub(crate) fn run(verb: &Verb, context: &mut Context) -> Result<Exit> {
-    let Verb::Show(args) = verb;
-    let rows: Vec<_> = SETTINGS.iter().map(|s| row(&context.settings, s)).collect();
-    let mut list = context.out.list(if args.origin { &WITH_ORIGIN } else { &PLAIN })?;
-    list.page(&rows)?;
-    list.finish()?;
-    Ok(Exit::Done)
+pub(crate) fn run_config_command(verb: &ConfigCommand, context: &mut CommandContext) -> Result<CommandExit> {
+    let ConfigCommand::Show(args) = verb;
+    let rows: Vec<_> = SETTINGS.iter().map(|s| setting_row(&context.settings, s)).collect();
+    let mut list = context.out.begin_list(if args.origin { &WITH_ORIGIN } else { &PLAIN })?;
+    list.print_page(&rows)?;
+    list.finish_list()?;
+    Ok(CommandExit::Done)
 }
 
-fn row(settings: &Settings, setting: &crate::settings::Setting) -> Value {
+fn setting_row(settings: &CommandSettings, setting: &crate::settings::SettingDefinition) -> Value {
     let value = settings.get(setting.key).map(|value| match setting.place {
-        // Without its password it is no secret, and which database it is must be seen.
-        Place::EnvironmentOnly if setting.key == CATALOG_URL => control_plane::home::shown_url(value),
-        Place::EnvironmentOnly => "(set, not shown)".to_owned(),
-        Place::Anywhere => without_password(value),
+        // Without its password the address is not secret, and the user must see which database it names.
+        SettingPlace::EnvironmentOnly if setting.key == CATALOG_URL => control_plane::data_dir::shown_url(value),
+        SettingPlace::EnvironmentOnly => "(set, not shown)".to_owned(),
+        SettingPlace::Anywhere => without_password(value),
     });
-    let origin = settings.origin(setting.key).map(ToString::to_string);
+    let origin = settings.value_origin(setting.key).map(ToString::to_string);
     json!({"key": setting.key, "value": value, "origin": origin, "variable": setting.variable})
 }
 
-/// `scheme://user:secret@host` loses its secret.
+/// Removes the secret from `scheme://user:secret@host`.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let authority = rest.find('/').unwrap_or(rest.len());

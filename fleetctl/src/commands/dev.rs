@@ -1,7 +1,7 @@
-//! `fleetctl dev`: a fleet to play with, in one command.
+//! `fleetctl dev`: starts an example fleet with one command.
 //!
-//! What is missing is made through the same API everybody uses: the example's release, two tenants with a member each,
-//! their tokens. What is there is served as it is.
+//! Creates missing parts through the public API: the example's release, two tenants with one member each, and their
+//! tokens. Existing parts are served unchanged.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,23 +9,25 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use control_plane::App;
-use control_plane::config::Role;
-use control_plane::serve::{Endpoint, Options};
+use control_plane::config::ProcessRole;
+use control_plane::serve::{ServeOptions, ServerEndpoint};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::serve::{Listeners, Signals, free, log, refuse_url, start};
-use crate::client::{Client, Request};
-use crate::context::Context;
-use crate::embedded::Embedded;
-use crate::error::{Exit, Failure, Result};
+use super::serve::{
+    HangupSignal, ListenerArgs, ServerSignals, refuse_url, require_unserved, set_up_log, start_serving,
+};
+use crate::client::{ApiClient, ApiRequest};
+use crate::context::CommandContext;
+use crate::embedded::EmbeddedFleet;
+use crate::error::{CommandExit, CommandFailure, Result};
 
 /// The example application's schema.
 const MIGRATIONS: &[(&str, &str)] =
     &[("0001_tasks.sql", include_str!("../../../migrations/example/sqlite/0001_tasks.sql"))];
-/// Tenants with their only member.
+/// The example's tenants, each with its only member.
 const TENANTS: [(&str, &str); 2] = [("acme", "alice"), ("globex", "bob")];
-/// Longest wait for one tenant to be made; it takes milliseconds.
+/// Maximum wait for the creation of one tenant, which takes milliseconds.
 const CREATE_SECONDS_MAX: &str = "60";
 
 /// Flags of `dev`.
@@ -34,15 +36,15 @@ const CREATE_SECONDS_MAX: &str = "60";
   fleetctl dev
   fleetctl dev --data-dir /tmp/play --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0
 
-A second `dev` on the same directory serves what is there.")]
-pub(crate) struct Dev {
+A second `dev` on the same directory serves the existing fleet.")]
+pub(crate) struct DevArgs {
     #[command(flatten)]
-    pub(crate) listeners: Listeners,
+    pub(crate) listeners: ListenerArgs,
 }
 
-/// Secrets of the example's members, kept so that a second `dev` prints the same lines.
+/// The tokens of the example's members, saved so that a second `dev` prints the same lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Saved {
+struct SavedTokens {
     tokens: Vec<SavedToken>,
 }
 
@@ -53,50 +55,52 @@ struct SavedToken {
 }
 
 /// Runs `fleetctl dev`.
-pub(crate) async fn run(_args: &Dev, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_dev_command(_args: &DevArgs, context: &mut CommandContext) -> Result<CommandExit> {
     refuse_url(context, "dev")?;
-    let config = context.settings.config(Role::Serving)?;
-    // The lines to paste should not drown in the log.
+    let hangup = HangupSignal::watch_hangup()?;
+    let config = context.settings.control_plane_config(ProcessRole::Serving)?;
+    // A quiet log keeps the printed commands visible.
     context.settings.set_default("log", "warn");
-    log(context)?;
+    set_up_log(context)?;
     let data_dir = config.data_dir.clone();
-    free(&data_dir)?;
-    App::init(&config).await?;
-    let fleet = Embedded::open(config, &context.environment.actor()).await?;
-    let example = Example { admin: fleet.client(), fleet: &fleet, file: data_dir.join("dev.json") };
-    let saved = example.ensure().await?;
+    require_unserved(&data_dir)?;
+    App::init_fleet(&config).await?;
+    let fleet = EmbeddedFleet::open(config, &context.environment.actor_name()).await?;
+    let example = ExampleFleet { admin: fleet.admin_client(), fleet: &fleet, file: data_dir.join("dev.json") };
+    let saved = example.ensure_example().await?;
     let ports = "fleetctl dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0      # any free ports";
-    let signals = Signals::watch()?;
-    let serving = start(fleet.app(), Options::default()).await.map_err(|failure| failure.try_next(ports))?;
+    let signals = ServerSignals::watch_signals(hangup)?;
+    let serving =
+        start_serving(fleet.app(), ServeOptions::default()).await.map_err(|failure| failure.try_next(ports))?;
     let operator = std::fs::read_to_string(data_dir.join("operator.token")).unwrap_or_default();
-    context.out.text(&welcome(&data_dir, serving.endpoint(), &saved, operator.trim()))?;
-    context.out.flush()?;
-    signals.end(serving).await
+    context.out.print_text(&welcome_text(&data_dir, serving.server_endpoint(), &saved, operator.trim()))?;
+    context.out.flush_stdout()?;
+    signals.serve_until_signal(serving).await
 }
 
-/// The example's parts, each made if it is missing.
-struct Example<'f> {
-    admin: Client,
-    fleet: &'f Embedded,
+/// The parts of the example, each created if it is missing.
+struct ExampleFleet<'f> {
+    admin: ApiClient,
+    fleet: &'f EmbeddedFleet,
     file: PathBuf,
 }
 
-impl Example<'_> {
-    async fn ensure(&self) -> Result<Saved> {
+impl ExampleFleet<'_> {
+    async fn ensure_example(&self) -> Result<SavedTokens> {
         let old = read_saved(&self.file)?;
         if old.is_none() && !self.is_empty().await? {
-            // Somebody's fleet, not an example: nothing is added to it.
-            return Ok(Saved::default());
+            // This fleet is not an example, so nothing is added to it.
+            return Ok(SavedTokens::default());
         }
         let old = old.unwrap_or_default();
-        self.release().await?;
-        let mut saved = Saved::default();
+        self.ensure_release().await?;
+        let mut saved = SavedTokens::default();
         for (tenant, member) in TENANTS {
-            let new = self.tenant(tenant, member).await?;
+            let new = self.ensure_tenant(tenant, member).await?;
             let known = old.tokens.iter().find(|t| t.tenant == tenant).map(|t| t.secret.clone());
-            let secret = self.token(tenant, member, known).await?;
+            let secret = self.ensure_token(tenant, member, known).await?;
             if new {
-                self.sample(tenant, &secret).await?;
+                self.insert_sample_rows(tenant, &secret).await?;
             }
             saved.tokens.push(SavedToken { tenant: tenant.to_owned(), secret });
         }
@@ -107,80 +111,85 @@ impl Example<'_> {
     }
 
     async fn is_empty(&self) -> Result<bool> {
-        let page = self.admin.json(&Request::get("/v1/tenants?limit=1")).await?;
+        let page = self.admin.send_for_json(&ApiRequest::get("/v1/tenants?limit=1")).await?;
         Ok(page["items"].as_array().is_none_or(Vec::is_empty))
     }
 
-    /// The example's schema becomes current only where none is.
-    async fn release(&self) -> Result<()> {
-        let status = self.admin.json(&Request::get("/v1/migrations/status")).await?;
+    /// Activates the example's schema only in a fleet without a current release.
+    async fn ensure_release(&self) -> Result<()> {
+        let status = self.admin.send_for_json(&ApiRequest::get("/v1/migrations/status")).await?;
         if !status["head"].is_null() {
             return Ok(());
         }
         let files: Vec<_> = MIGRATIONS.iter().map(|(name, sql)| json!({"name": name, "sql": sql})).collect();
-        let release = self.admin.json(&Request::post("/v1/releases", json!({"files": files}))).await?;
-        let id = release["id"].as_str().ok_or_else(|| Failure::unexpected("the new release has no id"))?;
-        self.admin.json(&Request::post(format!("/v1/releases/{id}/activate"), json!({}))).await.map(drop)
+        let release = self.admin.send_for_json(&ApiRequest::post("/v1/releases", json!({"files": files}))).await?;
+        let id =
+            release["id"].as_str().ok_or_else(|| CommandFailure::unexpected_answer("the new release has no id"))?;
+        self.admin.send_for_json(&ApiRequest::post(format!("/v1/releases/{id}/activate"), json!({}))).await.map(drop)
     }
 
-    /// True when it was made now.
-    async fn tenant(&self, name: &str, member: &str) -> Result<bool> {
+    /// True when the tenant was created by this call.
+    async fn ensure_tenant(&self, name: &str, member: &str) -> Result<bool> {
         let path = format!("/v1/tenants/{name}");
-        match self.admin.json(&Request::get(path.as_str())).await {
+        match self.admin.send_for_json(&ApiRequest::get(path.as_str())).await {
             Ok(_) => return Ok(false),
-            Err(failure) if failure.exit == Exit::NotFound => {}
+            Err(failure) if failure.exit == CommandExit::NotFound => {}
             Err(failure) => return Err(failure),
         }
-        let made = self.admin.json(&Request::post("/v1/tenants", json!({"name": name}))).await?;
-        let op =
-            made["operation"]["id"].as_str().ok_or_else(|| Failure::unexpected("the new tenant has no operation"))?;
-        let wait = Request::get(format!("/v1/operations/{op}")).query("wait_seconds", CREATE_SECONDS_MAX);
-        let operation = self.admin.json(&wait).await?;
+        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tenants", json!({"name": name}))).await?;
+        let op = made["operation"]["id"]
+            .as_str()
+            .ok_or_else(|| CommandFailure::unexpected_answer("the new tenant has no operation"))?;
+        let wait = ApiRequest::get(format!("/v1/operations/{op}")).with_query("wait_seconds", CREATE_SECONDS_MAX);
+        let operation = self.admin.send_for_json(&wait).await?;
         if operation["state"] != "succeeded" {
-            return Err(Failure::new(Exit::Failed, format!("the tenant {name} could not be made"))
+            return Err(CommandFailure::new(CommandExit::Failed, format!("the tenant {name} could not be created"))
                 .try_next(format!("fleetctl op get {op} --steps")));
         }
         let body = json!({"principal": member, "role": "manager"});
-        self.admin.json(&Request::post(format!("{path}/members"), body)).await?;
+        self.admin.send_for_json(&ApiRequest::post(format!("{path}/members"), body)).await?;
         Ok(true)
     }
 
-    /// The known secret if it still opens the tenant, else a new one.
-    async fn token(&self, tenant: &str, member: &str, known: Option<String>) -> Result<String> {
+    /// The saved token if it still opens the tenant, otherwise a new one.
+    async fn ensure_token(&self, tenant: &str, member: &str, known: Option<String>) -> Result<String> {
         if let Some(secret) = known
-            && self.query(tenant, &secret, &json!({"sql": "select 1"})).await?
+            && self.query_tenant(tenant, &secret, &json!({"sql": "select 1"})).await?
         {
             return Ok(secret);
         }
         let body = json!({"member": member, "label": format!("dev: {member} of {tenant}")});
-        let made = self.admin.json(&Request::post("/v1/tokens", body)).await?;
-        made["secret"].as_str().map(str::to_owned).ok_or_else(|| Failure::unexpected("the new token has no secret"))
+        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tokens", body)).await?;
+        made["secret"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| CommandFailure::unexpected_answer("the new token has no secret"))
     }
 
-    async fn sample(&self, tenant: &str, secret: &str) -> Result<()> {
+    async fn insert_sample_rows(&self, tenant: &str, secret: &str) -> Result<()> {
         for title in [format!("Welcome to {tenant}"), "Invite the team".to_owned()] {
             let body = json!({"sql": "insert into tasks (title) values (?1)", "params": [title]});
-            self.query(tenant, secret, &body).await?;
+            self.query_tenant(tenant, secret, &body).await?;
         }
         Ok(())
     }
 
-    /// Whether the data API answers this with success.
-    async fn query(&self, tenant: &str, secret: &str, body: &Value) -> Result<bool> {
-        let client = self.fleet.data(secret.to_owned().into());
-        match client.json(&Request::post(format!("/t/{tenant}/query"), body.clone())).await {
+    /// True when the data API answers this query with success.
+    async fn query_tenant(&self, tenant: &str, secret: &str, body: &Value) -> Result<bool> {
+        let client = self.fleet.data_client(secret.to_owned().into());
+        match client.send_for_json(&ApiRequest::post(format!("/t/{tenant}/query"), body.clone())).await {
             Ok(_) => Ok(true),
-            Err(failure) if matches!(failure.exit, Exit::NotAuthorised | Exit::NotFound) => Ok(false),
+            Err(failure) if matches!(failure.exit, CommandExit::NotAuthorised | CommandExit::NotFound) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
 }
 
-fn read_saved(file: &Path) -> Result<Option<Saved>> {
+fn read_saved(file: &Path) -> Result<Option<SavedTokens>> {
     let unusable = |why: String| {
-        Failure::new(Exit::Failed, format!("cannot use {}", file.display()))
-            .because(why)
-            .try_next("remove it: its tokens are made anew")
+        CommandFailure::new(CommandExit::Failed, format!("cannot use {}", file.display()))
+            .with_cause(why)
+            .try_next("remove it: new tokens will be created")
     };
     match std::fs::read(file) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| unusable(e.to_string())),
@@ -189,8 +198,8 @@ fn read_saved(file: &Path) -> Result<Option<Saved>> {
     }
 }
 
-/// Readable by its owner only, and whole or not at all.
-fn write_saved(file: &Path, saved: &Saved) -> Result<()> {
+/// Writes the tokens atomically, readable only by the file's owner.
+fn write_saved(file: &Path, saved: &SavedTokens) -> Result<()> {
     let part = file.with_extension("json.part");
     let write = || {
         let text = serde_json::to_string_pretty(saved).map_err(std::io::Error::other)?;
@@ -200,11 +209,12 @@ fn write_saved(file: &Path, saved: &Saved) -> Result<()> {
         out.sync_all()?;
         std::fs::rename(&part, file)
     };
-    write().map_err(|e: std::io::Error| Failure::new(Exit::Failed, "cannot keep the tokens").because(e))
+    write()
+        .map_err(|e: std::io::Error| CommandFailure::new(CommandExit::Failed, "cannot save the tokens").with_cause(e))
 }
 
-/// What a newcomer reads: addresses, and lines to paste.
-fn welcome(data_dir: &Path, endpoint: &Endpoint, saved: &Saved, operator: &str) -> String {
+/// The text for newcomers: addresses, and commands to paste.
+fn welcome_text(data_dir: &Path, endpoint: &ServerEndpoint, saved: &SavedTokens, operator: &str) -> String {
     let (data, admin) = (&endpoint.data_url, &endpoint.admin_url);
     let mut out =
         format!("A fleet in {}. Stop with Ctrl-C.\n\n  data   {data}\n  admin  {admin}\n\n", data_dir.display());
@@ -237,7 +247,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("dev.json");
         assert_eq!(read_saved(&file).unwrap(), None);
-        let saved = Saved { tokens: vec![SavedToken { tenant: "acme".into(), secret: "flt_x".into() }] };
+        let saved = SavedTokens { tokens: vec![SavedToken { tenant: "acme".into(), secret: "flt_x".into() }] };
         write_saved(&file, &saved).unwrap();
         write_saved(&file, &saved).unwrap();
         assert_eq!(read_saved(&file).unwrap(), Some(saved));
@@ -248,9 +258,10 @@ mod tests {
 
     #[test]
     fn every_line_can_be_pasted() {
-        let endpoint = Endpoint { data_url: "http://d".into(), admin_url: "http://a".into(), pid: 1 };
-        let saved = Saved { tokens: vec![SavedToken { tenant: "acme".into(), secret: "flt_x".into() }] };
-        let text = welcome(Path::new("/x"), &endpoint, &saved, "flt_op");
+        let (data_url, admin_url) = ("http://d".into(), "http://a".into());
+        let endpoint = ServerEndpoint { data_url, admin_url, pid: 1, admin_socket: None, owner: None, lock: None };
+        let saved = SavedTokens { tokens: vec![SavedToken { tenant: "acme".into(), secret: "flt_x".into() }] };
+        let text = welcome_text(Path::new("/x"), &endpoint, &saved, "flt_op");
         let lines: Vec<_> = text.lines().filter(|l| l.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|l| l.matches('\'').count() % 2 == 0), "{text}");

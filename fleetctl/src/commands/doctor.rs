@@ -1,21 +1,21 @@
-//! `fleetctl doctor`: checks of the control plane's own surroundings.
+//! `fleetctl doctor`: checks of disk, limits, servers and backups.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::client::Request;
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::output::Format;
-use crate::table::{Column, View};
+use crate::client::ApiRequest;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView};
 
-const CHECK: View = View {
+const CHECK: TableView = TableView {
     name: "/name",
     columns: &[
-        Column::text("STATUS", "/status"),
-        Column::text("CHECK", "/name"),
-        Column::text("DETAIL", "/detail"),
-        Column::text("TRY", "/next_step"),
+        TableColumn::of_text("STATUS", "/status"),
+        TableColumn::of_text("CHECK", "/name"),
+        TableColumn::of_text("DETAIL", "/detail"),
+        TableColumn::of_text("TRY", "/next_step"),
     ],
 };
 
@@ -24,29 +24,31 @@ const CHECK: View = View {
 #[command(after_help = "Examples:
   fleetctl doctor
   fleetctl doctor --backup-age-hours 170      # backups are weekly")]
-pub(crate) struct Doctor {
+pub(crate) struct DoctorArgs {
     /// Fail for tenants whose newest backup is older than this
     #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..), default_value_t = 26)]
     backup_age_hours: u32,
 }
 
-/// Runs `fleetctl doctor`: exit 4 when a check fails or could not look; warnings are only shown.
-pub(crate) async fn run(args: &Doctor, context: &mut Context) -> Result<Exit> {
-    let client = context.client().await?;
-    let answer = client.json(&Request::get(format!("/v1/doctor?backup_age_hours={}", args.backup_age_hours))).await?;
+/// Runs `fleetctl doctor`. Exits 4 when a check fails or could not run; warnings are only shown.
+pub(crate) async fn run_doctor_command(args: &DoctorArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let answer = client
+        .send_for_json(&ApiRequest::get(format!("/v1/doctor?backup_age_hours={}", args.backup_age_hours)))
+        .await?;
     let checks = answer["checks"].as_array().cloned().unwrap_or_default();
     let failed = checks.iter().any(|c| c["status"] == json!("fail") || c["status"] == json!("unknown"));
-    // A silent success, a loud failure: what cron should mail.
+    // Success is silent and failure is printed, so that cron mails only failures.
     context.out.silent &= !failed;
-    print(context, &answer, &checks)?;
-    Ok(if failed { Exit::Found } else { Exit::Done })
+    print_checks(context, &answer, &checks)?;
+    Ok(if failed { CommandExit::Found } else { CommandExit::Done })
 }
 
-fn print(context: &mut Context, answer: &Value, checks: &[Value]) -> Result<()> {
-    if context.out.format == Format::Json {
-        return context.out.json(&format!("{answer:#}\n"));
+fn print_checks(context: &mut CommandContext, answer: &Value, checks: &[Value]) -> Result<()> {
+    if context.out.format == OutputFormat::Json {
+        return context.out.print_json(&format!("{answer:#}\n"));
     }
-    let mut list = context.out.list(&CHECK)?;
-    list.page(checks)?;
-    list.finish()
+    let mut list = context.out.begin_findings(&CHECK)?;
+    list.print_page(checks)?;
+    list.finish_list()
 }

@@ -1,21 +1,21 @@
-//! `fleetctl explain`: what an error code means, why it happens, what helps.
+//! `fleetctl explain`: the meaning of an error code, its causes, and the next steps.
 
 use clap::Args;
 use serde_json::json;
 
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
-use crate::explanations::{Explanation, all, find};
-use crate::output::Format;
-use crate::table::{Column, View};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
+use crate::explanations::{CodeExplanation, all_explanations, find_explanation};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView};
 
-const VIEW: View = View {
+const VIEW: TableView = TableView {
     name: "/code",
     columns: &[
-        Column::text("CODE", "/code"),
-        Column::text("MEANING", "/meaning"),
-        Column::text("CAUSES", "/causes").wide(),
-        Column::text("NEXT", "/next").wide(),
+        TableColumn::of_text("CODE", "/code"),
+        TableColumn::of_text("MEANING", "/meaning").may_cut(),
+        TableColumn::of_text("CAUSES", "/causes").only_wide(),
+        TableColumn::of_text("NEXT", "/next").only_wide(),
     ],
 };
 
@@ -24,42 +24,42 @@ const VIEW: View = View {
 #[command(after_help = "Examples:
   fleetctl explain fenced
   fleetctl explain            # every code")]
-pub(crate) struct Explain {
+pub(crate) struct ExplainArgs {
     /// An error code, as printed after `error:` or in an answer's `code`
     code: Option<String>,
 }
 
 /// Runs `fleetctl explain`.
-pub(crate) fn run(args: &Explain, context: &mut Context) -> Result<Exit> {
+pub(crate) fn run_explain_command(args: &ExplainArgs, context: &mut CommandContext) -> Result<CommandExit> {
     match &args.code {
         None => {
-            let items: Vec<_> = all().map(item).collect();
-            let mut list = context.out.list(&VIEW)?;
-            list.page(&items)?;
-            list.finish()?;
+            let items: Vec<_> = all_explanations().map(explanation_json).collect();
+            let mut list = context.out.begin_list(&VIEW)?;
+            list.print_page(&items)?;
+            list.finish_list()?;
         }
         Some(code) => {
-            let found = find(code).ok_or_else(|| unknown(code))?;
+            let found = find_explanation(code).ok_or_else(|| unknown_code(code))?;
             match context.out.format {
-                Format::Table | Format::Wide => context.out.text(&prose(found))?,
-                _ => context.out.item(&VIEW, &item(found))?,
+                OutputFormat::Table | OutputFormat::Wide => context.out.print_text(&explanation_text(found))?,
+                _ => context.out.print_item(&VIEW, &explanation_json(found))?,
             }
         }
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-fn item(e: &Explanation) -> serde_json::Value {
+fn explanation_json(e: &CodeExplanation) -> serde_json::Value {
     json!({"code": e.code, "meaning": e.meaning, "causes": e.causes, "next": e.next})
 }
 
-fn prose(e: &Explanation) -> String {
+fn explanation_text(e: &CodeExplanation) -> String {
     format!("{}\n\n  means   {}\n  causes  {}\n  next    {}\n", e.code, e.meaning, e.causes, e.next)
 }
 
-fn unknown(code: &str) -> Failure {
-    let failure = Failure::new(Exit::NotFound, format!("there is no error code {code:?}"));
-    let near = all().map(|e| e.code).find(|known| known.contains(code) || code.contains(known));
+fn unknown_code(code: &str) -> CommandFailure {
+    let failure = CommandFailure::new(CommandExit::NotFound, format!("there is no error code {code:?}"));
+    let near = all_explanations().map(|e| e.code).find(|known| known.contains(code) || code.contains(known));
     match near {
         Some(near) if !code.is_empty() => failure.try_next(format!("fleetctl explain {near}")),
         _ => failure.try_next("fleetctl explain      # lists every code"),

@@ -5,34 +5,34 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::args::Change;
-use crate::client::Request;
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
+use crate::args::ChangeArgs;
+use crate::client::ApiRequest;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;
-use crate::output::Format;
-use crate::table::{Column, View};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView};
 
-/// Seconds.
+/// Seconds of a day.
 const DAY: u64 = 86_400;
 
-const HISTORY: View = View {
+const HISTORY: TableView = TableView {
     name: "/operations_kept",
     columns: &[
-        Column::text("OPERATIONS KEPT", "/operations_kept"),
-        Column::text("EVENTS KEPT", "/events_kept"),
-        Column::time("OLDEST OPERATION", "/oldest_operation_at"),
-        Column::time("OLDEST EVENT", "/oldest_event_at"),
+        TableColumn::of_text("OPERATIONS KEPT", "/operations_kept"),
+        TableColumn::of_text("EVENTS KEPT", "/events_kept"),
+        TableColumn::of_time("OLDEST OPERATION", "/oldest_operation_at"),
+        TableColumn::of_time("OLDEST EVENT", "/oldest_event_at"),
     ],
 };
 
-/// What can be done with history.
+/// Commands of history.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Show how long history is kept, and how far it goes back
+pub(crate) enum HistoryCommand {
+    /// Show how long history is kept, and its oldest entries
     Show,
     /// Change how long history is kept
-    Keep(Keep),
+    Keep(HistoryKeepArgs),
 }
 
 /// Flags of `history keep`.
@@ -45,40 +45,40 @@ A serving process removes older history once an hour.
 Examples:
   fleetctl history keep --operations 30d --events 365d"
 )]
-pub(crate) struct Keep {
+pub(crate) struct HistoryKeepArgs {
     /// Keep operations and their steps this long after their end; at least 7d
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     operations: Option<Duration>,
     /// Keep events this long; at least 7d
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     events: Option<Duration>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Runs `fleetctl history …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_history_command(verb: HistoryCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Show => {
-            let policy = context.client().await?.json(&Request::get("/v1/history")).await?;
-            context.out.facts(&HISTORY, &shown(policy, context))?;
-            Ok(Exit::Done)
+        HistoryCommand::Show => {
+            let policy = context.api_client().await?.send_for_json(&ApiRequest::get("/v1/history")).await?;
+            context.out.print_facts(&HISTORY, &policy_for_display(policy, context))?;
+            Ok(CommandExit::Done)
         }
-        Verb::Keep(args) => {
-            let request = Request::patch("/v1/history", body(&args)?);
+        HistoryCommand::Keep(args) => {
+            let request = ApiRequest::patch("/v1/history", policy_change(&args)?);
             if let Some(policy) =
-                operation::change(context, request, &args.change).await?.filter(|item| !item.is_null())
+                operation::send_change(context, request, &args.change).await?.filter(|item| !item.is_null())
             {
-                context.out.item(&HISTORY, &shown(policy, context))?;
+                context.out.print_item(&HISTORY, &policy_for_display(policy, context))?;
             }
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
     }
 }
 
-/// People read days; programs get the seconds of the API.
-fn shown(mut policy: Value, context: &Context) -> Value {
-    if matches!(context.out.format, Format::Table | Format::Wide) {
+/// Converts to days for people; programs get the API's seconds.
+fn policy_for_display(mut policy: Value, context: &CommandContext) -> Value {
+    if matches!(context.out.format, OutputFormat::Table | OutputFormat::Wide) {
         for (column, field) in [("operations_kept", "operations_seconds"), ("events_kept", "events_seconds")] {
             let seconds = policy[field].as_u64().unwrap_or_default();
             policy[column] =
@@ -88,9 +88,9 @@ fn shown(mut policy: Value, context: &Context) -> Value {
     policy
 }
 
-fn body(args: &Keep) -> Result<Value> {
+fn policy_change(args: &HistoryKeepArgs) -> Result<Value> {
     if args.operations.is_none() && args.events.is_none() {
-        return Err(Failure::usage("say --operations or --events"));
+        return Err(CommandFailure::usage_error("use --operations or --events"));
     }
     let mut body = json!({});
     for (key, kept) in [("operations_seconds", args.operations), ("events_seconds", args.events)] {

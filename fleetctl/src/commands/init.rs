@@ -1,23 +1,23 @@
-//! `fleetctl init`: a new fleet in a data directory.
+//! `fleetctl init`: creates a new fleet in a data directory.
 
 use clap::Args;
-use control_plane::app::Initialised;
-use control_plane::config::Role;
-use control_plane::home::Home;
+use control_plane::app::InitOutcome;
+use control_plane::config::ProcessRole;
+use control_plane::data_dir::DataDirectory;
 use control_plane::{App, Config};
 use serde_json::json;
 
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
-use crate::table::{Column, View};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
+use crate::table::{TableColumn, TableView};
 
-const MADE: View = View {
+const MADE: TableView = TableView {
     name: "/data_dir",
     columns: &[
-        Column::text("DATA DIRECTORY", "/data_dir"),
-        Column::text("OPERATOR TOKEN", "/operator_token_file"),
-        Column::text("KEY", "/key_file"),
-        Column::text("NEW", "/created"),
+        TableColumn::of_text("DATA DIRECTORY", "/data_dir"),
+        TableColumn::of_text("OPERATOR TOKEN", "/operator_token_file"),
+        TableColumn::of_text("KEY", "/key_file"),
+        TableColumn::of_text("NEW", "/created"),
     ],
 };
 
@@ -27,65 +27,71 @@ const MADE: View = View {
   fleetctl init
   fleetctl init --data-dir /var/lib/fleet
 
-Doing it again changes nothing.")]
-pub(crate) struct Init {
+Running it again changes nothing.")]
+pub(crate) struct InitArgs {
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 /// Runs `fleetctl init`.
-pub(crate) async fn run(args: &Init, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_init_command(args: &InitArgs, context: &mut CommandContext) -> Result<CommandExit> {
     if context.settings.get("url").is_some() {
-        return Err(Failure::usage(
-            "init makes a fleet in a data directory, but a url is set: that control plane has its fleet",
+        return Err(CommandFailure::usage_error(
+            "init creates a fleet in a data directory, but a url is set: that control plane already has a fleet",
         )
-        .try_next("fleetctl config show --origin      # says who set it"));
+        .try_next("fleetctl config show --origin      # shows where it is set"));
     }
-    let config = context.settings.config(Role::Embedded)?;
+    let config = context.settings.control_plane_config(ProcessRole::Embedded)?;
     if args.dry_run {
-        let what = if is_there(&config).await? { "nothing: a fleet is there" } else { "a new fleet would be made" };
-        context.out.note(&format!("dry run: {what} in {}", config.data_dir.display()));
-        return Ok(Exit::Done);
+        let what = if fleet_exists(&config).await? {
+            "nothing would be done: there is a fleet"
+        } else {
+            "a new fleet would be created"
+        };
+        context.out.print_note(&format!("dry run: {what} in {}", config.data_dir.display()));
+        return Ok(CommandExit::Done);
     }
-    let initialised = App::init(&config).await?;
+    let initialised = App::init_fleet(&config).await?;
     let key_file = config.fleet_key.is_none().then(|| config.data_dir.join("fleet.key"));
     let item = json!({
         "data_dir": config.data_dir,
         "operator_token_file": config.data_dir.join("operator.token"),
         "key_file": key_file,
-        "created": initialised == Initialised::Created,
+        "created": initialised == InitOutcome::Created,
     });
-    context.out.facts(&MADE, &item)?;
-    advise(context, initialised, &config);
-    Ok(Exit::Done)
+    context.out.print_facts(&MADE, &item)?;
+    advise_next_steps(context, initialised, &config);
+    Ok(CommandExit::Done)
 }
 
-/// Whether there is a fleet; a directory where `init` would refuse is refused here too.
-async fn is_there(config: &Config) -> Result<bool> {
-    Home::require_local(config)?;
+/// True when there is a fleet. Refuses the directories that `init` would refuse.
+async fn fleet_exists(config: &Config) -> Result<bool> {
+    DataDirectory::require_local(config)?;
     if !config.data_dir.exists() {
         return Ok(false);
     }
-    Ok(Home::at(config)?.look_for_catalog().await?)
+    Ok(DataDirectory::open_existing(config)?.find_catalog().await?)
 }
 
-fn advise(context: &mut Context, initialised: Initialised, config: &Config) {
+fn advise_next_steps(context: &mut CommandContext, initialised: InitOutcome, config: &Config) {
     let elsewhere = config.catalog_url.is_some();
     match (initialised, elsewhere) {
-        (Initialised::Found, false) => return context.out.note("A fleet is here already; nothing was changed."),
-        (Initialised::Found, true) => {
-            return context
-                .out
-                .note("This directory belongs to the fleet that is in the catalog. Next: fleetctl serve");
+        (InitOutcome::Found, false) => return context.out.print_note("There is already a fleet; nothing was changed."),
+        (InitOutcome::Found, true) => {
+            return context.out.print_note("This directory now belongs to the catalog's fleet. Next: fleetctl serve");
         }
-        (Initialised::Created, _) => {}
+        (InitOutcome::Created, _) => {}
     }
     if config.fleet_key.is_none() {
-        context.out.note("Back this up: without fleet.key the sealed secrets of this fleet cannot be read again.");
+        context
+            .out
+            .print_note("Back this up: without fleet.key the sealed secrets of this fleet cannot be read again.");
     }
-    context.out.note(match elsewhere {
+    context.out.print_note(match elsewhere {
         false => "Next: fleetctl tenant create acme",
-        true => "Next: fleetctl server add      # where tenants' databases live: every control plane must reach it",
+        true => {
+            "Next: fleetctl server add      # a server for tenants' databases, which every control plane must reach"
+        }
     });
 }

@@ -1,81 +1,82 @@
-//! `fleetctl tenant …`: what changes the state, the name or the place of tenants that exist.
+//! `fleetctl tenant …`: commands that change the state, name or server of existing tenants.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::selected_in;
+use super::selected_in_state;
 use super::tenant::{TENANT, finish_created};
-use crate::args::{Change, Confirm, Selection, Wait, WhenEmpty, is_open_ended};
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::operation::{self, Started};
-use crate::{input, lock};
+use crate::args::{ChangeArgs, ConfirmArgs, SelectionArgs, WaitArgs, WhenEmpty, is_open_ended};
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
+use crate::operation::{self, StartedOperation};
+use crate::{input, run_lock};
 
-/// What can be done to tenants that exist.
+/// Changes of existing tenants.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Give a tenant another name; the old one goes on leading to it
-    Rename(Rename),
-    /// Take tenants out of service, for a reason
-    Suspend(Many),
-    /// Let suspended tenants answer again
-    Resume(Many),
-    /// Block tenants' writes (or allow them again); reads go on
-    ReadOnly(ReadOnly),
-    /// Take tenants to another server of the same engine; reads go on meanwhile
-    Move(Move),
-    /// Make a new tenant with the data another one has now
-    Clone(CloneTenant),
-    /// Leave only a verified backup; the next request brings a tenant back
-    Archive(Sure),
-    /// Give archived tenants their databases back
-    Unarchive(Many),
-    /// Bring deleted tenants back
-    Undelete(Many),
-    /// Drop the databases of deleted tenants, for good
-    Purge(Sure),
-    /// Let tenants serve again that a failed operation left fenced
-    Settle(Settle),
+pub(crate) enum LifecycleCommand {
+    /// Give a tenant another name; the old name continues to work
+    Rename(TenantRenameArgs),
+    /// Stop answering requests of tenants, for a reason
+    Suspend(ManyTenantsArgs),
+    /// Resume suspended tenants
+    Resume(ManyTenantsArgs),
+    /// Block tenants' writes, or allow them again; reads continue
+    ReadOnly(ReadOnlyArgs),
+    /// Move tenants to another server of the same engine; reads continue
+    Move(TenantMoveArgs),
+    /// Create a tenant from a copy of another tenant's data
+    Clone(TenantCloneArgs),
+    /// Drop the database after a verified backup; the next request wakes the tenant
+    Archive(ConfirmedTenantsArgs),
+    /// Restore the databases of archived tenants
+    Unarchive(ManyTenantsArgs),
+    /// Restore deleted tenants
+    Undelete(ManyTenantsArgs),
+    /// Drop the databases of deleted tenants permanently
+    Purge(ConfirmedTenantsArgs),
+    /// Repair tenants after an operation failed halfway
+    #[command(name = "repair", alias = "settle")]
+    Settle(TenantRepairArgs),
 }
 
 /// Flags of `tenant rename`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fleetctl tenant rename acme acme-corp")]
-pub(crate) struct Rename {
-    /// Its name or id
+pub(crate) struct TenantRenameArgs {
+    /// The tenant's name or id
     tenant: String,
     /// The new name
     name: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
-/// Which tenants, and how.
+/// Selection of tenants, with the usual flags of changes.
 #[derive(Debug, Args)]
-pub(crate) struct Many {
-    /// Names or ids
+pub(crate) struct ManyTenantsArgs {
+    /// Tenants by name or id
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
-    /// Tenants at once
+    selection: SelectionArgs,
+    /// Maximum number of tenants at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     concurrency: Option<u32>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
-/// The same for what is hard to take back.
+/// As [`ManyTenantsArgs`], with a confirmation.
 #[derive(Debug, Args)]
-pub(crate) struct Sure {
+pub(crate) struct ConfirmedTenantsArgs {
     #[command(flatten)]
-    many: Many,
+    many: ManyTenantsArgs,
     #[command(flatten)]
-    confirm: Confirm,
+    confirm: ConfirmArgs,
 }
 
 /// Flags of `tenant read-only`.
@@ -83,12 +84,12 @@ pub(crate) struct Sure {
 #[command(after_help = "Examples:
   fleetctl tenant read-only acme --reason 'the invoice is three months late'
   fleetctl tenant read-only acme --off")]
-pub(crate) struct ReadOnly {
+pub(crate) struct ReadOnlyArgs {
     /// Allow writes again
     #[arg(long)]
     off: bool,
     #[command(flatten)]
-    many: Many,
+    many: ManyTenantsArgs,
 }
 
 /// Flags of `tenant move`.
@@ -96,29 +97,29 @@ pub(crate) struct ReadOnly {
 #[command(after_help = "Examples:
   fleetctl tenant move acme --to pg2
   fleetctl tenant move -l plan=pro --to disk2 --concurrency 2")]
-pub(crate) struct Move {
-    /// The server; any of the same engine that takes tenants if not given
+pub(crate) struct TenantMoveArgs {
+    /// The new server; by default any server of the same engine that takes tenants
     #[arg(long, value_name = "SERVER")]
     to: Option<String>,
     #[command(flatten)]
-    many: Many,
+    many: ManyTenantsArgs,
 }
 
-/// Flags of `tenant settle`.
+/// Flags of `tenant repair`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  fleetctl tenant settle acme
-  fleetctl tenant settle acme --back      # nothing was written to what replaced it, or that can be done without
-  fleetctl tenant settle --all --newest   # after the catalog was restored from an older copy")]
-pub(crate) struct Settle {
-    /// Also from a database that was retired, when the one that replaced it cannot be had
-    #[arg(long)]
+  fleetctl tenant repair acme
+  fleetctl tenant repair acme --use-current       # after you have checked that nothing was written to the newer database
+  fleetctl tenant repair --all --find-latest      # after the catalog was restored from an older copy")]
+pub(crate) struct TenantRepairArgs {
+    /// Use the database that the catalog names, even if a newer one replaced it
+    #[arg(long = "use-current", alias = "back")]
     back: bool,
-    /// From whichever of its databases served last, on any server: after the catalog was restored from an older copy
-    #[arg(long, conflicts_with = "back")]
+    /// Find each tenant's newest database on all servers, after the catalog was restored from an older copy
+    #[arg(long = "find-latest", alias = "newest", conflicts_with = "back")]
     newest: bool,
     #[command(flatten)]
-    many: Many,
+    many: ManyTenantsArgs,
 }
 
 /// Flags of `tenant clone`.
@@ -127,76 +128,115 @@ pub(crate) struct Settle {
   fleetctl tenant clone acme acme-staging
 
 The new tenant has no members and no tokens.")]
-pub(crate) struct CloneTenant {
-    /// The tenant whose data it gets
+pub(crate) struct TenantCloneArgs {
+    /// The tenant to copy
     tenant: String,
     /// The new tenant's name
     name: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
-/// Runs one of them.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+/// Runs a lifecycle command.
+pub(crate) async fn run_lifecycle_command(verb: LifecycleCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Rename(args) => rename(args, context).await,
-        Verb::Suspend(args) => submit("suspend", json!({}), args, context).await,
-        Verb::Resume(args) => submit("resume", json!({}), args, context).await,
-        Verb::ReadOnly(args) => submit("read-only", json!({"on": !args.off}), args.many, context).await,
-        Verb::Move(args) => submit("move", json!({"to": args.to}), args.many, context).await,
-        Verb::Clone(args) => clone(args, context).await,
-        Verb::Archive(args) => surely("archive", "active", args, context).await,
-        Verb::Unarchive(args) => submit("unarchive", json!({}), args, context).await,
-        Verb::Undelete(args) => submit("undelete", json!({}), args, context).await,
-        Verb::Purge(args) => surely("purge", "deleted", args, context).await,
-        Verb::Settle(args) => {
-            submit("settle", json!({"back": args.back, "newest": args.newest}), args.many, context).await
+        LifecycleCommand::Rename(args) => rename_tenant(args, context).await,
+        LifecycleCommand::Suspend(args) => submit_operation("suspend", json!({}), args, context).await,
+        LifecycleCommand::Resume(args) => submit_operation("resume", json!({}), args, context).await,
+        LifecycleCommand::ReadOnly(args) => {
+            submit_operation("read-only", json!({"on": !args.off}), args.many, context).await
+        }
+        LifecycleCommand::Move(args) => move_tenants(args, context).await,
+        LifecycleCommand::Clone(args) => clone_tenant(args, context).await,
+        LifecycleCommand::Archive(args) => submit_confirmed("archive", "active", args, context).await,
+        LifecycleCommand::Unarchive(args) => submit_operation("unarchive", json!({}), args, context).await,
+        LifecycleCommand::Undelete(args) => submit_operation("undelete", json!({}), args, context).await,
+        LifecycleCommand::Purge(args) => submit_confirmed("purge", "deleted", args, context).await,
+        LifecycleCommand::Settle(args) => {
+            submit_operation("settle", json!({"back": args.back, "newest": args.newest}), args.many, context).await
         }
     }
 }
 
-async fn rename(args: Rename, context: &mut Context) -> Result<Exit> {
-    let request = Request::patch(format!("/v1/tenants/{}", segment(&args.tenant)?), json!({"name": args.name}));
+async fn rename_tenant(args: TenantRenameArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let request = ApiRequest::patch(format!("/v1/tenants/{}", path_segment(&args.tenant)?), json!({"name": args.name}));
     super::change_and_print(context, request, &args.change, &TENANT).await
 }
 
-/// One operation for all that are selected.
-async fn submit(verb: &'static str, mut body: Value, args: Many, context: &mut Context) -> Result<Exit> {
-    let selection = args.selection.resolve(&args.names, context, WhenEmpty::Refuse)?;
+async fn move_tenants(args: TenantMoveArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let last = args.many.names.last().cloned().filter(|_| args.to.is_none());
+    let before = args.many.names.len().saturating_sub(1);
+    let others = args.many.names.get(..before).unwrap_or_default().join(" ");
+    match submit_operation("move", json!({"to": args.to}), args.many, context).await {
+        // `tenant move acme pg2`: the new server needs a flag.
+        Err(failure) if failure.exit == CommandExit::NotFound => match last {
+            Some(last) if is_server(context, &last).await => {
+                Err(CommandFailure::usage_error(format!("{last} is a server, not a tenant"))
+                    .with_cause("the new server must be named with --to")
+                    .try_next(format!("fleetctl tenant move {others} --to {last}")))
+            }
+            _ => Err(failure),
+        },
+        other => other,
+    }
+}
+
+async fn is_server(context: &mut CommandContext, name: &str) -> bool {
+    let Ok(path) = path_segment(name) else { return false };
+    let Ok(client) = context.api_client().await else { return false };
+    client.send_for_json(&ApiRequest::get(format!("/v1/servers/{path}"))).await.is_ok()
+}
+
+/// Starts one operation for all selected tenants.
+async fn submit_operation(
+    verb: &'static str,
+    mut body: Value,
+    args: ManyTenantsArgs,
+    context: &mut CommandContext,
+) -> Result<CommandExit> {
+    let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
     let scope = is_open_ended(&selection).then_some(verb);
     body["selection"] = json!(selection);
     if let Some(concurrency) = args.concurrency {
         body["concurrency"] = json!(concurrency);
     }
-    let request = Request::post(format!("/v1/lifecycle/{verb}"), body);
-    lock::run(context, scope, request, &args.change, &args.wait).await
+    let request = ApiRequest::post(format!("/v1/lifecycle/{verb}"), body);
+    run_lock::run_exclusively(context, scope, request, &args.change, &args.wait).await
 }
 
-/// The same after somebody has said how many are meant.
-async fn surely(verb: &'static str, state: &str, args: Sure, context: &mut Context) -> Result<Exit> {
-    let Sure { many, confirm } = args;
-    let names = selected_in(context, &many.names, &many.selection, state).await?;
-    input::expected(&confirm, &names)?;
+/// As [`submit_operation`], after the user has confirmed the number of tenants.
+async fn submit_confirmed(
+    verb: &'static str,
+    state: &str,
+    args: ConfirmedTenantsArgs,
+    context: &mut CommandContext,
+) -> Result<CommandExit> {
+    let ConfirmedTenantsArgs { many, confirm } = args;
+    let names = selected_in_state(context, &many.names, &many.selection, state).await?;
+    input::check_expected_count(&confirm, &names)?;
     if !many.change.dry_run {
-        input::confirm(context, &confirm, verb, &names)?;
+        input::confirm_tenants(context, &confirm, verb, &names)?;
     }
     if names.is_empty() {
-        context.out.note(&format!("no tenant is {state} and selected; nothing was done"));
-        return Ok(Exit::Done);
+        context.out.print_note(&format!("no selected tenant is {state}; nothing was done"));
+        return Ok(CommandExit::Done);
     }
     let mut body = json!({"selection": {"names": names}, "expect_count": names.len()});
     if let Some(concurrency) = many.concurrency {
         body["concurrency"] = json!(concurrency);
     }
-    operation::run(context, Request::post(format!("/v1/lifecycle/{verb}"), body), &many.change, &many.wait).await
+    operation::run_operation(context, ApiRequest::post(format!("/v1/lifecycle/{verb}"), body), &many.change, &many.wait)
+        .await
 }
 
-async fn clone(args: CloneTenant, context: &mut Context) -> Result<Exit> {
-    let request = Request::post("/v1/lifecycle/clone", json!({"tenant": args.tenant, "as": args.name}));
-    let Started::Answer(answer) = operation::start(context, request, &args.change, &args.wait).await? else {
-        return Ok(Exit::Done);
+async fn clone_tenant(args: TenantCloneArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let request = ApiRequest::post("/v1/lifecycle/clone", json!({"tenant": args.tenant, "as": args.name}));
+    let StartedOperation::Answer(answer) =
+        operation::start_operation(context, request, &args.change, &args.wait).await?
+    else {
+        return Ok(CommandExit::Done);
     };
     finish_created(context, &json!({"operation": answer}), &args.name, &args.wait).await
 }

@@ -1,28 +1,28 @@
-//! `fleetctl member`: who may do what in a tenant.
+//! `fleetctl member`: the members of a tenant and their roles.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{change_and_print, print_pages};
-use crate::args::Change;
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::table::{Column, View};
+use crate::args::ChangeArgs;
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::table::{TableColumn, TableView};
 
-const MEMBER: View = View {
+const MEMBER: TableView = TableView {
     name: "/principal",
     columns: &[
-        Column::text("PRINCIPAL", "/principal"),
-        Column::text("ROLE", "/role"),
-        Column::time("SINCE", "/created_at"),
+        TableColumn::of_text("PRINCIPAL", "/principal").may_cut(),
+        TableColumn::of_text("ROLE", "/role"),
+        TableColumn::of_time("SINCE", "/created_at"),
     ],
 };
 
-/// What a member or a token may do; each includes the ones before it.
+/// The rights of a member or a token; each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Role {
-    /// SELECT
+pub(crate) enum MemberRole {
+    /// SELECT only
     Reader,
     /// SELECT and changes of rows
     Writer,
@@ -30,7 +30,7 @@ pub(crate) enum Role {
     Manager,
 }
 
-impl Role {
+impl MemberRole {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Reader => "reader",
@@ -40,62 +40,62 @@ impl Role {
     }
 }
 
-/// What can be done with members.
+/// Commands of members.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum MemberCommand {
     /// Add a member, or change the role
-    Add(Add),
+    Add(MemberAddArgs),
     /// List a tenant's members
     List {
         /// The tenant's name or id
         tenant: String,
     },
     /// Remove a member
-    Remove(Remove),
+    Remove(MemberRemoveArgs),
 }
 
 /// Flags of `member add`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   fleetctl member add acme user-17 --role writer")]
-pub(crate) struct Add {
+pub(crate) struct MemberAddArgs {
     /// The tenant's name or id
     tenant: String,
     /// The application's own name for a person or program
     principal: String,
-    /// What it may do
+    /// The member's role
     #[arg(long, value_enum)]
-    role: Role,
+    role: MemberRole,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Flags of `member remove`.
 #[derive(Debug, Args)]
-pub(crate) struct Remove {
+pub(crate) struct MemberRemoveArgs {
     /// The tenant's name or id
     tenant: String,
-    /// Who is to go
+    /// The member to remove
     principal: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Runs `fleetctl member …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_member_command(verb: MemberCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Add(args) => {
+        MemberCommand::Add(args) => {
             let body = json!({"principal": args.principal, "role": args.role.as_str()});
-            change_and_print(context, Request::post(members(&args.tenant)?, body), &args.change, &MEMBER).await
+            change_and_print(context, ApiRequest::post(members_path(&args.tenant)?, body), &args.change, &MEMBER).await
         }
-        Verb::List { tenant } => print_pages(context, Request::get(members(&tenant)?), &MEMBER).await,
-        Verb::Remove(args) => {
-            let path = format!("{}/{}", members(&args.tenant)?, segment(&args.principal)?);
-            change_and_print(context, Request::delete(path), &args.change, &MEMBER).await
+        MemberCommand::List { tenant } => print_pages(context, ApiRequest::get(members_path(&tenant)?), &MEMBER).await,
+        MemberCommand::Remove(args) => {
+            let path = format!("{}/{}", members_path(&args.tenant)?, path_segment(&args.principal)?);
+            change_and_print(context, ApiRequest::delete(path), &args.change, &MEMBER).await
         }
     }
 }
 
-fn members(tenant: &str) -> Result<String> {
-    Ok(format!("/v1/tenants/{}/members", segment(tenant)?))
+fn members_path(tenant: &str) -> Result<String> {
+    Ok(format!("/v1/tenants/{}/members", path_segment(tenant)?))
 }

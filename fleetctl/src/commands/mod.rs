@@ -1,12 +1,15 @@
-//! One file per noun: its flags, its requests, its columns. A new noun is a file here and a line in `cli`.
+//! One file per noun: its flags, its requests, its columns. A new noun needs a file here and a line in `cli`.
 
 pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod catalog;
+mod catalog_identity;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod init;
@@ -28,152 +31,169 @@ pub(crate) mod version;
 
 use serde_json::Value;
 
-use crate::args::{Change, Selection};
-use crate::client::{Client, Request};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
+use crate::args::{ChangeArgs, SelectionArgs};
+use crate::client::{ApiClient, ApiRequest};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;
-use crate::table::{View, plain, printable};
+use crate::table::{TableView, escape_text, plain_text};
 
-/// What the API gives at most: fewest requests for long lists.
+/// The API's maximum page size: fewest requests for long lists.
 const PAGE_MAX: &str = "1000";
 
 /// Walks a list page by page.
-struct Pages {
-    request: Request,
+struct PageWalker {
+    request: ApiRequest,
     cursor: Option<String>,
     ended: bool,
 }
 
-impl Pages {
-    fn of(request: Request) -> Self {
-        Self { request: request.query("limit", PAGE_MAX), cursor: None, ended: false }
+impl PageWalker {
+    fn for_request(request: ApiRequest) -> Self {
+        Self { request: request.with_query("limit", PAGE_MAX), cursor: None, ended: false }
     }
 
-    async fn next(&mut self, client: &Client) -> Result<Option<Vec<Value>>> {
+    /// Walks in pages of `size` items, but at most the API's maximum.
+    fn with_page_size(request: ApiRequest, size: usize) -> Self {
+        let most = PAGE_MAX.parse().unwrap_or(usize::MAX);
+        Self { request: request.with_query("limit", &size.min(most).to_string()), cursor: None, ended: false }
+    }
+
+    async fn next_page(&mut self, client: &ApiClient) -> Result<Option<Vec<Value>>> {
         if self.ended {
             return Ok(None);
         }
         let request = match &self.cursor {
-            Some(cursor) => self.request.clone().query("cursor", cursor),
+            Some(cursor) => self.request.clone().with_query("cursor", cursor),
             None => self.request.clone(),
         };
-        let mut page = client.json(&request).await?;
+        let mut page = client.send_for_json(&request).await?;
         self.cursor = page["next_cursor"].as_str().map(str::to_owned);
         self.ended = self.cursor.is_none();
         match page["items"].take() {
             Value::Array(items) => Ok(Some(items)),
-            _ => Err(Failure::unexpected("the answer is no list")),
+            _ => Err(CommandFailure::unexpected_answer("the answer is not a list")),
         }
     }
 }
 
-/// Prints a list as its pages arrive. The first one is fetched before anything is printed.
-async fn print_pages(context: &mut Context, request: Request, view: &View) -> Result<Exit> {
-    let client = context.client().await?;
-    let mut pages = Pages::of(request);
-    let first = pages.next(&client).await?.unwrap_or_default();
-    let mut list = context.out.list(view)?;
-    list.page(&first)?;
-    while let Some(page) = pages.next(&client).await? {
-        list.page(&page)?;
+/// Prints a list as its pages arrive. The first page is fetched before anything is printed.
+async fn print_pages(context: &mut CommandContext, request: ApiRequest, view: &TableView) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let mut pages = PageWalker::for_request(request);
+    let first = pages.next_page(&client).await?.unwrap_or_default();
+    let mut list = context.out.begin_list(view)?;
+    list.print_page(&first)?;
+    while let Some(page) = pages.next_page(&client).await? {
+        list.print_page(&page)?;
     }
-    list.finish()?;
-    Ok(Exit::Done)
+    list.finish_list()?;
+    Ok(CommandExit::Done)
 }
 
-/// Fetches one thing and prints it as facts.
-async fn print_one(context: &mut Context, request: Request, view: &View) -> Result<Exit> {
-    let client = context.client().await?;
-    let item = client.json(&request).await?;
-    context.out.facts(view, &item)?;
-    Ok(Exit::Done)
+/// Fetches one object and prints it as a column of facts.
+async fn print_one(context: &mut CommandContext, request: ApiRequest, view: &TableView) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let item = client.send_for_json(&request).await?;
+    context.out.print_facts(view, &item)?;
+    Ok(CommandExit::Done)
 }
 
-/// Says that a tenant stays at its version, and why; nothing of one that is not pinned.
-fn note_pin(context: &mut Context, name: &Value, pin: &Value) {
+/// Prints that a tenant is pinned, and why. Prints nothing for a tenant that is not pinned.
+fn note_pin(context: &mut CommandContext, name: &Value, pin: &Value) {
     if pin["since_at"].is_string() {
-        let [at, head, since, by] = ["version", "head_version", "since_at", "operation_id"].map(|key| plain(&pin[key]));
+        let [at, head, since, by] =
+            ["version", "head_version", "since_at", "operation_id"].map(|key| plain_text(&pin[key]));
         let at = if at.is_empty() { "no version".to_owned() } else { format!("version {at}") };
-        let line = format!("{} is pinned at {at}, head {head}, since {since}, by {by}", plain(name));
-        context.out.note(&printable(&line));
+        let line = format!("{} is pinned at {at}, head {head}, since {since}, by {by}", plain_text(name));
+        context.out.print_note(&escape_text(&line));
     }
 }
 
-/// Sends a change that is done when it is answered, and prints what it made.
-async fn change_and_print(context: &mut Context, request: Request, change: &Change, view: &View) -> Result<Exit> {
-    if let Some(item) = operation::change(context, request, change).await?.filter(|item| !item.is_null()) {
-        context.out.item(view, &item)?;
+/// Sends a change that is complete when it is answered, and prints the result.
+async fn change_and_print(
+    context: &mut CommandContext,
+    request: ApiRequest,
+    change: &ChangeArgs,
+    view: &TableView,
+) -> Result<CommandExit> {
+    if let Some(item) = operation::send_change(context, request, change).await?.filter(|item| !item.is_null()) {
+        context.out.print_item(view, &item)?;
     }
-    Ok(Exit::Done)
+    Ok(CommandExit::Done)
 }
 
-/// The selection as the query of a list of tenants.
-fn filtered(mut request: Request, selection: &Selection) -> Request {
+/// Adds the selection to the query of a list of tenants.
+fn filter_request(mut request: ApiRequest, selection: &SelectionArgs) -> ApiRequest {
     if !selection.selectors.is_empty() {
-        request = request.query("labels", &selection.selectors.join(","));
+        request = request.with_query("labels", &selection.selectors.join(","));
     }
     if let Some(server) = &selection.server {
-        request = request.query("server", server);
+        request = request.with_query("server", server);
     }
     request
 }
 
-/// The names of the selected tenants, for verbs that act on one tenant at a time.
-async fn selected_names(context: &mut Context, names: &[String], selection: &Selection) -> Result<Vec<String>> {
-    selected_in(context, names, selection, "active").await
+/// The names of the selected tenants, for commands that act on one tenant at a time.
+async fn selected_names(
+    context: &mut CommandContext,
+    names: &[String],
+    selection: &SelectionArgs,
+) -> Result<Vec<String>> {
+    selected_in_state(context, names, selection, "active").await
 }
 
-/// The same, where labels, servers and `--all` mean tenants in this state.
-async fn selected_in(
-    context: &mut Context,
+/// As [`selected_names`], but labels, servers and `--all` select only tenants in this state.
+async fn selected_in_state(
+    context: &mut CommandContext,
     names: &[String],
-    selection: &Selection,
+    selection: &SelectionArgs,
     state: &str,
 ) -> Result<Vec<String>> {
-    let resolved = selection.resolve(names, context, crate::args::WhenEmpty::Refuse)?;
+    let resolved = selection.to_selection(names, context, crate::args::WhenEmpty::Refuse)?;
     let listed = resolved.get("names").and_then(Value::as_array);
     if let Some(names) = listed.filter(|_| selection.selectors.is_empty() && selection.server.is_none()) {
         return Ok(names.iter().filter_map(Value::as_str).map(str::to_owned).collect());
     }
     let wanted: Option<Vec<Value>> = listed.cloned();
-    let client = context.client().await?;
-    let mut pages = Pages::of(filtered(Request::get("/v1/tenants").query("state", state), selection));
+    let client = context.api_client().await?;
+    let mut pages =
+        PageWalker::for_request(filter_request(ApiRequest::get("/v1/tenants").with_query("state", state), selection));
     let mut out = Vec::new();
-    while let Some(page) = pages.next(&client).await? {
+    while let Some(page) = pages.next_page(&client).await? {
         let fits = |t: &&Value| wanted.as_ref().is_none_or(|w| w.contains(&t["name"]) || w.contains(&t["id"]));
         out.extend(page.iter().filter(fits).filter_map(|t| t["name"].as_str()).map(str::to_owned));
     }
     if out.is_empty() && !selection.allow_empty {
         let detail = format!("the selection matches no tenant that is {state}");
-        return Err(Failure::new(Exit::NotFound, detail).code("selection_matches_nobody"));
+        return Err(CommandFailure::new(CommandExit::NotFound, detail).code("selection_matches_nobody"));
     }
     Ok(out)
 }
 
-/// What a sequence of single changes comes to.
+/// The combined result of several single changes.
 #[derive(Debug, Default)]
-struct Tally {
+struct ExitTally {
     done: usize,
-    failures: Vec<Exit>,
+    failures: Vec<CommandExit>,
 }
 
-impl Tally {
-    fn add(&mut self, exit: Exit) {
+impl ExitTally {
+    fn add_exit(&mut self, exit: CommandExit) {
         match exit {
-            Exit::Done => self.done += 1,
+            CommandExit::Done => self.done += 1,
             other => self.failures.push(other),
         }
     }
 
-    /// One alone keeps its own code; some of several are partial; all of several are failed.
-    fn exit(&self) -> Exit {
+    /// A single change keeps its own exit code. Of several, some failures are partial and all are failed.
+    fn combined_exit(&self) -> CommandExit {
         match (self.done, self.failures.as_slice()) {
-            (_, []) => Exit::Done,
+            (_, []) => CommandExit::Done,
             (0, [only]) => *only,
-            (_, all) if all.contains(&Exit::Interrupted) => Exit::Interrupted,
-            (0, _) => Exit::Failed,
-            _ => Exit::Partial,
+            (_, all) if all.contains(&CommandExit::Interrupted) => CommandExit::Interrupted,
+            (0, _) => CommandExit::Failed,
+            _ => CommandExit::Partial,
         }
     }
 }
@@ -184,16 +204,16 @@ mod tests {
 
     #[test]
     fn several_changes_come_to_one_exit_code() {
-        let exit = |exits: &[Exit]| {
-            let mut tally = Tally::default();
-            exits.iter().for_each(|e| tally.add(*e));
-            tally.exit()
+        let exit = |exits: &[CommandExit]| {
+            let mut tally = ExitTally::default();
+            exits.iter().for_each(|e| tally.add_exit(*e));
+            tally.combined_exit()
         };
-        assert_eq!(exit(&[]), Exit::Done);
-        assert_eq!(exit(&[Exit::Done, Exit::Done]), Exit::Done);
-        assert_eq!(exit(&[Exit::NotFound]), Exit::NotFound);
-        assert_eq!(exit(&[Exit::Done, Exit::NotFound]), Exit::Partial);
-        assert_eq!(exit(&[Exit::NotFound, Exit::Conflict]), Exit::Failed);
-        assert_eq!(exit(&[Exit::Done, Exit::Interrupted]), Exit::Interrupted);
+        assert_eq!(exit(&[]), CommandExit::Done);
+        assert_eq!(exit(&[CommandExit::Done, CommandExit::Done]), CommandExit::Done);
+        assert_eq!(exit(&[CommandExit::NotFound]), CommandExit::NotFound);
+        assert_eq!(exit(&[CommandExit::Done, CommandExit::NotFound]), CommandExit::Partial);
+        assert_eq!(exit(&[CommandExit::NotFound, CommandExit::Conflict]), CommandExit::Failed);
+        assert_eq!(exit(&[CommandExit::Done, CommandExit::Interrupted]), CommandExit::Interrupted);
     }
 }

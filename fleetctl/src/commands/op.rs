@@ -1,75 +1,64 @@
-//! `fleetctl op`: pieces of fleet work, watched and steered.
+//! `fleetctl op`: watch and control operations on the fleet.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{change_and_print, print_one, print_pages};
-use crate::args::{Change, Wait};
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::operation::{self, OPERATION, Print};
-use crate::table::{Column, View};
+use super::events::EVENT;
+use super::{change_and_print, print_pages};
+use crate::args::{ChangeArgs, WaitArgs};
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::operation::{self, OPERATION, ResultPrinting};
+use crate::table::{TableColumn, TableView};
 
-const STEP: View = View {
+const STEP: TableView = TableView {
     name: "/tenant",
     columns: &[
-        Column::text("TENANT", "/tenant"),
-        Column::text("STATE", "/state"),
-        Column::text("PHASE", "/phase"),
-        Column::text("ATTEMPT", "/attempt"),
-        Column::text("CODE", "/error/code"),
-        Column::text("ERROR", "/error/detail"),
-        Column::text("SKIPPED", "/skipped/detail"),
-        Column::time("FINISHED", "/finished_at").wide(),
-        Column::text("TENANT ID", "/tenant_id").wide(),
+        TableColumn::of_text("TENANT", "/tenant").may_cut(),
+        TableColumn::of_text("STATE", "/state"),
+        TableColumn::of_text("CODE", "/error/code").may_cut(),
+        TableColumn::of_text("ERROR", "/error/detail").may_cut(),
+        TableColumn::of_text("SKIPPED", "/skipped/detail").may_cut(),
+        TableColumn::of_text("PHASE", "/phase"),
+        TableColumn::of_text("ATTEMPT", "/attempt"),
+        TableColumn::of_time("FINISHED", "/finished_at").only_wide(),
+        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
     ],
 };
 
-const EVENT: View = View {
-    name: "/seq",
-    columns: &[
-        Column::text("SEQ", "/seq"),
-        Column::time("AT", "/at"),
-        Column::text("KIND", "/kind"),
-        Column::text("BY", "/actor"),
-        Column::text("TENANT", "/tenant_id"),
-        Column::text("DATA", "/data").wide(),
-    ],
-};
-
-/// What can be done with operations.
+/// Commands of operations.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum OpCommand {
     /// List operations, newest first
-    List(List),
+    List(OpListArgs),
     /// Show one operation, or its steps
-    Get(Get),
+    Get(OpGetArgs),
     /// Wait for an operation; without a server this also runs it
     Wait {
-        /// Its id (`op_…`)
+        /// The operation's id (`op_…`)
         operation: String,
         /// Stop waiting after this long (exit 6)
-        #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+        #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
         timeout: Option<Duration>,
     },
-    /// Show what the audit log says of an operation
+    /// Show the audit log of an operation
     Events {
-        /// Its id (`op_…`)
+        /// The operation's id (`op_…`)
         operation: String,
     },
-    /// Try the failed tenants again
-    Retry(Go),
-    /// Start no more tenants; what has begun is finished
-    Cancel(Steer),
+    /// Retry the failed tenants
+    Retry(OpContinueArgs),
+    /// Start no more tenants; running steps are finished
+    Cancel(OpStopArgs),
     /// Start no more tenants until resumed
-    Pause(Steer),
-    /// Go on after a pause
-    Resume(Go),
-    /// Give up what is stuck, leaving each tenant in its last safe state
-    Abandon(Steer),
+    Pause(OpStopArgs),
+    /// Continue after a pause
+    Resume(OpContinueArgs),
+    /// Abandon stuck steps; each tenant stays in its last safe state
+    Abandon(OpStopArgs),
 }
 
 /// Flags of `op list`.
@@ -77,14 +66,14 @@ pub(crate) enum Verb {
 #[command(after_help = "Examples:
   fleetctl op list --state running
   fleetctl op list --kind migrate --tenant acme")]
-pub(crate) struct List {
+pub(crate) struct OpListArgs {
     /// Only in these states (pending, running, paused, succeeded, partial, failed, cancelled)
     #[arg(long, value_name = "STATE,…")]
     state: Option<String>,
     /// Only of this kind (create, migrate, backup, verify, restore, delete)
     #[arg(long)]
     kind: Option<String>,
-    /// Only those that act on this tenant
+    /// Only operations on this tenant
     #[arg(long)]
     tenant: Option<String>,
 }
@@ -94,85 +83,91 @@ pub(crate) struct List {
 #[command(after_help = "Examples:
   fleetctl op get op_0190…
   fleetctl op get op_0190… --steps failed")]
-pub(crate) struct Get {
-    /// Its id (`op_…`)
+pub(crate) struct OpGetArgs {
+    /// The operation's id (`op_…`)
     operation: String,
-    /// List its steps, only those in one state if given
+    /// List the operation's steps, optionally only those in one state
     #[arg(long, value_name = "STATE", num_args = 0..=1, default_missing_value = "")]
     steps: Option<String>,
 }
 
-/// An operation to be set going again.
+/// The flags of a command that continues an operation.
 #[derive(Debug, Args)]
-pub(crate) struct Go {
-    /// Its id (`op_…`)
+pub(crate) struct OpContinueArgs {
+    /// The operation's id (`op_…`)
     operation: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
-/// An operation to be stopped.
+/// The flags of a command that stops an operation.
 #[derive(Debug, Args)]
-pub(crate) struct Steer {
-    /// Its id (`op_…`)
+pub(crate) struct OpStopArgs {
+    /// The operation's id (`op_…`)
     operation: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Runs `fleetctl op …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_op_command(verb: OpCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::List(args) => list(args, context).await,
-        Verb::Get(args) => get(args, context).await,
-        Verb::Wait { operation, timeout } => {
-            let wait = Wait { no_wait: false, timeout };
-            operation::finish(context, &json!({"id": operation}), &wait, Print::Operation).await
+        OpCommand::List(args) => list_operations(args, context).await,
+        OpCommand::Get(args) => get_operation(args, context).await,
+        OpCommand::Wait { operation, timeout } => {
+            let wait = WaitArgs { no_wait: false, timeout };
+            operation::finish_operation(context, &json!({"id": operation}), &wait, ResultPrinting::Operation).await
         }
-        Verb::Events { operation } => {
-            print_pages(context, Request::get(format!("{}/events", path(&operation)?)), &EVENT).await
+        OpCommand::Events { operation } => {
+            print_pages(context, ApiRequest::get(format!("{}/events", operation_path(&operation)?)), &EVENT).await
         }
-        Verb::Retry(go) => again(context, &go, "retry").await,
-        Verb::Resume(go) => again(context, &go, "resume").await,
-        Verb::Cancel(steer) => stop(context, &steer, "cancel").await,
-        Verb::Pause(steer) => stop(context, &steer, "pause").await,
-        Verb::Abandon(steer) => stop(context, &steer, "abandon").await,
+        OpCommand::Retry(go) => continue_operation(context, &go, "retry").await,
+        OpCommand::Resume(go) => continue_operation(context, &go, "resume").await,
+        OpCommand::Cancel(steer) => stop_operation(context, &steer, "cancel").await,
+        OpCommand::Pause(steer) => stop_operation(context, &steer, "pause").await,
+        OpCommand::Abandon(steer) => stop_operation(context, &steer, "abandon").await,
     }
 }
 
-fn path(operation: &str) -> Result<String> {
-    Ok(format!("/v1/operations/{}", segment(operation)?))
+fn operation_path(operation: &str) -> Result<String> {
+    Ok(format!("/v1/operations/{}", path_segment(operation)?))
 }
 
-async fn list(args: List, context: &mut Context) -> Result<Exit> {
-    let mut request = Request::get("/v1/operations");
+async fn list_operations(args: OpListArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let mut request = ApiRequest::get("/v1/operations");
     for (key, value) in [("state", args.state), ("kind", args.kind), ("tenant", args.tenant)] {
         if let Some(value) = value {
-            request = request.query(key, &value);
+            request = request.with_query(key, &value);
         }
     }
     print_pages(context, request, &OPERATION).await
 }
 
-async fn get(args: Get, context: &mut Context) -> Result<Exit> {
+async fn get_operation(args: OpGetArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let Some(state) = args.steps else {
-        return print_one(context, Request::get(path(&args.operation)?), &OPERATION).await;
+        let client = context.api_client().await?;
+        let operation = client.send_for_json(&ApiRequest::get(operation_path(&args.operation)?)).await?;
+        context.out.print_facts(&OPERATION, &operation)?;
+        if let Some(phase) = operation["phase"].as_str() {
+            context.out.print_note(&format!("it is {phase}"));
+        }
+        return Ok(CommandExit::Done);
     };
-    let mut request = Request::get(format!("{}/steps", path(&args.operation)?));
+    let mut request = ApiRequest::get(format!("{}/steps", operation_path(&args.operation)?));
     if !state.is_empty() {
-        request = request.query("state", &state);
+        request = request.with_query("state", &state);
     }
     print_pages(context, request, &STEP).await
 }
 
-async fn again(context: &mut Context, go: &Go, verb: &str) -> Result<Exit> {
-    let request = Request::post(format!("{}/{verb}", path(&go.operation)?), json!({}));
-    operation::run(context, request, &go.change, &go.wait).await
+async fn continue_operation(context: &mut CommandContext, go: &OpContinueArgs, verb: &str) -> Result<CommandExit> {
+    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&go.operation)?), json!({}));
+    operation::run_operation(context, request, &go.change, &go.wait).await
 }
 
-async fn stop(context: &mut Context, steer: &Steer, verb: &str) -> Result<Exit> {
-    let request = Request::post(format!("{}/{verb}", path(&steer.operation)?), json!({}));
+async fn stop_operation(context: &mut CommandContext, steer: &OpStopArgs, verb: &str) -> Result<CommandExit> {
+    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&steer.operation)?), json!({}));
     change_and_print(context, request, &steer.change, &OPERATION).await
 }

@@ -1,50 +1,50 @@
-//! `fleetctl scrub`: what is on the servers against what the catalog says, and putting aside what nobody owns.
+//! `fleetctl scrub`: compares the servers with the catalog, and quarantines databases without an owner.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Tally;
-use crate::args::Change;
-use crate::client::Request;
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
+use super::ExitTally;
+use crate::args::ChangeArgs;
+use crate::client::ApiRequest;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
 use crate::input;
-use crate::output::Format;
-use crate::table::{Column, View};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView};
 
-const FINDING: View = View {
+const FINDING: TableView = TableView {
     name: "/name",
     columns: &[
-        Column::text("SEVERITY", "/severity"),
-        Column::text("KIND", "/kind"),
-        Column::text("SERVER", "/server"),
-        Column::text("TENANT", "/tenant"),
-        Column::text("NAME", "/name"),
-        Column::text("DETAIL", "/detail"),
-        Column::bytes("SIZE", "/size_bytes").wide(),
-        Column::text("TENANT ID", "/tenant_id").wide(),
-        Column::text("PHYSICAL", "/physical").wide(),
-        Column::text("TRY", "/next_step").wide(),
+        TableColumn::of_text("SEVERITY", "/severity"),
+        TableColumn::of_text("KIND", "/kind"),
+        TableColumn::of_text("SERVER", "/server"),
+        TableColumn::of_text("TENANT", "/tenant"),
+        TableColumn::of_text("NAME", "/name"),
+        TableColumn::of_text("DETAIL", "/detail"),
+        TableColumn::of_bytes("SIZE", "/size_bytes").only_wide(),
+        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
+        TableColumn::of_text("PHYSICAL", "/physical").only_wide(),
+        TableColumn::of_text("TRY", "/next_step").only_wide(),
     ],
 };
 
-const ITEM: View = View {
+const ITEM: TableView = TableView {
     name: "/name",
     columns: &[
-        Column::text("OUTCOME", "/outcome"),
-        Column::text("SERVER", "/server"),
-        Column::text("NAME", "/name"),
-        Column::text("MOVED TO", "/moved_to"),
-        Column::text("WHY", "/error/detail"),
+        TableColumn::of_text("OUTCOME", "/outcome"),
+        TableColumn::of_text("SERVER", "/server"),
+        TableColumn::of_text("NAME", "/name"),
+        TableColumn::of_text("MOVED TO", "/moved_to"),
+        TableColumn::of_text("WHY", "/error/detail"),
     ],
 };
 
-/// A report of some hundred thousand findings; more is not one that a human has looked at.
+/// The size of a report with some hundred thousand findings, more than a person can read.
 const REPORT_BYTES_MAX: u64 = 64 << 20;
-/// Sent at once: each may wait some seconds for whoever is just leaving a database, and an answer must come while a
-/// client waits for it.
+/// Findings per request. Each may wait some seconds for users that are leaving a database, and the answer must arrive
+/// before the client's timeout.
 const FINDINGS_MAX: usize = 10;
 
 /// Flags of `scrub`.
@@ -54,60 +54,62 @@ const FINDINGS_MAX: usize = 10;
   fleetctl scrub --out report.json          # look at it, take out what shall stay
   fleetctl scrub --quarantine report.json --yes
 
-Exit codes: 0 all is as the catalog says, 4 there are findings. Putting aside deletes nothing:
-files move to quarantine/DATE under the server's directory; databases of Postgres are closed and
-renamed to quarantine_DATE_NAME; logins may not log in any more.")]
-pub(crate) struct Scrub {
-    /// Write the report to this file, too
+Exit codes: 0 the servers match the catalog, 4 there are findings. Quarantine never deletes anything:
+files move to quarantine/DATE under the server's directory; Postgres databases are closed and
+renamed to quarantine_DATE_NAME; logins are disabled.")]
+pub(crate) struct ScrubArgs {
+    /// Also write the report to this file
     #[arg(long, value_name = "FILE", conflicts_with = "quarantine")]
     out: Option<PathBuf>,
-    /// Put aside the orphans in this report; - is standard input
+    /// Quarantine the orphans in this report; - is standard input
     #[arg(long, value_name = "FILE")]
     quarantine: Option<PathBuf>,
-    /// Do it: the report was looked at
+    /// Confirm that the report was read
     #[arg(short = 'y', long, requires = "quarantine", help_heading = "Confirmation")]
     yes: bool,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Runs `fleetctl scrub`.
-pub(crate) async fn run(args: Scrub, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_scrub_command(args: ScrubArgs, context: &mut CommandContext) -> Result<CommandExit> {
     match &args.quarantine {
-        Some(file) => quarantine(file, &args, context).await,
-        None if args.change.dry_run || args.change.reason.is_some() => {
-            Err(Failure::usage("--dry-run and --reason go with --quarantine: looking changes nothing"))
-        }
-        None => look(&args, context).await,
+        Some(file) => quarantine_orphans(file, &args, context).await,
+        None if args.change.dry_run || args.change.reason.is_some() => Err(CommandFailure::usage_error(
+            "--dry-run and --reason need --quarantine: without it, scrub changes nothing",
+        )),
+        None => scrub_fleet(&args, context).await,
     }
 }
 
-async fn look(args: &Scrub, context: &mut Context) -> Result<Exit> {
+async fn scrub_fleet(args: &ScrubArgs, context: &mut CommandContext) -> Result<CommandExit> {
     if args.out.as_deref() == Some(Path::new("-")) {
-        return Err(Failure::usage("--out names a file; on standard output the report is printed with -o json"));
+        return Err(CommandFailure::usage_error(
+            "--out needs a file; use -o json to print the report on standard output",
+        ));
     }
-    let client = context.client().await?;
-    let report = client.json(&Request::post("/v1/scrub", json!({}))).await?;
+    let client = context.api_client().await?;
+    let report = client.send_for_json(&ApiRequest::post("/v1/scrub", json!({}))).await?;
     let findings = report["findings"].as_array().cloned().unwrap_or_default();
     if let Some(file) = &args.out {
-        write(&context.absolute(file), &report)?;
+        write_report(&context.absolute_path(file), &report)?;
     }
-    // A silent success, a loud failure: what cron should mail.
+    // Success is silent and findings are printed, so that cron mails only findings.
     context.out.silent &= findings.is_empty();
     match context.out.format {
-        Format::Json => context.out.json(&format!("{report:#}\n"))?,
+        OutputFormat::Json => context.out.print_json(&format!("{report:#}\n"))?,
         _ => {
-            let mut list = context.out.list(&FINDING)?;
-            list.page(&findings)?;
-            list.finish()?;
+            let mut list = context.out.begin_findings(&FINDING)?;
+            list.print_page(&findings)?;
+            list.finish_list()?;
         }
     }
-    context.out.note(&summary(&report, findings.len()));
-    Ok(if findings.is_empty() { Exit::Done } else { Exit::Found })
+    context.out.print_note(&scrub_summary(&report, findings.len()));
+    Ok(if findings.is_empty() { CommandExit::Done } else { CommandExit::Found })
 }
 
-/// PURE.
-fn summary(report: &Value, findings: usize) -> String {
+/// PURE: the summary of a report in one line.
+fn scrub_summary(report: &Value, findings: usize) -> String {
     let number = |key: &str| report[key].as_u64().unwrap_or_default();
     let mut text = format!(
         "{findings} findings: {} databases on {} servers, {} opened, {} tenants",
@@ -126,79 +128,79 @@ fn summary(report: &Value, findings: usize) -> String {
     text
 }
 
-/// Whole or not at all: a report that is cut off would be acted on in part.
-fn write(file: &Path, report: &Value) -> Result<()> {
+/// Writes the whole report or nothing, because an operator might act on a truncated report.
+fn write_report(file: &Path, report: &Value) -> Result<()> {
     let mut part = file.as_os_str().to_owned();
     part.push(".part");
     let written = std::fs::write(&part, format!("{report:#}\n")).and_then(|()| std::fs::rename(&part, file));
     written.map_err(|e| {
-        Failure::new(Exit::Failed, format!("cannot write '{}'", file.display()))
-            .because(e)
+        CommandFailure::new(CommandExit::Failed, format!("cannot write '{}'", file.display()))
+            .with_cause(e)
             .try_next("name a file in a directory that exists and that this user may write to")
     })
 }
 
-async fn quarantine(file: &Path, args: &Scrub, context: &mut Context) -> Result<Exit> {
-    let (report, orphans) = read(file, context)?;
+async fn quarantine_orphans(file: &Path, args: &ScrubArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let (report, orphans) = read_report(file, context)?;
     if orphans.is_empty() {
-        context.out.note("the report names nothing that could be put aside");
-        return Ok(Exit::Done);
+        context.out.print_note("the report names nothing that can be quarantined");
+        return Ok(CommandExit::Done);
     }
     if !args.yes && !args.change.dry_run {
-        let what = format!("this would put aside {} things", orphans.len());
-        return Err(Failure::usage(what)
+        let what = format!("this would quarantine {} objects", orphans.len());
+        return Err(CommandFailure::usage_error(what)
             .code("confirmation_required")
-            .try_next("look at the report, take out what shall stay, then the same command with --yes"));
+            .try_next("check the report, remove the findings that shall stay, then run the same command with --yes"));
     }
-    let client = context.client().await?;
+    let client = context.api_client().await?;
     let mut items = Vec::new();
     for some in orphans.chunks(FINDINGS_MAX) {
         let body = json!({
             "version": report["version"], "fleet_id": report["fleet_id"], "findings": some,
             "dry_run": args.change.dry_run, "reason": args.change.reason,
         });
-        match client.json(&Request::post("/v1/scrub/quarantine", body)).await {
+        match client.send_for_json(&ApiRequest::post("/v1/scrub/quarantine", body)).await {
             Ok(answer) => items.extend(answer["items"].as_array().cloned().unwrap_or_default()),
             Err(failure) if items.is_empty() => return Err(failure),
             Err(failure) => {
-                // What has been done is told, whatever came then.
+                // Completed changes are reported, even if a later request fails.
                 context.out.silent = false;
-                show(context, &items)?;
+                print_outcomes(context, &items)?;
                 return Err(failure);
             }
         }
     }
-    let mut tally = Tally::default();
+    let mut tally = ExitTally::default();
     for item in &items {
-        tally.add(if item["outcome"] == json!("refused") { Exit::Conflict } else { Exit::Done });
+        tally.add_exit(if item["outcome"] == json!("refused") { CommandExit::Conflict } else { CommandExit::Done });
     }
-    context.out.silent &= tally.exit() == Exit::Done;
-    show(context, &items)?;
-    Ok(tally.exit())
+    context.out.silent &= tally.combined_exit() == CommandExit::Done;
+    print_outcomes(context, &items)?;
+    Ok(tally.combined_exit())
 }
 
-fn show(context: &mut Context, items: &[Value]) -> Result<()> {
-    let mut list = context.out.list(&ITEM)?;
-    list.page(items)?;
-    list.finish()
+fn print_outcomes(context: &mut CommandContext, items: &[Value]) -> Result<()> {
+    let mut list = context.out.begin_findings(&ITEM)?;
+    list.print_page(items)?;
+    list.finish_list()
 }
 
-/// The report, and the findings in it that can be acted on.
-fn read(file: &Path, context: &mut Context) -> Result<(Value, Vec<Value>)> {
-    let bytes = input::read(file, REPORT_BYTES_MAX, context)?;
-    let unreadable = || Failure::usage(format!("{} is no report of fleetctl scrub", file.display()));
-    let report: Value = serde_json::from_slice(&bytes).map_err(|e| unreadable().because(e))?;
+/// The report, and those of its findings that can be quarantined.
+fn read_report(file: &Path, context: &mut CommandContext) -> Result<(Value, Vec<Value>)> {
+    let bytes = input::read_input(file, REPORT_BYTES_MAX, context)?;
+    let unreadable = || CommandFailure::usage_error(format!("{} is not a report of fleetctl scrub", file.display()));
+    let report: Value = serde_json::from_slice(&bytes).map_err(|e| unreadable().with_cause(e))?;
     let findings =
         report["findings"].as_array().filter(|_| report["version"].is_u64() && report["fleet_id"].is_string());
     let findings = findings.ok_or_else(|| unreadable().try_next("fleetctl scrub --out report.json"))?;
     let (orphans, others): (Vec<Value>, Vec<Value>) = findings.iter().cloned().partition(is_orphan);
     if !others.is_empty() {
-        context.out.note(&format!("{} findings are about no orphan and are left to you", others.len()));
+        context.out.print_note(&format!("{} findings are not orphans; resolve them yourself", others.len()));
     }
     Ok((report, orphans))
 }
 
-/// PURE.
+/// PURE: true for findings that can be quarantined.
 fn is_orphan(finding: &Value) -> bool {
     finding["kind"].as_str().is_some_and(|kind| kind.starts_with("orphan_"))
 }
@@ -211,7 +213,7 @@ mod tests {
     fn a_summary_says_what_was_left_out() {
         let report = json!({"databases": 3, "servers": 1, "opened": 2, "tenants": 3, "busy": 1, "foreign": 0});
         assert_eq!(
-            summary(&report, 0),
+            scrub_summary(&report, 0),
             "0 findings: 3 databases on 1 servers, 2 opened, 3 tenants; 1 left out because an operation works on them"
         );
     }

@@ -1,69 +1,69 @@
-//! `fleetctl server`: the places databases live.
+//! `fleetctl server`: the servers that hold databases.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Pages, change_and_print};
-use crate::args::{Change, Wait};
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
-use crate::table::{Column, View, plain};
+use super::{PageWalker, change_and_print};
+use crate::args::{ChangeArgs, WaitArgs};
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
+use crate::table::{TableColumn, TableView, plain_text};
 use crate::{input, operation};
 
-const SERVER: View = View {
+const SERVER: TableView = TableView {
     name: "/name",
     columns: &[
-        Column::text("NAME", "/name"),
-        Column::text("ENGINE", "/engine"),
-        Column::text("STATE", "/state"),
-        Column::text("TENANTS", "/tenants"),
-        Column::text("MAX", "/tenants_max"),
-        Column::text("HEALTHY", "/healthy"),
-        Column::text("FUNCTIONS", "/function_rights").wide(),
-        Column::text("CONNECTIONS", "/connections_used"),
-        Column::text("BUDGET", "/connections_budget"),
-        Column::bytes("USED", "/databases_bytes"),
-        Column::bytes("FREE", "/disk_free_bytes"),
-        Column::bytes("DISK", "/disk_total_bytes"),
-        Column::text("BASE", "/base"),
-        Column::text("MAX CONNECTIONS", "/connections_max").wide(),
-        Column::text("VERSION", "/version").wide(),
-        Column::text("PROBLEM", "/problem/detail").wide(),
-        Column::text("ID", "/id").wide(),
+        TableColumn::of_text("NAME", "/name"),
+        TableColumn::of_text("ENGINE", "/engine"),
+        TableColumn::of_text("STATE", "/state"),
+        TableColumn::of_text("TENANTS", "/tenants"),
+        TableColumn::of_text("MAX", "/tenants_max"),
+        TableColumn::of_text("HEALTHY", "/healthy"),
+        TableColumn::of_text("FUNCTIONS", "/function_rights").only_wide(),
+        TableColumn::of_text("CONNECTIONS", "/connections_used"),
+        TableColumn::of_text("BUDGET", "/connections_budget"),
+        TableColumn::of_bytes("USED", "/databases_bytes"),
+        TableColumn::of_bytes("FREE", "/disk_free_bytes"),
+        TableColumn::of_bytes("DISK", "/disk_total_bytes"),
+        TableColumn::of_text("BASE", "/base").may_cut(),
+        TableColumn::of_text("MAX CONNECTIONS", "/connections_max").only_wide(),
+        TableColumn::of_text("VERSION", "/version").only_wide(),
+        TableColumn::of_text("PROBLEM", "/problem/detail").only_wide(),
+        TableColumn::of_text("ID", "/id").only_wide(),
     ],
 };
 
-/// What can be done with servers.
+/// Commands of servers.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Add a place for databases
-    Add(Add),
+pub(crate) enum ServerCommand {
+    /// Add a server
+    Add(ServerAddArgs),
     /// List servers
     List,
     /// Show one server
     Get {
-        /// Its name
+        /// The server's name
         server: String,
     },
-    /// Change how a server is entered: a new password, another address, another directory
-    Set(Set),
-    /// Print the SQL by which a superuser prepares a Postgres server
+    /// Change a server's password, address or directory
+    Set(ServerSetArgs),
+    /// Print the SQL with which a superuser prepares a Postgres server
     #[command(after_help = PREPARE_HELP)]
     Prepare {
-        /// Its name
+        /// The server's name
         server: String,
     },
-    /// Take no more tenants
-    Cordon(One),
-    /// Take tenants again
-    Uncordon(One),
-    /// Take no more tenants, and move those that are there
-    Drain(Drain),
-    /// Forget an empty server
-    Remove(One),
+    /// Accept no more tenants
+    Cordon(ServerChangeArgs),
+    /// Accept tenants again
+    Uncordon(ServerChangeArgs),
+    /// Accept no more tenants, and move existing ones to other servers
+    Drain(ServerDrainArgs),
+    /// Remove an empty server from the fleet
+    Remove(ServerChangeArgs),
 }
 
 const PREPARE_HELP: &str = "Example:
@@ -83,12 +83,12 @@ too. Without it, the check of each request's SQL stands alone.";
   fleetctl server add disk2 --base /mnt/disk2/tenants --tenants-max 5000
   fleetctl server add pg1 --engine postgres --dsn-file pg1.dsn
 
-The file holds one line: postgres://user:password@host:port/database. The role may
-create databases and roles; it should be no superuser.")]
-pub(crate) struct Add {
-    /// What operators call it
+The file contains one line: postgres://user:password@host:port/database. The role must
+be allowed to create databases and roles; it should not be a superuser.")]
+pub(crate) struct ServerAddArgs {
+    /// The server's name
     name: String,
-    /// What it runs: sqlite or postgres
+    /// The engine: sqlite or postgres
     #[arg(long, default_value = "sqlite")]
     engine: String,
     /// sqlite: the directory that holds its databases
@@ -97,11 +97,11 @@ pub(crate) struct Add {
     /// postgres: a file with the connection string (- is standard input)
     #[arg(long, value_name = "FILE")]
     dsn_file: Option<PathBuf>,
-    /// Take at most this many tenants
+    /// Maximum number of tenants
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     tenants_max: Option<u64>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Flags of `server set`.
@@ -109,8 +109,8 @@ pub(crate) struct Add {
 #[command(after_help = "Example:
   fleetctl server set pg1 --dsn-file pg1.dsn
   fleetctl server set disk2 --base /mnt/new/tenants      # after: mv /mnt/disk2/tenants /mnt/new/tenants")]
-pub(crate) struct Set {
-    /// Its name
+pub(crate) struct ServerSetArgs {
+    /// The server's name
     server: String,
     /// postgres: a file with the connection string (- is standard input)
     #[arg(long, value_name = "FILE", required_unless_present = "base", conflicts_with = "base")]
@@ -119,16 +119,16 @@ pub(crate) struct Set {
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
-/// One server to be changed.
+/// The flags of a command that changes one server.
 #[derive(Debug, Args)]
-pub(crate) struct One {
-    /// Its name
+pub(crate) struct ServerChangeArgs {
+    /// The server's name
     server: String,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Flags of `server drain`.
@@ -136,132 +136,133 @@ pub(crate) struct One {
 #[command(after_help = "Examples:
   fleetctl server drain pg1 --to pg2 --max-parallel 8
   fleetctl server drain disk1                      # spread over all others of its engine")]
-pub(crate) struct Drain {
-    /// Its name
+pub(crate) struct ServerDrainArgs {
+    /// The server's name
     server: String,
-    /// Where to; any server of the same engine that takes tenants if not given
+    /// The new server; by default any server of the same engine that takes tenants
     #[arg(long, value_name = "SERVER")]
     to: Option<String>,
-    /// Tenants at once
+    /// Maximum number of tenants at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_parallel: Option<u32>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
-async fn drain(args: Drain, context: &mut Context) -> Result<Exit> {
+async fn drain_server(args: ServerDrainArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let body = json!({"to": args.to, "max_parallel": args.max_parallel});
-    let request = Request::post(format!("/v1/servers/{}/drain", segment(&args.server)?), body);
-    operation::run(context, request, &args.change, &args.wait).await
+    let request = ApiRequest::post(format!("/v1/servers/{}/drain", path_segment(&args.server)?), body);
+    operation::run_operation(context, request, &args.change, &args.wait).await
 }
 
-/// The servers; one that could not be looked at is told, too.
-async fn list(context: &mut Context) -> Result<Exit> {
-    let client = context.client().await?;
-    let mut pages = Pages::of(Request::get("/v1/servers"));
+/// Prints the servers, and the problems of those that could not be reached.
+async fn list_servers(context: &mut CommandContext) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let mut pages = PageWalker::for_request(ApiRequest::get("/v1/servers"));
     let mut servers = Vec::new();
-    while let Some(page) = pages.next(&client).await? {
+    while let Some(page) = pages.next_page(&client).await? {
         servers.extend(page);
     }
-    let mut list = context.out.list(&SERVER)?;
-    list.page(&servers)?;
-    list.finish()?;
-    Ok(tell_unseen(context, &servers))
+    let mut list = context.out.begin_list(&SERVER)?;
+    list.print_page(&servers)?;
+    list.finish_list()?;
+    Ok(report_unreachable(context, &servers))
 }
 
-async fn get(server: &str, context: &mut Context) -> Result<Exit> {
-    let client = context.client().await?;
-    let server = client.json(&Request::get(format!("/v1/servers/{}", segment(server)?))).await?;
-    context.out.facts(&SERVER, &server)?;
-    Ok(tell_unseen(context, std::slice::from_ref(&server)))
+async fn get_server(server: &str, context: &mut CommandContext) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let server = client.send_for_json(&ApiRequest::get(format!("/v1/servers/{}", path_segment(server)?))).await?;
+    context.out.print_facts(&SERVER, &server)?;
+    Ok(report_unreachable(context, std::slice::from_ref(&server)))
 }
 
-/// Names the servers that do not answer, with the cause: what is shown of them is what the catalog says.
-fn tell_unseen(context: &mut Context, servers: &[Value]) -> Exit {
-    let mut exit = Exit::Done;
+/// Prints the names of servers that do not answer, with the cause. Their other columns come from the catalog.
+fn report_unreachable(context: &mut CommandContext, servers: &[Value]) -> CommandExit {
+    let mut exit = CommandExit::Done;
     for server in servers.iter().filter(|server| server["healthy"] == json!(false)) {
-        let [name, code, detail] =
-            ["/name", "/problem/code", "/problem/detail"].map(|at| server.pointer(at).map(plain).unwrap_or_default());
-        let failure = Failure::new(Exit::Found, format!("the server {name} could not be looked at: {detail}"))
-            .code(code)
-            .try_next("fleetctl doctor");
-        context.out.failure(&failure);
-        exit = Exit::Found;
+        let [name, code, detail] = ["/name", "/problem/code", "/problem/detail"]
+            .map(|at| server.pointer(at).map(plain_text).unwrap_or_default());
+        let failure =
+            CommandFailure::new(CommandExit::Found, format!("the server {name} could not be checked: {detail}"))
+                .code(code)
+                .try_next("fleetctl doctor");
+        context.out.print_failure(&failure);
+        exit = CommandExit::Found;
     }
     exit
 }
 
 /// Runs `fleetctl server …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_server_command(verb: ServerCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Add(args) => add(args, context).await,
-        Verb::List => list(context).await,
-        Verb::Get { server } => get(&server, context).await,
-        Verb::Set(args) => set(args, context).await,
-        Verb::Prepare { server } => prepare(&server, context).await,
-        Verb::Cordon(one) => switch(context, &one, "cordon").await,
-        Verb::Uncordon(one) => switch(context, &one, "uncordon").await,
-        Verb::Drain(args) => drain(args, context).await,
-        Verb::Remove(one) => {
-            let request = Request::delete(format!("/v1/servers/{}", segment(&one.server)?));
+        ServerCommand::Add(args) => add_server(args, context).await,
+        ServerCommand::List => list_servers(context).await,
+        ServerCommand::Get { server } => get_server(&server, context).await,
+        ServerCommand::Set(args) => change_server(args, context).await,
+        ServerCommand::Prepare { server } => prepare_server(&server, context).await,
+        ServerCommand::Cordon(one) => switch_state(context, &one, "cordon").await,
+        ServerCommand::Uncordon(one) => switch_state(context, &one, "uncordon").await,
+        ServerCommand::Drain(args) => drain_server(args, context).await,
+        ServerCommand::Remove(one) => {
+            let request = ApiRequest::delete(format!("/v1/servers/{}", path_segment(&one.server)?));
             change_and_print(context, request, &one.change, &SERVER).await
         }
     }
 }
 
-async fn add(args: Add, context: &mut Context) -> Result<Exit> {
+async fn add_server(args: ServerAddArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let mut body = json!({"name": args.name, "engine": args.engine});
     if let Some(path) = &args.base {
-        body["base"] = json!(base(path, context).await?);
+        body["base"] = json!(base_directory(path, context).await?);
     }
     if let Some(file) = &args.dsn_file {
-        body["dsn"] = json!(input::secret(file, context)?);
+        body["dsn"] = json!(input::read_secret(file, context)?);
     }
     if args.base.is_none() && args.dsn_file.is_none() {
-        return Err(Failure::usage(
+        return Err(CommandFailure::usage_error(
             "a server is a directory (--base DIR) or a Postgres server (--engine postgres --dsn-file FILE)",
         ));
     }
     if let Some(max) = args.tenants_max {
         body["tenants_max"] = json!(max);
     }
-    change_and_print(context, Request::post("/v1/servers", body), &args.change, &SERVER).await
+    change_and_print(context, ApiRequest::post("/v1/servers", body), &args.change, &SERVER).await
 }
 
-async fn set(args: Set, context: &mut Context) -> Result<Exit> {
+async fn change_server(args: ServerSetArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let body = match (&args.base, &args.dsn_file) {
-        (Some(path), _) => json!({"base": base(path, context).await?}),
-        (None, Some(file)) => json!({"dsn": input::secret(file, context)?}),
-        (None, None) => return Err(Failure::usage("give --base DIR or --dsn-file FILE")),
+        (Some(path), _) => json!({"base": base_directory(path, context).await?}),
+        (None, Some(file)) => json!({"dsn": input::read_secret(file, context)?}),
+        (None, None) => return Err(CommandFailure::usage_error("use --base DIR or --dsn-file FILE")),
     };
-    let request = Request::post(format!("/v1/servers/{}/entry", segment(&args.server)?), body);
+    let request = ApiRequest::post(format!("/v1/servers/{}/entry", path_segment(&args.server)?), body);
     change_and_print(context, request, &args.change, &SERVER).await
 }
 
-async fn prepare(server: &str, context: &mut Context) -> Result<Exit> {
-    let request = Request::get(format!("/v1/servers/{}/preparation", segment(server)?));
-    let answer = context.client().await?.json(&request).await?;
+async fn prepare_server(server: &str, context: &mut CommandContext) -> Result<CommandExit> {
+    let request = ApiRequest::get(format!("/v1/servers/{}/preparation", path_segment(server)?));
+    let answer = context.api_client().await?.send_for_json(&request).await?;
     let Some(script) = answer["script"].as_str() else {
-        return Err(Failure::usage("this server needs no preparation: it is no Postgres server"));
+        return Err(CommandFailure::usage_error("only Postgres servers need preparation"));
     };
-    context.out.text(script)?;
-    Ok(Exit::Done)
+    context.out.print_text(script)?;
+    Ok(CommandExit::Done)
 }
 
-/// A relative directory means one of this machine, so it may only be given to a control plane in this process.
-async fn base(path: &Path, context: &mut Context) -> Result<String> {
-    let embedded = context.client().await?.is_embedded();
+/// A relative directory is on this machine. So it is allowed only for a control plane in this process.
+async fn base_directory(path: &Path, context: &mut CommandContext) -> Result<String> {
+    let embedded = context.api_client().await?.is_embedded();
     if path.is_relative() && !embedded {
-        return Err(Failure::usage("--base must be absolute: it is a directory of the server's machine"));
+        return Err(CommandFailure::usage_error("--base must be absolute: it is a directory of the server's machine"));
     }
-    let absolute = context.absolute(path);
-    let text = absolute.to_str().ok_or_else(|| Failure::usage("--base is not UTF-8"))?;
+    let absolute = context.absolute_path(path);
+    let text = absolute.to_str().ok_or_else(|| CommandFailure::usage_error("--base is not UTF-8"))?;
     Ok(text.to_owned())
 }
 
-async fn switch(context: &mut Context, one: &One, verb: &str) -> Result<Exit> {
-    let request = Request::post(format!("/v1/servers/{}/{verb}", segment(&one.server)?), json!({}));
+async fn switch_state(context: &mut CommandContext, one: &ServerChangeArgs, verb: &str) -> Result<CommandExit> {
+    let request = ApiRequest::post(format!("/v1/servers/{}/{verb}", path_segment(&one.server)?), json!({}));
     change_and_print(context, request, &one.change, &SERVER).await
 }

@@ -1,53 +1,54 @@
-//! `fleetctl status`: the fleet in a few lines.
+//! `fleetctl status`: a short summary of the fleet.
 
 use serde_json::Value;
 
-use crate::client::Request;
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::output::Format;
-use crate::table::{Column, View, plain};
+use crate::client::ApiRequest;
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView, plain_text};
 
-const STATUS: View = View {
+const STATUS: TableView = TableView {
     name: "/fleet_id",
     columns: &[
-        Column::text("FLEET", "/fleet_id"),
-        Column::text("VERSION", "/version"),
-        Column::labels("TENANTS", "/tenants"),
-        Column::text("RELEASE", "/release"),
-        Column::text("SCHEMA VERSIONS", "/versions"),
-        Column::labels("OPERATIONS", "/operations"),
-        Column::time("LAST BACKUP", "/last_backup_at"),
-        Column::time("OLDEST BACKUP", "/oldest_backup_at"),
-        Column::text("SERVERS", "/places"),
+        TableColumn::of_text("FLEET", "/fleet_id"),
+        TableColumn::of_text("VERSION", "/version"),
+        TableColumn::of_labels("TENANTS", "/tenants"),
+        TableColumn::of_text("RELEASE", "/release"),
+        TableColumn::of_text("SCHEMA VERSIONS", "/versions"),
+        TableColumn::of_labels("OPERATIONS", "/operations"),
+        TableColumn::of_time("LAST BACKUP", "/last_backup_at"),
+        TableColumn::of_time("OLDEST BACKUP", "/oldest_backup_at"),
+        TableColumn::of_text("SERVERS", "/places"),
     ],
 };
 
 /// Runs `fleetctl status`.
-pub(crate) async fn run(context: &mut Context) -> Result<Exit> {
-    let client = context.client().await?;
-    let status = client.json(&Request::get("/v1/status")).await?;
-    let shown = if context.out.format == Format::Table || context.out.format == Format::Wide {
-        for_humans(status)
+pub(crate) async fn run_status_command(context: &mut CommandContext) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let status = client.send_for_json(&ApiRequest::get("/v1/status")).await?;
+    let shown = if context.out.format == OutputFormat::Table || context.out.format == OutputFormat::Wide {
+        flatten_status(status)
     } else {
         status
     };
-    context.out.facts(&STATUS, &shown)?;
-    Ok(Exit::Done)
+    context.out.print_facts(&STATUS, &shown)?;
+    Ok(CommandExit::Done)
 }
 
-/// Lists of objects folded into one line each.
-fn for_humans(mut status: Value) -> Value {
+/// Converts lists of objects to one line each.
+fn flatten_status(mut status: Value) -> Value {
     let join = |items: &Value, one: &dyn Fn(&Value) -> String| {
         let parts: Vec<_> = items.as_array().into_iter().flatten().map(one).collect();
         if parts.is_empty() { Value::Null } else { Value::from(parts.join(", ")) }
     };
     let version = |v: &Value| {
-        let name = if v["version"].is_null() { "none".to_owned() } else { plain(&v["version"]) };
-        format!("{name}: {}", plain(&v["tenants"]))
+        let name = if v["version"].is_null() { "none".to_owned() } else { plain_text(&v["version"]) };
+        format!("{name}: {}", plain_text(&v["tenants"]))
     };
-    let server =
-        |s: &Value| format!("{} ({}, {} tenants)", plain(&s["name"]), plain(&s["state"]), plain(&s["tenants"]));
+    let server = |s: &Value| {
+        format!("{} ({}, {} tenants)", plain_text(&s["name"]), plain_text(&s["state"]), plain_text(&s["tenants"]))
+    };
     let release = match &status["current_release"] {
         Value::Object(release) => release.get("id").cloned().unwrap_or_default(),
         other => other.clone(),

@@ -1,4 +1,4 @@
-//! `fleetctl tenant`: make, list, label, protect and delete tenants; the rest of their lives is in `lifecycle.rs`.
+//! `fleetctl tenant`: create, list, label, protect and delete tenants. Other commands of tenants are in `lifecycle.rs`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,66 +6,69 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::adopt::Adopt;
-use super::{Pages, Tally, filtered, note_pin, selected_names};
-use crate::args::{Change, Confirm, Labels, Selection, Wait, labels, pairs};
-use crate::client::{Client, Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
+use super::adopt::AdoptArgs;
+use super::{ExitTally, PageWalker, filter_request, note_pin, selected_names};
+use crate::args::{ChangeArgs, ConfirmArgs, LabelPairs, SelectionArgs, WaitArgs, labels_to_json, parse_labels};
+use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
 use crate::input;
-use crate::operation::{self, Print, Started};
-use crate::table::{Column, View};
+use crate::operation::{self, OPERATION, ResultPrinting, StartedOperation};
+use crate::output::OutputFormat;
+use crate::table::{TableColumn, TableView};
 
-/// What the API takes in one batch.
+/// The API's maximum for one batch.
 const BATCH_MAX: usize = 50_000;
 
 /// How tenants are listed.
-pub(crate) const TENANT: View = View {
+pub(crate) const TENANT: TableView = TableView {
     name: "/name",
     columns: &[
-        Column::text("NAME", "/name"),
-        Column::text("STATE", "/state"),
-        Column::text("ENGINE", "/engine"),
-        Column::text("SERVER", "/server"),
-        Column::text("VERSION", "/schema_version"),
-        Column::text("PINNED BELOW", "/pin/head_version").wide(),
-        Column::time("PINNED SINCE", "/pin/since_at").wide(),
-        Column::text("PINNED BY", "/pin/operation_id").wide(),
-        Column::bytes("SIZE", "/size_bytes"),
-        Column::labels("LABELS", "/labels"),
-        Column::time("CREATED", "/created_at"),
-        Column::text("ID", "/id").wide(),
-        Column::text("GENERATION", "/generation").wide(),
-        Column::text("PROTECTED", "/protected").wide(),
-        Column::text("BLOCKED", "/block_writes").wide(),
-        Column::text("WHY", "/state_reason").wide(),
-        Column::text("OPERATION", "/operation_id").wide(),
-        Column::time("PURGED AFTER", "/purge_after_at").wide(),
+        TableColumn::of_text("NAME", "/name"),
+        TableColumn::of_text("STATE", "/status"),
+        TableColumn::of_text("ENGINE", "/engine"),
+        TableColumn::of_text("SERVER", "/server").may_cut(),
+        TableColumn::of_text("VERSION", "/schema_version"),
+        TableColumn::of_text("PINNED BELOW", "/pin/head_version").only_wide(),
+        TableColumn::of_time("PINNED SINCE", "/pin/since_at").only_wide(),
+        TableColumn::of_text("PINNED BY", "/pin/operation_id").only_wide(),
+        TableColumn::of_bytes("SIZE", "/size_bytes"),
+        TableColumn::of_labels("LABELS", "/labels").may_cut(),
+        TableColumn::of_time("CREATED", "/created_at"),
+        TableColumn::of_text("ID", "/id").only_wide(),
+        TableColumn::of_text("GENERATION", "/generation").only_wide(),
+        TableColumn::of_text("PROTECTED", "/protected").only_wide(),
+        TableColumn::of_text("BLOCKED", "/block_writes").only_wide(),
+        TableColumn::of_text("WHY", "/state_reason").only_wide(),
+        TableColumn::of_text("OPERATION", "/operation_id").only_wide(),
+        TableColumn::of_time("PURGED AFTER", "/purge_after_at").only_wide(),
     ],
 };
 
-/// What can be done with tenants.
+/// Commands of tenants.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Make tenants
-    Create(Create),
-    /// Make a tenant of a Postgres database that exists already
-    Adopt(Adopt),
+pub(crate) enum TenantCommand {
+    /// Create tenants
+    Create(TenantCreateArgs),
+    /// Create a tenant from a copy of an existing Postgres database
+    Adopt(AdoptArgs),
     /// List tenants
-    List(List),
+    List(TenantListArgs),
     /// Show one tenant
     Get {
-        /// Its name or id
+        /// The tenant's name or id
         tenant: String,
     },
+    /// Show everything known about each tenant
+    Describe(super::describe::TenantDescribeArgs),
     /// Set or remove labels
-    Label(Label),
-    /// Refuse deletion (or allow it again)
-    Protect(Protect),
-    /// Delete tenants: a last verified backup is taken, and the name stays reserved
-    Delete(Delete),
+    Label(TenantLabelArgs),
+    /// Protect tenants from deletion, or allow it again
+    Protect(TenantProtectArgs),
+    /// Delete tenants after a final verified backup; the names stay reserved
+    Delete(TenantDeleteArgs),
     #[command(flatten)]
-    Lifecycle(super::lifecycle::Verb),
+    Lifecycle(super::lifecycle::LifecycleCommand),
 }
 
 /// Flags of `tenant create`.
@@ -75,34 +78,34 @@ pub(crate) enum Verb {
   fleetctl tenant create acme globex -l plan=pro,region=eu
   fleetctl tenant create --from-file names.txt
   cut -d, -f1 customers.csv | fleetctl tenant create --from-file - --if-exists skip")]
-pub(crate) struct Create {
+pub(crate) struct TenantCreateArgs {
     /// Names: 1 to 63 of a-z, 0-9 and hyphen
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Names from this file, one per line; - is standard input
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
-    /// Labels of every tenant made
-    #[arg(short = 'l', long = "label", value_name = "K=V,…", value_parser = labels)]
-    labels: Option<Labels>,
-    /// Where the databases live; the one with most room if not given
+    /// Labels of every new tenant
+    #[arg(short = 'l', long = "label", value_name = "K=V,…", value_parser = parse_labels)]
+    labels: Option<LabelPairs>,
+    /// Server of the databases; by default the one with the most free space
     #[arg(long)]
     server: Option<String>,
-    /// What to do about names that are taken
-    #[arg(long, value_enum, default_value_t = IfExists::Error)]
-    if_exists: IfExists,
+    /// What to do if a name is taken
+    #[arg(long, value_enum, default_value_t = WhenNameExists::Error)]
+    if_exists: WhenNameExists,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
-/// What `tenant create` does about names that are taken.
+/// What `tenant create` does when a name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum IfExists {
-    /// Refuse, and make none of them
+enum WhenNameExists {
+    /// Refuse, and create no tenant
     Error,
-    /// Leave them as they are
+    /// Leave the existing tenants unchanged
     Skip,
 }
 
@@ -112,12 +115,12 @@ enum IfExists {
   fleetctl tenant list
   fleetctl tenant list -l plan=pro -o name
   fleetctl tenant list --state deleted -o wide")]
-pub(crate) struct List {
+pub(crate) struct TenantListArgs {
     /// Only tenants with these names
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     /// Only tenants in this state (active, suspended, deleted, …)
     #[arg(long)]
     state: Option<String>,
@@ -129,29 +132,29 @@ pub(crate) struct List {
   fleetctl tenant label acme plan=pro region=eu
   fleetctl tenant label acme region-              # removes it
   fleetctl tenant label -l plan=trial tier=free")]
-pub(crate) struct Label {
+pub(crate) struct TenantLabelArgs {
     /// Tenants and changes: names, `key=value`, `key-`
     #[arg(value_name = "TENANT|KEY=VALUE|KEY-", required = true)]
     words: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Flags of `tenant protect`.
 #[derive(Debug, Args)]
-pub(crate) struct Protect {
-    /// Names or ids
+pub(crate) struct TenantProtectArgs {
+    /// Tenants by name or id
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     /// Allow deletion again
     #[arg(long)]
     off: bool,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
 /// Flags of `tenant delete`.
@@ -159,94 +162,103 @@ pub(crate) struct Protect {
 #[command(after_help = "Examples:
   fleetctl tenant delete acme --yes
   fleetctl tenant delete -l plan=trial --yes --expect-count 12")]
-pub(crate) struct Delete {
-    /// Names or ids
+pub(crate) struct TenantDeleteArgs {
+    /// Tenants by name or id
     #[arg(value_name = "TENANT")]
     names: Vec<String>,
-    /// Take no final backup; its database can be undeleted until its purge
+    /// Take no final backup; `undelete` works until the purge
     #[arg(long)]
     no_backup: bool,
     #[command(flatten)]
-    selection: Selection,
+    selection: SelectionArgs,
     #[command(flatten)]
-    confirm: Confirm,
+    confirm: ConfirmArgs,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
     #[command(flatten)]
-    wait: Wait,
+    wait: WaitArgs,
 }
 
 /// Runs `fleetctl tenant …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_tenant_command(verb: TenantCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Create(args) => create(args, context).await,
-        Verb::Adopt(args) => super::adopt::run(args, context).await,
-        Verb::List(args) => list(args, context).await,
-        Verb::Get { tenant } => {
-            let client = context.client().await?;
-            let item = client.json(&one(&tenant)?).await?;
-            context.out.facts(&TENANT, &item)?;
+        TenantCommand::Create(args) => create_tenants(args, context).await,
+        TenantCommand::Adopt(args) => super::adopt::run_adopt_command(args, context).await,
+        TenantCommand::List(args) => list_tenants(args, context).await,
+        TenantCommand::Get { tenant } => {
+            let client = context.api_client().await?;
+            let item = client.send_for_json(&tenant_request(&tenant)?).await?;
+            context.out.print_facts(&TENANT, &item)?;
             note_pin(context, &item["name"], &item["pin"]);
-            Ok(Exit::Done)
+            Ok(CommandExit::Done)
         }
-        Verb::Label(args) => label(args, context).await,
-        Verb::Protect(args) => {
+        TenantCommand::Describe(args) => super::describe::run_describe_command(&args, context).await,
+        TenantCommand::Label(args) => label_tenants(args, context).await,
+        TenantCommand::Protect(args) => {
             let names = selected_names(context, &args.names, &args.selection).await?;
-            patch_each(context, &names, &json!({"protected": !args.off}), &args.change).await
+            patch_tenants(context, &names, &json!({"protected": !args.off}), &args.change).await
         }
-        Verb::Delete(args) => delete(args, context).await,
-        Verb::Lifecycle(verb) => super::lifecycle::run(verb, context).await,
+        TenantCommand::Delete(args) => delete_tenants(args, context).await,
+        TenantCommand::Lifecycle(verb) => super::lifecycle::run_lifecycle_command(verb, context).await,
     }
 }
 
-fn one(tenant: &str) -> Result<Request> {
-    Ok(Request::get(format!("/v1/tenants/{}", segment(tenant)?)))
+fn tenant_request(tenant: &str) -> Result<ApiRequest> {
+    Ok(ApiRequest::get(format!("/v1/tenants/{}", path_segment(tenant)?)))
 }
 
-async fn create(args: Create, context: &mut Context) -> Result<Exit> {
+async fn create_tenants(args: TenantCreateArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let mut names = args.names.clone();
     if let Some(file) = &args.from_file {
-        names.extend(input::listed(file, context)?);
+        names.extend(input::read_required_names(file, context)?);
     }
-    let created = match names.as_slice() {
-        [] => Err(Failure::usage("there is no name to make a tenant of").try_next("fleetctl tenant create acme")),
-        [name] if args.from_file.is_none() && args.if_exists == IfExists::Error => {
-            create_one(name, &args, context).await
-        }
-        _ => {
-            // What an interrupted run reserved is no tenant yet; to skip it would call half-made ones done.
-            let client = context.client().await?;
-            if args.if_exists == IfExists::Skip && client.is_embedded() && !args.change.dry_run {
-                crate::lock::finish_leftovers(context, &client, "create").await?;
+    let created =
+        match names.as_slice() {
+            [] => Err(CommandFailure::usage_error("no name was given for the new tenant")
+                .try_next("fleetctl tenant create acme")),
+            [name] if args.from_file.is_none() && args.if_exists == WhenNameExists::Error => {
+                create_one(name, &args, context).await
             }
-            create_many(&names, &args, context).await
-        }
-    };
+            _ => {
+                // A name that an interrupted run reserved has no tenant yet. Skipping it would report an unfinished
+                // tenant as done.
+                let client = context.api_client().await?;
+                if args.if_exists == WhenNameExists::Skip && client.is_embedded() && !args.change.dry_run {
+                    crate::run_lock::finish_leftovers(context, &client, "create").await?;
+                }
+                create_many(&names, &args, context).await
+            }
+        };
     match created {
-        Err(failure) if failure.code == "already_exists" => taken(failure, &names, &args, context).await,
+        Err(failure) if failure.code == "already_exists" => resume_own_creation(failure, &names, &args, context).await,
         other => other,
     }
 }
 
-/// The names are taken. If it was by this very command, cut off before its end, it goes on now.
-async fn taken(failure: Failure, names: &[String], args: &Create, context: &mut Context) -> Result<Exit> {
-    let client = context.client().await?;
-    let Some(left) = crate::lock::open_operation(&client, "create").await? else { return Err(failure) };
-    let mine = client.is_embedded() && left["requested_by"] == json!(context.environment.actor());
+/// Handles names that are taken. If this user's interrupted run of the same command took them, that run is continued.
+async fn resume_own_creation(
+    failure: CommandFailure,
+    names: &[String],
+    args: &TenantCreateArgs,
+    context: &mut CommandContext,
+) -> Result<CommandExit> {
+    let client = context.api_client().await?;
+    let Some(left) = crate::run_lock::open_operation(&client, "create").await? else { return Err(failure) };
+    let mine = client.is_embedded() && left["requested_by"] == json!(context.environment.actor_name());
     if !mine || args.change.dry_run || !makes_exactly(&client, &left, names).await? {
         let id = operation::id_of(&left)?;
         return Err(failure.try_first(format!("fleetctl op wait {id}      # finishes a creation that has not ended")));
     }
-    context.out.note(&format!("going on with {}, which was cut off", operation::id_of(&left)?));
-    operation::finish(context, &left, &args.wait, Print::Operation).await
+    context.out.print_note(&format!("continuing {}, which was interrupted", operation::id_of(&left)?));
+    operation::finish_operation(context, &left, &args.wait, ResultPrinting::Operation).await
 }
 
-/// Whether an operation's tenants are these names, no more and no fewer.
-async fn makes_exactly(client: &Client, operation: &Value, names: &[String]) -> Result<bool> {
+/// True when the operation's tenants are exactly these names.
+async fn makes_exactly(client: &ApiClient, operation: &Value, names: &[String]) -> Result<bool> {
     let mut wanted: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-    let steps = format!("/v1/operations/{}/steps", segment(operation::id_of(operation)?)?);
-    let mut pages = Pages::of(Request::get(steps));
-    while let Some(page) = pages.next(client).await? {
+    let steps = format!("/v1/operations/{}/steps", path_segment(operation::id_of(operation)?)?);
+    let mut pages = PageWalker::for_request(ApiRequest::get(steps));
+    while let Some(page) = pages.next_page(client).await? {
         if page.iter().any(|step| !step["tenant"].as_str().is_some_and(|name| wanted.remove(name))) {
             return Ok(false);
         }
@@ -254,61 +266,122 @@ async fn makes_exactly(client: &Client, operation: &Value, names: &[String]) -> 
     Ok(wanted.is_empty())
 }
 
-fn described(name: &str, args: &Create) -> Value {
+fn tenant_spec(name: &str, args: &TenantCreateArgs) -> Value {
     let mut out = json!({"name": name});
     if let Some(labels) = &args.labels {
-        out["labels"] = pairs(labels);
+        out["labels"] = labels_to_json(labels);
     }
     out
 }
 
-async fn create_one(name: &str, args: &Create, context: &mut Context) -> Result<Exit> {
-    let mut body = described(name, args);
+async fn create_one(name: &str, args: &TenantCreateArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let mut body = tenant_spec(name, args);
     if let Some(server) = &args.server {
         body["server"] = json!(server);
     }
-    let request = Request::post("/v1/tenants", body);
-    let Started::Answer(answer) = operation::start(context, request, &args.change, &args.wait).await? else {
-        return Ok(Exit::Done);
+    let request = ApiRequest::post("/v1/tenants", body);
+    let StartedOperation::Answer(answer) =
+        operation::start_operation(context, request, &args.change, &args.wait).await?
+    else {
+        return Ok(CommandExit::Done);
     };
-    finish_created(context, &answer, name, &args.wait).await
-}
-
-/// Waits for the operation that makes a tenant, and shows the tenant.
-pub(super) async fn finish_created(context: &mut Context, answer: &Value, name: &str, wait: &Wait) -> Result<Exit> {
-    let exit = operation::finish(context, &answer["operation"], wait, Print::Nothing).await?;
-    if exit == Exit::Done && !wait.no_wait {
-        let client = context.client().await?;
-        let id = answer["tenant"]["id"].as_str().unwrap_or(name);
-        let tenant = client.json(&one(id)?).await?;
-        context.out.item(&TENANT, &tenant)?;
+    let (exit, tenant) = wait_until_created(context, &answer, name, &args.wait).await?;
+    if let Some(mut tenant) = tenant {
+        // Converted to the format of a list, so that one name and several names print alike.
+        if let Some(fields) = tenant.as_object_mut() {
+            fields.remove("names");
+        }
+        let mut list = context.out.begin_list(&TENANT)?;
+        list.print_page(&[tenant])?;
+        list.finish_list()?;
     }
     Ok(exit)
 }
 
-async fn create_many(names: &[String], args: &Create, context: &mut Context) -> Result<Exit> {
-    let mut tally = Tally::default();
+/// Waits for the operation that creates a tenant, and prints the tenant.
+pub(super) async fn finish_created(
+    context: &mut CommandContext,
+    answer: &Value,
+    name: &str,
+    wait: &WaitArgs,
+) -> Result<CommandExit> {
+    let (exit, tenant) = wait_until_created(context, answer, name, wait).await?;
+    if let Some(tenant) = tenant {
+        context.out.print_item(&TENANT, &tenant)?;
+    }
+    Ok(exit)
+}
+
+/// Waits for the operation that creates a tenant; returns the tenant if it was created.
+async fn wait_until_created(
+    context: &mut CommandContext,
+    answer: &Value,
+    name: &str,
+    wait: &WaitArgs,
+) -> Result<(CommandExit, Option<Value>)> {
+    let exit = operation::finish_operation(context, &answer["operation"], wait, ResultPrinting::Nothing).await?;
+    if exit != CommandExit::Done || wait.no_wait {
+        return Ok((exit, None));
+    }
+    let client = context.api_client().await?;
+    let id = answer["tenant"]["id"].as_str().unwrap_or(name);
+    Ok((exit, Some(client.send_for_json(&tenant_request(id)?).await?)))
+}
+
+async fn create_many(names: &[String], args: &TenantCreateArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let mut tally = ExitTally::default();
+    // People get one line about many tenants. Programs get the tenants, as for one name.
+    let for_humans = matches!(context.out.format, OutputFormat::Table | OutputFormat::Wide);
+    let ends = !args.wait.no_wait && !args.change.dry_run;
+    let print = if for_humans || !ends { ResultPrinting::Operation } else { ResultPrinting::Nothing };
     for batch in names.chunks(BATCH_MAX) {
-        let tenants: Vec<_> = batch.iter().map(|name| described(name, args)).collect();
-        let if_exists = if args.if_exists == IfExists::Skip { "skip" } else { "error" };
+        let tenants: Vec<_> = batch.iter().map(|name| tenant_spec(name, args)).collect();
+        let if_exists = if args.if_exists == WhenNameExists::Skip { "skip" } else { "error" };
         let mut body = json!({"tenants": tenants, "if_exists": if_exists});
         if let Some(server) = &args.server {
             body["server"] = json!(server);
         }
-        let exit = operation::run(context, Request::post("/v1/tenants/batch", body), &args.change, &args.wait).await?;
-        tally.add(exit);
-        if exit == Exit::Interrupted {
+        let request = ApiRequest::post("/v1/tenants/batch", body);
+        let exit = match operation::start_operation(context, request, &args.change, &args.wait).await? {
+            StartedOperation::Planned => CommandExit::Done,
+            StartedOperation::Answer(operation) => {
+                operation::finish_operation(context, &operation, &args.wait, print).await?
+            }
+        };
+        tally.add_exit(exit);
+        if exit == CommandExit::Interrupted {
             break;
         }
     }
-    Ok(tally.exit())
+    let exit = tally.combined_exit();
+    if print == ResultPrinting::Nothing && matches!(exit, CommandExit::Done | CommandExit::Partial) {
+        print_created(context, names).await?;
+    }
+    Ok(exit)
 }
 
-async fn list(args: List, context: &mut Context) -> Result<Exit> {
-    let selection = args.selection.resolve(&args.names, context, crate::args::WhenEmpty::All)?;
-    let mut request = filtered(Request::get("/v1/tenants"), &args.selection);
+/// Prints the tenants of these names that exist. Reads the list of all tenants page by page, because the API filters by
+/// only one name.
+async fn print_created(context: &mut CommandContext, names: &[String]) -> Result<()> {
+    let wanted: BTreeSet<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    let client = context.api_client().await?;
+    let mut pages = PageWalker::for_request(ApiRequest::get("/v1/tenants"));
+    let mut list = context.out.begin_list(&TENANT)?;
+    let is_made = |tenant: &Value| {
+        tenant["state"] != "provisioning" && tenant["name"].as_str().is_some_and(|name| wanted.contains(name))
+    };
+    while let Some(mut page) = pages.next_page(&client).await? {
+        page.retain(is_made);
+        list.print_page(&page)?;
+    }
+    list.finish_list()
+}
+
+async fn list_tenants(args: TenantListArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let selection = args.selection.to_selection(&args.names, context, crate::args::WhenEmpty::All)?;
+    let mut request = filter_request(ApiRequest::get("/v1/tenants"), &args.selection);
     if let Some(state) = &args.state {
-        request = request.query("state", state);
+        request = request.with_query("state", state);
     }
     match selection.get("names").and_then(Value::as_array) {
         None => super::print_pages(context, request, &TENANT).await,
@@ -316,39 +389,39 @@ async fn list(args: List, context: &mut Context) -> Result<Exit> {
     }
 }
 
-/// The API filters by one name at a time.
-async fn list_named(context: &mut Context, request: Request, names: &[Value]) -> Result<Exit> {
-    let client = context.client().await?;
+/// Lists the named tenants one by one, because the API filters by one name at a time.
+async fn list_named(context: &mut CommandContext, request: ApiRequest, names: &[Value]) -> Result<CommandExit> {
+    let client = context.api_client().await?;
     let mut items = Vec::new();
-    let mut tally = Tally::default();
+    let mut tally = ExitTally::default();
     for name in names.iter().filter_map(Value::as_str) {
-        match Pages::of(request.clone().query("name", name)).next(&client).await {
+        match PageWalker::for_request(request.clone().with_query("name", name)).next_page(&client).await {
             Ok(Some(found)) if !found.is_empty() => {
                 items.extend(found);
-                tally.add(Exit::Done);
+                tally.add_exit(CommandExit::Done);
             }
             Ok(_) => {
-                context.out.complain(&format!("error: the tenant {name:?} does not fit the other filters"));
-                context.out.complain(&format!("try:   fleetctl tenant get {name}"));
-                tally.add(Exit::NotFound);
+                context.out.print_message(&format!("error: the tenant {name:?} does not match the other filters"));
+                context.out.print_message(&format!("try:   fleetctl tenant get {name}"));
+                tally.add_exit(CommandExit::NotFound);
             }
-            Err(failure) if failure.exit == Exit::NotFound => {
-                context.out.failure(&failure);
-                tally.add(Exit::NotFound);
+            Err(failure) if failure.exit == CommandExit::NotFound => {
+                context.out.print_failure(&failure);
+                tally.add_exit(CommandExit::NotFound);
             }
             Err(failure) => return Err(failure),
         }
     }
-    let mut list = context.out.list(&TENANT)?;
-    list.page(&items)?;
-    list.finish()?;
-    Ok(tally.exit())
+    let mut list = context.out.begin_list(&TENANT)?;
+    list.print_page(&items)?;
+    list.finish_list()?;
+    Ok(tally.combined_exit())
 }
 
-async fn label(args: Label, context: &mut Context) -> Result<Exit> {
+async fn label_tenants(args: TenantLabelArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let (changes, names): (Vec<_>, Vec<_>) = args.words.into_iter().partition(|w| w.contains('=') || w.ends_with('-'));
     if changes.is_empty() {
-        return Err(Failure::usage("no label is given").try_next("fleetctl tenant label acme plan=pro"));
+        return Err(CommandFailure::usage_error("no label is given").try_next("fleetctl tenant label acme plan=pro"));
     }
     let change = |word: &String| match word.split_once('=') {
         Some((key, value)) => (key.to_owned(), json!(value)),
@@ -356,80 +429,86 @@ async fn label(args: Label, context: &mut Context) -> Result<Exit> {
     };
     let labels: Map<_, _> = changes.iter().map(change).collect();
     if labels.keys().any(String::is_empty) {
-        return Err(Failure::usage("a label needs a key").try_next("fleetctl tenant label acme plan=pro"));
+        return Err(CommandFailure::usage_error("a label needs a key").try_next("fleetctl tenant label acme plan=pro"));
     }
     let names = selected_names(context, &names, &args.selection).await?;
-    patch_each(context, &names, &json!({"labels": labels}), &args.change).await
+    patch_tenants(context, &names, &json!({"labels": labels}), &args.change).await
 }
 
-/// The same change of each tenant; those that fail are named, the others are done.
-async fn patch_each(context: &mut Context, names: &[String], body: &Value, change: &Change) -> Result<Exit> {
-    let mut tally = Tally::default();
+/// Applies the same change to each tenant. Failures are printed by name; the other tenants are changed.
+async fn patch_tenants(
+    context: &mut CommandContext,
+    names: &[String],
+    body: &Value,
+    change: &ChangeArgs,
+) -> Result<CommandExit> {
+    let mut tally = ExitTally::default();
     let mut changed = Vec::new();
     for name in names {
-        let request = Request::patch(format!("/v1/tenants/{}", segment(name)?), body.clone());
-        match operation::change(context, request, change).await {
+        let request = ApiRequest::patch(format!("/v1/tenants/{}", path_segment(name)?), body.clone());
+        match operation::send_one_change(context, request, change).await {
             Ok(tenant) => {
                 changed.extend(tenant);
-                tally.add(Exit::Done);
+                tally.add_exit(CommandExit::Done);
             }
-            Err(failure) if names.len() > 1 && failure.exit != Exit::Unreachable => {
-                context.out.complain(&format!("error: {name}: {}", failure.what));
-                tally.add(failure.exit);
+            Err(failure) if names.len() > 1 && failure.exit != CommandExit::Unreachable => {
+                context.out.print_message(&format!("error: {name}: {}", failure.what));
+                tally.add_exit(failure.exit);
             }
             Err(failure) => return Err(failure),
         }
     }
-    if !change.dry_run {
-        let mut list = context.out.list(&TENANT)?;
-        list.page(&changed)?;
-        list.finish()?;
+    if !change.dry_run || operation::is_one_document(context) {
+        let mut list = context.out.begin_list(&TENANT)?;
+        list.print_page(&changed)?;
+        list.finish_list()?;
     }
-    Ok(tally.exit())
+    Ok(tally.combined_exit())
 }
 
-async fn delete(args: Delete, context: &mut Context) -> Result<Exit> {
+async fn delete_tenants(args: TenantDeleteArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let names = selected_names(context, &args.names, &args.selection).await?;
-    input::expected(&args.confirm, &names)?;
+    input::check_expected_count(&args.confirm, &names)?;
     if !args.change.dry_run {
-        input::confirm(context, &args.confirm, "delete", &names)?;
+        input::confirm_tenants(context, &args.confirm, "delete", &names)?;
     }
-    let mut tally = Tally::default();
+    let (mut tally, mut documents) = (ExitTally::default(), Vec::new());
     for name in &names {
         let query = if args.no_backup { "?no_backup=true" } else { "" };
-        let request = Request::delete(format!("/v1/tenants/{}{query}", segment(name)?));
-        match operation::run(context, request, &args.change, &args.wait).await {
-            Ok(exit) => tally.add(exit),
-            Err(failure) if names.len() > 1 && failure.exit != Exit::Unreachable => {
-                context.out.complain(&format!("error: {name}: {}", failure.what));
-                tally.add(failure.exit);
+        let request = ApiRequest::delete(format!("/v1/tenants/{}{query}", path_segment(name)?));
+        match operation::run_one_operation(context, request, (&args.change, &args.wait), &mut documents).await {
+            Ok(exit) => tally.add_exit(exit),
+            Err(failure) if names.len() > 1 && failure.exit != CommandExit::Unreachable => {
+                context.out.print_message(&format!("error: {name}: {}", failure.what));
+                tally.add_exit(failure.exit);
             }
             Err(failure) => return Err(failure),
         }
-        if tally.exit() == Exit::Interrupted {
+        if tally.combined_exit() == CommandExit::Interrupted {
             break;
         }
     }
-    Ok(tally.exit())
+    operation::print_documents(context, &OPERATION, &documents)?;
+    Ok(tally.combined_exit())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::plain;
+    use crate::table::plain_text;
 
     #[test]
     fn a_tenant_is_described_with_its_labels() {
-        let args = Create {
+        let args = TenantCreateArgs {
             names: vec![],
             from_file: None,
             labels: Some(vec![("plan".into(), "pro".into())]),
             server: None,
-            if_exists: IfExists::Error,
-            change: Change::default(),
-            wait: Wait::default(),
+            if_exists: WhenNameExists::Error,
+            change: ChangeArgs::default(),
+            wait: WaitArgs::default(),
         };
-        assert_eq!(described("acme", &args), json!({"name": "acme", "labels": {"plan": "pro"}}));
-        assert_eq!(plain(&described("acme", &args)["labels"]), "plan=pro");
+        assert_eq!(tenant_spec("acme", &args), json!({"name": "acme", "labels": {"plan": "pro"}}));
+        assert_eq!(plain_text(&tenant_spec("acme", &args)["labels"]), "plan=pro");
     }
 }

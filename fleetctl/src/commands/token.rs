@@ -1,63 +1,63 @@
-//! `fleetctl token`: secrets that open tenants or the admin API.
+//! `fleetctl token`: secrets that give access to tenants or the admin API.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::member::Role;
+use super::member::MemberRole;
 use super::{change_and_print, print_pages};
-use crate::args::Change;
-use crate::client::{Request, segment};
-use crate::context::Context;
-use crate::error::{Exit, Failure, Result};
+use crate::args::ChangeArgs;
+use crate::client::{ApiRequest, path_segment};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;
-use crate::table::{Column, View};
+use crate::table::{TableColumn, TableView};
 
-const TOKEN: View = View {
+const TOKEN: TableView = TableView {
     name: "/id",
     columns: &[
-        Column::text("ID", "/id"),
-        Column::text("KIND", "/kind"),
-        Column::text("TENANT", "/tenant"),
-        Column::text("PRINCIPAL", "/principal"),
-        Column::text("ROLE", "/role"),
-        Column::text("LABEL", "/label"),
-        Column::time("EXPIRES", "/expires_at"),
-        Column::time("REVOKED", "/revoked_at"),
-        Column::time("CREATED", "/created_at").wide(),
+        TableColumn::of_text("ID", "/id"),
+        TableColumn::of_text("KIND", "/kind"),
+        TableColumn::of_text("TENANT", "/tenant").may_cut(),
+        TableColumn::of_text("PRINCIPAL", "/principal").may_cut(),
+        TableColumn::of_text("ROLE", "/role"),
+        TableColumn::of_text("LABEL", "/label").may_cut(),
+        TableColumn::of_time("EXPIRES", "/expires_at"),
+        TableColumn::of_time("REVOKED", "/revoked_at"),
+        TableColumn::of_time("CREATED", "/created_at").only_wide(),
     ],
 };
 
-/// A token just made: the only time its secret is seen.
-const CREATED: View = View {
+/// A new token: its secret is shown only here.
+const CREATED: TableView = TableView {
     name: "/secret",
     columns: &[
-        Column::text("SECRET", "/secret"),
-        Column::text("ID", "/token/id"),
-        Column::text("KIND", "/token/kind"),
-        Column::text("TENANT", "/token/tenant"),
-        Column::text("PRINCIPAL", "/token/principal"),
-        Column::text("ROLE", "/token/role"),
-        Column::time("EXPIRES", "/token/expires_at"),
+        TableColumn::of_text("SECRET", "/secret"),
+        TableColumn::of_text("ID", "/token/id"),
+        TableColumn::of_text("KIND", "/token/kind"),
+        TableColumn::of_text("TENANT", "/token/tenant").may_cut(),
+        TableColumn::of_text("PRINCIPAL", "/token/principal").may_cut(),
+        TableColumn::of_text("ROLE", "/token/role"),
+        TableColumn::of_time("EXPIRES", "/token/expires_at"),
     ],
 };
 
-/// What can be done with tokens.
+/// Commands of tokens.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
-    /// Make a token; its secret is printed once
-    Create(Create),
+pub(crate) enum TokenCommand {
+    /// Create a token; its secret is printed once
+    Create(TokenCreateArgs),
     /// List tokens, never their secrets
     List {
-        /// Only those of this tenant
+        /// Only of this tenant
         #[arg(long)]
         tenant: Option<String>,
     },
-    /// End a token
+    /// Revoke a token
     Revoke {
-        /// Its id (`tok_…`)
+        /// The token's id (`tok_…`)
         token: String,
         #[command(flatten)]
-        change: Change,
+        change: ChangeArgs,
     },
 }
 
@@ -71,44 +71,44 @@ pub(crate) enum Verb {
   fleetctl token create --service --role reader
   fleetctl token create --operator viewer --label dashboard --expires-in 90d"
 )]
-pub(crate) struct Create {
-    /// Opens this tenant
+pub(crate) struct TokenCreateArgs {
+    /// Give access to this tenant
     #[arg(long, requires = "role")]
     tenant: Option<String>,
-    /// Opens every tenant that this principal is a member of, with the role it has there
+    /// Give access to every tenant of which this principal is a member, with the role in that tenant
     #[arg(long, value_name = "PRINCIPAL", conflicts_with = "role")]
     member: Option<String>,
-    /// Opens every tenant, for an application that names the tenant itself
+    /// Give access to every tenant, for an application that names the tenant itself
     #[arg(long, requires = "role")]
     service: bool,
-    /// Opens the admin API
+    /// Give access to the admin API
     #[arg(long, value_enum, value_name = "ROLE", conflicts_with = "role")]
-    operator: Option<OperatorRole>,
-    /// What it may do in a tenant
+    operator: Option<OperatorRoleArg>,
+    /// The token's role in a tenant
     #[arg(long, value_enum)]
-    role: Option<Role>,
-    /// A note for lists
+    role: Option<MemberRole>,
+    /// A note that is shown in lists
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
-    /// It stops working after this long
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::duration)]
+    /// Time until the token expires
+    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
     expires_in: Option<std::time::Duration>,
     #[command(flatten)]
-    change: Change,
+    change: ChangeArgs,
 }
 
-/// What an operator may do; each includes the ones before it.
+/// The rights of an operator; each role includes the ones before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OperatorRole {
-    /// Look
+enum OperatorRoleArg {
+    /// Read, without changes
     Viewer,
-    /// Run operations
+    /// Also run operations
     Operator,
     /// Also tokens, servers, deletion
     Admin,
 }
 
-impl OperatorRole {
+impl OperatorRoleArg {
     fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -119,34 +119,36 @@ impl OperatorRole {
 }
 
 /// Runs `fleetctl token …`.
-pub(crate) async fn run(verb: Verb, context: &mut Context) -> Result<Exit> {
+pub(crate) async fn run_token_command(verb: TokenCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
-        Verb::Create(args) => create(args, context).await,
-        Verb::List { tenant } => {
-            let mut request = Request::get("/v1/tokens");
+        TokenCommand::Create(args) => create_token(args, context).await,
+        TokenCommand::List { tenant } => {
+            let mut request = ApiRequest::get("/v1/tokens");
             if let Some(tenant) = tenant {
-                request = request.query("tenant", &tenant);
+                request = request.with_query("tenant", &tenant);
             }
             print_pages(context, request, &TOKEN).await
         }
-        Verb::Revoke { token, change } => {
-            let request = Request::delete(format!("/v1/tokens/{}", segment(&token)?));
+        TokenCommand::Revoke { token, change } => {
+            let request = ApiRequest::delete(format!("/v1/tokens/{}", path_segment(&token)?));
             change_and_print(context, request, &change, &TOKEN).await
         }
     }
 }
 
-async fn create(args: Create, context: &mut Context) -> Result<Exit> {
-    let request = Request::post("/v1/tokens", body(&args)?);
-    let Some(made) = operation::change(context, request, &args.change).await? else { return Ok(Exit::Done) };
-    // Even when quiet: it cannot be had again.
+async fn create_token(args: TokenCreateArgs, context: &mut CommandContext) -> Result<CommandExit> {
+    let request = ApiRequest::post("/v1/tokens", token_spec(&args)?);
+    let Some(made) = operation::send_change(context, request, &args.change).await? else {
+        return Ok(CommandExit::Done);
+    };
+    // Printed even with `--quiet`, because the secret cannot be shown again.
     context.out.silent = false;
-    context.out.facts(&CREATED, &made)?;
-    context.out.note("The secret is shown only now.");
-    Ok(Exit::Done)
+    context.out.print_facts(&CREATED, &made)?;
+    context.out.print_note("The secret is shown only once.");
+    Ok(CommandExit::Done)
 }
 
-fn body(args: &Create) -> Result<Value> {
+fn token_spec(args: &TokenCreateArgs) -> Result<Value> {
     let mut body = json!({});
     for (key, value) in [("tenant", &args.tenant), ("member", &args.member), ("label", &args.label)] {
         if let Some(value) = value {
@@ -165,7 +167,7 @@ fn body(args: &Create) -> Result<Value> {
     if let Some(after) = args.expires_in {
         let at = jiff::Timestamp::now()
             .checked_add(after)
-            .map_err(|e| Failure::usage("--expires-in is too long").because(e))?;
+            .map_err(|e| CommandFailure::usage_error("--expires-in is too long").with_cause(e))?;
         body["expires_at"] = json!(at.to_string());
     }
     Ok(body)

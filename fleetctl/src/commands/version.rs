@@ -1,27 +1,27 @@
-//! `fleetctl version`: which program this is. Asks nobody.
+//! `fleetctl version`: prints the program's version, without contacting a server.
 
 use serde_json::json;
 
-use crate::context::Context;
-use crate::error::{Exit, Result};
-use crate::table::{Column, View};
+use crate::context::CommandContext;
+use crate::error::{CommandExit, Result};
+use crate::table::{TableColumn, TableView};
 
-const VERSION: View = View {
+const VERSION: TableView = TableView {
     name: "/version",
     columns: &[
-        Column::text("fleetctl", "/version"),
-        Column::text("system", "/system"),
-        Column::text("build", "/build"),
+        TableColumn::of_text("fleetctl", "/version"),
+        TableColumn::of_text("system", "/system"),
+        TableColumn::of_text("build", "/build"),
     ],
 };
 
 /// Runs `fleetctl version`.
-pub(crate) fn run(context: &mut Context) -> Result<Exit> {
+pub(crate) fn run_version_command(context: &mut CommandContext) -> Result<CommandExit> {
     let item = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "system": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "build": if cfg!(debug_assertions) { "debug" } else { "release" },
     });
-    context.out.facts(&VERSION, &item)?;
-    Ok(Exit::Done)
+    context.out.print_facts(&VERSION, &item)?;
+    Ok(CommandExit::Done)
 }

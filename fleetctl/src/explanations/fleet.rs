@@ -1,240 +1,275 @@
-//! Codes about migrations, backups and the fleet itself.
+//! Codes about migrations, backups and the fleet.
 
-use super::{Explanation, e};
+use super::{CodeExplanation, new_explanation};
 
-pub(super) const ALL: &[Explanation] = &[
+pub(super) const ALL: &[CodeExplanation] = &[
     // --- migrations
-    e(
+    new_explanation(
         "base_in_use",
         "The directory cannot become a server, because something else uses it.",
-        "a directory with other files, another server's, another fleet's, or one of the control plane itself",
+        "a directory with other files, or one that belongs to another server, another fleet or the control plane",
         "fleetctl server add NAME --base EMPTY_DIRECTORY",
     ),
-    e(
+    new_explanation(
         "data_dir_copied",
-        "The data directory is a copy, and the original is still there.",
-        "a copy made with cp or rsync: both would work on the same servers, tenants and backups",
-        "use the original; if the copy replaces it, move the original away first",
+        "There are two copies of one data directory; this copy may not work on tenants and servers that both know.",
+        "a copy made with cp or rsync, or an original that is used again after its copy was used",
+        "use the data directory that is in use; to go back to the original: fleetctl catalog take-over on it; to use both: fleetctl catalog new-identity on the copy",
     ),
-    e(
+    new_explanation(
+        "wrong_user",
+        "The data directory belongs to another user.",
+        "a command run as root or as your own user, while the service runs as its own user",
+        "sudo -u USER fleetctl …, with the user in the message",
+    ),
+    new_explanation(
+        "identity_unfinished",
+        "The data directory was getting an identity of its own when the command was interrupted.",
+        "a crash, a full disk or Ctrl-C during fleetctl catalog new-identity",
+        "fleetctl catalog new-identity --data-dir DIRECTORY (continues where it stopped)",
+    ),
+    new_explanation(
         "network_file_system",
-        "SQLite files would lie on a network file system, where SQLite can lose data without an error.",
-        "a directory on NFS, SMB, 9p, virtiofs, sshfs or another file system of other machines or of user space",
+        "SQLite files would be on a network file system, where SQLite can lose data without an error.",
+        "a directory on NFS, SMB, 9p, virtiofs, sshfs or another network or user-space file system",
         "use a local disk, or Postgres; only if losing data is acceptable: FLEET_NETWORK_FILE_SYSTEM=accept-data-loss",
     ),
-    e(
+    new_explanation(
         "migration_invalid",
-        "The migration directory itself is wrong.",
-        "a file name without version, a version twice, a file that is not UTF-8",
-        "names look like 0001_name.sql",
+        "The migration directory is not valid.",
+        "a file name without a version, a duplicate version, or a file that is not UTF-8",
+        "name the files like 0001_name.sql",
     ),
-    e(
+    new_explanation(
+        "ledger_name_differs",
+        "The release names another ledger (table-name in sqlx.toml) than this fleet's databases use.",
+        "a changed or missing sqlx.toml, or tenants that were created before the first release",
+        "set table-name to the name in the message; a fleet without tenants accepts any name with its first release",
+    ),
+    new_explanation(
+        "migration_refused",
+        "The text of some migrations shows that they cannot run in any database. No tenant was changed.",
+        "ROLLBACK, ATTACH, psql commands, changes to the ledger, VACUUM in a transaction, SQLite syntax errors",
+        "each cause names file and line; correct the files, then run the command again",
+    ),
+    new_explanation(
         "migration_changed",
         "A file was changed after this database applied it.",
-        "an edit of an old migration",
-        "put the old text back, and write a new migration",
+        "an old migration was edited",
+        "restore the old text, and write a new migration",
     ),
-    e(
+    new_explanation(
         "migration_missing",
         "The database applied a version whose file is not in the set.",
-        "a deleted file, or another branch",
-        "run the set that holds it",
+        "a deleted file, or a checkout of another branch",
+        "run the set that contains it",
     ),
-    e("migration_ahead", "The database is newer than the set.", "an old checkout", "run the newer set"),
-    e(
+    new_explanation(
+        "migration_ahead",
+        "The database is newer than the migration set.",
+        "an old checkout",
+        "run the newer set",
+    ),
+    new_explanation(
         "migration_failed",
-        "A statement of a migration failed; the tenant is as before.",
-        "data that does not fit the new schema",
-        "data: correct it, then fleetctl migrate retry; file: correct it, then fleetctl migrate run again (retry uses the old text)",
+        "A statement of a migration failed; the tenant is unchanged.",
+        "data that does not match the new schema",
+        "correct the data or the file, then fleetctl migrate run DIRECTORY again (migrate retry and op retry use the old text)",
     ),
-    e(
+    new_explanation(
         "migration_dirty",
-        "A migration without transaction stopped in the middle.",
+        "A migration without a transaction stopped in the middle.",
         "a crash or an error in a file marked no-transaction",
-        "look into the tenant's database and finish by hand, or restore it",
+        "inspect the tenant's database and finish by hand, or restore it",
     ),
     // --- runs over many tenants
-    e(
+    new_explanation(
         "nothing_done",
         "Every selected tenant was skipped, so the run did nothing.",
-        "all tenants were deleted, archived or changed after the selection, or none can take part",
-        "fleetctl op get OPERATION --steps skipped; where that is right, add --allow-empty",
+        "all tenants were deleted, archived or changed after the selection, or are not eligible",
+        "fleetctl op get OPERATION --steps skipped; if that is right, add --allow-empty",
     ),
-    e(
+    new_explanation(
         "tenant_left",
-        "The tenant was skipped: since the run was planned it left the selection.",
-        "it was deleted, archived, suspended or moved, or has already what the run brings about",
-        "nothing, if that was meant; name the tenant to have it treated as an error",
+        "The tenant was skipped, because it left the selection after the run was planned.",
+        "it was deleted, archived, suspended or moved, or already has the result of the run",
+        "nothing, if that is intended; a tenant given by name is treated as an error instead",
     ),
     // --- backups
-    e(
+    new_explanation(
         "backup_damaged",
         "The backup does not match its manifest.",
         "a truncated or changed object",
-        "fleetctl backup list TENANT, and take another one; fleetctl backup verify finds others",
+        "fleetctl backup list TENANT, and use another backup; fleetctl backup verify finds others",
     ),
-    e(
+    new_explanation(
+        "backup_elsewhere",
+        "The backup is in another store than the one that this process uses.",
+        "backup_url was different when it was taken, or this process has other settings",
+        "set backup_url (FLEET_BACKUP_URL) and backup_options to the store that the message names",
+    ),
+    new_explanation(
         "backup_not_authentic",
-        "Nothing proves that this fleet wrote the manifest of the backup.",
-        "somebody changed the manifest in the backup store, or the catalog does not know the backup and another fleet key signed it",
-        "fleetctl backup list TENANT, and take another one; find out who can write to the backup store",
+        "The manifest of the backup is not proven to come from this fleet.",
+        "the manifest in the backup store was changed, or the catalog does not know the backup and another fleet's key signed it",
+        "fleetctl backup list TENANT, and use another backup; find out who can write to the backup store",
     ),
-    e(
+    new_explanation(
         "backup_newer",
         "The backup was written by a newer version of this program.",
         "a downgrade",
         "update the program",
     ),
-    e(
+    new_explanation(
         "backup_store_unavailable",
         "The backup store does not answer.",
-        "network, credentials, or the store itself",
+        "the network, the credentials, or the store itself",
         "fleetctl doctor; then fleetctl op retry OPERATION",
     ),
-    e(
+    new_explanation(
         "backup_store_unusable",
-        "The backup store's settings cannot be used.",
+        "The settings of the backup store are not usable.",
         "a mistyped address or option",
         "fleetctl config show --origin",
     ),
-    e(
+    new_explanation(
         "wrong_engine_backup",
-        "A backup of one engine cannot fill a database of the other.",
-        "the tenant's server runs another engine than the backup was taken from",
-        "restore it for a tenant on a server of its own engine",
+        "A backup of one engine cannot be restored into a database of another engine.",
+        "the tenant's server uses another engine than the backup",
+        "restore it for a tenant on a server with the backup's engine",
     ),
     // --- the fleet
-    e(
+    new_explanation(
         "clock_skew",
-        "This machine's clock and the catalog's server's differ by more than five seconds.",
-        "no time synchronisation on one of them",
-        "set the clock (ntp, chrony); processes that share a catalog decide by it whose lease is over",
+        "The clocks of this machine and of the catalog's server differ by more than five seconds.",
+        "one of them has no time synchronisation",
+        "set the clock (ntp, chrony); processes that share a catalog use it to decide which leases have expired",
     ),
-    e(
+    new_explanation(
         "not_initialised",
-        "There is no fleet here yet.",
-        "another directory is meant, or init was not run",
+        "The data directory does not contain a fleet yet.",
+        "a wrong directory, or init was not run",
         "fleetctl init, or --data-dir DIR",
     ),
-    e(
+    new_explanation(
         "catalog_unavailable",
-        "The catalog cannot be reached, is locked for too long, or its disk is full.",
-        "another process, a full disk, a Postgres server that is down, restarting or out of connections",
+        "The catalog is not reachable, or was locked for too long.",
+        "another process, or a Postgres server that is down, restarting or out of connections",
         "repeat; then fleetctl doctor, or fleetctl catalog check",
     ),
-    e(
+    new_explanation(
         "catalog_refused",
-        "The server of the catalog refuses this process.",
-        "a wrong password or database in FLEET_CATALOG_URL, missing rights, TLS that one side demands, a server older than 14",
-        "do what the message says; fleetctl catalog check tries again",
+        "The catalog's server rejected this process.",
+        "a wrong password or database in FLEET_CATALOG_URL, missing privileges, TLS that one side requires, or a server older than 14",
+        "follow the message, then check with fleetctl catalog check",
     ),
-    e(
+    new_explanation(
         "catalog_moved",
-        "The catalog of this data directory was copied to Postgres and lives there now.",
+        "The catalog of this data directory was moved to Postgres.",
         "FLEET_CATALOG_URL (or catalog_url_file) is not set for this command",
-        "set it; catalog.moved says where to. To go back to the file and lose what was written since, remove catalog.moved",
+        "set it; catalog.moved names the new place. To go back to the file and lose all later changes, remove catalog.moved",
     ),
-    e(
+    new_explanation(
         "two_catalogs",
-        "The data directory has a catalog of its own, and another one is named too.",
-        "FLEET_CATALOG_URL is set on a machine that had a fleet of its own",
-        "unset it, or fleetctl catalog copy, or another --data-dir",
+        "The data directory has a catalog of its own, and the settings name another one.",
+        "FLEET_CATALOG_URL is set on a machine that already had a fleet",
+        "unset it, use fleetctl catalog copy, or use another --data-dir",
     ),
-    e(
+    new_explanation(
         "catalog_newer",
-        "The catalog was made by a newer version of this program.",
+        "The catalog was written by a newer version of this program.",
         "a downgrade",
         "use the newer program",
     ),
-    e(
+    new_explanation(
         "catalog_missing",
-        "A fleet was here, but its catalog is gone.",
+        "The data directory belongs to a fleet, but its catalog is missing.",
         "catalog.db was deleted, truncated or not copied along; or FLEET_CATALOG_URL names an empty database",
-        "put it back: runs of backups keep copies under v1/catalog in the backup store, at least one an hour",
+        "restore it: runs of backups store copies under v1/catalog in the backup store (docs/operations.md, Disaster recovery)",
     ),
-    e(
+    new_explanation(
         "catalog_corrupt",
-        "What the catalog holds breaks a rule of this program.",
-        "an edit by hand, or a failing disk",
+        "The content of the catalog breaks a rule of this program.",
+        "a change by hand, or a failing disk",
         "restore the catalog's snapshot from the backup store",
     ),
-    e(
+    new_explanation(
         "wrong_key",
-        "The key is missing or is not this fleet's.",
-        "fleet.key was lost or exchanged, FLEET_KEY is another fleet's, or a new data directory joins a catalog that is there",
-        "put the right key back; init said to keep a copy. To join, copy fleet.key from a control plane of that fleet",
+        "The fleet key is missing, or belongs to another fleet.",
+        "fleet.key was lost or replaced, FLEET_KEY belongs to another fleet, or a new data directory joins an existing catalog",
+        "restore the right key from the copy that init asked you to keep. To join, copy fleet.key from a control plane of that fleet",
     ),
-    e(
+    new_explanation(
         "data_dir_unusable",
         "The data directory cannot be used.",
-        "it is missing, read-only, or another user's",
-        "check path, owner and mount",
+        "it is missing, read-only, or owned by another user",
+        "check its path, owner and mount",
     ),
-    e(
+    new_explanation(
         "no_destination",
-        "There is no other server that could take the tenant.",
+        "There is no other server that can accept the tenant.",
         "a move needs another active server of the same engine",
         "add one (fleetctl server add), or uncordon one (fleetctl server uncordon)",
     ),
-    e(
+    new_explanation(
         "copy_differs",
-        "A copy did not hold the same rows or objects as the original; it was dropped, and the tenant serves where it was.",
-        "an object that the roles of a fleet may not make, a function that changes rows while a restore runs, a fault of a \
-         disk, or a program that writes past the fence",
-        "look at the table or object that the message names, and at fleetctl doctor; then the same command again",
+        "A copy did not have the same rows or objects as the original. The copy was dropped; the tenant still uses its old database.",
+        "an object that the fleet's roles may not create, a function that changes rows during a restore, a disk \
+         fault, or a program that bypasses the fence",
+        "check the table or object in the message, and fleetctl doctor; then run the same command again",
     ),
-    e(
+    new_explanation(
         "server_full",
         "No server has room for another tenant.",
         "every server is at its maximum or cordoned",
         "fleetctl server add, or raise tenants_max",
     ),
-    e(
+    new_explanation(
         "server_cordoned",
-        "The server takes no new tenants.",
-        "somebody ran fleetctl server cordon",
+        "The server is cordoned: it accepts no new tenants.",
+        "an operator ran fleetctl server cordon",
         "fleetctl server uncordon NAME, or name another server",
     ),
-    e(
+    new_explanation(
         "already_serving",
-        "Another process serves this data directory.",
-        "serve or dev runs already",
-        "use it, or stop it first",
+        "Another process already serves this data directory.",
+        "serve or dev is already running",
+        "use that process, or stop it first",
     ),
-    e(
+    new_explanation(
         "address_unusable",
-        "The address cannot be listened on.",
-        "another program has the port, or the address is not this machine's",
-        "choose another: --listen 127.0.0.1:0 takes any free port",
+        "The program cannot listen on the address.",
+        "another program uses the port, or the address does not belong to this machine",
+        "choose another address: --listen 127.0.0.1:0 uses any free port",
     ),
-    e(
+    new_explanation(
         "address_in_use",
-        "Another program listens on this address.",
+        "Another program already listens on this address.",
         "serve or dev for another fleet, or any other program",
-        "choose another: --listen 127.0.0.1:0 takes any free port",
+        "choose another address: --listen 127.0.0.1:0 uses any free port",
     ),
-    e(
+    new_explanation(
         "admin_exposed",
         "The admin API would be reachable from outside without encryption.",
         "--admin-listen with an outside address and no certificate",
-        "give --tls-certificate and --tls-key, or listen on 127.0.0.1",
+        "use --tls-certificate and --tls-key, or listen on 127.0.0.1",
     ),
-    e(
+    new_explanation(
         "tls_invalid",
-        "Certificate or key cannot be used.",
-        "a wrong file, no PEM, or two that do not belong together",
+        "The TLS certificate or key is not usable.",
+        "a wrong file, a file that is not PEM, or a key that does not match the certificate",
         "check tls_certificate and tls_key",
     ),
-    e(
+    new_explanation(
         "process_died",
-        "The process that ran the step ended again and again; the step is given up.",
-        "too little memory, a crash, or a machine that restarts",
-        "read the log of the process, correct the cause, then fleetctl op retry",
+        "The process that ran the step died repeatedly, so the step failed.",
+        "too little memory, a crash, or machine restarts",
+        "read the log of the process, fix the cause, then fleetctl op retry",
     ),
-    e(
+    new_explanation(
         "internal",
-        "A bug in this program.",
-        "something nobody thought of",
-        "report it with the request id and the log around it",
+        "An unexpected error happened, for which there is no specific code.",
+        "an unexpected answer of a server or file system, or a bug in this program",
+        "find the cause in the log by the request id; if it happens again, report both",
     ),
 ];

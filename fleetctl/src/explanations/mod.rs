@@ -1,32 +1,37 @@
-//! What every error code means. Tests hold this table against the crates that make the codes.
+//! Explanations of all error codes. Tests compare this table with the codes of all crates.
 
-mod asked;
 mod databases;
 mod fleet;
+mod input_errors;
 mod requests;
 mod servers;
 
-/// One code.
+/// The explanation of one error code.
 #[derive(Debug)]
-pub(crate) struct Explanation {
+pub(crate) struct CodeExplanation {
     pub(crate) code: &'static str,
     pub(crate) meaning: &'static str,
     pub(crate) causes: &'static str,
     pub(crate) next: &'static str,
 }
 
-/// The explanation of a code.
-pub(crate) fn find(code: &str) -> Option<&'static Explanation> {
-    all().find(|e| e.code == code)
+/// The explanation of a code; `None` for an unknown code.
+pub(crate) fn find_explanation(code: &str) -> Option<&'static CodeExplanation> {
+    all_explanations().find(|e| e.code == code)
 }
 
-const fn e(code: &'static str, meaning: &'static str, causes: &'static str, next: &'static str) -> Explanation {
-    Explanation { code, meaning, causes, next }
+const fn new_explanation(
+    code: &'static str,
+    meaning: &'static str,
+    causes: &'static str,
+    next: &'static str,
+) -> CodeExplanation {
+    CodeExplanation { code, meaning, causes, next }
 }
 
-/// Every code a user can meet, grouped by who makes it.
-pub(crate) fn all() -> impl Iterator<Item = &'static Explanation> {
-    [asked::ALL, requests::ALL, databases::ALL, servers::ALL, fleet::ALL].into_iter().flatten()
+/// Every code that a user can see, grouped by subject.
+pub(crate) fn all_explanations() -> impl Iterator<Item = &'static CodeExplanation> {
+    [input_errors::ALL, requests::ALL, databases::ALL, servers::ALL, fleet::ALL].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -36,7 +41,7 @@ mod tests {
     #[test]
     fn every_code_stands_once_and_has_everything() {
         let mut met = std::collections::BTreeSet::new();
-        for e in all() {
+        for e in all_explanations() {
             assert!(met.insert(e.code), "{} stands twice", e.code);
             assert!(![e.meaning, e.causes, e.next].contains(&""), "{}", e.code);
         }

@@ -1,98 +1,104 @@
-//! Codes about who asks, and one tenant's request.
+//! Codes about authentication and about requests to one tenant.
 
-use super::{Explanation, e};
+use super::{CodeExplanation, new_explanation};
 
-pub(super) const ALL: &[Explanation] = &[
-    // --- who asks
-    e(
+pub(super) const ALL: &[CodeExplanation] = &[
+    // --- authentication
+    new_explanation(
         "unauthenticated",
-        "There is no valid credential.",
-        "no token, or one that expired or was revoked, or a tenant's token at the admin API",
-        "set FLEET_TOKEN or --token-file; make one: fleetctl token create",
+        "The request has no valid credential.",
+        "no token, an expired or revoked token, or a tenant's token at the admin API",
+        "set FLEET_TOKEN or --token-file; create a token: fleetctl token create",
     ),
-    e(
+    new_explanation(
         "forbidden",
-        "The credential is valid, but its role is not enough.",
-        "a viewer that runs an operation, an operator that makes tokens, a reader that manages members",
+        "The credential is valid, but its role does not allow this.",
+        "a viewer that runs an operation, an operator that creates tokens, a reader that manages members",
         "use a token with a higher role",
     ),
+    new_explanation(
+        "wrong_listener",
+        "The request was for the admin API, but the address serves tenants' data.",
+        "the port of the data API in --url or FLEET_URL",
+        "use the admin address: fleetctl serve prints both when it starts",
+    ),
     // --- one tenant's request
-    e(
+    new_explanation(
         "tenant_unnamed",
         "The request names no tenant.",
-        "a path without /t/TENANT and a host that is no tenant's",
+        "a path without /t/TENANT, and a host that belongs to no tenant",
         "use /t/TENANT/query",
     ),
-    e(
+    new_explanation(
         "tenant_name_invalid",
-        "A name in the request cannot be a tenant's.",
-        "wrong characters, too long, reserved",
+        "A name in the request is not a valid tenant name.",
+        "wrong characters, too long, or reserved",
         "names are 1 to 63 of a-z, 0-9 and hyphen",
     ),
-    e(
+    new_explanation(
         "tenant_ambiguous",
         "The names in the request lead to different tenants.",
         "path, host and header disagree",
         "name the tenant once",
     ),
-    e(
+    new_explanation(
         "tenant_header_refused",
-        "X-Tenant came with a credential that may not use it.",
+        "The request has the header X-Tenant, but its credential may not use it.",
         "a member's or tenant's token",
         "use a service token, or name the tenant in the path",
     ),
-    e(
+    new_explanation(
         "tenant_suspended",
         "The tenant is suspended.",
         "an operator suspended it",
-        "fleetctl tenant get TENANT says why",
+        "fleetctl tenant get TENANT shows the reason",
     ),
-    e(
+    new_explanation(
         "tenant_archived",
-        "Only a backup of the tenant is left.",
-        "it was archived for lack of use",
-        "try again when it is awake (Retry-After)",
+        "The tenant is archived: it has a backup, but no live database.",
+        "it was archived because it was not used",
+        "repeat after Retry-After, when it is awake",
     ),
-    e(
+    new_explanation(
         "tenant_read_only",
         "An operator made the tenant read-only.",
         "maintenance, or a limit",
-        "fleetctl tenant get TENANT says why",
+        "fleetctl tenant get TENANT shows the reason",
     ),
-    e(
+    new_explanation(
         "read_only",
-        "The role may only read.",
+        "The role allows only reading.",
         "a reader's token with a writing statement",
         "use a token with the role writer",
     ),
-    e(
+    new_explanation(
         "writes_blocked",
-        "An operation blocks writes for a moment, longer than the request may wait.",
-        "a restore or a move at its last step",
+        "An operation blocked writes for longer than the request may wait.",
+        "a restore or a move in its last step",
         "repeat after Retry-After",
     ),
-    e(
+    new_explanation(
         "fenced",
-        "The database is not the one the catalog names now.",
-        "the tenant was restored or moved a moment ago, or a database was put back by hand",
-        "repeat; if it stays so: fleetctl doctor, then fleetctl tenant settle (--newest after the catalog was restored)",
+        "The database is not the one that the catalog expects.",
+        "the tenant was just restored or moved, or a database was put back by hand",
+        "repeat; if it persists: fleetctl doctor, then fleetctl tenant repair (--find-latest after a restore of the catalog)",
     ),
-    e(
+    new_explanation(
         "schema_behind",
         "The tenant's schema is older than the application can serve.",
-        "a migration that is not done yet, or a restore to an older schema, which leaves the tenant pinned",
+        "a migration that has not run yet, or a restore to an older schema, which leaves the tenant pinned",
         "fleetctl migrate status; a pinned tenant: fleetctl migrate run DIR TENANT",
     ),
-    e(
+    new_explanation(
         "schema_ahead",
         "The tenant's schema is newer than the application can serve.",
-        "an old program is still running",
+        "an old version of the application is still running",
         "update the application",
     ),
-    e("shutting_down", "The process is ending.", "a restart", "repeat in a moment"),
-    e(
+    new_explanation("shutting_down", "The process is shutting down.", "a restart", "repeat the request shortly"),
+    new_explanation(
         "body_timeout",
-        "The body did not arrive in time.",
+        "The request body did not arrive in time.",
         "a slow or broken connection",
         "send it again, or in smaller parts",
     ),

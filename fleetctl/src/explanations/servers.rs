@@ -1,86 +1,92 @@
 //! Codes about servers that hold databases.
 
-use super::{Explanation, e};
+use super::{CodeExplanation, new_explanation};
 
-pub(super) const ALL: &[Explanation] = &[
+pub(super) const ALL: &[CodeExplanation] = &[
     // --- servers
-    e(
+    new_explanation(
         "server_unreachable",
         "The server that holds the database does not answer.",
-        "a wrong address, a server that is down or restarting, a cut network",
-        "fleetctl server get <name>; the work goes on by itself when the server is back",
+        "a wrong address, a server that is down or restarting, a network failure",
+        "fleetctl server get <name>; waiting work continues when the server is back",
     ),
-    e(
+    new_explanation(
         "server_invalid",
         "The connection string of a server is malformed.",
-        "a typing mistake, or a file that holds something else",
+        "a typing error, or a file with other content",
         "expected postgres://user:password@host:port/database?sslmode=require",
     ),
-    e(
+    new_explanation(
         "server_auth_failed",
-        "The server refuses who we say we are.",
-        "a password that was changed, or a rule in its pg_hba.conf",
+        "The server rejected the user name or password.",
+        "a changed password, or a rule in the server's pg_hba.conf",
         "fleetctl server set <name> --dsn-file <file> with the right connection string",
     ),
-    e(
+    new_explanation(
         "server_tls",
         "The server and this program do not agree on TLS.",
-        "the server takes only TLS and the connection string says sslmode=disable, or its certificate is not trusted",
+        "the server requires TLS and the connection string says sslmode=disable, or its certificate is not trusted",
         "set sslmode (and sslrootcert) in the connection string",
     ),
-    e(
+    new_explanation(
         "server_connections_max",
-        "The server takes no more connections, everybody's together.",
-        "max_connections is reached, by us or by others",
-        "raise max_connections, or find who holds them in pg_stat_activity; waiting work goes on by itself",
+        "The server accepts no more connections; those of all programs count together.",
+        "max_connections is reached, by this fleet or by other programs",
+        "raise max_connections, or find the users in pg_stat_activity; waiting work continues automatically",
     ),
-    e(
+    new_explanation(
         "server_privilege_missing",
-        "The role that the fleet uses on this server lacks a right.",
-        "a grant that was never given or was taken away",
-        "the message names the statement that grants it",
+        "The role that the fleet uses on this server lacks a privilege.",
+        "a grant that was never made or was revoked",
+        "run the statement that the message names",
     ),
-    e(
+    new_explanation(
         "connection_lost",
-        "The connection broke while a statement ran: it may or may not have been done.",
-        "a server that was restarted, a session that was ended, a cut network",
-        "look whether the change is there before repeating it; fleet operations find out by themselves",
+        "The connection broke while a statement ran: it may or may not have been applied.",
+        "a restarted server, a terminated session, a network failure",
+        "check whether the change is there before repeating it; fleet operations check this themselves",
     ),
-    e(
+    new_explanation(
         "unsupported_type",
         "A column or parameter has a type without a neutral form.",
         "arrays, ranges, geometric types and types of extensions",
         "cast it to text in the statement: select tags::text from …",
     ),
-    e(
+    new_explanation(
         "tool_missing",
         "pg_dump or pg_restore was not found, or did not start.",
         "PostgreSQL's client programs are not installed on this machine",
         "install them (Debian: postgresql-client), of a version not older than the server's",
     ),
-    e(
+    new_explanation(
+        "tool_failed",
+        "pg_dump, pg_restore or psql ended with an error; the message contains its output.",
+        "a full disk, too little memory, a killed program, or an object that it cannot handle",
+        "correct what the message names, then fleetctl op retry OPERATION",
+    ),
+    new_explanation(
         "tool_too_old",
-        "pg_dump is older than the server; its dump could lack something.",
+        "pg_dump is older than the server; its dump could be incomplete.",
         "client programs of an older major version",
         "install the client programs of the server's version",
     ),
-    e(
+    new_explanation(
         "not_restorable",
-        "A server refuses an object of a dump, so the database cannot be made again from it; the message names the object.",
-        "an expression that calls a function which fails on the rows that are there, or that names an object of another schema without it; or a newer server that no longer allows it",
-        "change that object in a migration (name schemas inside functions, or alter function … set search_path), back up again",
+        "A server refuses an object of a dump, so the database cannot be restored from it; the message names the object.",
+        "a function in an expression fails on the existing rows, or names an object without its schema; or a newer server no longer allows it",
+        "change that object in a migration (name schemas inside functions, or alter function … set search_path), then back up again",
     ),
-    e(
+    new_explanation(
         "not_dumpable",
-        "A database holds something that a dump cannot carry, so no backup, clone or move of it is made; the message names it.",
-        "row level security that is forced on the owner of a table, or large objects",
-        "what the message says: take 'force' off the table, keep the bytes in a bytea column",
+        "The database contains an object that a dump cannot contain, so it cannot be backed up, cloned or moved; the message names the object.",
+        "row level security that is forced on a table's owner, or large objects",
+        "follow the message: remove 'force' from the table, or keep the bytes in a bytea column",
     ),
-    e(
+    new_explanation(
         "not_adoptable",
-        "A copy of the database would not be equal to it, so it was not adopted; the message says each reason.",
-        "settings of the database, event triggers, publications of all tables, a ledger elsewhere or dirty",
-        "change the original as the message says, then the same command again",
+        "A copy of the database would differ from it, so it was not adopted; the message lists the reasons.",
+        "database settings, event triggers, publications of all tables, or a ledger that is dirty or in another place",
+        "change the original as the message says, then run the same command again",
     ),
-    e("closed", "The pool or the engine is shutting down.", "a restart", "repeat in a moment"),
+    new_explanation("closed", "The pool or the engine is shutting down.", "a restart", "repeat the request shortly"),
 ];

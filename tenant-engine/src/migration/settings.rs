@@ -1,51 +1,56 @@
-//! PURE: what the `sqlx.toml` of a project says about its migrations.
+//! PURE: the settings for migrations in a project's `sqlx.toml`.
 //!
-//! Its section `[migrate]` is followed, or refused with the key's name. Passed over in silence, another ledger would
-//! have every version run twice. The file travels with the migrations, under its own name, so that each process that
-//! reads a release reads the same checksums.
+//! The keys of its section `[migrate]` are followed, or refused by name. A ledger name that was ignored silently would
+//! make every version run twice. So `table-name` sets the ledger of each database (`ledger_name.rs`). The file is
+//! stored with the migrations, under its own name, so that each process that reads a release computes equal checksums.
 
 use std::collections::BTreeSet;
 
 use aws_lc_rs::digest::{Context, SHA384};
 use toml::{Table, Value};
 
-use super::invalid;
+use super::{LedgerName, migration_invalid};
 use crate::error::Result;
 
-/// The file's name.
-pub(super) const NAME: &str = "sqlx.toml";
+/// The name of the settings file.
+pub const NAME: &str = "sqlx.toml";
 
-/// How migrations are read.
+/// How migration files are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Settings {
+pub(super) struct SqlxSettings {
     ignored: BTreeSet<char>,
+    /// The table that lists the applied versions of a database.
+    pub(super) ledger: LedgerName,
 }
 
-impl Settings {
-    /// What this text says.
+impl SqlxSettings {
+    /// Reads the settings from the text of the file.
     ///
     /// # Errors
     /// [`crate::ErrorKind::MigrationInvalid`] naming the key.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let table: Table = text.parse().map_err(|error| invalid(format!("{NAME} cannot be read: {error}")))?;
+        let table: Table =
+            text.parse().map_err(|error| migration_invalid(format!("{NAME} cannot be read: {error}")))?;
         let mut settings = Self::default();
         let Some(section) = table.get("migrate") else { return Ok(settings) };
-        let section = section.as_table().ok_or_else(|| invalid(format!("{NAME}: 'migrate' is not a section")))?;
+        let section =
+            section.as_table().ok_or_else(|| migration_invalid(format!("{NAME}: 'migrate' is not a section")))?;
         for (key, value) in section {
             match key.as_str() {
-                "ignored-chars" => settings.ignored = characters(value)?,
-                "table-name" => check_ledger(value)?,
+                "ignored-chars" => settings.ignored = parse_characters(value)?,
+                "table-name" => settings.ledger = ledger(value)?,
                 "create-schemas" if value.as_array().is_some_and(Vec::is_empty) => {}
-                // Where `sqlx migrate` looks for files, and what `sqlx migrate add` makes.
+                // `migrations-dir` tells `sqlx migrate` where to look for files; `defaults` tells `sqlx migrate add`
+                // what to make.
                 "migrations-dir" | "defaults" => {}
-                _ => return Err(refused(key, "is not followed here; remove it")),
+                _ => return Err(refused_key(key, "is not followed here; remove it")),
             }
         }
         Ok(settings)
     }
 
     /// SHA-384 of the text without the ignored characters, as sqlx computes it.
-    pub(super) fn checksum(&self, sql: &str) -> Vec<u8> {
+    pub(super) fn text_checksum(&self, sql: &str) -> Vec<u8> {
         let mut context = Context::new(&SHA384);
         for piece in sql.split(|c| self.ignored.contains(&c)) {
             context.update(piece.as_bytes());
@@ -54,8 +59,8 @@ impl Settings {
     }
 }
 
-fn characters(value: &Value) -> Result<BTreeSet<char>> {
-    let wrong = || refused("ignored-chars", "must be a list of single characters");
+fn parse_characters(value: &Value) -> Result<BTreeSet<char>> {
+    let wrong = || refused_key("ignored-chars", "must be a list of single characters");
     let one = |value: &Value| {
         let mut characters = value.as_str()?.chars();
         characters.next().filter(|_| characters.next().is_none())
@@ -64,23 +69,13 @@ fn characters(value: &Value) -> Result<BTreeSet<char>> {
     values.iter().map(|value| one(value).ok_or_else(wrong)).collect()
 }
 
-/// Only the name that every database of a fleet has for its ledger.
-fn check_ledger(value: &Value) -> Result<()> {
-    let name = value.as_str().map(|name| name.replace('"', "")).unwrap_or_default();
-    match name.as_str() {
-        "_sqlx_migrations" | "public._sqlx_migrations" | "main._sqlx_migrations" => Ok(()),
-        _ => Err(refused(
-            "table-name",
-            &format!(
-                "is {value}, but a fleet keeps its ledger in _sqlx_migrations: rename the table of each database that \
-                 you adopt, then remove the key"
-            ),
-        )),
-    }
+fn ledger(value: &Value) -> Result<LedgerName> {
+    let name = value.as_str().ok_or_else(|| refused_key("table-name", "must be a text"))?;
+    LedgerName::parse(name).map_err(|why| refused_key("table-name", &why))
 }
 
-fn refused(key: &str, why: &str) -> crate::Error {
-    invalid(format!("{NAME}: the key '{key}' of [migrate] {why}"))
+fn refused_key(key: &str, why: &str) -> crate::Error {
+    migration_invalid(format!("{NAME}: the key '{key}' of [migrate] {why}"))
 }
 
 #[cfg(test)]
@@ -97,10 +92,13 @@ mod tests {
             "[migrate.defaults]\nmigration-type = 'reversible'",
             "migrate.ignored-chars = []",
         ] {
-            assert_eq!(Settings::parse(text).unwrap(), Settings::default(), "{text}");
+            assert_eq!(SqlxSettings::parse(text).unwrap(), SqlxSettings::default(), "{text}");
         }
+        let named = SqlxSettings::parse("[migrate]\ntable-name = 'public.\"Ops\"'").unwrap();
+        assert_eq!(named.ledger.as_str(), "Ops");
         for (text, named) in [
-            ("[migrate]\ntable-name = 'ops'", "table-name"),
+            ("[migrate]\ntable-name = 'ops.ledger'", "table-name"),
+            ("[migrate]\ntable-name = 'sqlite_x'", "table-name"),
             ("migrate.table-name = 3", "table-name"),
             ("migrate = { create-schemas = ['a'] }", "create-schemas"),
             ("[migrate]\nignored-chars = ['ab']", "ignored-chars"),
@@ -109,7 +107,7 @@ mod tests {
             ("migrate = 1", "section"),
             ("[migrate", "cannot be read"),
         ] {
-            let error = Settings::parse(text).unwrap_err();
+            let error = SqlxSettings::parse(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::MigrationInvalid);
             assert!(error.message().contains(named), "{text}: {error}");
         }

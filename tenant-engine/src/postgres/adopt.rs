@@ -1,131 +1,145 @@
-//! The verb `adopt`: a database that no fleet knows yet is copied to a new placement, as a dump and a restore.
+//! Implements [`crate::Engine::adopt_database`]: copies a database of no fleet to a new placement by dump and restore.
 //!
-//! The original is only read, by its own credentials, and stays as it was. What is adopted is what one `pg_dump` saw.
-//! What a copy could not have as well is refused before (`source.rs`). Its objects are compared behind, and its rows
-//! unless the source is large.
+//! The original is only read, with its own credentials, and is not changed. The copy has the content that one `pg_dump`
+//! saw. A source that cannot be copied completely is refused first (`source.rs`). Afterwards the objects are compared,
+//! and the rows too, unless the source is large.
 
 use std::process::Stdio;
 use std::sync::Arc;
 
 use secrecy::SecretString;
 
+use super::admin_connection::AdminConnection;
+use super::programs::{self, ToolLogin};
 use super::server::PostgresServer;
-use super::site::Site;
-use super::sql::text;
-use super::tool::{self, Who};
-use super::work::Work;
+use super::server_state::PostgresServerState;
+use super::sql::text_column;
 use super::{
     PostgresEngine, archive, contents, database, fingerprint, migrator, restore, snapshot, source, undumpable,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::fingerprint::{Fingerprint, Objects};
+use crate::fingerprint::{DatabaseFingerprint, SchemaObjects};
 use crate::identity::Identity;
+use crate::migration::LedgerName;
 use crate::placement::Placement;
-use crate::snapshot::{Image, Restored};
+use crate::snapshot::{RestoreOutcome, SnapshotImage};
 
-/// See [`crate::Engine::adopt`].
-pub(super) async fn adopt(
+/// See [`crate::Engine::adopt_database`].
+pub(super) async fn adopt_database(
     engine: &PostgresEngine,
     at: &Placement,
     source: &SecretString,
-    identity: &Identity,
-) -> Result<Restored> {
+    (identity, ledger): (&Identity, &LedgerName),
+) -> Result<RestoreOutcome> {
     let source = Arc::new(PostgresServer::new(source)?);
-    let (site, _) = engine.site(at)?;
+    let (site, _) = engine.locate_placement(at)?;
     let _slot = site.slot_with_program().await?;
-    let (image, objects, rows) = dump(engine, &source).await?;
-    let dump = archive::on_disk(image, engine.scratch()).await?;
-    let contents = contents::examine_foreign(engine.tools(), &dump).await?;
+    let (image, objects, rows) = dump_source(engine, &source, ledger).await?;
+    let dump = archive::on_disk(image, engine.scratch_directory()).await?;
+    let contents = contents::examine_foreign(engine.postgres_tools(), &dump, ledger).await?;
     archive::give_search_path(&dump).await?;
     let restored = restore::from_dump(engine, at, (&dump, &contents), identity).await?;
-    let proved = prove(&site, at, (&objects, rows), &restored).await;
+    let proved = prove_copy(&site, at, (&objects, rows), (&restored, ledger)).await;
     if proved.is_err() {
-        database::remove(&site, at.reference()).await?;
+        database::remove_database(&site, at.catalog_reference()).await?;
     }
     proved.map(|()| restored)
 }
 
-/// Nothing was left out, and every object is the same. A database that differs is not kept: nothing served from it.
-async fn prove(
-    site: &Site,
+/// Fails unless nothing was left out and every object is equal. A copy that differs is dropped; no request was served
+/// from it.
+async fn prove_copy(
+    site: &PostgresServerState,
     at: &Placement,
-    (objects, rows): (&Objects, Option<Fingerprint>),
-    restored: &Restored,
+    (objects, rows): (&SchemaObjects, Option<DatabaseFingerprint>),
+    (restored, ledger): (&RestoreOutcome, &LedgerName),
 ) -> Result<()> {
     if !restored.left_out.is_empty() {
-        return Err(source::unfit(&restored.left_out.join("; ")));
+        return Err(source::not_adoptable(&restored.left_out.join("; ")));
     }
-    let mut work = site.enter(at.reference()).await?;
-    source::compare(objects, &mut work).await?;
+    let mut work = site.open_connection(at.catalog_reference()).await?;
+    source::compare_objects(objects, &mut work, ledger).await?;
     work.close().await;
     match rows {
-        Some(rows) => same_rows(site, at.reference(), objects, rows).await,
+        Some(rows) => same_rows(site, (at.catalog_reference(), ledger), objects, rows).await,
         None => Ok(()),
     }
 }
 
-/// Above this size, comparing takes longer than an adoption may wait: the rows are those that `pg_dump` wrote.
+/// Above this size, comparing rows takes longer than an adoption may wait. The rows are then trusted as `pg_dump` wrote
+/// them.
 const COMPARED_BYTES_MAX: u64 = 1 << 30;
-/// The ledger is in every copy, in a source perhaps.
-const LEDGER: &str = "public._sqlx_migrations";
 
-/// As the login that migrates: reading a table may run functions of the source.
-async fn same_rows(site: &Site, database: &str, objects: &Objects, mut source: Fingerprint) -> Result<()> {
-    let mut work = migrator::enter(site, database).await?;
-    let version = work.version() / 10_000;
-    let copy = match work.run(fingerprint::begin()).await {
-        Ok(()) => fingerprint::rows(&mut work).await,
+/// Reads as the login that migrates, because reading a table may run functions of the source.
+async fn same_rows(
+    site: &PostgresServerState,
+    (database, ledger): (&str, &LedgerName),
+    objects: &SchemaObjects,
+    mut source: DatabaseFingerprint,
+) -> Result<()> {
+    let mut work = migrator::enter_as_migrator(site, database).await?;
+    let version = work.server_version() / 10_000;
+    let copy = match work.run_sql(fingerprint::begin_sql()).await {
+        Ok(()) => fingerprint::fingerprint_rows(&mut work).await,
         Err(error) => Err(error),
     };
-    migrator::leave(site, database, work).await;
+    migrator::leave_and_dismiss(site, database, work).await;
     let mut copy = copy?;
-    if !source.tables.contains_key(LEDGER) {
-        copy.tables.remove(LEDGER);
+    // Every copy has a ledger; a source may have one. The server quotes the ledger's name where it must.
+    for table in [format!("public.{ledger}"), format!("public.\"{ledger}\"")] {
+        if !source.tables.contains_key(&table) {
+            copy.tables.remove(&table);
+        }
     }
     if version != objects.version {
-        // Another version may write a value in another way.
+        // Another version may write a value differently.
         let tables = source.tables.values_mut().chain(source.generated.values_mut());
         tables.for_each(|table| table.sum.clear());
     }
-    match source.difference(&copy) {
+    match source.first_difference(&copy) {
         None => Ok(()),
-        Some(difference) => Err(source::unfit(&format!("the copy would differ: {difference}"))),
+        Some(difference) => Err(source::not_adoptable(&format!("the copy would differ: {difference}"))),
     }
 }
 
 /// The rows as the dump sees them, unless there are too many.
-async fn source_rows(work: &mut Work) -> Result<(String, Option<Fingerprint>)> {
-    let begin = fingerprint::begin();
+async fn source_rows(work: &mut AdminConnection) -> Result<(String, Option<DatabaseFingerprint>)> {
+    let begin = fingerprint::begin_sql();
     let ask = "select pg_export_snapshot(), pg_database_size(current_database())::text";
-    let answers = work.answers(format!("set idle_in_transaction_session_timeout = 0; {begin}; {ask};")).await?;
+    let answers = work.fetch_answers(format!("set idle_in_transaction_session_timeout = 0; {begin}; {ask};")).await?;
     let row = answers.iter().flatten().next();
     let row = row.ok_or_else(|| Error::new(ErrorKind::Internal, "one question has one answer"))?;
-    let (snapshot, size) = (text(row, 0)?, text(row, 1)?);
+    let (snapshot, size) = (text_column(row, 0)?, text_column(row, 1)?);
     let small = size.parse().is_ok_and(|size: u64| size <= COMPARED_BYTES_MAX);
-    Ok((snapshot, if small { Some(fingerprint::rows(work).await?) } else { None }))
+    Ok((snapshot, if small { Some(fingerprint::fingerprint_rows(work).await?) } else { None }))
 }
 
-async fn dump(engine: &PostgresEngine, source: &Arc<PostgresServer>) -> Result<(Image, Objects, Option<Fingerprint>)> {
-    let database = source.dsn().database();
-    let mut work = Work::maintenance(source, engine.patience(), &database).await?;
-    let version = work.version();
-    undumpable::refuse(&mut work).await?;
-    let objects = source::examine(&mut work).await?;
-    engine.tools().require(version).await?;
+async fn dump_source(
+    engine: &PostgresEngine,
+    source: &Arc<PostgresServer>,
+    ledger: &LedgerName,
+) -> Result<(SnapshotImage, SchemaObjects, Option<DatabaseFingerprint>)> {
+    let database = source.server_dsn().database_name();
+    let mut work = AdminConnection::as_maintenance(source, engine.wait_limits(), &database).await?;
+    let version = work.server_version();
+    undumpable::refuse_undumpable(&mut work).await?;
+    let objects = source::examine_source(&mut work, ledger).await?;
+    engine.postgres_tools().require_version(version).await?;
     let (view, mut rows) = source_rows(&mut work).await?;
-    let mut command = engine.tools().connecting("pg_dump", source, Who::Maintenance, &database);
+    let mut command = engine.postgres_tools().connecting_command("pg_dump", source, ToolLogin::Maintenance, &database);
     command.args(["--format=custom", "--compress=0", "--no-password", "--snapshot", &view]);
     command.args(["--no-subscriptions", "--no-tablespaces"]);
-    command.arg(format!("--lock-wait-timeout={}", engine.patience().lock.as_millis())).stdout(Stdio::piped());
-    let mut child = tool::start(&mut command)?;
+    command.arg(format!("--lock-wait-timeout={}", engine.wait_limits().lock.as_millis())).stdout(Stdio::piped());
+    let mut child = programs::start_program(&mut command)?;
     let stdout = child.stdout.take().expect("it is piped");
-    let (taken, ended) = tool::finish(source, child, archive::take(stdout, engine.scratch())).await?;
+    let (taken, ended) =
+        programs::finish_program(source, child, archive::read_archive(stdout, engine.scratch_directory())).await?;
     if let Some(rows) = &mut rows {
         fingerprint::forget_moved_sequences(&mut work, &mut rows.tables).await;
     }
     work.close().await;
-    match ended.succeeded() {
+    match ended.is_success() {
         true => Ok((taken.image, objects, rows)),
-        false => Err(snapshot::refused(&ended)),
+        false => Err(snapshot::dump_refused(&ended)),
     }
 }

@@ -1,8 +1,8 @@
-//! The bytes of `pg_dump --format=custom` on their way into memory or a file: their length and the hash of their
+//! Reads the bytes of `pg_dump --format=custom` into memory or a file, and computes their length and the hash of their
 //! content.
 //!
-//! Two dumps of the same content differ in the time that the header holds, and in nothing else, so the hash counts
-//! those bytes as zero. The layout is that of `WriteHead` in PostgreSQL's `pg_backup_archiver.c`.
+//! Two dumps of equal content differ only in the time in the header, so the hash counts those bytes as zero. The layout
+//! is that of `WriteHead` in PostgreSQL's `pg_backup_archiver.c`.
 
 use std::path::Path;
 
@@ -11,24 +11,24 @@ use tempfile::TempPath;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshot::Image;
+use crate::snapshot::SnapshotImage;
 
-/// Up to here an archive is handled in memory; with every slot of a server at it that is 64 MiB.
+/// An archive up to this size is kept in memory. If every slot of a server holds one, that is 64 MiB.
 const MEMORY_BYTES_MAX: usize = 8 << 20;
-/// Read at once: a pipe holds no more.
+/// Bytes read at once: a pipe holds no more.
 const CHUNK_BYTES: usize = 64 << 10;
 /// "PGDMP", three bytes of version, the sizes of a number and an offset, the format.
 const FIXED_BYTES: usize = 11;
 /// Second, minute, hour, day, month, year, summer time.
 const TIME_NUMBERS: usize = 7;
-/// More than any header has up to and with its time.
+/// No header is longer than this, up to and including its time.
 const HEADER_BYTES_MAX: usize = 128;
 
-/// An archive that was taken.
+/// A finished archive.
 #[derive(Debug)]
-pub(super) struct Archive {
-    pub(super) image: Image,
-    /// blake3, hex.
+pub(super) struct DumpArchive {
+    pub(super) image: SnapshotImage,
+    /// blake3 hash of the content, in hex.
     pub(super) content_hash: String,
     pub(super) size_bytes: u64,
 }
@@ -36,16 +36,16 @@ pub(super) struct Archive {
 /// Reads an archive to its end.
 ///
 /// # Errors
-/// [`ErrorKind::DiskFull`] or [`ErrorKind::Io`] when it cannot be kept.
-pub(super) async fn take(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Result<Archive> {
-    let mut sink = Sink::Memory(Vec::new());
+/// [`ErrorKind::DiskFull`] or [`ErrorKind::Io`] when it cannot be stored.
+pub(super) async fn read_archive(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Result<DumpArchive> {
+    let mut sink = ArchiveSink::Memory(Vec::new());
     let (mut hasher, mut header, mut size_bytes) = (blake3::Hasher::new(), Vec::new(), 0);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let read = from.read(&mut chunk).await.map_err(|error| fault("cannot read what pg_dump writes", error))?;
+        let read = from.read(&mut chunk).await.map_err(|error| io_fault("cannot read the output of pg_dump", error))?;
         let bytes = &chunk[..read];
         size_bytes += read as u64;
-        sink.write(bytes, scratch).await?;
+        sink.write_chunk(bytes, scratch).await?;
         let begun = header.len() >= HEADER_BYTES_MAX;
         if !begun {
             header.extend_from_slice(bytes);
@@ -53,7 +53,7 @@ pub(super) async fn take(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Re
         match (begun, read) {
             (true, 0) => break,
             (true, _) => drop(hasher.update(bytes)),
-            // The first chunks, until the whole head is there or nothing more comes.
+            // Collects the first chunks until the whole header is there or the input ends.
             (false, 0) => {
                 hasher.update(&without_time(header));
                 break;
@@ -62,10 +62,14 @@ pub(super) async fn take(mut from: impl AsyncRead + Unpin, scratch: &Path) -> Re
             (false, _) => {}
         }
     }
-    Ok(Archive { image: sink.end().await?, content_hash: hasher.finalize().to_hex().to_string(), size_bytes })
+    Ok(DumpArchive {
+        image: sink.finish_image().await?,
+        content_hash: hasher.finalize().to_hex().to_string(),
+        size_bytes,
+    })
 }
 
-/// [`Archive::content_hash`] of an archive that is there already.
+/// [`DumpArchive::content_hash`] of an existing archive.
 ///
 /// # Errors
 /// [`std::io::Error`] of the reader.
@@ -78,7 +82,7 @@ pub(crate) fn content_hash(mut from: impl std::io::Read) -> std::io::Result<Stri
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// The first bytes of an archive with its time as zeros; anything else as it is.
+/// The first bytes of an archive with the time as zeros; other bytes unchanged.
 fn without_time(mut head: Vec<u8>) -> Vec<u8> {
     if let Some(time) = time_in(&head).filter(|time| time.end <= head.len()) {
         head[time].fill(0);
@@ -86,104 +90,106 @@ fn without_time(mut head: Vec<u8>) -> Vec<u8> {
     head
 }
 
-/// Where the time is: after the compression, which is a number up to version 1.14 and one byte from 1.15 on.
+/// Position of the time in the header. It follows the compression, which is a number up to version 1.14 and one byte
+/// from 1.15 on.
 fn time_in(head: &[u8]) -> Option<std::ops::Range<usize>> {
     let (&major, &minor) = (head.get(5)?, head.get(6)?);
     if !head.starts_with(b"PGDMP") || major != 1 || minor < 12 {
         return None;
     }
-    // A number is a byte for its sign and then its bytes.
+    // A number is one byte for its sign, followed by its bytes.
     let number = 1 + usize::from(*head.get(8)?);
     let start = FIXED_BYTES + if minor <= 14 { number } else { 1 };
     Some(start..start + TIME_NUMBERS * number)
 }
 
-enum Sink {
+enum ArchiveSink {
     Memory(Vec<u8>),
     File(tokio::fs::File, TempPath),
 }
 
-impl Sink {
-    async fn write(&mut self, bytes: &[u8], scratch: &Path) -> Result<()> {
+impl ArchiveSink {
+    async fn write_chunk(&mut self, bytes: &[u8], scratch: &Path) -> Result<()> {
         if let Self::Memory(kept) = self
             && kept.len() + bytes.len() > MEMORY_BYTES_MAX
         {
-            let (mut file, path) = create(scratch)?;
-            file.write_all(kept).await.map_err(unwritable)?;
+            let (mut file, path) = create_scratch_file(scratch)?;
+            file.write_all(kept).await.map_err(scratch_unwritable)?;
             *self = Self::File(file, path);
         }
         match self {
             Self::Memory(kept) => kept.extend_from_slice(bytes),
-            Self::File(file, _) => file.write_all(bytes).await.map_err(unwritable)?,
+            Self::File(file, _) => file.write_all(bytes).await.map_err(scratch_unwritable)?,
         }
         Ok(())
     }
 
-    async fn end(self) -> Result<Image> {
+    async fn finish_image(self) -> Result<SnapshotImage> {
         match self {
-            Self::Memory(kept) => Ok(Image::Memory(Bytes::from(kept))),
+            Self::Memory(kept) => Ok(SnapshotImage::Memory(Bytes::from(kept))),
             Self::File(mut file, path) => {
-                file.flush().await.map_err(unwritable)?;
-                Ok(Image::File(path))
+                file.flush().await.map_err(scratch_unwritable)?;
+                Ok(SnapshotImage::File(path))
             }
         }
     }
 }
 
-/// A file of ours in the scratch directory; nobody else can read it, and it goes away with its path.
-pub(super) fn create(scratch: &Path) -> Result<(tokio::fs::File, TempPath)> {
+/// A new file in the scratch directory. No other user can read it, and it is deleted when its path is dropped.
+pub(super) fn create_scratch_file(scratch: &Path) -> Result<(tokio::fs::File, TempPath)> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(unwritable)?;
-    let file = tempfile::Builder::new().prefix("archive-").tempfile_in(scratch).map_err(unwritable)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(scratch_unwritable)?;
+    let file = tempfile::Builder::new().prefix("archive-").tempfile_in(scratch).map_err(scratch_unwritable)?;
     let (file, path) = file.into_parts();
     Ok((tokio::fs::File::from_std(file), path))
 }
 
-/// Writes all of it.
-pub(super) async fn write(file: &mut tokio::fs::File, bytes: &[u8]) -> Result<()> {
-    file.write_all(bytes).await.map_err(unwritable)?;
-    file.flush().await.map_err(unwritable)
+/// Writes all the bytes to the file.
+pub(super) async fn write_scratch_file(file: &mut tokio::fs::File, bytes: &[u8]) -> Result<()> {
+    file.write_all(bytes).await.map_err(scratch_unwritable)?;
+    file.flush().await.map_err(scratch_unwritable)
 }
 
-/// The file of an image; one in memory is written out, because the programs read files.
-pub(super) async fn on_disk(image: Image, scratch: &Path) -> Result<TempPath> {
+/// The file of an image. An image in memory is written to a file, because the PostgreSQL programs read files.
+pub(super) async fn on_disk(image: SnapshotImage, scratch: &Path) -> Result<TempPath> {
     match image {
-        Image::File(path) => Ok(path),
-        Image::Memory(bytes) => {
-            let (mut file, path) = create(scratch)?;
-            write(&mut file, &bytes).await?;
+        SnapshotImage::File(path) => Ok(path),
+        SnapshotImage::Memory(bytes) => {
+            let (mut file, path) = create_scratch_file(scratch)?;
+            write_scratch_file(&mut file, &bytes).await?;
             Ok(path)
         }
     }
 }
 
-/// The statement by which a dump empties the search path of the session that restores it, as `dumpSearchPath` of
-/// PostgreSQL's `pg_dump.c` writes it since 2018, in an entry at the head of the archive.
+/// The statement with which a dump empties the search path of the session that restores it. Since 2018 `dumpSearchPath`
+/// of PostgreSQL's `pg_dump.c` writes it in an entry at the start of the archive.
 const EMPTY_PATH: &[u8] = b"SELECT pg_catalog.set_config('search_path', '', false);\n";
-/// The search path of the sessions that write. Names of the server's own objects still come first, and every other
-/// name in a dump is qualified; functions find what they found when they ran in the source.
+/// The search path of the sessions that write. Names of the server's own objects still come first, and every other name
+/// in a dump is qualified. So functions find the same objects as when they ran in the source.
 const WRITERS_PATH: &[u8] = b"SET search_path = \"$user\", public;";
-/// Three entries come before that one, each of some tens of bytes.
+/// Three entries come before the statement, each with some tens of bytes.
 const PATH_WITHIN_BYTES: u64 = 64 << 10;
 
-/// Writes the writers' search path over the empty one. It is shorter, so every offset in the archive stays true.
+/// Overwrites the empty search path with that of the writers. The new text is shorter and padded, so every offset in
+/// the archive stays valid.
 pub(super) async fn give_search_path(archive: &Path) -> Result<()> {
-    let mut file = tokio::fs::File::options().read(true).write(true).open(archive).await.map_err(unwritable)?;
+    let mut file = tokio::fs::File::options().read(true).write(true).open(archive).await.map_err(scratch_unwritable)?;
     let mut head = Vec::new();
-    (&mut file).take(PATH_WITHIN_BYTES).read_to_end(&mut head).await.map_err(unwritable)?;
+    (&mut file).take(PATH_WITHIN_BYTES).read_to_end(&mut head).await.map_err(scratch_unwritable)?;
     let Some(at) = head.windows(EMPTY_PATH.len()).position(|bytes| bytes == EMPTY_PATH) else { return Ok(()) };
     let mut path = WRITERS_PATH.to_vec();
     path.resize(EMPTY_PATH.len() - 1, b' ');
     path.push(b'\n');
-    file.seek(std::io::SeekFrom::Start(at as u64)).await.map_err(unwritable)?;
-    write(&mut file, &path).await
+    file.seek(std::io::SeekFrom::Start(at as u64)).await.map_err(scratch_unwritable)?;
+    write_scratch_file(&mut file, &path).await
 }
 
-fn unwritable(error: std::io::Error) -> Error {
-    fault("cannot write to the scratch directory", error)
+fn scratch_unwritable(error: std::io::Error) -> Error {
+    io_fault("cannot write to the scratch directory", error)
 }
 
-fn fault(what: &str, error: std::io::Error) -> Error {
+fn io_fault(what: &str, error: std::io::Error) -> Error {
     let kind = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
         _ => ErrorKind::Io,
@@ -195,7 +201,7 @@ fn fault(what: &str, error: std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    /// A head of this version, the time all `t`, and then content.
+    /// A header of this version, with every byte of the time set to `t`, followed by the content.
     fn archive(minor: u8, t: u8, content: &[u8]) -> Vec<u8> {
         let mut bytes = b"PGDMP".to_vec();
         bytes.extend([1, minor, 0, 4, 8, 1]);
@@ -206,7 +212,7 @@ mod tests {
     }
 
     async fn hash(bytes: &[u8]) -> String {
-        let taken = take(bytes, Path::new("/nowhere")).await.unwrap();
+        let taken = read_archive(bytes, Path::new("/nowhere")).await.unwrap();
         assert_eq!(taken.size_bytes, bytes.len() as u64);
         assert_eq!(content_hash(bytes).unwrap(), taken.content_hash);
         taken.content_hash
@@ -232,8 +238,8 @@ mod tests {
     async fn a_large_one_goes_to_a_file() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = archive(14, 1, &vec![5; MEMORY_BYTES_MAX]);
-        let taken = take(&bytes[..], directory.path()).await.unwrap();
-        let Image::File(path) = &taken.image else { panic!("in memory") };
+        let taken = read_archive(&bytes[..], directory.path()).await.unwrap();
+        let SnapshotImage::File(path) = &taken.image else { panic!("in memory") };
         assert!(std::fs::read(path).unwrap() == bytes);
         drop(taken);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

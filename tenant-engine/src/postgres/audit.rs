@@ -1,20 +1,21 @@
-//! Whether roles, rights and settings of a server are as this program makes them, for `doctor`. Changes nothing.
+//! Compares the roles, rights and settings of a server with those that this program makes, for `doctor`. Changes
+//! nothing.
 //!
-//! The shared catalogs tell nearly everything (`audit.sql`). Who owns the table of the identity is asked in a few
-//! databases, drawn anew each time: a connection to every one of thousands takes too long.
+//! The shared system catalogs show nearly everything (`audit.sql`). The owner of the identity table is checked in a few
+//! databases, chosen at random each time: connecting to each of thousands would take too long.
 
 use super::PostgresEngine;
-use super::site::Site;
-use super::sql::text;
-use super::work::Work;
+use super::admin_connection::AdminConnection;
+use super::server_state::PostgresServerState;
+use super::sql::text_column;
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{RoleAudit, RoleFinding, Server};
+use crate::server::{DatabaseServer, RoleAudit, RoleFinding};
 
 const DIFFERENCES: &str = include_str!("audit.sql");
-/// Databases that are entered: well below a second.
+/// Number of databases that an audit connects to: takes well below a second.
 const ENTERED_MAX: usize = 32;
 
-/// The table belongs to the maintenance role, or to the one before it.
+/// Finds an identity table that does not belong to the maintenance role or to the earlier maintenance role.
 const IDENTITY: &str = "
     select format('table _fleet_identity of database %I belongs to %s', current_database(), c.relowner::regrole),
         format('alter table public._fleet_identity owner to %I', current_user)
@@ -24,20 +25,20 @@ const IDENTITY: &str = "
     select format('database %I has no table _fleet_identity', current_database()), ''
     where to_regclass('public._fleet_identity') is null";
 
-/// See [`crate::Engine::audit`].
-pub(super) async fn audit(engine: &PostgresEngine, on: &Server) -> Result<RoleAudit> {
-    let site = engine.site_of(on)?;
-    let _slot = site.slot().await?;
-    let mut center = site.center().await?;
-    let mut found = findings(&mut center, DIFFERENCES).await?;
+/// See [`crate::Engine::audit_roles`].
+pub(super) async fn audit_roles(engine: &PostgresEngine, on: &DatabaseServer) -> Result<RoleAudit> {
+    let site = engine.state_of_server(on)?;
+    let _slot = site.take_slot().await?;
+    let mut center = site.maintenance_connection().await?;
+    let mut found = read_findings(&mut center, DIFFERENCES).await?;
     let count =
         "select count(*)::text from pg_database where datname ~ '^t_[0-9a-f]{32}_g[0-9]+_[0-9]+$' and datallowconn";
-    let answers = center.answers(count).await?;
-    let databases = answers.iter().flatten().next().map(|row| text(row, 0)).transpose()?;
+    let answers = center.fetch_answers(count).await?;
+    let databases = answers.iter().flatten().next().map(|row| text_column(row, 0)).transpose()?;
     let entered = some_databases(&mut center).await?;
-    site.leave(center);
+    site.return_connection(center);
     for database in &entered {
-        found.extend(inside(&site, database).await?);
+        found.extend(audit_database(&site, database).await?);
     }
     Ok(RoleAudit {
         findings: found,
@@ -46,21 +47,21 @@ pub(super) async fn audit(engine: &PostgresEngine, on: &Server) -> Result<RoleAu
     })
 }
 
-async fn some_databases(center: &mut Work) -> Result<Vec<String>> {
+async fn some_databases(center: &mut AdminConnection) -> Result<Vec<String>> {
     let sql = format!(
         "select datname from pg_database where datname ~ '^t_[0-9a-f]{{32}}_g[0-9]+_[0-9]+$' and datallowconn
          order by random() limit {ENTERED_MAX}"
     );
-    center.answers(sql).await?.iter().flatten().map(|row| text(row, 0)).collect()
+    center.fetch_answers(sql).await?.iter().flatten().map(|row| text_column(row, 0)).collect()
 }
 
-/// One that was dropped meanwhile has no findings.
-async fn inside(site: &Site, database: &str) -> Result<Vec<RoleFinding>> {
-    let mut work = match site.enter(database).await {
+/// The findings of one database; a database that was dropped meanwhile has none.
+async fn audit_database(site: &PostgresServerState, database: &str) -> Result<Vec<RoleFinding>> {
+    let mut work = match site.open_connection(database).await {
         Err(error) if is_gone(&error) => return Ok(Vec::new()),
         work => work?,
     };
-    let found = findings(&mut work, IDENTITY).await;
+    let found = read_findings(&mut work, IDENTITY).await;
     work.close().await;
     match found {
         Err(error) if error.kind() == ErrorKind::ConnectionLost => Ok(Vec::new()),
@@ -72,8 +73,8 @@ fn is_gone(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Missing | ErrorKind::Fenced)
 }
 
-async fn findings(work: &mut Work, sql: &str) -> Result<Vec<RoleFinding>> {
-    let answers = work.answers(sql).await?;
-    let finding = |row| Ok(RoleFinding { what: text(row, 0)?, cure: text(row, 1)? });
+async fn read_findings(work: &mut AdminConnection, sql: &str) -> Result<Vec<RoleFinding>> {
+    let answers = work.fetch_answers(sql).await?;
+    let finding = |row| Ok(RoleFinding { what: text_column(row, 0)?, cure: text_column(row, 1)? });
     answers.iter().flatten().map(finding).collect()
 }

@@ -1,5 +1,5 @@
--- What differs on a server from what this program makes, each with the statement that puts it right. Reads the shared
--- catalogs only, so it costs milliseconds. `own` are the logins and groups of a fleet, `expected` is the one group of each.
+-- Roles, rights and settings of a server that differ from those that this program makes, each with the statement that
+-- corrects it. Reads only the shared catalogs, so it costs milliseconds. `own` are the logins and group roles of a fleet.
 with own as (
   select oid, rolname, case
       when rolname = 'fleet_owner' or rolname = 'fleet_read' or rolname = 'fleet_write' then 'group'
@@ -8,11 +8,11 @@ with own as (
     rolinherit, rolvaliduntil
   from pg_roles
   where rolname in ('fleet_owner', 'fleet_read', 'fleet_write')
-    or rolname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+_[rwm]|tmpl_[0-9a-f]{32}_m)$'
+    or rolname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+_[rwm]|tmpl_([0-9a-f]{8}_)?[0-9a-f]{32}_m)$'
 ), places as (
   select oid, datname, datdba, coalesce(datacl, acldefault('d', datdba)) as acl
   from pg_database
-  where datname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+|tmpl_[0-9a-f]{32})$' and (datallowconn or datacl is not null)
+  where datname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+|tmpl_([0-9a-f]{8}_)?[0-9a-f]{32})$' and (datallowconn or datacl is not null)
 ), wrong as (
   select 1 as rank, format('role %I is %s', rolname, attribute) as what,
     format('alter role %I no%s', rolname, lower(attribute)) as cure
@@ -28,7 +28,7 @@ with own as (
   select 2, format('role %I is a member of %I', r.rolname, o.rolname), format('revoke %I from %I', o.rolname, r.rolname)
   from pg_auth_members m join own o on o.oid = m.roleid join pg_roles r on r.oid = m.member
   where r.rolname <> current_user and not r.rolsuper and r.oid not in (select oid from own)
-    -- What creates a role has it since version 16; the role that maintained the server before has its logins.
+    -- Since version 16 the creator of a role is a member of it; an earlier maintenance role created such logins.
     and not (r.rolcreaterole and r.rolcreatedb)
   union all
   select 3, format('setting %s of role %I%s', setting, o.rolname, coalesce(' in database ' || quote_ident(d.datname), '')),

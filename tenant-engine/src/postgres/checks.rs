@@ -1,25 +1,26 @@
-//! Check constraints that call functions of the tenant's own, while a database is filled.
+//! Check constraints that call the tenant's own functions, while a database is filled.
 //!
-//! Such a function may look at rows that come in later: of another table, or of the same one. So the constraint is taken
-//! off before the rows and put back behind them, as valid as it was. Rows that break it by then were accepted by the
-//! source, which looks only when a row is written: the constraint is left `not valid` then, and goes on to hold for
-//! every new row. Checks of domains are taken off only when rows cannot come in otherwise, because the server cannot
-//! validate one that an array uses. The caller learns of every constraint that is left `not valid`.
+//! Such a function may read rows that are loaded later, from another table or the same one. So the constraint is
+//! dropped before the rows are loaded and added again afterwards, as valid as it was. Rows that violate it then were
+//! accepted by the source, because a check runs only when a row is written. In that case the constraint is added as
+//! `not valid`, and it still applies to every new row. Checks of domains are dropped only when rows cannot be loaded
+//! otherwise, because the server cannot validate a domain that an array uses. The caller is told of every constraint
+//! that is left `not valid`.
 //!
-//! A check whose function takes a row of its own table, or a value of its own domain, is an entry of its own behind the
-//! rows. It is added in the same way where the rows break it.
+//! A check whose function takes a row of its own table, or a value of its own domain, is a separate entry behind the
+//! rows. It is added in the same way when rows violate it.
 
-use super::load::Load;
-use super::site::Site;
-use super::sql::{literal, text};
-use super::tool::WHOLE_MAX;
-use super::work::{Why, Work};
+use super::admin_connection::{AdminConnection, AdminConnectionError};
+use super::load::DumpLoad;
+use super::programs::WHOLE_MAX;
+use super::server_state::PostgresServerState;
+use super::sql::{sql_literal, text_column};
 use super::{archive, contents, migrator, script};
 use crate::error::{Error, ErrorKind, Result};
 
-/// One constraint, as SQL makes it again.
+/// One constraint, with the SQL that makes it again.
 #[derive(Debug)]
-pub(super) struct Check {
+pub(super) struct CheckConstraint {
     /// `table public.orders` or `domain public.code`.
     owner: String,
     name: String,
@@ -28,15 +29,15 @@ pub(super) struct Check {
     comment: String,
 }
 
-/// Whose constraints.
+/// Whose constraints are dropped.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Owner {
+pub(super) enum ConstraintOwner {
     Table,
     Domain,
 }
 
-/// Those that depend on a function or an operator which is not the server's own, parents before children. What a
-/// child only inherits goes and comes back with its parent.
+/// Finds the constraints that depend on a function or operator that is not the server's own, parents before children.
+/// An inherited constraint of a child is dropped and added with its parent's.
 const FIND: &str = "
     select case when con.conrelid <> 0 then 'table ' || con.conrelid::regclass else 'domain ' || con.contypid::regtype end,
            quote_ident(con.conname), pg_get_constraintdef(con.oid), con.convalidated::text,
@@ -47,27 +48,35 @@ const FIND: &str = "
         and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) and d.refobjid >= 16384)
     order by con.coninhcount, con.oid";
 
-/// Takes them off.
-pub(super) async fn take_off(site: &Site, database: &str, of: Owner) -> Result<Vec<Check>> {
-    let mut work = enter(site, database).await?;
-    let answers = work.answers(FIND).await?;
-    let mut checks = answers.iter().flatten().map(check).collect::<Result<Vec<_>>>()?;
-    checks.retain(|check| check.owner.starts_with("domain ") == matches!(of, Owner::Domain));
-    for Check { owner, name, .. } in &checks {
-        work.run(format!("alter {owner} drop constraint if exists {name}")).await?;
+/// Drops the constraints and returns them.
+pub(super) async fn take_off(
+    site: &PostgresServerState,
+    database: &str,
+    of: ConstraintOwner,
+) -> Result<Vec<CheckConstraint>> {
+    let mut work = enter_for_checks(site, database).await?;
+    let answers = work.fetch_answers(FIND).await?;
+    let mut checks = answers.iter().flatten().map(parse_check).collect::<Result<Vec<_>>>()?;
+    checks.retain(|check| check.owner.starts_with("domain ") == matches!(of, ConstraintOwner::Domain));
+    for CheckConstraint { owner, name, .. } in &checks {
+        work.run_sql(format!("alter {owner} drop constraint if exists {name}")).await?;
     }
     work.close().await;
     Ok(checks)
 }
 
-/// Puts them back. Returns a sentence for each that was valid and is not any more.
-pub(super) async fn put_back(site: &Site, database: &str, checks: &[Check]) -> Result<Vec<String>> {
+/// Adds the constraints again. Returns a sentence for each constraint that was valid and no longer is.
+pub(super) async fn put_back(
+    site: &PostgresServerState,
+    database: &str,
+    checks: &[CheckConstraint],
+) -> Result<Vec<String>> {
     if checks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut work = enter(site, database).await?;
-    // The constraint sees the rows in the search path of the sessions that write.
-    work.run("reset search_path; set statement_timeout = 0").await?;
+    let mut work = enter_for_checks(site, database).await?;
+    // The constraint reads rows with the search path of the sessions that write.
+    work.run_sql("reset search_path; set statement_timeout = 0").await?;
     let mut not_valid = Vec::new();
     for check in checks {
         not_valid.extend(put_one_back(&mut work, check).await?);
@@ -76,19 +85,19 @@ pub(super) async fn put_back(site: &Site, database: &str, checks: &[Check]) -> R
     Ok(not_valid)
 }
 
-async fn put_one_back(work: &mut Work, check: &Check) -> Result<Option<String>> {
-    let Check { owner, name, definition, is_valid, comment } = check;
+async fn put_one_back(work: &mut AdminConnection, check: &CheckConstraint) -> Result<Option<String>> {
+    let CheckConstraint { owner, name, definition, is_valid, comment } = check;
     let definition = definition.strip_suffix(" NOT VALID").unwrap_or(definition);
-    let refused = |why: Why| {
+    let refused = |why: AdminConnectionError| {
         let reason = why.into_ours();
         let message = format!("the constraint {name} of {owner} could not be restored: {}", reason.message());
         Error::new(ErrorKind::NotRestorable, message).with_source(reason)
     };
     work.try_answers(format!("alter {owner} add constraint {name} {definition} not valid")).await.map_err(refused)?;
     if !comment.is_empty() {
-        // The grammar has a word for a domain here, and none for a table.
+        // SQL needs the keyword `domain` here for a domain, and no keyword for a table.
         let owner = owner.strip_prefix("table ").unwrap_or(owner);
-        work.try_answers(format!("comment on constraint {name} on {owner} is {}", literal(comment)))
+        work.try_answers(format!("comment on constraint {name} on {owner} is {}", sql_literal(comment)))
             .await
             .map_err(refused)?;
     }
@@ -96,9 +105,9 @@ async fn put_one_back(work: &mut Work, check: &Check) -> Result<Option<String>> 
         return Ok(None);
     }
     let validate = format!("alter {owner} validate constraint {name}");
-    match work.script(&validate, WHOLE_MAX).await.map_err(|stopped| stopped.why) {
-        // Rows that break it, a function that fails for some row, or a domain that an array uses.
-        Err(Why::Sql(error)) if !super::error::ends_connection(&error) => {
+    match work.run_script(&validate, WHOLE_MAX).await.map_err(|stopped| stopped.why) {
+        // Rows violate it, a function fails for some row, or an array uses the domain.
+        Err(AdminConnectionError::Sql(error)) if !super::error::ends_connection(&error) => {
             let why = super::error::from_sqlx(error);
             Ok(Some(format!("the constraint {name} of {owner} is restored, but not valid: {}", why.message())))
         }
@@ -107,25 +116,26 @@ async fn put_one_back(work: &mut Work, check: &Check) -> Result<Option<String>> 
     }
 }
 
-/// Whether an entry of a dump is a check that stands for itself.
+/// Whether an entry of a dump is a separate check constraint.
 pub(super) fn is_check(entry: &str) -> bool {
     entry.contains(" CHECK CONSTRAINT ")
 }
 
-/// The checks that these entries of a dump are.
-pub(super) async fn in_dump(load: &Load<'_>, entries: &[String]) -> Result<Vec<Check>> {
-    let (mut file, list) = archive::create(load.engine.scratch())?;
-    archive::write(&mut file, (entries.join("\n") + "\n").as_bytes()).await?;
-    let text = contents::script(load.engine.tools(), load.dump, &list).await?;
-    Ok(script::statements(&text).iter().filter_map(|statement| in_statement(statement.text)).collect())
+/// The check constraints among these entries of a dump.
+pub(super) async fn in_dump(load: &DumpLoad<'_>, entries: &[String]) -> Result<Vec<CheckConstraint>> {
+    let (mut file, list) = archive::create_scratch_file(load.engine.scratch_directory())?;
+    archive::write_scratch_file(&mut file, (entries.join("\n") + "\n").as_bytes()).await?;
+    let text = contents::script_text(load.engine.postgres_tools(), load.dump, &list).await?;
+    Ok(script::split_statements(&text).iter().filter_map(|statement| in_statement(statement.text)).collect())
 }
 
-/// PURE: `ALTER TABLE public.t\n    ADD CONSTRAINT c CHECK (…)`, as `dumpConstraint` of PostgreSQL's `pg_dump.c` writes it.
-fn in_statement(statement: &str) -> Option<Check> {
+/// PURE: parses `ALTER TABLE public.t\n    ADD CONSTRAINT c CHECK (…)`, as `dumpConstraint` of PostgreSQL's `pg_dump.c`
+/// writes it.
+fn in_statement(statement: &str) -> Option<CheckConstraint> {
     let (owner, rest) = statement.strip_prefix("ALTER ")?.split_once("\n    ADD CONSTRAINT ")?;
     let (kind, owner) = owner.split_once(' ')?;
     let (name, definition) = rest.split_at(name_length(rest)?);
-    Some(Check {
+    Some(CheckConstraint {
         owner: format!("{} {owner}", kind.to_lowercase()),
         name: name.to_owned(),
         definition: definition.trim().to_owned(),
@@ -134,7 +144,7 @@ fn in_statement(statement: &str) -> Option<Check> {
     })
 }
 
-/// PURE: how long the name is at the beginning of this text; a quoted one may hold blanks and doubled quotes.
+/// PURE: length of the name at the start of this text. A quoted name may contain blanks and doubled quotes.
 fn name_length(text: &str) -> Option<usize> {
     if !text.starts_with('"') {
         return text.find(' ');
@@ -146,21 +156,21 @@ fn name_length(text: &str) -> Option<usize> {
     })
 }
 
-/// As the login that migrates, which was admitted before the load: validating runs functions of the tenant's.
-async fn enter(site: &Site, database: &str) -> Result<Work> {
-    let mut work = migrator::connect(site, database).await?;
-    // Every other name is printed with its schema.
-    work.run("set search_path = pg_catalog").await?;
+/// Connects as the login that migrates, which was admitted before the load: validating runs the tenant's functions.
+async fn enter_for_checks(site: &PostgresServerState, database: &str) -> Result<AdminConnection> {
+    let mut work = migrator::connect_as_migrator(site, database).await?;
+    // With this search path the server prints every other name with its schema.
+    work.run_sql("set search_path = pg_catalog").await?;
     Ok(work)
 }
 
-fn check(row: &sqlx::postgres::PgRow) -> Result<Check> {
-    Ok(Check {
-        owner: text(row, 0)?,
-        name: text(row, 1)?,
-        definition: text(row, 2)?,
-        is_valid: text(row, 3)? == "true",
-        comment: text(row, 4)?,
+fn parse_check(row: &sqlx::postgres::PgRow) -> Result<CheckConstraint> {
+    Ok(CheckConstraint {
+        owner: text_column(row, 0)?,
+        name: text_column(row, 1)?,
+        definition: text_column(row, 2)?,
+        is_valid: text_column(row, 3)? == "true",
+        comment: text_column(row, 4)?,
     })
 }
 

@@ -1,5 +1,5 @@
-//! What is in a dump, as `pg_restore` reads it without a server: whether it is whole, whose data it is, and which of its
-//! entries are to be restored.
+//! Reads a dump with `pg_restore` without a server: whether it is complete, whose data it holds, and which of its
+//! entries to restore.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,35 +7,38 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::load::Contents;
-use super::locale::Locale;
-use super::tool::{Tools, start};
+use super::ledger;
+use super::load::DumpContents;
+use super::locale::DatabaseLocale;
+use super::programs::{PostgresTools, start_program};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::migration::LedgerName;
 
-/// Reading a dump once, at the speed of a slow disk: hours for the largest.
+/// Longest time to read a dump once: hours for the largest, at the speed of a slow disk.
 const READ_MAX: Duration = Duration::from_secs(6 * 3600);
-/// An identity is a few hundred bytes, a list some hundred bytes for each object.
+/// An identity has a few hundred bytes, a list some hundred bytes for each object.
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
-/// What every database of ours gets from us, and what belongs to a server.
-const NOT_RESTORED: [&str; 10] = [
+/// Entries that are not restored: the objects that this program makes in every database, and those that belong to a
+/// server.
+const NOT_RESTORED: [&str; 8] = [
     "TABLE public _fleet_identity",
     "TABLE DATA public _fleet_identity",
     "CONSTRAINT public _fleet_identity _fleet_identity_pkey",
-    "TABLE public _sqlx_migrations",
-    "CONSTRAINT public _sqlx_migrations _sqlx_migrations_pkey",
     "SCHEMA - public",
     "COMMENT - SCHEMA public",
     "ACL public TABLE _fleet_identity",
-    "ACL public TABLE _sqlx_migrations",
+    // The comment holds the name of the ledger, which the layout records.
+    "COMMENT public TABLE _fleet_identity",
     "ACL - SCHEMA public",
 ];
-/// Rights on what the server has itself: a database has them from its template (`rights.rs`).
+/// Rights on the server's own objects: a database has these from its template (`rights.rs`).
 const SERVERS_RIGHTS: [&str; 2] = ["ACL pg_catalog ", "ACL information_schema "];
-/// Given again behind everything else (`grants.rs`).
+/// Rights that are granted again after everything else (`grants.rs`).
 const RIGHTS: [&str; 2] = ["ACL ", "DEFAULT ACL "];
-/// What a server's administrator makes, as a rule: restored where our roles may, told where they may not.
+/// Objects that usually only an administrator makes. They are restored where the fleet's roles may do so, and reported
+/// otherwise.
 const OPTIONAL: [&str; 6] = [
     "PUBLICATION ",
     "EVENT TRIGGER ",
@@ -44,76 +47,84 @@ const OPTIONAL: [&str; 6] = [
     "COMMENT - PUBLICATION ",
     "COMMENT - EVENT TRIGGER ",
 ];
-/// Restored, it would begin to read from another server.
+/// A restored subscription would begin to read from another server.
 const SUBSCRIPTION: [&str; 2] = ["SUBSCRIPTION ", "COMMENT - SUBSCRIPTION "];
 
-/// The list of entries to restore, of a dump that is whole and holds this tenant's data.
+/// The entries to restore from a dump. Fails unless the dump is complete and holds this tenant's data.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`], [`ErrorKind::WrongTenant`], [`ErrorKind::ToolMissing`].
-pub(super) async fn examine(tools: &Tools, dump: &Path, source: TenantId) -> Result<Contents> {
-    // A dump of newer programs is not damaged: the reader says so by itself.
-    let contents = contents(tools, dump, Rights::Ours).await?;
-    let identity = ["--data-only", "--schema=public", "--table=_fleet_identity", "--file=-"];
-    let (identity, whole) = tokio::join!(read(tools, dump, &identity), read(tools, dump, &["--file=/dev/null"]));
-    whole?;
-    let found = tenant_in(&identity?)?;
+pub(super) async fn examine_dump(tools: &PostgresTools, dump: &Path, source: TenantId) -> Result<DumpContents> {
+    let identity = ["--schema=public", "--table=_fleet_identity", "--file=-"];
+    let (identity, whole) =
+        tokio::join!(read_dump(tools, dump, &identity), read_dump(tools, dump, &["--file=/dev/null"]));
+    // A dump of newer programs is not damaged; the error of the identity reader says so.
+    let identity = whole.and(identity)?;
+    let found = tenant_in(&identity)?;
     if found != source {
         let message = format!("the dump holds the data of {found}, expected {source}");
         return Err(Error::new(ErrorKind::WrongTenant, message));
     }
-    Ok(contents)
+    list_contents(tools, dump, DumpOrigin::Ours, ledger::named_in_script(&identity)?).await
 }
 
-/// The list of entries to restore, of a whole dump of a database that no fleet knows.
+/// The entries to restore from a complete dump of a database that belongs to no fleet.
 ///
 /// # Errors
-/// [`ErrorKind::WrongTenant`] when it carries an identity; [`ErrorKind::Corrupt`], [`ErrorKind::ToolMissing`].
-pub(super) async fn examine_foreign(tools: &Tools, dump: &Path) -> Result<Contents> {
-    let list = read(tools, dump, &["--list"]).await?;
+/// [`ErrorKind::WrongTenant`] when the database carries an identity; [`ErrorKind::Corrupt`],
+/// [`ErrorKind::ToolMissing`].
+pub(super) async fn examine_foreign(tools: &PostgresTools, dump: &Path, ledger: &LedgerName) -> Result<DumpContents> {
+    let list = read_dump(tools, dump, &["--list"]).await?;
     if list.lines().any(|line| line.contains(" TABLE public _fleet_identity ")) {
-        let message = "that database is a tenant's of a fleet already: back it up there and restore it, or clone it";
+        let message = "that database already belongs to a fleet: back it up there and restore it, or clone it";
         return Err(Error::new(ErrorKind::WrongTenant, message));
     }
-    contents(tools, dump, Rights::OfOthers).await
+    list_contents(tools, dump, DumpOrigin::OfOthers, ledger.clone()).await
 }
 
-/// The text of these entries, as SQL.
-pub(super) async fn script(tools: &Tools, dump: &Path, list: &Path) -> Result<String> {
-    read(tools, dump, &["--file=-", "--use-list", &list.to_string_lossy()]).await
+/// The SQL text of these entries.
+pub(super) async fn script_text(tools: &PostgresTools, dump: &Path, list: &Path) -> Result<String> {
+    read_dump(tools, dump, &["--file=-", "--use-list", &list.to_string_lossy()]).await
 }
 
-/// Whether the roles that a dump names are a fleet's.
+/// Whether the roles in a dump are those of a fleet.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Rights {
+enum DumpOrigin {
     Ours,
     OfOthers,
 }
 
-/// Of no schema's objects, only the statements about the database itself are written.
+/// With a schema filter that matches nothing, only the statements about the database itself are written.
 const NO_SCHEMA: &str = "--schema= no schema has this name ";
 
-/// The entries of each section. Only `pg_restore` knows the section of an entry: a comment is in that of its object.
-async fn contents(tools: &Tools, dump: &Path, rights: Rights) -> Result<Contents> {
-    let list = async |section| read(tools, dump, &["--list", section]).await;
+/// The entries of each section. Only `pg_restore` knows the section of an entry: a comment is in the section of its
+/// object.
+async fn list_contents(
+    tools: &PostgresTools,
+    dump: &Path,
+    rights: DumpOrigin,
+    ledger: LedgerName,
+) -> Result<DumpContents> {
+    let list = async |section| read_dump(tools, dump, &["--list", section]).await;
     let (before, data, after) =
         tokio::try_join!(list("--section=pre-data"), list("--section=data"), list("--section=post-data"))?;
-    let locale = Locale::in_script(&read(tools, dump, &["--create", NO_SCHEMA, "--file=-"]).await?)?;
+    let locale = DatabaseLocale::in_script(&read_dump(tools, dump, &["--create", NO_SCHEMA, "--file=-"]).await?)?;
     let lists = [&before, &data, &after];
     let optional = lists.iter().flat_map(|list| list.lines()).filter(|line| is_optional(line)).map(str::to_owned);
-    let is_grant =
-        |line: &&str| is_one_of(line, &RIGHTS) && !is_one_of(line, &SERVERS_RIGHTS) && is_ours_to_restore(line);
+    let is_grant = |line: &&str| {
+        is_one_of(line, &RIGHTS) && !is_one_of(line, &SERVERS_RIGHTS) && is_ours_to_restore(line, &ledger)
+    };
     let grants = lists.iter().flat_map(|list| list.lines()).filter(is_grant).map(str::to_owned);
-    let grants = (rights == Rights::Ours).then(|| grants.collect());
-    let [before, data, after] = lists.map(|list| restored(list));
-    Ok(Contents { before, data, after, optional: optional.collect(), grants, locale })
+    let grants = (rights == DumpOrigin::Ours).then(|| grants.collect());
+    let [before, data, after] = lists.map(|list| restored_entries(list, &ledger));
+    Ok(DumpContents { before, data, after, optional: optional.collect(), grants, locale, ledger })
 }
 
-/// Runs `pg_restore` without a server and returns what it prints.
-async fn read(tools: &Tools, dump: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = tools.command("pg_restore");
+/// Runs `pg_restore` without a server and returns its output.
+async fn read_dump(tools: &PostgresTools, dump: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = tools.program_command("pg_restore");
     command.args(arguments).arg(dump).stdout(Stdio::piped());
-    let child = start(&mut command)?;
+    let child = start_program(&mut command)?;
     let output = tokio::time::timeout(READ_MAX, bounded_output(child)).await;
     let output = output.map_err(|_| Error::new(ErrorKind::Io, "reading the dump did not end"))?;
     let (complete, text, complaint) = output
@@ -125,7 +136,7 @@ async fn read(tools: &Tools, dump: &Path, arguments: &[&str]) -> Result<String> 
     }
 }
 
-/// Whether it succeeded, what it printed, and its first complaint.
+/// Whether the program succeeded, its output, and its first complaint.
 async fn bounded_output(mut child: tokio::process::Child) -> std::io::Result<(bool, String, String)> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -166,23 +177,34 @@ fn tenant_in(copied: &str) -> Result<TenantId> {
     tenant.filter(|_| only).ok_or_else(corrupt)
 }
 
-/// PURE: the entries of a list that are restored in any case.
-fn restored(list: &str) -> Vec<String> {
+/// PURE: the entries of a list that are always restored.
+fn restored_entries(list: &str, ledger: &LedgerName) -> Vec<String> {
     let kept = list.lines().filter(|line| {
         let apart = is_optional(line) || is_one_of(line, &SUBSCRIPTION) || is_one_of(line, &RIGHTS);
-        entry(line).is_some() && is_ours_to_restore(line) && !apart
+        parse_entry(line).is_some() && is_ours_to_restore(line, ledger) && !apart
     });
     kept.map(str::to_owned).collect()
 }
 
-/// False for what the layout makes.
-fn is_ours_to_restore(line: &str) -> bool {
+/// False for objects that the layout makes.
+fn is_ours_to_restore(line: &str, ledger: &LedgerName) -> bool {
     let object = |entry: &str| entry.rsplit_once(' ').map_or(entry, |(object, _owner)| object).to_owned();
-    entry(line).is_none_or(|entry| !NOT_RESTORED.contains(&object(entry).as_str()))
+    parse_entry(line).is_none_or(|entry| {
+        let object = object(entry);
+        !NOT_RESTORED.contains(&object.as_str()) && !is_of_ledger(&object, ledger)
+    })
+}
+
+/// The ledger's table, its rights and its key. After a table is renamed, its key still has the old name.
+fn is_of_ledger(object: &str, ledger: &LedgerName) -> bool {
+    let key = object.strip_prefix(&format!("CONSTRAINT public {ledger} "));
+    object == format!("TABLE public {ledger}")
+        || object == format!("ACL public TABLE {ledger}")
+        || key.is_some_and(|key| key.ends_with("_pkey"))
 }
 
 /// A line is `<id>; <table> <object> <kind> <schema> <name> <owner>`, or a comment.
-fn entry(line: &str) -> Option<&str> {
+fn parse_entry(line: &str) -> Option<&str> {
     let (number, entry) = line.split_once("; ")?;
     number.parse::<u32>().ok()?;
     Some(entry.splitn(3, ' ').nth(2).unwrap_or_default())
@@ -193,7 +215,7 @@ fn is_optional(line: &str) -> bool {
 }
 
 fn is_one_of(line: &str, kinds: &[&str]) -> bool {
-    entry(line).is_some_and(|entry| kinds.iter().any(|kind| entry.starts_with(kind)))
+    parse_entry(line).is_some_and(|entry| kinds.iter().any(|kind| entry.starts_with(kind)))
 }
 
 #[cfg(test)]
@@ -217,6 +239,8 @@ mod tests {
     fn our_own_tables_and_the_servers_things_are_left_out() {
         let kept = [
             "3384; 0 16417 TABLE DATA public _sqlx_migrations fleet",
+            "3385; 0 16418 TABLE DATA public ops fleet",
+            "216; 1259 16417 TABLE public _sqlx_migrations fleet_owner",
             "215; 1259 16417 TABLE public projects fleet_owner",
             "215; 1259 16417 TABLE other _fleet_identity fleet_owner",
             "2; 3079 16384 EXTENSION - pgcrypto ",
@@ -228,10 +252,14 @@ mod tests {
             "3383; 0 16410 TABLE DATA public _fleet_identity fleet",
             "3236; 2606 16416 CONSTRAINT public _fleet_identity _fleet_identity_pkey fleet",
             "3400; 0 0 COMMENT - EXTENSION pgcrypto ",
+            "217; 1259 16418 TABLE public ops fleet",
+            "3237; 2606 16418 CONSTRAINT public ops _sqlx_migrations_pkey fleet",
+            "3238; 0 0 ACL public TABLE ops fleet",
+            "3239; 0 0 COMMENT public TABLE _fleet_identity fleet",
             "5; 2615 2200 SCHEMA - public pg_database_owner",
         ];
         let list = kept.iter().chain(&left).flat_map(|line| [*line, "\n"]).collect::<String>();
-        assert_eq!(restored(&list), kept);
+        assert_eq!(restored_entries(&list, &LedgerName::parse("ops").unwrap()), kept);
         let optional = list.lines().filter(|line| is_optional(line)).collect::<Vec<_>>();
         assert_eq!(optional, ["3400; 0 0 COMMENT - EXTENSION pgcrypto "]);
     }

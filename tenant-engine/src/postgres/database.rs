@@ -1,59 +1,67 @@
-//! Databases as the server counts them: making one that nobody can enter, opening it to its own two logins, seeing what
-//! is at a placement, removing it with its logins.
+//! Databases on a server: creates a closed database, opens it to its own two logins, inspects a placement, and removes
+//! a database with its logins.
 //!
-//! The order is the fence: until the transaction that takes the rights from PUBLIC has committed, a new database
-//! accepts no connection at all, so no other tenant's login can slip in and stay.
+//! The order keeps other tenants out. A new database accepts no connection until the transaction that revokes the
+//! rights of PUBLIC has committed. So no other tenant's login can connect early and stay.
 
 use std::time::Duration;
 
-use super::locale::Locale;
-use super::logins::{login, migrator};
+use super::admin_connection::{AdminConnection, AdminConnectionError};
+use super::locale::DatabaseLocale;
+use super::logins::{login_name, migrator_login};
 use super::prepare::{OWNER, READ, WRITE};
-use super::site::Site;
-use super::sql::{literal, quoted, text};
-use super::work::{Why, Work};
+use super::server_state::PostgresServerState;
+use super::sql::{quoted_name, sql_literal, text_column};
 use super::{identity, reassert, rights, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
-/// Between attempts to drop a database that somebody is just entering or copying.
+/// Pause between attempts to drop a database while another session connects to it or copies it.
 const DROP_PAUSE: Duration = Duration::from_millis(200);
 const DROP_ATTEMPTS: u32 = 10;
 
-/// Whether a database was made now.
+/// Whether a call created the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum DatabaseCreation {
     Now,
     Before,
 }
 
-/// Makes a copy of a template that accepts no connections yet.
-pub(super) async fn create(center: &mut Work, database: &str, template: &str) -> Result<Made, Why> {
+/// Creates a copy of a template; the copy accepts no connections yet.
+pub(super) async fn create_copy(
+    center: &mut AdminConnection,
+    database: &str,
+    template: &str,
+) -> Result<DatabaseCreation, AdminConnectionError> {
     create_with(center, database, template, "").await
 }
 
-/// Makes an empty database with the text order of another one, which accepts no connections yet.
+/// Creates an empty database with the text order of another one; it accepts no connections yet.
 ///
 /// # Errors
 /// [`ErrorKind::NotRestorable`] when this server does not have that locale.
-pub(super) async fn create_like(center: &mut Work, database: &str, locale: &Locale) -> Result<Made> {
-    let base = rights::base(center).await?;
-    let made = match create_with(center, database, base.name, locale.options()).await {
-        // Only the server's own template may be copied with another locale.
-        Err(why) if base.mark.is_some() && why.code() == "22023" => {
-            create_with(center, database, "template0", locale.options()).await
+pub(super) async fn create_like(
+    center: &mut AdminConnection,
+    database: &str,
+    locale: &DatabaseLocale,
+) -> Result<DatabaseCreation> {
+    let base = rights::base_template(center).await?;
+    let made = match create_with(center, database, base.name, locale.create_options()).await {
+        // PostgreSQL allows another locale only for copies of its own template.
+        Err(why) if base.mark.is_some() && why.sqlstate_code() == "22023" => {
+            create_with(center, database, "template0", locale.create_options()).await
         }
         made => made,
     };
     made.map_err(|why| {
         // invalid_parameter_value, wrong_object_type, feature_not_supported, undefined_object
-        let of_locale =
-            !locale.options().is_empty() && matches!(why.code().as_str(), "22023" | "42809" | "0A000" | "42704");
+        let of_locale = !locale.create_options().is_empty()
+            && matches!(why.sqlstate_code().as_str(), "22023" | "42809" | "0A000" | "42704");
         let error = why.into_ours();
         match of_locale {
             true => {
-                let options = locale.options();
+                let options = locale.create_options();
                 let message = format!(
                     "the server cannot make a database with{options}: {}; install that locale on it",
                     error.message()
@@ -65,27 +73,37 @@ pub(super) async fn create_like(center: &mut Work, database: &str, locale: &Loca
     })
 }
 
-async fn create_with(center: &mut Work, database: &str, template: &str, options: &str) -> Result<Made, Why> {
-    let (name, template) = (quoted(database), quoted(template));
+async fn create_with(
+    center: &mut AdminConnection,
+    database: &str,
+    template: &str,
+    options: &str,
+) -> Result<DatabaseCreation, AdminConnectionError> {
+    let (name, template) = (quoted_name(database), quoted_name(template));
     let sql = format!("create database {name} template {template} encoding 'UTF8'{options} allow_connections false");
     match center.try_answers(sql).await {
-        Ok(_) => Ok(Made::Now),
-        // The second: the server was still making it, for a process that died meanwhile perhaps.
-        Err(why) if matches!(why.code().as_str(), "42P04" | "23505") => Ok(Made::Before),
+        Ok(_) => Ok(DatabaseCreation::Now),
+        // 23505: the server was still creating it, perhaps for a process that died meanwhile.
+        Err(why) if matches!(why.sqlstate_code().as_str(), "42P04" | "23505") => Ok(DatabaseCreation::Before),
         Err(why) => Err(why),
     }
 }
 
-/// Makes the logins, gives and takes every right on the database, and lets connections in: one transaction. It needs
-/// no flush of its own, because the identity, without which the database is nothing, is committed after it.
-pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Result<()> {
-    let name = quoted(database);
-    let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
-    let [read_verifier, write_verifier] = [&read, &write].map(|login| literal(&site.server.verifier(login)));
+/// Creates the logins, grants and revokes every right on the database, and allows connections, all in one transaction.
+/// The transaction needs no flush of its own: the identity is committed after it, and without an identity the database
+/// counts as unfinished.
+pub(super) async fn open_to_logins(
+    site: &PostgresServerState,
+    center: &mut AdminConnection,
+    database: &str,
+) -> Result<()> {
+    let name = quoted_name(database);
+    let [read, write] = [AccessMode::Read, AccessMode::Write].map(|access| login_name(database, access));
+    let [read_verifier, write_verifier] = [&read, &write].map(|login| sql_literal(&site.server.login_verifier(login)));
     let limits = [&read, &write].map(|login| reassert::bound_temp_files(login)).concat();
-    let (read, write) = (quoted(&read), quoted(&write));
+    let (read, write) = (quoted_name(&read), quoted_name(&write));
     center
-        .run(format!(
+        .run_sql(format!(
             "begin;
              set local synchronous_commit = off;
              revoke all on database {name} from public;
@@ -102,68 +120,69 @@ pub(super) async fn open(site: &Site, center: &mut Work, database: &str) -> Resu
         .await
 }
 
-/// What is at a placement.
-pub(super) enum Found {
+/// The state of a placement.
+pub(super) enum PlacementContents {
     Nothing,
-    /// What a process left that died before the identity was in it; nobody's data.
+    /// Left by a process that died before it wrote the identity; holds no tenant's data.
     Unfinished,
-    /// A finished database, with the connection that looked.
-    Finished(Identity, Work),
+    /// A finished database, with the connection that inspected it.
+    Finished(Identity, AdminConnection),
 }
 
-/// Looks.
+/// Inspects a placement.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`] when somebody closed a finished database to connections: it is not ours to judge then.
-pub(super) async fn look(site: &Site, database: &str) -> Result<Found> {
-    let mut center = site.center().await?;
+/// [`ErrorKind::Busy`] when a finished database was closed to connections by someone else; its identity cannot be read
+/// then.
+pub(super) async fn inspect_placement(site: &PostgresServerState, database: &str) -> Result<PlacementContents> {
+    let mut center = site.maintenance_connection().await?;
     let sql = format!(
         "select datallowconn::text, (datacl is null)::text from pg_database where datname = {}",
-        literal(database)
+        sql_literal(database)
     );
-    let answers = center.answers(sql).await?;
-    site.leave(center);
-    let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(Found::Nothing) };
-    match (text(row, 0)?.as_str(), text(row, 1)?.as_str()) {
-        // The rights and the permission to enter come in one transaction: this one never had it.
-        ("false", "true") => Ok(Found::Unfinished),
-        ("false", _) => Err(Error::new(ErrorKind::Busy, "somebody closed the database to connections")),
-        _ => enter(site, database).await,
+    let answers = center.fetch_answers(sql).await?;
+    site.return_connection(center);
+    let Some(row) = answers.first().and_then(|rows| rows.first()) else { return Ok(PlacementContents::Nothing) };
+    match (text_column(row, 0)?.as_str(), text_column(row, 1)?.as_str()) {
+        // Rights and permission to connect are set in one transaction, so this database was never opened.
+        ("false", "true") => Ok(PlacementContents::Unfinished),
+        ("false", _) => Err(Error::new(ErrorKind::Busy, "the database was closed to connections")),
+        _ => enter_database(site, database).await,
     }
 }
 
-async fn enter(site: &Site, database: &str) -> Result<Found> {
-    let mut work = match site.enter(database).await {
-        Err(error) if error.kind() == ErrorKind::Missing => return Ok(Found::Nothing),
+async fn enter_database(site: &PostgresServerState, database: &str) -> Result<PlacementContents> {
+    let mut work = match site.open_connection(database).await {
+        Err(error) if error.kind() == ErrorKind::Missing => return Ok(PlacementContents::Nothing),
         work => work?,
     };
-    match identity::read(work.connection()).await {
-        Ok(found) => Ok(Found::Finished(found, work)),
+    match identity::read_identity(work.driver_connection()).await {
+        Ok(found) => Ok(PlacementContents::Finished(found, work)),
         Err(error) if error.kind() == ErrorKind::Missing => {
             work.close().await;
-            Ok(Found::Unfinished)
+            Ok(PlacementContents::Unfinished)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Removes the database, whoever is in it, and then its logins; what is missing is fine.
-pub(super) async fn remove(site: &Site, database: &str) -> Result<()> {
-    let mut center = site.center().await?;
-    let drop = format!("drop database if exists {} with (force)", quoted(database));
+/// Removes the database, even while sessions use it, and then its logins. Missing ones are a success.
+pub(super) async fn remove_database(site: &PostgresServerState, database: &str) -> Result<()> {
+    let mut center = site.maintenance_connection().await?;
+    let drop = format!("drop database if exists {} with (force)", quoted_name(database));
     let mut attempt = 1;
     while let Err(why) = center.try_answers(drop.clone()).await {
-        // Logins' sessions may be ended only by their members; and a dump or a copy may be in it for a moment.
-        if !matches!(why.code().as_str(), "42501" | "55006") || attempt == DROP_ATTEMPTS {
+        // Only members of a login may end its sessions. A dump or a copy may also use the database for a moment.
+        if !matches!(why.sqlstate_code().as_str(), "42501" | "55006") || attempt == DROP_ATTEMPTS {
             return Err(why.into_ours());
         }
         attempt += 1;
         sessions::lock_out(&mut center, database).await?;
         tokio::time::sleep(DROP_PAUSE).await;
     }
-    let [read, write] = [Access::Read, Access::Write].map(|access| quoted(&login(database, access)));
-    let migrator = quoted(&migrator(database));
-    center.run(format!("drop role if exists {read}, {write}, {migrator}")).await?;
-    site.leave(center);
+    let [read, write] = [AccessMode::Read, AccessMode::Write].map(|access| quoted_name(&login_name(database, access)));
+    let migrator = quoted_name(&migrator_login(database));
+    center.run_sql(format!("drop role if exists {read}, {write}, {migrator}")).await?;
+    site.return_connection(center);
     Ok(())
 }

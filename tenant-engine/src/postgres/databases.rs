@@ -1,22 +1,23 @@
-//! The verb `databases`: what a server holds under names like ours. Asks its catalogs, enters no database.
+//! Implements [`crate::Engine::list_databases`]: the objects on a server with names like this program's. Reads the
+//! system catalogs and connects to no tenant database.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::sql::text;
-use super::{PostgresEngine, work};
+use super::sql::text_column;
+use super::{PostgresEngine, admin_connection};
 use crate::error::{Error, ErrorKind, Result};
-use crate::found::{Found, FoundKind, Listing};
 use crate::ids::TenantId;
-use crate::server::Server;
+use crate::listing::{ListedObject, ListedObjectKind, ServerListing};
+use crate::server::DatabaseServer;
 
-/// Which cluster this is.
+/// The identifier of the cluster.
 pub(super) const SYSTEM: &str = "select system_identifier::text from pg_control_system()";
 
-/// Databases named as ours are, each with whether it was ever opened to its logins: their rights and the permission to
-/// enter come in one transaction (`database.rs`). Then the logins of databases that are gone, but for those that may not
-/// log in any more, which is how they are put aside.
-fn questions(of: Option<TenantId>) -> String {
+/// Lists the databases named like this program's, each with whether it was ever opened to its logins: their rights and
+/// the permission to connect come in one transaction (`database.rs`). Then lists the logins whose databases do not
+/// exist, except logins that may no longer log in, because those are in quarantine.
+fn listing_sql(of: Option<TenantId>) -> String {
     let tenant = of.map_or_else(|| "[0-9a-f]{32}".to_owned(), |tenant| tenant.uuid().simple().to_string());
     format!(
         "select datname::text, (datallowconn or datacl is not null)::text from pg_database
@@ -26,62 +27,69 @@ fn questions(of: Option<TenantId>) -> String {
     )
 }
 
-/// See [`crate::Engine::databases`].
-pub(super) async fn databases(engine: &PostgresEngine, on: &Server, of: Option<TenantId>) -> Result<Listing> {
-    let site = engine.site_of(on)?;
-    let _slot = site.slot().await?;
-    let mut center = site.center().await?;
-    let place = system(&mut center).await?;
-    let answers = center.answers(questions(of)).await?;
-    site.leave(center);
+/// See [`crate::Engine::list_databases`].
+pub(super) async fn list_databases(
+    engine: &PostgresEngine,
+    on: &DatabaseServer,
+    of: Option<TenantId>,
+) -> Result<ServerListing> {
+    let site = engine.state_of_server(on)?;
+    let _slot = site.take_slot().await?;
+    let mut center = site.maintenance_connection().await?;
+    let place = system_identifier(&mut center).await?;
+    let answers = center.fetch_answers(listing_sql(of)).await?;
+    site.return_connection(center);
     let [databases, roles] = answers.as_slice() else {
         return Err(Error::new(ErrorKind::Internal, "two questions have two answers"));
     };
     let mut found = Vec::with_capacity(databases.len() + roles.len());
     for row in databases {
-        found.push(database(row, &place, on)?);
+        found.push(listed_database(row, &place, on)?);
     }
     for row in roles {
-        found.push(object(text(row, 0)?, FoundKind::Role, &place));
+        found.push(listed_object(text_column(row, 0)?, ListedObjectKind::Role, &place));
     }
-    Ok(Listing { place, found })
+    Ok(ServerListing { place, found })
 }
 
-/// The cluster's own identifier, the same under every address.
-pub(super) async fn system(center: &mut work::Work) -> Result<String> {
-    let answers = center.answers(SYSTEM).await?;
+/// The cluster's own identifier, equal under every address.
+pub(super) async fn system_identifier(center: &mut admin_connection::AdminConnection) -> Result<String> {
+    let answers = center.fetch_answers(SYSTEM).await?;
     let row = answers.iter().flatten().next();
-    row.map_or_else(|| Err(Error::new(ErrorKind::Internal, "the server does not say which it is")), |row| text(row, 0))
+    row.map_or_else(
+        || Err(Error::new(ErrorKind::Internal, "the server does not report its system identifier")),
+        |row| text_column(row, 0),
+    )
 }
 
-fn database(row: &PgRow, place: &str, on: &Server) -> Result<Found> {
-    let name = text(row, 0)?;
-    let is_ours = on.placement(&name).is_ok();
+fn listed_database(row: &PgRow, place: &str, on: &DatabaseServer) -> Result<ListedObject> {
+    let name = text_column(row, 0)?;
+    let is_ours = on.parse_placement(&name).is_ok();
     let what = match row.try_get_unchecked::<String, _>(1).is_ok_and(|opened| opened == "true") {
-        _ if !is_ours => FoundKind::Unknown,
-        true => FoundKind::Database,
-        false => FoundKind::Part,
+        _ if !is_ours => ListedObjectKind::Unknown,
+        true => ListedObjectKind::Database,
+        false => ListedObjectKind::Part,
     };
     let reference = is_ours.then(|| name.clone());
-    Ok(Found { reference, ..object(name, what, place) })
+    Ok(ListedObject { reference, ..listed_object(name, what, place) })
 }
 
-fn object(name: String, what: FoundKind, place: &str) -> Found {
+fn listed_object(name: String, what: ListedObjectKind, place: &str) -> ListedObject {
     let uuid = name.get(2..34).and_then(|digits| uuid::Uuid::try_parse(digits).ok());
     let born = uuid.and_then(|uuid| uuid.get_timestamp()).map(|at| at.to_unix());
-    Found {
+    ListedObject {
         reference: None,
         tenant: uuid.map(TenantId::from_uuid),
         what,
-        physical: physical(place, &name),
+        physical: physical_id(place, &name),
         name,
         size_bytes: None,
         since: born.and_then(|(seconds, nanos)| i64::try_from(seconds * 1_000 + u64::from(nanos) / 1_000_000).ok()),
     }
 }
 
-/// What tells a database from any other, whatever its server is called.
-pub(super) fn physical(place: &str, name: &str) -> String {
+/// Identifies a database under any address of its server.
+pub(super) fn physical_id(place: &str, name: &str) -> String {
     format!("{place}:{name}")
 }
 
@@ -92,10 +100,10 @@ mod tests {
     #[test]
     fn a_name_tells_tenant_and_time() {
         let uuid = uuid::Uuid::now_v7();
-        let found = object(format!("t_{}_g1_1_r", uuid.simple()), FoundKind::Role, "7");
+        let found = listed_object(format!("t_{}_g1_1_r", uuid.simple()), ListedObjectKind::Role, "7");
         assert_eq!(found.tenant, Some(TenantId::from_uuid(uuid)));
         assert_eq!(found.physical, format!("7:{}", found.name));
         assert!(found.since.is_some_and(|at| at > 1_700_000_000_000), "{found:?}");
-        assert_eq!(object("t_x".to_owned(), FoundKind::Unknown, "7").since, None);
+        assert_eq!(listed_object("t_x".to_owned(), ListedObjectKind::Unknown, "7").since, None);
     }
 }

@@ -1,24 +1,28 @@
-//! The verb `drop_database`: the database with everybody in it, then its two logins.
+//! Implements [`crate::Engine::drop_database`]: drops the database even while sessions use it, then its two logins.
 
 use super::{PostgresEngine, database, identity};
 use crate::error::{ErrorKind, Result};
-use crate::identity::Expected;
+use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
 
 /// See [`crate::Engine::drop_database`].
-pub(super) async fn drop_database(engine: &PostgresEngine, at: &Placement, expected: Option<&Expected>) -> Result<()> {
-    let (site, name) = engine.site(at)?;
-    let _slot = site.slot().await?;
+pub(super) async fn drop_database(
+    engine: &PostgresEngine,
+    at: &Placement,
+    expected: Option<&ExpectedIdentity>,
+) -> Result<()> {
+    let (site, name) = engine.locate_placement(at)?;
+    let _slot = site.take_slot().await?;
     if let Some(expected) = expected {
-        match site.enter(name).await {
+        match site.open_connection(name).await {
             Ok(mut work) => {
-                identity::check(work.connection(), expected).await?;
+                identity::check_identity(work.driver_connection(), expected).await?;
                 work.close().await;
             }
-            // Already gone; its logins may not be.
+            // The database is already gone, but its logins may still exist.
             Err(error) if error.kind() == ErrorKind::Missing => {}
             Err(error) => return Err(error),
         }
     }
-    database::remove(&site, name).await
+    database::remove_database(&site, name).await
 }

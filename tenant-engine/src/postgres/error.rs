@@ -1,14 +1,14 @@
-//! What a failure of the driver or the server means to a caller. Messages never hold a parameter's value: the server's
-//! own message may name a table or a constraint, its detail (which quotes values) is left out.
+//! Translates failures of the driver or the server into this crate's errors. Messages never hold a parameter's value.
+//! The server's message may name a table or a constraint; its detail, which quotes values, is left out.
 
 use std::io;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use super::sqlstate::Report;
+use super::sqlstate::ServerErrorReport;
 use crate::error::{Error, ErrorKind};
 
-/// `admin_shutdown`: somebody ended this session. Sent by the session itself, at a point where nothing is half done.
+/// `admin_shutdown`: someone ended this session. The session itself sends it, at a point where no work is half done.
 const ENDED: &str = "57P01";
 
 /// The error of a failed statement, connection or transaction.
@@ -20,66 +20,68 @@ pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
         },
         sqlx::Error::Io(io) => from_io(io),
         sqlx::Error::Tls(cause) => (ErrorKind::ServerTls, format!("no trusted connection to the server: {cause}")),
-        sqlx::Error::Protocol(text) => (ErrorKind::ConnectionLost, format!("the server answered nonsense: {text}")),
+        sqlx::Error::Protocol(text) => {
+            (ErrorKind::ConnectionLost, format!("the server sent an invalid answer: {text}"))
+        }
         sqlx::Error::Configuration(cause) => (ErrorKind::ServerInvalid, format!("the connection string: {cause}")),
         other => (ErrorKind::Internal, format!("the database driver failed: {other}")),
     };
     Error::new(kind, message).with_source(error)
 }
 
-/// The error of an attempt to connect: what broke before it stood never was a connection.
+/// The error of an attempt to connect: no connection existed yet, so no connection was lost.
 pub(super) fn from_connect(error: sqlx::Error) -> Error {
     let error = from_sqlx(error);
     match error.kind() {
-        ErrorKind::ConnectionLost => unreachable(error),
+        ErrorKind::ConnectionLost => server_unreachable(error),
         _ => error,
     }
 }
 
-/// The same once a login was let in, and again: a session that is ended whenever it comes in is no fault of the server.
+/// The error of a repeated failure after a login was accepted: if every new session is ended, the server has no fault.
 pub(super) fn never_stood(error: Error) -> Error {
     match error.kind() {
         ErrorKind::ConnectionLost if was_ended(&error) => {
-            let message = "somebody ends the sessions of this database: a fence, as a rule";
+            let message = "the sessions of this database are being ended, usually by a fence";
             Error::new(ErrorKind::Fenced, message).with_source(error)
         }
-        ErrorKind::ConnectionLost => unreachable(error),
+        ErrorKind::ConnectionLost => server_unreachable(error),
         _ => error,
     }
 }
 
-fn unreachable(error: Error) -> Error {
+fn server_unreachable(error: Error) -> Error {
     Error::new(ErrorKind::ServerUnreachable, error.message().to_owned()).with_source(error)
 }
 
-/// True for `admin_shutdown`: somebody ended this session.
+/// True for `admin_shutdown`: someone ended this session.
 pub(super) fn was_ended(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<sqlx::Error>());
     source.is_some_and(is_ended)
 }
 
-/// The same, said by the server itself: a function may raise this state, too.
+/// As [`was_ended`], but only when the server itself raised the state: a function may raise it, too.
 pub(super) fn is_ended(error: &sqlx::Error) -> bool {
-    ends_connection(error) && !is_raised(error) && code(error).as_deref() == Some(ENDED)
+    ends_connection(error) && !is_raised(error) && sqlstate_code(error).as_deref() == Some(ENDED)
 }
 
-/// True when the statement chose the state of this error.
+/// True when the statement itself chose the SQLSTATE of this error.
 pub(super) fn is_raised(error: &sqlx::Error) -> bool {
     let server = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-    server.is_some_and(|server| report(server).is_raised())
+    server.is_some_and(|server| error_report(server).is_raised())
 }
 
-/// The error of a statement of ours, run as the maintenance role: a right that is missing is that role's.
+/// The error of a statement that this program runs as the maintenance role; a missing right is a right of that role.
 pub(super) fn from_ours(error: sqlx::Error) -> Error {
     let error = from_sqlx(error);
     match error.kind() {
-        ErrorKind::SqlForbidden => lacking(error),
+        ErrorKind::SqlForbidden => lacking_privilege(error),
         _ => error,
     }
 }
 
-/// Which right, and how it is granted.
-fn lacking(error: Error) -> Error {
+/// Names the missing right and how to grant it.
+fn lacking_privilege(error: Error) -> Error {
     let words = error.message();
     let grant = match words {
         _ if words.contains("create database") => "alter role … createdb",
@@ -92,16 +94,16 @@ fn lacking(error: Error) -> Error {
     Error::new(ErrorKind::ServerPrivilege, message).with_source(error)
 }
 
-/// The SQLSTATE, when the server gave one.
-pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+/// The SQLSTATE, when the server sent one.
+pub(super) fn sqlstate_code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
 }
 
-/// True when the session is over, whatever the statement did.
+/// True when the session has ended, whatever the statement did.
 pub(super) fn ends_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(database) => {
-            database.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| report(error).ends_session)
+            database.try_downcast_ref::<PgDatabaseError>().is_none_or(|error| error_report(error).ends_session)
         }
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => false,
         _ => true,
@@ -123,11 +125,11 @@ fn from_io(error: &io::Error) -> (ErrorKind, String) {
 }
 
 fn from_server(error: &PgDatabaseError) -> (ErrorKind, String) {
-    (report(error).kind(), error.message().to_owned())
+    (error_report(error).kind(), error.message().to_owned())
 }
 
-fn report(error: &PgDatabaseError) -> Report<'_> {
-    Report {
+fn error_report(error: &PgDatabaseError) -> ServerErrorReport<'_> {
+    ServerErrorReport {
         state: error.code(),
         message: error.message(),
         file: error.file().unwrap_or_default(),

@@ -1,20 +1,21 @@
-//! What is said about a migration that stopped: its version, the line, the server's reason; and whose fault it is.
+//! The error of a migration that stopped: its version, the line, the server's reason, and whether the migration caused
+//! it.
 
-use super::work::{Stopped, Why};
+use super::admin_connection::{AdminConnectionError, StoppedScript};
 use super::{error, script};
 use crate::error::{Error, ErrorKind};
 use crate::migration::Migration;
 
-/// A text of a migration that went to the server as one.
-pub(super) struct Sent<'a> {
+/// Text of a migration that was sent to the server in one piece.
+pub(super) struct SentMigration<'a> {
     pub(super) migration: &'a Migration,
     pub(super) sql: &'a str,
-    /// Of the file, where the text begins.
+    /// The line of the file where the text begins.
     pub(super) line: usize,
 }
 
-impl Sent<'_> {
-    /// The line of the token that the server points at.
+impl SentMigration<'_> {
+    /// The line of the token that the server's error points at.
     fn pointed_at(&self, error: &sqlx::Error) -> Option<usize> {
         use sqlx::postgres::{PgDatabaseError, PgErrorPosition};
         let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
@@ -23,20 +24,20 @@ impl Sent<'_> {
         Some(self.line - 1 + script::line_at(self.sql, byte))
     }
 
-    /// The line of the statement after so many that ran.
+    /// The line of the next statement after `done` statements.
     fn line_after(&self, done: usize) -> Option<usize> {
-        script::statements(self.sql).get(done).map(|statement| self.line - 1 + statement.line)
+        script::split_statements(self.sql).get(done).map(|statement| self.line - 1 + statement.line)
     }
 }
 
-/// Faults of the server and a busy application stay what they are; everything else is the migration's own fault.
-pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
+/// Faults of the server and a busy application keep their kinds. Every other error is the fault of the migration.
+pub(super) fn stopped_at(sent: &SentMigration<'_>, stopped: StoppedScript) -> Error {
     let cause = match stopped.why {
-        Why::Silent(error) => return error,
-        Why::Sql(cause) => cause,
+        AdminConnectionError::Silent(error) => return error,
+        AdminConnectionError::Sql(cause) => cause,
     };
     let line = sent.pointed_at(&cause).or_else(|| sent.line_after(stopped.done));
-    let (migration, hint) = (sent.migration, hint(&cause));
+    let (migration, hint) = (sent.migration, format!("{}{}", failure_hint(&cause), told_more(&cause)));
     let error = error::from_sqlx(cause);
     match error.kind() {
         ErrorKind::Busy
@@ -47,24 +48,46 @@ pub(super) fn stopped_at(sent: &Sent<'_>, stopped: Stopped) -> Error {
         | ErrorKind::DiskFull
         | ErrorKind::MemoryMax
         | ErrorKind::Io => {
-            let message = told(migration, line, error.message());
+            let message = describe_failure(migration, line, &format!("{}{hint}", error.message()));
             Error::new(error.kind(), message).with_source(error)
         }
-        _ => failed(migration, line, &format!("{}{hint}", error.message())).with_source(error),
+        _ => migration_failed(migration, line, &format!("{}{hint}", error.message())).with_source(error),
     }
 }
 
-fn hint(error: &sqlx::Error) -> &'static str {
-    match error::code(error).as_deref() {
+/// Maximum characters shown of the server's DETAIL or HINT.
+const TOLD_CHARS_MAX: usize = 500;
+
+/// The server's own DETAIL and HINT. A whole failing row is left out, because it is the tenant's data.
+fn told_more(error: &sqlx::Error) -> String {
+    use sqlx::postgres::PgDatabaseError;
+    let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    let detail = error.and_then(PgDatabaseError::detail).filter(|text| !text.starts_with("Failing row contains"));
+    let hint = error.and_then(PgDatabaseError::hint);
+    let told = |name: &str, text: &str| {
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let more = if line.chars().count() > TOLD_CHARS_MAX { " …" } else { "" };
+        format!("; {name}: {}{more}", line.chars().take(TOLD_CHARS_MAX).collect::<String>())
+    };
+    let detail = detail.map_or_else(String::new, |text| told("detail", text));
+    detail + &hint.map_or_else(String::new, |text| told("hint", text))
+}
+
+fn failure_hint(error: &sqlx::Error) -> &'static str {
+    match error::sqlstate_code(error).as_deref() {
         _ if error::is_raised(error) => "",
         Some("42501") if is_of_extension(&error.to_string()) => EXTENSION_CURE,
         Some("25001") => " ('-- no-transaction' as the first line of the file runs it outside of one)",
+        Some("55P04") => " (a version is one transaction: add the value in a version before this one)",
+        Some("55006") if error.to_string().contains("pending trigger events") => {
+            " (write 'set constraints all immediate;' before this statement, or move it into a version of its own)"
+        }
         Some("57014") => " (see statement_timeout of the engine)",
         _ => "",
     }
 }
 
-/// Appended where the server refuses an extension.
+/// Advice that is appended when the server refuses an extension.
 pub(super) const EXTENSION_CURE: &str = " (only a superuser may create this extension: create it in the database \
     fleet_template, which new databases are copies of, and in the tenants' databases that exist; 'fleetctl server \
     prepare' prints the script)";
@@ -74,11 +97,11 @@ pub(super) fn is_of_extension(reason: &str) -> bool {
     reason.contains("permission denied to create extension")
 }
 
-pub(super) fn failed(migration: &Migration, line: Option<usize>, why: &str) -> Error {
-    Error::new(ErrorKind::MigrationFailed, told(migration, line, why))
+pub(super) fn migration_failed(migration: &Migration, line: Option<usize>, why: &str) -> Error {
+    Error::new(ErrorKind::MigrationFailed, describe_failure(migration, line, why))
 }
 
-fn told(migration: &Migration, line: Option<usize>, why: &str) -> String {
+fn describe_failure(migration: &Migration, line: Option<usize>, why: &str) -> String {
     let line = line.map_or_else(String::new, |line| format!(", line {line}"));
     format!("version {} ({}){line}: {why}", migration.version, migration.description)
 }

@@ -1,51 +1,53 @@
-//! PURE: which functions, relations and types of PostgreSQL itself a tenant's SQL may name.
+//! PURE: the functions, relations and types of PostgreSQL itself that a tenant's SQL may name.
 //!
-//! Two readers: `requests/sandbox.rs` refuses a statement that names another one, and `rights.rs` takes the right to
-//! run the functions of [`Use::Server`] away in each database. The names are those of versions 15 to 18
-//! (`functions.txt`). A name of a later version that begins with `pg_` is refused, because nobody has judged it yet.
+//! It has two callers. `requests/sandbox.rs` refuses a statement that names any other function or relation. `rights.rs`
+//! revokes the right to run the functions of [`FunctionUse::Server`] in each database. The names are those of versions
+//! 15 to 18 (`functions.txt`). A name of a later version that begins with `pg_` is refused, because it has not been
+//! reviewed yet.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-/// What a function of the server does.
+/// The effect of a function of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use {
-    /// It tells of other databases, roles, sessions, files, or replication, or changes them.
+pub(super) enum FunctionUse {
+    /// It reads or changes other databases, roles, sessions, files, or replication.
     Server,
-    /// It runs a text as SQL, outlives its statement, or tells of rights.
+    /// It runs a text as SQL, has effects beyond its statement, or reports rights.
     Statement,
-    /// It concerns its own database.
+    /// It affects only its own database.
     Own,
 }
 
-static FUNCTIONS: LazyLock<HashMap<&str, Use>> = LazyLock::new(|| lines().filter_map(function).collect());
+static FUNCTIONS: LazyLock<HashMap<&str, FunctionUse>> =
+    LazyLock::new(|| function_lines().filter_map(parse_function).collect());
 
-/// Tables, views and types that concern their own database.
+/// Tables, views and types that concern only their own database.
 static OWN_RELATIONS: LazyLock<HashSet<&str>> =
-    LazyLock::new(|| lines().filter_map(|line| line.strip_prefix("relation ")).collect());
+    LazyLock::new(|| function_lines().filter_map(|line| line.strip_prefix("relation ")).collect());
 
-fn lines() -> impl Iterator<Item = &'static str> {
+fn function_lines() -> impl Iterator<Item = &'static str> {
     include_str!("functions.txt").lines().filter(|line| !line.starts_with('#'))
 }
 
-fn function(line: &'static str) -> Option<(&'static str, Use)> {
+fn parse_function(line: &'static str) -> Option<(&'static str, FunctionUse)> {
     let (what, name) = line.split_once(' ')?;
     let what = match what {
-        "server" => Use::Server,
-        "statement" => Use::Statement,
-        "allowed" => Use::Own,
+        "server" => FunctionUse::Server,
+        "statement" => FunctionUse::Statement,
+        "allowed" => FunctionUse::Own,
         _ => return None,
     };
     Some((name, what))
 }
 
-/// Functions of extensions that run a text as SQL, connect elsewhere or read files, by how they begin.
+/// Prefixes of extension functions that run a text as SQL, connect elsewhere or read files.
 const EXTENSIONS: [&str; 5] = ["dblink", "crosstab", "connectby", "xpath_table", "pgr_"];
 
-/// Functions of later versions of these families are refused, too.
+/// Prefixes of families in which functions of later versions are refused, too.
 const UNKNOWN: [&str; 3] = ["pg_", "binary_upgrade_", "to_regrole"];
 
-/// Relations that may not be named: they tell of the server's other databases, or updating them changes settings.
+/// Relations that may not be named: they show the server's other databases, or updating them changes settings.
 const RELATIONS: [&str; 36] = [
     "pg_aios",
     "pg_auth_members",
@@ -85,8 +87,8 @@ const RELATIONS: [&str; 36] = [
     "pg_buffercache",
 ];
 
-/// The same, by how they begin. Statistics of columns show values of every table that may be read, also of those that
-/// list databases and roles.
+/// Prefixes of further refused relations. Statistics of columns show values of every readable table, including those
+/// that list databases and roles.
 const RELATION_FAMILIES: [&str; 3] = ["pg_stat", "pg_shmem_", "pg_buffercache_"];
 
 /// Types whose text form holds names of roles and databases.
@@ -97,52 +99,52 @@ pub(super) fn may_call(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let unknown = || UNKNOWN.iter().chain(&EXTENSIONS).any(|family| name.starts_with(family)) || is_privilege(&name);
     match FUNCTIONS.get(name.as_str()) {
-        Some(found) => *found == Use::Own,
+        Some(found) => *found == FunctionUse::Own,
         None => !unknown() && !TYPES.iter().any(|known| name.starts_with(known)),
     }
 }
 
-/// `has_…_privilege`: each version adds some.
+/// Whether the name is `has_…_privilege`: each version adds some.
 fn is_privilege(name: &str) -> bool {
     name.starts_with("has_") && name.ends_with("_privilege")
 }
 
-/// Whether a request may write this name, as a relation, a type, or anything else.
+/// Whether a request may use this name, as a relation, a type, or anything else.
 pub(super) fn may_name(name: &str) -> bool {
     let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
-    if FUNCTIONS.get(name.to_ascii_lowercase().as_str()) == Some(&Use::Own) {
+    if FUNCTIONS.get(name.to_ascii_lowercase().as_str()) == Some(&FunctionUse::Own) {
         return true;
     }
     let same = |known: &&str| name.eq_ignore_ascii_case(known);
     !RELATIONS.iter().chain(&TYPES).any(same) && !RELATION_FAMILIES.iter().any(begins)
 }
 
-/// Whether a request may read a relation of this name, where a name that begins with `pg_` is one of the server's.
+/// Whether a request may read a relation of this name, if a name that begins with `pg_` is one of the server's.
 pub(super) fn may_read(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !name.starts_with("pg_")
         || matches!(name.as_str(), "pg_catalog" | "pg_temp" | "pg_toast")
         || OWN_RELATIONS.contains(name.as_str())
-        || FUNCTIONS.get(name.as_str()) == Some(&Use::Own)
+        || FUNCTIONS.get(name.as_str()) == Some(&FunctionUse::Own)
 }
 
-/// The functions that only the role that maintains a server may run, by name.
+/// Names of the functions that only the maintenance role of a server may run.
 pub(super) fn of_server() -> Vec<&'static str> {
     let mut names: Vec<_> =
-        FUNCTIONS.iter().filter(|(_, found)| **found == Use::Server).map(|(name, _)| *name).collect();
+        FUNCTIONS.iter().filter(|(_, found)| **found == FunctionUse::Server).map(|(name, _)| *name).collect();
     names.sort_unstable();
     names
 }
 
-/// Every function of the families of [`of_server`] that somebody has judged, by name.
-pub(super) fn known() -> Vec<&'static str> {
+/// Names of all reviewed functions in the families of [`of_server`].
+pub(super) fn known_functions() -> Vec<&'static str> {
     let mut names: Vec<_> = FUNCTIONS.keys().copied().collect();
     names.sort_unstable();
     names
 }
 
-/// The relations that only the role that maintains a server may read.
-pub(super) fn relations() -> impl Iterator<Item = &'static str> {
-    // Settings are a session's own, and nobody may read the rest without a right to it.
+/// The relations that only the maintenance role of a server may read.
+pub(super) fn restricted_relations() -> impl Iterator<Item = &'static str> {
+    // Settings belong to a session, and reading the other two already requires a right.
     RELATIONS.into_iter().filter(|name| !matches!(*name, "pg_settings" | "pg_config" | "pg_wait_events"))
 }

@@ -1,14 +1,14 @@
-//! Tables whose generated columns call functions of the tenant's own, while a database is filled.
+//! Tables whose generated columns call the tenant's own functions, while a database is filled.
 //!
-//! A restore computes these columns anew, while the rows come in. A function that reads another table would find it empty
-//! and give another value. So these tables are filled behind the others.
+//! A restore computes these columns while the rows are loaded. A function that reads another table would find it empty
+//! and return another value. So these tables are filled after the others.
 
 use super::migrator;
-use super::site::Site;
-use super::sql::text;
+use super::server_state::PostgresServerState;
+use super::sql::text_column;
 use crate::error::Result;
 
-/// Schema and name, as a list of `pg_restore` tells them.
+/// Finds the tables, with schema and name as in a list of `pg_restore`.
 const FIND: &str = "
     select distinct n.nspname || ' ' || c.relname
     from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum and a.attgenerated <> ''
@@ -17,12 +17,16 @@ const FIND: &str = "
         select from pg_depend p where p.classid = 'pg_attrdef'::regclass and p.objid = d.oid
         and p.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass) and p.refobjid >= 16384)";
 
-/// The entries with rows of such tables, and before them all others.
-pub(super) async fn apart(site: &Site, database: &str, entries: &[String]) -> Result<(Vec<String>, Vec<String>)> {
-    let mut work = migrator::connect(site, database).await?;
-    let answers = work.answers(format!("set search_path = pg_catalog; {FIND}")).await?;
+/// Splits the entries: first all others, then those with rows of such tables.
+pub(super) async fn separate_entries(
+    site: &PostgresServerState,
+    database: &str,
+    entries: &[String],
+) -> Result<(Vec<String>, Vec<String>)> {
+    let mut work = migrator::connect_as_migrator(site, database).await?;
+    let answers = work.fetch_answers(format!("set search_path = pg_catalog; {FIND}")).await?;
     work.close().await;
-    let tables = answers.iter().flatten().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
+    let tables = answers.iter().flatten().map(|row| text_column(row, 0)).collect::<Result<Vec<_>>>()?;
     let is_late = |entry: &&String| tables.iter().any(|table| entry.contains(&format!(" TABLE DATA {table} ")));
     let (late, others) = entries.iter().partition::<Vec<_>, _>(is_late);
     Ok((others.into_iter().cloned().collect(), late.into_iter().cloned().collect()))

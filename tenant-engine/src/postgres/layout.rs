@@ -1,20 +1,21 @@
-//! What every tenant database has besides the tenant's own tables: the identity, the ledger, and the rights of the
-//! groups. Made in a template, and in an empty database that a dump is restored into.
+//! The objects of every tenant database besides the tenant's own tables: the identity, the ledger, and the rights of
+//! the group roles. They are made in a template, and in an empty database for a restore.
 //!
-//! Both tables belong to the maintenance role, so no migration can drop or change them (the schema `public` belongs to
-//! the database's owner, which is that role, too). Rows of the ledger are written by whoever runs migrations.
+//! Both tables belong to the maintenance role, so no migration can drop or change them. (The schema `public` belongs to
+//! the database's owner, which is also that role.) The login that runs migrations writes the rows of the ledger.
 
 use super::ledger;
 use super::prepare::{OWNER, READ, WRITE};
+use crate::migration::LedgerName;
 
-/// Everything, for a database that migrations are to fill.
-pub(super) fn statements() -> String {
-    tables() + &default_rights()
+/// SQL for the whole layout, for a database that migrations will fill.
+pub(super) fn layout_sql(name: &LedgerName) -> String {
+    tables_sql(name) + &default_rights()
 }
 
-/// The tables and the rights on them, in one transaction.
-pub(super) fn tables() -> String {
-    let ledger = ledger();
+/// SQL for the tables and the rights on them, in one transaction.
+pub(super) fn tables_sql(name: &LedgerName) -> String {
+    let (ledger, record) = (ledger_sql(name), ledger::record(name));
     format!(
         "begin;
          grant usage, create on schema public to {OWNER};
@@ -29,12 +30,13 @@ pub(super) fn tables() -> String {
            stamped_at bigint not null
          );
          {ledger}
+         {record}
          grant select on public._fleet_identity to {OWNER}, {READ}, {WRITE};
          commit;"
     )
 }
 
-/// What each object of the owner's is open to as it is made, unless a migration says otherwise.
+/// SQL for the rights that each new object of the owner has by default, unless a migration changes them.
 pub(super) fn default_rights() -> String {
     format!(
         "begin;
@@ -47,16 +49,16 @@ pub(super) fn default_rights() -> String {
     )
 }
 
-/// The ledger alone: in a database where somebody dropped it, or made it anew with sqlx's command line.
-pub(super) fn ledger_again() -> String {
-    format!("begin; {} commit;", ledger())
+/// SQL for the ledger alone, in a database where it was dropped, or where sqlx's command line made it again.
+pub(super) fn ledger_again(name: &LedgerName) -> String {
+    format!("begin; {} commit;", ledger_sql(name))
 }
 
-fn ledger() -> String {
-    let create = ledger::CREATE;
+fn ledger_sql(name: &LedgerName) -> String {
+    let (create, table) = (ledger::create(name), ledger::table(name));
     format!(
         "{create}
-         grant select on public._sqlx_migrations to {OWNER}, {READ}, {WRITE};
-         grant insert, update, delete on public._sqlx_migrations to {OWNER};"
+         grant select on {table} to {OWNER}, {READ}, {WRITE};
+         grant insert, update, delete on {table} to {OWNER};"
     )
 }

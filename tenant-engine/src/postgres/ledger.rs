@@ -1,99 +1,157 @@
-//! `public._sqlx_migrations`: the rows that say which versions a database has, exactly as sqlx 0.9 writes them.
+//! The ledger: the rows that list the applied versions of a database, exactly as sqlx 0.9 writes them.
 //!
-//! Texts of statements and the meaning of their answers; the verbs put them into their own transactions.
+//! This module has the texts of the statements and parses their answers; its callers run them in their own
+//! transactions. A database whose ledger does not have sqlx's own name records the name in the comment on its identity
+//! table. Only the maintenance role writes this comment, and every dump holds it.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::sql::{bytea, literal};
+use super::sql::{bytea_literal, sql_literal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::migration::{Applied, Migration};
+use crate::migration::{AppliedMigration, LedgerName, Migration};
 
-/// More than any set holds; a larger table is not a ledger.
+/// More rows than any set has migrations; a larger table is not a ledger.
 const ROWS_MAX: usize = 20_000;
 
-/// sqlx's own layout, so that its command line finds what it would have made.
-pub(super) const CREATE: &str = "create table if not exists public._sqlx_migrations (
+/// Prefix of the comment on the identity table.
+const MARK: &str = "ledger=";
+
+/// Reads the comment on the identity table, if there is one. A database without an identity has none.
+pub(super) const RECORD: &str = "select description from pg_catalog.pg_description
+    where objoid = pg_catalog.to_regclass('public._fleet_identity')
+    and classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and objsubid = 0";
+
+/// The table's name as SQL writes it.
+pub(super) fn table(name: &LedgerName) -> String {
+    format!("public.{}", name.sql())
+}
+
+/// Creates the table in sqlx's own layout, so that sqlx's command line accepts it.
+pub(super) fn create(name: &LedgerName) -> String {
+    format!(
+        "create table if not exists {} (
     version bigint primary key,
     description text not null,
     installed_on timestamptz not null default now(),
     success boolean not null,
     checksum bytea not null,
     execution_time bigint not null
-);";
+);",
+        table(name)
+    )
+}
 
-/// All rows, by the simple protocol: as text without being asked. A connection that has just begun looks up every
-/// function, operator and type that a statement names, and most of a migration's connections run this one once.
-pub(super) const READ: &str = "select version, checksum, success from public._sqlx_migrations limit 20001";
+/// Records the name in the comment on the identity table, which must exist.
+pub(super) fn record(name: &LedgerName) -> String {
+    match name.is_usual() {
+        true => String::new(),
+        false => format!("comment on table public._fleet_identity is {};", sql_literal(&format!("{MARK}{name}"))),
+    }
+}
 
-/// What the rows that [`READ`] answers with say.
+/// The name in the rows that [`RECORD`] returns.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when it is not a valid name.
+pub(super) fn recorded(rows: &[PgRow]) -> Result<LedgerName> {
+    let comment: Option<String> = rows.first().and_then(|row| row.try_get_unchecked(0).ok());
+    named_in(comment.as_deref().unwrap_or_default())
+}
+
+/// PURE: the name in the comment. A comment of any other form was not written by this program.
+fn named_in(comment: &str) -> Result<LedgerName> {
+    let name = comment.strip_prefix(MARK).map(LedgerName::stored).transpose();
+    let name = name.map_err(|why| Error::new(ErrorKind::Corrupt, format!("the name of the ledger {why}")))?;
+    Ok(name.unwrap_or_default())
+}
+
+/// PURE: the name in a script that contains the comment.
+///
+/// # Errors
+/// [`ErrorKind::Corrupt`] when it is not a valid name.
+pub(super) fn named_in_script(script: &str) -> Result<LedgerName> {
+    let comment = script.lines().find_map(|line| line.strip_prefix("COMMENT ON TABLE public._fleet_identity IS '"));
+    named_in(comment.and_then(|comment| comment.strip_suffix("';")).unwrap_or_default())
+}
+
+/// Reads all rows by the simple protocol, which returns text without casts. A new connection looks up every function,
+/// operator and type in a statement, and most connections of migrations run this statement once.
+pub(super) fn read(name: &LedgerName) -> String {
+    format!("select version, checksum, success from {} limit 20001", table(name))
+}
+
+/// Parses the rows that [`read`] returns.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] when the table is not a ledger.
-pub(super) fn from_rows(rows: &[PgRow]) -> Result<Vec<Applied>> {
+pub(super) fn from_rows(rows: &[PgRow]) -> Result<Vec<AppliedMigration>> {
     if rows.len() > ROWS_MAX {
-        return Err(Error::new(ErrorKind::Corrupt, format!("_sqlx_migrations holds more than {ROWS_MAX} rows")));
+        return Err(Error::new(ErrorKind::Corrupt, format!("the ledger holds more than {ROWS_MAX} rows")));
     }
-    let mut ledger: Vec<Applied> = rows.iter().map(|row| applied(row).ok_or_else(no_ledger)).collect::<Result<_>>()?;
+    let mut ledger: Vec<AppliedMigration> =
+        rows.iter().map(|row| parse_applied(row).ok_or_else(no_ledger)).collect::<Result<_>>()?;
     ledger.sort_unstable_by_key(|row| row.version);
     Ok(ledger)
 }
 
-fn applied(row: &PgRow) -> Option<Applied> {
+fn parse_applied(row: &PgRow) -> Option<AppliedMigration> {
     let text = |column: usize| row.try_get_unchecked::<String, _>(column).ok();
-    Some(Applied {
+    Some(AppliedMigration {
         version: text(0)?.parse().ok()?,
-        checksum: bytes(text(1)?.strip_prefix("\\x")?)?,
+        checksum: decode_hex(text(1)?.strip_prefix("\\x")?)?,
         success: text(2)? == "t",
     })
 }
 
-fn bytes(hex: &str) -> Option<Vec<u8>> {
+fn decode_hex(hex: &str) -> Option<Vec<u8>> {
     let pairs = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2));
     pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
 }
 
 fn no_ledger() -> Error {
-    Error::new(ErrorKind::Corrupt, "_sqlx_migrations does not hold what sqlx writes")
+    Error::new(ErrorKind::Corrupt, "the ledger does not hold what sqlx writes")
 }
 
-/// The row of a version that was applied, or (`success` false) has begun outside a transaction.
-pub(super) fn insert(migration: &Migration, success: bool, nanoseconds: i64) -> String {
+/// Inserts the row of a version that was applied, or (`success` false) that began outside a transaction.
+pub(super) fn insert_row(migration: &Migration, success: bool, nanoseconds: i64) -> String {
     format!(
-        "insert into public._sqlx_migrations(version, description, success, checksum, execution_time) \
+        "insert into {}(version, description, success, checksum, execution_time) \
          values ({}, {}, {success}, {}, {nanoseconds});",
+        table(&migration.ledger),
         migration.version,
-        literal(&migration.description),
-        bytea(&migration.checksum),
+        sql_literal(&migration.description),
+        bytea_literal(&migration.checksum),
     )
 }
 
-/// Marks a version begun outside a transaction as finished.
-pub(super) fn finish(migration: &Migration, nanoseconds: i64) -> String {
+/// Marks a version that began outside a transaction as finished.
+pub(super) fn finish_row(migration: &Migration, nanoseconds: i64) -> String {
     format!(
-        "update public._sqlx_migrations set success = true, execution_time = {nanoseconds} where version = {};",
+        "update {} set success = true, execution_time = {nanoseconds} where version = {};",
+        table(&migration.ledger),
         migration.version
     )
 }
 
-/// Removes the row of a version that was begun and changed nothing.
-pub(super) fn forget(migration: &Migration) -> String {
-    format!("delete from public._sqlx_migrations where version = {} and not success;", migration.version)
+/// Removes the row of a version that began and changed nothing.
+pub(super) fn forget_row(migration: &Migration) -> String {
+    format!("delete from {} where version = {} and not success;", table(&migration.ledger), migration.version)
 }
 
-/// The newest version.
-pub(super) fn newest(ledger: &[Applied]) -> Option<i64> {
+/// The newest version in the ledger.
+pub(super) fn newest_version(ledger: &[AppliedMigration]) -> Option<i64> {
     ledger.iter().map(|row| row.version).max()
 }
 
-/// The advisory lock that sqlx's migrator takes in a database of this name, so that it and ours exclude each other;
-/// a stamp takes it, too, so that no migration goes on under an identity that is being replaced.
+/// The advisory lock that sqlx's migrator takes in a database of this name, so that both migrators exclude each other.
+/// A stamp takes it, too, so that no migration runs under an identity that is being replaced.
 pub(super) fn lock_key(database: &str) -> i64 {
-    0x3d32_ad9e * i64::from(crc32(database.as_bytes()))
+    0x3d32_ad9e * i64::from(compute_crc32(database.as_bytes()))
 }
 
 /// CRC-32 as zip and sqlx compute it.
-fn crc32(bytes: &[u8]) -> u32 {
+fn compute_crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
@@ -104,13 +162,24 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_usual_one() {
-        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        assert_eq!(compute_crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(lock_key("123456789"), 0x3d32_ad9e * 0xcbf4_3926);
     }
 
     #[test]
+    fn the_record_is_read_as_it_is_written() {
+        let ops = LedgerName::parse("\"Ops\"").unwrap();
+        let script = format!("--\nSET x;\n\n{}\n\n", record(&ops).replace("comment on table", "COMMENT ON TABLE"));
+        assert_eq!(named_in_script(&script.replace(" is ", " IS ")).unwrap(), ops);
+        assert_eq!(named_in("").unwrap(), LedgerName::default());
+        assert_eq!(named_in("a note of somebody").unwrap(), LedgerName::default());
+        assert_eq!(named_in("ledger=a b").unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(record(&LedgerName::default()), "");
+    }
+
+    #[test]
     fn hex_is_bytes() {
-        assert_eq!(bytes("00ff7a"), Some(vec![0, 255, 122]));
-        assert_eq!(bytes("0"), None);
+        assert_eq!(decode_hex("00ff7a"), Some(vec![0, 255, 122]));
+        assert_eq!(decode_hex("0"), None);
     }
 }

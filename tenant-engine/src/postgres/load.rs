@@ -1,110 +1,114 @@
-//! Filling a database from a dump, in the order that its functions need.
+//! Fills a database from a dump, in the order that its functions need.
 //!
-//! `pg_restore` runs once for each section of the dump, with the settings of the sessions that write (`tool.rs`) and with
-//! their search path (`archive.rs`), so functions that name tables and other functions without a schema find them. A
-//! dump knows only the dependencies that the server recorded. What a function's text uses is none of them, so an entry
-//! that fails is tried again after the others, as long as that makes fewer fail. Checks that call functions may look at
-//! other rows: they are taken off before the rows come in, and put back behind them.
+//! `pg_restore` runs once for each section of the dump, with the settings (`programs.rs`) and the search path
+//! (`archive.rs`) of the sessions that write. So functions that name tables and other functions without a schema find
+//! them. A dump knows only the dependencies that the server recorded, and these do not include the objects in a
+//! function's text. So an entry that fails is tried again after the others, as long as each round has fewer failures.
+//! Checks that call functions may read other rows: they are dropped before the rows are loaded, and added again
+//! afterwards.
 //!
-//! Everything runs as the login that migrates: SQL of a dump never has more rights than a migration.
+//! Everything runs as the login that migrates: the SQL of a dump never has more rights than a migration.
 
 use std::path::Path;
 
-use super::checks::{Check, Owner};
-use super::complaints::Complaints;
+use super::checks::{CheckConstraint, ConstraintOwner};
 use super::failure::{EXTENSION_CURE, is_of_extension};
-use super::locale::Locale;
+use super::locale::DatabaseLocale;
 use super::prepare::OWNER;
-use super::site::Site;
-use super::tool::{self, Who};
+use super::programs::{self, ToolLogin};
+use super::restore_complaints::RestoreComplaints;
+use super::server_state::PostgresServerState;
 use super::{PostgresEngine, archive, checks, generated, grants};
 use crate::error::{Error, ErrorKind, Result};
+use crate::migration::LedgerName;
 
-/// Which entries of a dump are restored, as the lines of a list that `pg_restore` reads.
+/// The entries of a dump that are restored, as lines of a list that `pg_restore` reads.
 #[derive(Debug, Default)]
-pub(super) struct Contents {
-    /// Types, functions, tables.
+pub(super) struct DumpContents {
+    /// Types, functions and tables.
     pub(super) before: Vec<String>,
     /// Rows and the values of sequences.
     pub(super) data: Vec<String>,
     /// Indexes, constraints, triggers, and the rows of materialized views.
     pub(super) after: Vec<String>,
-    /// What is left out where our roles may not make it.
+    /// Entries that are left out where the fleet's roles may not make them.
     pub(super) optional: Vec<String>,
-    /// The rights on all of it; `None` for a database from outside, whose roles mean nothing here.
+    /// The rights on all objects; `None` for a database from outside, whose roles have no meaning here.
     pub(super) grants: Option<Vec<String>>,
-    /// Of the database that was dumped.
-    pub(super) locale: Locale,
+    /// Text order of the database that was dumped.
+    pub(super) locale: DatabaseLocale,
+    /// Name of its ledger.
+    pub(super) ledger: LedgerName,
 }
 
-/// A dump that was examined, and the empty database it goes into.
-pub(super) struct Load<'a> {
+/// An examined dump, and the empty database that it is loaded into.
+pub(super) struct DumpLoad<'a> {
     pub(super) engine: &'a PostgresEngine,
-    pub(super) site: &'a Site,
+    pub(super) site: &'a PostgresServerState,
     pub(super) database: &'a str,
     pub(super) dump: &'a Path,
 }
 
-impl Load<'_> {
-    /// Restores all of it, and returns what was left out.
+impl DumpLoad<'_> {
+    /// Restores all entries, and returns a description of those that were left out.
     ///
     /// # Errors
     /// [`ErrorKind::NotRestorable`] naming the first object that the server refuses; faults of the server.
-    pub(super) async fn run(&self, contents: &Contents) -> Result<Vec<String>> {
-        self.section(&contents.before).await?;
-        let mut checks = checks::take_off(self.site, self.database, Owner::Table).await?;
-        let (first, late) = generated::apart(self.site, self.database, &contents.data).await?;
+    pub(super) async fn restore_all(&self, contents: &DumpContents) -> Result<Vec<String>> {
+        self.restore_section(&contents.before).await?;
+        let mut checks = checks::take_off(self.site, self.database, ConstraintOwner::Table).await?;
+        let (first, late) = generated::separate_entries(self.site, self.database, &contents.data).await?;
         for entries in [first, late] {
-            checks.extend(self.rows(&entries).await?);
+            checks.extend(self.restore_rows(&entries).await?);
         }
         let mut left_out = checks::put_back(self.site, self.database, &checks).await?;
         left_out.extend(self.behind_rows(&contents.after).await?);
-        left_out.extend(self.optional(&contents.optional).await?);
+        left_out.extend(self.restore_optional(&contents.optional).await?);
         if let Some(grants) = &contents.grants {
-            left_out.extend(grants::give(self, grants).await?);
+            left_out.extend(grants::give_grants(self, grants).await?);
         }
         Ok(left_out)
     }
 
-    /// Restores the rows. Returns the checks of domains that were in their way and are off now.
-    async fn rows(&self, entries: &[String]) -> Result<Vec<Check>> {
-        let Some((left, complaints)) = self.rounds(entries).await? else { return Ok(Vec::new()) };
-        let domains = checks::take_off(self.site, self.database, Owner::Domain).await?;
+    /// Restores the rows. Returns the checks of domains that blocked rows and are now dropped.
+    async fn restore_rows(&self, entries: &[String]) -> Result<Vec<CheckConstraint>> {
+        let Some((left, complaints)) = self.restore_rounds(entries).await? else { return Ok(Vec::new()) };
+        let domains = checks::take_off(self.site, self.database, ConstraintOwner::Domain).await?;
         if domains.is_empty() {
-            return Err(self.refused(&complaints).await);
+            return Err(self.refusal_error(&complaints).await);
         }
-        self.section(&left).await?;
+        self.restore_section(&left).await?;
         Ok(domains)
     }
 
-    /// Restores what comes behind the rows. Returns the checks among it that the rows break.
+    /// Restores the entries that follow the rows. Returns the checks among them that the rows violate.
     async fn behind_rows(&self, entries: &[String]) -> Result<Vec<String>> {
-        let Some((left, complaints)) = self.rounds(entries).await? else { return Ok(Vec::new()) };
+        let Some((left, complaints)) = self.restore_rounds(entries).await? else { return Ok(Vec::new()) };
         let (late, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|entry| checks::is_check(entry));
         if late.is_empty() {
-            return Err(self.refused(&complaints).await);
+            return Err(self.refusal_error(&complaints).await);
         }
         let late = checks::in_dump(self, &late).await?;
         let not_valid = checks::put_back(self.site, self.database, &late).await?;
-        self.section(&others).await?;
+        self.restore_section(&others).await?;
         Ok(not_valid)
     }
 
-    async fn section(&self, entries: &[String]) -> Result<()> {
-        match self.rounds(entries).await? {
+    async fn restore_section(&self, entries: &[String]) -> Result<()> {
+        match self.restore_rounds(entries).await? {
             None => Ok(()),
-            Some((_, complaints)) => Err(self.refused(&complaints).await),
+            Some((_, complaints)) => Err(self.refusal_error(&complaints).await),
         }
     }
 
-    /// Round after round, each with the entries that failed in the round before. Returns the entries that go on to fail.
-    async fn rounds(&self, entries: &[String]) -> Result<Option<(Vec<String>, Complaints)>> {
+    /// Restores in rounds, each with the entries that failed in the round before. Returns the entries that still fail.
+    async fn restore_rounds(&self, entries: &[String]) -> Result<Option<(Vec<String>, RestoreComplaints)>> {
         let mut left: Vec<&str> = entries.iter().map(String::as_str).collect();
         while !left.is_empty() {
-            let Some(complaints) = self.restore(&left).await? else { return Ok(None) };
+            let Some(complaints) = self.restore_entries(&left).await? else { return Ok(None) };
             let failed: Vec<&str> = left.iter().copied().filter(|entry| complaints.is_about(entry)).collect();
             if failed.is_empty() || is_fault(&complaints) {
-                return Err(self.refused(&complaints).await);
+                return Err(self.refusal_error(&complaints).await);
             }
             if failed.len() == left.len() {
                 return Ok(Some((failed.into_iter().map(str::to_owned).collect(), complaints)));
@@ -114,66 +118,72 @@ impl Load<'_> {
         Ok(None)
     }
 
-    /// One by one: each has its own reason.
-    async fn optional(&self, entries: &[String]) -> Result<Vec<String>> {
+    /// Restores these entries one by one, because each has its own reason to fail.
+    async fn restore_optional(&self, entries: &[String]) -> Result<Vec<String>> {
         let mut left_out = Vec::new();
         for entry in entries {
-            let Some(complaints) = self.restore(&[entry]).await? else { continue };
-            if is_fault(&complaints) || complaints.entry().is_none() {
-                return Err(self.refused(&complaints).await);
+            let Some(complaints) = self.restore_entries(&[entry]).await? else { continue };
+            if is_fault(&complaints) || complaints.failed_entry().is_none() {
+                return Err(self.refusal_error(&complaints).await);
             }
-            // The comment of an extension from the template belongs to who made it there; comparing the objects tells if
-            // it differs.
-            let of_template = complaints.reason().is_some_and(|reason| reason.contains("must be owner of extension"));
-            left_out.extend(complaints.told().filter(|_| !of_template));
+            // The comment of an extension from the template belongs to the role that made it there. The comparison of
+            // the objects shows whether it differs.
+            let of_template =
+                complaints.first_reason().is_some_and(|reason| reason.contains("must be owner of extension"));
+            left_out.extend(complaints.first_failure().filter(|_| !of_template));
         }
         Ok(left_out)
     }
 
-    /// Restores these entries; what it complains about when some failed.
-    async fn restore(&self, entries: &[&str]) -> Result<Option<Complaints>> {
-        let (mut file, list) = archive::create(self.engine.scratch())?;
-        archive::write(&mut file, (entries.join("\n") + "\n").as_bytes()).await?;
-        let mut command = self.engine.tools().connecting("pg_restore", &self.site.server, Who::Migrator, self.database);
+    /// Restores these entries; returns the complaints when some failed.
+    async fn restore_entries(&self, entries: &[&str]) -> Result<Option<RestoreComplaints>> {
+        let (mut file, list) = archive::create_scratch_file(self.engine.scratch_directory())?;
+        archive::write_scratch_file(&mut file, (entries.join("\n") + "\n").as_bytes()).await?;
+        let mut command = self.engine.postgres_tools().connecting_command(
+            "pg_restore",
+            &self.site.server,
+            ToolLogin::Migrator,
+            self.database,
+        );
         command.args(["--verbose", "--no-owner", "--no-acl", "--no-tablespaces"]);
         command.args(["--no-subscriptions", "--no-password"]).arg(format!("--role={OWNER}"));
         command.arg("--dbname").arg(self.database).arg("--use-list").arg(&*list).arg(self.dump);
-        let child = tool::start(&mut command)?;
-        let mut complaints = Complaints::default();
-        let status = tool::finish_telling(&self.site.server, child, |line| complaints.take(line)).await?;
+        let child = programs::start_program(&mut command)?;
+        let mut complaints = RestoreComplaints::default();
+        let status = programs::finish_telling(&self.site.server, child, |line| complaints.take_line(line)).await?;
         Ok((!status.success()).then_some(complaints))
     }
 
-    /// The dump was whole, so either the server is in trouble, or it refuses what the dump holds.
-    async fn refused(&self, complaints: &Complaints) -> Error {
-        let reason = complaints.reason().unwrap_or("pg_restore gave no reason");
-        let object = complaints.entry().map_or_else(String::new, |entry| format!(" at {entry}"));
+    /// The dump was complete, so either the server has a fault, or it refuses an object in the dump.
+    async fn refusal_error(&self, complaints: &RestoreComplaints) -> Error {
+        let reason = complaints.first_reason().unwrap_or("pg_restore gave no reason");
+        let object = complaints.failed_entry().map_or_else(String::new, |entry| format!(" at {entry}"));
         let cure = if is_of_extension(reason) { EXTENSION_CURE } else { "" };
         let message = format!("the dump could not be restored{object}: {reason}{cure}");
-        let kind = match self.site.center().await {
+        let kind = match self.site.maintenance_connection().await {
             Err(error) => error.kind(),
             Ok(center) => {
-                self.site.leave(center);
-                kind(reason, complaints.entry().is_some())
+                self.site.return_connection(center);
+                failure_kind(reason, complaints.failed_entry().is_some())
             }
         };
         Error::new(kind, message)
     }
 }
 
-/// PURE: a reason in which another round is in vain, and may meet what was done although it was told to have failed.
-fn is_fault(complaints: &Complaints) -> bool {
-    complaints
-        .reason()
-        .is_some_and(|reason| kind(reason, true) != ErrorKind::NotRestorable && !reason.contains("permission denied"))
+/// PURE: a reason that another round cannot fix, and that may have been reported for an entry that was restored.
+fn is_fault(complaints: &RestoreComplaints) -> bool {
+    complaints.first_reason().is_some_and(|reason| {
+        failure_kind(reason, true) != ErrorKind::NotRestorable && !reason.contains("permission denied")
+    })
 }
 
-fn kind(reason: &str, of_an_entry: bool) -> ErrorKind {
+fn failure_kind(reason: &str, of_an_entry: bool) -> ErrorKind {
     match reason {
         _ if reason.contains("No space left") => ErrorKind::DiskFull,
         _ if reason.contains("permission denied") => ErrorKind::ServerPrivilege,
         _ if reason.contains("connection") => ErrorKind::ConnectionLost,
         _ if of_an_entry => ErrorKind::NotRestorable,
-        _ => ErrorKind::Internal,
+        _ => ErrorKind::ToolFailed,
     }
 }

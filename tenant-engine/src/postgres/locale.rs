@@ -1,48 +1,48 @@
-//! PURE: how a database sorts and encodes text, from the `create database` that its dump holds.
+//! PURE: the sort order and encoding of a database, from the `create database` statement in its dump.
 //!
-//! A copy gets the same provider and locale, or is refused: otherwise text sorts and compares in another way, and a unique
-//! index or a partition may not take the rows. The text comes from a dump, so only known words and plain values are
-//! taken from it.
+//! A copy gets an equal provider and locale, or is refused. Otherwise text would sort and compare differently, and a
+//! unique index or a partition might not accept the rows. The text comes from a dump, so only known keywords and plain
+//! values are taken from it.
 
-use super::sql::literal;
+use super::sql::sql_literal;
 use crate::error::{Error, ErrorKind, Result};
 
-/// As a copy is to be made; empty: as the server makes a database by itself.
+/// The locale for a copy; empty for the server's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Locale {
-    /// Options of `create database`.
+pub(super) struct DatabaseLocale {
+    /// Options for `create database`, as SQL.
     options: String,
 }
 
-impl Locale {
-    pub(super) fn options(&self) -> &str {
+impl DatabaseLocale {
+    pub(super) fn create_options(&self) -> &str {
         &self.options
     }
 
-    /// From the script that `pg_restore --create` writes; a dump that does not tell has none.
+    /// Parses the script that `pg_restore --create` writes; empty when the dump does not tell.
     ///
     /// # Errors
     /// [`ErrorKind::NotRestorable`] for an encoding other than UTF-8, and for options that this program does not know.
     pub(super) fn in_script(script: &str) -> Result<Self> {
         let begin = |line: &&str| line.starts_with("CREATE DATABASE ");
         let Some(statement) = script.lines().find(begin) else { return Ok(Self::default()) };
-        // The last one: the name of the database may hold anything.
+        // The last match counts, because the name of the database may hold any text.
         let Some((_, options)) = statement.rsplit_once(" WITH TEMPLATE = template0 ENCODING = '") else {
             return Ok(Self::default());
         };
-        let unknown = || refused("the dump's 'create database' has options that this program does not know");
+        let unknown = || locale_refused("the dump's 'create database' has options that this program does not know");
         let (encoding, rest) = options.split_once('\'').ok_or_else(unknown)?;
         if encoding != "UTF8" {
             let message = format!(
                 "the encoding of the database is {encoding}; a tenant's is UTF8 (copy it to a database with UTF8 first, \
-                 where texts that are not valid show)"
+                 which shows texts that are not valid)"
             );
-            return Err(refused(&message));
+            return Err(locale_refused(&message));
         }
         let mut options = String::new();
         let mut rest = rest.trim().strip_suffix(';').ok_or_else(unknown)?.trim();
         while !rest.is_empty() {
-            let (option, after) = option(rest).ok_or_else(unknown)?;
+            let (option, after) = parse_option(rest).ok_or_else(unknown)?;
             options.push_str(&option);
             rest = after.trim_start();
         }
@@ -50,8 +50,8 @@ impl Locale {
     }
 }
 
-/// The next option, as SQL writes it, and what follows.
-fn option(text: &str) -> Option<(String, &str)> {
+/// The next option, as SQL writes it, and the rest of the text.
+fn parse_option(text: &str) -> Option<(String, &str)> {
     let (name, rest) = text.split_once(" = ")?;
     match name {
         "LOCALE_PROVIDER" => {
@@ -60,15 +60,15 @@ fn option(text: &str) -> Option<(String, &str)> {
         }
         "LOCALE" | "LC_COLLATE" | "LC_CTYPE" | "ICU_LOCALE" | "ICU_RULES" | "BUILTIN_LOCALE" => {
             let (value, rest) = rest.strip_prefix('\'')?.split_once('\'')?;
-            // A doubled quote would have ended the value in its middle: such a value is not known here.
+            // A doubled quote would end the value in its middle, so such a value is not accepted.
             let plain = !value.contains('\\') && !rest.starts_with('\'');
-            plain.then(|| (format!(" {} {}", name.to_lowercase(), literal(value)), rest))
+            plain.then(|| (format!(" {} {}", name.to_lowercase(), sql_literal(value)), rest))
         }
         _ => None,
     }
 }
 
-fn refused(why: &str) -> Error {
+fn locale_refused(why: &str) -> Error {
     Error::new(ErrorKind::NotRestorable, why)
 }
 
@@ -78,7 +78,7 @@ mod tests {
 
     fn options(tail: &str) -> Result<String> {
         let script = format!("SET x = 1;\n\nCREATE DATABASE d WITH TEMPLATE = template0 ENCODING = {tail}\nALTER x;");
-        Locale::in_script(&script).map(|locale| locale.options)
+        DatabaseLocale::in_script(&script).map(|locale| locale.options)
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
         let icu = options("'UTF8' LOCALE_PROVIDER = icu LC_COLLATE = 'C' LC_CTYPE = 'C.UTF-8' ICU_LOCALE = 'de-AT';");
         assert_eq!(icu.unwrap(), " locale_provider icu lc_collate 'C' lc_ctype 'C.UTF-8' icu_locale 'de-AT'");
         assert_eq!(options("'UTF8';").unwrap(), "");
-        assert_eq!(Locale::in_script("SELECT 1;").unwrap(), Locale::default());
+        assert_eq!(DatabaseLocale::in_script("SELECT 1;").unwrap(), DatabaseLocale::default());
     }
 
     #[test]

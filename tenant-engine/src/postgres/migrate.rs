@@ -1,93 +1,93 @@
-//! The verb `migrate`: what is pending, one transaction per version, on one connection of the login that migrates this
-//! database (`migrator.rs`).
+//! Implements [`crate::Engine::migrate_database`]: applies the pending versions, one transaction per version, on one
+//! connection of the login that migrates this database (`migrator.rs`).
 //!
-//! A version costs two round trips: its text as it is in the file, and its ledger row with the commit and the look for
-//! the next one. [`look`] begins a transaction and sees lock, identity and ledger in it; [`apply`] runs the text;
-//! `bare.rs` runs the files that want no transaction. Called for a tenant's database, and by `template.rs` for a
-//! database that is nobody's yet.
+//! A version costs two round trips. The first sends its text as it is in the file. The second sends its ledger row with
+//! the commit, and begins the next transaction. [`view_sql`] begins a transaction and reads lock, identity and ledger
+//! in it; [`apply_version`] runs the text; `no_transaction.rs` runs the files that must run outside a transaction.
+//! Called for a tenant's database, and by `template.rs` for a database that has no tenant.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::failure::{Sent, failed, stopped_at};
+use super::admin_connection::{AdminConnection, AdminConnectionError, StoppedScript};
+use super::failure::{SentMigration, migration_failed, stopped_at};
 use super::prepare::OWNER;
-use super::site::Site;
-use super::sql::text;
-use super::work::{Stopped, Why, Work};
-use super::{PostgresEngine, bare, identity, layout, ledger, migrator, rules, script};
-use crate::engine::Migrated;
+use super::server_state::PostgresServerState;
+use super::sql::text_column;
+use super::{PostgresEngine, identity, layout, ledger, migrator, no_transaction, rules, script};
+use crate::engine::MigrationOutcome;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::Expected;
-use crate::migration::{Applied, Migration, MigrationSet, pending_to};
+use crate::identity::ExpectedIdentity;
+use crate::migration::{AppliedMigration, Migration, MigrationSet, pending_to};
 use crate::placement::Placement;
 
-/// See [`crate::Engine::migrate`].
-pub(super) async fn migrate(
+/// See [`crate::Engine::migrate_database`].
+pub(super) async fn migrate_database(
     engine: &PostgresEngine,
     at: &Placement,
-    expected: &Expected,
+    expected: &ExpectedIdentity,
     set: &MigrationSet,
     target: Option<i64>,
-) -> Result<Migrated> {
-    let (site, database) = engine.site(at)?;
-    let _slot = site.slot().await?;
-    bring(&Job { site: &site, database, expected: Some(expected), set, target }).await
+) -> Result<MigrationOutcome> {
+    let (site, database) = engine.locate_placement(at)?;
+    let _slot = site.take_slot().await?;
+    apply_pending(&MigrationJob { site: &site, database, expected: Some(expected), set, target }).await
 }
 
-/// What is to be migrated, and how far.
-pub(super) struct Job<'a> {
-    pub(super) site: &'a Site,
+/// The database to migrate, and the version to stop at.
+pub(super) struct MigrationJob<'a> {
+    pub(super) site: &'a PostgresServerState,
     pub(super) database: &'a str,
-    /// `None` for a template, which is nobody's.
-    pub(super) expected: Option<&'a Expected>,
+    /// `None` for a template, which has no tenant.
+    pub(super) expected: Option<&'a ExpectedIdentity>,
     pub(super) set: &'a MigrationSet,
     pub(super) target: Option<i64>,
 }
 
-/// Applies what is pending.
-pub(super) async fn bring(job: &Job<'_>) -> Result<Migrated> {
-    let mut work = migrator::enter(job.site, job.database).await?;
-    let outcome = match run(job, &mut work).await {
-        // A ledger that somebody dropped, or that sqlx's command line made anew.
+/// Applies the pending versions.
+pub(super) async fn apply_pending(job: &MigrationJob<'_>) -> Result<MigrationOutcome> {
+    let mut work = migrator::enter_as_migrator(job.site, job.database).await?;
+    let outcome = match run_migrations(job, &mut work).await {
+        // The ledger was dropped, or sqlx's command line made it again.
         Err(error) if error.kind() == ErrorKind::ServerPrivilege => {
             repair_ledger(job).await?;
-            work.run("rollback").await?;
-            run(job, &mut work).await
+            work.run_sql("rollback").await?;
+            run_migrations(job, &mut work).await
         }
         outcome => outcome,
     };
-    leave(job, work, &outcome).await;
+    leave_connection(job, work, &outcome).await;
     outcome
 }
 
-/// Whoever comes next must not find our locks, which would fall some milliseconds after the connection is closed. Of a
-/// migration that was committed nothing is left.
-async fn leave(job: &Job<'_>, mut work: Work, outcome: &Result<Migrated>) {
+/// Rolls back and releases the locks first, because closing a connection releases them only some milliseconds later,
+/// and the next migration must not find them. A committed migration holds no locks.
+async fn leave_connection(job: &MigrationJob<'_>, mut work: AdminConnection, outcome: &Result<MigrationOutcome>) {
     let committed = outcome.as_ref().is_ok_and(|migrated| !migrated.applied.is_empty());
     let lost = outcome
         .as_ref()
         .is_err_and(|error| matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::ServerUnreachable));
     if !committed && !lost {
-        let _ = work.run("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
+        let _ = work.run_sql("rollback; select pg_catalog.pg_advisory_unlock_all();").await;
     }
     if !lost {
-        migrator::leave(job.site, job.database, work).await;
+        migrator::leave_and_dismiss(job.site, job.database, work).await;
     }
 }
 
-async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
-    let mut look = begin(job, work).await?;
-    let from_version = ledger::newest(&look.finished());
+async fn run_migrations(job: &MigrationJob<'_>, work: &mut AdminConnection) -> Result<MigrationOutcome> {
+    let mut look = begin_view(job, work).await?;
+    let from_version = ledger::newest_version(&look.finished_versions());
     let mut applied = Vec::new();
     loop {
-        let todo = pending_to(job.set, &look.finished(), job.target)?;
+        let todo = pending_to(job.set, &look.finished_versions(), job.target)?;
         let Some(migration) = todo.first() else { break };
         if migration.transactional {
-            apply(job, work, migration, &look, todo.len() == 1).await?.store(&mut look);
+            apply_version(job, work, migration, &look, todo.len() == 1).await?.store_view(&mut look);
         } else {
-            bare::apply(job, work, migration, &look).await?;
+            no_transaction::apply_without_transaction(job, work, migration, &look).await?;
             if todo.len() > 1 {
-                look = begin(job, work).await?;
+                look = begin_view(job, work).await?;
             }
         }
         applied.push(migration.version);
@@ -96,116 +96,126 @@ async fn run(job: &Job<'_>, work: &mut Work) -> Result<Migrated> {
         }
     }
     let to_version = applied.iter().copied().max().max(from_version);
-    Ok(Migrated { from_version, to_version, applied })
+    Ok(MigrationOutcome { from_version, to_version, applied })
 }
 
-/// What a transaction that has begun sees.
-pub(super) struct Look {
-    /// Of the transaction, to know it again.
+/// The state that a new transaction reads.
+pub(super) struct LedgerView {
+    /// Id of the transaction, to recognize it later.
     id: String,
-    applied: Vec<Applied>,
-    /// A version begun outside a transaction, cut off, that can go on by itself.
+    applied: Vec<AppliedMigration>,
+    /// A version that began outside a transaction, was interrupted, and can continue without a person.
     pub(super) resumes: Option<i64>,
 }
 
-impl Look {
-    /// The ledger without the version that is to go on.
-    fn finished(&self) -> Vec<Applied> {
+impl LedgerView {
+    /// The ledger without the version that will continue.
+    fn finished_versions(&self) -> Vec<AppliedMigration> {
         self.applied.iter().filter(|row| Some(row.version) != self.resumes).cloned().collect()
     }
 }
 
-/// What came after a version.
-enum Next {
-    Look(Look),
-    /// It was the last one.
+/// The state after a version was applied.
+enum NextVersion {
+    Look(LedgerView),
+    /// It was the last version.
     Done,
 }
 
-impl Next {
-    fn store(self, look: &mut Look) {
+impl NextVersion {
+    fn store_view(self, look: &mut LedgerView) {
         if let Self::Look(next) = self {
             *look = next;
         }
     }
 }
 
-/// Begins a transaction that holds the migrators' lock and sees identity and ledger. The lock is tried, not waited
-/// for: whoever has it is migrating, or replacing the identity. What an earlier file set for the session is undone.
-fn look(database: &str) -> String {
+/// SQL that begins a transaction, takes the migrators' lock, and reads identity and ledger. It tries the lock without
+/// waiting: its holder is migrating, or replacing the identity. It also resets the session settings of an earlier file.
+fn view_sql(job: &MigrationJob<'_>) -> String {
     format!(
         "begin;
          reset all;
          set local role {OWNER};
          select pg_catalog.pg_try_advisory_xact_lock({}), pg_catalog.pg_current_xact_id();
          {};
+         {};
          {};",
-        ledger::lock_key(database),
+        ledger::lock_key(job.database),
         identity::READ,
-        ledger::READ
+        ledger::RECORD,
+        ledger::read(job.set.ledger())
     )
 }
 
-async fn begin(job: &Job<'_>, work: &mut Work) -> Result<Look> {
-    let answers = work.try_answers(look(job.database)).await.map_err(without_layout)?;
-    seen(job, &answers)
+async fn begin_view(job: &MigrationJob<'_>, work: &mut AdminConnection) -> Result<LedgerView> {
+    let answers = work.try_answers(view_sql(job)).await.map_err(without_layout)?;
+    parse_view(job, &answers)
 }
 
-/// The answers to [`look`].
-fn seen(job: &Job<'_>, answers: &[Vec<sqlx::postgres::PgRow>]) -> Result<Look> {
-    let [_, _, _, ours, identity, ledger] = answers else {
+/// Parses the answers to [`view_sql`].
+fn parse_view(job: &MigrationJob<'_>, answers: &[Vec<sqlx::postgres::PgRow>]) -> Result<LedgerView> {
+    let [_, _, _, ours, identity, record, ledger] = answers else {
         return Err(Error::new(ErrorKind::Internal, "a transaction of a migration answered something else"));
     };
-    let ours = |column| ours.first().map_or_else(|| Ok(String::new()), |row| text(row, column));
+    let ours = |column| ours.first().map_or_else(|| Ok(String::new()), |row| text_column(row, column));
     if let Some(expected) = job.expected {
-        expected.check(&identity::from_rows(identity)?)?;
+        expected.check_identity(&identity::from_rows(identity)?)?;
     }
     if ours(0)? != "t" {
         return Err(Error::new(ErrorKind::Busy, "another migration of this database is running"));
     }
+    job.set.require_ledger(&ledger::recorded(record)?)?;
     let applied = ledger::from_rows(ledger)?;
-    let resumes = bare::resumable(job.set, &applied);
-    Ok(Look { id: ours(1)?, applied, resumes })
+    let resumes = no_transaction::resumable_version(job.set, &applied);
+    Ok(LedgerView { id: ours(1)?, applied, resumes })
 }
 
-/// Runs one version in the transaction that has begun, writes its row and commits; then looks for the next one, unless
-/// this is the last.
-async fn apply(job: &Job<'_>, work: &mut Work, migration: &Migration, look: &Look, last: bool) -> Result<Next> {
-    rules::check(migration).map_err(|refused| failed(migration, Some(refused.line), refused.why))?;
+/// Runs one version in the open transaction, writes its row and commits. Then it begins the next transaction, unless
+/// this is the last version.
+async fn apply_version(
+    job: &MigrationJob<'_>,
+    work: &mut AdminConnection,
+    migration: &Migration,
+    look: &LedgerView,
+    last: bool,
+) -> Result<NextVersion> {
+    rules::check_migration(migration)
+        .map_err(|refused| migration_failed(migration, Some(refused.line), &refused.why))?;
     let started = Instant::now();
     let whole = statement_max(job, migration);
-    let text = rules::effective(&migration.sql);
-    let sent = Sent { migration, sql: &text, line: 1 };
-    work.script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
+    let text = rules::effective_text(&migration.sql);
+    let sent = SentMigration { migration, sql: &text, line: 1 };
+    work.run_script(sent.sql, whole).await.map_err(|stopped| stopped_at(&sent, stopped))?;
     let mut end = still_ours(&look.id);
     end.push_str(if job.site.sees_all_rows.load(Ordering::Relaxed) { "select 0;" } else { NOT_FORCED });
-    end.push_str(&ledger::insert(migration, true, nanoseconds(started)));
+    end.push_str(&ledger::insert_row(migration, true, elapsed_nanoseconds(started)));
     end.push_str("commit;");
     if !last {
-        end.push_str(&self::look(job.database));
+        end.push_str(&self::view_sql(job));
     }
     let answers = work.try_answers(end).await.map_err(|why| at_the_end(&sent, why))?;
-    // Both guards, the row and the commit answer, too.
-    if last { Ok(Next::Done) } else { seen(job, &answers[4..]).map(Next::Look) }
+    // Both guards, the row and the commit have answers, too.
+    if last { Ok(NextVersion::Done) } else { parse_view(job, &answers[4..]).map(NextVersion::Look) }
 }
 
-/// Fails with the name of a table that this transaction made subject to row level security for its owner, too: the
-/// role that dumps could not read it. A role of maintenance that no policy holds for may go on.
+/// Fails with the name of a table for which this transaction forced row level security on its owner: the role for dumps
+/// could not read it. A maintenance role that bypasses policies may continue.
 const NOT_FORCED: &str = "
     select coalesce(pg_catalog.max(c.oid::pg_catalog.regclass::text)::integer, 0) from pg_catalog.pg_class c
     where c.relforcerowsecurity and c.relrowsecurity and c.xmin = pg_catalog.pg_current_xact_id()::pg_catalog.xid;";
 
-/// Fails, and with it everything after it, when the transaction is another one: the file ended ours in a way that
-/// `rules.rs` did not see.
+/// Fails, with everything after it, when the transaction is a different one: the file ended the transaction in a way
+/// that `rules.rs` did not detect.
 fn still_ours(id: &str) -> String {
     format!("select 1 / (pg_catalog.pg_current_xact_id()::text = '{id}')::int;")
 }
 
-/// The server's message names the table.
-fn forced(why: &Why) -> String {
+/// The error for such a table; the server's message names it.
+fn forced_row_security(why: &AdminConnectionError) -> String {
     let message = match why {
-        Why::Sql(error) => error.as_database_error().map_or("", |error| error.message()),
-        Why::Silent(_) => "",
+        AdminConnectionError::Sql(error) => error.as_database_error().map_or("", |error| error.message()),
+        AdminConnectionError::Silent(_) => "",
     };
     let table = message.split_once(": ").map_or("a table", |(_, table)| table.trim_matches('"'));
     format!(
@@ -214,39 +224,45 @@ fn forced(why: &Why) -> String {
     )
 }
 
-fn at_the_end(sent: &Sent<'_>, why: Why) -> Error {
-    match why.code().as_str() {
-        "22012" => failed(sent.migration, None, "the file ended its own transaction; what it changed may be committed"),
-        "22P02" => failed(sent.migration, None, &forced(&why)),
-        _ => stopped_at(&Sent { sql: "", ..*sent }, Stopped { done: 0, why }),
+fn at_the_end(sent: &SentMigration<'_>, why: AdminConnectionError) -> Error {
+    match why.sqlstate_code().as_str() {
+        "22012" => migration_failed(
+            sent.migration,
+            None,
+            "the file ended its own transaction; what it changed may be committed",
+        ),
+        "22P02" => migration_failed(sent.migration, None, &forced_row_security(&why)),
+        _ => stopped_at(&SentMigration { sql: "", ..*sent }, StoppedScript { done: 0, why }),
     }
 }
 
-/// A script of many statements may take this long as a whole.
-fn statement_max(job: &Job<'_>, migration: &Migration) -> Duration {
-    let statements = script::statements(&migration.sql).len().max(1);
+/// The longest time that a script of many statements may take as a whole.
+fn statement_max(job: &MigrationJob<'_>, migration: &Migration) -> Duration {
+    let statements = script::split_statements(&migration.sql).len().max(1);
     job.site.patience.statement.saturating_mul(u32::try_from(statements).unwrap_or(u32::MAX))
 }
 
-pub(super) fn nanoseconds(since: Instant) -> i64 {
+pub(super) fn elapsed_nanoseconds(since: Instant) -> i64 {
     i64::try_from(since.elapsed().as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// `undefined_table`: identity or ledger are gone, and only the maintenance role can say which.
-fn without_layout(why: Why) -> Error {
-    match why.code().as_str() {
+/// `undefined_table`: identity or ledger is missing, and only the maintenance role can find out which.
+fn without_layout(why: AdminConnectionError) -> Error {
+    match why.sqlstate_code().as_str() {
         "42P01" => Error::new(ErrorKind::ServerPrivilege, "the database lacks a table of the fleet's own"),
         _ => why.into_ours(),
     }
 }
 
-/// As the maintenance role: the identity decides first, then the ledger is made or its rights are given again.
-async fn repair_ledger(job: &Job<'_>) -> Result<()> {
-    let mut work = job.site.enter(job.database).await?;
+/// Works as the maintenance role: checks the identity first, then creates the ledger or grants its rights again.
+async fn repair_ledger(job: &MigrationJob<'_>) -> Result<()> {
+    let mut work = job.site.open_connection(job.database).await?;
     if let Some(expected) = job.expected {
-        identity::check(work.connection(), expected).await?;
+        identity::check_identity(work.driver_connection(), expected).await?;
     }
-    work.run(layout::ledger_again()).await?;
+    let answers = work.fetch_answers(format!("{};", ledger::RECORD)).await?;
+    job.set.require_ledger(&ledger::recorded(answers.first().map_or(&[], Vec::as_slice))?)?;
+    work.run_sql(layout::ledger_again(job.set.ledger())).await?;
     work.close().await;
     Ok(())
 }

@@ -1,86 +1,94 @@
-//! The login that migrates and restores one database: made before each use, dropped after it.
+//! The login that migrates and restores one database: created before each use, dropped after it.
 //!
 //! SQL from outside runs as this login: migrations, dumps, and the functions and triggers in both. Such SQL may leave
-//! `fleet_owner` and change the login itself: its password, its settings, who is a member of it. So no other database
-//! may depend on it. It is a member of `fleet_owner` that inherits nothing, and the right to connect is its own, so it
-//! enters this database only. [`admit`] makes it, or gives one that is there its password and settings again;
-//! [`dismiss`] drops it. What a dead process left expires, and `prepare.rs` drops it then.
+//! the role `fleet_owner` and change the login itself: its password, its settings and its members. So no other database
+//! may depend on it. The login is a member of `fleet_owner` that inherits nothing. It has its own right to connect, so
+//! it can connect to this database only. [`admit_login`] creates it, or resets the password and settings of an existing
+//! one; [`dismiss_login`] drops it. The login of a dead process expires, and `prepare.rs` drops it then.
 //!
-//! Such SQL may also take rights of `fleet_owner` on every database (`drop owned`). [`admit`] gives them back first.
+//! Such SQL may also revoke rights of `fleet_owner` on every database (`drop owned`). [`admit_login`] grants them again
+//! first.
 
+use super::admin_connection::{AdminConnection, AdminConnectionError, ConnectError, from_ours_connect};
 use super::ledger::lock_key;
 use super::logins;
 use super::prepare::{self, OWNER};
-use super::site::Site;
-use super::sql::{literal, quoted};
-use super::work::{ConnectError, Why, Work, from_ours_connect};
+use super::server_state::PostgresServerState;
+use super::sql::{quoted_name, sql_literal};
 use super::{error, reassert};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer than a restore or the longest file of statements may take.
 const VALID_FOR: &str = "2 days";
-/// A session that ended shows for some milliseconds more. One that shows after these looks is another process's, which
-/// drops the login when it ends.
+/// A session stays visible for some milliseconds after its end. A session that is visible after this many checks
+/// belongs to another process, which drops the login when it ends.
 const LOOKS: u32 = 40;
-/// Between two looks, in seconds.
+/// Pause between two checks, in seconds.
 const LOOK_PAUSE: &str = "0.005";
-/// A fence of the same database changes the same row of `pg_database` at most a few times.
+/// A fence changes the same row of `pg_database` at most a few times.
 const ATTEMPTS: u32 = 4;
 
-/// A connection of the login that migrates, from the start in the role that owns every tenant's objects. It ends with
-/// [`leave`].
+/// Connects as the login that migrates. The session starts in the role that owns every tenant's objects. End the
+/// connection with [`leave_and_dismiss`].
 ///
 /// # Errors
-/// [`ErrorKind::ServerPrivilege`] when the maintenance role may not make logins; faults of the server.
-pub(super) async fn enter(site: &Site, database: &str) -> Result<Work> {
-    admit(site, database).await?;
-    let connect = || Work::migration(&site.server, site.patience, database);
-    match connect().await {
-        Ok(work) => Ok(work),
-        // Another process dropped the login just now, because its own use ended.
-        Err(ConnectError::Refused(error)) if is_gone(&error) => {
-            admit(site, database).await?;
-            connect().await.map_err(from_ours_connect)
+/// [`ErrorKind::ServerPrivilege`] when the maintenance role may not create logins; faults of the server.
+pub(super) async fn enter_as_migrator(site: &PostgresServerState, database: &str) -> Result<AdminConnection> {
+    admit_login(site, database).await?;
+    let connect_once = || async {
+        let connect = || AdminConnection::as_migrator(&site.server, site.patience, database);
+        match connect().await {
+            Ok(work) => Ok(work),
+            // Another process dropped the login just now, because it had finished with it.
+            Err(ConnectError::Refused(error)) if is_gone(&error) => {
+                admit_login(site, database).await?;
+                connect().await.map_err(from_ours_connect)
+            }
+            Err(failed) => Err(from_ours_connect(failed)),
         }
-        Err(failed) => Err(from_ours_connect(failed)),
-    }
+    };
+    site.when_not_full(connect_once).await
 }
 
-/// A connection of the login, which the caller has admitted and dismisses.
+/// Connects as the login. The caller has admitted the login and dismisses it.
 ///
 /// # Errors
 /// Faults of the server.
-pub(super) async fn connect(site: &Site, database: &str) -> Result<Work> {
-    Work::migration(&site.server, site.patience, database).await.map_err(from_ours_connect)
+pub(super) async fn connect_as_migrator(site: &PostgresServerState, database: &str) -> Result<AdminConnection> {
+    let connect = || async {
+        AdminConnection::as_migrator(&site.server, site.patience, database).await.map_err(from_ours_connect)
+    };
+    site.when_not_full(connect).await
 }
 
-/// No such login, another password, no right to connect, or no such role to be in.
+/// True when there is no such login, its password is different, it has no right to connect, or the role to start in is
+/// missing.
 fn is_gone(error: &sqlx::Error) -> bool {
-    matches!(error::code(error).as_deref(), Some("28000" | "28P01" | "22023" | "42501"))
+    matches!(error::sqlstate_code(error).as_deref(), Some("28000" | "28P01" | "22023" | "42501"))
 }
 
-/// Closes a connection of [`enter`] and drops its login. A failure leaves a login that expires: no reason to fail what
-/// was done.
-pub(super) async fn leave(site: &Site, database: &str, work: Work) {
+/// Closes a connection of [`enter_as_migrator`] and drops its login. A failure leaves a login that expires; that is no
+/// reason to report the finished work as failed.
+pub(super) async fn leave_and_dismiss(site: &PostgresServerState, database: &str, work: AdminConnection) {
     work.close().await;
-    if let Err(error) = dismiss(site, database).await {
+    if let Err(error) = dismiss_login(site, database).await {
         tracing::debug!(database, error = %error, "the login of a migration stays until it expires");
     }
 }
 
-/// Makes the login ready for one use.
+/// Prepares the login for one use.
 ///
 /// # Errors
-/// [`ErrorKind::ServerPrivilege`] when the maintenance role may not make logins; faults of the server.
-pub(super) async fn admit(site: &Site, database: &str) -> Result<()> {
-    prepare::ensure(site).await?;
-    match run(site, admission(site, database)).await {
-        // Somebody dropped `fleet_owner`.
-        Err(why) if why.code() == "42704" => {
-            prepare::repair(site).await?;
-            run(site, admission(site, database)).await.map_err(Why::into_ours)
+/// [`ErrorKind::ServerPrivilege`] when the maintenance role may not create logins; faults of the server.
+pub(super) async fn admit_login(site: &PostgresServerState, database: &str) -> Result<()> {
+    prepare::ensure_roles(site).await?;
+    match run_with_retry(site, admission_sql(site, database)).await {
+        // The role `fleet_owner` was dropped.
+        Err(why) if why.sqlstate_code() == "42704" => {
+            prepare::repair_roles(site).await?;
+            run_with_retry(site, admission_sql(site, database)).await.map_err(AdminConnectionError::into_ours)
         }
-        outcome => outcome.map_err(|why| missing(why, database)),
+        outcome => outcome.map_err(|why| missing_database(why, database)),
     }
 }
 
@@ -88,35 +96,35 @@ pub(super) async fn admit(site: &Site, database: &str) -> Result<()> {
 ///
 /// # Errors
 /// Faults of the server.
-pub(super) async fn dismiss(site: &Site, database: &str) -> Result<()> {
-    run(site, dismissal(database)).await.map_err(Why::into_ours)
+pub(super) async fn dismiss_login(site: &PostgresServerState, database: &str) -> Result<()> {
+    run_with_retry(site, dismissal_sql(database)).await.map_err(AdminConnectionError::into_ours)
 }
 
-async fn run(site: &Site, sql: String) -> Result<(), Why> {
+async fn run_with_retry(site: &PostgresServerState, sql: String) -> Result<(), AdminConnectionError> {
     let mut attempt = 1;
     loop {
-        let mut center = site.center().await.map_err(Why::Silent)?;
+        let mut center = site.maintenance_connection().await.map_err(AdminConnectionError::Silent)?;
         match center.try_answers(sql.clone()).await {
             Ok(_) => {
-                site.leave(center);
+                site.return_connection(center);
                 return Ok(());
             }
-            // "Tuple concurrently updated": a fence gave or took a right on the same database.
-            Err(why) if why.code() == "XX000" && attempt < ATTEMPTS => attempt += 1,
+            // "Tuple concurrently updated": a fence granted or revoked a right on the same database.
+            Err(why) if why.sqlstate_code() == "XX000" && attempt < ATTEMPTS => attempt += 1,
             Err(why) => return Err(why),
         }
     }
 }
 
-fn missing(why: Why, database: &str) -> Error {
-    match why.code().as_str() {
+fn missing_database(why: AdminConnectionError, database: &str) -> Error {
+    match why.sqlstate_code().as_str() {
         "3D000" => Error::new(ErrorKind::Missing, format!("database \"{database}\" does not exist")),
         _ => why.into_ours(),
     }
 }
 
-/// In one transaction, which needs no flush: a login that a crash of the server undid is made again.
-fn transaction(database: &str, declare: &str, body: &str) -> String {
+/// One transaction, which needs no flush: a login that is lost in a crash of the server is created again.
+fn transaction_sql(database: &str, declare: &str, body: &str) -> String {
     let lock = lock_key(database);
     format!(
         "begin;
@@ -127,10 +135,10 @@ fn transaction(database: &str, declare: &str, body: &str) -> String {
     )
 }
 
-fn admission(site: &Site, database: &str) -> String {
-    let login = logins::migrator(database);
-    let verifier = literal(&site.server.verifier(&login));
-    let (name, text, on) = (quoted(&login), literal(&login), quoted(database));
+fn admission_sql(site: &PostgresServerState, database: &str) -> String {
+    let login = logins::migrator_login(database);
+    let verifier = sql_literal(&site.server.login_verifier(&login));
+    let (name, text, on) = (quoted_name(&login), sql_literal(&login), quoted_name(database));
     let body = format!(
         "if exists (select from pg_roles where rolname = {text}) then
            alter role {name} reset all;
@@ -145,14 +153,15 @@ fn admission(site: &Site, database: &str) -> String {
          {}
          {}",
         owners_rights(database),
-        reassert::statements(&site.server, database),
+        reassert::reassert_sql(&site.server, database),
     );
-    transaction(database, reassert::DECLARATIONS, &body)
+    transaction_sql(database, reassert::DECLARATIONS, &body)
 }
 
-/// What `fleet_owner` has on the database: no right to connect, which would be every such login's.
+/// The rights of `fleet_owner` on the database. The right to connect is not among them, because every such login would
+/// have it.
 fn owners_rights(database: &str) -> String {
-    let (text, on) = (literal(database), quoted(database));
+    let (text, on) = (sql_literal(database), quoted_name(database));
     format!(
         "if not (has_database_privilege('{OWNER}', {text}, 'create')
                  and has_database_privilege('{OWNER}', {text}, 'temporary')) then
@@ -164,10 +173,10 @@ fn owners_rights(database: &str) -> String {
     )
 }
 
-/// A login that something depends on, because SQL gave it a right or an object, stays and may do nothing.
-fn dismissal(database: &str) -> String {
-    let login = logins::migrator(database);
-    let (name, text) = (quoted(&login), literal(&login));
+/// A login on which objects depend, because SQL gave it a right or an object, stays without any power.
+fn dismissal_sql(database: &str) -> String {
+    let login = logins::migrator_login(database);
+    let (name, text) = (quoted_name(&login), sql_literal(&login));
     let body = format!(
         "if not exists (select from pg_roles where rolname = {text}) then return; end if;
          for look in 1..{LOOKS} loop
@@ -184,25 +193,25 @@ fn dismissal(database: &str) -> String {
          exception when dependent_objects_still_exist then
            {}
          end;",
-        literal(database),
-        quoted(database),
-        powerless(&login),
+        sql_literal(database),
+        quoted_name(database),
+        powerless_sql(&login),
     );
-    transaction(database, "", &body)
+    transaction_sql(database, "", &body)
 }
 
-/// A role that nobody can enter, and that is a member of nothing of ours.
-pub(super) fn powerless(role: &str) -> String {
-    let name = quoted(role);
+/// SQL that makes a role unable to log in, and revokes its membership in `fleet_owner`.
+pub(super) fn powerless_sql(role: &str) -> String {
+    let name = quoted_name(role);
     format!(
         "alter role {name} nologin noinherit password null; alter role {name} reset all; revoke {OWNER} from {name};"
     )
 }
 
-/// Drops the logins that dead processes left, once they have expired; another fleet's stay.
-pub(super) fn sweep() -> String {
+/// Drops the expired logins that dead processes left. Those of other fleets stay.
+pub(super) fn sweep_sql() -> String {
     "for leftover in select rolname::text from pg_roles
-         where rolname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+|tmpl_[0-9a-f]{32})_m$' and rolvaliduntil < now()
+         where rolname ~ '^(t_[0-9a-f]{32}_g[0-9]+_[0-9]+|tmpl_([0-9a-f]{8}_)?[0-9a-f]{32})_m$' and rolvaliduntil < now()
          and not exists (select from pg_stat_activity where usename = rolname) limit 1000 loop
        begin
          if exists (select from pg_database where datname = left(leftover, -2)) then

@@ -1,15 +1,22 @@
 //! PostgreSQL: one database per tenant on servers that hold many.
 //!
-//! [`PostgresServer`] knows how to enter a server (`dsn.rs`) and which logins its databases have (`logins.rs`);
-//! `identity.rs` reads whose a database is; `error.rs` says what a failure means. `requests/` is the other half: the
+//! [`PostgresServer`] knows how to connect to a server (`dsn.rs`) and which logins its databases have (`logins.rs`).
+//! `identity.rs` reads the identity of a database; `error.rs` translates errors. `requests/` is the other half: the
 //! connections of tenants' requests.
 //!
-//! The verbs have a file each. Under them: `site.rs` (what this process keeps about a server) and `work.rs` (a
-//! connection whose every wait ends), `prepare.rs` (the roles of a server), `migrator.rs` (the login that migrates),
-//! `rights.rs` and `functions.rs` (functions that tell of other databases), `audit.rs` (what differs on a server), `reassert.rs` (passwords and settings of logins), `layout.rs` (what every database has), `database.rs` and `sessions.rs` (databases and who is in them), `settings.rs` (what every session is told); for
-//! migrations `script.rs`, `rules.rs`, `bare.rs`, `failure.rs` and `ledger.rs`; for dumps `tool.rs`, `archive.rs`,
-//! `contents.rs`, `load.rs`, `complaints.rs`, `checks.rs`, `generated.rs`, `grants.rs`; `objects.rs` (what a copy has besides rows),
-//! `locale.rs` (how it sorts), `undumpable.rs` and `source.rs` (what is refused).
+//! Each operation of the engine has a file of its own. They share these modules:
+//!
+//! - Servers: `server_state.rs` (what this process remembers about a server), `admin_connection.rs` (a connection with
+//!   a bound on every wait), `prepare.rs` (the roles of a server), `claim.rs` (which copy of a fleet may use a server),
+//!   `audit.rs` (differences on a server).
+//! - Logins and rights: `migrator.rs` (the login that migrates), `reassert.rs` (passwords and settings of logins),
+//!   `rights.rs` and `functions.rs` (functions that tell about other databases).
+//! - Databases: `layout.rs` (the objects of every database), `database.rs` and `sessions.rs` (databases and their
+//!   sessions), `settings.rs` (the settings of every session).
+//! - Migrations: `script.rs`, `rules.rs`, `no_transaction.rs`, `failure.rs` and `ledger.rs`.
+//! - Dumps: `programs.rs`, `archive.rs`, `contents.rs`, `load.rs`, `restore_complaints.rs`, `checks.rs`,
+//!   `generated.rs`, `grants.rs`; `objects.rs` (objects of a copy besides its rows), `locale.rs` (text order),
+//!   `undumpable.rs` and `source.rs` (refused databases).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,28 +25,28 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::engine::{Connections, Engine, Migrated, Template};
+use crate::engine::{ConnectionUsage, DatabaseTemplate, Engine, MigrationOutcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fingerprint::Fingerprint;
-use crate::found::{Found, Listing};
-use crate::identity::{Expected, Identity};
-use crate::inspection::{Depth, Inspection};
-use crate::migration::MigrationSet;
+use crate::fingerprint::DatabaseFingerprint;
+use crate::identity::{ExpectedIdentity, Identity};
+use crate::inspection::{Inspection, InspectionDepth};
+use crate::listing::{ListedObject, ServerListing};
+use crate::migration::{LedgerName, MigrationSet};
 use crate::placement::{EngineKind, Placement, parse_postgres};
 use crate::pool::Pool;
-use crate::server::{RoleAudit, Server, Survey};
-use crate::snapshot::{Image, Restored, Snapshot};
+use crate::server::{DatabaseServer, RoleAudit, ServerSurvey};
+use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 
-use site::{Site, Sites};
-use tool::Tools;
-use work::Patience;
+use admin_connection::WaitLimits;
+use programs::PostgresTools;
+use server_state::{PostgresServerState, PostgresServerStates};
 
+mod admin_connection;
 mod adopt;
 mod archive;
 mod audit;
-mod bare;
 mod checks;
-mod complaints;
+mod claim;
 mod contents;
 mod database;
 mod databases;
@@ -60,20 +67,23 @@ mod locale;
 mod logins;
 mod migrate;
 mod migrator;
+mod no_transaction;
 mod objects;
 mod prepare;
+mod programs;
 mod provision;
 mod quarantine;
 mod reassert;
 pub mod requests;
 mod restore;
+mod restore_complaints;
 mod rights;
 mod rules;
 mod script;
 mod server;
+mod server_state;
 mod sessions;
 mod settings;
-mod site;
 mod snapshot;
 mod source;
 mod sql;
@@ -81,36 +91,36 @@ mod sqlstate;
 mod stamp;
 mod survey;
 mod template;
-mod tool;
 mod undumpable;
-mod work;
 
 pub(crate) use archive::content_hash;
+pub(crate) use rules::migration_refusals;
 
+pub use claim::carried_claim;
 #[cfg(feature = "test-util")]
 pub use requests::fixture;
-pub use requests::{PostgresPool, PostgresSession, RequestOptions, Requests, ServerReport};
+pub use requests::{PostgresPool, PostgresSession, RequestConnections, RequestOptions, ServerReport};
 pub use server::PostgresServer;
 
-/// Settings of the engine.
+/// Settings of the PostgreSQL engine.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Where dumps too large for memory are written; must be on a disk with room.
+    /// Directory for dumps that are too large for memory; its disk must have free space.
     pub scratch: PathBuf,
-    /// The directory of `pg_dump` and `pg_restore`; `None`: the newest in `/usr/lib/postgresql/*/bin`, else the search
-    /// path.
+    /// Directory of `pg_dump` and `pg_restore`. `None`: the newest in `/usr/lib/postgresql/*/bin`, otherwise those on
+    /// the search path.
     pub tools: Option<PathBuf>,
-    /// How long a migration or another verb waits for a lock that an application holds; everybody who comes after
-    /// waits behind it meanwhile.
+    /// Longest wait of a migration or another engine operation for a lock that an application holds. Later sessions
+    /// wait behind it in the meantime.
     pub lock_timeout: Duration,
-    /// How long one statement may run. Files marked `-- no-transaction` have hours.
+    /// Longest time of one statement. Files marked `-- no-transaction` have hours.
     pub statement_timeout: Duration,
-    /// Connections for requests that this process may hold to one server, whatever the server allows; `None`: no bound.
+    /// Maximum connections for requests of this process to one server, whatever the server allows; `None`: no maximum.
     pub connections_max: Option<usize>,
 }
 
 impl PostgresOptions {
-    /// Two seconds for a lock, ten minutes for a statement.
+    /// Two seconds for a lock, ten minutes for a statement, and no maximum of connections.
     #[must_use]
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self {
@@ -123,71 +133,73 @@ impl PostgresOptions {
     }
 }
 
-/// The PostgreSQL engine. Clones share what is known about the servers.
+/// The PostgreSQL engine. Clones share the state of the servers.
 #[derive(Debug, Clone)]
 pub struct PostgresEngine {
-    inner: Arc<Inner>,
+    inner: Arc<PostgresEngineInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    sites: Sites,
-    requests: Requests,
-    tools: Tools,
+struct PostgresEngineInner {
+    sites: PostgresServerStates,
+    requests: RequestConnections,
+    tools: PostgresTools,
     options: PostgresOptions,
 }
 
 impl PostgresEngine {
-    /// Opens nothing yet; servers come with the calls.
+    /// Opens no connection yet; servers are named in later calls.
     #[must_use]
     pub fn new(options: PostgresOptions) -> Self {
-        let tools = Tools::find(options.tools.clone());
-        let requests = Requests::new(RequestOptions { connections_max: options.connections_max });
-        Self { inner: Arc::new(Inner { sites: Sites::default(), requests, tools, options }) }
-    }
-
-    /// The connections of requests, for whoever watches them.
-    #[must_use]
-    pub fn requests(&self) -> &Requests {
-        &self.inner.requests
-    }
-
-    /// Refuses new requests and closes their connections; verbs that run go on to their end.
-    pub async fn shutdown(&self) {
-        self.inner.requests.shutdown().await;
-    }
-
-    fn tools(&self) -> &Tools {
-        &self.inner.tools
-    }
-
-    fn scratch(&self) -> &Path {
-        &self.inner.options.scratch
-    }
-
-    fn patience(&self) -> Patience {
-        let PostgresOptions { lock_timeout: lock, statement_timeout: statement, .. } = self.inner.options;
-        Patience { lock, statement }
-    }
-
-    fn site_of(&self, server: &Server) -> Result<Arc<Site>> {
-        match server {
-            Server::Postgres(server) => Ok(self.inner.sites.of(server, self.patience())),
-            Server::Sqlite { .. } => Err(another_engines("server")),
+        let tools = PostgresTools::find_programs(options.tools.clone());
+        let requests = RequestConnections::new(RequestOptions { connections_max: options.connections_max });
+        Self {
+            inner: Arc::new(PostgresEngineInner { sites: PostgresServerStates::default(), requests, tools, options }),
         }
     }
 
-    /// The server of a placement, and the name of its database: never anything but what this program makes from ids.
-    fn site<'a>(&self, at: &'a Placement) -> Result<(Arc<Site>, &'a str)> {
-        let (server, database) = at.database().ok_or_else(|| another_engines("placement"))?;
+    /// The connections of requests, for metrics and reports.
+    #[must_use]
+    pub fn request_connections(&self) -> &RequestConnections {
+        &self.inner.requests
+    }
+
+    /// Refuses new requests and closes their connections. Running engine operations continue to their end.
+    pub async fn shut_down(&self) {
+        self.inner.requests.shut_down().await;
+    }
+
+    fn postgres_tools(&self) -> &PostgresTools {
+        &self.inner.tools
+    }
+
+    fn scratch_directory(&self) -> &Path {
+        &self.inner.options.scratch
+    }
+
+    fn wait_limits(&self) -> WaitLimits {
+        let PostgresOptions { lock_timeout: lock, statement_timeout: statement, .. } = self.inner.options;
+        WaitLimits { lock, statement }
+    }
+
+    fn state_of_server(&self, server: &DatabaseServer) -> Result<Arc<PostgresServerState>> {
+        match server {
+            DatabaseServer::Postgres(server) => Ok(self.inner.sites.for_server(server, self.wait_limits())),
+            DatabaseServer::Sqlite { .. } => Err(another_engines("server")),
+        }
+    }
+
+    /// The server and the database name of a placement. The name is always one that this program makes from ids.
+    fn locate_placement<'a>(&self, at: &'a Placement) -> Result<(Arc<PostgresServerState>, &'a str)> {
+        let (server, database) = at.postgres_database().ok_or_else(|| another_engines("placement"))?;
         parse_postgres(server, database)
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))?;
-        Ok((self.inner.sites.of(server, self.patience()), database))
+        Ok((self.inner.sites.for_server(server, self.wait_limits()), database))
     }
 }
 
 fn another_engines(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("this {what} is another engine's"))
+    Error::new(ErrorKind::Internal, format!("this {what} belongs to another engine"))
 }
 
 #[async_trait]
@@ -195,81 +207,99 @@ impl Engine for PostgresEngine {
     fn kind(&self) -> EngineKind {
         EngineKind::Postgres
     }
-    async fn survey(&self, server: &Server) -> Result<Survey> {
-        survey::survey(self, server).await
+    async fn survey_server(&self, server: &DatabaseServer) -> Result<ServerSurvey> {
+        survey::survey_server(self, server).await
     }
-    async fn preparation(&self, on: &Server) -> Result<Option<String>> {
-        rights::preparation(self, on).await.map(Some)
+    async fn preparation_script(&self, on: &DatabaseServer) -> Result<Option<String>> {
+        rights::preparation_script(self, on).await.map(Some)
     }
-    async fn audit(&self, on: &Server) -> Result<RoleAudit> {
-        audit::audit(self, on).await
+    async fn audit_roles(&self, on: &DatabaseServer) -> Result<RoleAudit> {
+        audit::audit_roles(self, on).await
     }
-    async fn template(&self, on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
-        template::template(self, on, set).await
+    async fn prepare_template(&self, on: &DatabaseServer, set: &MigrationSet) -> Result<Arc<DatabaseTemplate>> {
+        template::prepare_template(self, on, set).await
     }
-    async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
-        provision::provision(self, at, template, identity).await
+    async fn provision_database(&self, at: &Placement, template: &DatabaseTemplate, identity: &Identity) -> Result<()> {
+        provision::provision_database(self, at, template, identity).await
     }
-    async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
-        self.inner.requests.connect(at, expected).await.map(Pool::Postgres)
+    async fn open_pool(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Pool> {
+        claim::require_for_requests(&self.locate_placement(at)?.0).await?;
+        self.inner.requests.open_pool(at, expected).await.map(Pool::Postgres)
     }
-    async fn migrate(
+    async fn migrate_database(
         &self,
         at: &Placement,
-        expected: &Expected,
+        expected: &ExpectedIdentity,
         set: &MigrationSet,
         target: Option<i64>,
-    ) -> Result<Migrated> {
-        migrate::migrate(self, at, expected, set, target).await
+    ) -> Result<MigrationOutcome> {
+        migrate::migrate_database(self, at, expected, set, target).await
     }
-    async fn snapshot(&self, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-        snapshot::snapshot(self, at, expected).await
+    async fn take_snapshot(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Snapshot> {
+        snapshot::take_snapshot(self, at, expected).await
     }
-    async fn restore(
+    async fn restore_database(
         &self,
         at: &Placement,
-        image: Image,
+        image: SnapshotImage,
         source: crate::TenantId,
         identity: &Identity,
-    ) -> Result<Restored> {
-        restore::restore(self, at, image, source, identity).await
+    ) -> Result<RestoreOutcome> {
+        restore::restore_database(self, at, image, source, identity).await
     }
-    async fn adopt(&self, at: &Placement, source: &SecretString, identity: &Identity) -> Result<Restored> {
-        adopt::adopt(self, at, source, identity).await
+    async fn adopt_database(
+        &self,
+        at: &Placement,
+        source: &SecretString,
+        identity: &Identity,
+        ledger: &LedgerName,
+    ) -> Result<RestoreOutcome> {
+        adopt::adopt_database(self, at, source, (identity, ledger)).await
     }
-    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        stamp::stamp(self, at, expected, identity).await
+    async fn stamp_identity(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        stamp::stamp_identity(self, at, expected, identity).await
     }
-    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        stamp::freeze(self, at, expected, identity).await
+    async fn freeze_database(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        stamp::freeze_database(self, at, expected, identity).await
     }
-    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+    async fn drop_database(&self, at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<()> {
         drop::drop_database(self, at, expected).await
     }
-    async fn databases(&self, on: &Server, of: Option<crate::TenantId>) -> Result<Listing> {
-        databases::databases(self, on, of).await
+    async fn list_databases(&self, on: &DatabaseServer, of: Option<crate::TenantId>) -> Result<ServerListing> {
+        databases::list_databases(self, on, of).await
     }
-    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
-        quarantine::quarantine(self, on, found, expected, label).await
+    async fn quarantine_object(
+        &self,
+        on: &DatabaseServer,
+        found: &ListedObject,
+        expected: Option<&ExpectedIdentity>,
+        label: &str,
+    ) -> Result<String> {
+        quarantine::quarantine_object(self, on, found, expected, label).await
     }
-    async fn size(&self, at: &Placement) -> Result<u64> {
-        inspect::size(self, at).await
+    async fn database_size(&self, at: &Placement) -> Result<u64> {
+        inspect::database_size(self, at).await
     }
 
-    async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
-        inspect::inspect(self, at, expected, depth).await
+    async fn inspect_database(
+        &self,
+        at: &Placement,
+        expected: Option<&ExpectedIdentity>,
+        depth: InspectionDepth,
+    ) -> Result<Inspection> {
+        inspect::inspect_database(self, at, expected, depth).await
     }
-    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
-        fingerprint::fingerprint(self, at, expected).await
+    async fn compute_fingerprint(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<DatabaseFingerprint> {
+        fingerprint::compute_fingerprint(self, at, expected).await
     }
-    fn connections(&self, server: &Server) -> Option<Connections> {
+    fn connection_usage(&self, server: &DatabaseServer) -> Option<ConnectionUsage> {
         match server {
-            Server::Postgres(server) => self.inner.requests.connections(server),
-            Server::Sqlite { .. } => None,
+            DatabaseServer::Postgres(server) => self.inner.requests.connection_usage(server),
+            DatabaseServer::Sqlite { .. } => None,
         }
     }
-    fn set_connections_max(&self, server: &Server, connections: u64) {
-        if let Server::Postgres(server) = server {
+    fn set_connections_max(&self, server: &DatabaseServer, connections: u64) {
+        if let DatabaseServer::Postgres(server) = server {
             self.inner.requests.set_slice(server, usize::try_from(connections).unwrap_or(usize::MAX));
         }
     }

@@ -1,29 +1,31 @@
 //! The objects of a database, one by one and by class: what a copy must have besides its rows.
 //!
-//! Only the system catalogs are read, so it costs milliseconds. A definition is compared between servers of one major
-//! version; another version may print the same object in other words, so there only names count.
+//! Only the system catalogs are read, so it costs milliseconds. Definitions are compared only between servers of one
+//! major version. Another version may print the same object differently, so then only names are compared.
 
 use std::collections::BTreeMap;
 
-use super::sql::text;
-use super::work::Work;
+use super::admin_connection::AdminConnection;
+use super::ledger;
+use super::sql::text_column;
 use crate::error::Result;
-use crate::fingerprint::{ClassSum, Objects};
+use crate::fingerprint::{ClassSum, SchemaObjects};
+use crate::migration::LedgerName;
 
-/// Names no table of a tenant's, and is run with the search path `pg_catalog`.
+/// Names no table of a tenant. It runs with the search path `pg_catalog`.
 const OBJECTS: &str = include_str!("objects.sql");
 
-/// Reads them, in the transaction that is open if there is one.
-pub(super) async fn read(work: &mut Work) -> Result<Objects> {
-    let mut objects = Objects { version: work.version() / 10_000, ..Objects::default() };
-    for row in work.answers(OBJECTS).await?.iter().flatten() {
-        objects.by_name.insert(text(row, 0)?, (text(row, 1)?, text(row, 2)?));
+/// Reads the objects, in the open transaction if there is one. Leaves out the identity and the ledger of this name.
+pub(super) async fn read_objects(work: &mut AdminConnection, name: &LedgerName) -> Result<SchemaObjects> {
+    let mut objects = SchemaObjects { version: work.server_version() / 10_000, ..SchemaObjects::default() };
+    for row in work.fetch_answers(OBJECTS.replace("{ledger}", &ledger::table(name))).await?.iter().flatten() {
+        objects.by_name.insert(text_column(row, 0)?, (text_column(row, 1)?, text_column(row, 2)?));
     }
     Ok(objects)
 }
 
-/// The objects of each class in two numbers.
-pub(super) fn classes(objects: &Objects) -> BTreeMap<String, ClassSum> {
+/// A count and a hash for the objects of each class.
+pub(super) fn class_sums(objects: &SchemaObjects) -> BTreeMap<String, ClassSum> {
     let mut hashers: BTreeMap<String, (u64, blake3::Hasher)> = BTreeMap::new();
     for (name, (class, definition)) in &objects.by_name {
         let (count, hasher) = hashers.entry(class.clone()).or_default();
@@ -37,5 +39,5 @@ pub(super) fn classes(objects: &Objects) -> BTreeMap<String, ClassSum> {
     hashers.into_iter().map(sum).collect()
 }
 
-/// 64 bits tell an accidental difference, and keep a manifest small.
+/// 64 bits detect an accidental difference and keep a manifest small.
 const HASH_DIGITS: usize = 16;

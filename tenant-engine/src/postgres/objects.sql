@@ -1,11 +1,11 @@
 -- Every object of a tenant's database, as class, name, and a hash of its definition. The names are qualified, because the
--- session's search path is pg_catalog. What the server prints differently before and after a dump does not count: types
--- that it adds to constants, parentheses and white space. Nor do owners, the order of columns,
--- and whether rows were found to keep a constraint: a restore leaves a constraint not valid that rows break by now.
+-- session's search path is pg_catalog. Differences that a dump and restore make in the printed definition do not count:
+-- types added to constants, parentheses and white space. Owners and the order of columns do not count either. Nor does
+-- the validity of a constraint: a restore leaves a constraint that rows violate not valid.
 with ours as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'),
 ext as (select classid, objid from pg_depend where deptype = 'e'),
 rel as (select c.*, c.oid::regclass::text as shown from pg_class c join ours n on n.oid = c.relnamespace
-  where c.relpersistence <> 't' and c.oid::regclass::text not in ('public._fleet_identity', 'public._sqlx_migrations')
+  where c.relpersistence <> 't' and c.oid::regclass::text <> 'public._fleet_identity' and c.oid is distinct from to_regclass('{ledger}')
   and not exists (select from ext where classid = 'pg_class'::regclass and objid = c.oid)),
 found(class, name, definition) as (
   select 'schema', nspname, '' from ours where nspname <> 'public' and not exists (select from ext where classid = 'pg_namespace'::regclass and objid = ours.oid)
@@ -65,5 +65,6 @@ found(class, name, definition) as (
       select classoid, objoid, objsubid, description, pg_identify_object(classoid, objoid, objsubid) i from pg_description where objoid >= 16384) d,
       lateral (select (d.i).type, (d.i).identity, (d.i).schema) i
     where not exists (select from ext where classid = d.classoid and objid = d.objoid) and i.type not like '%toast%'
+    and (i.type, i.identity) is distinct from ('table', 'public._fleet_identity')
 )
 select class || ' ' || name, class, md5(regexp_replace(coalesce(definition, ''), '::("[^"]+"|[a-z_ ]+)(\.("[^"]+"|[a-z_]+))?(\(\d+(,\d+)?\))?(\[\])*|[][() ]|\n', '', 'g')) from found order by 1

@@ -1,61 +1,62 @@
-//! The roles that a server has once: who owns the tenants' objects, and who may read and write them.
+//! The roles that each server has once: the owner of the tenants' objects, and the roles that may read and write them.
 //!
 //! `fleet_owner` owns every tenant's tables and no database. `fleet_read` and `fleet_write` carry the rights that the
-//! tenants' logins inherit. None of them can log in, and what SQL of a migration set for one is undone.
-//! The logins that migrate are made for each use (`migrator.rs`); those that outlived their process are dropped here, and
-//! so is the one login of a server that ran every migration before.
-//! Run by the verbs that need them, once per process and server; several processes take turns.
+//! tenants' logins inherit. None of them can log in, and settings that a migration's SQL gave one of them are reset.
+//! The logins that migrate are created for each use (`migrator.rs`). Those that outlived their process are dropped
+//! here, and so is the single login that ran every migration of a server in earlier versions. Called by the engine
+//! operations that need the roles, once per process and server. Several processes take turns.
 
 use std::sync::atomic::Ordering;
 
 use super::server::PostgresServer;
-use super::site::Site;
-use super::sql::{literal, quoted};
+use super::server_state::PostgresServerState;
+use super::sql::{quoted_name, sql_literal};
 use super::{migrator, rights};
 use crate::error::Result;
 
-/// Owns the objects in every tenant database.
+/// The role that owns the objects in every tenant database.
 pub(super) const OWNER: &str = "fleet_owner";
-/// What the read logins are members of.
+/// The group role of the read logins.
 pub(super) const READ: &str = "fleet_read";
-/// What the write logins are members of.
+/// The group role of the write logins.
 pub(super) const WRITE: &str = "fleet_write";
 
-/// The advisory lock, in the maintenance database, of everything that a server has once; the text "fleet" as a number.
+/// The advisory lock for everything that a server has once, taken in the maintenance database. It is the text "fleet"
+/// as a number.
 pub(super) const SERVER_LOCK: i64 = 0x66_6c65_6574;
 
-/// Makes sure that the roles are there.
+/// Creates the roles that are missing.
 ///
 /// # Errors
-/// [`crate::ErrorKind::ServerPrivilege`] when the maintenance role may not make them.
-pub(super) async fn ensure(site: &Site) -> Result<()> {
+/// [`crate::ErrorKind::ServerPrivilege`] when the maintenance role may not create roles.
+pub(super) async fn ensure_roles(site: &PostgresServerState) -> Result<()> {
     let mut prepared = site.prepared.lock().await;
     if !*prepared {
-        repair(site).await?;
+        repair_roles(site).await?;
         *prepared = true;
     }
     Ok(())
 }
 
-/// The same, whatever was seen before: somebody may have dropped a role.
-pub(super) async fn repair(site: &Site) -> Result<()> {
-    let mut center = site.center().await?;
-    center.run(statements(&site.server)).await?;
-    let answers = center.answers(SEES_ALL_ROWS).await?;
+/// As [`ensure_roles`], but also when they were already checked, because a role may have been dropped.
+pub(super) async fn repair_roles(site: &PostgresServerState) -> Result<()> {
+    let mut center = site.maintenance_connection().await?;
+    center.run_sql(roles_sql(&site.server)).await?;
+    let answers = center.fetch_answers(SEES_ALL_ROWS).await?;
     site.sees_all_rows.store(answers.iter().any(|rows| !rows.is_empty()), Ordering::Relaxed);
-    rights::prepare(site, &mut center).await?;
-    site.leave(center);
+    rights::prepare_base_template(site, &mut center).await?;
+    site.return_connection(center);
     Ok(())
 }
 
-/// Policies of row level security do not hold for it.
+/// Finds out whether row level security does not apply to the role.
 const SEES_ALL_ROWS: &str = "select 1 from pg_roles where rolname = current_user and (rolsuper or rolbypassrls)";
 
-fn statements(server: &PostgresServer) -> String {
-    let groups: String = [OWNER, READ, WRITE].iter().map(|role| group(role)).collect();
+fn roles_sql(server: &PostgresServer) -> String {
+    let groups: String = [OWNER, READ, WRITE].iter().map(|role| group_sql(role)).collect();
     let former = server.former_migrator();
-    let (name, text) = (quoted(&former), literal(&former));
-    let (powerless, sweep) = (migrator::powerless(&former), migrator::sweep());
+    let (name, text) = (quoted_name(&former), sql_literal(&former));
+    let (powerless, sweep) = (migrator::powerless_sql(&former), migrator::sweep_sql());
     format!(
         "begin;
          select pg_advisory_xact_lock({SERVER_LOCK});
@@ -73,9 +74,10 @@ fn statements(server: &PostgresServer) -> String {
     )
 }
 
-/// One role without login, of which we are a member with its rights. From version 16 on whoever creates a role is its
-/// administrator, but no member by itself; the clause `role` makes a member on every version.
-fn group(role: &str) -> String {
+/// Creates one role without login, of which the maintenance role is a member with its rights. From version 16 on, the
+/// creator of a role is its administrator but not automatically a member. The clause `role` adds the member on every
+/// version.
+fn group_sql(role: &str) -> String {
     format!(
         "if not exists (select from pg_roles where rolname = '{role}') then
            create role {role} nologin role current_user;

@@ -1,81 +1,85 @@
-//! The verb `provision`: a copy of the template, its two logins, and the identity last.
+//! Implements [`crate::Engine::provision_database`]: copies the template, creates its two logins, and writes the
+//! identity last.
 //!
-//! Two round trips on a connection to the maintenance database that is kept, one connection to the new database.
-//! Without its identity a database is nobody's: what an earlier call left without one is dropped and made again.
+//! It needs two round trips on a reused connection to the maintenance database, and one connection to the new database.
+//! A database without an identity belongs to no tenant: one that an earlier call left behind is dropped and created
+//! again.
 
-use super::database::{self, Found, Made};
-use super::site::Site;
-use super::work::Why;
+use super::admin_connection::AdminConnectionError;
+use super::database::{self, DatabaseCreation, PlacementContents};
+use super::server_state::PostgresServerState;
 use super::{PostgresEngine, identity, prepare, template};
-use crate::engine::Template;
+use crate::engine::DatabaseTemplate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::placement::Placement;
 
-/// See [`crate::Engine::provision`].
-pub(super) async fn provision(
+/// See [`crate::Engine::provision_database`].
+pub(super) async fn provision_database(
     engine: &PostgresEngine,
     at: &Placement,
-    template: &Template,
+    template: &DatabaseTemplate,
     identity: &Identity,
 ) -> Result<()> {
-    let (site, database) = engine.site(at)?;
-    let _slot = site.slot().await?;
-    prepare::ensure(&site).await?;
-    if copy(&site, database, &template.digest).await? == Made::Before {
-        match database::look(&site, database).await? {
-            Found::Finished(found, work) => {
+    let (site, database) = engine.locate_placement(at)?;
+    let _slot = site.take_slot().await?;
+    prepare::ensure_roles(&site).await?;
+    if copy_template(&site, database, &template.digest).await? == DatabaseCreation::Before {
+        match database::inspect_placement(&site, database).await? {
+            PlacementContents::Finished(found, work) => {
                 work.close().await;
                 return is_the_same(at, &found, identity);
             }
-            Found::Unfinished | Found::Nothing => database::remove(&site, database).await?,
+            PlacementContents::Unfinished | PlacementContents::Nothing => {
+                database::remove_database(&site, database).await?
+            }
         }
-        copy(&site, database, &template.digest).await?;
+        copy_template(&site, database, &template.digest).await?;
     }
-    stamp(&site, database, identity).await
+    stamp_new_database(&site, database, identity).await
 }
 
-/// A copy that is open to its logins, unless a database of this name is there.
-async fn copy(site: &Site, database: &str, digest: &str) -> Result<Made> {
-    let name = template::name(digest);
-    let mut center = site.center().await?;
-    let made = match database::create(&mut center, database, &name).await {
+/// Makes a copy that is open to its logins, unless a database of this name exists.
+async fn copy_template(site: &PostgresServerState, database: &str, digest: &str) -> Result<DatabaseCreation> {
+    let name = template::template_name(&site.server, digest);
+    let mut center = site.maintenance_connection().await?;
+    let made = match database::create_copy(&mut center, database, &name).await {
         Err(why) => {
-            cure(site, why, digest).await?;
-            database::create(&mut center, database, &name).await.map_err(Why::into_ours)?
+            cure_failure(site, why, digest).await?;
+            database::create_copy(&mut center, database, &name).await.map_err(AdminConnectionError::into_ours)?
         }
         Ok(made) => made,
     };
-    if made == Made::Now {
-        database::open(site, &mut center, database).await?;
+    if made == DatabaseCreation::Now {
+        database::open_to_logins(site, &mut center, database).await?;
     }
-    site.leave(center);
+    site.return_connection(center);
     Ok(made)
 }
 
-/// Makes a second attempt worth it: somebody dropped the template, or is in it.
-async fn cure(site: &Site, why: Why, digest: &str) -> Result<()> {
-    match why.code().as_str() {
+/// Removes the cause of a failure so that a second attempt can succeed: the template was dropped, or a session uses it.
+async fn cure_failure(site: &PostgresServerState, why: AdminConnectionError, digest: &str) -> Result<()> {
+    match why.sqlstate_code().as_str() {
         "3D000" => template::make_again(site, digest).await,
         "55006" => {
-            let mut center = site.center().await?;
-            template::seal(&mut center, &template::name(digest)).await?;
-            site.leave(center);
+            let mut center = site.maintenance_connection().await?;
+            template::seal_template(&mut center, &template::template_name(&site.server, digest)).await?;
+            site.return_connection(center);
             Ok(())
         }
         _ => Err(why.into_ours()),
     }
 }
 
-/// Writes the identity; with it the database is finished, and durable with everything before.
-pub(super) async fn stamp(site: &Site, database: &str, identity: &Identity) -> Result<()> {
-    let mut work = site.enter(database).await?;
-    work.run(identity::write(identity)).await?;
+/// Writes the identity. It finishes the database and makes it durable with everything before.
+pub(super) async fn stamp_new_database(site: &PostgresServerState, database: &str, identity: &Identity) -> Result<()> {
+    let mut work = site.open_connection(database).await?;
+    work.run_sql(identity::write_identity(identity)).await?;
     work.close().await;
     Ok(())
 }
 
-/// A repeated call finds its own database.
+/// Accepts the database that an earlier call of the same step made.
 pub(super) fn is_the_same(at: &Placement, found: &Identity, wanted: &Identity) -> Result<()> {
     if found.same_as(wanted) {
         return Ok(());

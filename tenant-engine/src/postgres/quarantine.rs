@@ -1,64 +1,67 @@
-//! The verb `quarantine`: a database is closed and renamed, its logins may not log in; nothing is dropped.
+//! Implements [`crate::Engine::quarantine_object`]: closes and renames a database and disables its logins; nothing is
+//! dropped.
 //!
-//! One transaction does it all, and the server refuses it while anybody is in the database.
+//! All changes are one transaction, and the server refuses it while a session is in the database.
 
-use super::databases::{physical, system};
-use super::logins::{login, migrator};
-use super::site::Site;
-use super::sql::{literal, quoted, text};
-use super::work::Work;
+use super::admin_connection::AdminConnection;
+use super::databases::{physical_id, system_identifier};
+use super::logins::{login_name, migrator_login};
+use super::server_state::PostgresServerState;
+use super::sql::{quoted_name, sql_literal, text_column};
 use super::{PostgresEngine, identity};
 use crate::error::{Error, ErrorKind, Result};
-use crate::found::{Found, FoundKind};
-use crate::identity::Expected;
+use crate::identity::ExpectedIdentity;
+use crate::listing::{ListedObject, ListedObjectKind};
 use crate::placement::parse_postgres;
-use crate::pool::Access;
-use crate::server::Server;
+use crate::pool::AccessMode;
+use crate::server::DatabaseServer;
 
-/// What a server allows.
+/// Maximum bytes of a name on a server.
 const NAME_BYTES_MAX: usize = 63;
 
-/// See [`crate::Engine::quarantine`].
-pub(super) async fn quarantine(
+/// See [`crate::Engine::quarantine_object`].
+pub(super) async fn quarantine_object(
     engine: &PostgresEngine,
-    on: &Server,
-    found: &Found,
-    expected: Option<&Expected>,
+    on: &DatabaseServer,
+    found: &ListedObject,
+    expected: Option<&ExpectedIdentity>,
     label: &str,
 ) -> Result<String> {
-    let site = engine.site_of(on)?;
-    let _slot = site.slot().await?;
-    let mut center = site.center().await?;
-    if physical(&system(&mut center).await?, &found.name) != found.physical {
+    let site = engine.state_of_server(on)?;
+    let _slot = site.take_slot().await?;
+    let mut center = site.maintenance_connection().await?;
+    if physical_id(&system_identifier(&mut center).await?, &found.name) != found.physical {
         return Err(Error::new(ErrorKind::Fenced, "this is another server now"));
     }
     let name = match found.what {
-        FoundKind::Database | FoundKind::Part => database(&site, &mut center, &found.name, expected, label).await?,
-        FoundKind::Role => role(&mut center, &found.name).await?,
-        FoundKind::SideFile | FoundKind::Unknown => {
-            let message = "its name is none that this program makes: look at it, and put it aside by hand";
+        ListedObjectKind::Database | ListedObjectKind::Part => {
+            quarantine_database(&site, &mut center, &found.name, expected, label).await?
+        }
+        ListedObjectKind::Role => quarantine_login(&mut center, &found.name).await?,
+        ListedObjectKind::SideFile | ListedObjectKind::Unknown => {
+            let message = "this program does not make such names: check the object and move it by hand";
             return Err(Error::new(ErrorKind::Fenced, message));
         }
     };
-    site.leave(center);
+    site.return_connection(center);
     Ok(name)
 }
 
-async fn database(
-    site: &Site,
-    center: &mut Work,
+async fn quarantine_database(
+    site: &PostgresServerState,
+    center: &mut AdminConnection,
     name: &str,
-    expected: Option<&Expected>,
+    expected: Option<&ExpectedIdentity>,
     label: &str,
 ) -> Result<String> {
     parse_postgres(&site.server, name)
         .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()).with_source(error))?;
-    let aside = aside(label, name);
-    check(site, center, name, expected).await?;
+    let aside = quarantine_name(label, name);
+    check_found(site, center, name, expected).await?;
     let close: String = logins_of(center, name).await?.iter().map(|login| no_login(login)).collect();
-    let (from, to) = (quoted(name), quoted(&aside));
+    let (from, to) = (quoted_name(name), quoted_name(&aside));
     center
-        .run(format!(
+        .run_sql(format!(
             "begin;
              {close}
              alter database {from} with allow_connections false;
@@ -69,9 +72,9 @@ async fn database(
     Ok(aside)
 }
 
-/// Its name from now on. A long one keeps the tenant's id, and a digest in place of the numbers: whoever asked has both
-/// names.
-fn aside(label: &str, name: &str) -> String {
+/// The name in quarantine. A long name keeps the tenant's id, with a digest in place of the numbers. The caller knows
+/// both names.
+fn quarantine_name(label: &str, name: &str) -> String {
     let whole = format!("quarantine_{label}_{name}");
     if whole.len() <= NAME_BYTES_MAX {
         return whole;
@@ -81,55 +84,62 @@ fn aside(label: &str, name: &str) -> String {
     format!("quarantine_{label}_{tenant}_{}", &digest[..8])
 }
 
-/// The identity that was found, or, as was found, none; a database that nobody may enter is not entered.
-async fn check(site: &Site, center: &mut Work, name: &str, expected: Option<&Expected>) -> Result<()> {
-    let sql = format!("select datallowconn::text from pg_database where datname = {}", literal(name));
-    let answers = center.answers(sql).await?;
+/// Checks that the database still has the expected identity, or still has none. A database that accepts no connections
+/// is not entered.
+async fn check_found(
+    site: &PostgresServerState,
+    center: &mut AdminConnection,
+    name: &str,
+    expected: Option<&ExpectedIdentity>,
+) -> Result<()> {
+    let sql = format!("select datallowconn::text from pg_database where datname = {}", sql_literal(name));
+    let answers = center.fetch_answers(sql).await?;
     let row = answers.iter().flatten().next();
     let row = row.ok_or_else(|| Error::new(ErrorKind::Missing, "the database is gone"))?;
-    let found = match text(row, 0)?.as_str() {
+    let found = match text_column(row, 0)?.as_str() {
         "true" => {
-            let mut work = site.enter(name).await?;
-            let found = identity::read(work.connection()).await;
+            let mut work = site.open_connection(name).await?;
+            let found = identity::read_identity(work.driver_connection()).await;
             work.close().await;
             found
         }
-        _ => Err(Error::new(ErrorKind::Missing, "nobody may enter the database")),
+        _ => Err(Error::new(ErrorKind::Missing, "the database accepts no connections")),
     };
     match (found, expected) {
-        (Ok(found), Some(expected)) => expected.check(&found),
+        (Ok(found), Some(expected)) => expected.check_identity(&found),
         (Ok(_), None) => Err(Error::new(ErrorKind::Fenced, "it carries an identity now")),
         (Err(error), None) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Corrupt) => Ok(()),
         (Err(error), _) => Err(error),
     }
 }
 
-/// Those of a database's logins that are there.
-async fn logins_of(center: &mut Work, database: &str) -> Result<Vec<String>> {
-    let [read, write] = [Access::Read, Access::Write].map(|access| login(database, access));
-    let names = [read, write, migrator(database)].map(|login| literal(&login)).join(", ");
-    let answers = center.answers(format!("select rolname::text from pg_roles where rolname in ({names})")).await?;
-    answers.iter().flatten().map(|row| text(row, 0)).collect()
+/// The existing logins of a database.
+async fn logins_of(center: &mut AdminConnection, database: &str) -> Result<Vec<String>> {
+    let [read, write] = [AccessMode::Read, AccessMode::Write].map(|access| login_name(database, access));
+    let names = [read, write, migrator_login(database)].map(|login| sql_literal(&login)).join(", ");
+    let answers =
+        center.fetch_answers(format!("select rolname::text from pg_roles where rolname in ({names})")).await?;
+    answers.iter().flatten().map(|row| text_column(row, 0)).collect()
 }
 
 fn no_login(role: &str) -> String {
-    format!("alter role {} nologin;\n", quoted(role))
+    format!("alter role {} nologin;\n", quoted_name(role))
 }
 
-/// A login that has no database and may still log in.
-async fn role(center: &mut Work, name: &str) -> Result<String> {
-    let name_text = literal(name);
+/// Disables a login that has no database and may still log in.
+async fn quarantine_login(center: &mut AdminConnection, name: &str) -> Result<String> {
+    let name_text = sql_literal(name);
     let sql = format!(
         "select (rolcanlogin and left(rolname::text, -2) not in (select datname::text from pg_database))::text
          from pg_roles where rolname = {name_text} and rolname ~ '^t_[0-9a-f]{{32}}.*_[rwm]$'"
     );
-    let answers = center.answers(sql).await?;
+    let answers = center.fetch_answers(sql).await?;
     let row = answers.iter().flatten().next();
     let row = row.ok_or_else(|| Error::new(ErrorKind::Missing, "the role is gone"))?;
-    if text(row, 0)? != "true" {
-        return Err(Error::new(ErrorKind::Fenced, "the role has a database again, or may not log in already"));
+    if text_column(row, 0)? != "true" {
+        return Err(Error::new(ErrorKind::Fenced, "the role has a database again, or already may not log in"));
     }
-    center.run(no_login(name)).await?;
+    center.run_sql(no_login(name)).await?;
     Ok(name.to_owned())
 }
 
@@ -140,9 +150,9 @@ mod tests {
     #[test]
     fn every_name_has_room_to_be_put_aside() {
         let short = format!("t_{}_g2_1", "a".repeat(32));
-        assert_eq!(aside("20260101", &short), format!("quarantine_20260101_{short}"));
+        assert_eq!(quarantine_name("20260101", &short), format!("quarantine_20260101_{short}"));
         let long = format!("t_{}_g{}_{}", "a".repeat(32), 9_999_999_999_i64, 9_999_999_999_i64);
-        assert!(aside("20260101", &long).len() <= NAME_BYTES_MAX);
-        assert_ne!(aside("20260101", &long), aside("20260101", &long.replace("_99", "_88")));
+        assert!(quarantine_name("20260101", &long).len() <= NAME_BYTES_MAX);
+        assert_ne!(quarantine_name("20260101", &long), quarantine_name("20260101", &long.replace("_99", "_88")));
     }
 }

@@ -1,29 +1,29 @@
-//! The password and the settings of a database's two logins, given again.
+//! Sets the password and the settings of a database's two logins again.
 //!
-//! A login may change both of itself: a function of the application may run `alter role current_user`, and tenants' SQL
-//! may call that function. Settings do not matter to requests, which give their own at each connect. A password does:
-//! the pools could not come in, and somebody could, past `sandbox.rs`. Run by every stamp and every migration, and when
-//! the server refuses a login's password.
+//! A login may change both for itself: a function of the application may run `alter role current_user`, and tenants'
+//! SQL may call that function. Settings do not affect requests, which set their own at each connect. A changed password
+//! does: the pools could not connect, and an attacker could connect without the checks of `sandbox.rs`. Called by every
+//! stamp and every migration, and when the server refuses a login's password.
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::error::{from_connect, from_ours};
-use super::logins::login;
+use super::logins::login_name;
 use super::server::PostgresServer;
-use super::sql::{literal, quoted};
+use super::sql::{quoted_name, sql_literal};
 use crate::error::Result;
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
-/// What [`statements`] needs before `begin`, in a block of PL/pgSQL.
+/// Variables that [`reassert_sql`] needs before `begin`, in a block of PL/pgSQL.
 pub(super) const DECLARATIONS: &str = "changed record;";
 
-/// What one session of a tenant may hold in temporary files: a sort must not fill the disk of all. A setting of the login,
-/// because only a superuser, or a role with the right to this parameter, may set it.
+/// The temporary files that one session of a tenant may hold: a sort must not fill the shared disk. It is a setting of
+/// the login, because only a superuser, or a role with the right to this parameter, may set it.
 const TEMP_FILES: &str = "temp_file_limit=4GB";
 
-/// For the body of a block: bounds the temporary files of a login where the maintenance role may do that.
+/// SQL for the body of a block: limits the temporary files of a login, where the maintenance role may do that.
 pub(super) fn bound_temp_files(login: &str) -> String {
-    let (name, text) = (quoted(login), literal(login));
+    let (name, text) = (quoted_name(login), sql_literal(login));
     let (parameter, value) = TEMP_FILES.split_once('=').expect("it has a value");
     format!(
         "if has_parameter_privilege('{parameter}', 'set')
@@ -36,19 +36,21 @@ pub(super) fn bound_temp_files(login: &str) -> String {
     )
 }
 
-/// For the body of a block. A database that has no logins yet, or a template, has nothing to give again.
-pub(super) fn statements(server: &PostgresServer, database: &str) -> String {
+/// SQL for the body of a block. It changes nothing for a database without logins, or for a template.
+pub(super) fn reassert_sql(server: &PostgresServer, database: &str) -> String {
     let password = |access| {
-        let login = login(database, access);
-        let (name, text, verifier) = (quoted(&login), literal(&login), literal(&server.verifier(&login)));
+        let login = login_name(database, access);
+        let (name, text, verifier) =
+            (quoted_name(&login), sql_literal(&login), sql_literal(&server.login_verifier(&login)));
         format!(
             "if exists (select from pg_roles where rolname = {text}) then
                alter role {name} password {verifier};
              end if;"
         )
     };
-    let limits = [Access::Read, Access::Write].map(|access| bound_temp_files(&login(database, access))).concat();
-    let [read, write] = [Access::Read, Access::Write].map(|access| literal(&login(database, access)));
+    let limits =
+        [AccessMode::Read, AccessMode::Write].map(|access| bound_temp_files(&login_name(database, access))).concat();
+    let [read, write] = [AccessMode::Read, AccessMode::Write].map(|access| sql_literal(&login_name(database, access)));
     format!(
         "{}{}
          for changed in
@@ -69,24 +71,24 @@ pub(super) fn statements(server: &PostgresServer, database: &str) -> String {
            end if;
          end loop;
          {limits}",
-        password(Access::Read),
-        password(Access::Write),
+        password(AccessMode::Read),
+        password(AccessMode::Write),
     )
 }
 
-/// The same as one statement.
-pub(super) fn block(server: &PostgresServer, database: &str) -> String {
-    format!("do $fleet$ declare {DECLARATIONS} begin {} end $fleet$;", statements(server, database))
+/// The SQL of [`reassert_sql`] as one statement.
+pub(super) fn reassert_block(server: &PostgresServer, database: &str) -> String {
+    format!("do $fleet$ declare {DECLARATIONS} begin {} end $fleet$;", reassert_sql(server, database))
 }
 
-/// Gives them again over a connection of its own.
+/// Sets them again over a separate connection.
 ///
 /// # Errors
-/// The server's.
-pub(super) async fn now(server: &PostgresServer, database: &str) -> Result<()> {
-    let options = server.maintenance(&server.dsn().database()).disable_statement_logging();
+/// The errors of the server.
+pub(super) async fn reassert_now(server: &PostgresServer, database: &str) -> Result<()> {
+    let options = server.maintenance_options(&server.server_dsn().database_name()).disable_statement_logging();
     let mut center = options.connect().await.map_err(from_connect)?;
-    let done = sqlx::raw_sql(AssertSqlSafe(block(server, database))).execute(&mut center).await;
+    let done = sqlx::raw_sql(AssertSqlSafe(reassert_block(server, database))).execute(&mut center).await;
     let _ = center.close().await;
     done.map(drop).map_err(from_ours)
 }

@@ -1,44 +1,45 @@
-//! The first wall of a tenant's database: the right to run functions, and to read relations, that tell of other databases
-//! of the server. The check of a request's words (`requests/sandbox.rs`) is the second one.
+//! The first protection of a tenant's database: it revokes the right to run functions, and to read relations, that tell
+//! about other databases of the server. The second protection is the check of each request's SQL
+//! (`requests/sandbox.rs`).
 //!
-//! PUBLIC has these rights by default, and only a superuser may take them away, in each database. A copy of a database
+//! By default PUBLIC has these rights, and only a superuser may revoke them, in each database. A copy of a database
 //! keeps its rights. So a superuser prepares one database, [`TEMPLATE`], and every later one is a copy of it: templates
-//! of releases (`template.rs`) and what a dump is restored into (`database.rs`). A maintenance role that is a superuser
-//! prepares it by itself ([`prepare`]); otherwise [`script`] is what an administrator runs. The maintenance role keeps
-//! the rights, because it manages the server and makes the dumps.
+//! of releases (`template.rs`) and databases for a restore (`database.rs`). A maintenance role that is a superuser
+//! prepares it by itself ([`prepare_base_template`]). Otherwise an administrator runs [`superuser_script`]. The
+//! maintenance role keeps the rights, because it manages the server and makes the dumps.
 
 use super::PostgresEngine;
+use super::admin_connection::AdminConnection;
 use super::functions;
 use super::prepare::SERVER_LOCK;
-use super::site::Site;
-use super::sql::{literal, quoted, text};
-use super::work::Work;
+use super::server_state::PostgresServerState;
+use super::sql::{quoted_name, sql_literal, text_column};
 use crate::error::Result;
-use crate::server::{FunctionRights, Server};
+use crate::server::{DatabaseServer, FunctionRights};
 
-/// The database that new ones are copies of.
+/// The database from which new databases are copied.
 pub(super) const TEMPLATE: &str = "fleet_template";
-/// What they are copies of on a server that nobody prepared.
+/// The database from which they are copied on a server that was not prepared.
 const UNPREPARED: &str = "template0";
-/// Not the locks of the roles and of the templates.
+/// A lock of its own, different from the locks of the roles and of the templates.
 const PREPARE_LOCK: i64 = SERVER_LOCK + 2;
-/// Databases a survey looks into: those that are oldest, which were made before the server was prepared.
+/// Databases that a survey checks: the oldest, because they were made before the server was prepared.
 const LOOKED_MAX: usize = 3;
-/// Databases that a script names; one with more runs again.
+/// Maximum databases in a script; a server with more needs the script again.
 const SCRIPT_DATABASES_MAX: usize = 10_000;
 
-/// What a template says about itself when its rights are those that this program takes away.
-fn mark() -> String {
-    let hash = blake3::hash(statements("").as_bytes()).to_hex();
+/// The comment of a template whose rights are those that this program sets.
+fn rights_mark() -> String {
+    let hash = blake3::hash(rights_sql("").as_bytes()).to_hex();
     format!("fleet rights {}", &hash[..12])
 }
 
-/// Takes the rights away in the database that the session is in, and gives them to `role`. May run again.
-fn statements(role: &str) -> String {
-    let array = |names: Vec<&str>| literal(&format!("{{{}}}", names.join(",")));
-    let (refused, known) = (array(functions::of_server()), array(functions::known()));
-    let relations = array(functions::relations().collect());
-    let role = literal(role);
+/// SQL that revokes the rights in the current database, and grants them to `role`. May run again.
+fn rights_sql(role: &str) -> String {
+    let array = |names: Vec<&str>| sql_literal(&format!("{{{}}}", names.join(",")));
+    let (refused, known) = (array(functions::of_server()), array(functions::known_functions()));
+    let relations = array(functions::restricted_relations().collect());
+    let role = sql_literal(role);
     format!(
         "do $fleet$ declare found text; begin
            set local search_path = pg_catalog;
@@ -66,10 +67,11 @@ fn statements(role: &str) -> String {
     )
 }
 
-/// What a superuser runs with psql: it prepares the template and the databases that are there already.
-fn script(role: &str, center: &str, databases: &[String]) -> String {
-    let (template, mark, body) = (quoted(TEMPLATE), literal(&mark()), statements(role));
-    let there: String = databases.iter().map(|database| format!("\\connect {}\n:rights\n", quoted(database))).collect();
+/// The script that a superuser runs with psql: it prepares the template and the existing databases.
+fn superuser_script(role: &str, center: &str, databases: &[String]) -> String {
+    let (template, mark, body) = (quoted_name(TEMPLATE), sql_literal(&rights_mark()), rights_sql(role));
+    let there: String =
+        databases.iter().map(|database| format!("\\connect {}\n:rights\n", quoted_name(database))).collect();
     format!(
         "-- Run this as a superuser: fleetctl server prepare <server> | psql <connection string of a superuser>\n\
          \\set ON_ERROR_STOP on\n\
@@ -86,82 +88,85 @@ fn script(role: &str, center: &str, databases: &[String]) -> String {
          comment on database {template} is {mark};\n\
          alter database {template} with is_template true;\n\
          {there}",
-        center = quoted(center),
+        center = quoted_name(center),
     )
 }
 
-/// See [`crate::Engine::preparation`].
-pub(super) async fn preparation(engine: &PostgresEngine, on: &Server) -> Result<String> {
-    let site = engine.site_of(on)?;
-    let mut center = site.center().await?;
+/// See [`crate::Engine::preparation_script`].
+pub(super) async fn preparation_script(engine: &PostgresEngine, on: &DatabaseServer) -> Result<String> {
+    let site = engine.state_of_server(on)?;
+    let mut center = site.maintenance_connection().await?;
     let sql = format!("select datname from pg_database where {TENANTS} order by oid limit {SCRIPT_DATABASES_MAX}");
-    let answers = center.answers(sql).await?;
-    let databases = answers.iter().flatten().map(|row| text(row, 0)).collect::<Result<Vec<_>>>()?;
-    site.leave(center);
-    let dsn = site.server.dsn();
-    Ok(script(&dsn.user(), &dsn.database(), &databases))
+    let answers = center.fetch_answers(sql).await?;
+    let databases = answers.iter().flatten().map(|row| text_column(row, 0)).collect::<Result<Vec<_>>>()?;
+    site.return_connection(center);
+    let dsn = site.server.server_dsn();
+    Ok(superuser_script(&dsn.user_name(), &dsn.database_name(), &databases))
 }
 
-/// Databases of tenants that can be entered.
+/// Matches the databases of tenants that accept connections.
 const TENANTS: &str = "datname ~ '^t_[0-9a-f]{32}_g[0-9]+_[0-9]+$' and datallowconn";
 
-/// What new databases are copies of, with what it says about itself.
-pub(super) struct Base {
+/// The database from which new databases are copied, with its mark.
+pub(super) struct BaseTemplate {
     pub(super) name: &'static str,
-    /// Stays the same as long as copies have the same rights.
+    /// Equal as long as copies have equal rights.
     pub(super) mark: Option<String>,
 }
 
-/// The prepared template if there is one.
-pub(super) async fn base(center: &mut Work) -> Result<Base> {
+/// The prepared template if there is one, otherwise PostgreSQL's own.
+pub(super) async fn base_template(center: &mut AdminConnection) -> Result<BaseTemplate> {
     let sql = format!(
         "select oid::text || ' ' || coalesce(shobj_description(oid, 'pg_database'), '') from pg_database
          where datname = '{TEMPLATE}' and datistemplate"
     );
-    let answers = center.answers(sql).await?;
+    let answers = center.fetch_answers(sql).await?;
     Ok(match answers.iter().flatten().next() {
-        Some(row) => Base { name: TEMPLATE, mark: Some(text(row, 0)?) },
-        None => Base { name: UNPREPARED, mark: None },
+        Some(row) => BaseTemplate { name: TEMPLATE, mark: Some(text_column(row, 0)?) },
+        None => BaseTemplate { name: UNPREPARED, mark: None },
     })
 }
 
-/// Prepares the template if the maintenance role may do that, and it is not prepared as this program does it.
-pub(super) async fn prepare(site: &Site, center: &mut Work) -> Result<()> {
+/// Prepares the template, if the maintenance role may do that and this program's rights are not set yet.
+pub(super) async fn prepare_base_template(site: &PostgresServerState, center: &mut AdminConnection) -> Result<()> {
     if !is_some(center, "select 1 from pg_roles where rolname = current_user and rolsuper").await?
-        || is_current(&base(center).await?)
+        || is_current(&base_template(center).await?)
     {
         return Ok(());
     }
-    center.run(format!("select pg_advisory_lock({PREPARE_LOCK})")).await?;
-    let made = make(site, center).await;
-    center.run(format!("select pg_advisory_unlock({PREPARE_LOCK})")).await?;
+    center.run_sql(format!("select pg_advisory_lock({PREPARE_LOCK})")).await?;
+    let made = make_base_template(site, center).await;
+    center.run_sql(format!("select pg_advisory_unlock({PREPARE_LOCK})")).await?;
     made
 }
 
-async fn make(site: &Site, center: &mut Work) -> Result<()> {
-    if is_current(&base(center).await?) {
+async fn make_base_template(site: &PostgresServerState, center: &mut AdminConnection) -> Result<()> {
+    if is_current(&base_template(center).await?) {
         return Ok(());
     }
     if !is_some(center, &format!("select 1 from pg_database where datname = '{TEMPLATE}'")).await? {
-        center.run(format!("create database {TEMPLATE} template template0 encoding 'UTF8'")).await?;
+        center.run_sql(format!("create database {TEMPLATE} template template0 encoding 'UTF8'")).await?;
     }
-    center.run(format!("revoke all on database {TEMPLATE} from public")).await?;
-    center.run(format!("alter database {TEMPLATE} with allow_connections true")).await?;
-    let mut work = site.enter(TEMPLATE).await?;
-    work.run(statements(&site.server.dsn().user())).await?;
+    center.run_sql(format!("revoke all on database {TEMPLATE} from public")).await?;
+    center.run_sql(format!("alter database {TEMPLATE} with allow_connections true")).await?;
+    let mut work = site.open_connection(TEMPLATE).await?;
+    work.run_sql(rights_sql(&site.server.server_dsn().user_name())).await?;
     work.close().await;
-    let mark = literal(&mark());
-    center.run(format!("comment on database {TEMPLATE} is {mark}")).await?;
-    center.run(format!("alter database {TEMPLATE} with is_template true")).await
+    let mark = sql_literal(&rights_mark());
+    center.run_sql(format!("comment on database {TEMPLATE} is {mark}")).await?;
+    center.run_sql(format!("alter database {TEMPLATE} with is_template true")).await
 }
 
-fn is_current(base: &Base) -> bool {
-    base.mark.as_ref().is_some_and(|found| found.ends_with(&mark()))
+fn is_current(base: &BaseTemplate) -> bool {
+    base.mark.as_ref().is_some_and(|found| found.ends_with(&rights_mark()))
 }
 
-/// Which walls stand on a server; looks into its oldest databases.
-pub(super) async fn look(site: &Site, center: &mut Work) -> Result<FunctionRights> {
-    let base = base(center).await?;
+/// Reports which protections a server has; checks its oldest databases.
+pub(super) async fn function_rights(
+    site: &PostgresServerState,
+    center: &mut AdminConnection,
+) -> Result<FunctionRights> {
+    let base = base_template(center).await?;
     if base.mark.is_none() {
         return Ok(FunctionRights::Granted);
     }
@@ -169,8 +174,8 @@ pub(super) async fn look(site: &Site, center: &mut Work) -> Result<FunctionRight
         return Ok(FunctionRights::Outdated);
     }
     let sql = format!("select datname from pg_database where {TENANTS} order by oid limit {LOOKED_MAX}");
-    for row in center.answers(sql).await?.iter().flatten() {
-        let mut inside = site.enter(&text(row, 0)?).await?;
+    for row in center.fetch_answers(sql).await?.iter().flatten() {
+        let mut inside = site.open_connection(&text_column(row, 0)?).await?;
         let open = is_some(&mut inside, IS_OPEN).await?;
         inside.close().await;
         if open {
@@ -180,10 +185,10 @@ pub(super) async fn look(site: &Site, center: &mut Work) -> Result<FunctionRight
     Ok(FunctionRights::Revoked)
 }
 
-/// One of the functions stands for all: they lose their rights together.
+/// One function represents all, because they lose their rights together.
 const IS_OPEN: &str = "select 1 from pg_proc where oid = 'pg_catalog.pg_lock_status()'::regprocedure
     and (proacl is null or exists (select from aclexplode(proacl) where grantee = 0))";
 
-async fn is_some(work: &mut Work, question: &str) -> Result<bool> {
-    Ok(work.answers(question).await?.iter().any(|rows| !rows.is_empty()))
+async fn is_some(work: &mut AdminConnection, question: &str) -> Result<bool> {
+    Ok(work.fetch_answers(question).await?.iter().any(|rows| !rows.is_empty()))
 }

@@ -1,152 +1,152 @@
-//! PURE: the statements of a text, told apart as the server tells them apart, without asking it.
+//! PURE: splits a text into statements as the server does, without asking the server.
 //!
-//! Knows strings, quoted names, dollar quotes, nested comments, parentheses and `begin atomic` bodies. What it says is
-//! used to refuse transaction control before anything has run, to run the statements of a `-- no-transaction` file one
-//! by one, and to name the line a statement begins on.
+//! It knows strings, quoted names, dollar quotes, nested comments, parentheses and `begin atomic` bodies. The result
+//! has three uses: to refuse transaction control before anything has run, to run a `-- no-transaction` file statement
+//! by statement, and to report the line of a statement.
 
-/// Words kept of each statement: enough to tell what it is.
+/// Words kept of each statement: enough to recognize its kind.
 const WORDS_MAX: usize = 12;
 
 /// One statement of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Statement<'a> {
-    /// From its first token on, without the semicolon.
+pub(super) struct ScriptStatement<'a> {
+    /// The text from its first token on, without the semicolon.
     pub(super) text: &'a str,
-    /// The line its first token is on, from 1.
+    /// The line of its first token, counted from 1.
     pub(super) line: usize,
-    /// Its first words, outside quotes and parentheses: keywords in upper case, quoted names as written.
+    /// Its first words outside quotes and parentheses: keywords in upper case, quoted names as written.
     pub(super) words: Vec<String>,
 }
 
-impl Statement<'_> {
-    /// True when it begins with these words.
-    pub(super) fn begins(&self, words: &[&str]) -> bool {
+impl ScriptStatement<'_> {
+    /// True when the statement begins with these words.
+    pub(super) fn begins_with(&self, words: &[&str]) -> bool {
         self.words.len() >= words.len() && self.words.iter().zip(words).all(|(found, word)| found == word)
     }
 }
 
 /// The statements in order; empty ones are left out. The last one may lack its semicolon or its closing quote.
-pub(super) fn statements(sql: &str) -> Vec<Statement<'_>> {
-    let mut lexer = Lexer { sql, at: byte_order_mark(sql), found: Vec::new(), open: None, counted: 0, line: 1 };
-    while let Some(token) = lexer.next() {
-        lexer.take(token);
+pub(super) fn split_statements(sql: &str) -> Vec<ScriptStatement<'_>> {
+    let mut lexer = ScriptLexer { sql, at: byte_order_mark(sql), found: Vec::new(), open: None, counted: 0, line: 1 };
+    while let Some(token) = lexer.next_token() {
+        lexer.take_token(token);
     }
-    lexer.end(sql.len());
+    lexer.end_statement(sql.len());
     lexer.found
 }
 
-/// Length of the byte-order mark that some editors put before a text.
+/// Length of the byte-order mark that some editors write at the start of a text.
 pub(super) fn byte_order_mark(sql: &str) -> usize {
     if sql.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
 }
 
-/// The line a byte is on, from 1.
+/// The line of a byte, counted from 1.
 pub(super) fn line_at(sql: &str, offset: usize) -> usize {
     1 + sql.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
 /// A piece of a text that is neither white space nor a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Token {
-    kind: Kind,
+struct ScriptToken {
+    kind: ScriptTokenKind,
     start: usize,
     end: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ScriptTokenKind {
     Semicolon,
     Open,
     Close,
     Word,
-    /// `"a name"`
+    /// A quoted name, such as `"a name"`.
     Name,
-    /// A string, a number, an operator.
+    /// A string, a number or an operator.
     Other,
 }
 
-struct Lexer<'a> {
+struct ScriptLexer<'a> {
     sql: &'a str,
     at: usize,
-    found: Vec<Statement<'a>>,
-    open: Option<Open>,
-    /// Up to here the lines are counted.
+    found: Vec<ScriptStatement<'a>>,
+    open: Option<OpenStatement>,
+    /// Lines are counted up to this byte.
     counted: usize,
     line: usize,
 }
 
 /// The statement that is being read.
-struct Open {
+struct OpenStatement {
     start: usize,
     words: Vec<String>,
     parentheses: usize,
-    /// `begin atomic` and `case` inside a function's body.
+    /// Number of open `begin atomic` and `case` blocks in a function's body.
     blocks: usize,
     after_begin: bool,
 }
 
-impl Lexer<'_> {
-    fn take(&mut self, token: Token) {
+impl ScriptLexer<'_> {
+    fn take_token(&mut self, token: ScriptToken) {
         let text = &self.sql[token.start..token.end];
         let inside = self.open.as_ref().is_some_and(|open| open.parentheses > 0 || open.blocks > 0);
-        if token.kind == Kind::Semicolon && !inside {
-            return self.end(token.start);
+        if token.kind == ScriptTokenKind::Semicolon && !inside {
+            return self.end_statement(token.start);
         }
-        let open = self.open.get_or_insert_with(|| Open::at(token.start));
+        let open = self.open.get_or_insert_with(|| OpenStatement::starting_at(token.start));
         match token.kind {
-            Kind::Open => open.parentheses += 1,
-            Kind::Close => open.parentheses = open.parentheses.saturating_sub(1),
-            Kind::Word => open.word(text.to_uppercase()),
-            Kind::Name if open.parentheses == 0 => open.keep(text.to_owned()),
-            Kind::Name | Kind::Other | Kind::Semicolon => {}
+            ScriptTokenKind::Open => open.parentheses += 1,
+            ScriptTokenKind::Close => open.parentheses = open.parentheses.saturating_sub(1),
+            ScriptTokenKind::Word => open.add_word(text.to_uppercase()),
+            ScriptTokenKind::Name if open.parentheses == 0 => open.keep_word(text.to_owned()),
+            ScriptTokenKind::Name | ScriptTokenKind::Other | ScriptTokenKind::Semicolon => {}
         }
-        open.after_begin = token.kind == Kind::Word && text.eq_ignore_ascii_case("begin");
+        open.after_begin = token.kind == ScriptTokenKind::Word && text.eq_ignore_ascii_case("begin");
     }
 
-    fn end(&mut self, end: usize) {
+    fn end_statement(&mut self, end: usize) {
         if let Some(open) = self.open.take() {
             let text = self.sql[open.start..end].trim_end();
             self.line += line_at(&self.sql[self.counted..], open.start - self.counted) - 1;
             self.counted = open.start;
-            self.found.push(Statement { text, line: self.line, words: open.words });
+            self.found.push(ScriptStatement { text, line: self.line, words: open.words });
         }
     }
 
-    fn next(&mut self) -> Option<Token> {
+    fn next_token(&mut self) -> Option<ScriptToken> {
         self.skip_space();
         let start = self.at;
         let rest = &self.sql.as_bytes()[start..];
         let kind = match *rest.first()? {
-            b';' => self.one(Kind::Semicolon),
-            b'(' => self.one(Kind::Open),
-            b')' => self.one(Kind::Close),
-            b'\'' => self.string(false),
-            b'"' => self.until_quote(b'"', Kind::Name),
-            b'$' => self.dollar(),
+            b';' => self.take_character(ScriptTokenKind::Semicolon),
+            b'(' => self.take_character(ScriptTokenKind::Open),
+            b')' => self.take_character(ScriptTokenKind::Close),
+            b'\'' => self.skip_string(false),
+            b'"' => self.until_quote(b'"', ScriptTokenKind::Name),
+            b'$' => self.skip_dollar_quote(),
             b'e' | b'E' if rest.get(1) == Some(&b'\'') => {
                 self.at += 1;
-                self.string(true)
+                self.skip_string(true)
             }
-            byte if begins_word(byte) => self.word(),
-            _ => self.one(Kind::Other),
+            byte if begins_word(byte) => self.take_word(),
+            _ => self.take_character(ScriptTokenKind::Other),
         };
-        Some(Token { kind, start, end: self.at })
+        Some(ScriptToken { kind, start, end: self.at })
     }
 
-    /// One character, whatever its length.
-    fn one(&mut self, kind: Kind) -> Kind {
+    /// Takes one character, of any length in bytes.
+    fn take_character(&mut self, kind: ScriptTokenKind) -> ScriptTokenKind {
         self.at += self.sql[self.at..].chars().next().map_or(1, char::len_utf8);
         kind
     }
 
-    fn word(&mut self) -> Kind {
+    fn take_word(&mut self) -> ScriptTokenKind {
         let bytes = self.sql.as_bytes();
         let length = bytes[self.at..].iter().take_while(|byte| begins_word(**byte) || is_inside_word(**byte)).count();
         self.at += length;
-        Kind::Word
+        ScriptTokenKind::Word
     }
 
-    fn string(&mut self, backslashes: bool) -> Kind {
+    fn skip_string(&mut self, backslashes: bool) -> ScriptTokenKind {
         let bytes = self.sql.as_bytes();
         self.at += 1;
         while self.at < bytes.len() {
@@ -154,31 +154,31 @@ impl Lexer<'_> {
                 b'\\' if backslashes => self.at += 1,
                 b'\'' => {
                     self.at += 1;
-                    return Kind::Other;
+                    return ScriptTokenKind::Other;
                 }
                 _ => {}
             }
             self.at += 1;
         }
         self.at = bytes.len();
-        Kind::Other
+        ScriptTokenKind::Other
     }
 
-    /// A doubled quote is two quoted pieces side by side, which end in the same place.
-    fn until_quote(&mut self, quote: u8, kind: Kind) -> Kind {
+    /// A doubled quote counts as two adjacent quoted pieces, which end in the same place.
+    fn until_quote(&mut self, quote: u8, kind: ScriptTokenKind) -> ScriptTokenKind {
         let rest = &self.sql.as_bytes()[self.at + 1..];
         self.at += rest.iter().position(|byte| *byte == quote).map_or(rest.len() + 1, |length| length + 2);
         kind
     }
 
-    /// `$$ … $$`, `$tag$ … $tag$`, or a lone dollar of a parameter.
-    fn dollar(&mut self) -> Kind {
+    /// Skips `$$ … $$`, `$tag$ … $tag$`, or a single dollar sign of a parameter.
+    fn skip_dollar_quote(&mut self) -> ScriptTokenKind {
         let rest = &self.sql[self.at..];
         let tag = rest[1..].find('$').map(|end| &rest[..end + 2]).filter(|tag| is_tag(&tag[1..tag.len() - 1]));
-        let Some(tag) = tag else { return self.one(Kind::Other) };
+        let Some(tag) = tag else { return self.take_character(ScriptTokenKind::Other) };
         let body = &rest[tag.len()..];
         self.at += body.find(tag).map_or(rest.len(), |end| tag.len() + end + tag.len());
-        Kind::Other
+        ScriptTokenKind::Other
     }
 
     fn skip_space(&mut self) {
@@ -187,7 +187,7 @@ impl Lexer<'_> {
             let skipped = if rest.starts_with("--") {
                 rest.find('\n').unwrap_or(rest.len())
             } else if rest.starts_with("/*") {
-                comment(rest)
+                comment_length(rest)
             } else {
                 rest.bytes().take_while(|byte| byte.is_ascii_whitespace() || *byte == 0x0b).count()
             };
@@ -199,12 +199,12 @@ impl Lexer<'_> {
     }
 }
 
-impl Open {
-    fn at(start: usize) -> Self {
+impl OpenStatement {
+    fn starting_at(start: usize) -> Self {
         Self { start, words: Vec::new(), parentheses: 0, blocks: 0, after_begin: false }
     }
 
-    fn word(&mut self, word: String) {
+    fn add_word(&mut self, word: String) {
         match word.as_str() {
             "ATOMIC" if self.after_begin && self.defines_routine() => self.blocks += 1,
             "CASE" if self.blocks > 0 => self.blocks += 1,
@@ -212,11 +212,11 @@ impl Open {
             _ => {}
         }
         if self.parentheses == 0 && self.blocks == 0 {
-            self.keep(word);
+            self.keep_word(word);
         }
     }
 
-    fn keep(&mut self, word: String) {
+    fn keep_word(&mut self, word: String) {
         if self.words.len() < WORDS_MAX {
             self.words.push(word);
         }
@@ -228,8 +228,8 @@ impl Open {
     }
 }
 
-/// Length of a comment, which may hold others.
-fn comment(text: &str) -> usize {
+/// Length of a comment, which may contain other comments.
+fn comment_length(text: &str) -> usize {
     let (mut at, mut depth) = (0, 0);
     let bytes = text.as_bytes();
     while at < bytes.len() {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     fn texts(sql: &str) -> Vec<&str> {
-        statements(sql).iter().map(|statement| statement.text).collect()
+        split_statements(sql).iter().map(|statement| statement.text).collect()
     }
 
     #[test]
@@ -294,9 +294,10 @@ mod tests {
 
     #[test]
     fn lines_and_words_are_found() {
-        let found = statements("-- one\n\ncreate /* x */ index\n concurrently \"My i\" on t(a);\n\n drop table t;");
+        let found =
+            split_statements("-- one\n\ncreate /* x */ index\n concurrently \"My i\" on t(a);\n\n drop table t;");
         assert_eq!(found.iter().map(|s| s.line).collect::<Vec<_>>(), [3, 6]);
         assert_eq!(found[0].words, ["CREATE", "INDEX", "CONCURRENTLY", "\"My i\"", "ON", "T"]);
-        assert!(found[1].begins(&["DROP", "TABLE"]) && !found[1].begins(&["DROP", "TABLE", "T", "X"]));
+        assert!(found[1].begins_with(&["DROP", "TABLE"]) && !found[1].begins_with(&["DROP", "TABLE", "T", "X"]));
     }
 }

@@ -1,7 +1,7 @@
-//! Ending the sessions of a database's logins, so that nobody goes on under an identity that has changed.
+//! Ends the sessions of a database's logins, so that no session continues under an identity that has changed.
 //!
-//! Ending a session takes membership in its role. The maintenance role is no lasting member of the logins (each
-//! membership makes every check of its rights slower, and there are two for each tenant): it becomes one inside the
+//! Ending a session requires membership in its role. The maintenance role is not a permanent member of the logins: each
+//! membership makes every check of its rights slower, and each tenant has two logins. It becomes a member inside the
 //! transaction that ends the sessions, and leaves before the commit.
 
 use std::collections::HashSet;
@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::logins::login;
-use super::sql::{literal, quoted, text};
-use super::work::Work;
+use super::admin_connection::AdminConnection;
+use super::logins::login_name;
+use super::sql::{quoted_name, sql_literal, text_column};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
-/// A session that is told to end does so at its next look, within milliseconds, unless it writes to a full or broken
+/// A session that is told to end does so at its next check, within milliseconds, unless it writes to a full or broken
 /// disk.
 const END_MAX: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long transactions that had begun before may go on: nearly all end within milliseconds, and one that is ended in its
-/// commit leaves its client not knowing whether it was done.
+/// How long transactions that began before may continue. Nearly all end within milliseconds. If one is ended during its
+/// commit, its client does not know whether the commit happened.
 const FINISH_MAX: Duration = Duration::from_secs(1);
 const FINISH_PAUSE: Duration = Duration::from_millis(5);
 
-/// Ends the sessions of these logins and waits until none is left. New ones must be kept out already: by the right to
-/// connect, or by the identity that they read first.
+/// Ends the sessions of these logins and waits until none is left. New sessions must already be kept out, by the right
+/// to connect or by the identity that they read first.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`] when one does not end.
-pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> Result<()> {
-    let names = names(database, logins);
+/// [`ErrorKind::Busy`] when a session does not end.
+pub(super) async fn end_sessions(work: &mut AdminConnection, database: &str, logins: &[AccessMode]) -> Result<()> {
+    let names = login_names(database, logins);
     let deadline = Instant::now() + END_MAX;
     if !names.is_empty() {
         let_finish(work, database, &names).await?;
@@ -42,68 +42,69 @@ pub(super) async fn end(work: &mut Work, database: &str, logins: &[Access]) -> R
             let message = format!("a session of {database} does not end; the server's pg_stat_activity shows it");
             return Err(Error::new(ErrorKind::Busy, message));
         }
-        terminate(work, database, &names, Instant::now() < patience).await?;
+        terminate_sessions(work, database, &names, Instant::now() < patience).await?;
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
 }
 
-fn names(database: &str, logins: &[Access]) -> Vec<String> {
-    logins.iter().map(|access| login(database, *access)).collect()
+fn login_names(database: &str, logins: &[AccessMode]) -> Vec<String> {
+    logins.iter().map(|access| login_name(database, *access)).collect()
 }
 
-/// Waits for the transactions that are open now, not for later ones: a session whose transactions follow each other
-/// would never be done.
-async fn let_finish(work: &mut Work, database: &str, logins: &[String]) -> Result<()> {
+/// Waits for the transactions that are open now, not for later ones. A session with one transaction right after the
+/// other would never be finished.
+async fn let_finish(work: &mut AdminConnection, database: &str, logins: &[String]) -> Result<()> {
     let deadline = Instant::now() + FINISH_MAX;
-    let mut open = transactions(work, database, logins).await?;
+    let mut open = open_transactions(work, database, logins).await?;
     while !open.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(FINISH_PAUSE).await;
-        let now = transactions(work, database, logins).await?;
+        let now = open_transactions(work, database, logins).await?;
         open.retain(|transaction| now.contains(transaction));
     }
     Ok(())
 }
 
-/// Each open transaction holds the lock of its own virtual number, which everybody may see.
-async fn transactions(work: &mut Work, database: &str, logins: &[String]) -> Result<HashSet<String>> {
-    let (name, logins) = (literal(database), list(logins));
+/// Each open transaction holds the lock of its own virtual number, which every role may see.
+async fn open_transactions(work: &mut AdminConnection, database: &str, logins: &[String]) -> Result<HashSet<String>> {
+    let (name, logins) = (sql_literal(database), literal_list(logins));
     let answers = work
-        .answers(format!(
+        .fetch_answers(format!(
             "select l.virtualxid::text from pg_locks l join pg_stat_activity a on a.pid = l.pid
              where l.locktype = 'virtualxid' and l.granted and l.mode = 'ExclusiveLock' and a.datname = {name}
              and a.usename in ({logins})"
         ))
         .await?;
-    answers.iter().flatten().map(|row| text(row, 0)).collect()
+    answers.iter().flatten().map(|row| text_column(row, 0)).collect()
 }
 
-/// Takes the right to connect from both logins, if they exist, and ends their sessions.
-pub(super) async fn lock_out(work: &mut Work, database: &str) -> Result<()> {
-    let both = [Access::Read, Access::Write];
-    let names = both.map(|access| literal(&login(database, access))).join(", ");
+/// Revokes the right to connect from both logins, if they exist, and ends their sessions.
+pub(super) async fn lock_out(work: &mut AdminConnection, database: &str) -> Result<()> {
+    let both = [AccessMode::Read, AccessMode::Write];
+    let names = both.map(|access| sql_literal(&login_name(database, access))).join(", ");
     let there = work
-        .answers(format!(
+        .fetch_answers(format!(
             "select count(*)::text from pg_roles where rolname in ({names}) \
              and exists (select from pg_database where datname = {})",
-            literal(database)
+            sql_literal(database)
         ))
         .await?;
-    if there.iter().flatten().next().map(|row| text(row, 0)).transpose()?.as_deref() != Some("2") {
+    if there.iter().flatten().next().map(|row| text_column(row, 0)).transpose()?.as_deref() != Some("2") {
         return Ok(());
     }
-    let logins = both.map(|access| quoted(&login(database, access))).join(", ");
-    work.run(format!("revoke connect on database {} from {logins}", quoted(database))).await?;
-    end(work, database, &both).await
+    let logins = both.map(|access| quoted_name(&login_name(database, access))).join(", ");
+    work.run_sql(format!("revoke connect on database {} from {logins}", quoted_name(database))).await?;
+    end_sessions(work, database, &both).await
 }
 
-/// Whether one of these logins is in, or anybody is just entering: a session shows only after its right to connect was
-/// checked, and holds a lock on the database until then. So the locks are looked at first.
-pub(super) async fn is_inhabited(work: &mut Work, database: &str, logins: &[Access]) -> Result<bool> {
+/// Whether a session of one of these logins is in the database, or any session is just connecting. A session becomes
+/// visible only after its right to connect was checked, and holds a lock on the database until then. So the locks are
+/// checked first.
+pub(super) async fn is_inhabited(work: &mut AdminConnection, database: &str, logins: &[AccessMode]) -> Result<bool> {
     if logins.is_empty() {
         return Ok(false);
     }
-    let (name, logins) = (literal(database), list(&names(database, logins)));
+    let (name, logins) = (sql_literal(database), literal_list(&login_names(database, logins)));
     let entering = format!(
         "select count(*)::text from pg_locks l join pg_database d on d.oid = l.objid
          where l.locktype = 'object' and l.classid = 'pg_database'::regclass and l.mode = 'RowExclusiveLock'
@@ -113,25 +114,31 @@ pub(super) async fn is_inhabited(work: &mut Work, database: &str, logins: &[Acce
         format!("select count(*)::text from pg_stat_activity where datname = {name} and usename in ({logins})");
     let mut inhabited = false;
     for question in [entering, inside] {
-        let answers = work.answers(question).await?;
+        let answers = work.fetch_answers(question).await?;
         for row in answers.iter().flatten() {
-            inhabited |= text(row, 0)? != "0";
+            inhabited |= text_column(row, 0)? != "0";
         }
     }
     Ok(inhabited)
 }
 
-/// Who runs a statement just then is let finish it at first, again and again for a while: ended instead, its client could
-/// not know whether it was done. What it writes until it is ended counts, as nothing is read from the database before.
-/// What is on its way to an idle session when the signal arrives is refused before it runs: the right to write on tables is
-/// gone. What a migration made that writes with its owner's rights is not, and may be cut off.
-async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_busy: bool) -> Result<()> {
+/// Ends the sessions. At first it spares those that run a statement, so that they can finish, and it is called again
+/// for a while: a client whose statement is interrupted cannot know whether it was done. What such a session writes
+/// until it ends counts, because the database is not read before. A statement that reaches an idle session just before
+/// the signal is refused, because the right to write to tables has been revoked. A function of a migration that writes
+/// with its owner's rights is not refused, and may be interrupted.
+async fn terminate_sessions(
+    work: &mut AdminConnection,
+    database: &str,
+    logins: &[String],
+    spare_busy: bool,
+) -> Result<()> {
     let which = if spare_busy { "and state is distinct from 'active'" } else { "" };
-    let (name, listed) = (literal(database), list(logins));
-    let roles = logins.iter().map(|login| quoted(login)).collect::<Vec<_>>().join(", ");
-    // One at a time for a database: two would grant and revoke across each other.
+    let (name, listed) = (sql_literal(database), literal_list(logins));
+    let roles = logins.iter().map(|login| quoted_name(login)).collect::<Vec<_>>().join(", ");
+    // One caller at a time for a database: two callers would grant and revoke at cross purposes.
     let lock = super::ledger::lock_key(database);
-    work.run(format!(
+    work.run_sql(format!(
         "begin;
          select pg_advisory_xact_lock({lock});
          grant {roles} to current_user;
@@ -142,6 +149,6 @@ async fn terminate(work: &mut Work, database: &str, logins: &[String], spare_bus
     .await
 }
 
-fn list(names: &[String]) -> String {
-    names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
+fn literal_list(names: &[String]) -> String {
+    names.iter().map(|name| sql_literal(name)).collect::<Vec<_>>().join(", ")
 }

@@ -1,24 +1,24 @@
-//! The settings that every session of this program in a tenant's database gives at its connect, for every login: the
-//! tenant's logins, the login of migrations, the maintenance role, `pg_dump` and `pg_restore`.
+//! The settings that every session of this program in a tenant's database sends when it connects. They apply to every
+//! login: the tenant's logins, the login of migrations, the maintenance role, `pg_dump` and `pg_restore`.
 //!
-//! A parameter of the server, of a database or of a role would otherwise decide what a statement means. Then a
-//! restored row, index or materialized view could differ from the one that was written. What is given at the connect
-//! wins over all of them, and `reset all` returns to it.
+//! Otherwise a parameter of the server, of a database or of a role would decide what a statement means. A restored row,
+//! index or materialized view could then differ from the original. Settings sent at the connect take precedence over
+//! all of them, and `reset all` returns to them.
 //!
-//! Only parameters that any role may set and that every supported version knows are here: a server refuses the whole
-//! connection for an unknown one. `tests/pg/settings.rs` reads the parameters of a running server and fails for one
-//! that is neither here nor in its list of parameters that do not change results.
+//! The list has only parameters that any role may set and that every supported version knows: a server refuses the
+//! whole connection for an unknown one. `tests/pg/settings.rs` reads the parameters of a running server. It fails for a
+//! parameter that is neither here nor in its list of parameters that do not change results.
 
 use sqlx::postgres::PgConnectOptions;
 
-/// The parameters that change what a statement means, returns or stores; each has the value that PostgreSQL itself
-/// starts with, unless a comment says why not.
+/// The parameters that change what a statement means, returns or stores. Each has PostgreSQL's own initial value,
+/// unless a comment gives a reason for another.
 pub(super) const SESSION_SETTINGS: [(&str, &str); 36] = [
     ("search_path", "\"$user\", public"),
     // How values are read and printed.
     ("datestyle", "ISO, MDY"),
     ("intervalstyle", "postgres"),
-    // The driver gives it, too; pg_restore would take the server's.
+    // The driver sends it, too; pg_restore would use the server's value.
     ("timezone", "UTC"),
     ("timezone_abbreviations", "Default"),
     ("bytea_output", "hex"),
@@ -34,7 +34,7 @@ pub(super) const SESSION_SETTINGS: [(&str, &str); 36] = [
     ("backslash_quote", "safe_encoding"),
     ("array_nulls", "on"),
     ("transform_null_equals", "off"),
-    // initdb writes this one on most servers, by their locale.
+    // initdb sets this one on most servers, by their locale.
     ("default_text_search_config", "pg_catalog.english"),
     // Transactions.
     ("default_transaction_isolation", "read committed"),
@@ -56,25 +56,25 @@ pub(super) const SESSION_SETTINGS: [(&str, &str); 36] = [
     ("plpgsql.extra_errors", "none"),
     ("plpgsql.extra_warnings", "none"),
     ("plpgsql.print_strict_params", "off"),
-    // A limit that a server sets for others; where it matters, the session gives its own after these.
+    // A server sets this limit for other programs; where it matters, the session sends its own value after these.
     ("lock_timeout", "0"),
     ("statement_timeout", "0"),
 ];
 
-/// A connection that gives the settings. What the caller adds after them wins.
+/// Adds the settings to a connection. Settings that the caller adds later take precedence.
 pub(super) fn with_session_settings(options: PgConnectOptions) -> PgConnectOptions {
-    // The driver's own value is another one with the same meaning.
+    // The driver's own value differs, with the same meaning.
     options.extra_float_digits(None).options(SESSION_SETTINGS)
 }
 
-/// The same settings, and `more` after them, as the programs of PostgreSQL read them from `PGOPTIONS`.
+/// The settings, followed by `more`, in the form of `PGOPTIONS` for the programs of PostgreSQL.
 pub(super) fn program_options(more: &[(&str, &str)]) -> String {
     let all = SESSION_SETTINGS.iter().chain(more);
-    all.map(|(name, value)| format!("-c {name}={}", escaped(value))).collect::<Vec<_>>().join(" ")
+    all.map(|(name, value)| format!("-c {name}={}", escape_option(value))).collect::<Vec<_>>().join(" ")
 }
 
 /// The server splits the options at blanks.
-fn escaped(value: &str) -> String {
+fn escape_option(value: &str) -> String {
     value.replace('\\', "\\\\").replace(' ', "\\ ")
 }
 

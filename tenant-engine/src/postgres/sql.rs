@@ -1,4 +1,4 @@
-//! Values on their way into the text of a statement and out of the text of an answer: the simple protocol has no other.
+//! Converts values to and from the text of statements and answers, because the simple protocol only has text.
 
 use std::fmt::Write as _;
 
@@ -8,8 +8,8 @@ use sqlx::postgres::PgRow;
 use super::error::from_ours;
 use crate::error::Result;
 
-/// A text as SQL writes it, whatever a migration has set `standard_conforming_strings` to.
-pub(super) fn literal(text: &str) -> String {
+/// A text as an SQL literal, valid for either value of `standard_conforming_strings`.
+pub(super) fn sql_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
     match doubled.contains('\\') {
         true => format!("E'{}'", doubled.replace('\\', "\\\\")),
@@ -17,13 +17,13 @@ pub(super) fn literal(text: &str) -> String {
     }
 }
 
-/// A name as SQL writes it.
-pub(super) fn quoted(name: &str) -> String {
+/// A name as a quoted SQL identifier.
+pub(super) fn quoted_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Bytes as SQL writes them.
-pub(super) fn bytea(bytes: &[u8]) -> String {
+/// Bytes as an SQL literal.
+pub(super) fn bytea_literal(bytes: &[u8]) -> String {
     let hex = bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a text takes everything");
         hex
@@ -34,7 +34,7 @@ pub(super) fn bytea(bytes: &[u8]) -> String {
 /// A value that the simple protocol sent as text.
 ///
 /// # Errors
-/// When the column is not there or NULL: a bug, or a server that answers nonsense.
-pub(super) fn text(row: &PgRow, column: usize) -> Result<String> {
+/// When the column is missing or NULL: a bug, or a server with an invalid answer.
+pub(super) fn text_column(row: &PgRow, column: usize) -> Result<String> {
     row.try_get_unchecked(column).map_err(from_ours)
 }

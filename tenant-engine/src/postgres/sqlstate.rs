@@ -1,54 +1,56 @@
-//! PURE: what an SQLSTATE means (appendix A of PostgreSQL's manual), and whose words they are.
+//! PURE: what an SQLSTATE means (appendix A of PostgreSQL's manual), and whether the server or a function chose it.
 //!
-//! A function can raise any state with any text, so a state alone proves nothing about the server. Two facts cannot be
-//! raised: where in the server's source the error was made, and whether the session goes on after it.
+//! A function can raise any state with any text, so a state alone proves nothing about the server. A function cannot
+//! forge two facts: where in the server's source the error was made, and whether the session continues after it.
 
 use crate::error::ErrorKind;
 
 /// An error as the server sent it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Report<'a> {
+pub(super) struct ServerErrorReport<'a> {
     pub(super) state: &'a str,
     pub(super) message: &'a str,
-    /// The file and the function of the server's source that made it.
+    /// The source file and the function of the server that reported the error.
     pub(super) file: &'a str,
     pub(super) routine: &'a str,
-    /// The server ends the session with this error (severity FATAL or PANIC).
+    /// True when the server ends the session with this error (severity FATAL or PANIC).
     pub(super) ends_session: bool,
 }
 
-/// Source files of the languages that functions are written in, by their beginnings. An error from there is the
-/// author's own (`raise`, `assert`, `plpy.error`, `die`), or another language's error with any state.
+/// Prefixes of the source files of languages for functions. An error from there was raised by the author (`raise`,
+/// `assert`, `plpy.error`, `die`), or is another language's error with any state.
 const LANGUAGES: [&str; 5] = ["pl_exec.c", "plpy_", "plperl", "pltcl", "plv8"];
 
-/// Functions that pass on what another server said, with its state.
+/// Prefixes of functions that pass on the message of another server, with its state.
 const PASSED_ON: [&str; 2] = ["pgfdw_", "dblink_"];
 
-impl Report<'_> {
-    /// True when SQL chose the state: it says nothing about this server.
+impl ServerErrorReport<'_> {
+    /// True when SQL chose the state, so that it says nothing about this server.
     pub(super) fn is_raised(&self) -> bool {
         let file = self.file.rsplit('/').next().unwrap_or_default();
         LANGUAGES.iter().any(|language| file.starts_with(language))
             || PASSED_ON.iter().any(|routine| self.routine.starts_with(routine))
     }
 
-    /// What it means to a caller.
+    /// The kind of error for the caller.
     pub(super) fn kind(&self) -> ErrorKind {
         if self.is_raised() {
-            return raised(self.state);
+            return raised_kind(self.state);
         }
         match (self.ends_session, self.state) {
             (_, "08P01") => ErrorKind::ParameterMismatch,
-            // A parallel worker was ended; the session and the server go on.
+            // A parallel worker was ended; the session and the server continue.
             (false, "57P01" | "57P02" | "57P04" | "57P05") => ErrorKind::Busy,
-            // The server says these of itself only when it ends the session. Otherwise a statement met another server.
+            // The server reports these about itself only when it ends the session. Otherwise a statement reached
+            // another server.
             (false, state) if ["08", "28"].iter().any(|class| state.starts_with(class)) => ErrorKind::SqlInvalid,
             (false, "53300" | "57P03" | "25P03" | "25P04") => ErrorKind::SqlInvalid,
             _ => self.of_server(),
         }
     }
 
-    /// Where one state has several meanings, the English message decides only between shades of a refusal.
+    /// The kind of an error of this server. Where one state has several meanings, the English message only decides
+    /// between kinds of refusal.
     fn of_server(&self) -> ErrorKind {
         let has = |words: &str| self.message.contains(words);
         match self.state {
@@ -64,24 +66,24 @@ impl Report<'_> {
             "57P01" | "57P02" | "57P05" | "25P03" => ErrorKind::ConnectionLost,
             "57P03" => ErrorKind::ServerUnreachable,
             "57014" | "25P04" => ErrorKind::DeadlineExceeded,
-            "XX000" => internal(self.message),
-            // Somebody closed the database (ALLOW_CONNECTIONS false), or it is being made.
+            "XX000" => internal_kind(self.message),
+            // The database was closed (ALLOW_CONNECTIONS false), or it is being made.
             "55000" if has("accepting connections") => ErrorKind::Busy,
-            // Others use the object. A session that uses its own object has to end that itself.
+            // Other sessions use the object. A session that uses its own object has to end that use itself.
             "55006" if self.routine != "CheckTableNotInUse" => ErrorKind::Busy,
             "55P03" | "40001" | "40P01" => ErrorKind::Busy,
             "25006" => ErrorKind::ReadOnlyTransaction,
             "42501" => ErrorKind::SqlForbidden,
             "XX001" | "XX002" => ErrorKind::Corrupt,
             "54001" | "54011" | "54023" => ErrorKind::SqlTooComplex,
-            // A library that a statement names, not a file of a table.
+            // The file is a library that a statement names, not a file of a table.
             "58P01" if self.file.ends_with("dfmgr.c") || self.file.ends_with("extension.c") => ErrorKind::SqlInvalid,
             state => of_class(state),
         }
     }
 }
 
-/// Everything unknown is about the statement: the server's own trouble has classes of its own.
+/// An unknown state is about the statement, because the server's own faults have classes of their own.
 fn of_class(state: &str) -> ErrorKind {
     match state.get(..2).unwrap_or_default() {
         "08" => ErrorKind::ConnectionLost,
@@ -94,8 +96,8 @@ fn of_class(state: &str) -> ErrorKind {
     }
 }
 
-/// What a function that raises a state says about the caller's statement.
-fn raised(state: &str) -> ErrorKind {
+/// The kind for a state that a function raised.
+fn raised_kind(state: &str) -> ErrorKind {
     match of_class(state) {
         ErrorKind::Constraint => ErrorKind::Constraint,
         _ if state == "42501" => ErrorKind::SqlForbidden,
@@ -103,7 +105,7 @@ fn raised(state: &str) -> ErrorKind {
     }
 }
 
-/// How the server words what happens when two sessions change the same object of a catalog at once.
+/// The server's messages when two sessions change the same catalog object at once.
 const CHANGED_BY_OTHERS: [&str; 7] = [
     "tuple concurrently updated",
     "tuple concurrently deleted",
@@ -114,17 +116,17 @@ const CHANGED_BY_OTHERS: [&str; 7] = [
     "was concurrently dropped",
 ];
 
-/// `internal_error` is the state of every error that has none of its own.
-fn internal(message: &str) -> ErrorKind {
+/// `internal_error` is the state of every error that has no state of its own.
+fn internal_kind(message: &str) -> ErrorKind {
     match message {
         _ if is_changed_by_others(message) => ErrorKind::Busy,
-        // A value of a statement is larger than any value may be.
+        // A value of the statement exceeds the maximum size of any value.
         _ if message.starts_with("invalid memory alloc request size") => ErrorKind::BytesMax,
         _ => ErrorKind::Internal,
     }
 }
 
-/// True for the words of a change that met another one; nothing was done, and the same call may succeed.
+/// True for the message of a change that conflicted with another one. Nothing was done, and the same call may succeed.
 pub(super) fn is_changed_by_others(message: &str) -> bool {
     CHANGED_BY_OTHERS.iter().any(|words| message.contains(words))
 }
@@ -134,11 +136,11 @@ mod tests {
     use super::*;
 
     fn fatal(state: &str, message: &str) -> ErrorKind {
-        Report { state, message, ends_session: true, ..Report::default() }.kind()
+        ServerErrorReport { state, message, ends_session: true, ..ServerErrorReport::default() }.kind()
     }
 
     fn error(state: &str, message: &str) -> ErrorKind {
-        Report { state, message, ..Report::default() }.kind()
+        ServerErrorReport { state, message, ..ServerErrorReport::default() }.kind()
     }
 
     #[test]
@@ -188,7 +190,7 @@ mod tests {
         for file in ["pl_exec.c", "./pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"] {
             for state in ["57P01", "53300", "XX001", "28P01", "53100", "58030", "40001", "08006", "54000", "ABCDE"] {
                 for ends_session in [false, true] {
-                    let report = Report { state, file, ends_session, ..Report::default() };
+                    let report = ServerErrorReport { state, file, ends_session, ..ServerErrorReport::default() };
                     assert_eq!(report.kind(), ErrorKind::SqlInvalid, "{file} {state}");
                 }
             }

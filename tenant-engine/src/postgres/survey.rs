@@ -1,68 +1,73 @@
-//! The verb `survey`: what a server is, and what the role that we were given lacks on it. Changes nothing.
+//! Implements [`crate::Engine::survey_server`]: version and size of a server, and the rights that the connection
+//! string's role lacks. Changes nothing.
 
 use std::time::Duration;
 
+use super::admin_connection::AdminConnection;
 use super::requests::capacity;
-use super::sql::{quoted, text};
-use super::work::Work;
+use super::requests::server_limits::CATALOGS;
+use super::sql::{quoted_name, text_column};
 use super::{PostgresEngine, prepare, rights};
 use crate::error::{Error, ErrorKind, Result};
-use crate::server::{Server, Survey};
+use crate::server::{DatabaseServer, ServerSurvey};
 
-/// What this program is tested with, counted as the server does; before it every login may make tables in `public`.
+/// The oldest version that this program is tested with, as the server counts. In older versions every login may make
+/// tables in `public`.
 const VERSION_MIN: u32 = 150_000;
-/// Adding up the sizes of thousands of databases takes long; it is a hint, not worth more.
+/// Adding up the sizes of thousands of databases takes long. The sum is only a hint, so it gets no more time than this.
 const SIZE_MAX: Duration = Duration::from_secs(2);
 
-/// Everything in one round trip. Whether a role may be entered is asked only if it exists.
+/// All questions in one round trip. Membership in a role is asked only if the role exists.
 const QUESTIONS: &str = "
     select current_setting('server_version'), (select system_identifier::text from pg_control_system()),
         (select count(*)::text from pg_stat_activity where backend_type = 'client backend'),
         (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
             - coalesce(current_setting('reserved_connections', true), '0')::int)::text,
-        current_user::text
-";
+        current_user::text";
 
-/// See [`crate::Engine::survey`].
-pub(super) async fn survey(engine: &PostgresEngine, server: &Server) -> Result<Survey> {
-    let site = engine.site_of(server)?;
-    let _slot = site.slot().await?;
-    // A new connection: whether these credentials are good is part of the question.
-    let mut work = site.enter(&site.server.dsn().database()).await?;
-    let answers = work.answers(QUESTIONS).await?;
+/// See [`crate::Engine::survey_server`].
+pub(super) async fn survey_server(engine: &PostgresEngine, server: &DatabaseServer) -> Result<ServerSurvey> {
+    let site = engine.state_of_server(server)?;
+    let _slot = site.take_slot().await?;
+    // A new connection, because the survey also tests these credentials. A full server is reported at once, without
+    // waiting for a free connection.
+    let mut work = site.enter_now(&site.server.server_dsn().database_name()).await?;
+    let answers = work.fetch_answers(format!("{QUESTIONS}, {CATALOGS}")).await?;
     let row = answers.iter().flatten().next();
     let row = row.ok_or_else(|| Error::new(ErrorKind::Internal, "the server did not answer the survey"))?;
-    let count = |column| text(row, column).map(|count| count.parse().ok());
-    let survey = Survey {
-        version: format!("PostgreSQL {}", text(row, 0)?),
-        system_id: Some(text(row, 1)?),
-        lacks: lacks(&mut work, &text(row, 4)?).await?,
-        function_rights: rights::look(&site, &mut work).await.ok(),
+    let count = |column| text_column(row, column).map(|count| count.parse().ok());
+    let catalogs = count(5)?.unwrap_or_default();
+    let survey = ServerSurvey {
+        version: format!("PostgreSQL {}", text_column(row, 0)?),
+        system_id: Some(text_column(row, 1)?),
+        lacks: missing_rights(&mut work, &text_column(row, 4)?).await?,
+        function_rights: rights::function_rights(&site, &mut work).await.ok(),
         connections_used: count(2)?,
         connections_max: count(3)?,
-        connections_budget: count(3)?.map(budget),
-        databases_bytes: size(&mut work).await,
-        ..Survey::default()
+        connections_budget: count(3)?.map(|usable| request_budget(usable, catalogs)),
+        databases_bytes: total_size(&mut work).await,
+        ..ServerSurvey::default()
     };
     work.close().await;
     Ok(survey)
 }
 
-/// What requests of all processes share, as far as the maintenance role itself is not limited.
-fn budget(usable: u64) -> u64 {
-    capacity::of_usable(usize::try_from(usable).unwrap_or(usize::MAX), None) as u64
+/// Connections that the requests of all processes share, as far as the maintenance role itself is not limited.
+fn request_budget(usable: u64, catalogs: u64) -> u64 {
+    let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    capacity::of_usable(number(usable), None, number(catalogs)) as u64
 }
 
-/// In words an administrator can act on. A superuser lacks nothing.
-async fn lacks(work: &mut Work, role: &str) -> Result<Vec<String>> {
+/// The missing rights, in words that an administrator can act on. A superuser lacks none.
+async fn missing_rights(work: &mut AdminConnection, role: &str) -> Result<Vec<String>> {
     let mut lacks = Vec::new();
-    if work.version() < VERSION_MIN {
+    if work.server_version() < VERSION_MIN {
         lacks.push(format!("PostgreSQL {} or newer", VERSION_MIN / 10_000));
     }
     if is_some(work, "select 1::text where pg_is_in_recovery()").await? {
         lacks.push("the right to write: this is a standby, name the primary".to_owned());
     }
-    let name = quoted(role);
+    let name = quoted_name(role);
     let attributes = "select rolname from pg_roles where rolname = current_user and not rolsuper and not ";
     for (attribute, right) in [("rolcreatedb", "createdb"), ("rolcreaterole", "createrole"), ("rolinherit", "inherit")]
     {
@@ -71,7 +76,7 @@ async fn lacks(work: &mut Work, role: &str) -> Result<Vec<String>> {
         }
     }
     for group in [prepare::OWNER, prepare::READ, prepare::WRITE] {
-        // Who may create roles, or is its administrator, makes itself a member.
+        // A role that may create roles, or that is the role's administrator, makes itself a member.
         let asked = format!(
             "select rolname from pg_roles where rolname = '{group}' and not pg_has_role(current_user, oid, 'usage')
              and not pg_has_role(current_user, oid, 'member with admin option')
@@ -85,14 +90,14 @@ async fn lacks(work: &mut Work, role: &str) -> Result<Vec<String>> {
     Ok(lacks)
 }
 
-async fn is_some(work: &mut Work, question: &str) -> Result<bool> {
-    Ok(work.answers(question).await?.iter().any(|rows| !rows.is_empty()))
+async fn is_some(work: &mut AdminConnection, question: &str) -> Result<bool> {
+    Ok(work.fetch_answers(question).await?.iter().any(|rows| !rows.is_empty()))
 }
 
-/// Of all databases in the default tablespace; `None` when the role may not ask, or it takes too long.
-async fn size(work: &mut Work) -> Option<u64> {
+/// Size of all databases in the default tablespace; `None` when the role may not ask, or it takes too long.
+async fn total_size(work: &mut AdminConnection) -> Option<u64> {
     let limit = SIZE_MAX.as_millis();
     let sql = format!("set statement_timeout = '{limit}ms'; select pg_tablespace_size('pg_default')::text");
     let answers = work.try_answers(sql).await.ok()?;
-    text(answers.get(1)?.first()?, 0).ok()?.parse().ok()
+    text_column(answers.get(1)?.first()?, 0).ok()?.parse().ok()
 }

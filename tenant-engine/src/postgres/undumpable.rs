@@ -1,15 +1,15 @@
-//! What a dump of a database cannot carry, asked before one is taken: the rest of a database without it would look like
-//! a backup.
+//! Finds the parts of a database that a dump cannot hold, before a dump is taken: an incomplete dump would look like a
+//! backup.
 
-use super::sql::text;
-use super::work::Work;
+use super::admin_connection::AdminConnection;
+use super::sql::text_column;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The first few name the kind.
+/// Number of objects shown of each kind.
 const SHOWN_MAX: usize = 5;
 
-/// Each with its cure. Row security that its table's owner is subject to hides rows from the role that dumps, and
-/// `pg_dump` refuses that; large objects belong to the login that made them.
+/// Finds each obstacle with its remedy. Row security that is forced on a table's owner hides rows from the role that
+/// dumps, and `pg_dump` refuses such a table. Large objects belong to the login that made them.
 const QUESTION: &str = "
     select format('table %s forces row level security on its owner: alter table %1$s no force row level security, or give '
                   'the role %s bypassrls', c.oid::regclass, current_user)
@@ -21,20 +21,23 @@ const QUESTION: &str = "
     from pg_largeobject_metadata having count(*) > 0
     order by 1";
 
-/// Refuses a database that a dump cannot carry whole.
+/// Refuses a database that a dump cannot hold completely.
 ///
 /// # Errors
-/// [`ErrorKind::NotDumpable`], naming each obstacle and what removes it.
-pub(super) async fn refuse(work: &mut Work) -> Result<()> {
-    let answers = work.answers(QUESTION).await?;
-    let found = answers.iter().flatten().map(|row| text(row, 0)).take(SHOWN_MAX).collect::<Result<Vec<_>>>()?;
+/// [`ErrorKind::NotDumpable`], naming each obstacle and how to remove it.
+pub(super) async fn refuse_undumpable(work: &mut AdminConnection) -> Result<()> {
+    let answers = work.fetch_answers(QUESTION).await?;
+    let found = answers.iter().flatten().map(|row| text_column(row, 0)).take(SHOWN_MAX).collect::<Result<Vec<_>>>()?;
     if found.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::NotDumpable, format!("the database cannot be backed up whole: {}", found.join("; "))))
+    Err(Error::new(
+        ErrorKind::NotDumpable,
+        format!("the database cannot be backed up completely: {}", found.join("; ")),
+    ))
 }
 
-/// What a dump leaves out without a word, and so do its restore and everything made from it.
+/// Finds what a dump silently leaves out, and so is missing from every restore of it.
 const LEFT_OUT: &str = "
     select format('subscription %s: it is not made again', subname) from pg_subscription
       where subdbid = (select oid from pg_database where datname = current_database())
@@ -47,8 +50,8 @@ const LEFT_OUT: &str = "
       and shobj_description(d.oid, 'pg_database') is not null
     order by 1";
 
-/// For people, in the transaction that is open.
-pub(super) async fn left_out(work: &mut Work) -> Result<Vec<String>> {
-    let answers = work.answers(LEFT_OUT).await?;
-    answers.iter().flatten().map(|row| text(row, 0)).collect()
+/// Describes what a dump leaves out, for people, in the open transaction.
+pub(super) async fn left_out(work: &mut AdminConnection) -> Result<Vec<String>> {
+    let answers = work.fetch_answers(LEFT_OUT).await?;
+    answers.iter().flatten().map(|row| text_column(row, 0)).collect()
 }

@@ -1,9 +1,9 @@
-//! How many connections the process may hold open, over all pools and verbs.
+//! Limits the connections that the process holds open, over all pools and engine operations.
 //!
-//! A connection costs file descriptors, and running out of those breaks the whole process, not one tenant. A pool or a
-//! verb asks here before it opens a connection; when too few descriptors are free, idle connections of a pool that was
-//! not used lately are closed (the clock algorithm: about least recently used, without a list to keep in order).
-//! `descriptors.rs` counts what each connection really holds.
+//! A connection costs file descriptors, and running out of them breaks the whole process, not one tenant. A pool or an
+//! operation asks here before it opens a connection. When too few descriptors are free, idle connections of a pool that
+//! was not used lately are closed. The pool is found by the clock algorithm: about the least recently used, without an
+//! ordered list. `descriptors.rs` counts the descriptors that each connection really holds.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -14,36 +14,36 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::descriptors::{OpenFiles, PER_CONNECTION, Place};
-use super::pool::PoolInner;
-use super::workers::lock;
+use super::descriptors::{ConnectionPlace, OpenFiles, PER_CONNECTION};
+use super::pool::SqlitePoolInner;
+use super::workers::lock_ignoring_poison;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
-/// Part of the descriptors that databases may use; the rest is for sockets, the catalog, backups and logs.
+/// The part of the descriptors that databases may use; the rest is for sockets, the catalog, backups and logs.
 const DESCRIPTORS_SHARE: (u64, u64) = (3, 4);
 
-/// When there is no limit on descriptors: memory is then the bound (about 120 KB a connection).
+/// Maximum without a limit on descriptors: memory is then the bound (about 120 KB per connection).
 const CONNECTIONS_MAX: u64 = 20_000;
 
-/// One writer and one reader, or nothing works at all.
+/// One writer and one reader, otherwise no request can be served.
 const CONNECTIONS_MIN: u64 = 2;
 
-/// How often a waiting pool looks for idle connections again: one may have come back just after it looked.
+/// How often a waiting pool looks for idle connections again: one may have been returned just after it looked.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The free descriptors, and the pools whose idle connections can be taken away.
+/// The free descriptors, and the pools whose idle connections may be closed.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct DescriptorBudget {
     free: Arc<Semaphore>,
     total: usize,
     files: Arc<OpenFiles>,
     waiting: AtomicUsize,
-    pools: Mutex<VecDeque<Weak<PoolInner>>>,
+    pools: Mutex<VecDeque<Weak<SqlitePoolInner>>>,
 }
 
-impl Budget {
-    /// A budget for `connections_max` connections; `None`: what the limit on descriptors allows.
+impl DescriptorBudget {
+    /// A budget for `connections_max` connections; `None`: as many as the limit on descriptors allows.
     pub(super) fn new(connections_max: Option<usize>) -> Self {
         let connections = connections_max.unwrap_or_else(|| connections_for(raise_descriptor_limit()));
         let connections = connections.clamp(CONNECTIONS_MIN as usize, Semaphore::MAX_PERMITS / PER_CONNECTION);
@@ -57,58 +57,63 @@ impl Budget {
         }
     }
 
-    /// Makes the pool's idle connections available to others in need.
-    pub(super) fn register(&self, pool: &Arc<PoolInner>) {
-        let mut pools = lock(&self.pools);
-        // Each time the queue would have to grow, what is gone is removed first: constant work per pool.
+    /// Makes the pool's idle connections available to other pools.
+    pub(super) fn register_pool(&self, pool: &Arc<SqlitePoolInner>) {
+        let mut pools = lock_ignoring_poison(&self.pools);
+        // Each time the queue would have to grow, closed pools are removed first: constant work per pool.
         if pools.len() == pools.capacity() {
             pools.retain(|pool| pool.strong_count() > 0);
         }
         pools.push_back(Arc::downgrade(pool));
     }
 
-    /// Connections that fit at once.
+    /// Maximum number of connections at one time.
     pub(super) fn connections_max(&self) -> usize {
         self.total / PER_CONNECTION
     }
 
-    /// A place for one more connection to `path`; waits until `deadline`.
+    /// Takes a place for one more connection to `path`; waits until `deadline`.
     ///
     /// # Errors
-    /// [`ErrorKind::ConnectionsMax`] when none came free in time.
-    pub(super) async fn place(&self, path: &Path, access: Access, deadline: Instant) -> Result<Place> {
-        let mut place = Place::begin(&self.files, path.to_path_buf(), access);
-        let rest = self.descriptors(place.missing(), deadline).await?;
-        place.complete(rest);
+    /// [`ErrorKind::ConnectionsMax`] when no place became free in time.
+    pub(super) async fn take_place(
+        &self,
+        path: &Path,
+        access: AccessMode,
+        deadline: Instant,
+    ) -> Result<ConnectionPlace> {
+        let mut place = ConnectionPlace::begin_place(&self.files, path.to_path_buf(), access);
+        let rest = self.take_descriptors(place.missing_count(), deadline).await?;
+        place.complete_place(rest);
         Ok(place)
     }
 
-    async fn descriptors(&self, wanted: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
+    async fn take_descriptors(&self, wanted: usize, deadline: Instant) -> Result<OwnedSemaphorePermit> {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         if let Ok(free) = Arc::clone(&self.free).try_acquire_many_owned(wanted) {
             return Ok(free);
         }
-        let _waiting = Waiting::begin(&self.waiting);
+        let _waiting = DescriptorWait::start_waiting(&self.waiting);
         let free = Arc::clone(&self.free).acquire_many_owned(wanted);
         tokio::pin!(free);
         while Instant::now() < deadline {
             self.close_idle_of_one();
             let look_again = deadline.min(Instant::now() + LOOK_AGAIN);
             if let Ok(free) = tokio::time::timeout_at(look_again.into(), &mut free).await {
-                return free.map_err(|_| full());
+                return free.map_err(|_| connections_full());
             }
         }
-        Err(full())
+        Err(connections_full())
     }
 
-    /// True while somebody waits: a connection that comes back had better be closed.
+    /// True while a caller waits: a returned connection should then be closed.
     pub(super) fn is_short(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Closes the idle connections of the first pool that was not used since the hand last passed.
+    /// Closes the idle connections of the first pool that was not used since the clock hand last passed it.
     fn close_idle_of_one(&self) {
-        let mut pools = lock(&self.pools);
+        let mut pools = lock_ignoring_poison(&self.pools);
         for _ in 0..2 * pools.len() {
             let Some(weak) = pools.pop_front() else { return };
             let Some(pool) = weak.upgrade() else { continue };
@@ -121,30 +126,30 @@ impl Budget {
     }
 }
 
-/// Counts the caller as waiting while it lives.
-struct Waiting<'a>(&'a AtomicUsize);
+/// Counts the caller as waiting until it is dropped.
+struct DescriptorWait<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
+impl<'a> DescriptorWait<'a> {
+    fn start_waiting(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for DescriptorWait<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn full() -> Error {
+fn connections_full() -> Error {
     Error::new(
         ErrorKind::ConnectionsMax,
         "every database connection this process may open is in use; raise the limit on open files or try again",
     )
 }
 
-/// Raises the soft limit on descriptors to the hard one and returns it; `None`: unlimited.
+/// Raises the soft limit on descriptors to the hard limit and returns it; `None`: unlimited.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

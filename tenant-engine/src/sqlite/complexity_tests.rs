@@ -2,11 +2,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn measure(sql: &str) -> Measure {
-    Measure::of(sql)
+fn measure_text(sql: &str) -> StatementComplexity {
+    StatementComplexity::measure_sql(sql)
 }
 
-fn chain(count: usize, body: impl Fn(usize) -> String) -> String {
+fn expression_chain(count: usize, body: impl Fn(usize) -> String) -> String {
     let bodies: String = (1..count).map(|i| format!(", a{i}(x) as ({})", body(i - 1))).collect();
     format!("with a0(x) as (select 1){bodies} select * from a{}", count - 1)
 }
@@ -20,13 +20,13 @@ fn ordinary_statements_pass() {
         "with b as (select * from t join u on t.a = u.b), a as (select b, a from b) select a.b, b.a from a, b",
         "insert into t(a, b) values ",
     ] {
-        assert_eq!(measure(sql).check(), Ok(()), "{sql}");
+        assert_eq!(measure_text(sql).check_limits(), Ok(()), "{sql}");
     }
     let wide = format!("insert into t values {}", vec!["(?, ?, lower(?))"; 1_000].join(", "));
-    assert_eq!(measure(&wide).check(), Ok(()));
+    assert_eq!(measure_text(&wide).check_limits(), Ok(()));
     let many = format!("select 1 where {}", vec!["a between 1 and 2"; 400].join(" and "));
-    assert_eq!(measure(&many).check(), Ok(()));
-    assert_eq!(measure(&chain(90, |i| format!("select * from a{i}"))).check(), Ok(()));
+    assert_eq!(measure_text(&many).check_limits(), Ok(()));
+    assert_eq!(measure_text(&expression_chain(90, |i| format!("select * from a{i}"))).check_limits(), Ok(()));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn each_way_to_nest_is_counted() {
         ("with materialized as (select 1) select * from t window, materialized", 1, 2),
         ("with a as (with a as (select 1) select * from a) select * from a", 2, 5),
     ] {
-        let found = measure(sql);
+        let found = measure_text(sql);
         assert_eq!((found.parentheses, found.depth), (parentheses, depth), "{sql}");
     }
 }
@@ -60,29 +60,31 @@ fn what_grows_or_nests_too_much_is_refused() {
         nested("with a as (", ") select * from a"),
         nested("/* ) */ select 1 in (", ")"),
         nested("select ')' || (", ")"),
-        chain(1_500, |i| format!("select * from a{i}")),
-        chain(1_100, |i| format!("select 1 in a{i}")),
-        chain(20, |i| format!("select 1 from a{i} p, a{i} q")),
-        chain(20, |i| format!("select 1 from t window, a{i} p, a{i} q")),
-        chain(20, |i| format!("select * from a{i} union all select * from a{i}")),
-        chain(20, |i| format!("select 1 where 1 in a{i} and 2 in \"A{i}\"")),
+        expression_chain(1_500, |i| format!("select * from a{i}")),
+        expression_chain(1_100, |i| format!("select 1 in a{i}")),
+        expression_chain(20, |i| format!("select 1 from a{i} p, a{i} q")),
+        expression_chain(20, |i| format!("select 1 from t window, a{i} p, a{i} q")),
+        expression_chain(20, |i| format!("select * from a{i} union all select * from a{i}")),
+        expression_chain(20, |i| format!("select 1 where 1 in a{i} and 2 in \"A{i}\"")),
         format!("select {}1{}", "1 between ".repeat(1_001), " and 1".repeat(1_001)),
         format!("select 1{}", " union select 1".repeat(1_001)),
     ] {
-        assert!(measure(&sql).check().is_err(), "{}", &sql[..80]);
-        assert!(!Measure::is_simple(&sql));
+        assert!(measure_text(&sql).check_limits().is_err(), "{}", &sql[..80]);
+        assert!(!StatementComplexity::is_simple(&sql));
     }
 }
 
 #[test]
 fn a_circle_has_no_end_and_is_refused() {
-    assert!(measure("with a as (select * from b), b as (select * from a) select * from a").check().is_err());
+    assert!(
+        measure_text("with a as (select * from b), b as (select * from a) select * from a").check_limits().is_err()
+    );
 }
 
 #[test]
 fn a_chain_as_long_as_a_file_does_not_overflow_the_measuring_itself() {
-    assert!(measure(&chain(200_000, |i| format!("select * from a{i}"))).check().is_err());
-    assert!(measure(&"(".repeat(1_000_000)).check().is_err());
+    assert!(measure_text(&expression_chain(200_000, |i| format!("select * from a{i}"))).check_limits().is_err());
+    assert!(measure_text(&"(".repeat(1_000_000)).check_limits().is_err());
 }
 
 #[test]
@@ -95,19 +97,19 @@ fn a_script_is_measured_statement_by_statement() {
 
 #[test]
 fn values_are_counted_where_one_is_made() {
-    assert_eq!(measure("select lower(a) || 'b' || 'c', d ->> '$.x' from t where a in (1) and (b or c)").values, 4);
+    assert_eq!(measure_text("select lower(a) || 'b' || 'c', d ->> '$.x' from t where a in (1) and (b or c)").values, 4);
 }
 
 #[test]
 fn names_that_no_expression_of_the_text_explains_are_told() {
     let sql = "with a as (select * from t) select * from a join v on a.x = v.y, main.w where 1 in z";
-    let mut names = measure(sql).names;
+    let mut names = measure_text(sql).names;
     names.sort();
     assert_eq!(names, ["t", "v", "w", "z"]);
 }
 
-/// A piece of text that hides what is in it, and one that nests.
-fn piece() -> impl Strategy<Value = (String, usize)> {
+/// A piece of text that hides its content, and a piece that nests.
+fn text_piece() -> impl Strategy<Value = (String, usize)> {
     let hidden = "[()a ;]{0,6}";
     prop_oneof![
         hidden.prop_map(|text| (format!("'{text}'"), 0)),
@@ -122,14 +124,14 @@ fn piece() -> impl Strategy<Value = (String, usize)> {
 
 proptest! {
     #[test]
-    fn nothing_hides_a_parenthesis_and_nothing_else_is_one(pieces in prop::collection::vec(piece(), 0..20)) {
+    fn nothing_hides_a_parenthesis_and_nothing_else_is_one(pieces in prop::collection::vec(text_piece(), 0..20)) {
         let sql: String = pieces.iter().map(|(text, _)| format!(" {text} +")).collect();
         let deepest = pieces.iter().map(|(_, depth)| *depth).max().unwrap_or(0);
-        prop_assert_eq!(measure(&sql).parentheses, deepest);
+        prop_assert_eq!(measure_text(&sql).parentheses, deepest);
     }
 
     #[test]
     fn any_text_is_measured(sql in "\\PC{0,200}") {
-        let _ = measure(&sql).check();
+        let _ = measure_text(&sql).check_limits();
     }
 }

@@ -1,6 +1,6 @@
 //! One open connection to a tenant's file, configured for tenant SQL.
 //!
-//! Opened, used and closed on worker threads only (see `pool.rs`); between uses a plain value in the pool.
+//! It is opened, used and closed on worker threads only (see `pool.rs`). Between uses it is a plain value in the pool.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 use tokio::sync::Notify;
 
-use super::descriptors::Place;
+use super::descriptors::ConnectionPlace;
 use super::error::{from_open, from_sqlite};
 use super::functions::{self, ResultBytes};
-use super::identity::{Fence, INTERNAL};
-use super::sandbox::{Guard, VALUE_BYTES_MAX};
-use super::schema;
+use super::identity::{INTERNAL, IdentityFence};
+use super::sandbox::{SandboxGuard, VALUE_BYTES_MAX};
 use super::temp_files::TempFiles;
+use super::{ledger, schema};
 use crate::disk::DiskGauge;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
 /// How long a thread waits for another process's lock; after that the request waits without a thread.
 const BUSY_ON_THREAD: Duration = Duration::from_millis(10);
@@ -29,59 +29,62 @@ const BUSY_ON_THREAD: Duration = Duration::from_millis(10);
 /// Prepared statements kept per connection: the working set of one application, at about 5 KB each.
 const STATEMENTS_CACHED: usize = 64;
 
-/// A write-ahead log is cut back to this when it is reused, so that one burst does not occupy the disk for ever.
+/// A write-ahead log is shortened to this size when it is reused, so that one burst does not occupy the disk
+/// permanently.
 const WAL_BYTES_KEPT: usize = 4 << 20;
 
-/// An open connection. Dropping it closes it (slow: only on a worker) and gives back its place in the budget.
-pub(super) struct Conn {
-    // Closed first: what follows is given back only after that. Boxed, because leases travel by value.
+/// An open connection. Dropping it closes it (slow: only on a worker) and returns its place in the budget.
+pub(super) struct SqliteTenantConnection {
+    // Dropped first, because the fields below may be released only after the connection is closed. Boxed, because
+    // leases are moved by value.
     db: Box<Connection>,
-    guard: Arc<Guard>,
+    guard: Arc<SandboxGuard>,
     interrupt: Arc<InterruptHandle>,
-    /// How large its functions' results may be.
+    /// Maximum size of its functions' results.
     results: ResultBytes,
-    _counted: Counted,
-    place: Option<Place>,
+    _counted: CountedConnection,
+    place: Option<ConnectionPlace>,
 }
 
-impl Conn {
-    /// Opens the file, which must exist. Nothing is changed in a database that `fence` does not accept. `temp` is the disk
-    /// of temporary files.
-    /// The caller has a place in the budget, and puts it in with [`Conn::occupy`].
+impl SqliteTenantConnection {
+    /// Opens the file, which must exist. Changes nothing in a database that `fence` does not accept. `temp` is the disk
+    /// of temporary files. The caller holds a place in the budget, and hands it over with
+    /// [`SqliteTenantConnection::occupy_place`].
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`], those of [`Fence::check`], otherwise SQLite's.
+    /// [`ErrorKind::Missing`], [`ErrorKind::Corrupt`], those of [`IdentityFence::check_row`], otherwise SQLite's.
     pub(super) fn open(
         path: &Path,
-        access: Access,
-        fence: &Fence,
-        counter: &Arc<Counter>,
+        access: AccessMode,
+        fence: &IdentityFence,
+        counter: &Arc<ConnectionCounter>,
         temp: DiskGauge,
     ) -> Result<Self> {
         let flags = match access {
-            Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
-            Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            AccessMode::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            AccessMode::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
         };
         let db = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|e| from_open(e, path))?;
         let results = ResultBytes::new(VALUE_BYTES_MAX);
-        harden(&db).and_then(|()| functions::install(&db, &results)).map_err(from_sqlite)?;
+        harden_connection(&db).and_then(|()| functions::install_functions(&db, &results)).map_err(from_sqlite)?;
         match access {
-            Access::Read => db.execute_batch("pragma query_only = on").map_err(from_sqlite)?,
-            Access::Write => prepare_for_writes(&db, fence)?,
+            AccessMode::Read => db.execute_batch("pragma query_only = on").map_err(from_sqlite)?,
+            AccessMode::Write => prepare_for_writes(&db, fence)?,
         }
         schema::require_bounded(&db)?;
-        let guard = Guard::install(&db, TempFiles::new(temp, access)).map_err(from_sqlite)?;
+        let ledger = ledger::name(&db)?;
+        let guard = SandboxGuard::install_hooks(&db, TempFiles::new(temp, access), ledger).map_err(from_sqlite)?;
         let interrupt = Arc::new(db.get_interrupt_handle());
-        Ok(Self { db: Box::new(db), guard, interrupt, results, _counted: Counted::new(counter), place: None })
+        Ok(Self { db: Box::new(db), guard, interrupt, results, _counted: CountedConnection::new(counter), place: None })
     }
 
-    /// Keeps its place in the budget until it is closed.
-    pub(super) fn occupy(&mut self, place: Place) {
+    /// Keeps the connection's place in the budget until it is closed.
+    pub(super) fn occupy_place(&mut self, place: ConnectionPlace) {
         self.place = Some(place);
     }
 
-    /// Folds the write-ahead log into the file and gives its room back, as far as readers allow it now.
+    /// Copies the write-ahead log into the file and releases its disk space, as far as readers allow it now.
     ///
     /// # Errors
     /// SQLite's.
@@ -89,12 +92,12 @@ impl Conn {
         self.db.query_row("/*fleet*/ pragma wal_checkpoint(truncate)", [], |_| Ok(()))
     }
 
-    /// The connection itself, for this crate's own SQL.
-    pub(super) fn db(&self) -> &Connection {
+    /// The underlying connection, for this crate's own SQL.
+    pub(super) fn raw_connection(&self) -> &Connection {
         &self.db
     }
 
-    /// Sets the length of the values that statements make and read from now on.
+    /// Sets the maximum length of the values that statements make and read from now on.
     ///
     /// # Errors
     /// SQLite's.
@@ -103,13 +106,13 @@ impl Conn {
         self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(bytes_max).unwrap_or(i32::MAX)).map(drop)
     }
 
-    /// The switch between our SQL and the tenant's.
-    pub(super) fn guard(&self) -> &Guard {
+    /// The switch between this program's SQL and the tenant's.
+    pub(super) fn sandbox_guard(&self) -> &SandboxGuard {
         &self.guard
     }
 
-    /// What stops the statement that runs.
-    pub(super) fn interrupt(&self) -> &Arc<InterruptHandle> {
+    /// Interrupts the running statement.
+    pub(super) fn interrupt_handle(&self) -> &Arc<InterruptHandle> {
         &self.interrupt
     }
 
@@ -118,21 +121,21 @@ impl Conn {
         !self.db.is_autocommit()
     }
 
-    /// Runs one of our own statements, which begin with [`INTERNAL`], from the cache.
-    pub(super) fn internal(&self, sql: &str) -> rusqlite::Result<()> {
+    /// Runs one of this program's own statements, which begin with [`INTERNAL`], from the cache.
+    pub(super) fn run_internal(&self, sql: &str) -> rusqlite::Result<()> {
         debug_assert!(sql.starts_with(INTERNAL), "internal statements carry the mark");
         self.db.prepare_cached(sql)?.raw_execute().map(drop)
     }
 }
 
-impl std::fmt::Debug for Conn {
+impl std::fmt::Debug for SqliteTenantConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Conn").field("in_transaction", &self.in_transaction()).finish_non_exhaustive()
+        f.debug_struct("SqliteTenantConnection").field("in_transaction", &self.in_transaction()).finish_non_exhaustive()
     }
 }
 
-/// What every connection gets before it runs anything that the file's schema could influence.
-fn harden(db: &Connection) -> rusqlite::Result<()> {
+/// Configures a connection before it runs any SQL that the file's schema could influence.
+fn harden_connection(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_ON_THREAD)?;
     db.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, schema::TEXT_BYTES_MAX)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
@@ -143,11 +146,11 @@ fn harden(db: &Connection) -> rusqlite::Result<()> {
     db.execute_batch("pragma cell_size_check = on")
 }
 
-fn prepare_for_writes(db: &Connection, fence: &Fence) -> Result<()> {
+fn prepare_for_writes(db: &Connection, fence: &IdentityFence) -> Result<()> {
     let mode: String = db.query_row("pragma journal_mode", [], |row| row.get(0)).map_err(from_sqlite)?;
     if mode != "wal" {
-        // The mode is written into the file: first be sure whose it is.
-        fence.check(db)?;
+        // The mode is written into the file, so the identity is checked first.
+        fence.check_row(db)?;
         let mode: String = db.query_row("pragma journal_mode = wal", [], |row| row.get(0)).map_err(from_sqlite)?;
         if mode != "wal" {
             return Err(Error::new(ErrorKind::Io, format!("the database cannot use a write-ahead log, only '{mode}'")));
@@ -157,24 +160,24 @@ fn prepare_for_writes(db: &Connection, fence: &Fence) -> Result<()> {
         .map_err(from_sqlite)
 }
 
-/// How many connections of one pool are open, and who waits for there to be none.
+/// Counts the open connections of one pool, and wakes callers that wait until there are none.
 #[derive(Debug, Default)]
-pub(super) struct Counter {
+pub(super) struct ConnectionCounter {
     open: AtomicUsize,
     none: Notify,
 }
 
-impl Counter {
-    /// Connections open now.
-    pub(super) fn open(&self) -> usize {
+impl ConnectionCounter {
+    /// Number of connections that are open now.
+    pub(super) fn open_count(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 
     /// Returns when no connection is open.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn wait_until_drained(&self) {
         loop {
             let none = self.none.notified();
-            if self.open() == 0 {
+            if self.open_count() == 0 {
                 return;
             }
             none.await;
@@ -183,16 +186,16 @@ impl Counter {
 }
 
 #[derive(Debug)]
-struct Counted(Arc<Counter>);
+struct CountedConnection(Arc<ConnectionCounter>);
 
-impl Counted {
-    fn new(counter: &Arc<Counter>) -> Self {
+impl CountedConnection {
+    fn new(counter: &Arc<ConnectionCounter>) -> Self {
         counter.open.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(counter))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none.notify_waiters();

@@ -1,36 +1,36 @@
-//! Room and reserve under each server's directory.
+//! Free space and reserve under each server's directory.
 //!
-//! `pool.rs` asks before a tenant writes; `verbs.rs` makes room before a verb changes anything.
+//! `pool.rs` asks before a tenant writes; `shared_state.rs` makes room before an engine operation changes anything.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::workers::lock;
+use super::workers::lock_ignoring_poison;
 use crate::disk::{DiskGauge, DiskReserve};
 
 /// The disk under one server's directory.
 #[derive(Debug)]
-pub(super) struct Disk {
-    /// Whether tenants may write.
+pub(super) struct ServerDisk {
+    /// Tells whether tenants may write.
     pub(super) gauge: DiskGauge,
-    /// What is given up for the work that frees room.
+    /// The reserve that is removed for work that frees space.
     pub(super) reserve: DiskReserve,
 }
 
-/// One for each directory in use: a fleet has a few.
+/// One entry for each directory in use: a fleet has a few.
 #[derive(Debug, Default)]
-pub(super) struct Disks(Mutex<HashMap<PathBuf, Arc<Disk>>>);
+pub(super) struct ServerDisks(Mutex<HashMap<PathBuf, Arc<ServerDisk>>>);
 
-impl Disks {
-    /// The disk under a server's directory.
-    pub(super) fn of(&self, root: &Path) -> Arc<Disk> {
-        let mut known = lock(&self.0);
+impl ServerDisks {
+    /// The disk that holds a server's directory.
+    pub(super) fn under_root(&self, root: &Path) -> Arc<ServerDisk> {
+        let mut known = lock_ignoring_poison(&self.0);
         if let Some(disk) = known.get(root) {
             return Arc::clone(disk);
         }
         let (gauge, reserve) = (DiskGauge::new(root.to_path_buf()), DiskReserve::of_base(root));
-        let disk = Arc::new(Disk { gauge, reserve });
+        let disk = Arc::new(ServerDisk { gauge, reserve });
         known.insert(root.to_path_buf(), Arc::clone(&disk));
         disk
     }

@@ -1,25 +1,30 @@
-//! The verb `drop_database`: the file, what stands beside it, and the tenant's directory when that is empty then.
+//! Implements [`crate::Engine::drop_database`]: removes the file, the files beside it, and the tenant's directory if it
+//! is then empty.
 
 use super::SqliteEngine;
-use super::files::{self, Found};
-use super::open::{Sharing, open};
-use super::verbs::Flush;
+use super::files::{self, FilePresence};
+use super::open::{FileSharing, open_database};
+use super::shared_state::FlushNeed;
 use crate::error::Result;
-use crate::identity::Expected;
+use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
 
 /// See [`crate::Engine::drop_database`].
-pub(super) async fn drop_database(engine: &SqliteEngine, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+pub(super) async fn drop_database(
+    engine: &SqliteEngine,
+    at: &Placement,
+    expected: Option<&ExpectedIdentity>,
+) -> Result<()> {
     let expected = expected.cloned();
-    engine.durably(at, move |at| remove(at, expected.as_ref())).await
+    engine.run_durably(at, move |at| remove_database(at, expected.as_ref())).await
 }
 
-fn remove(at: &Placement, expected: Option<&Expected>) -> Result<((), Flush)> {
+fn remove_database(at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<((), FlushNeed)> {
     if let Some(expected) = expected
-        && files::look(&at.path())? == Found::File
+        && files::inspect_path(&at.file_path())? == FilePresence::File
     {
-        open(at, Sharing::Shared)?.read(Some(expected), |_, _| Ok(()))?;
+        open_database(at, FileSharing::Shared)?.read_transaction(Some(expected), |_, _| Ok(()))?;
     }
-    files::remove(&at.path())?;
-    Ok(((), Flush::Needed))
+    files::remove_files(&at.file_path())?;
+    Ok(((), FlushNeed::Needed))
 }

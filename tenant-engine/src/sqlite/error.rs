@@ -1,4 +1,4 @@
-//! What SQLite says, in the words of this crate. Every file here that calls SQLite maps its errors with these.
+//! Translates SQLite's errors into this crate's errors. Every file in this directory that calls SQLite uses it.
 
 use std::path::Path;
 
@@ -7,29 +7,36 @@ use rusqlite::ffi::{self, ErrorCode};
 use rustix::fs::{Access, access};
 
 use super::functions::TOO_EXPENSIVE;
+use crate::disk::DiskSpace;
 use crate::error::{Error, ErrorKind};
 
-/// An error from a statement or a verb on an open database.
+/// An error from a statement or an operation on an open database.
 pub(crate) fn from_sqlite(error: Sqlite) -> Error {
     let kind = kind_of(&error);
     Error::new(kind, message_of(kind, &error)).with_source(error)
 }
 
-/// An error from opening `path`: a missing file and a read-only folder are told from any other fault.
+/// An error from opening `path`. A missing file, a full disk and a read-only folder are distinguished from other
+/// faults.
 pub(crate) fn from_open(error: Sqlite, path: &Path) -> Error {
     about_file(from_sqlite(error), path)
 }
 
-/// The same for an error of the first statement: SQLite opens a write-ahead log only then.
+/// As [`from_open`], for an error of the first statement: SQLite opens a write-ahead log only then.
 pub(crate) fn about_file(error: Error, path: &Path) -> Error {
     if error.kind() != ErrorKind::Io {
         return error;
     }
-    // Only a look that succeeded can say that nothing is there: one that was refused proves nothing.
+    // Only a successful check can show that the file is missing; a refused check proves nothing.
     if matches!(path.try_exists(), Ok(false)) {
         return Error::new(ErrorKind::Missing, "there is no database at its placement").with_source(error);
     }
-    // Even a reader needs the write-ahead log and its shared memory beside the file.
+    // Even a reader needs the write-ahead log and its shared memory beside the file. If SQLite cannot make them for
+    // lack of space, the disk has no fault.
+    if path.parent().is_some_and(|folder| DiskSpace::at_path(folder).is_ok_and(|space| space.is_full())) {
+        let message = "the disk is full: there is no room for the log of the database, which its readers need, too";
+        return Error::new(ErrorKind::DiskFull, message).with_source(error);
+    }
     if path.parent().is_some_and(|folder| access(folder, Access::WRITE_OK).is_err()) {
         let message = "the folder of the database is read-only, and SQLite keeps its log there: make it writable";
         return Error::new(ErrorKind::ReadOnlyStorage, message).with_source(error);
@@ -37,7 +44,7 @@ pub(crate) fn about_file(error: Error, path: &Path) -> Error {
     error
 }
 
-/// True for SQLITE_BUSY and SQLITE_LOCKED: somebody else holds the lock, and waiting may help.
+/// True for SQLITE_BUSY and SQLITE_LOCKED: another connection holds the lock, and waiting may help.
 pub(crate) fn is_busy(error: &Sqlite) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
@@ -59,10 +66,12 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::AuthorizationForStatementDenied => ErrorKind::SqlForbidden,
         ErrorCode::OperationInterrupted => ErrorKind::DeadlineExceeded,
         ErrorCode::DatabaseCorrupt if message.is_some_and(is_large_schema) => ErrorKind::SqlTooComplex,
-        // The index of a virtual table and its content differ: the pages of the file are sound.
+        // The index of a virtual table and its content differ, but the pages of the file are intact.
         ErrorCode::DatabaseCorrupt if failure.extended_code == ffi::SQLITE_CORRUPT_VTAB => ErrorKind::SqlInvalid,
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
         ErrorCode::DiskFull => ErrorKind::DiskFull,
+        // There is no space for the shared memory of the write-ahead log.
+        ErrorCode::SystemIoFailure if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => ErrorKind::DiskFull,
         ErrorCode::OutOfMemory => ErrorKind::MemoryMax,
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => ErrorKind::ReadOnlyStorage,
         ErrorCode::CannotOpen | ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed => ErrorKind::Io,
@@ -70,12 +79,12 @@ fn kind_of_code(failure: &ffi::Error, message: Option<&str>) -> ErrorKind {
         ErrorCode::TypeMismatch | ErrorCode::SchemaChanged => ErrorKind::SqlInvalid,
         ErrorCode::TooBig if message.is_some_and(|text| text.starts_with("statement")) => ErrorKind::SqlTooComplex,
         ErrorCode::TooBig => ErrorKind::BytesMax,
-        ErrorCode::Unknown => unknown(message),
+        ErrorCode::Unknown => generic_error_kind(message),
         _ => ErrorKind::Internal,
     }
 }
 
-/// How SQLite begins when one of its own limits on the size of a statement is reached.
+/// The beginnings of SQLite's messages when one of its own limits on the size of a statement is reached.
 const COMPLEXITY_WORDS: [&str; 6] = [
     "Expression tree is too large",
     "too many terms in compound SELECT",
@@ -85,7 +94,7 @@ const COMPLEXITY_WORDS: [&str; 6] = [
     "parser stack overflow",
 ];
 
-/// SQLite calls a schema malformed that it could read with wider limits: nothing is damaged.
+/// SQLite calls a schema malformed that it could read with wider limits; nothing is damaged.
 fn is_large_schema(message: &str) -> bool {
     let reason = message.strip_prefix("malformed database schema").and_then(|rest| rest.split_once(" - "));
     reason.is_some_and(|(_, why)| {
@@ -93,19 +102,20 @@ fn is_large_schema(message: &str) -> bool {
     })
 }
 
-/// The plain SQLITE_ERROR is nearly always the caller's SQL; these are the exceptions, known by their text only.
-fn unknown(message: Option<&str>) -> ErrorKind {
+/// The plain SQLITE_ERROR is nearly always caused by the caller's SQL. These are the exceptions, recognized by their
+/// text only.
+fn generic_error_kind(message: Option<&str>) -> ErrorKind {
     match message {
         Some(text) if text.starts_with("cannot VACUUM") => ErrorKind::SqlForbidden,
         Some(text) if text.starts_with(TOO_EXPENSIVE) => ErrorKind::SqlTooComplex,
-        // The schema itself, and the tables behind a full text index.
+        // The schema itself, and the tables behind a full-text index.
         Some(text) if text.ends_with("may not be modified") => ErrorKind::SqlForbidden,
         Some(text) if COMPLEXITY_WORDS.iter().any(|words| text.starts_with(words)) => ErrorKind::SqlTooComplex,
         _ => ErrorKind::SqlInvalid,
     }
 }
 
-/// SQLite's own words where they are about the caller's SQL, ours where they are about the file.
+/// SQLite's own message when it is about the caller's SQL, this crate's message when it is about the file.
 fn message_of(kind: ErrorKind, error: &Sqlite) -> String {
     let text = match error {
         Sqlite::SqliteFailure(failure, _) if failure.extended_code == ffi::SQLITE_CORRUPT_VTAB => {
@@ -152,6 +162,7 @@ mod tests {
             (ffi::SQLITE_CORRUPT_INDEX, ErrorKind::Corrupt),
             (ffi::SQLITE_CORRUPT_VTAB, ErrorKind::SqlInvalid),
             (ffi::SQLITE_FULL, ErrorKind::DiskFull),
+            (ffi::SQLITE_IOERR_SHMSIZE, ErrorKind::DiskFull),
             (ffi::SQLITE_READONLY, ErrorKind::ReadOnlyStorage),
             (ffi::SQLITE_PERM, ErrorKind::ReadOnlyStorage),
             (ffi::SQLITE_IOERR_FSYNC, ErrorKind::Io),

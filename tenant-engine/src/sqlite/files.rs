@@ -1,7 +1,8 @@
-//! Where a database and its companions stand on disk: made privately, renamed once, removed without following links.
+//! A database's files on disk: created privately, renamed once, removed without following links.
 //!
-//! Called by the verbs on worker threads. Never opens a file that SQLite may have open: closing such a descriptor
-//! would drop SQLite's locks. It only makes new files, renames them to fresh names, unlinks and asks for metadata.
+//! Called by the engine operations on worker threads. It never opens a file that SQLite may have open, because closing
+//! such a descriptor would drop SQLite's locks. It only creates new files, renames them to unused names, removes files
+//! and reads metadata.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -15,63 +16,63 @@ use crate::error::{Error, ErrorKind, Result};
 /// Only the program's own user may read a tenant's data.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
-/// What SQLite and this program put beside a database.
+/// The files that SQLite and this program make beside a database.
 const COMPANIONS: [&str; 7] = ["-wal", "-shm", "-journal", ".part", ".part-wal", ".part-shm", ".part-journal"];
 
 /// `path` with `suffix` appended to its last part.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn path_beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Length of the file, 0 when there is none.
-pub(super) fn length(path: &Path) -> u64 {
+/// Length of the file in bytes; 0 when there is none.
+pub(super) fn file_length(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |m| m.len())
 }
 
-/// What stands at a placement.
+/// What is at a placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing, not even the tenant's directory.
+pub(super) enum FilePresence {
+    /// No file, and perhaps no tenant's directory.
     Nothing,
     /// A regular file in a real directory.
     File,
 }
 
-/// Looks at `path` without following links in its last two parts, which are the ones made of ids.
+/// Checks `path` without following links in its last two parts, which are made of ids.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] when something else than a file in a directory stands there.
-pub(super) fn look(path: &Path) -> Result<Found> {
+/// [`ErrorKind::Io`] when anything other than a file in a directory is there.
+pub(super) fn inspect_path(path: &Path) -> Result<FilePresence> {
     let directory = path.parent().unwrap_or(path);
-    for (path, wanted) in [(directory, Kind::Directory), (path, Kind::File)] {
+    for (path, wanted) in [(directory, PathKind::Directory), (path, PathKind::File)] {
         let found = match std::fs::symlink_metadata(path) {
             Ok(found) => found.file_type(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(fault("cannot look at the database", error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FilePresence::Nothing),
+            Err(error) => return Err(io_fault("cannot check the database file", error)),
         };
         let fits = match wanted {
-            Kind::Directory => found.is_dir(),
-            Kind::File => found.is_file(),
+            PathKind::Directory => found.is_dir(),
+            PathKind::File => found.is_file(),
         };
         if !fits {
             return Err(Error::new(
                 ErrorKind::Io,
-                format!("'{}' is not a {}; nothing was done", last_part(path), wanted.noun()),
+                format!("'{}' is not a {}; nothing was done", last_part(path), wanted.kind_noun()),
             ));
         }
     }
-    Ok(Found::File)
+    Ok(FilePresence::File)
 }
 
-enum Kind {
+enum PathKind {
     Directory,
     File,
 }
 
-impl Kind {
-    fn noun(&self) -> &'static str {
+impl PathKind {
+    fn kind_noun(&self) -> &'static str {
         match self {
             Self::Directory => "directory",
             Self::File => "regular file",
@@ -79,10 +80,10 @@ impl Kind {
     }
 }
 
-/// A new, private file under the `.part` name of `path`. An older one is what a crash left and is replaced; two
-/// callers never fill one placement, because a placement belongs to one attempt of one operation.
+/// A new, private file under the `.part` name of `path`. An older one was left by a crash and is replaced. Two callers
+/// never fill one placement, because a placement belongs to one attempt of one operation.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartFile {
     path: PathBuf,
     target: PathBuf,
     state: PartState,
@@ -94,78 +95,78 @@ enum PartState {
     Renamed,
 }
 
-/// Whether a rename found the name free.
+/// Whether a rename found an unused name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Renamed {
-    /// The file stands at its name now.
+pub(super) enum RenameOutcome {
+    /// The file has its final name now.
     Yes,
-    /// Something was there already and still is; the part is gone.
+    /// Another file already had the name and still has it; the part is removed.
     NameTaken,
 }
 
-impl Part {
-    /// Makes the tenant's directory if needed and the empty file in it.
+impl PartFile {
+    /// Makes the tenant's directory if needed, and the empty file in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`] when the server's directory is missing, else by the operating system's reason.
-    pub(super) fn create(target: &Path) -> Result<(Self, File)> {
+    /// [`ErrorKind::Missing`] when the server's directory is missing, otherwise by the operating system's reason.
+    pub(super) fn create_part(target: &Path) -> Result<(Self, File)> {
         make_directory(target.parent().unwrap_or(target))?;
-        let path = beside(target, ".part");
+        let path = path_beside(target, ".part");
         for suffix in ["", "-wal", "-shm", "-journal"] {
-            unlink(&beside(&path, suffix))?;
+            unlink_if_present(&path_beside(&path, suffix))?;
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(&path);
-        let file = file.map_err(|e| fault("cannot create the database file", e))?;
+        let file = file.map_err(|e| io_fault("cannot create the database file", e))?;
         Ok((Self { path, target: target.to_path_buf(), state: PartState::Unfinished }, file))
     }
 
-    /// Where to write.
-    pub(super) fn path(&self) -> &Path {
+    /// Path of the file to write.
+    pub(super) fn part_path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the file its name, unless something has it.
+    /// Gives the file its final name, unless another file has the name.
     ///
     /// # Errors
-    /// By the operating system's reason; the part is removed then.
-    pub(super) fn rename(mut self) -> Result<Renamed> {
-        // A log without its database would be replayed into whatever takes the name.
-        if length(&beside(&self.target, "-wal")) > 0 && length(&self.target) == 0 {
-            return Err(Error::new(ErrorKind::AlreadyExists, "a write-ahead log of another database has the name"));
+    /// By the operating system's reason; the part is then removed.
+    pub(super) fn rename_to_target(mut self) -> Result<RenameOutcome> {
+        // A log without its database would be replayed into the next file with that name.
+        if file_length(&path_beside(&self.target, "-wal")) > 0 && file_length(&self.target) == 0 {
+            return Err(Error::new(ErrorKind::AlreadyExists, "a write-ahead log of another database has this name"));
         }
         match rustix::fs::renameat_with(CWD, &self.path, CWD, &self.target, RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.state = PartState::Renamed;
-                Ok(Renamed::Yes)
+                Ok(RenameOutcome::Yes)
             }
-            Err(rustix::io::Errno::EXIST) => Ok(Renamed::NameTaken),
-            Err(errno) => Err(fault("cannot rename the new database", errno.into())),
+            Err(rustix::io::Errno::EXIST) => Ok(RenameOutcome::NameTaken),
+            Err(errno) => Err(io_fault("cannot rename the new database", errno.into())),
         }
     }
 }
 
-impl Drop for Part {
-    /// An unfinished part leaves nothing, not even an empty directory; what cannot be removed is removed with the
-    /// placement.
+impl Drop for PartFile {
+    /// An unfinished part leaves nothing behind, not even an empty directory. A file that cannot be removed now is
+    /// removed with the placement.
     fn drop(&mut self) {
         if self.state == PartState::Unfinished {
             for suffix in ["", "-wal", "-shm", "-journal"] {
-                let _ = unlink(&beside(&self.path, suffix));
+                let _ = unlink_if_present(&path_beside(&self.path, suffix));
             }
             let _ = self.target.parent().map(std::fs::remove_dir);
         }
     }
 }
 
-/// Removes the database, all that may stand beside it, and the tenant's directory when it is empty then.
+/// Removes the database, all files that may be beside it, and the tenant's directory if it is then empty.
 ///
 /// # Errors
 /// By the operating system's reason; repeatable.
-pub(super) fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove_files(path: &Path) -> Result<()> {
     let directory = path.parent().unwrap_or(path);
     match std::fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(fault("cannot look at the tenant's directory", error)),
+        Err(error) => return Err(io_fault("cannot check the tenant's directory", error)),
         Ok(found) if !found.is_dir() => {
             return Err(Error::new(
                 ErrorKind::Io,
@@ -174,12 +175,12 @@ pub(super) fn remove(path: &Path) -> Result<()> {
         }
         Ok(_) => {}
     }
-    // The database first: what a crash leaves then can no longer be opened as one.
-    unlink(path)?;
-    COMPANIONS.iter().try_for_each(|suffix| unlink(&beside(path, suffix)))?;
+    // The database goes first, so that the files that a crash leaves cannot be opened as a database.
+    unlink_if_present(path)?;
+    COMPANIONS.iter().try_for_each(|suffix| unlink_if_present(&path_beside(path, suffix)))?;
     match std::fs::remove_dir(directory) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-            Err(fault("cannot remove the tenant's directory", error))
+            Err(io_fault("cannot remove the tenant's directory", error))
         }
         _ => Ok(()),
     }
@@ -192,20 +193,20 @@ fn make_directory(path: &Path) -> Result<()> {
             Ok(found) if found.is_dir() => Ok(()),
             _ => Err(Error::new(ErrorKind::Io, format!("'{}' is not a directory", last_part(path)))),
         },
-        Err(error) => Err(fault("cannot create the tenant's directory", error)),
+        Err(error) => Err(io_fault("cannot create the tenant's directory", error)),
     }
 }
 
-/// Removes a file, or the link itself when it is one; missing is fine.
-fn unlink(path: &Path) -> Result<()> {
+/// Removes a file, or the link itself when it is a link; a missing file is a success.
+fn unlink_if_present(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(fault("cannot remove a file", error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_fault("cannot remove a file", error)),
         _ => Ok(()),
     }
 }
 
-/// An error of the operating system in the words of this crate.
-pub(super) fn fault(what: &str, error: io::Error) -> Error {
+/// Translates an error of the operating system into this crate's error.
+pub(super) fn io_fault(what: &str, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::Missing,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => ErrorKind::DiskFull,
@@ -215,7 +216,7 @@ pub(super) fn fault(what: &str, error: io::Error) -> Error {
     Error::new(kind, format!("{what}: {error}")).with_source(error)
 }
 
-/// Errors name a file by its last part: the rest is the server's business.
+/// Errors name a file by its last part, because the rest of the path is internal to the server.
 fn last_part(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

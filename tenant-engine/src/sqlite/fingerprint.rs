@@ -1,53 +1,57 @@
-//! The verb `fingerprint`: counts and hashes of every table, in one transaction.
+//! Implements [`crate::Engine::compute_fingerprint`]: counts and hashes of every table, in one transaction.
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::SqliteEngine;
 use super::error::from_sqlite;
-use super::open::{Sharing, open};
+use super::open::{FileSharing, open_database};
 use super::schema;
 use crate::error::Result;
-use crate::fingerprint::{Fingerprint, TableSum};
-use crate::identity::Expected;
+use crate::fingerprint::{DatabaseFingerprint, TableSum};
+use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
 
-/// Tables with rows: also those behind virtual ones, which have no page. Not the identity, which differs on purpose, nor
-/// what SQLite gathers for itself.
+/// Finds the tables with rows, including those behind virtual tables, which have no page. Leaves out the identity,
+/// which differs on purpose, and SQLite's own statistics.
 const TABLES: &str = "select name from main.sqlite_schema where type = 'table' and rootpage > 0 \
                       and name not in ('_fleet_identity', 'sqlite_schema', 'sqlite_stat1', 'sqlite_stat4')";
-/// What there is, without the fence.
+/// Reads the schema without the fence triggers.
 const SCHEMA: &str = "select type, name, tbl_name, sql from sqlite_schema where substr(name, 1, 13) <> '_fleet_fence_'";
 
-/// See [`crate::Engine::fingerprint`].
-pub(super) async fn fingerprint(engine: &SqliteEngine, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
+/// See [`crate::Engine::compute_fingerprint`].
+pub(super) async fn compute_fingerprint(
+    engine: &SqliteEngine,
+    at: &Placement,
+    expected: &ExpectedIdentity,
+) -> Result<DatabaseFingerprint> {
     let (on, expected) = (at.clone(), expected.clone());
-    engine.blocking_on(at, move || look(&on, &expected)).await
+    engine.blocking_on(at, move || fingerprint_placement(&on, &expected)).await
 }
 
-fn look(at: &Placement, expected: &Expected) -> Result<Fingerprint> {
-    let database = open(at, Sharing::Shared)?;
-    database.read(Some(expected), |db, _| {
+fn fingerprint_placement(at: &Placement, expected: &ExpectedIdentity) -> Result<DatabaseFingerprint> {
+    let database = open_database(at, FileSharing::Shared)?;
+    database.read_transaction(Some(expected), |db, _| {
         schema::require_bounded(db)?;
-        take(db).map_err(from_sqlite)
+        fingerprint_connection(db).map_err(from_sqlite)
     })
 }
 
-pub(super) fn take(db: &Connection) -> rusqlite::Result<Fingerprint> {
+pub(super) fn fingerprint_connection(db: &Connection) -> rusqlite::Result<DatabaseFingerprint> {
     let mut tables = db.prepare(TABLES)?;
     let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut print = Fingerprint::default();
-    print.tables.insert("the schema".to_owned(), sum(db, SCHEMA)?);
+    let mut print = DatabaseFingerprint::default();
+    print.tables.insert("the schema".to_owned(), sum_rows(db, SCHEMA)?);
     for name in names {
         let all = format!("select * from main.\"{}\"", name.replace('"', "\"\""));
-        let sum = sum(db, &all)?;
+        let sum = sum_rows(db, &all)?;
         print.tables.insert(name, sum);
     }
     Ok(print)
 }
 
-/// The rows' hashes added up, so that their order does not count.
-fn sum(db: &Connection, sql: &str) -> rusqlite::Result<TableSum> {
+/// Adds up the hashes of the rows, so that their order does not count.
+fn sum_rows(db: &Connection, sql: &str) -> rusqlite::Result<TableSum> {
     let mut statement = db.prepare(sql)?;
     let columns = statement.column_count();
     let (mut rows, mut sum) = (0, 0u128);
@@ -55,7 +59,7 @@ fn sum(db: &Connection, sql: &str) -> rusqlite::Result<TableSum> {
     while let Some(row) = found.next()? {
         let mut hasher = blake3::Hasher::new();
         for column in 0..columns {
-            add(&mut hasher, row.get_ref(column)?);
+            hash_value(&mut hasher, row.get_ref(column)?);
         }
         let mut head = [0; 16];
         hasher.finalize_xof().fill(&mut head);
@@ -65,8 +69,8 @@ fn sum(db: &Connection, sql: &str) -> rusqlite::Result<TableSum> {
     Ok(TableSum { rows, sum: format!("{sum:032x}") })
 }
 
-/// With kind and length, so that no two rows look alike.
-fn add(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
+/// Hashes kind and length with the value, so that two different rows never look equal.
+fn hash_value(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
     let mut part = |kind: u8, bytes: &[u8]| {
         hasher.update(&[kind]).update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
     };

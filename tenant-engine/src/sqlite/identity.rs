@@ -1,6 +1,7 @@
-//! The identity row in a SQLite file. The only place that names `_fleet_identity` in SQL.
+//! The identity row in a SQLite file. The only module that names `_fleet_identity` in SQL.
 //!
-//! Called inside the transaction of every request (by `session.rs`, through [`Fence`]) and of every verb.
+//! Called inside the transaction of every request (by `session.rs`, through [`IdentityFence`]) and of every engine
+//! operation.
 
 use std::str::FromStr;
 
@@ -9,20 +10,20 @@ use rusqlite::{Connection, Row, params};
 
 use super::error::from_sqlite;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{Expected, Identity, IdentityState};
+use crate::identity::{ExpectedIdentity, Identity, IdentityState};
 use crate::ids::{Generation, ParseIdError};
 
-/// Begins every statement of ours that a cache may hold. Tenant SQL may not begin so: the statement cache goes by
-/// text, and a cached statement has already passed the sandbox.
+/// The prefix of this program's own statements that a cache may hold. Tenant SQL may not begin like this: the statement
+/// cache is keyed by text, and a cached statement has already passed the sandbox.
 pub(crate) const INTERNAL: &str = "/*fleet*/";
 
 const READ: &str = "/*fleet*/ select tenant_id, fleet_id, generation, state, op_id, stamped_at \
                     from main._fleet_identity where one = 1";
 
-/// Creates the table; not the row.
+/// Creates the table, without the row.
 ///
 /// # Errors
-/// SQLite's, for instance when it exists.
+/// SQLite's, for instance when the table exists.
 pub(crate) fn create_table(db: &Connection) -> Result<()> {
     db.execute_batch(
         "create table main._fleet_identity(
@@ -38,11 +39,11 @@ pub(crate) fn create_table(db: &Connection) -> Result<()> {
     .map_err(from_sqlite)
 }
 
-/// Writes the row, or replaces it.
+/// Writes or replaces the row.
 ///
 /// # Errors
 /// SQLite's.
-pub(crate) fn write(db: &Connection, identity: &Identity) -> Result<()> {
+pub(crate) fn write_identity(db: &Connection, identity: &Identity) -> Result<()> {
     db.execute(
         "insert or replace into main._fleet_identity(one, tenant_id, fleet_id, generation, state, op_id, stamped_at)
          values (1, ?1, ?2, ?3, ?4, ?5, ?6)",
@@ -59,43 +60,43 @@ pub(crate) fn write(db: &Connection, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// Reads the row, in the transaction that is open on `db`.
+/// Reads the row, in the open transaction of `db`.
 ///
 /// # Errors
-/// [`ErrorKind::WrongTenant`] when there is no such table or row: a database nobody stamped is not ours to serve.
-/// [`ErrorKind::Corrupt`] when the row makes no sense; otherwise SQLite's.
-pub(crate) fn read(db: &Connection) -> Result<Identity> {
-    with_row(db, parse)
+/// [`ErrorKind::WrongTenant`] when there is no such table or row: a database without a stamp belongs to no fleet.
+/// [`ErrorKind::Corrupt`] when the row is not valid; otherwise SQLite's.
+pub(crate) fn read_identity(db: &Connection) -> Result<Identity> {
+    with_row(db, parse_identity)
 }
 
-/// An [`Expected`] in the form of the row, so that comparing costs no parsing.
+/// An [`ExpectedIdentity`] in the form of the row, so that comparing needs no parsing.
 #[derive(Debug)]
-pub(crate) struct Fence {
-    expected: Expected,
+pub(crate) struct IdentityFence {
+    expected: ExpectedIdentity,
     tenant: String,
     fleet: String,
 }
 
-impl Fence {
+impl IdentityFence {
     /// Prepares the comparison.
-    pub(crate) fn new(expected: Expected) -> Self {
+    pub(crate) fn new(expected: ExpectedIdentity) -> Self {
         let (tenant, fleet) = (expected.tenant.to_string(), expected.fleet.to_string());
         Self { expected, tenant, fleet }
     }
 
-    /// Reads the row in the transaction that is open on `db`, compares, and returns the state found.
+    /// Reads the row in the open transaction of `db`, compares it, and returns its state.
     ///
     /// # Errors
-    /// Those of [`read`] and of [`Expected::check`].
-    pub(crate) fn check(&self, db: &Connection) -> Result<IdentityState> {
-        with_row(db, |row| match self.quick(row) {
+    /// Those of [`read_identity`] and of [`ExpectedIdentity::check_identity`].
+    pub(crate) fn check_row(&self, db: &Connection) -> Result<IdentityState> {
+        with_row(db, |row| match self.quick_match(row) {
             Some(state) => Ok(state),
-            // Something differs: now find out what, and say so.
-            None => parse(row).and_then(|found| self.expected.check(&found).map(|()| found.state)),
+            // Something differs, so the row is parsed to report what.
+            None => parse_identity(row).and_then(|found| self.expected.check_identity(&found).map(|()| found.state)),
         })
     }
 
-    fn quick(&self, row: &Row<'_>) -> Option<IdentityState> {
+    fn quick_match(&self, row: &Row<'_>) -> Option<IdentityState> {
         let is = |column, text: &str| matches!(row.get_ref(column), Ok(ValueRef::Text(t)) if t == text.as_bytes());
         let same = is(0, &self.tenant)
             && is(1, &self.fleet)
@@ -109,40 +110,40 @@ fn with_row<T>(db: &Connection, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Res
     let mut rows = statement.query([]).map_err(from_sqlite)?;
     match rows.next().map_err(from_sqlite)? {
         Some(row) => read(row),
-        None => Err(unstamped()),
+        None => Err(no_identity()),
     }
 }
 
 fn not_ours(error: rusqlite::Error) -> Error {
     let error = from_sqlite(error);
-    if error.kind() == ErrorKind::SqlInvalid { unstamped().with_source(error) } else { error }
+    if error.kind() == ErrorKind::SqlInvalid { no_identity().with_source(error) } else { error }
 }
 
-fn unstamped() -> Error {
+fn no_identity() -> Error {
     Error::new(ErrorKind::WrongTenant, "the database carries no identity: it was not made by this fleet")
 }
 
-fn parse(row: &Row<'_>) -> Result<Identity> {
+fn parse_identity(row: &Row<'_>) -> Result<Identity> {
     Ok(Identity {
-        tenant: parsed(&text(row, 0)?)?,
-        fleet: parsed(&text(row, 1)?)?,
-        generation: Generation(row.get(2).map_err(senseless)?),
-        state: text(row, 3)?.parse()?,
-        op: row.get::<_, Option<String>>(4).map_err(senseless)?.as_deref().map(parsed).transpose()?,
-        stamped_at: row.get(5).map_err(senseless)?,
+        tenant: parse_column(&text_column(row, 0)?)?,
+        fleet: parse_column(&text_column(row, 1)?)?,
+        generation: Generation(row.get(2).map_err(corrupt_identity)?),
+        state: text_column(row, 3)?.parse()?,
+        op: row.get::<_, Option<String>>(4).map_err(corrupt_identity)?.as_deref().map(parse_column).transpose()?,
+        stamped_at: row.get(5).map_err(corrupt_identity)?,
     })
 }
 
-fn text(row: &Row<'_>, column: usize) -> Result<String> {
-    row.get(column).map_err(senseless)
+fn text_column(row: &Row<'_>, column: usize) -> Result<String> {
+    row.get(column).map_err(corrupt_identity)
 }
 
-fn parsed<T: FromStr<Err = ParseIdError>>(text: &str) -> Result<T> {
-    text.parse().map_err(senseless)
+fn parse_column<T: FromStr<Err = ParseIdError>>(text: &str) -> Result<T> {
+    text.parse().map_err(corrupt_identity)
 }
 
-fn senseless(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the identity row makes no sense: {error}")).with_source(error)
+fn corrupt_identity(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("the identity row is not valid: {error}")).with_source(error)
 }
 
 #[cfg(test)]
@@ -153,7 +154,7 @@ mod tests {
     fn stamped(identity: &Identity) -> Connection {
         let db = Connection::open_in_memory().unwrap();
         create_table(&db).unwrap();
-        write(&db, identity).unwrap();
+        write_identity(&db, identity).unwrap();
         db
     }
 
@@ -168,8 +169,8 @@ mod tests {
         }
     }
 
-    fn fence(identity: &Identity, states: &[IdentityState]) -> Fence {
-        Fence::new(Expected {
+    fn fence(identity: &Identity, states: &[IdentityState]) -> IdentityFence {
+        IdentityFence::new(ExpectedIdentity {
             tenant: identity.tenant,
             fleet: identity.fleet,
             generation: identity.generation,
@@ -182,10 +183,10 @@ mod tests {
         for op in [None, Some(OperationId::generate())] {
             let identity = identity(op);
             let db = stamped(&identity);
-            assert_eq!(read(&db).unwrap(), identity);
+            assert_eq!(read_identity(&db).unwrap(), identity);
             let next = Identity { generation: Generation(8), state: IdentityState::Frozen, ..identity };
-            write(&db, &next).unwrap();
-            assert_eq!(read(&db).unwrap(), next);
+            write_identity(&db, &next).unwrap();
+            assert_eq!(read_identity(&db).unwrap(), next);
         }
     }
 
@@ -204,8 +205,8 @@ mod tests {
             Identity { state: IdentityState::Tombstone, ..right.clone() },
         ];
         for found in found {
-            let quick = fence.check(&stamped(&found)).map_err(|e| e.kind());
-            let slow = fence.expected.check(&found).map(|()| found.state).map_err(|e| e.kind());
+            let quick = fence.check_row(&stamped(&found)).map_err(|e| e.kind());
+            let slow = fence.expected.check_identity(&found).map(|()| found.state).map_err(|e| e.kind());
             assert_eq!(quick, slow, "{found:?}");
         }
     }
@@ -213,9 +214,9 @@ mod tests {
     #[test]
     fn a_database_without_identity_is_refused() {
         let db = Connection::open_in_memory().unwrap();
-        assert_eq!(read(&db).unwrap_err().kind(), ErrorKind::WrongTenant);
+        assert_eq!(read_identity(&db).unwrap_err().kind(), ErrorKind::WrongTenant);
         create_table(&db).unwrap();
-        assert_eq!(read(&db).unwrap_err().kind(), ErrorKind::WrongTenant);
+        assert_eq!(read_identity(&db).unwrap_err().kind(), ErrorKind::WrongTenant);
     }
 
     #[test]
@@ -224,7 +225,7 @@ mod tests {
         for change in ["tenant_id = 'acme'", "fleet_id = ''", "state = 'melted'", "op_id = 'x'"] {
             db.execute_batch("savepoint s").unwrap();
             db.execute_batch(&format!("update _fleet_identity set {change}")).unwrap();
-            assert_eq!(read(&db).unwrap_err().kind(), ErrorKind::Corrupt, "{change}");
+            assert_eq!(read_identity(&db).unwrap_err().kind(), ErrorKind::Corrupt, "{change}");
             db.execute_batch("rollback to s; release s").unwrap();
         }
     }

@@ -1,32 +1,31 @@
-//! The bytes of a SQLite file as far as this program reads them itself: its header, and a hash that two pictures of
-//! the same content share.
+//! Reads the bytes of a SQLite file: its header, and a hash that is equal for two snapshots of equal content.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What every SQLite file starts with.
+/// The first bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-/// The file format's header.
+/// Length of the file format's header.
 const HEADER_BYTES: usize = 100;
-/// Offset of the two bytes that say which journal readers and writers need.
+/// Offset of the two bytes that name the journal for readers and writers.
 const JOURNAL_OFFSET: usize = 18;
-/// Change counter, schema cookie and version-valid-for: they differ between two pictures of the same content.
+/// Change counter, schema cookie and version-valid-for: they differ between two snapshots of equal content.
 const VOLATILE: [std::ops::Range<usize>; 3] = [24..28, 40..44, 92..96];
 /// Bytes hashed at a time.
 const CHUNK_BYTES: usize = 1 << 18;
 
-/// Which journal a file asks for.
+/// The kind of journal that a file requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Journal {
-    /// A rollback journal: such a file can be opened without making companions.
+pub(super) enum JournalMode {
+    /// A rollback journal: such a file can be opened without making other files.
     Rollback,
     /// A write-ahead log.
     Wal,
 }
 
-impl Journal {
-    fn bytes(self) -> [u8; 2] {
+impl JournalMode {
+    fn header_bytes(self) -> [u8; 2] {
         match self {
             Self::Rollback => [1, 1],
             Self::Wal => [2, 2],
@@ -34,32 +33,32 @@ impl Journal {
     }
 }
 
-/// Sets the journal an image in memory asks for.
+/// Sets the journal in the header of an image in memory.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] when it is no SQLite image.
-pub(super) fn set_journal(image: &mut [u8], journal: Journal) -> Result<()> {
+/// [`ErrorKind::Corrupt`] when it is not a SQLite image.
+pub(super) fn set_journal(image: &mut [u8], journal: JournalMode) -> Result<()> {
     if !image.starts_with(MAGIC) || image.len() < HEADER_BYTES {
         return Err(not_sqlite());
     }
-    image[JOURNAL_OFFSET..JOURNAL_OFFSET + 2].copy_from_slice(&journal.bytes());
+    image[JOURNAL_OFFSET..JOURNAL_OFFSET + 2].copy_from_slice(&journal.header_bytes());
     Ok(())
 }
 
-/// The same in a private file that nobody has open as a database.
+/// Sets the journal in the header of a private file, which must not be open as a database.
 ///
 /// # Errors
-/// [`io::Error`] as it is.
-pub(super) fn set_journal_in(file: &mut std::fs::File, journal: Journal) -> io::Result<()> {
+/// The [`io::Error`] unchanged.
+pub(super) fn set_journal_in(file: &mut std::fs::File, journal: JournalMode) -> io::Result<()> {
     file.seek(SeekFrom::Start(JOURNAL_OFFSET as u64))?;
-    file.write_all(&journal.bytes())
+    file.write_all(&journal.header_bytes())
 }
 
-/// Refuses what is no SQLite image, or shorter than its header says.
+/// Refuses bytes that are not a SQLite image, or that are shorter than the header says.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`].
-pub(super) fn check(header: &[u8], length: u64) -> Result<()> {
+pub(super) fn check_header(header: &[u8], length: u64) -> Result<()> {
     if header.len() < HEADER_BYTES || !header.starts_with(MAGIC) {
         return Err(not_sqlite());
     }
@@ -71,13 +70,13 @@ pub(super) fn check(header: &[u8], length: u64) -> Result<()> {
     if !page.is_power_of_two() || page < 512 || page * pages != length {
         return Err(Error::new(
             ErrorKind::Corrupt,
-            format!("the image is damaged: {pages} pages of {page} bytes are announced, {length} bytes are there"),
+            format!("the image is damaged: its header announces {pages} pages of {page} bytes, it has {length} bytes"),
         ));
     }
     Ok(())
 }
 
-/// blake3 (hex) of an image with the volatile bytes zeroed, and its length.
+/// blake3 (hex) of an image with the volatile bytes as zeros, and its length.
 ///
 /// # Errors
 /// [`io::Error`] of the reader.
@@ -85,7 +84,7 @@ pub(crate) fn content_hash(mut image: impl Read) -> io::Result<(String, u64)> {
     let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        let filled = fill(&mut image, &mut chunk)?;
+        let filled = fill_chunk(&mut image, &mut chunk)?;
         if length == 0 {
             VOLATILE.iter().filter(|range| range.end <= filled).for_each(|range| chunk[range.clone()].fill(0));
         }
@@ -98,7 +97,7 @@ pub(crate) fn content_hash(mut image: impl Read) -> io::Result<(String, u64)> {
 }
 
 /// Reads until the chunk is full or the image ends.
-fn fill(image: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
+fn fill_chunk(image: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < chunk.len() {
         match image.read(&mut chunk[filled..]) {

@@ -1,70 +1,85 @@
-//! The verb `inspect`: what one database says about itself. Changes nothing.
+//! Implements [`crate::Engine::inspect_database`]: identity, ledger, size and problems of one database. Changes
+//! nothing.
 
 use rusqlite::Connection;
 
 use super::SqliteEngine;
 use super::error::from_sqlite;
-use super::open::{Sharing, open};
+use super::open::{FileSharing, open_database};
 use super::{files, foreign_keys, ledger, snapshot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{Expected, Identity};
-use crate::inspection::{Depth, Inspection};
+use crate::identity::{ExpectedIdentity, Identity};
+use crate::inspection::{Inspection, InspectionDepth};
 use crate::placement::Placement;
 
-/// A damaged file can have a problem per cell; the first hundred tell enough.
+/// A damaged file can have a problem in every cell; the first hundred are enough.
 const PROBLEMS_MAX: u32 = 100;
 
-/// See [`crate::Engine::inspect`].
-pub(super) async fn inspect(
+/// See [`crate::Engine::inspect_database`].
+pub(super) async fn inspect_database(
     engine: &SqliteEngine,
     at: &Placement,
-    expected: Option<&Expected>,
-    depth: Depth,
+    expected: Option<&ExpectedIdentity>,
+    depth: InspectionDepth,
 ) -> Result<Inspection> {
     let (on, expected) = (at.clone(), expected.cloned());
-    engine.blocking_on(at, move || look(&on, expected.as_ref(), depth)).await
+    engine.blocking_on(at, move || inspect_placement(&on, expected.as_ref(), depth)).await
 }
 
-/// See [`crate::Engine::size`].
-pub(super) async fn size(engine: &SqliteEngine, at: &Placement) -> Result<u64> {
+/// See [`crate::Engine::database_size`].
+pub(super) async fn database_size(engine: &SqliteEngine, at: &Placement) -> Result<u64> {
     let at = at.clone();
-    engine.blocking(move || open(&at, Sharing::Shared)?.read(None, |db, _| snapshot::size(db))).await
+    engine
+        .run_blocking(move || {
+            open_database(&at, FileSharing::Shared)?.read_transaction(None, |db, _| snapshot::size_in_transaction(db))
+        })
+        .await
 }
 
-fn look(at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
-    let database = open(at, Sharing::Shared)?;
-    let size_bytes = files::length(&at.path()) + database.wal_bytes();
-    database.read(expected, |db, identity| read(db, identity, depth, size_bytes))
+fn inspect_placement(
+    at: &Placement,
+    expected: Option<&ExpectedIdentity>,
+    depth: InspectionDepth,
+) -> Result<Inspection> {
+    let database = open_database(at, FileSharing::Shared)?;
+    let size_bytes = files::file_length(&at.file_path()) + database.wal_bytes();
+    database.read_transaction(expected, |db, identity| read_inspection(db, identity, depth, size_bytes))
 }
 
 /// The rest of an inspection, in the open transaction that read the identity.
-pub(super) fn read(db: &Connection, identity: Identity, depth: Depth, size_bytes: u64) -> Result<Inspection> {
-    let applied = ledger::read(db)?;
+pub(super) fn read_inspection(
+    db: &Connection,
+    identity: Identity,
+    depth: InspectionDepth,
+    size_bytes: u64,
+) -> Result<Inspection> {
+    let applied = ledger::read_ledger(db)?;
     let (problems, foreign_key_violations) = match depth {
-        Depth::Ledger => (Vec::new(), 0),
-        Depth::Full => {
-            let problems = problems(db, PROBLEMS_MAX)?;
-            // A damaged file cannot be counted on for this.
-            let violations = if problems.is_empty() { foreign_keys::count(db)? } else { 0 };
+        InspectionDepth::Ledger => (Vec::new(), 0),
+        InspectionDepth::Full => {
+            let problems = quick_check_problems(db, PROBLEMS_MAX)?;
+            // In a damaged file, violations cannot be counted reliably.
+            let violations = if problems.is_empty() { foreign_keys::count_violations(db)? } else { 0 };
             (problems, violations)
         }
     };
     Ok(Inspection { identity, applied, size_bytes, problems, foreign_key_violations })
 }
 
-/// Refuses a database that `quick_check` finds fault with.
+/// Refuses a database in which `quick_check` finds a problem.
 ///
 /// # Errors
 /// [`ErrorKind::Corrupt`] with the first problem; otherwise SQLite's.
 pub(super) fn require_sound(db: &Connection) -> Result<()> {
-    match problems(db, 1)?.first() {
+    match quick_check_problems(db, 1)?.first() {
         None => Ok(()),
         Some(problem) => Err(Error::new(ErrorKind::Corrupt, format!("the database is damaged: {problem}"))),
     }
 }
 
-/// What `quick_check` says, empty when sound. Damage that stops the check itself is a problem like any other.
-fn problems(db: &Connection, max: u32) -> Result<Vec<String>> {
+/// The problems that `quick_check` finds; empty for an intact database. Damage that stops the check itself is also a
+/// problem.
+fn quick_check_problems(db: &Connection, max: u32) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let mut check = || -> rusqlite::Result<()> {
         let mut statement = db.prepare(&format!("pragma quick_check({max})"))?;

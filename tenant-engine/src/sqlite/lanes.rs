@@ -1,34 +1,35 @@
-//! The jobs of one tenant's pool, or of the verbs, and how many of them run: the unit of fairness between them.
+//! A lane: the waiting and running jobs of one tenant's pool, or of the engine operations. Threads are shared fairly
+//! between lanes.
 //!
-//! `workers.rs` takes jobs from lanes that may run one. A lane knows whether it is heavy: whether a job of it takes long,
-//! or did a moment ago.
+//! `workers.rs` takes jobs from lanes that may run one. A lane knows whether it is heavy: whether one of its jobs takes
+//! long, or did recently.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use super::workers::{HEAVY, HEAVY_AFTER, Job, lock, nanos_of};
+use super::workers::{HEAVY, HEAVY_AFTER, WorkerJob, lock_ignoring_poison, nanos_of};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Jobs one lane may have waiting. Sessions are bounded by their connections long before; this bounds callers of the
-/// verbs, at about 100 bytes a job.
+/// Maximum waiting jobs of one lane. Sessions are bounded by their connections long before this. It bounds the callers
+/// of engine operations, at about 100 bytes per job.
 const LANE_JOBS_MAX: usize = 65_536;
 
-/// The unit of fairness. Clones are one lane.
+/// A lane of jobs. Clones are one lane.
 #[derive(Debug, Clone)]
-pub(crate) struct Lane(pub(super) Arc<LaneInner>);
+pub(crate) struct WorkerLane(pub(super) Arc<LaneInner>);
 
-impl Lane {
+impl WorkerLane {
     /// A lane of which at most `running_max` jobs run at once.
     pub(crate) fn new(running_max: usize) -> Self {
-        Self::of(running_max, Weight::Measured)
+        Self::with_weight(running_max, LaneWeight::Measured)
     }
 
-    /// The same for jobs that are meant to take long, and are never heavy.
+    /// A lane for jobs that are expected to take long; it never counts as heavy.
     pub(crate) fn of_verbs(running_max: usize) -> Self {
-        Self::of(running_max, Weight::Never)
+        Self::with_weight(running_max, LaneWeight::Never)
     }
 
-    fn of(running_max: usize, weight: Weight) -> Self {
+    fn with_weight(running_max: usize, weight: LaneWeight) -> Self {
         let state = Mutex::new(LaneState::default());
         Self(Arc::new(LaneInner { running_max: running_max.max(1), weight, state }))
     }
@@ -36,7 +37,7 @@ impl Lane {
 
 /// Whether a lane can be heavy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
+enum LaneWeight {
     Measured,
     Never,
 }
@@ -44,18 +45,18 @@ enum Weight {
 #[derive(Debug)]
 pub(super) struct LaneInner {
     running_max: usize,
-    weight: Weight,
+    weight: LaneWeight,
     pub(super) state: Mutex<LaneState>,
 }
 
 #[derive(Default)]
 pub(super) struct LaneState {
-    jobs: VecDeque<Job>,
-    /// When the jobs that run began.
+    jobs: VecDeque<WorkerJob>,
+    /// The start times of the running jobs.
     pub(super) running: Vec<u64>,
-    /// The lane is heavy until then.
+    /// The lane counts as heavy until this time.
     heavy_until: u64,
-    /// True while the lane stands in the queue of runnable lanes.
+    /// True while the lane is in the queue of runnable lanes.
     queued: bool,
 }
 
@@ -65,69 +66,69 @@ impl std::fmt::Debug for LaneState {
     }
 }
 
-/// Whether the lane has to enter the queue of runnable lanes now.
+/// Whether the lane must enter the queue of runnable lanes now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum More {
+pub(super) enum LaneReadiness {
     Runnable,
     No,
 }
 
 impl LaneInner {
-    pub(super) fn push(&self, job: Job) -> Result<More> {
-        let mut state = lock(&self.state);
+    pub(super) fn push_job(&self, job: WorkerJob) -> Result<LaneReadiness> {
+        let mut state = lock_ignoring_poison(&self.state);
         if state.jobs.len() >= LANE_JOBS_MAX {
             return Err(Error::new(ErrorKind::Busy, format!("{LANE_JOBS_MAX} jobs are waiting for this database")));
         }
         state.jobs.push_back(job);
-        Ok(self.requeue(&mut state))
+        Ok(self.requeue_if_runnable(&mut state))
     }
 
-    /// The oldest job, counted as running.
-    pub(super) fn take(&self, now: u64) -> (Option<Job>, More) {
-        let mut state = lock(&self.state);
+    /// Takes the oldest job, which then counts as running.
+    pub(super) fn take_job(&self, now: u64) -> (Option<WorkerJob>, LaneReadiness) {
+        let mut state = lock_ignoring_poison(&self.state);
         state.queued = false;
         let job = state.jobs.pop_front();
         if job.is_some() {
             state.running.push(now);
         }
-        (job, self.requeue(&mut state))
+        (job, self.requeue_if_runnable(&mut state))
     }
 
-    pub(super) fn finish(&self, began: u64, now: u64) -> More {
-        let mut state = lock(&self.state);
+    pub(super) fn finish_job(&self, began: u64, now: u64) -> LaneReadiness {
+        let mut state = lock_ignoring_poison(&self.state);
         if let Some(place) = state.running.iter().position(|other| *other == began) {
             state.running.swap_remove(place);
         }
         if now - began > nanos_of(HEAVY) {
             state.heavy_until = now + nanos_of(HEAVY_AFTER);
         }
-        self.requeue(&mut state)
+        self.requeue_if_runnable(&mut state)
     }
 
-    /// Whether a job of it takes long, or did a moment ago.
+    /// Whether a job of the lane takes long, or did recently.
     pub(super) fn is_heavy(&self, now: u64) -> bool {
-        if self.weight == Weight::Never {
+        if self.weight == LaneWeight::Never {
             return false;
         }
-        let state = lock(&self.state);
+        let state = lock_ignoring_poison(&self.state);
         state.heavy_until > now || state.running.iter().any(|began| now.saturating_sub(*began) > nanos_of(HEAVY))
     }
 
-    fn requeue(&self, state: &mut LaneState) -> More {
+    fn requeue_if_runnable(&self, state: &mut LaneState) -> LaneReadiness {
         if state.queued || state.jobs.is_empty() || state.running.len() >= self.running_max {
-            return More::No;
+            return LaneReadiness::No;
         }
         state.queued = true;
-        More::Runnable
+        LaneReadiness::Runnable
     }
 
-    pub(super) fn clear(&self) {
+    pub(super) fn drop_jobs(&self) {
         let jobs = {
-            let mut state = lock(&self.state);
+            let mut state = lock_ignoring_poison(&self.state);
             state.queued = false;
             std::mem::take(&mut state.jobs)
         };
-        // Outside the lock: a job may own a connection, and closing that may submit to this very lane.
+        // Outside the lock: a job may own a connection, and closing it may submit a job to this lane.
         drop(jobs);
     }
 }

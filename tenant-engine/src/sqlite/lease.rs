@@ -1,97 +1,111 @@
-//! A connection while it is out of its pool. However a lease ends (used up, dropped by a cancelled future, unwound by
-//! a panic), its connection goes back without an open transaction or is closed, and its slot is free again.
+//! A connection while it is outside its pool. A lease may be used up, dropped by a cancelled future, or unwound by a
+//! panic. In each case its connection is returned without an open transaction or closed, and its slot is free again.
 //!
-//! Made by `pool.rs`; `transaction.rs` uses it on workers.
+//! `pool.rs` makes leases; `transaction.rs` uses them on workers.
 
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::Conn;
-use super::descriptors::Place;
+use super::connection::SqliteTenantConnection;
+use super::descriptors::ConnectionPlace;
 use super::error::{about_file, from_sqlite};
-use super::pool::PoolInner;
-use super::transaction::rollback;
+use super::pool::SqlitePoolInner;
+use super::transaction::rollback_transaction;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
 /// One checked-out connection, or the right to open one.
-pub(super) struct Lease {
-    pool: Arc<PoolInner>,
-    access: Access,
-    held: Option<Held>,
+pub(super) struct SqliteLease {
+    pool: Arc<SqlitePoolInner>,
+    access: AccessMode,
+    held: Option<SqliteLeaseContents>,
 }
 
-/// What is given back. The slot comes last, so that whoever gets it next finds the connection in the pool.
-struct Held {
-    conn: Option<Conn>,
+/// The parts of a lease that are returned. The slot comes last, so that its next owner finds the connection in the
+/// pool.
+struct SqliteLeaseContents {
+    conn: Option<SqliteTenantConnection>,
     /// The place in the process's budget for a connection that is not open yet.
-    place: Option<Place>,
+    place: Option<ConnectionPlace>,
     _slot: OwnedSemaphorePermit,
 }
 
-impl Lease {
-    /// With a connection that was idle.
-    pub(super) fn of_idle(pool: Arc<PoolInner>, access: Access, slot: OwnedSemaphorePermit, conn: Conn) -> Self {
-        Self { pool, access, held: Some(Held { conn: Some(conn), place: None, _slot: slot }) }
+impl SqliteLease {
+    /// A lease with an idle connection.
+    pub(super) fn of_idle(
+        pool: Arc<SqlitePoolInner>,
+        access: AccessMode,
+        slot: OwnedSemaphorePermit,
+        conn: SqliteTenantConnection,
+    ) -> Self {
+        Self { pool, access, held: Some(SqliteLeaseContents { conn: Some(conn), place: None, _slot: slot }) }
     }
 
-    /// Without one: it is opened by the first use.
-    pub(super) fn to_open(pool: Arc<PoolInner>, access: Access, slot: OwnedSemaphorePermit, place: Place) -> Self {
-        Self { pool, access, held: Some(Held { conn: None, place: Some(place), _slot: slot }) }
+    /// A lease without a connection, which is opened at the first use.
+    pub(super) fn to_open(
+        pool: Arc<SqlitePoolInner>,
+        access: AccessMode,
+        slot: OwnedSemaphorePermit,
+        place: ConnectionPlace,
+    ) -> Self {
+        Self { pool, access, held: Some(SqliteLeaseContents { conn: None, place: Some(place), _slot: slot }) }
     }
 
     /// Uses the connection, opening it when needed. Blocks.
-    pub(super) fn open_with<T>(&mut self, work: impl FnOnce(&Conn, &PoolInner) -> Result<T>) -> Result<T> {
-        let held = self.held.as_mut().ok_or_else(lost)?;
+    pub(super) fn open_with<T>(
+        &mut self,
+        work: impl FnOnce(&SqliteTenantConnection, &SqlitePoolInner) -> Result<T>,
+    ) -> Result<T> {
+        let held = self.held.as_mut().ok_or_else(connection_lost)?;
         if held.conn.is_none() {
-            // The place stays here when opening fails: a locked file is tried again.
-            let mut conn = self.pool.open(self.access)?;
-            conn.occupy(held.place.take().ok_or_else(lost)?);
+            // The place stays in the lease when opening fails, because a locked file is tried again.
+            let mut conn = self.pool.open_connection(self.access)?;
+            conn.occupy_place(held.place.take().ok_or_else(connection_lost)?);
             held.conn = Some(conn);
         }
-        held.conn.as_ref().ok_or_else(lost).and_then(|conn| work(conn, &self.pool))
+        held.conn.as_ref().ok_or_else(connection_lost).and_then(|conn| work(conn, &self.pool))
     }
 
     /// Uses the connection, which must be open. Blocks.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Conn) -> Result<T>) -> Result<T> {
-        self.held.as_ref().and_then(|held| held.conn.as_ref()).ok_or_else(lost).and_then(work)
+    pub(super) fn with_connection<T>(&self, work: impl FnOnce(&SqliteTenantConnection) -> Result<T>) -> Result<T> {
+        self.held.as_ref().and_then(|held| held.conn.as_ref()).ok_or_else(connection_lost).and_then(work)
     }
 
-    /// An error of the first use, with what a look at the file adds to it.
-    pub(super) fn explain(&self, error: Error) -> Error {
-        about_file(error, self.pool.path())
+    /// An error of the first use, explained by a check of the file.
+    pub(super) fn explain_error(&self, error: Error) -> Error {
+        about_file(error, self.pool.file_path())
     }
 
-    /// Gives back the room that a write took which failed on a full disk. Blocks.
-    pub(super) fn shrink(&mut self) {
+    /// Releases the disk space of a write that failed on a full disk. Blocks.
+    pub(super) fn shrink_log(&mut self) {
         self.roll_back();
-        // The disk may still be too full for it. The next write tries again.
-        let _ = self.with(|conn| conn.truncate_log().map_err(from_sqlite));
+        // The disk may still be too full for this. The next write tries again.
+        let _ = self.with_connection(|conn| conn.truncate_log().map_err(from_sqlite));
     }
 
     /// Ends the transaction, keeping the connection. Blocks.
     pub(super) fn roll_back(&mut self) {
         let Some(held) = self.held.as_mut() else { return };
-        if held.conn.as_ref().is_some_and(|conn| rollback(conn).is_err()) {
+        if held.conn.as_ref().is_some_and(|conn| rollback_transaction(conn).is_err()) {
             held.conn = None;
         }
     }
 
-    /// Gives everything back, after a rollback if a transaction is open. Blocks.
-    pub(super) fn end(mut self) {
+    /// Returns everything, after rolling back an open transaction. Blocks.
+    pub(super) fn end_lease(mut self) {
         if let Some(held) = self.held.take() {
             held.give_back(&self.pool, self.access);
         }
     }
 }
 
-impl Held {
-    fn give_back(mut self, pool: &PoolInner, access: Access) {
+impl SqliteLeaseContents {
+    fn give_back(mut self, pool: &SqlitePoolInner, access: AccessMode) {
         let Some(conn) = self.conn.take() else { return };
-        if rollback(&conn).is_ok() {
-            // What the pool does not want is closed here.
-            drop(pool.put(access, conn));
+        if rollback_transaction(&conn).is_ok() {
+            // A connection that the pool does not want is closed here.
+            drop(pool.put_back(access, conn));
         }
     }
 
@@ -100,20 +114,20 @@ impl Held {
     }
 }
 
-impl Drop for Lease {
+impl Drop for SqliteLease {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take() else { return };
         let panicking = std::thread::panicking();
         if held.is_clean() && !panicking {
-            match held.conn.take().and_then(|conn| self.pool.put(self.access, conn)) {
+            match held.conn.take().and_then(|conn| self.pool.put_back(self.access, conn)) {
                 None => return,
                 unwanted => held.conn = unwanted,
             }
         }
         let (pool, access) = (Arc::clone(&self.pool), self.access);
-        // Refused only at shutdown; the job is dropped then, and with it the connection is closed.
-        let _ = self.pool.submit(Box::new(move || {
-            // After a panic nobody knows what state the connection is in.
+        // Refused only at shutdown; the job is then dropped, which closes the connection.
+        let _ = self.pool.submit_job(Box::new(move || {
+            // After a panic the state of the connection is unknown.
             if !panicking {
                 held.give_back(&pool, access);
             }
@@ -121,12 +135,12 @@ impl Drop for Lease {
     }
 }
 
-impl std::fmt::Debug for Lease {
+impl std::fmt::Debug for SqliteLease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease").field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("SqliteLease").field("access", &self.access).finish_non_exhaustive()
     }
 }
 
-fn lost() -> Error {
+fn connection_lost() -> Error {
     Error::new(ErrorKind::Internal, "the connection of this transaction is lost")
 }

@@ -1,56 +1,56 @@
-//! Bounds the write-ahead log of one tenant's database.
+//! Limits the size of the write-ahead log of one tenant's database.
 //!
-//! SQLite starts a log over when no reader needs it any more. Readers that overlap without a pause, or one that never
-//! ends, let it grow without end. So each write looks at its size first:
+//! SQLite restarts a log when no reader needs it any more. Readers that overlap without a pause, or a reader that never
+//! ends, let the log grow without limit. So each write checks its size first:
 //! ```text
 //! up to RESET_FROM   nothing is done: SQLite's own checkpoints keep it there
-//! beyond it          the log is folded into the file and cut off, as soon as readers allow it
+//! beyond it          the log is copied into the file and cut off, as soon as readers allow it
 //! beyond the limit   writes wait until that has succeeded, or fail with `log_max`
 //! ```
-//! While writes wait, new readers read the newest state, and a checkpoint needs only the older ones to end. Readers of
-//! this process end at their deadline. Called by `pool.rs` on workers.
+//! While writes wait, new readers read the newest state, and a checkpoint only has to wait for the older readers.
+//! Readers of this process end at their deadline. Called by `pool.rs` on workers.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::connection::Conn;
-use super::files::{beside, length};
-use super::workers::lock;
+use super::connection::SqliteTenantConnection;
+use super::files::{file_length, path_beside};
+use super::workers::lock_ignoring_poison;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Four times what SQLite's own checkpoints leave.
+/// Four times the size that SQLite's own checkpoints leave.
 const RESET_FROM_BYTES: u64 = 16 << 20;
-/// A reader that copies a database of this size for minutes, under steady writes, must not stop them.
+/// A reader that copies a database of this size for minutes, while others write steadily, must not stop the writes.
 const LIMIT_BYTES: u64 = 256 << 20;
-/// A reset that readers prevented is tried again after this: each try waits for them for some milliseconds.
+/// A reset that readers prevented is tried again after this time: each attempt waits for them for some milliseconds.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
-/// The log beside one database.
+/// The write-ahead log of one database.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct WriteAheadLog {
     database: PathBuf,
     path: PathBuf,
     next_try: Mutex<Option<Instant>>,
 }
 
-impl Log {
-    pub(super) fn of(database: &Path) -> Self {
-        Self { database: database.to_path_buf(), path: beside(database, "-wal"), next_try: Mutex::new(None) }
+impl WriteAheadLog {
+    pub(super) fn for_database(database: &Path) -> Self {
+        Self { database: database.to_path_buf(), path: path_beside(database, "-wal"), next_try: Mutex::new(None) }
     }
 
     /// Resets a log that is too long; refuses the write when that is not possible and the limit is reached. Blocks.
     ///
     /// # Errors
     /// [`ErrorKind::LogMax`].
-    pub(super) fn bound(&self, conn: &Conn) -> Result<()> {
-        let bytes = length(&self.path);
+    pub(super) fn bound_size(&self, conn: &SqliteTenantConnection) -> Result<()> {
+        let bytes = file_length(&self.path);
         if bytes <= RESET_FROM_BYTES {
             return Ok(());
         }
-        // Copying a large database takes longer, and the log may grow as large as the database meanwhile.
-        self.bound_to(bytes, LIMIT_BYTES.saturating_add(length(&self.database)), || {
-            // A full disk or a reader: the length of the log tells whether it was reset.
+        // Copying a larger database takes longer, and the log may grow to the size of the database meanwhile.
+        self.bound_to(bytes, LIMIT_BYTES.saturating_add(file_length(&self.database)), || {
+            // A full disk or a reader may prevent it; the length of the log shows whether it was reset.
             let _ = conn.truncate_log();
         })
     }
@@ -59,7 +59,7 @@ impl Log {
         if bytes > limit || self.is_due() {
             reset();
         }
-        if length(&self.path) <= limit {
+        if file_length(&self.path) <= limit {
             return Ok(());
         }
         let message = format!("readers keep the write-ahead log from being reset, and it reached {} MiB", bytes >> 20);
@@ -67,7 +67,7 @@ impl Log {
     }
 
     fn is_due(&self) -> bool {
-        let (mut next, now) = (lock(&self.next_try), Instant::now());
+        let (mut next, now) = (lock_ignoring_poison(&self.next_try), Instant::now());
         if next.is_some_and(|at| now < at) {
             return false;
         }
@@ -95,9 +95,9 @@ mod tests {
         writer.execute_batch("pragma journal_mode=wal; pragma synchronous=off; create table t(x)").unwrap();
         let reader = Connection::open(&path).unwrap();
         reader.execute_batch("begin; select count(*) from t").unwrap();
-        let log = Log::of(&path);
+        let log = WriteAheadLog::for_database(&path);
         let bound = || {
-            log.bound_to(length(&log.path), 1_000_000, || {
+            log.bound_to(file_length(&log.path), 1_000_000, || {
                 let _ = writer.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()));
             })
         };
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(bound().unwrap_err().kind(), ErrorKind::LogMax);
         reader.execute_batch("rollback").unwrap();
         bound().unwrap();
-        assert_eq!(length(&log.path), 0);
+        assert_eq!(file_length(&log.path), 0);
         let kept: i64 = reader.query_row("select count(*) from t", [], |row| row.get(0)).unwrap();
         assert_eq!(kept, written);
     }

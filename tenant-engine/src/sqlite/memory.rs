@@ -1,107 +1,120 @@
-//! One tenant's database in memory, for [`crate::fake`]: the verbs' own code without their files.
+//! One tenant's database in memory, for [`crate::fake`]: the code of the engine operations without files.
 
 use rusqlite::{Connection, MAIN_DB};
 
 use super::error::from_sqlite;
-use super::image::{Journal, check, set_journal};
-use super::open::Database;
-use super::stamp::Fence;
-use super::writer::Writer;
+use super::image::{JournalMode, check_header, set_journal};
+use super::open::OpenDatabase;
+use super::stamp::StampFence;
+use super::writer::DatabaseWriter;
 use super::{files, fingerprint, identity, inspect, migrate, provision, restore, snapshot, stamp};
 use crate::TenantId;
-use crate::engine::{Migrated, Template};
+use crate::engine::{DatabaseTemplate, MigrationOutcome};
 use crate::error::Result;
-use crate::fingerprint::Fingerprint;
-use crate::identity::{Expected, Identity};
-use crate::inspection::{Depth, Inspection};
+use crate::fingerprint::DatabaseFingerprint;
+use crate::identity::{ExpectedIdentity, Identity};
+use crate::inspection::{Inspection, InspectionDepth};
 use crate::migration::MigrationSet;
-use crate::snapshot::{Image, Restored, Snapshot};
+use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 
-/// A database that exists as long as the value.
+/// A database that exists as long as this value.
 #[derive(Debug)]
-pub(crate) struct Memory(Writer);
+pub(crate) struct MemoryDatabase(DatabaseWriter);
 
-/// See [`crate::Engine::template`].
-pub(crate) fn template(set: &MigrationSet) -> Result<Template> {
-    provision::build(set)
+/// See [`crate::Engine::prepare_template`].
+pub(crate) fn build_template(set: &MigrationSet) -> Result<DatabaseTemplate> {
+    provision::build_template(set)
 }
 
-impl Memory {
-    /// See [`crate::Engine::provision`].
-    pub(crate) fn from_template(template: &Template, identity: &Identity) -> Result<Self> {
-        let new = Self::holding(&template.image)?;
-        identity::write(new.db(), identity)?;
+impl MemoryDatabase {
+    /// See [`crate::Engine::provision_database`].
+    pub(crate) fn from_template(template: &DatabaseTemplate, identity: &Identity) -> Result<Self> {
+        let new = Self::from_bytes(&template.image)?;
+        identity::write_identity(new.open_database(), identity)?;
         Ok(new)
     }
 
-    /// See [`crate::Engine::restore`].
-    pub(crate) fn from_image(image: &Image, source: TenantId, identity: &Identity) -> Result<Self> {
+    /// See [`crate::Engine::restore_database`].
+    pub(crate) fn from_image(image: &SnapshotImage, source: TenantId, identity: &Identity) -> Result<Self> {
         let mut bytes = match image {
-            Image::Memory(bytes) => bytes.to_vec(),
-            Image::File(path) => std::fs::read(path).map_err(|e| files::fault("cannot read the image", e))?,
+            SnapshotImage::Memory(bytes) => bytes.to_vec(),
+            SnapshotImage::File(path) => {
+                std::fs::read(path).map_err(|e| files::io_fault("cannot read the image", e))?
+            }
         };
-        check(&bytes, bytes.len() as u64)?;
-        set_journal(&mut bytes, Journal::Rollback)?;
-        let new = Self::holding(&bytes)?;
-        restore::take_over(new.db(), source, identity)?;
+        check_header(&bytes, bytes.len() as u64)?;
+        set_journal(&mut bytes, JournalMode::Rollback)?;
+        let new = Self::from_bytes(&bytes)?;
+        restore::take_over(new.open_database(), source, identity)?;
         Ok(new)
     }
 
-    fn holding(image: &[u8]) -> Result<Self> {
+    fn from_bytes(image: &[u8]) -> Result<Self> {
         let mut db = Connection::open_in_memory().map_err(from_sqlite)?;
         db.deserialize_read_exact(MAIN_DB, image, image.len(), false).map_err(from_sqlite)?;
-        Ok(Self(Writer::over(Database::of(db))?))
+        Ok(Self(DatabaseWriter::over_database(OpenDatabase::from_memory(db))?))
     }
 
-    fn db(&self) -> &Database {
-        self.0.database()
+    fn open_database(&self) -> &OpenDatabase {
+        self.0.inner_database()
     }
 
-    /// Whose it is.
-    pub(crate) fn identity(&self) -> Result<Identity> {
-        identity::read(self.db())
+    /// Reads the identity of the database.
+    pub(crate) fn read_identity(&self) -> Result<Identity> {
+        identity::read_identity(self.open_database())
     }
 
-    /// What a repeated restore answers.
-    pub(crate) fn restored(&self) -> Result<Restored> {
-        restore::read(self.db(), self.size()?)
+    /// The result that a repeated restore returns.
+    pub(crate) fn restore_outcome(&self) -> Result<RestoreOutcome> {
+        restore::read_outcome(self.open_database(), self.database_size()?)
     }
 
-    /// See [`crate::Engine::migrate`].
-    pub(crate) fn migrate(&mut self, expected: &Expected, set: &MigrationSet, to: Option<i64>) -> Result<Migrated> {
-        migrate::bring(&mut self.0, expected, set, to)
+    /// See [`crate::Engine::migrate_database`].
+    pub(crate) fn migrate_database(
+        &mut self,
+        expected: &ExpectedIdentity,
+        set: &MigrationSet,
+        to: Option<i64>,
+    ) -> Result<MigrationOutcome> {
+        migrate::apply_pending(&mut self.0, expected, set, to)
     }
 
-    /// See [`crate::Engine::snapshot`].
-    pub(crate) fn snapshot(&self, expected: &Expected) -> Result<Snapshot> {
-        self.db().read(Some(expected), |db, identity| {
+    /// See [`crate::Engine::take_snapshot`].
+    pub(crate) fn take_snapshot(&self, expected: &ExpectedIdentity) -> Result<Snapshot> {
+        self.open_database().read_transaction(Some(expected), |db, identity| {
             let image = snapshot::in_memory(db)?;
-            snapshot::describe(db, identity, image)
+            snapshot::describe_snapshot(db, identity, image)
         })
     }
 
-    /// See [`crate::Engine::stamp`].
-    pub(crate) fn stamp(&mut self, expected: &Expected, new: &Identity) -> Result<()> {
-        stamp::set(&mut self.0, expected, new, Fence::Down)
+    /// See [`crate::Engine::stamp_identity`].
+    pub(crate) fn stamp_identity(&mut self, expected: &ExpectedIdentity, new: &Identity) -> Result<()> {
+        stamp::set_identity(&mut self.0, expected, new, StampFence::Down)
     }
 
-    /// See [`crate::Engine::freeze`].
-    pub(crate) fn freeze(&mut self, expected: &Expected, new: &Identity) -> Result<()> {
-        stamp::set(&mut self.0, expected, new, Fence::Up)
+    /// See [`crate::Engine::freeze_database`].
+    pub(crate) fn freeze_database(&mut self, expected: &ExpectedIdentity, new: &Identity) -> Result<()> {
+        stamp::set_identity(&mut self.0, expected, new, StampFence::Up)
     }
 
-    /// See [`crate::Engine::inspect`].
-    pub(crate) fn inspect(&self, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
-        let size = self.size()?;
-        self.db().read(expected, |db, identity| inspect::read(db, identity, depth, size))
+    /// See [`crate::Engine::inspect_database`].
+    pub(crate) fn inspect_database(
+        &self,
+        expected: Option<&ExpectedIdentity>,
+        depth: InspectionDepth,
+    ) -> Result<Inspection> {
+        let size = self.database_size()?;
+        self.open_database()
+            .read_transaction(expected, |db, identity| inspect::read_inspection(db, identity, depth, size))
     }
 
-    /// See [`crate::Engine::fingerprint`].
-    pub(crate) fn fingerprint(&self, expected: &Expected) -> Result<Fingerprint> {
-        self.db().read(Some(expected), |db, _| fingerprint::take(db).map_err(from_sqlite))
+    /// See [`crate::Engine::compute_fingerprint`].
+    pub(crate) fn compute_fingerprint(&self, expected: &ExpectedIdentity) -> Result<DatabaseFingerprint> {
+        self.open_database()
+            .read_transaction(Some(expected), |db, _| fingerprint::fingerprint_connection(db).map_err(from_sqlite))
     }
 
-    fn size(&self) -> Result<u64> {
-        snapshot::size(self.db())
+    fn database_size(&self) -> Result<u64> {
+        snapshot::size_in_transaction(self.open_database())
     }
 }

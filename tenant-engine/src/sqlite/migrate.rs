@@ -1,63 +1,74 @@
-//! The verb `migrate`: what is pending, one transaction per version, one flush for all callers at the end.
+//! Implements [`crate::Engine::migrate_database`]: applies the pending versions, one transaction per version, with one
+//! flush for all callers at the end.
 
 use super::SqliteEngine;
-use super::apply::{Outcome, Rules, apply};
+use super::apply::{ApplyOutcome, ApplyRules, apply_migration};
 use super::ledger;
-use super::open::check;
+use super::open::check_identity;
 use super::schema;
-use super::verbs::Flush;
-use super::writer::Writer;
-use crate::engine::Migrated;
+use super::shared_state::FlushNeed;
+use super::writer::DatabaseWriter;
+use crate::engine::MigrationOutcome;
 use crate::error::Result;
-use crate::identity::Expected;
-use crate::migration::{Applied, MigrationSet, pending_to};
+use crate::identity::ExpectedIdentity;
+use crate::migration::{AppliedMigration, MigrationSet, pending_to};
 use crate::placement::Placement;
 
-/// See [`crate::Engine::migrate`].
-pub(super) async fn migrate(
+/// See [`crate::Engine::migrate_database`].
+pub(super) async fn migrate_database(
     engine: &SqliteEngine,
     at: &Placement,
-    expected: &Expected,
+    expected: &ExpectedIdentity,
     set: &MigrationSet,
     target: Option<i64>,
-) -> Result<Migrated> {
+) -> Result<MigrationOutcome> {
     let (expected, set) = (expected.clone(), set.clone());
-    // What a migration writes is not known before. It must not begin where tenants may not write either.
-    engine.durably_taking(at, 0, move |at| run(at, &expected, &set, target)).await
+    // The space that a migration needs is not known before. It must not begin on a disk where tenants may not write.
+    engine.durably_taking(at, 0, move |at| migrate_placement(at, &expected, &set, target)).await
 }
 
-fn run(at: &Placement, expected: &Expected, set: &MigrationSet, target: Option<i64>) -> Result<(Migrated, Flush)> {
-    let mut writer = Writer::open(at)?;
-    let migrated = bring(&mut writer, expected, set, target)?;
-    Ok((migrated, writer.finish()?))
-}
-
-/// Applies what is pending to an open database.
-pub(super) fn bring(
-    writer: &mut Writer,
-    expected: &Expected,
+fn migrate_placement(
+    at: &Placement,
+    expected: &ExpectedIdentity,
     set: &MigrationSet,
     target: Option<i64>,
-) -> Result<Migrated> {
-    // Looks before it asks for the write lock: with nothing to do, an application that writes is not disturbed.
-    let ledger = writer.database().read(Some(expected), |db, _| {
+) -> Result<(MigrationOutcome, FlushNeed)> {
+    let mut writer = DatabaseWriter::open(at)?;
+    match apply_pending(&mut writer, expected, set, target) {
+        Ok(migrated) => Ok((migrated, writer.finish_writing()?)),
+        Err(error) => {
+            writer.abandon_writing();
+            Err(error)
+        }
+    }
+}
+
+/// Applies the pending versions to an open database.
+pub(super) fn apply_pending(
+    writer: &mut DatabaseWriter,
+    expected: &ExpectedIdentity,
+    set: &MigrationSet,
+    target: Option<i64>,
+) -> Result<MigrationOutcome> {
+    // Checks before it asks for the write lock: when nothing is pending, a writing application is not disturbed.
+    let ledger = writer.inner_database().read_transaction(Some(expected), |db, _| {
         schema::require_bounded(db)?;
-        ledger::read(db)
+        ledger::read_for(db, set)
     })?;
     let todo = pending_to(set, &ledger, target)?;
-    let rules = Rules { guard: &|db| check(db, Some(expected)).map(drop), set };
+    let rules = ApplyRules { guard: &|db| check_identity(db, Some(expected)).map(drop), set };
     let mut applied = Vec::new();
     for migration in &todo {
-        if apply(writer, &rules, migration)? == Outcome::Applied {
+        if apply_migration(writer, &rules, migration)? == ApplyOutcome::Applied {
             applied.push(migration.version);
         }
     }
-    let from_version = newest(&ledger);
+    let from_version = newest_version(&ledger);
     let to_version = todo.last().map(|m| m.version).max(from_version);
-    Ok(Migrated { from_version, to_version, applied })
+    Ok(MigrationOutcome { from_version, to_version, applied })
 }
 
-/// The newest version of a ledger.
-pub(super) fn newest(ledger: &[Applied]) -> Option<i64> {
+/// The newest version in a ledger.
+pub(super) fn newest_version(ledger: &[AppliedMigration]) -> Option<i64> {
     ledger.iter().map(|row| row.version).max()
 }

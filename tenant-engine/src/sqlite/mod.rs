@@ -1,4 +1,9 @@
 //! SQLite: one file per tenant.
+//!
+//! Each operation of the engine has a file of its own; `shared_state.rs` has the state that they share. Requests use
+//! `pool.rs`, `session.rs`, `transaction.rs`, `statement.rs` and `sandbox.rs`. All SQLite calls run on the threads of
+//! `workers.rs`. `budget.rs` and `descriptors.rs` limit open files, `heap.rs` limits memory, and `durability.rs`
+//! explains why no data is lost.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,42 +13,41 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::disk::DiskGauge;
-use crate::engine::{Engine, Migrated, Template};
+use crate::engine::{DatabaseTemplate, Engine, MigrationOutcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fingerprint::Fingerprint;
-use crate::found::{Found, Listing};
-use crate::identity::{Expected, Identity};
-use crate::inspection::{Depth, Inspection};
+use crate::fingerprint::DatabaseFingerprint;
+use crate::identity::{ExpectedIdentity, Identity};
+use crate::inspection::{Inspection, InspectionDepth};
+use crate::listing::{ListedObject, ServerListing};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
-use crate::pool::{Access, Pool};
-use crate::server::{Server, Survey};
-use crate::snapshot::{Image, Restored, Snapshot};
+use crate::pool::{AccessMode, Pool};
+use crate::server::{DatabaseServer, ServerSurvey};
+use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 
-use budget::Budget;
-use clock::Clock;
-use disks::Disks;
+use budget::DescriptorBudget;
+use disks::ServerDisks;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::sync::Semaphore;
-use workers::{Lane, Workers};
+use transaction_deadlines::TransactionDeadlines;
+use workers::{WorkerLane, WorkerThreads};
 
 mod apply;
 mod budget;
-mod clock;
+mod commit_decision;
 mod complexity;
 mod connection;
 mod databases;
 mod descriptors;
+mod disk_full;
 mod disks;
 mod drop;
 mod durability;
 pub(crate) mod error;
-mod fate;
 mod files;
 mod fingerprint;
 mod foreign_keys;
-mod full;
 mod functions;
 mod heap;
 pub(crate) mod identity;
@@ -56,6 +60,7 @@ mod log;
 #[cfg(feature = "test-util")]
 pub(crate) mod memory;
 mod migrate;
+mod migration_guard;
 mod open;
 mod pool;
 mod pragmas;
@@ -64,10 +69,12 @@ mod quarantine;
 mod references;
 mod restore;
 mod row_contents;
+mod rules;
 mod sandbox;
 mod schema;
 mod script;
 mod session;
+mod shared_state;
 mod snapshot;
 mod stamp;
 mod statement;
@@ -76,34 +83,35 @@ mod survey;
 mod temp_files;
 mod tokens;
 mod transaction;
-mod verbs;
+mod transaction_deadlines;
 mod views;
-mod watch;
 pub(crate) mod workers;
 mod writer;
 
 pub(crate) use image::content_hash;
+pub(crate) use rules::migration_refusals;
 
 pub use pool::SqlitePool;
 pub use session::SqliteSession;
 pub use transaction::SqliteTx;
 
-/// Settings of the engine; the defaults fit a machine of its own.
+/// Settings of the SQLite engine; the defaults are for a machine without other programs.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
-    /// Blocking workers shared by all tenants; `None`: max(8, 4 × cores).
+    /// Blocking worker threads that all tenants share; `None`: max(8, 4 × cores).
     pub workers: Option<usize>,
-    /// Connections that requests and verbs of this process may hold open, at three descriptors each; `None`: from the
-    /// raised RLIMIT_NOFILE.
+    /// Connections that requests and engine operations of this process may hold open, at three descriptors each;
+    /// `None`: from the raised RLIMIT_NOFILE.
     pub connections_max: Option<usize>,
-    /// Memory that SQLite may take in this process, bytes, at least 256 MiB; `None`: half of the machine's.
+    /// Maximum memory of SQLite in this process in bytes, at least 256 MiB; `None`: half of the machine's memory.
     pub memory_bytes_max: Option<u64>,
-    /// Where snapshots too large for memory and SQLite's temporary files are written; must be on a disk with room.
+    /// Directory for SQLite's temporary files and for snapshots that are too large for memory; its disk must have free
+    /// space.
     pub scratch: PathBuf,
 }
 
 impl SqliteOptions {
-    /// The defaults, with this directory.
+    /// The default settings, with this scratch directory.
     #[must_use]
     pub fn new(scratch: impl Into<PathBuf>) -> Self {
         Self { workers: None, connections_max: None, memory_bytes_max: None, scratch: scratch.into() }
@@ -113,51 +121,51 @@ impl SqliteOptions {
 /// The first SQLite whose write-ahead log cannot be reset under a reader; older ones may corrupt a database.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// Threads that the verbs leave to requests, so that a long backup or migration never delays every tenant.
+/// Threads that engine operations leave to requests, so that a long backup or migration never delays every tenant.
 const REQUEST_THREADS_MIN: usize = 2;
 
 /// How long the workers may take to end: longer than the statements of requests may run.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Verbs per thread that have their place already, so that no thread waits for the next one.
+/// Engine operations per thread that already have their place, so that no thread waits for the next operation.
 const VERBS_QUEUED: usize = 4;
 
-/// Verbs hold at most one place in so many: requests need the others.
+/// Engine operations hold at most one in this many places, because requests need the others.
 const VERBS_SHARE: usize = 4;
 
-/// How long a verb waits for its turn and its place. It is a matter of milliseconds unless every connection is in a
-/// long transaction; the runner tries again later anyway.
+/// How long an engine operation waits for its turn and its place. Usually this takes milliseconds, unless every
+/// connection is in a long transaction. The runner tries again later anyway.
 const PLACE_WAIT: Duration = Duration::from_secs(30);
 
 /// The SQLite engine. Clones share the workers and the connection budget.
 #[derive(Debug, Clone)]
 pub struct SqliteEngine {
-    inner: Arc<Inner>,
+    inner: Arc<SqliteEngineInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    workers: Workers,
-    /// Everything that is not a request: provision, migrate, snapshot, restore …
-    verbs: Lane,
-    /// Verbs that hold a place for a connection, running or queued.
+struct SqliteEngineInner {
+    workers: WorkerThreads,
+    /// The lane of all work other than requests: provision, migrate, snapshot, restore …
+    verbs: WorkerLane,
+    /// Limits the engine operations that hold a place for a connection, running or queued.
     verb_turns: Semaphore,
-    budget: Budget,
-    /// Room and reserve under each server's directory.
-    disks: Disks,
+    budget: DescriptorBudget,
+    /// Free space and reserve under each server's directory.
+    disks: ServerDisks,
     /// The disk of temporary files.
     temp: DiskGauge,
-    clock: Clock,
-    /// Requests that were answered at their deadline while a worker is still stuck in them.
+    clock: TransactionDeadlines,
+    /// Number of requests that were answered at their deadline while a worker is still stuck in them.
     stuck: Arc<AtomicUsize>,
-    /// What the verbs remember between calls.
-    shared: verbs::Verbs,
+    /// The state that engine operations keep between calls.
+    shared: shared_state::SharedState,
     options: SqliteOptions,
 }
 
 impl SqliteEngine {
-    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077, SQLite's limit on memory and the directory of its temporary
-    /// files, and refuses a SQLite older than 3.51.3.
+    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077, SQLite's memory limit and the directory of its
+    /// temporary files. Refuses a SQLite older than 3.51.3.
     ///
     /// # Errors
     /// When the library is too old, a thread cannot be started, or the options allow too little memory.
@@ -165,61 +173,61 @@ impl SqliteEngine {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
         umask(Mode::RWXG | Mode::RWXO);
-        heap::limit(options.memory_bytes_max)?;
-        let budget = Budget::new(options.connections_max);
+        heap::limit_heap(options.memory_bytes_max)?;
+        let budget = DescriptorBudget::new(options.connections_max);
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
-        let inner = Inner {
-            workers: Workers::start(threads)?,
-            verbs: Lane::of_verbs(threads - REQUEST_THREADS_MIN),
+        let inner = SqliteEngineInner {
+            workers: WorkerThreads::start_threads(threads)?,
+            verbs: WorkerLane::of_verbs(threads - REQUEST_THREADS_MIN),
             verb_turns: Semaphore::new(turns),
             budget,
-            disks: Disks::default(),
+            disks: ServerDisks::default(),
             temp: temp_files::keep_in(&options.scratch),
-            clock: Clock::start()?,
+            clock: TransactionDeadlines::start_thread()?,
             stuck: Arc::default(),
-            shared: verbs::Verbs::default(),
+            shared: shared_state::SharedState::default(),
             options,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Refuses new work, lets running work finish and ends the workers. A worker that is stuck in a statement is left
-    /// behind after `SHUTDOWN_PATIENCE`: it has not committed, and its transaction ends with the process.
-    pub async fn shutdown(&self) {
-        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.inner.workers.shutdown()).await;
+    /// Refuses new work, lets running work finish and ends the workers. A worker that is stuck in a statement is
+    /// abandoned after `SHUTDOWN_PATIENCE`: it has not committed, and its transaction ends with the process.
+    pub async fn shut_down(&self) {
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.inner.workers.shut_down()).await;
     }
 
-    /// Whether so many workers are stuck in statements, beyond their deadlines, that the engine should get no requests.
+    /// True when so many workers are stuck in statements beyond their deadlines that the engine should get no requests.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        self.inner.stuck.load(Ordering::Relaxed) >= self.inner.workers.threads()
+        self.inner.stuck.load(Ordering::Relaxed) >= self.inner.workers.thread_count()
     }
 
-    fn scratch(&self) -> &std::path::Path {
+    fn scratch_directory(&self) -> &std::path::Path {
         &self.inner.options.scratch
     }
 
-    fn verbs(&self) -> &verbs::Verbs {
+    fn shared_state(&self) -> &shared_state::SharedState {
         &self.inner.shared
     }
 
-    /// Runs a verb's blocking part on the shared workers, at most `workers - 2` of them at once.
+    /// Runs the blocking part of an engine operation on the shared workers, at most `workers - 2` of them at once.
     /// Dropping the future before the work begins prevents it; work that has begun runs to its end.
     ///
     /// # Errors
-    /// Those of `work`; [`ErrorKind::Closed`] after [`SqliteEngine::shutdown`].
-    pub(crate) async fn blocking<T: Send + 'static>(
+    /// Those of `work`; [`ErrorKind::Closed`] after [`SqliteEngine::shut_down`].
+    pub(crate) async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.inner.workers.run(&self.inner.verbs, work).await
+        self.inner.workers.run_job(&self.inner.verbs, work).await
     }
 
-    /// As [`SqliteEngine::blocking`], for work that opens the database at a placement, once at a time: its descriptors
-    /// are counted.
+    /// As [`SqliteEngine::run_blocking`], for work that opens one connection at a time to the database at a placement:
+    /// its descriptors are counted.
     ///
     /// # Errors
-    /// Those of `work`; [`ErrorKind::ConnectionsMax`] when no descriptors came free in time.
+    /// Those of `work`; [`ErrorKind::ConnectionsMax`] when no descriptors became free in time.
     pub(crate) async fn blocking_on<T: Send + 'static>(
         &self,
         at: &Placement,
@@ -230,8 +238,8 @@ impl SqliteEngine {
             Ok(Ok(turn)) => turn,
             _ => return Err(Error::new(ErrorKind::Busy, "the other work on databases takes too long")),
         };
-        let place = self.inner.budget.place(&at.path(), Access::Write, deadline).await?;
-        self.blocking(move || {
+        let place = self.inner.budget.take_place(&at.file_path(), AccessMode::Write, deadline).await?;
+        self.run_blocking(move || {
             let done = work();
             drop(place);
             done
@@ -240,7 +248,7 @@ impl SqliteEngine {
     }
 }
 
-/// Enough that a few tenants waiting for the disk do not hold up the others.
+/// Enough threads that a few tenants waiting for the disk do not delay the others.
 fn default_workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (4 * cores).max(8)
@@ -261,63 +269,74 @@ impl Engine for SqliteEngine {
     fn kind(&self) -> EngineKind {
         EngineKind::Sqlite
     }
-    async fn survey(&self, server: &Server) -> Result<Survey> {
-        survey::survey(self, server).await
+    async fn survey_server(&self, server: &DatabaseServer) -> Result<ServerSurvey> {
+        survey::survey_server(self, server).await
     }
-    async fn template(&self, _on: &Server, set: &MigrationSet) -> Result<Arc<Template>> {
-        provision::template(self, set).await
+    async fn prepare_template(&self, _on: &DatabaseServer, set: &MigrationSet) -> Result<Arc<DatabaseTemplate>> {
+        provision::prepare_template(self, set).await
     }
-    async fn provision(&self, at: &Placement, template: &Template, identity: &Identity) -> Result<()> {
-        provision::provision(self, at, template, identity).await
+    async fn provision_database(&self, at: &Placement, template: &DatabaseTemplate, identity: &Identity) -> Result<()> {
+        provision::provision_database(self, at, template, identity).await
     }
-    async fn connect(&self, at: &Placement, expected: &Expected) -> Result<Pool> {
-        SqlitePool::connect(Arc::clone(&self.inner), at, expected).await.map(Pool::Sqlite)
+    async fn open_pool(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Pool> {
+        SqlitePool::open_pool(Arc::clone(&self.inner), at, expected).await.map(Pool::Sqlite)
     }
-    async fn migrate(
+    async fn migrate_database(
         &self,
         at: &Placement,
-        expected: &Expected,
+        expected: &ExpectedIdentity,
         set: &MigrationSet,
         target: Option<i64>,
-    ) -> Result<Migrated> {
-        migrate::migrate(self, at, expected, set, target).await
+    ) -> Result<MigrationOutcome> {
+        migrate::migrate_database(self, at, expected, set, target).await
     }
-    async fn snapshot(&self, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-        snapshot::snapshot(self, at, expected).await
+    async fn take_snapshot(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<Snapshot> {
+        snapshot::take_snapshot(self, at, expected).await
     }
-    async fn restore(
+    async fn restore_database(
         &self,
         at: &Placement,
-        image: Image,
+        image: SnapshotImage,
         source: crate::TenantId,
         identity: &Identity,
-    ) -> Result<Restored> {
-        restore::restore(self, at, image, source, identity).await
+    ) -> Result<RestoreOutcome> {
+        restore::restore_database(self, at, image, source, identity).await
     }
-    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        stamp::stamp(self, at, expected, identity).await
+    async fn stamp_identity(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        stamp::stamp_identity(self, at, expected, identity).await
     }
-    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> Result<()> {
-        stamp::freeze(self, at, expected, identity).await
+    async fn freeze_database(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()> {
+        stamp::freeze_database(self, at, expected, identity).await
     }
-    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> Result<()> {
+    async fn drop_database(&self, at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<()> {
         drop::drop_database(self, at, expected).await
     }
-    async fn databases(&self, on: &Server, of: Option<crate::TenantId>) -> Result<Listing> {
-        databases::databases(self, on, of).await
+    async fn list_databases(&self, on: &DatabaseServer, of: Option<crate::TenantId>) -> Result<ServerListing> {
+        databases::list_databases(self, on, of).await
     }
-    async fn quarantine(&self, on: &Server, found: &Found, expected: Option<&Expected>, label: &str) -> Result<String> {
-        quarantine::quarantine(self, on, found, expected, label).await
+    async fn quarantine_object(
+        &self,
+        on: &DatabaseServer,
+        found: &ListedObject,
+        expected: Option<&ExpectedIdentity>,
+        label: &str,
+    ) -> Result<String> {
+        quarantine::quarantine_object(self, on, found, expected, label).await
     }
-    async fn size(&self, at: &Placement) -> Result<u64> {
-        inspect::size(self, at).await
+    async fn database_size(&self, at: &Placement) -> Result<u64> {
+        inspect::database_size(self, at).await
     }
 
-    async fn inspect(&self, at: &Placement, expected: Option<&Expected>, depth: Depth) -> Result<Inspection> {
-        inspect::inspect(self, at, expected, depth).await
+    async fn inspect_database(
+        &self,
+        at: &Placement,
+        expected: Option<&ExpectedIdentity>,
+        depth: InspectionDepth,
+    ) -> Result<Inspection> {
+        inspect::inspect_database(self, at, expected, depth).await
     }
-    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> Result<Fingerprint> {
-        fingerprint::fingerprint(self, at, expected).await
+    async fn compute_fingerprint(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<DatabaseFingerprint> {
+        fingerprint::compute_fingerprint(self, at, expected).await
     }
 }
 

@@ -1,7 +1,8 @@
-//! The verb `quarantine`: a file and its companions move to `<root>/quarantine/<label>/…`; nothing is deleted.
+//! Implements [`crate::Engine::quarantine_object`]: moves a file and its companions to `<root>/quarantine/<label>/…`;
+//! nothing is deleted.
 //!
-//! A database is renamed while its lock is held alone and its log is empty, so that no writer goes on in it and nothing is
-//! left at the old name that could be replayed into anything.
+//! A database is renamed while it is locked exclusively and its log is empty. So no writer continues in it, and no log
+//! remains at the old name that could be replayed into another file.
 
 use std::fs::{DirBuilder, Metadata};
 use std::io;
@@ -11,71 +12,76 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags};
 
 use super::SqliteEngine;
-use super::databases::{SIDES, physical};
+use super::databases::{SIDES, physical_id};
 use super::error::from_sqlite;
-use super::files::{beside, fault};
-use super::open::{Database, open_alone};
-use super::verbs::Flush;
+use super::files::{io_fault, path_beside};
+use super::open::{OpenDatabase, open_alone};
+use super::shared_state::FlushNeed;
 use crate::error::{Error, ErrorKind, Result};
-use crate::found::{Found, FoundKind};
-use crate::identity::Expected;
+use crate::identity::ExpectedIdentity;
+use crate::listing::{ListedObject, ListedObjectKind};
 use crate::placement::{Placement, parse_sqlite};
-use crate::server::Server;
+use crate::server::DatabaseServer;
 
-/// Under a server's directory; not looked into by `databases`.
+/// A folder in a server's directory; `databases.rs` skips it.
 pub(super) const FOLDER: &str = "quarantine";
-/// As a tenant's own folder.
+/// The mode of a tenant's own folder.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// See [`crate::Engine::quarantine`].
-pub(super) async fn quarantine(
+/// See [`crate::Engine::quarantine_object`].
+pub(super) async fn quarantine_object(
     engine: &SqliteEngine,
-    on: &Server,
-    found: &Found,
-    expected: Option<&Expected>,
+    on: &DatabaseServer,
+    found: &ListedObject,
+    expected: Option<&ExpectedIdentity>,
     label: &str,
 ) -> Result<String> {
-    let Server::Sqlite { root } = on else {
-        return Err(Error::new(ErrorKind::Internal, "this server is another engine's"));
+    let DatabaseServer::Sqlite { root } = on else {
+        return Err(Error::new(ErrorKind::Internal, "this server belongs to another engine"));
     };
     let to = format!("{FOLDER}/{label}/{}", found.name);
     let (root, found, expected) = (root.clone(), found.clone(), expected.cloned());
-    engine.durably_under(root.clone(), move || aside(&root, &found, expected.as_ref(), &to)).await
+    engine.durably_under(root.clone(), move || move_aside(&root, &found, expected.as_ref(), &to)).await
 }
 
-fn aside(root: &Path, found: &Found, expected: Option<&Expected>, to: &str) -> Result<(String, Flush)> {
-    let (from, target) = (inside(root, &found.name)?, root.join(to));
+fn move_aside(
+    root: &Path,
+    found: &ListedObject,
+    expected: Option<&ExpectedIdentity>,
+    to: &str,
+) -> Result<(String, FlushNeed)> {
+    let (from, target) = (path_inside(root, &found.name)?, root.join(to));
     let lock = match found.what {
-        FoundKind::Database => {
+        ListedObjectKind::Database => {
             let at =
                 parse_sqlite(root, &found.name).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-            still(&from, found)?;
-            hold(&at, expected)?
+            require_unchanged(&from, found)?;
+            open_exclusively(&at, expected)?
         }
         _ => None,
     };
-    // Looked at again under the lock.
-    still(&from, found)?;
+    // Checked again under the lock.
+    require_unchanged(&from, found)?;
     make_folders(root, &target)?;
-    rename(&from, &target)?;
+    rename_to_free(&from, &target)?;
     if lock.is_some() {
-        // Empty, and under the lock nobody fills it: it holds nothing that could be put aside.
-        let _ = std::fs::remove_file(beside(&from, "-wal"));
+        // The log is empty, and under the lock no writer can fill it, so there is nothing in it to keep.
+        let _ = std::fs::remove_file(path_beside(&from, "-wal"));
     }
     drop(lock);
     for side in SIDES {
-        match rename(&beside(&from, side), &beside(&target, side)) {
+        match rename_to_free(&path_beside(&from, side), &path_beside(&target, side)) {
             Err(error) if error.kind() == ErrorKind::Missing => {}
             moved => moved?,
         }
     }
-    // The tenant's folder, when it is empty now; never the root, which has the quarantine in it.
+    // Removes the tenant's folder if it is empty now; never the root, which contains the quarantine.
     let _ = from.parent().map(std::fs::remove_dir);
-    Ok((to.to_owned(), Flush::Needed))
+    Ok((to.to_owned(), FlushNeed::Needed))
 }
 
-/// At most a folder and a file, both by name: nothing that a caller says leads out of the directory.
-fn inside(root: &Path, name: &str) -> Result<PathBuf> {
+/// At most a folder and a file, both by name: no argument of a caller can lead out of the directory.
+fn path_inside(root: &Path, name: &str) -> Result<PathBuf> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
     let parts: Vec<&str> = name.split('/').collect();
     match parts.len() <= 2 && parts.iter().all(|part| plain(part)) && parts[0] != FOLDER {
@@ -84,28 +90,30 @@ fn inside(root: &Path, name: &str) -> Result<PathBuf> {
     }
 }
 
-/// The very file that was found, under one name only: a second name could be a tenant's.
-fn still(path: &Path, found: &Found) -> Result<()> {
+/// Requires the file that was found, with a single name: a second name could belong to a tenant.
+fn require_unchanged(path: &Path, found: &ListedObject) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
-    let looked = |path: &Path| std::fs::symlink_metadata(path).map_err(|error| fault("cannot look at the file", error));
+    let looked =
+        |path: &Path| std::fs::symlink_metadata(path).map_err(|error| io_fault("cannot check the file", error));
     let metadata: Metadata = looked(path)?;
     let changed = |why: &str| Err(Error::new(ErrorKind::Fenced, why));
     match () {
         () if found.name.contains('/') && !looked(folder)?.is_dir() => changed("its folder is a link"),
-        () if physical(&metadata) != found.physical => changed("another file stands at its name now"),
-        () if !metadata.is_file() => changed("it is no regular file: look at it and move it by hand"),
-        () if metadata.nlink() != 1 => changed("the file has another name too, which may be a tenant's"),
+        () if physical_id(&metadata) != found.physical => changed("another file has its name now"),
+        () if !metadata.is_file() => changed("it is not a regular file: check it and move it by hand"),
+        () if metadata.nlink() != 1 => changed("the file also has another name, which may belong to a tenant"),
         () => Ok(()),
     }
 }
 
-/// The database alone, with an empty log; `None` for bytes that are no database, as was found before.
-fn hold(at: &Placement, expected: Option<&Expected>) -> Result<Option<Database>> {
+/// Opens the database exclusively, with an empty log; `None` for bytes that are not a database, if the caller also
+/// found that.
+fn open_exclusively(at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<Option<OpenDatabase>> {
     let database = match open_alone(at) {
         Err(error) if error.kind() == ErrorKind::Corrupt && expected.is_none() => return Ok(None),
         database => database?,
     };
-    let identity = database.read(expected, |_, identity| Ok(identity));
+    let identity = database.read_transaction(expected, |_, identity| Ok(identity));
     match (identity, expected) {
         (Ok(_), Some(_)) => {}
         (Ok(_), None) => return Err(Error::new(ErrorKind::Fenced, "it carries an identity now")),
@@ -115,7 +123,7 @@ fn hold(at: &Placement, expected: Option<&Expected>) -> Result<Option<Database>>
     database.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())).map_err(from_sqlite)?;
     match database.wal_bytes() {
         0 => Ok(Some(database)),
-        _ => Err(Error::new(ErrorKind::Busy, "its write-ahead log cannot be folded into it")),
+        _ => Err(Error::new(ErrorKind::Busy, "its write-ahead log cannot be copied into it")),
     }
 }
 
@@ -125,7 +133,7 @@ fn make_folders(root: &Path, target: &Path) -> Result<()> {
     while let Some(folder) = missing.pop() {
         match DirBuilder::new().mode(DIRECTORY_MODE).create(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(fault("cannot make the folder for what is put aside", error));
+                return Err(io_fault("cannot make the folder in the quarantine", error));
             }
             _ => {}
         }
@@ -133,14 +141,14 @@ fn make_folders(root: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// To a name that is free.
-fn rename(from: &Path, to: &Path) -> Result<()> {
+/// Renames to an unused name.
+fn rename_to_free(from: &Path, to: &Path) -> Result<()> {
     match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::EXIST) => {
-            Err(Error::new(ErrorKind::AlreadyExists, "something with this name was put aside on the same day"))
+            Err(Error::new(ErrorKind::AlreadyExists, "a file with this name was quarantined on the same day"))
         }
-        Err(errno) => Err(fault("cannot put the file aside", errno.into())),
+        Err(errno) => Err(io_fault("cannot move the file to quarantine", errno.into())),
     }
 }
 
@@ -151,9 +159,9 @@ mod tests {
     #[test]
     fn a_name_never_leads_out_of_the_directory() {
         let root = Path::new("/r");
-        assert!(inside(root, "a/b").is_ok() && inside(root, "a").is_ok());
+        assert!(path_inside(root, "a/b").is_ok() && path_inside(root, "a").is_ok());
         for wrong in ["", "/", "a/", "../x", "a/..", "a/b/c", "quarantine/x", "/etc", "a\0b"] {
-            assert!(inside(root, wrong).is_err(), "{wrong:?}");
+            assert!(path_inside(root, wrong).is_err(), "{wrong:?}");
         }
     }
 }

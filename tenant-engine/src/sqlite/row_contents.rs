@@ -1,7 +1,7 @@
-//! The rows of a table, remembered by their content, so that a migration cannot lose one unseen.
+//! Remembers the rows of a table by their content, so that a migration cannot lose a row unnoticed.
 //!
-//! Called by `references.rs` for children that DROP TABLE deletes and that the file means to bring back. A number of rows
-//! proves nothing, and neither does a key: a new row may have the number of a lost one.
+//! Called by `references.rs` for child rows that DROP TABLE deletes and that the file is meant to restore. Equal
+//! numbers of rows prove nothing, and neither do keys: a new row may have the number of a lost one.
 
 use std::collections::HashMap;
 
@@ -9,16 +9,16 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::error::from_sqlite;
-use super::foreign_keys::{quoted, table_exists};
+use super::foreign_keys::{quoted_name, table_exists};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows of one table that are remembered: some 100 MB. More is refused rather than believed.
+/// Maximum remembered rows of one table: some 100 MB. A larger table is refused.
 const ROWS_MAX: usize = 2_000_000;
 
-/// A part of a hash; two rows of a table never share it.
+/// Part of a hash; no two different rows of a table share it.
 type RowHash = [u8; 16];
 
-/// How often each content occurs.
+/// The number of occurrences of each content.
 #[derive(Debug)]
 pub(super) struct RowContents {
     table: String,
@@ -27,34 +27,34 @@ pub(super) struct RowContents {
 }
 
 impl RowContents {
-    /// Reads the table as it is now.
+    /// Reads the current rows of the table.
     ///
     /// # Errors
     /// [`ErrorKind::MigrationFailed`] when it has too many rows; otherwise SQLite's.
-    pub(super) fn read(db: &Connection, table: &str) -> Result<Self> {
-        let columns = columns(db, table)?;
+    pub(super) fn read_table(db: &Connection, table: &str) -> Result<Self> {
+        let columns = column_names(db, table)?;
         let mut rows = HashMap::new();
         each_row(db, table, &columns, |hash| {
             *rows.entry(hash).or_insert(0) += 1;
             rows.len() <= ROWS_MAX
         })?;
         if rows.len() > ROWS_MAX {
-            let message = format!("'{table}' has too many rows to see whether the file brings them all back");
+            let message = format!("'{table}' has too many rows to check whether the file restores them all");
             return Err(Error::new(ErrorKind::MigrationFailed, message));
         }
         Ok(Self { table: table.to_owned(), columns, rows })
     }
 
-    /// The table's name when one of the rows is there no more. A table that the file drops for good loses none by mistake;
-    /// one whose columns went cannot be compared, and counts as changed.
+    /// The table's name when one of the rows is missing. A table that the file drops without replacement loses rows on
+    /// purpose. A table that lost columns cannot be compared, and counts as changed.
     ///
     /// # Errors
     /// SQLite's.
-    pub(super) fn lost(mut self, db: &Connection) -> Result<Option<String>> {
+    pub(super) fn lost_table(mut self, db: &Connection) -> Result<Option<String>> {
         if !table_exists(db, &self.table)? {
             return Ok(None);
         }
-        let now = columns(db, &self.table)?;
+        let now = column_names(db, &self.table)?;
         if !self.columns.iter().all(|name| now.iter().any(|other| other.eq_ignore_ascii_case(name))) {
             return Ok(Some(self.table));
         }
@@ -72,7 +72,7 @@ impl RowContents {
     }
 }
 
-/// Whether no two rows of the table can be equal: an INSERT of a row that is there already fails.
+/// True when no two rows of the table can be equal: an INSERT of an existing row then fails.
 ///
 /// # Errors
 /// SQLite's.
@@ -82,7 +82,7 @@ pub(super) fn has_unique_key(db: &Connection, table: &str) -> Result<bool> {
     db.query_row(sql, [table], |row| row.get(0)).map_err(from_sqlite)
 }
 
-fn columns(db: &Connection, table: &str) -> Result<Vec<String>> {
+fn column_names(db: &Connection, table: &str) -> Result<Vec<String>> {
     let mut statement =
         db.prepare("select name from pragma_table_info(?1, 'main') order by cid").map_err(from_sqlite)?;
     let names = statement.query_map([table], |row| row.get(0)).map_err(from_sqlite)?;
@@ -91,13 +91,13 @@ fn columns(db: &Connection, table: &str) -> Result<Vec<String>> {
 
 /// Calls `seen` with each row until it returns false.
 fn each_row(db: &Connection, table: &str, columns: &[String], mut seen: impl FnMut(RowHash) -> bool) -> Result<()> {
-    let names = columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let mut statement = db.prepare(&format!("select {names} from main.{}", quoted(table))).map_err(from_sqlite)?;
+    let names = columns.iter().map(|name| quoted_name(name)).collect::<Vec<_>>().join(", ");
+    let mut statement = db.prepare(&format!("select {names} from main.{}", quoted_name(table))).map_err(from_sqlite)?;
     let mut rows = statement.query([]).map_err(from_sqlite)?;
     while let Some(row) = rows.next().map_err(from_sqlite)? {
         let mut hasher = blake3::Hasher::new();
         for column in 0..columns.len() {
-            take(&mut hasher, row.get_ref(column).map_err(from_sqlite)?);
+            hash_value(&mut hasher, row.get_ref(column).map_err(from_sqlite)?);
         }
         let mut hash = RowHash::default();
         hasher.finalize_xof().fill(&mut hash);
@@ -108,8 +108,8 @@ fn each_row(db: &Connection, table: &str, columns: &[String], mut seen: impl FnM
     Ok(())
 }
 
-/// Kind, length and bytes, so that no two rows look alike.
-fn take(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
+/// Hashes kind, length and bytes, so that two different rows never look equal.
+fn hash_value(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
     let (kind, bytes): (u8, &[u8]) = match value {
         ValueRef::Null => (0, &[]),
         ValueRef::Integer(number) => {

@@ -1,9 +1,9 @@
-//! The verb `snapshot`: a page image of a database that goes on serving.
+//! Implements [`crate::Engine::take_snapshot`]: a page image of a database while it serves requests.
 //!
-//! The pages are read inside one read transaction that also checks the identity and reads the ledger, so everything
-//! said about the image is true of the image. A small database is copied in memory, a larger one page by page into a
-//! private file; both give the same bytes but for the counters that the content hash leaves out. Nothing is
-//! checkpointed and the file is not written to.
+//! The pages are read inside one read transaction that also checks the identity and reads the ledger. So everything
+//! that is reported about the image is true of it. A small database is copied in memory, a larger one page by page into
+//! a private file. Both give equal bytes apart from the counters that the content hash leaves out. Nothing is
+//! checkpointed, and the file is not written to.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -14,49 +14,58 @@ use rusqlite::{Connection, MAIN_DB};
 
 use super::SqliteEngine;
 use super::error::from_sqlite;
-use super::files::fault;
-use super::migrate::newest;
-use super::open::{Sharing, open};
+use super::files::io_fault;
+use super::migrate::newest_version;
+use super::open::{FileSharing, open_database};
 use super::{foreign_keys, image, ledger};
 use crate::disk::require_room;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{Expected, Identity};
+use crate::identity::{ExpectedIdentity, Identity};
 use crate::placement::Placement;
-use crate::snapshot::{Image, Snapshot, SnapshotInfo};
+use crate::snapshot::{Snapshot, SnapshotImage, SnapshotInfo};
 
-/// Up to here an image is handled in memory. A larger one costs a file in scratch, which is little beside compressing it;
-/// memory that many at once take is not given back to the operating system for long.
+/// An image up to this size is kept in memory. A larger one needs a scratch file, which costs little beside compressing
+/// it. Memory for many images at once would not be returned to the operating system for long.
 const MEMORY_BYTES_MAX: u64 = 1 << 20;
-/// Pages copied between two looks at the outcome: 4 MiB.
+/// Pages copied between two checks of the result: 4 MiB.
 const STEP_PAGES: i32 = 1024;
 
-/// See [`crate::Engine::snapshot`].
-pub(super) async fn snapshot(engine: &SqliteEngine, at: &Placement, expected: &Expected) -> Result<Snapshot> {
-    let (on, expected, scratch) = (at.clone(), expected.clone(), engine.scratch().to_path_buf());
-    engine.blocking_on(at, move || take(&on, &expected, &scratch, MEMORY_BYTES_MAX)).await
+/// See [`crate::Engine::take_snapshot`].
+pub(super) async fn take_snapshot(
+    engine: &SqliteEngine,
+    at: &Placement,
+    expected: &ExpectedIdentity,
+) -> Result<Snapshot> {
+    let (on, expected, scratch) = (at.clone(), expected.clone(), engine.scratch_directory().to_path_buf());
+    engine.blocking_on(at, move || snapshot_placement(&on, &expected, &scratch, MEMORY_BYTES_MAX)).await
 }
 
-fn take(at: &Placement, expected: &Expected, scratch: &Path, memory_bytes_max: u64) -> Result<Snapshot> {
-    let database = open(at, Sharing::Shared)?;
-    database.read(Some(expected), |db, identity| {
-        let image = match size(db)? {
+fn snapshot_placement(
+    at: &Placement,
+    expected: &ExpectedIdentity,
+    scratch: &Path,
+    memory_bytes_max: u64,
+) -> Result<Snapshot> {
+    let database = open_database(at, FileSharing::Shared)?;
+    database.read_transaction(Some(expected), |db, identity| {
+        let image = match size_in_transaction(db)? {
             small if small <= memory_bytes_max => in_memory(db)?,
             _ => in_file(db, scratch)?,
         };
-        describe(db, identity, image)
+        describe_snapshot(db, identity, image)
     })
 }
 
-/// What the database says about an image of it that was made in the same open transaction.
-pub(super) fn describe(db: &Connection, identity: Identity, image: Image) -> Result<Snapshot> {
-    let (content_hash, size_bytes) = hash(&image)?;
+/// Describes an image of the database that was made in the open transaction.
+pub(super) fn describe_snapshot(db: &Connection, identity: Identity, image: SnapshotImage) -> Result<Snapshot> {
+    let (content_hash, size_bytes) = hash_image(&image)?;
     let info = SnapshotInfo {
         identity,
-        schema_version: newest(&ledger::read(db)?),
+        schema_version: newest_version(&ledger::read_ledger(db)?),
         content_hash,
         size_bytes,
         engine_version: format!("sqlite {}", rusqlite::version()),
-        foreign_key_violations: foreign_keys::count(db)?,
+        foreign_key_violations: foreign_keys::count_violations(db)?,
         classes: std::collections::BTreeMap::new(),
         rows: None,
         left_out: Vec::new(),
@@ -65,25 +74,26 @@ pub(super) fn describe(db: &Connection, identity: Identity, image: Image) -> Res
 }
 
 /// Bytes of the database in the open transaction.
-pub(super) fn size(db: &Connection) -> Result<u64> {
+pub(super) fn size_in_transaction(db: &Connection) -> Result<u64> {
     let pragma = |name: &str| db.query_row(&format!("pragma {name}"), [], |row| row.get::<_, i64>(0));
     let bytes = pragma("page_count").and_then(|count| Ok(count * pragma("page_size")?)).map_err(from_sqlite)?;
     Ok(u64::try_from(bytes).unwrap_or_default())
 }
 
-/// All pages of the open transaction.
-pub(super) fn in_memory(db: &Connection) -> Result<Image> {
-    Ok(Image::Memory(Bytes::copy_from_slice(&db.serialize(MAIN_DB).map_err(from_sqlite)?)))
+/// Copies all pages of the open transaction into memory.
+pub(super) fn in_memory(db: &Connection) -> Result<SnapshotImage> {
+    Ok(SnapshotImage::Memory(Bytes::copy_from_slice(&db.serialize(MAIN_DB).map_err(from_sqlite)?)))
 }
 
-/// The open read transaction keeps a writer from starting the copy over; without it a busy database would never end.
-fn in_file(db: &Connection, scratch: &Path) -> Result<Image> {
-    let unusable = |e| fault("cannot write to the scratch directory", e);
+/// The open read transaction keeps a writer from restarting the copy. Without it, copying a busy database would never
+/// end.
+fn in_file(db: &Connection, scratch: &Path) -> Result<SnapshotImage> {
+    let unusable = |e| io_fault("cannot write to the scratch directory", e);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch).map_err(unusable)?;
-    require_room(scratch, size(db)?)?;
+    require_room(scratch, size_in_transaction(db)?)?;
     let path = tempfile::Builder::new().prefix("snapshot-").tempfile_in(scratch).map_err(unusable)?.into_temp_path();
     let mut copy = Connection::open(&path).map_err(from_sqlite)?;
-    // Private, and worthless when interrupted.
+    // The file is private, and worthless when interrupted.
     copy.execute_batch("pragma journal_mode=off; pragma synchronous=off").map_err(from_sqlite)?;
     {
         let backup = Backup::new(db, &mut copy).map_err(from_sqlite)?;
@@ -96,15 +106,15 @@ fn in_file(db: &Connection, scratch: &Path) -> Result<Image> {
         }
     }
     copy.close().map_err(|(_, error)| from_sqlite(error))?;
-    Ok(Image::File(path))
+    Ok(SnapshotImage::File(path))
 }
 
-fn hash(image: &Image) -> Result<(String, u64)> {
+fn hash_image(image: &SnapshotImage) -> Result<(String, u64)> {
     let hashed = match image {
-        Image::Memory(bytes) => image::content_hash(&bytes[..]),
-        Image::File(path) => std::fs::File::open(path).and_then(image::content_hash),
+        SnapshotImage::Memory(bytes) => image::content_hash(&bytes[..]),
+        SnapshotImage::File(path) => std::fs::File::open(path).and_then(image::content_hash),
     };
-    hashed.map_err(|e| fault("cannot read the snapshot back", e))
+    hashed.map_err(|e| io_fault("cannot read the snapshot back", e))
 }
 
 #[cfg(test)]
@@ -116,33 +126,38 @@ mod tests {
     use crate::ids::{FleetId, Generation, TenantId};
     use crate::sqlite::identity as row;
 
-    /// A database with a log that holds more than the main file, and deleted pages.
-    fn database(root: &Path) -> (Placement, Expected, Connection) {
+    /// A database with deleted pages, and with a log that holds more than the main file.
+    fn database(root: &Path) -> (Placement, ExpectedIdentity, Connection) {
         let tenant = TenantId::generate();
-        let at = Placement::sqlite(root, tenant, Generation::FIRST, 1);
-        std::fs::create_dir(at.path().parent().unwrap()).unwrap();
-        let db = Connection::open(at.path()).unwrap();
+        let at = Placement::new_sqlite(root, tenant, Generation::FIRST, 1);
+        std::fs::create_dir(at.file_path().parent().unwrap()).unwrap();
+        let db = Connection::open(at.file_path()).unwrap();
         db.execute_batch("pragma journal_mode=wal; create table t(id integer primary key, body)").unwrap();
         let state = IdentityState::Active;
         let fleet = FleetId::generate();
         row::create_table(&db).unwrap();
-        row::write(&db, &Identity { tenant, fleet, generation: Generation::FIRST, state, op: None, stamped_at: 0 })
-            .unwrap();
+        row::write_identity(
+            &db,
+            &Identity { tenant, fleet, generation: Generation::FIRST, state, op: None, stamped_at: 0 },
+        )
+        .unwrap();
         let many = "insert into t(body) with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000)
                     select randomblob(700) from n";
         db.execute_batch(&format!("{many}; delete from t where id % 3 = 0")).unwrap();
-        (at, Expected { tenant, fleet, generation: Generation::FIRST, states: vec![state] }, db)
+        (at, ExpectedIdentity { tenant, fleet, generation: Generation::FIRST, states: vec![state] }, db)
     }
 
     #[test]
     fn both_routes_give_the_same_content() {
         let root = tempfile::tempdir().unwrap();
         let (at, expected, app) = database(root.path());
-        let take = |max| take(&at, &expected, &root.path().join("new/scratch"), max).unwrap();
+        let take = |max| snapshot_placement(&at, &expected, &root.path().join("new/scratch"), max).unwrap();
         let (memory, file) = (take(u64::MAX), take(0));
         assert_eq!(memory.info.content_hash, file.info.content_hash);
         assert_eq!(memory.info.size_bytes, file.info.size_bytes);
-        let (Image::Memory(bytes), Image::File(path)) = (&memory.image, &file.image) else { panic!("both routes") };
+        let (SnapshotImage::Memory(bytes), SnapshotImage::File(path)) = (&memory.image, &file.image) else {
+            panic!("both routes")
+        };
         assert!(bytes[..] != std::fs::read(path).unwrap()[..], "the counters differ, or zeroing them proves nothing");
         assert_eq!(take(0).info.content_hash, file.info.content_hash, "unchanged is recognised");
         app.execute_batch("update t set body = 'x' where id = 1").unwrap();
@@ -170,11 +185,11 @@ mod tests {
                 }
             });
             for max in [0, u64::MAX, 0, u64::MAX] {
-                let taken = take(&at, &expected, root.path(), max).unwrap();
+                let taken = snapshot_placement(&at, &expected, root.path(), max).unwrap();
                 let copy = root.path().join("copy.db");
                 match &taken.image {
-                    Image::Memory(bytes) => std::fs::write(&copy, bytes).unwrap(),
-                    Image::File(path) => drop(std::fs::copy(path, &copy).unwrap()),
+                    SnapshotImage::Memory(bytes) => std::fs::write(&copy, bytes).unwrap(),
+                    SnapshotImage::File(path) => drop(std::fs::copy(path, &copy).unwrap()),
                 }
                 let copy = Connection::open(&copy).unwrap();
                 let whole: (bool, String) = copy

@@ -1,4 +1,4 @@
-//! Runs one statement of a tenant on an open connection: checks it, binds, steps, and stops at the caps.
+//! Runs one statement of a tenant on an open connection: checks it, binds parameters, steps, and stops at the limits.
 //!
 //! Called on worker threads by `transaction.rs`, inside an open transaction.
 
@@ -6,81 +6,83 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement, Row, ToSql};
 
-use super::complexity::Measure;
-use super::connection::Conn;
+use super::complexity::StatementComplexity;
+use super::connection::SqliteTenantConnection;
+use super::disk_full;
 use super::error::from_sqlite;
-use super::full;
 use super::identity::INTERNAL;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Access, Limits};
-use crate::value::{Rows, Value};
+use crate::pool::{AccessMode, SessionLimits};
+use crate::value::{Rows, SqlValue};
 
-/// Runs one statement to its end and returns all it answers.
+/// Runs one statement to its end and returns its whole answer.
 ///
 /// # Errors
 /// Every kind under "the caller's SQL" of [`ErrorKind`], and those of the database.
-pub(super) fn execute(
-    conn: &Conn,
-    access: Access,
-    limits: &Limits,
+pub(super) fn execute_statement(
+    conn: &SqliteTenantConnection,
+    access: AccessMode,
+    limits: &SessionLimits,
     hold: AnswerHold,
     sql: &str,
-    params: &[Value],
+    params: &[SqlValue],
 ) -> Result<Rows> {
     let sql = sql.trim();
     let values = check_text(sql, limits)?;
-    let _size = ValueSize::bound(conn, value_bytes_max(limits, values))?;
-    let tenant = conn.guard().tenant_sql(limits.temp_bytes_max);
-    let ran = run(conn, access, limits, hold, sql, params).map_err(|error| match conn.guard().take_refusal() {
-        Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
-        None if error.kind() == ErrorKind::DeadlineExceeded => match conn.guard().stopped() {
-            Some(why) => why.with_source(error),
+    let _size = ValueSize::lower_limit(conn, value_bytes_max(limits, values))?;
+    let tenant = conn.sandbox_guard().tenant_sql(limits.temp_bytes_max);
+    let ran = run_statement(conn, access, limits, hold, sql, params).map_err(|error| {
+        match conn.sandbox_guard().take_refusal() {
+            Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
+            None if error.kind() == ErrorKind::DeadlineExceeded => match conn.sandbox_guard().stop_reason() {
+                Some(why) => why.with_source(error),
+                None => error,
+            },
             None => error,
-        },
-        None => error,
+        }
     });
     drop(tenant);
-    ran.map_err(|error| full::explained(conn.db(), error))
+    ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
 }
 
-fn run(
-    conn: &Conn,
-    access: Access,
-    limits: &Limits,
+fn run_statement(
+    conn: &SqliteTenantConnection,
+    access: AccessMode,
+    limits: &SessionLimits,
     mut hold: AnswerHold,
     sql: &str,
-    params: &[Value],
+    params: &[SqlValue],
 ) -> Result<Rows> {
     check_single(conn, sql)?;
-    let mut statement = conn.db().prepare_cached(sql).map_err(from_sqlite)?;
+    let mut statement = conn.raw_connection().prepare_cached(sql).map_err(from_sqlite)?;
     let changes = check_prepared(&statement, access)?;
-    bind(&mut statement, params)?;
-    let rows = collect(&mut statement, limits, &mut hold)?;
+    bind_params(&mut statement, params)?;
+    let rows = collect_rows(&mut statement, limits, &mut hold)?;
     let columns = statement.column_names().into_iter().map(str::to_owned).collect();
     let rows_affected = match changes {
-        Changes::Rows => conn.db().changes(),
-        Changes::Nothing => 0,
+        ChangeCount::Rows => conn.raw_connection().changes(),
+        ChangeCount::Nothing => 0,
     };
     Ok(Rows { columns, rows, rows_affected, hold })
 }
 
-/// What can be refused without SQLite. Returns how many values of its own the statement may hold at once, at most.
-fn check_text(sql: &str, limits: &Limits) -> Result<usize> {
+/// Checks that need no SQLite. Returns the maximum number of intermediate values that the statement may hold at once.
+fn check_text(sql: &str, limits: &SessionLimits) -> Result<usize> {
     let length_max = limits.sql_bytes_max.min(SQL_LENGTH_MAX);
     if sql.len() > length_max {
         let message = format!("the SQL is {} bytes long, at most {length_max} are allowed", sql.len());
         return Err(Error::new(ErrorKind::SqlTooComplex, message));
     }
     let mut values = 0;
-    if !Measure::is_simple(sql) {
-        let measure = Measure::of(sql);
-        measure.check().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
+    if !StatementComplexity::is_simple(sql) {
+        let measure = StatementComplexity::measure_sql(sql);
+        measure.check_limits().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
         values = measure.values;
     }
     if sql.contains('\0') {
-        // SQLite would stop reading there and run the first half.
+        // SQLite would stop reading there and run the first part.
         return Err(Error::new(ErrorKind::SqlInvalid, "the SQL contains a NUL character"));
     }
     if sql.starts_with(INTERNAL) {
@@ -89,12 +91,12 @@ fn check_text(sql: &str, limits: &Limits) -> Result<usize> {
     Ok(values)
 }
 
-/// Another limit on the length of values, while one statement runs.
-struct ValueSize<'a>(&'a Conn);
+/// Sets another limit on the length of values, while one statement runs.
+struct ValueSize<'a>(&'a SqliteTenantConnection);
 
 impl<'a> ValueSize<'a> {
-    /// `None` when the usual limit is the right one, and nothing has to be done.
-    fn bound(conn: &'a Conn, bytes_max: usize) -> Result<Option<Self>> {
+    /// `None` when the usual limit is right and nothing must be changed.
+    fn lower_limit(conn: &'a SqliteTenantConnection, bytes_max: usize) -> Result<Option<Self>> {
         if bytes_max == VALUE_BYTES_MAX {
             return Ok(None);
         }
@@ -109,37 +111,37 @@ impl Drop for ValueSize<'_> {
     }
 }
 
-/// Refuses a second statement. Only a text with a semicolon before its end can hold one, and then it is taken apart
-/// one statement at a time here: preparing it whole would recurse once per statement.
-fn check_single(conn: &Conn, sql: &str) -> Result<()> {
+/// Refuses a second statement. Only a text with a semicolon before its end can contain one, and then it is split one
+/// statement at a time here: preparing it whole would recurse once per statement.
+fn check_single(conn: &SqliteTenantConnection, sql: &str) -> Result<()> {
     if !sql.trim_end_matches([';', ' ', '\t', '\r', '\n']).contains(';') {
         return Ok(());
     }
-    let mut batch = Batch::new(conn.db(), sql);
+    let mut batch = Batch::new(conn.raw_connection(), sql);
     let _first = batch.next().map_err(from_sqlite)?;
     if matches!(batch.next(), Ok(None)) {
         return Ok(());
     }
-    // Whatever is wrong with the second one, there must not be one.
-    conn.guard().take_refusal();
+    // A second statement is an error in itself, so a refusal of its content is discarded.
+    conn.sandbox_guard().take_refusal();
     Err(from_sqlite(rusqlite::Error::MultipleStatement))
 }
 
-/// Whether `changes()` says something about this statement.
+/// Whether `changes()` applies to this statement.
 #[derive(Clone, Copy)]
-enum Changes {
+enum ChangeCount {
     Rows,
     Nothing,
 }
 
-fn check_prepared(statement: &CachedStatement<'_>, access: Access) -> Result<Changes> {
+fn check_prepared(statement: &CachedStatement<'_>, access: AccessMode) -> Result<ChangeCount> {
     if statement.is_explain() != 0 {
-        return Ok(Changes::Nothing);
+        return Ok(ChangeCount::Nothing);
     }
     if !statement.readonly() {
         return match access {
-            Access::Write => Ok(Changes::Rows),
-            Access::Read => Err(Error::new(
+            AccessMode::Write => Ok(ChangeCount::Rows),
+            AccessMode::Read => Err(Error::new(
                 ErrorKind::ReadOnlyTransaction,
                 "the statement writes, and this transaction may only read",
             )),
@@ -148,40 +150,44 @@ fn check_prepared(statement: &CachedStatement<'_>, access: Access) -> Result<Cha
     if statement.column_count() == 0 && statement.expanded_sql().is_none() {
         return Err(Error::new(ErrorKind::SqlInvalid, "the text holds no SQL statement"));
     }
-    Ok(Changes::Nothing)
+    Ok(ChangeCount::Nothing)
 }
 
-fn bind(statement: &mut CachedStatement<'_>, params: &[Value]) -> Result<()> {
+fn bind_params(statement: &mut CachedStatement<'_>, params: &[SqlValue]) -> Result<()> {
     let wanted = statement.parameter_count();
     if wanted != params.len() {
         return Err(from_sqlite(rusqlite::Error::InvalidParameterCount(params.len(), wanted)));
     }
     for (index, param) in params.iter().enumerate() {
-        if matches!(param, Value::Real(real) if real.is_nan()) {
+        if matches!(param, SqlValue::Real(real) if real.is_nan()) {
             let message = format!("parameter ?{} is NaN, which SQLite stores as NULL: send null", index + 1);
             return Err(Error::new(ErrorKind::ParameterMismatch, message));
         }
-        statement.raw_bind_parameter(index + 1, Borrowed(param)).map_err(from_sqlite)?;
+        statement.raw_bind_parameter(index + 1, BorrowedValue(param)).map_err(from_sqlite)?;
     }
     Ok(())
 }
 
-struct Borrowed<'a>(&'a Value);
+struct BorrowedValue<'a>(&'a SqlValue);
 
-impl ToSql for Borrowed<'_> {
+impl ToSql for BorrowedValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Null => ValueRef::Null,
-            Value::Integer(value) => ValueRef::Integer(*value),
-            Value::Boolean(value) => ValueRef::Integer(i64::from(*value)),
-            Value::Real(value) => ValueRef::Real(*value),
-            Value::Text(text) => ValueRef::Text(text.as_bytes()),
-            Value::Blob(bytes) => ValueRef::Blob(bytes),
+            SqlValue::Null => ValueRef::Null,
+            SqlValue::Integer(value) => ValueRef::Integer(*value),
+            SqlValue::Boolean(value) => ValueRef::Integer(i64::from(*value)),
+            SqlValue::Real(value) => ValueRef::Real(*value),
+            SqlValue::Text(text) => ValueRef::Text(text.as_bytes()),
+            SqlValue::Blob(bytes) => ValueRef::Blob(bytes),
         }))
     }
 }
 
-fn collect(statement: &mut CachedStatement<'_>, limits: &Limits, hold: &mut AnswerHold) -> Result<Vec<Vec<Value>>> {
+fn collect_rows(
+    statement: &mut CachedStatement<'_>,
+    limits: &SessionLimits,
+    hold: &mut AnswerHold,
+) -> Result<Vec<Vec<SqlValue>>> {
     let mut rows = statement.raw_query();
     let mut collected = Vec::new();
     let mut bytes = 0_usize;
@@ -190,14 +196,14 @@ fn collect(statement: &mut CachedStatement<'_>, limits: &Limits, hold: &mut Answ
             let message = format!("the answer has more than {} rows; ask for fewer", limits.rows_max);
             return Err(Error::new(ErrorKind::RowsMax, message));
         }
-        hold.row()?;
-        collected.push(cells(row, &mut bytes, limits.bytes_max, hold)?);
+        hold.count_row()?;
+        collected.push(read_cells(row, &mut bytes, limits.bytes_max, hold)?);
     }
     Ok(collected)
 }
 
-fn cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHold) -> Result<Vec<Value>> {
-    // Asked per row: a changed schema makes SQLite prepare `select *` again at the first step.
+fn read_cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHold) -> Result<Vec<SqlValue>> {
+    // Asked per row: after a schema change, SQLite prepares `select *` again at the first step.
     let columns = row.as_ref().column_count();
     let mut cells = Vec::with_capacity(columns);
     for column in 0..columns {
@@ -207,8 +213,8 @@ fn cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHo
             let message = format!("the answer has more than {bytes_max} bytes; ask for less");
             return Err(Error::new(ErrorKind::BytesMax, message));
         }
-        hold.cell(heap_bytes(cell))?;
-        cells.push(owned(cell));
+        hold.count_cell(heap_bytes(cell))?;
+        cells.push(owned_value(cell));
     }
     Ok(cells)
 }
@@ -220,7 +226,7 @@ fn heap_bytes(cell: ValueRef<'_>) -> usize {
     }
 }
 
-/// As [`Value::size_bytes`], before anything is copied.
+/// As [`SqlValue::size_bytes`], before anything is copied.
 fn size_bytes(cell: ValueRef<'_>) -> usize {
     match cell {
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 8,
@@ -228,16 +234,16 @@ fn size_bytes(cell: ValueRef<'_>) -> usize {
     }
 }
 
-fn owned(cell: ValueRef<'_>) -> Value {
+fn owned_value(cell: ValueRef<'_>) -> SqlValue {
     match cell {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(value) => Value::Integer(value),
-        ValueRef::Real(value) => Value::Real(value),
-        // SQLite does not check what it stores as text. Bytes lose nothing, and the row stays readable.
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(value) => SqlValue::Integer(value),
+        ValueRef::Real(value) => SqlValue::Real(value),
+        // SQLite does not check that a stored text is UTF-8. As bytes nothing is lost, and the row stays readable.
         ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Blob(bytes.to_vec()),
+            Ok(text) => SqlValue::Text(text.to_owned()),
+            Err(_) => SqlValue::Blob(bytes.to_vec()),
         },
-        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
     }
 }

@@ -1,27 +1,27 @@
-//! PURE: the statements of a migration that `references.rs` treats in a way of its own, known by their first words.
+//! PURE: recognizes, by their first words, the statements of a migration that `references.rs` handles specially.
 //!
-//! These drop or rename a table, begin or end a transaction, or switch foreign keys. The rest is SQLite's to understand:
-//! a statement that is taken for none of these simply runs.
+//! These statements drop or rename a table, begin or end a transaction, or switch foreign keys. SQLite handles all
+//! others: a statement that is not recognized simply runs.
 
 use super::complexity::plain_name;
-use super::tokens::{Token, Tokens};
+use super::tokens::{SqliteToken, SqliteTokens};
 
-/// The words that decide: `alter table "main"."a" rename to "main"."b"` has nine.
+/// Number of words that decide: `alter table "main"."a" rename to "main"."b"` has nine.
 const WORDS_MAX: usize = 12;
 
-/// What a statement is. Names are those that SQLite compares: without quotes, in lower case.
+/// The kind of a statement. Names are in the form that SQLite compares: without quotes, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum MigrationStep {
     /// DROP TABLE.
     Drop {
-        /// The table.
+        /// Name of the dropped table.
         table: String,
     },
     /// ALTER TABLE … RENAME TO.
     Rename {
-        /// The name before.
+        /// The old name.
         from: String,
-        /// The name after.
+        /// The new name.
         to: String,
     },
     /// BEGIN.
@@ -32,46 +32,47 @@ pub(super) enum Step {
     Rollback,
     /// `pragma foreign_keys = …`.
     ForeignKeys(bool),
-    /// Any other.
+    /// Any other statement.
     Other,
 }
 
-/// What the first statement of this text is.
-pub(super) fn first(text: &str) -> Step {
-    let mut tokens = Tokens::of(text);
-    step(&head(&mut tokens))
+/// The kind of the first statement of this text.
+pub(super) fn first_step(text: &str) -> MigrationStep {
+    let mut tokens = SqliteTokens::from_text(text);
+    classify_words(&leading_words(&mut tokens))
 }
 
-/// Where the first statement of this text ends, its semicolon included.
-pub(super) fn end(text: &str) -> usize {
-    let mut tokens = Tokens::of(text);
-    if is_trigger(&head(&mut tokens)) {
-        while tokens.offset() < text.len() && head(&mut tokens).first().is_none_or(|word| word != "END") {}
+/// The end of the first statement of this text, including its semicolon.
+pub(super) fn statement_end(text: &str) -> usize {
+    let mut tokens = SqliteTokens::from_text(text);
+    if is_trigger(&leading_words(&mut tokens)) {
+        while tokens.byte_offset() < text.len() && leading_words(&mut tokens).first().is_none_or(|word| word != "END") {
+        }
     }
-    tokens.offset()
+    tokens.byte_offset()
 }
 
-/// True when the first BEGIN or COMMIT of this text is a BEGIN: its author means it to start outside a transaction.
+/// True when the first BEGIN or COMMIT of this text is a BEGIN: its author expects it to start outside a transaction.
 pub(super) fn begins_outside(text: &str) -> bool {
-    let mut tokens = Tokens::of(text);
+    let mut tokens = SqliteTokens::from_text(text);
     let mut in_trigger = false;
-    while tokens.offset() < text.len() {
-        let words = head(&mut tokens);
-        match step(&words) {
-            Step::Commit if in_trigger => in_trigger = false,
-            Step::Begin if !in_trigger => return true,
-            Step::Commit | Step::Rollback if !in_trigger => return false,
+    while tokens.byte_offset() < text.len() {
+        let words = leading_words(&mut tokens);
+        match classify_words(&words) {
+            MigrationStep::Commit if in_trigger => in_trigger = false,
+            MigrationStep::Begin if !in_trigger => return true,
+            MigrationStep::Commit | MigrationStep::Rollback if !in_trigger => return false,
             _ => in_trigger |= is_trigger(&words),
         }
     }
     false
 }
 
-/// True when a statement of this text makes a table of this name, or gives a table this name.
-pub(super) fn makes(text: &str, table: &str) -> bool {
-    let mut tokens = Tokens::of(text);
-    while tokens.offset() < text.len() {
-        if made(&head(&mut tokens)).is_some_and(|name| name == table) {
+/// True when a statement of this text makes a table of this name, or renames a table to it.
+pub(super) fn makes_table(text: &str, table: &str) -> bool {
+    let mut tokens = SqliteTokens::from_text(text);
+    while tokens.byte_offset() < text.len() {
+        if created_table(&leading_words(&mut tokens)).is_some_and(|name| name == table) {
             return true;
         }
     }
@@ -80,11 +81,11 @@ pub(super) fn makes(text: &str, table: &str) -> bool {
 
 /// The tables that statements of this text drop or rename.
 pub(super) fn dropped_or_renamed(text: &str) -> Vec<String> {
-    let mut tokens = Tokens::of(text);
+    let mut tokens = SqliteTokens::from_text(text);
     let mut tables = Vec::new();
-    while tokens.offset() < text.len() {
-        match step(&head(&mut tokens)) {
-            Step::Drop { table } | Step::Rename { from: table, .. } => tables.push(table),
+    while tokens.byte_offset() < text.len() {
+        match classify_words(&leading_words(&mut tokens)) {
+            MigrationStep::Drop { table } | MigrationStep::Rename { from: table, .. } => tables.push(table),
             _ => {}
         }
     }
@@ -92,31 +93,36 @@ pub(super) fn dropped_or_renamed(text: &str) -> Vec<String> {
 }
 
 /// True when a statement of this text inserts into this table.
-pub(super) fn fills(text: &str, table: &str) -> bool {
-    let mut tokens = Tokens::of(text);
-    while tokens.offset() < text.len() {
-        if filled(&words(&mut tokens, usize::MAX)).is_some_and(|name| name == table) {
+pub(super) fn fills_table(text: &str, table: &str) -> bool {
+    let mut tokens = SqliteTokens::from_text(text);
+    while tokens.byte_offset() < text.len() {
+        if filled_table(&statement_words(&mut tokens, usize::MAX)).is_some_and(|name| name == table) {
             return true;
         }
     }
     false
 }
 
-/// The first words of the statement, with quoted names as they are written. Reads to its semicolon.
-fn head(tokens: &mut Tokens<'_>) -> Vec<String> {
-    words(tokens, WORDS_MAX)
+/// All words of the first statement; quoted names as they are written.
+pub(super) fn head_words(text: &str) -> Vec<String> {
+    statement_words(&mut SqliteTokens::from_text(text), usize::MAX)
 }
 
-fn words(tokens: &mut Tokens<'_>, words_max: usize) -> Vec<String> {
+/// The first words of the statement; quoted names as they are written. Reads to its semicolon.
+fn leading_words(tokens: &mut SqliteTokens<'_>) -> Vec<String> {
+    statement_words(tokens, WORDS_MAX)
+}
+
+fn statement_words(tokens: &mut SqliteTokens<'_>, words_max: usize) -> Vec<String> {
     let mut words = Vec::new();
     for token in tokens.by_ref() {
         let word = match token {
-            Token::Sign(b';') if words.is_empty() => continue,
-            Token::Sign(b';') => break,
-            Token::Word(word) => word.to_ascii_uppercase(),
-            Token::Quoted(name) => name.to_owned(),
-            Token::Sign(byte) => char::from(byte).to_string(),
-            Token::Variable => "?".to_owned(),
+            SqliteToken::Sign(b';') if words.is_empty() => continue,
+            SqliteToken::Sign(b';') => break,
+            SqliteToken::Word(word) => word.to_ascii_uppercase(),
+            SqliteToken::Quoted(name) => name.to_owned(),
+            SqliteToken::Sign(byte) => char::from(byte).to_string(),
+            SqliteToken::Variable => "?".to_owned(),
         };
         if words.len() < words_max {
             words.push(word);
@@ -125,75 +131,75 @@ fn words(tokens: &mut Tokens<'_>, words_max: usize) -> Vec<String> {
     words
 }
 
-fn step(words: &[String]) -> Step {
+fn classify_words(words: &[String]) -> MigrationStep {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let step = match words.as_slice() {
         ["DROP", "TABLE", "IF", "EXISTS", rest @ ..] | ["DROP", "TABLE", rest @ ..] => {
-            name(rest).map(|(table, _)| Step::Drop { table })
+            table_name(rest).map(|(table, _)| MigrationStep::Drop { table })
         }
-        ["ALTER", "TABLE", rest @ ..] => renamed(rest).map(|(from, to)| Step::Rename { from, to }),
-        ["BEGIN", ..] => Some(Step::Begin),
-        ["COMMIT" | "END", ..] => Some(Step::Commit),
+        ["ALTER", "TABLE", rest @ ..] => parse_rename(rest).map(|(from, to)| MigrationStep::Rename { from, to }),
+        ["BEGIN", ..] => Some(MigrationStep::Begin),
+        ["COMMIT" | "END", ..] => Some(MigrationStep::Commit),
         ["ROLLBACK", "TO", ..] | ["ROLLBACK", "TRANSACTION", "TO", ..] => None,
-        ["ROLLBACK", ..] => Some(Step::Rollback),
+        ["ROLLBACK", ..] => Some(MigrationStep::Rollback),
         ["PRAGMA", "MAIN", ".", rest @ ..] | ["PRAGMA", rest @ ..] => foreign_keys(rest),
         _ => None,
     };
-    step.unwrap_or(Step::Other)
+    step.unwrap_or(MigrationStep::Other)
 }
 
-fn foreign_keys(words: &[&str]) -> Option<Step> {
+fn foreign_keys(words: &[&str]) -> Option<MigrationStep> {
     match words {
         [pragma, "=" | "(", value, ..] if plain_name(pragma) == "foreign_keys" => {
-            Some(Step::ForeignKeys(is_on(&plain_name(value))))
+            Some(MigrationStep::ForeignKeys(is_on(&plain_name(value))))
         }
         _ => None,
     }
 }
 
-/// As SQLite reads a boolean.
+/// Parses a boolean as SQLite does.
 fn is_on(value: &str) -> bool {
     matches!(value, "on" | "yes" | "true") || value.parse::<i64>().is_ok_and(|number| number != 0)
 }
 
-fn renamed(words: &[&str]) -> Option<(String, String)> {
-    let (from, rest) = name(words)?;
+fn parse_rename(words: &[&str]) -> Option<(String, String)> {
+    let (from, rest) = table_name(words)?;
     match rest {
         ["RENAME", "TO", to, ..] => Some((from, plain_name(to))),
         _ => None,
     }
 }
 
-fn made(words: &[String]) -> Option<String> {
+fn created_table(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["CREATE", "TABLE", "IF", "NOT", "EXISTS", rest @ ..]
         | ["CREATE", "TABLE", rest @ ..]
         | ["CREATE", "VIRTUAL", "TABLE", "IF", "NOT", "EXISTS", rest @ ..]
-        | ["CREATE", "VIRTUAL", "TABLE", rest @ ..] => name(rest).map(|(table, _)| table),
-        ["ALTER", "TABLE", rest @ ..] => renamed(rest).map(|(_, to)| to),
+        | ["CREATE", "VIRTUAL", "TABLE", rest @ ..] => table_name(rest).map(|(table, _)| table),
+        ["ALTER", "TABLE", rest @ ..] => parse_rename(rest).map(|(_, to)| to),
         _ => None,
     }
 }
 
-fn filled(words: &[String]) -> Option<String> {
+fn filled_table(words: &[String]) -> Option<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let inserts = |word: &&str| matches!(*word, "INSERT" | "REPLACE");
     let begin = match words.first() {
-        // `WITH … INSERT INTO t`: what stands before only reads.
+        // `WITH … INSERT INTO t`: the part before INSERT only reads.
         Some(&"WITH") => words.windows(2).position(|pair| inserts(&pair[0]) && matches!(pair[1], "INTO" | "OR"))?,
         _ => 0,
     };
     match words.get(begin..)? {
         ["INSERT", "OR", _, "INTO", rest @ ..] | ["INSERT" | "REPLACE", "INTO", rest @ ..] => {
-            name(rest).map(|(table, _)| table)
+            table_name(rest).map(|(table, _)| table)
         }
         _ => None,
     }
 }
 
-/// The table of the main database that is named first, and the words behind it.
-fn name<'a, 'w>(words: &'w [&'a str]) -> Option<(String, &'w [&'a str])> {
+/// The first named table of the main database, and the words after it.
+fn table_name<'a, 'w>(words: &'w [&'a str]) -> Option<(String, &'w [&'a str])> {
     match words {
         [schema, ".", table, rest @ ..] if plain_name(schema) == "main" => Some((plain_name(table), rest)),
         [_, ".", ..] | [] => None,
@@ -212,31 +218,31 @@ mod tests {
 
     #[test]
     fn the_first_words_decide() {
-        let drop = || Step::Drop { table: "shop".to_owned() };
-        let rename = || Step::Rename { from: "a b".to_owned(), to: "shop".to_owned() };
+        let drop = || MigrationStep::Drop { table: "shop".to_owned() };
+        let rename = || MigrationStep::Rename { from: "a b".to_owned(), to: "shop".to_owned() };
         for (text, step) in [
             ("; -- why\n drop table if exists main . [Shop];", drop()),
             ("DROP TABLE 'shop'", drop()),
-            ("drop table temp.shop", Step::Other),
-            ("drop view shop", Step::Other),
+            ("drop table temp.shop", MigrationStep::Other),
+            ("drop view shop", MigrationStep::Other),
             ("alter table \"A b\" rename to `Shop`;", rename()),
             ("alter table \"main\".\"A b\" rename to shop", rename()),
-            ("alter table a rename column b to c", Step::Other),
-            ("alter table a rename b to c", Step::Other),
-            ("begin immediate", Step::Begin),
-            ("end transaction", Step::Commit),
-            ("rollback to s", Step::Other),
-            ("rollback transaction to savepoint s", Step::Other),
-            ("rollback", Step::Rollback),
-            ("savepoint s", Step::Other),
-            ("pragma main.foreign_keys = 'on'", Step::ForeignKeys(true)),
-            ("PRAGMA foreign_keys(0)", Step::ForeignKeys(false)),
-            ("pragma foreign_keys", Step::Other),
-            ("pragma foreign_key_check", Step::Other),
-            ("explain drop table shop", Step::Other),
-            ("", Step::Other),
+            ("alter table a rename column b to c", MigrationStep::Other),
+            ("alter table a rename b to c", MigrationStep::Other),
+            ("begin immediate", MigrationStep::Begin),
+            ("end transaction", MigrationStep::Commit),
+            ("rollback to s", MigrationStep::Other),
+            ("rollback transaction to savepoint s", MigrationStep::Other),
+            ("rollback", MigrationStep::Rollback),
+            ("savepoint s", MigrationStep::Other),
+            ("pragma main.foreign_keys = 'on'", MigrationStep::ForeignKeys(true)),
+            ("PRAGMA foreign_keys(0)", MigrationStep::ForeignKeys(false)),
+            ("pragma foreign_keys", MigrationStep::Other),
+            ("pragma foreign_key_check", MigrationStep::Other),
+            ("explain drop table shop", MigrationStep::Other),
+            ("", MigrationStep::Other),
         ] {
-            assert_eq!(first(text), step, "{text}");
+            assert_eq!(first_step(text), step, "{text}");
         }
     }
 
@@ -247,7 +253,7 @@ mod tests {
             "alter table new rename to \"shop\"",
             "create table main.shop as select 1",
         ] {
-            assert!(makes(text, "shop"), "{text}");
+            assert!(makes_table(text, "shop"), "{text}");
         }
         for text in [
             "create temp table shop(a)",
@@ -256,16 +262,16 @@ mod tests {
             "alter table shop rename to old",
             "insert into x values('create table shop(a)')",
         ] {
-            assert!(!makes(text, "shop"), "{text}");
+            assert!(!makes_table(text, "shop"), "{text}");
         }
     }
 
     #[test]
     fn an_insert_is_found() {
         for text in ["insert or ignore into main.shop select 1", "select 1; replace into \"Shop\" values(1)"] {
-            assert!(fills(text, "shop"), "{text}");
+            assert!(fills_table(text, "shop"), "{text}");
         }
-        assert!(!fills("insert into shops values('insert into shop')", "shop"));
+        assert!(!fills_table("insert into shops values('insert into shop')", "shop"));
     }
 
     #[test]
@@ -284,9 +290,9 @@ mod tests {
 
     #[test]
     fn a_statement_ends_with_its_semicolon() {
-        assert_eq!(end(" ;\ncommit /* ; */ ; select 1"), 19);
-        assert_eq!(end("commit"), 6);
+        assert_eq!(statement_end(" ;\ncommit /* ; */ ; select 1"), 19);
+        assert_eq!(statement_end("commit"), 6);
         let trigger = "create trigger t after insert on a begin select case when 1 then 2 end; select ';'; end ;";
-        assert_eq!(end(&format!("{trigger} select 1;")), trigger.len());
+        assert_eq!(statement_end(&format!("{trigger} select 1;")), trigger.len());
     }
 }

@@ -1,8 +1,9 @@
 //! Temporary files of tenant SQL: where SQLite keeps them, and how much one statement may write to them.
 //!
-//! SQLite writes there what a sort, DISTINCT, an automatic index or a common table expression collects beyond its cache.
-//! The files have no name and end with the statement. SQLite bounds neither, so [`TempFiles`] is asked while a statement
-//! runs. The operating system counts what each thread writes, and a statement that reads writes only temporary files.
+//! SQLite writes there what a sort, DISTINCT, an automatic index or a common table expression collects beyond its
+//! cache. The files have no name and end with the statement. SQLite limits neither their size nor their number, so
+//! [`TempFiles`] is asked while a statement runs. The operating system counts the bytes that each thread writes, and a
+//! statement that reads writes only temporary files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,32 +11,32 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-use super::workers::lock;
+use super::workers::lock_ignoring_poison;
 use crate::disk::{DiskGauge, low_for_temp};
 use crate::error::{Error, ErrorKind};
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
-/// Nanoseconds between two looks: some 10 MB on a fast disk. One look costs some microseconds.
+/// Nanoseconds between two checks: some 10 MB on a fast disk. One check costs some microseconds.
 const LOOK_EVERY: u64 = 5_000_000;
 
-/// What a statement may write on any disk: reads that need no temporary files go on, and so do writes. What the thread of
-/// a writer writes to the log of its database counts, too.
+/// Bytes that a statement may write on any disk, so that reads without temporary files continue, and so do writes.
+/// Bytes that a writer's thread writes to the log of its database count, too.
 const ALWAYS_BYTES: u64 = 1 << 20;
 const ALWAYS_BYTES_OF_WRITERS: u64 = 64 << 20;
 
-/// Nothing was counted yet.
+/// Marks that nothing was counted yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Where SQLite takes the next directory from when it has none of ours.
+/// The directory from which SQLite chooses when none was set.
 const USUAL_PLACE: &str = "/var/tmp";
 
 /// The directory that this process uses: SQLite has one setting for all connections.
 static PLACE: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Lets SQLite keep its temporary files in `scratch`, for the whole process. A second engine uses the directory of the
+/// Makes SQLite keep its temporary files in `scratch`, for the whole process. A second engine uses the directory of the
 /// first while it exists. Returns the gauge of the disk that holds them.
 pub(super) fn keep_in(scratch: &Path) -> DiskGauge {
-    let mut place = lock(&PLACE);
+    let mut place = lock_ignoring_poison(&PLACE);
     if place.as_ref().is_none_or(|kept| !kept.is_dir()) {
         *place = match set_directory(scratch) {
             Ok(()) => Some(scratch.to_path_buf()),
@@ -56,22 +57,22 @@ fn set_directory(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What the statement on one connection writes to temporary files.
+/// The bytes that the statement on one connection writes to temporary files.
 #[derive(Debug)]
 pub(super) struct TempFiles {
     disk: DiskGauge,
-    access: Access,
+    access: AccessMode,
     bytes_max: AtomicU64,
     look_at: AtomicU64,
-    /// What the thread had written when the statement was first looked at.
+    /// Bytes that the thread had written when the statement was first checked.
     before: AtomicU64,
     low: AtomicBool,
     over: AtomicBool,
 }
 
 impl TempFiles {
-    /// For a connection.
-    pub(super) fn new(disk: DiskGauge, access: Access) -> Self {
+    /// A counter for a connection.
+    pub(super) fn new(disk: DiskGauge, access: AccessMode) -> Self {
         Self {
             disk,
             access,
@@ -83,8 +84,8 @@ impl TempFiles {
         }
     }
 
-    /// A statement begins that may write so much.
-    pub(super) fn begin(&self, bytes_max: usize) {
+    /// Starts a statement that may write this many bytes.
+    pub(super) fn begin_statement(&self, bytes_max: usize) {
         self.bytes_max.store(u64::try_from(bytes_max).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.look_at.store(0, Ordering::Relaxed);
         self.before.store(UNKNOWN, Ordering::Relaxed);
@@ -92,8 +93,8 @@ impl TempFiles {
         self.over.store(false, Ordering::Relaxed);
     }
 
-    /// While it runs, on its thread; true stops it. `now` is in nanoseconds.
-    pub(super) fn look(&self, now: u64) -> bool {
+    /// Called while it runs, on its thread; true interrupts it. `now` is in nanoseconds.
+    pub(super) fn check_progress(&self, now: u64) -> bool {
         if now < self.look_at.load(Ordering::Relaxed) {
             return false;
         }
@@ -104,24 +105,24 @@ impl TempFiles {
             self.before.store(written, Ordering::Relaxed);
             return false;
         }
-        self.judge(written.saturating_sub(self.before.load(Ordering::Relaxed)))
+        self.judge_written(written.saturating_sub(self.before.load(Ordering::Relaxed)))
     }
 
-    fn judge(&self, bytes: u64) -> bool {
+    fn judge_written(&self, bytes: u64) -> bool {
         let always = match self.access {
-            Access::Read => ALWAYS_BYTES,
-            Access::Write => ALWAYS_BYTES_OF_WRITERS,
+            AccessMode::Read => ALWAYS_BYTES,
+            AccessMode::Write => ALWAYS_BYTES_OF_WRITERS,
         };
-        // How much a tenant may write to its own database is not decided here.
-        let over = self.access == Access::Read && bytes > self.bytes_max.load(Ordering::Relaxed);
+        // This limit does not apply to a tenant's writes to its own database.
+        let over = self.access == AccessMode::Read && bytes > self.bytes_max.load(Ordering::Relaxed);
         let low = bytes > always && self.disk.is_low();
         self.over.store(over, Ordering::Relaxed);
         self.low.store(low, Ordering::Relaxed);
         over || low
     }
 
-    /// Why the statement was stopped, if it was stopped here.
-    pub(super) fn refusal(&self) -> Option<Error> {
+    /// The reason why the statement was interrupted, if it was interrupted here.
+    pub(super) fn stop_error(&self) -> Option<Error> {
         if self.over.load(Ordering::Relaxed) {
             let max = self.bytes_max.load(Ordering::Relaxed);
             let message = format!(
@@ -134,7 +135,7 @@ impl TempFiles {
     }
 }
 
-/// Bytes that this thread has written to files, ever.
+/// Bytes that this thread has written to files since it started.
 fn written_by_thread() -> Option<u64> {
     let counts = std::fs::read_to_string("/proc/thread-self/io").ok()?;
     counts.lines().find_map(|line| line.strip_prefix("wchar: "))?.trim().parse().ok()

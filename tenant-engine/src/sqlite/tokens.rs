@@ -1,14 +1,14 @@
-//! PURE: the tokens of a SQL text, cut exactly where SQLite cuts them.
+//! PURE: splits an SQL text into tokens exactly where SQLite splits it.
 //!
-//! Used by `complexity.rs`. What hides a parenthesis from SQLite (a string, a quoted name, a comment, a variable) hides
-//! it here too, and nothing else does. A text that SQLite cannot cut ends where SQLite stops.
+//! Used by `complexity.rs`. A parenthesis that is hidden from SQLite (in a string, a quoted name, a comment or a
+//! variable) is hidden here too, and no other. A text that SQLite cannot split ends where SQLite stops.
 
 /// One token. White space and comments are not tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token<'a> {
-    /// A keyword, a bare name, or a number.
+pub(super) enum SqliteToken<'a> {
+    /// A keyword, an unquoted name, or a number.
     Word(&'a str),
-    /// A name or text in quotes of any kind, with its quotes.
+    /// A name or text in quotes of any kind, including the quotes.
     Quoted(&'a str),
     /// One byte of an operator or of punctuation.
     Sign(u8),
@@ -16,29 +16,29 @@ pub(super) enum Token<'a> {
     Variable,
 }
 
-/// Cuts a text.
+/// Splits a text into tokens.
 #[derive(Debug, Clone)]
-pub(super) struct Tokens<'a> {
+pub(super) struct SqliteTokens<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Tokens<'a> {
+impl<'a> SqliteTokens<'a> {
     /// The tokens of this text.
-    pub(super) fn of(text: &'a str) -> Self {
+    pub(super) fn from_text(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
-    /// Where the next token is looked for, in bytes.
-    pub(super) fn offset(&self) -> usize {
+    /// Position of the next token, in bytes.
+    pub(super) fn byte_offset(&self) -> usize {
         self.at
     }
 
-    fn peek(&self, ahead: usize) -> u8 {
+    fn peek_byte(&self, ahead: usize) -> u8 {
         self.text.as_bytes().get(self.at + ahead).copied().unwrap_or(0)
     }
 
-    /// Skips to the end of what `find` finds in the rest, or to the end of the text.
+    /// Skips past the next occurrence of `end`, or to the end of the text.
     fn skip_past(&mut self, from: usize, end: &str) {
         let rest = self.text.get(self.at + from..).unwrap_or_default();
         self.at = rest.find(end).map_or(self.text.len(), |found| self.at + from + found + end.len());
@@ -47,7 +47,7 @@ impl<'a> Tokens<'a> {
     /// Skips white space and comments.
     fn skip_blank(&mut self) {
         loop {
-            match (self.peek(0), self.peek(1)) {
+            match (self.peek_byte(0), self.peek_byte(1)) {
                 (b' ' | b'\t' | b'\n' | b'\r' | 0x0c, _) => self.at += 1,
                 (b'-', b'-') => self.skip_past(2, "\n"),
                 (b'/', b'*') => self.skip_past(2, "*/"),
@@ -56,80 +56,82 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    fn word(&mut self) -> Token<'a> {
+    fn read_word(&mut self) -> SqliteToken<'a> {
         let start = self.at;
-        while is_name_byte(self.peek(0)) {
+        while is_name_byte(self.peek_byte(0)) {
             self.at += 1;
         }
-        Token::Word(&self.text[start..self.at])
+        SqliteToken::Word(&self.text[start..self.at])
     }
 
-    /// A doubled quote stands for itself.
-    fn quoted(&mut self, close: u8) -> Token<'a> {
+    /// A doubled quote represents the quote itself.
+    fn read_quoted(&mut self, close: u8) -> SqliteToken<'a> {
         let start = self.at;
         let bytes = self.text.as_bytes();
         self.at += 1;
         while self.at < bytes.len() {
             let closes = bytes[self.at] == close;
-            let doubled = closes && close != b']' && self.peek(1) == close;
+            let doubled = closes && close != b']' && self.peek_byte(1) == close;
             self.at += if doubled { 2 } else { 1 };
             if closes && !doubled {
                 break;
             }
         }
-        Token::Quoted(&self.text[start..self.at])
+        SqliteToken::Quoted(&self.text[start..self.at])
     }
 
-    /// `$name::part(anything but space)`, as the Tcl interface wants it, belongs to one variable.
-    fn variable(&mut self) -> Token<'a> {
+    /// `$name::part(anything but space)` is one variable, for the Tcl interface.
+    fn read_variable(&mut self) -> SqliteToken<'a> {
         self.at += 1;
         let mut named = false;
         loop {
-            match self.peek(0) {
+            match self.peek_byte(0) {
                 byte if is_name_byte(byte) => named = true,
-                b':' if self.peek(1) == b':' => self.at += 1,
+                b':' if self.peek_byte(1) == b':' => self.at += 1,
                 b'(' if named => {
-                    self.suffix();
-                    return Token::Variable;
+                    self.skip_suffix();
+                    return SqliteToken::Variable;
                 }
-                _ => return Token::Variable,
+                _ => return SqliteToken::Variable,
             }
             self.at += 1;
         }
     }
 
-    fn suffix(&mut self) {
-        while self.at < self.text.len() && !matches!(self.peek(0), b')' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c) {
+    fn skip_suffix(&mut self) {
+        while self.at < self.text.len()
+            && !matches!(self.peek_byte(0), b')' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+        {
             self.at += 1;
         }
-        if self.peek(0) == b')' {
+        if self.peek_byte(0) == b')' {
             self.at += 1;
         }
     }
 }
 
-impl<'a> Iterator for Tokens<'a> {
-    type Item = Token<'a>;
+impl<'a> Iterator for SqliteTokens<'a> {
+    type Item = SqliteToken<'a>;
 
-    fn next(&mut self) -> Option<Token<'a>> {
+    fn next(&mut self) -> Option<SqliteToken<'a>> {
         self.skip_blank();
         if self.at >= self.text.len() {
             return None;
         }
-        Some(match self.peek(0) {
-            quote @ (b'\'' | b'"' | b'`') => self.quoted(quote),
-            b'[' => self.quoted(b']'),
-            b'$' | b'@' | b':' | b'#' => self.variable(),
-            byte if is_name_byte(byte) => self.word(),
+        Some(match self.peek_byte(0) {
+            quote @ (b'\'' | b'"' | b'`') => self.read_quoted(quote),
+            b'[' => self.read_quoted(b']'),
+            b'$' | b'@' | b':' | b'#' => self.read_variable(),
+            byte if is_name_byte(byte) => self.read_word(),
             byte => {
                 self.at += 1;
-                Token::Sign(byte)
+                SqliteToken::Sign(byte)
             }
         })
     }
 }
 
-/// `$` may stand inside a name. Every byte of a character beyond ASCII may, too.
+/// `$` may be inside a name, and so may every byte of a non-ASCII character.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
@@ -139,8 +141,8 @@ mod tests {
     use super::*;
 
     fn signs(text: &str) -> String {
-        Tokens::of(text)
-            .filter_map(|token| if let Token::Sign(byte) = token { Some(char::from(byte)) } else { None })
+        SqliteTokens::from_text(text)
+            .filter_map(|token| if let SqliteToken::Sign(byte) = token { Some(char::from(byte)) } else { None })
             .collect()
     }
 

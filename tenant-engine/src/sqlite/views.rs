@@ -1,23 +1,23 @@
-//! How deep the views of a schema use each other, checked where a migration ends.
+//! Measures how deeply the views of a schema use each other, at the end of a migration.
 //!
-//! SQLite puts a view's text in the place of its name while it prepares, so a chain of views costs what nesting costs
-//! (`complexity.rs`), in every statement that names the last of them.
+//! SQLite replaces a view's name by its text while it prepares a statement. So a chain of views costs as much as
+//! nesting (`complexity.rs`), in every statement that names the last view.
 
 use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::complexity::{Measure, plain_name};
+use super::complexity::{StatementComplexity, plain_name};
 use super::error::from_sqlite;
 use crate::error::Result;
 
-/// Views that use each other, from the first to the last. Preparing takes time that grows with the square.
+/// Maximum views in a chain that use each other. The time to prepare grows with the square.
 const CHAIN_MAX: usize = 100;
 
-/// Uses of views after each is replaced by what it uses in turn.
+/// Maximum uses of views, after each use is replaced by the views that it uses in turn.
 const USES_MAX: usize = 10_000;
 
-/// Says which view nests too deep, if one does.
+/// Names a view that nests too deeply, if there is one.
 ///
 /// # Errors
 /// SQLite's.
@@ -25,7 +25,7 @@ pub(super) fn too_deep(db: &Connection) -> Result<Option<String>> {
     larger_than(db, CHAIN_MAX, USES_MAX)
 }
 
-/// The same with other limits.
+/// As [`too_deep`], with other limits.
 ///
 /// # Errors
 /// SQLite's.
@@ -34,20 +34,21 @@ pub(super) fn larger_than(db: &Connection, chain_max: usize, uses_max: usize) ->
     let mut statement = db.prepare_cached(sql).map_err(from_sqlite)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(from_sqlite)?;
     let views: Vec<(String, String)> = rows.collect::<rusqlite::Result<_>>().map_err(from_sqlite)?;
-    Ok(Views::new(&views, chain_max, uses_max).too_deep())
+    Ok(ViewGraph::new(&views, chain_max, uses_max).too_deep())
 }
 
-struct Views {
+struct ViewGraph {
     chain_max: usize,
     uses_max: usize,
     uses: HashMap<String, Vec<String>>,
-    /// Chain and uses of those measured already; `None` while it is being measured.
+    /// Chain and uses of the views that were measured; `None` while a view is being measured.
     known: HashMap<String, Option<(usize, usize)>>,
 }
 
-impl Views {
+impl ViewGraph {
     fn new(views: &[(String, String)], chain_max: usize, uses_max: usize) -> Self {
-        let uses = views.iter().map(|(name, sql)| (plain_name(name), Measure::of(sql).names)).collect();
+        let uses =
+            views.iter().map(|(name, sql)| (plain_name(name), StatementComplexity::measure_sql(sql).names)).collect();
         Self { chain_max, uses_max, uses, known: HashMap::new() }
     }
 
@@ -55,7 +56,7 @@ impl Views {
         let (chain_max, uses_max) = (self.chain_max, self.uses_max);
         let names: Vec<String> = self.uses.keys().cloned().collect();
         names.into_iter().find_map(|name| {
-            let (chain, uses) = self.size(&name, chain_max);
+            let (chain, uses) = self.view_size(&name, chain_max);
             let message = match (chain > chain_max, uses > uses_max) {
                 (true, _) => format!("more than {chain_max} views use each other, up to '{name}'"),
                 (false, true) => format!("the view '{name}' grows to more than {uses_max} uses of other views"),
@@ -66,7 +67,7 @@ impl Views {
     }
 
     /// Goes no deeper than `left`. A view that uses itself is an error that SQLite reports.
-    fn size(&mut self, name: &str, left: usize) -> (usize, usize) {
+    fn view_size(&mut self, name: &str, left: usize) -> (usize, usize) {
         match self.known.get(name) {
             Some(known) => return known.unwrap_or((0, 0)),
             None if left == 0 => return (self.chain_max, self.uses_max),
@@ -75,7 +76,7 @@ impl Views {
         let uses: Vec<String> = self.uses.get(name).into_iter().flatten().cloned().collect();
         let (mut chain, mut total) = (0, 0_usize);
         for used in uses.iter().filter(|used| self.uses.contains_key(*used)).cloned().collect::<Vec<_>>() {
-            let (deep, many) = self.size(&used, left - 1);
+            let (deep, many) = self.view_size(&used, left - 1);
             chain = chain.max(deep);
             total = total.saturating_add(many).saturating_add(1);
         }

@@ -5,32 +5,32 @@ use super::*;
 
 #[tokio::test]
 async fn runs_and_returns() {
-    let workers = Workers::start(2).unwrap();
-    let lane = Lane::new(2);
-    assert_eq!(workers.run(&lane, || Ok(41 + 1)).await.unwrap(), 42);
-    let failed = workers.run::<()>(&lane, || Err(Error::new(ErrorKind::Busy, "no"))).await.unwrap_err();
+    let workers = WorkerThreads::start_threads(2).unwrap();
+    let lane = WorkerLane::new(2);
+    assert_eq!(workers.run_job(&lane, || Ok(41 + 1)).await.unwrap(), 42);
+    let failed = workers.run_job::<()>(&lane, || Err(Error::new(ErrorKind::Busy, "no"))).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Busy);
 }
 
 #[tokio::test]
 async fn a_panic_is_an_error_and_the_thread_lives() {
-    let workers = Workers::start(1).unwrap();
-    let lane = Lane::new(1);
-    let failed = workers.run::<()>(&lane, || panic!("a bug")).await.unwrap_err();
+    let workers = WorkerThreads::start_threads(1).unwrap();
+    let lane = WorkerLane::new(1);
+    let failed = workers.run_job::<()>(&lane, || panic!("a bug")).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Internal);
-    workers.submit(&lane, Box::new(|| panic!("another"))).unwrap();
-    assert_eq!(workers.run(&lane, || Ok(1)).await.unwrap(), 1);
+    workers.submit_job(&lane, Box::new(|| panic!("another"))).unwrap();
+    assert_eq!(workers.run_job(&lane, || Ok(1)).await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn shutdown_runs_what_is_queued_and_refuses_the_rest() {
-    let workers = Workers::start(2).unwrap();
-    let lane = Lane::new(1);
+    let workers = WorkerThreads::start_threads(2).unwrap();
+    let lane = WorkerLane::new(1);
     let done = Arc::new(AtomicUsize::new(0));
     for _ in 0..500 {
         let done = Arc::clone(&done);
         workers
-            .submit(
+            .submit_job(
                 &lane,
                 Box::new(move || {
                     done.fetch_add(1, Ordering::Relaxed);
@@ -38,16 +38,16 @@ async fn shutdown_runs_what_is_queued_and_refuses_the_rest() {
             )
             .unwrap();
     }
-    workers.shutdown().await;
+    workers.shut_down().await;
     assert_eq!(done.load(Ordering::Relaxed), 500);
-    assert_eq!(workers.run(&lane, || Ok(())).await.unwrap_err().kind(), ErrorKind::Closed);
-    workers.shutdown().await;
+    assert_eq!(workers.run_job(&lane, || Ok(())).await.unwrap_err().kind(), ErrorKind::Closed);
+    workers.shut_down().await;
 }
 
 #[tokio::test]
 async fn a_lane_never_runs_more_than_its_maximum_and_leaves_threads_to_others() {
-    let workers = Workers::start(4).unwrap();
-    let heavy = Lane::new(2);
+    let workers = WorkerThreads::start_threads(4).unwrap();
+    let heavy = WorkerLane::new(2);
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
@@ -55,53 +55,53 @@ async fn a_lane_never_runs_more_than_its_maximum_and_leaves_threads_to_others() 
         let (running, most, gate) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&gate));
         let job = move || {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let _ = lock(&gate).recv();
+            let _ = lock_ignoring_poison(&gate).recv();
             running.fetch_sub(1, Ordering::SeqCst);
         };
-        workers.submit(&heavy, Box::new(job)).unwrap();
+        workers.submit_job(&heavy, Box::new(job)).unwrap();
     }
     while running.load(Ordering::SeqCst) < 2 {
         std::thread::yield_now();
     }
-    // All of the heavy lane's jobs block, and still another lane is served.
-    assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
+    // All jobs of the heavy lane block, and still another lane is served.
+    assert_eq!(workers.run_job(&WorkerLane::new(1), || Ok("served")).await.unwrap(), "served");
     drop(release);
-    workers.shutdown().await;
+    workers.shut_down().await;
     assert_eq!(most.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn lanes_take_turns_and_each_is_first_in_first_out() {
-    let workers = Workers::start(1).unwrap();
+    let workers = WorkerThreads::start_threads(1).unwrap();
     let (begin, gate) = mpsc::channel::<()>();
     workers
-        .submit(
-            &Lane::new(1),
+        .submit_job(
+            &WorkerLane::new(1),
             Box::new(move || {
                 let _ = gate.recv();
             }),
         )
         .unwrap();
     let order = Arc::new(Mutex::new(Vec::new()));
-    let (a, b) = (Lane::new(1), Lane::new(1));
+    let (a, b) = (WorkerLane::new(1), WorkerLane::new(1));
     for (lane, name) in [(&a, "a"), (&b, "b")] {
         for number in 0..3 {
             let order = Arc::clone(&order);
-            workers.submit(lane, Box::new(move || lock(&order).push((name, number)))).unwrap();
+            workers.submit_job(lane, Box::new(move || lock_ignoring_poison(&order).push((name, number)))).unwrap();
         }
     }
     begin.send(()).unwrap();
-    workers.shutdown().await;
-    assert_eq!(*lock(&order), [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]);
+    workers.shut_down().await;
+    assert_eq!(*lock_ignoring_poison(&order), [("a", 0), ("b", 0), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]);
 }
 
 #[tokio::test]
 async fn dropped_work_that_has_not_begun_never_begins() {
-    let workers = Workers::start(1).unwrap();
-    let lane = Lane::new(1);
+    let workers = WorkerThreads::start_threads(1).unwrap();
+    let lane = WorkerLane::new(1);
     let (begin, gate) = mpsc::channel::<()>();
     workers
-        .submit(
+        .submit_job(
             &lane,
             Box::new(move || {
                 let _ = gate.recv();
@@ -110,7 +110,7 @@ async fn dropped_work_that_has_not_begun_never_begins() {
         .unwrap();
     let ran = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&ran);
-    let future = workers.run(&lane, move || {
+    let future = workers.run_job(&lane, move || {
         seen.store(true, Ordering::SeqCst);
         Ok(())
     });
@@ -120,32 +120,32 @@ async fn dropped_work_that_has_not_begun_never_begins() {
         () = std::future::ready(()) => {}
     }
     begin.send(()).unwrap();
-    workers.shutdown().await;
+    workers.shut_down().await;
     assert!(!ran.load(Ordering::SeqCst));
 }
 
 #[tokio::test]
 async fn slow_jobs_of_many_lanes_do_not_stop_the_others() {
-    let workers = Workers::start(2).unwrap();
+    let workers = WorkerThreads::start_threads(2).unwrap();
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     for _ in 0..8 {
         let gate = Arc::clone(&gate);
         let job = move || {
-            let _ = lock(&gate).recv();
+            let _ = lock_ignoring_poison(&gate).recv();
         };
-        workers.submit(&Lane::new(1), Box::new(job)).unwrap();
+        workers.submit_job(&WorkerLane::new(1), Box::new(job)).unwrap();
     }
     for _ in 0..20 {
-        assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
+        assert_eq!(workers.run_job(&WorkerLane::new(1), || Ok("served")).await.unwrap(), "served");
     }
     drop(release);
-    workers.shutdown().await;
+    workers.shut_down().await;
 }
 
 #[tokio::test]
 async fn threads_that_replaced_slow_ones_are_bounded_and_end() {
-    let workers = Workers::start(1).unwrap();
+    let workers = WorkerThreads::start_threads(1).unwrap();
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let began = Arc::new(AtomicUsize::new(0));
@@ -153,32 +153,32 @@ async fn threads_that_replaced_slow_ones_are_bounded_and_end() {
         let (gate, began) = (Arc::clone(&gate), Arc::clone(&began));
         let job = move || {
             began.fetch_add(1, Ordering::SeqCst);
-            let _ = lock(&gate).recv();
+            let _ = lock_ignoring_poison(&gate).recv();
         };
-        workers.submit(&Lane::new(1), Box::new(job)).unwrap();
+        workers.submit_job(&WorkerLane::new(1), Box::new(job)).unwrap();
     }
     while began.load(Ordering::SeqCst) < EXTRA_MAX + 1 {
         std::thread::yield_now();
     }
-    assert_eq!(lock(&workers.shared.queue).alive, EXTRA_MAX + 1);
+    assert_eq!(lock_ignoring_poison(&workers.shared.queue).alive, EXTRA_MAX + 1);
     drop(release);
-    while lock(&workers.shared.queue).alive > 1 {
+    while lock_ignoring_poison(&workers.shared.queue).alive > 1 {
         std::thread::yield_now();
     }
-    assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
-    workers.shutdown().await;
+    assert_eq!(workers.run_job(&WorkerLane::new(1), || Ok("served")).await.unwrap(), "served");
+    workers.shut_down().await;
 }
 
 #[tokio::test]
 async fn heavy_lanes_share_few_threads_and_quick_ones_have_the_others() {
-    let workers = Workers::start(2).unwrap();
-    let heavy: Vec<Lane> = (0..EXTRA_MAX + 20).map(|_| Lane::new(2)).collect();
-    // Each has shown that it is heavy.
+    let workers = WorkerThreads::start_threads(2).unwrap();
+    let heavy: Vec<WorkerLane> = (0..EXTRA_MAX + 20).map(|_| WorkerLane::new(2)).collect();
+    // Each lane has shown that it is heavy.
     for lane in &heavy {
-        let now = workers.shared.nanos();
+        let now = workers.shared.elapsed_nanos();
         let began = now.saturating_sub(nanos_of(2 * HEAVY)).max(1);
-        lock(&lane.0.state).running.push(began);
-        assert_eq!(lane.0.finish(began, began + nanos_of(2 * HEAVY)), More::No);
+        lock_ignoring_poison(&lane.0.state).running.push(began);
+        assert_eq!(lane.0.finish_job(began, began + nanos_of(2 * HEAVY)), LaneReadiness::No);
     }
     let (release, gate) = mpsc::channel::<()>();
     let (gate, running) = (Arc::new(Mutex::new(gate)), Arc::new(AtomicUsize::new(0)));
@@ -186,15 +186,15 @@ async fn heavy_lanes_share_few_threads_and_quick_ones_have_the_others() {
         let (gate, running) = (Arc::clone(&gate), Arc::clone(&running));
         let job = move || {
             running.fetch_add(1, Ordering::SeqCst);
-            let _ = lock(&gate).recv();
+            let _ = lock_ignoring_poison(&gate).recv();
         };
-        workers.submit(lane, Box::new(job)).unwrap();
+        workers.submit_job(lane, Box::new(job)).unwrap();
     }
     for _ in 0..20 {
-        assert_eq!(workers.run(&Lane::new(1), || Ok("served")).await.unwrap(), "served");
+        assert_eq!(workers.run_job(&WorkerLane::new(1), || Ok("served")).await.unwrap(), "served");
     }
     assert!(running.load(Ordering::SeqCst) <= 2, "two threads, two heavy jobs");
     drop(release);
-    workers.shutdown().await;
+    workers.shut_down().await;
     assert_eq!(running.load(Ordering::SeqCst), 2 * heavy.len());
 }

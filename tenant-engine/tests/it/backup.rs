@@ -17,20 +17,22 @@ async fn filled(kit: &Kit) -> Tenant {
 }
 
 async fn image_of(kit: &Kit, tenant: &Tenant) -> Bytes {
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
-    let Image::Memory(bytes) = taken.image else { panic!("small images stay in memory") };
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let SnapshotImage::Memory(bytes) = taken.image else { panic!("small images stay in memory") };
     bytes
 }
 
 /// Where a restore of `tenant` goes, and what it is stamped with.
 fn next(kit: &Kit, tenant: &Tenant) -> Tenant {
     let identity = Identity { generation: Generation(2), state: IdentityState::Building, ..tenant.identity.clone() };
-    let at = Placement::sqlite(kit.root.path(), identity.tenant, identity.generation, 7);
+    let at = Placement::new_sqlite(kit.root.path(), identity.tenant, identity.generation, 7);
     Tenant { at, identity }
 }
 
-async fn restore(kit: &Kit, to: &Tenant, image: &[u8], source: TenantId) -> Result<Restored> {
-    kit.engine.restore(&to.at, Image::Memory(Bytes::copy_from_slice(image)), source, &to.identity).await
+async fn restore(kit: &Kit, to: &Tenant, image: &[u8], source: TenantId) -> Result<RestoreOutcome> {
+    kit.engine
+        .restore_database(&to.at, SnapshotImage::Memory(Bytes::copy_from_slice(image)), source, &to.identity)
+        .await
 }
 
 #[tokio::test]
@@ -45,17 +47,17 @@ async fn a_snapshot_says_what_it_is_and_leaves_the_file_alone() {
         (main.ino(), main.len(), main.mtime_nsec(), main.ctime_nsec(), log.len(), log.mtime_nsec())
     };
     let before = look();
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     assert_eq!(look(), before, "nothing was checkpointed or written");
     assert_eq!(taken.info.identity, tenant.identity);
     assert_eq!((taken.info.schema_version, taken.info.foreign_key_violations), (Some(2), 0));
     assert!(taken.info.engine_version.starts_with("sqlite 3."));
-    let Image::Memory(bytes) = &taken.image else { panic!("small images stay in memory") };
+    let SnapshotImage::Memory(bytes) = &taken.image else { panic!("small images stay in memory") };
     assert_eq!(bytes.len() as u64, taken.info.size_bytes);
     drop(app);
 
     let cold = kit.provisioned(&set(&BASE)).await;
-    kit.engine.snapshot(&cold.at, &cold.expected()).await.unwrap();
+    kit.engine.take_snapshot(&cold.at, &cold.expected()).await.unwrap();
     assert_eq!(cold.files(), ["g1-1.db"], "a snapshot of an idle database leaves no companions");
 }
 
@@ -65,7 +67,7 @@ async fn a_restore_brings_everything_back_at_a_new_placement() {
     let tenant = filled(&kit).await;
     tenant.open().execute_batch("pragma foreign_keys=off; insert into tasks(project_id) values(9)").unwrap();
     let frozen = Identity { state: IdentityState::Frozen, ..tenant.identity.clone() };
-    kit.engine.freeze(&tenant.at, &tenant.expected(), &frozen).await.unwrap();
+    kit.engine.freeze_database(&tenant.at, &tenant.expected(), &frozen).await.unwrap();
     let tenant = Tenant { identity: frozen, ..tenant };
     let image = image_of(&kit, &tenant).await;
 
@@ -76,7 +78,7 @@ async fn a_restore_brings_everything_back_at_a_new_placement() {
         assert_eq!(done.size_bytes, image.len() as u64);
     }
     assert_eq!(to.files(), ["g1-1.db", "g1-1.db-shm", "g1-1.db-wal", "g2-7.db"], "the new one has no companions");
-    let seen = kit.engine.inspect(&to.at, Some(&to.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&to.at, Some(&to.expected()), InspectionDepth::Full).await.unwrap();
     assert_eq!((seen.identity, seen.foreign_key_violations), (to.identity.clone(), 1));
     to.open().execute_batch("insert into projects values(3, 'writable again')").unwrap();
     assert_eq!(to.number("select count(*) from tasks"), 2);
@@ -90,7 +92,7 @@ async fn a_clone_gets_its_own_tenant() {
     let mut copy = kit.tenant();
     copy.identity.state = IdentityState::Building;
     restore(&kit, &copy, &image, tenant.identity.tenant).await.unwrap();
-    let seen = kit.engine.inspect(&copy.at, Some(&copy.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&copy.at, Some(&copy.expected()), InspectionDepth::Full).await.unwrap();
     assert_eq!(seen.identity, copy.identity);
 }
 
@@ -143,7 +145,10 @@ async fn a_taken_placement_is_never_overwritten() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-    assert_eq!(kit.engine.inspect(&other.at, None, Depth::Ledger).await.unwrap().identity, other.identity);
+    assert_eq!(
+        kit.engine.inspect_database(&other.at, None, InspectionDepth::Ledger).await.unwrap().identity,
+        other.identity
+    );
 }
 
 #[tokio::test]
@@ -152,10 +157,10 @@ async fn a_large_database_goes_through_a_file() {
     let tenant = filled(&kit).await;
     let app = tenant.open();
     app.execute_batch("create table big(b); insert into big values(zeroblob(9000000))").unwrap();
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
-    assert!(matches!(&taken.image, Image::File(path) if path.exists()));
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    assert!(matches!(&taken.image, SnapshotImage::File(path) if path.exists()));
     let to = next(&kit, &tenant);
-    let done = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    let done = kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!(done.size_bytes, taken.info.size_bytes);
     assert_eq!(to.number("select length(b) from big"), 9_000_000);
     assert_eq!(std::fs::read_dir(kit.scratch.path()).unwrap().count(), 0);

@@ -40,7 +40,7 @@ async fn a_killed_migration_is_whole_versions() {
         let kit = Kit::at(&directory);
         let (tenant, set) = (kit.any().unwrap(), many());
         for version in 3..VERSIONS as i64 + 3 {
-            kit.engine.migrate(&tenant.at, &tenant.expected(), &set, Some(version)).await.unwrap();
+            kit.engine.migrate_database(&tenant.at, &tenant.expected(), &set, Some(version)).await.unwrap();
             say(version);
         }
         return;
@@ -59,7 +59,7 @@ async fn a_killed_migration_is_whole_versions() {
 
 /// Ledger, tables and rows tell the same story.
 async fn agrees(kit: &Kit, tenant: &Tenant) {
-    let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Full).await.unwrap();
     assert!(seen.problems.is_empty(), "{:?}", seen.problems);
     assert!(seen.applied.iter().all(|row| row.success));
     let applied = seen.applied.len() as i64 - BASE.len() as i64;
@@ -86,7 +86,7 @@ async fn a_killed_provisioning_leaves_whole_databases_or_none() {
     }
     let mut whole = 0;
     for tenant in kit.all() {
-        let seen = kit.engine.inspect(&tenant.at, None, Depth::Full).await.unwrap();
+        let seen = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Full).await.unwrap();
         assert!(seen.problems.is_empty() && seen.schema_version() == Some(2));
         whole += 1;
     }

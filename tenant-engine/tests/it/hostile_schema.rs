@@ -89,26 +89,32 @@ async fn answer<T>(verb: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(Duration::from_secs(60), verb).await.unwrap()
 }
 
-fn one(sql: &str) -> Vec<Statement> {
-    vec![Statement { sql: sql.to_owned(), params: Vec::new() }]
+fn one(sql: &str) -> Vec<SqlStatement> {
+    vec![SqlStatement { sql: sql.to_owned(), params: Vec::new() }]
 }
 
-async fn restored(kit: &Kit, tenant: &Tenant) -> Result<Restored> {
-    let image = Image::Memory(std::fs::read(tenant.path()).unwrap().into());
+async fn restored(kit: &Kit, tenant: &Tenant) -> Result<RestoreOutcome> {
+    let image = SnapshotImage::Memory(std::fs::read(tenant.path()).unwrap().into());
     let to = kit.tenant();
-    let done = answer(kit.engine.restore(&to.at, image, tenant.identity.tenant, &to.identity)).await;
+    let done = answer(kit.engine.restore_database(&to.at, image, tenant.identity.tenant, &to.identity)).await;
     assert_eq!(done.is_ok(), to.path().exists());
     done
 }
 
 /// Reads and writes as requests do.
 async fn served(kit: &Kit, tenant: &Tenant, last: &str) -> Result<()> {
-    let pool = answer(kit.engine.connect(&tenant.at, &tenant.expected())).await?;
+    let pool = answer(kit.engine.open_pool(&tenant.at, &tenant.expected())).await?;
     for sql in [&format!("select count(*) from {last}"), "pragma table_list"] {
-        answer(pool.session(Access::Read, Limits::default()).run(one(sql), After::Commit)).await?;
+        answer(
+            pool.new_session(AccessMode::Read, SessionLimits::default())
+                .run_statements(one(sql), AfterStatements::Commit),
+        )
+        .await?;
     }
     let write = one("insert into projects(name) values ('x')");
-    answer(pool.session(Access::Write, Limits::default()).run(write, After::Commit)).await.map(drop)
+    answer(pool.new_session(AccessMode::Write, SessionLimits::default()).run_statements(write, AfterStatements::Commit))
+        .await
+        .map(drop)
 }
 
 fn only_too_complex<T: std::fmt::Debug>(shape: &str, done: Result<T>) {
@@ -123,7 +129,7 @@ async fn every_verb(kit: &Kit, shape: &str, comes: Comes, objects: &Objects) {
     let last = objects.last().map(|(kind, name, _)| if *kind == "view" { name.as_str() } else { "projects" }).unwrap();
     let using = [
         restored(kit, &tenant).await.map(drop),
-        answer(kit.engine.fingerprint(at, &expected)).await.map(drop),
+        answer(kit.engine.compute_fingerprint(at, &expected)).await.map(drop),
         served(kit, &tenant, last).await,
     ];
     for done in using {
@@ -140,11 +146,11 @@ async fn every_verb(kit: &Kit, shape: &str, comes: Comes, objects: &Objects) {
         (Refused, Ok(_)) => panic!("{shape} was migrated"),
     }
     // What keeps it, takes it out of service or looks at it uses nothing of the schema.
-    only_too_complex(shape, answer(kit.engine.inspect(at, Some(&expected), Depth::Full)).await);
-    only_too_complex(shape, answer(kit.engine.snapshot(at, &expected)).await);
+    only_too_complex(shape, answer(kit.engine.inspect_database(at, Some(&expected), InspectionDepth::Full)).await);
+    only_too_complex(shape, answer(kit.engine.take_snapshot(at, &expected)).await);
     let frozen = Identity { state: IdentityState::Frozen, ..tenant.identity.clone() };
-    only_too_complex(shape, answer(kit.engine.freeze(at, &expected, &frozen)).await);
-    assert!(answer(kit.engine.databases(&kit.server(), None)).await.is_ok());
+    only_too_complex(shape, answer(kit.engine.freeze_database(at, &expected, &frozen)).await);
+    assert!(answer(kit.engine.list_databases(&kit.server(), None)).await.is_ok());
     answer(kit.engine.drop_database(at, None)).await.unwrap();
 }
 
@@ -174,15 +180,15 @@ async fn generated_columns_that_multiply_end_in_an_error() {
     raw.execute("update sqlite_schema set sql = ?1 where name = 'g'", [sql]).unwrap();
     raw.execute_batch("pragma schema_version = 1000").unwrap();
     drop(raw);
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
     for sql in ["select c59 from g", "select * from g"] {
-        let mut session = pool.session(Access::Read, Limits::default());
-        let error = answer(session.run(one(sql), After::Commit)).await.unwrap_err();
+        let mut session = pool.new_session(AccessMode::Read, SessionLimits::default());
+        let error = answer(session.run_statements(one(sql), AfterStatements::Commit)).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::MemoryMax | ErrorKind::DeadlineExceeded), "{sql}: {error}");
     }
-    let error = answer(kit.engine.fingerprint(&tenant.at, &tenant.expected())).await.unwrap_err();
+    let error = answer(kit.engine.compute_fingerprint(&tenant.at, &tenant.expected())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MemoryMax, "{error}");
-    answer(kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full)).await.unwrap();
+    answer(kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Full)).await.unwrap();
 }
 
 #[tokio::test]

@@ -17,24 +17,24 @@ async fn damage_is_listed_and_a_quick_look_does_not_search_for_it() {
         bytes[page * 4096..page * 4096 + 200].fill(0xee);
     }
     std::fs::write(tenant.path(), &bytes).unwrap();
-    let look = |depth| kit.engine.inspect(&tenant.at, None, depth);
-    assert!(look(Depth::Ledger).await.unwrap().problems.is_empty());
-    let seen = look(Depth::Full).await.unwrap();
+    let look = |depth| kit.engine.inspect_database(&tenant.at, None, depth);
+    assert!(look(InspectionDepth::Ledger).await.unwrap().problems.is_empty());
+    let seen = look(InspectionDepth::Full).await.unwrap();
     assert!((1..=100).contains(&seen.problems.len()), "{:?}", seen.problems);
     assert_eq!(seen.identity, tenant.identity);
 
     std::fs::write(tenant.path(), vec![0x55; 8192]).unwrap();
-    assert_eq!(look(Depth::Ledger).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(look(InspectionDepth::Ledger).await.unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[tokio::test]
 async fn the_size_counts_the_log() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
-    let before = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap().size_bytes;
+    let before = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Ledger).await.unwrap().size_bytes;
     let app = tenant.open();
     app.execute_batch("insert into projects(name) values('x')").unwrap();
-    assert!(kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap().size_bytes > before);
+    assert!(kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Ledger).await.unwrap().size_bytes > before);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::*;
 
@@ -60,8 +60,8 @@ impl Kit {
     }
 
     /// Where its tenants live.
-    pub(crate) fn server(&self) -> Server {
-        Server::sqlite(self.root.path())
+    pub(crate) fn server(&self) -> DatabaseServer {
+        DatabaseServer::new_sqlite(self.root.path())
     }
 
     /// Every tenant on the server, by what their databases say.
@@ -71,8 +71,8 @@ impl Kit {
         let tenant = |id| TenantId::from_uuid(id);
         let mut found = Vec::new();
         for id in ids.map(tenant) {
-            let at = Placement::sqlite(self.root.path(), id, Generation::FIRST, 1);
-            if at.path().exists() {
+            let at = Placement::new_sqlite(self.root.path(), id, Generation::FIRST, 1);
+            if at.file_path().exists() {
                 let identity = Identity { tenant: id, fleet: fleet_in(&at), ..self.tenant().identity };
                 found.push(Tenant { at, identity });
             }
@@ -89,7 +89,7 @@ impl Kit {
     pub(crate) fn tenant(&self) -> Tenant {
         let tenant = TenantId::generate();
         Tenant {
-            at: Placement::sqlite(self.root.path(), tenant, Generation::FIRST, 1),
+            at: Placement::new_sqlite(self.root.path(), tenant, Generation::FIRST, 1),
             identity: Identity {
                 tenant,
                 fleet: self.fleet,
@@ -104,24 +104,24 @@ impl Kit {
     /// A tenant at the head of `set`.
     pub(crate) async fn provisioned(&self, set: &MigrationSet) -> Tenant {
         let tenant = self.tenant();
-        let template = self.engine.template(&self.server(), set).await.unwrap();
-        self.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
+        let template = self.engine.prepare_template(&self.server(), set).await.unwrap();
+        self.engine.provision_database(&tenant.at, &template, &tenant.identity).await.unwrap();
         tenant
     }
 
-    pub(crate) async fn migrate(&self, tenant: &Tenant, set: &MigrationSet) -> Result<Migrated> {
-        self.engine.migrate(&tenant.at, &tenant.expected(), set, None).await
+    pub(crate) async fn migrate(&self, tenant: &Tenant, set: &MigrationSet) -> Result<MigrationOutcome> {
+        self.engine.migrate_database(&tenant.at, &tenant.expected(), set, None).await
     }
 }
 
 impl Tenant {
-    pub(crate) fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> ExpectedIdentity {
         let Identity { tenant, fleet, generation, state, .. } = self.identity;
-        Expected { tenant, fleet, generation, states: vec![state] }
+        ExpectedIdentity { tenant, fleet, generation, states: vec![state] }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.at.path()
+        self.at.file_path()
     }
 
     /// Another connection, as an application has one.
@@ -147,7 +147,7 @@ impl Tenant {
 
 /// A set of (file name, text).
 pub(crate) fn set(files: &[(&str, &str)]) -> MigrationSet {
-    let file = |(name, sql): &(&str, &str)| File { name: (*name).to_owned(), sql: (*sql).to_owned() };
+    let file = |(name, sql): &(&str, &str)| MigrationFile { name: (*name).to_owned(), sql: (*sql).to_owned() };
     MigrationSet::from_files(&files.iter().map(file).collect::<Vec<_>>()).unwrap()
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn base_and(more: &[(&str, &str)]) -> MigrationSet {
 }
 
 fn fleet_in(at: &Placement) -> FleetId {
-    let uri = format!("file:{}?immutable=1", at.path().display());
+    let uri = format!("file:{}?immutable=1", at.file_path().display());
     let db = Connection::open(uri).unwrap();
     let fleet: String = db.query_row("select fleet_id from _fleet_identity", [], |row| row.get(0)).unwrap();
     fleet.parse().unwrap()

@@ -9,6 +9,7 @@ mod crash;
 mod hostile_schema;
 mod inspect;
 mod kit;
+mod ledger_name;
 mod memory;
 mod migrate;
 mod pragmas;

@@ -10,14 +10,16 @@ use crate::kit::{BASE, Kit, set};
 const HEAP_BYTES: usize = 24_000_000;
 
 /// Holds so many values of 600 KB while it runs.
-fn write(values: usize) -> Statement {
+fn write(values: usize) -> SqlStatement {
     let lengths: Vec<String> = (1..=values).map(|number| format!("length(?{number})")).collect();
     let sql = format!("insert into projects(name) select 'p' || ({})", lengths.join(" + "));
-    Statement { sql, params: vec![Value::Blob(vec![1; 600_000]); values] }
+    SqlStatement { sql, params: vec![SqlValue::Blob(vec![1; 600_000]); values] }
 }
 
-async fn run(pool: &Pool, statement: Statement) -> Result<Vec<Rows>> {
-    pool.session(Access::Write, Limits::default()).run(vec![statement], After::Commit).await
+async fn run(pool: &Pool, statement: SqlStatement) -> Result<Vec<Rows>> {
+    pool.new_session(AccessMode::Write, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await
 }
 
 #[tokio::test]
@@ -30,8 +32,8 @@ async fn a_statement_without_memory_is_rolled_back_and_may_be_repeated() {
     let kit = Kit::at(&directory);
     let (greedy, other) = (kit.provisioned(&set(&BASE)).await, kit.provisioned(&set(&BASE)).await);
     let (first, second) = (
-        kit.engine.connect(&greedy.at, &greedy.expected()).await.unwrap(),
-        kit.engine.connect(&other.at, &other.expected()).await.unwrap(),
+        kit.engine.open_pool(&greedy.at, &greedy.expected()).await.unwrap(),
+        kit.engine.open_pool(&other.at, &other.expected()).await.unwrap(),
     );
     run(&first, write(20)).await.unwrap();
     let limit = format!("pragma hard_heap_limit = {HEAP_BYTES}");

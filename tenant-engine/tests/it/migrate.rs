@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tenant_engine::*;
 
-use crate::kit::{BASE, Kit, base_and, set};
+use crate::kit::{BASE, Kit, Tenant, base_and, set};
 
 const COLUMN: (&str, &str) = (
     "0003_done.sql",
@@ -35,11 +35,11 @@ async fn pending_versions_are_applied_once() {
 #[tokio::test]
 async fn a_target_stops_there_and_an_unknown_one_is_refused() {
     let kit = Kit::new();
-    let tenant = kit.provisioned(&MigrationSet::empty()).await;
+    let tenant = kit.provisioned(&MigrationSet::empty_set()).await;
     let head = base_and(&[COLUMN]);
-    let some = kit.engine.migrate(&tenant.at, &tenant.expected(), &head, Some(2)).await.unwrap();
+    let some = kit.engine.migrate_database(&tenant.at, &tenant.expected(), &head, Some(2)).await.unwrap();
     assert_eq!(some.applied, [1, 2]);
-    let none = kit.engine.migrate(&tenant.at, &tenant.expected(), &head, Some(7)).await.unwrap_err();
+    let none = kit.engine.migrate_database(&tenant.at, &tenant.expected(), &head, Some(7)).await.unwrap_err();
     assert_eq!(none.kind(), ErrorKind::MigrationInvalid);
 }
 
@@ -154,7 +154,10 @@ async fn a_file_without_transaction_may_vacuum_and_hold_its_own() {
     ];
     assert_eq!(kit.migrate(&tenant, &base_and(&bare)).await.unwrap().applied, [3, 4]);
     assert_eq!(tenant.number("select count(*) from own"), 0);
-    assert!(kit.engine.template(&kit.server(), &base_and(&bare)).await.is_ok(), "a template takes the same road");
+    assert!(
+        kit.engine.prepare_template(&kit.server(), &base_and(&bare)).await.is_ok(),
+        "a template takes the same road"
+    );
     for statement in ["vacuum into 'copy.db'", "attach 'other.db' as o", "delete from _fleet_identity"] {
         let bad = base_and(&[("0003_bad.sql", &format!("-- no-transaction\n{statement};"))]);
         let fresh = kit.provisioned(&set(&BASE)).await;
@@ -184,8 +187,9 @@ async fn a_file_without_transaction_that_stops_halfway_is_dirty_until_a_human_lo
 
     // One that forgets its COMMIT is not half committed.
     let open = base_and(&[("0003_open.sql", "-- no-transaction\nbegin;\ncreate table open(x);")]);
-    assert_eq!(kit.migrate(&other, &open).await.unwrap_err().kind(), ErrorKind::MigrationDirty);
+    assert_eq!(kit.migrate(&other, &open).await.unwrap_err().kind(), ErrorKind::MigrationFailed);
     assert_eq!(other.number("select count(*) from sqlite_schema where name = 'open'"), 0);
+    assert_eq!(other.number("select count(*) from _sqlx_migrations where not success"), 0);
 }
 
 #[tokio::test]
@@ -210,12 +214,12 @@ async fn somebody_elses_database_is_left_alone() {
     let head = base_and(&[COLUMN]);
     let right = tenant.expected();
     for (expected, kind) in [
-        (Expected { tenant: TenantId::generate(), ..right.clone() }, ErrorKind::WrongTenant),
-        (Expected { fleet: FleetId::generate(), ..right.clone() }, ErrorKind::WrongTenant),
-        (Expected { generation: Generation(2), ..right.clone() }, ErrorKind::Fenced),
-        (Expected { states: vec![IdentityState::Building], ..right.clone() }, ErrorKind::Fenced),
+        (ExpectedIdentity { tenant: TenantId::generate(), ..right.clone() }, ErrorKind::WrongTenant),
+        (ExpectedIdentity { fleet: FleetId::generate(), ..right.clone() }, ErrorKind::WrongTenant),
+        (ExpectedIdentity { generation: Generation(2), ..right.clone() }, ErrorKind::Fenced),
+        (ExpectedIdentity { states: vec![IdentityState::Building], ..right.clone() }, ErrorKind::Fenced),
     ] {
-        assert_eq!(kit.engine.migrate(&tenant.at, &expected, &head, None).await.unwrap_err().kind(), kind);
+        assert_eq!(kit.engine.migrate_database(&tenant.at, &expected, &head, None).await.unwrap_err().kind(), kind);
     }
     assert_eq!(tenant.number("select max(version) from _sqlx_migrations"), 2);
 }
@@ -250,7 +254,7 @@ async fn workers_racing_for_one_tenant_apply_each_version_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let (engine, tenant, set) = (kit.engine.clone(), tenant.clone(), counted.clone());
-        tasks.spawn(async move { engine.migrate(&tenant.at, &tenant.expected(), &set, None).await });
+        tasks.spawn(async move { engine.migrate_database(&tenant.at, &tenant.expected(), &set, None).await });
     }
     for outcome in tasks.join_all().await {
         if let Err(error) = outcome {
@@ -295,7 +299,7 @@ async fn the_log_of_a_tenant_nobody_opens_stays_bounded() {
         let log = std::fs::metadata(tenant.path().with_extension("db-wal")).map_or(0, |log| log.len());
         assert!(log < 2 << 20, "{log} bytes after version {version}");
     }
-    let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Full).await.unwrap();
     assert_eq!((seen.schema_version(), seen.problems.len()), (Some(9), 0));
 }
 
@@ -328,6 +332,38 @@ async fn a_version_that_fails_leaves_no_log_behind() {
     let log = std::fs::metadata(tenant.path().with_extension("db-wal")).map_or(0, |log| log.len());
     assert!(log < 1 << 20, "{log} bytes");
     assert_eq!(tenant.number("select count(*) from projects"), 0);
+}
+
+/// Bytes in the log beside a tenant's database.
+fn log_bytes(tenant: &Tenant) -> u64 {
+    std::fs::metadata(tenant.path().with_extension("db-wal")).map_or(0, |log| log.len())
+}
+
+#[tokio::test]
+async fn a_failed_version_leaves_no_log_beside_a_database_that_others_have_open() {
+    let kit = Kit::new();
+    let filled = "with n(i) as (select 1 union all select i + 1 from n where i < 200)
+                  insert into projects(name) select hex(randomblob(50000)) from n;";
+    let base = [("0003_fill.sql", filled)];
+    let tenant = kit.provisioned(&base_and(&base)).await;
+    let failing = [
+        ("0004_bad.sql", "update projects set name = name || 'x'; insert into nope values(1);"),
+        ("0004_bad.sql", "-- no-transaction\nupdate projects set name = name || 'x'; insert into nope values(1);"),
+    ];
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+    let statement = SqlStatement { sql: "select count(*) from projects".to_owned(), params: Vec::new() };
+    pool.new_session(AccessMode::Read, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await
+        .unwrap();
+    let other = tenant.open();
+    other.execute_batch("begin; select count(*) from projects; commit").unwrap();
+    for file in failing {
+        kit.migrate(&tenant, &base_and(&[base[0], file])).await.unwrap_err();
+        assert!(log_bytes(&tenant) < 2 << 20, "{}: {} bytes", file.1, log_bytes(&tenant));
+    }
+    drop(other);
+    pool.close().await;
 }
 
 #[tokio::test]

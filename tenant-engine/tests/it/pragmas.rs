@@ -37,7 +37,7 @@ fn process(db: &Connection) -> Vec<Option<String>> {
 /// Runs one statement as a migration of a template; the refusal, if it was refused.
 async fn refused(kit: &Kit, statement: &str) -> Option<String> {
     let set = base_and(&[("0003_p.sql", &format!("{statement};\n"))]);
-    let error = kit.engine.template(&kit.server(), &set).await.err()?;
+    let error = kit.engine.prepare_template(&kit.server(), &set).await.err()?;
     assert_eq!(error.kind(), ErrorKind::MigrationFailed, "{statement}: {error}");
     error.message().contains("PRAGMA ").then(|| error.to_string())
 }
@@ -67,7 +67,7 @@ async fn every_pragma_is_allowed_or_refused_in_each_of_its_forms() {
     }
     for sql in ["select * from pragma_hard_heap_limit(1000)", "create table x as select * from pragma_mmap_size(9)"] {
         // Those that change something have no table-valued form.
-        assert!(kit.engine.template(&kit.server(), &base_and(&[("0003_p.sql", sql)])).await.is_err(), "{sql}");
+        assert!(kit.engine.prepare_template(&kit.server(), &base_and(&[("0003_p.sql", sql)])).await.is_err(), "{sql}");
     }
     assert_eq!(process(&db), before);
 }

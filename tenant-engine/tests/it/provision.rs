@@ -14,7 +14,7 @@ async fn a_new_tenant_is_at_the_head_private_and_alone_in_its_directory() {
     let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&tenant.path()), mode(tenant.path().parent().unwrap())), (0o600, 0o700));
 
-    let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Full).await.unwrap();
     assert_eq!(seen.identity, tenant.identity);
     assert_eq!(seen.schema_version(), Some(2));
     assert!(seen.problems.is_empty() && seen.applied.iter().all(|row| row.success));
@@ -28,13 +28,13 @@ async fn provisioning_again_is_success_and_another_identity_is_refused() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
     tenant.open().execute_batch("insert into projects(name) values('kept')").unwrap();
-    let template = kit.engine.template(&kit.server(), &MigrationSet::empty()).await.unwrap();
+    let template = kit.engine.prepare_template(&kit.server(), &MigrationSet::empty_set()).await.unwrap();
     let again = Identity { stamped_at: 2_000, ..tenant.identity.clone() };
-    kit.engine.provision(&tenant.at, &template, &again).await.unwrap();
+    kit.engine.provision_database(&tenant.at, &template, &again).await.unwrap();
     assert_eq!(tenant.number("select count(*) from projects"), 1, "the database was left as it is");
 
     let other = Identity { tenant: TenantId::generate(), ..tenant.identity.clone() };
-    let error = kit.engine.provision(&tenant.at, &template, &other).await.unwrap_err();
+    let error = kit.engine.provision_database(&tenant.at, &template, &other).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_eq!(tenant.files(), ["g1-1.db"]);
 }
@@ -43,36 +43,36 @@ async fn provisioning_again_is_success_and_another_identity_is_refused() {
 async fn what_a_crash_left_is_replaced_or_named() {
     let kit = Kit::new();
     let tenant = kit.tenant();
-    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
+    let template = kit.engine.prepare_template(&kit.server(), &set(&BASE)).await.unwrap();
     std::fs::create_dir(tenant.path().parent().unwrap()).unwrap();
     let part = tenant.path().with_extension("db.part");
     std::fs::write(&part, "half").unwrap();
-    kit.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
+    kit.engine.provision_database(&tenant.at, &template, &tenant.identity).await.unwrap();
     assert_eq!(tenant.files(), ["g1-1.db"]);
 
     // A power cut between rename and flush: the name is there, the pages are not.
     let torn = kit.tenant();
-    kit.engine.provision(&torn.at, &template, &torn.identity).await.unwrap();
+    kit.engine.provision_database(&torn.at, &template, &torn.identity).await.unwrap();
     let mut bytes = std::fs::read(torn.path()).unwrap();
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..].fill(0);
     std::fs::write(torn.path(), bytes).unwrap();
-    let error = kit.engine.provision(&torn.at, &template, &torn.identity).await.unwrap_err();
+    let error = kit.engine.provision_database(&torn.at, &template, &torn.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }
 
 #[tokio::test]
 async fn a_missing_server_directory_and_a_linked_tenant_directory_are_refused() {
     let kit = Kit::new();
-    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
+    let template = kit.engine.prepare_template(&kit.server(), &set(&BASE)).await.unwrap();
     let tenant = kit.tenant();
-    let nowhere = Placement::sqlite(&kit.root.path().join("none"), tenant.identity.tenant, Generation::FIRST, 1);
-    let error = kit.engine.provision(&nowhere, &template, &tenant.identity).await.unwrap_err();
+    let nowhere = Placement::new_sqlite(&kit.root.path().join("none"), tenant.identity.tenant, Generation::FIRST, 1);
+    let error = kit.engine.provision_database(&nowhere, &template, &tenant.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
 
     let elsewhere = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(elsewhere.path(), tenant.path().parent().unwrap()).unwrap();
-    let error = kit.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap_err();
+    let error = kit.engine.provision_database(&tenant.at, &template, &tenant.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
     assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
 }
@@ -82,7 +82,7 @@ async fn a_broken_set_makes_no_template() {
     let kit = Kit::new();
     let error = kit
         .engine
-        .template(&kit.server(), &set(&[("1_a.sql", "create table a(x);\ncreate tabel b(x);")]))
+        .prepare_template(&kit.server(), &set(&[("1_a.sql", "create table a(x);\ncreate tabel b(x);")]))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MigrationFailed);
@@ -92,17 +92,18 @@ async fn a_broken_set_makes_no_template() {
 #[tokio::test]
 async fn many_at_once_are_all_there() {
     let kit = Kit::new();
-    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
+    let template = kit.engine.prepare_template(&kit.server(), &set(&BASE)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..200 {
         let (engine, template, tenant) = (kit.engine.clone(), template.clone(), kit.tenant());
         tasks.spawn(async move {
-            engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
+            engine.provision_database(&tenant.at, &template, &tenant.identity).await.unwrap();
             tenant
         });
     }
     for tenant in tasks.join_all().await {
-        let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Ledger).await.unwrap();
+        let seen =
+            kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Ledger).await.unwrap();
         assert_eq!(seen.schema_version(), Some(2));
     }
 }

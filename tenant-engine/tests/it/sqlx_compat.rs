@@ -27,7 +27,7 @@ impl Directory {
     }
 
     pub(crate) fn set(&self) -> MigrationSet {
-        MigrationSet::read(self.0.path()).unwrap().0
+        MigrationSet::read_directory(self.0.path()).unwrap().0
     }
 
     pub(crate) async fn run_sqlx(&self, tenant: &Tenant) -> Result<(), sqlx::migrate::MigrateError> {
@@ -61,11 +61,11 @@ async fn sqlx_finds_nothing_to_do_after_us_and_we_after_sqlx() {
     directory.run_sqlx(&ours).await.unwrap();
     assert_eq!(ours.number("select count(*) from a"), 2, "sqlx ran nothing again");
 
-    let migrated = kit.provisioned(&MigrationSet::empty()).await;
+    let migrated = kit.provisioned(&MigrationSet::empty_set()).await;
     assert_eq!(kit.migrate(&migrated, &directory.set()).await.unwrap().applied, [1, 2, 3, 20_251_101_120_000]);
     directory.run_sqlx(&migrated).await.unwrap();
 
-    let theirs = kit.provisioned(&MigrationSet::empty()).await;
+    let theirs = kit.provisioned(&MigrationSet::empty_set()).await;
     theirs.open().execute_batch("drop table _sqlx_migrations").unwrap();
     directory.run_sqlx(&theirs).await.unwrap();
     let nothing = kit.migrate(&theirs, &directory.set()).await.unwrap();
@@ -84,7 +84,7 @@ async fn sqlx_finds_nothing_to_do_after_us_and_we_after_sqlx() {
 async fn each_continues_what_the_other_began() {
     let kit = Kit::new();
     let (some, all) = (Directory::with(&FILES[..3]), Directory::with(&FILES));
-    let theirs_first = kit.provisioned(&MigrationSet::empty()).await;
+    let theirs_first = kit.provisioned(&MigrationSet::empty_set()).await;
     some.run_sqlx(&theirs_first).await.unwrap();
     assert_eq!(kit.migrate(&theirs_first, &all.set()).await.unwrap().applied, [3, 20_251_101_120_000]);
 
@@ -96,7 +96,7 @@ async fn each_continues_what_the_other_began() {
 #[tokio::test]
 async fn a_version_we_left_dirty_is_dirty_to_sqlx() {
     let kit = Kit::new();
-    let tenant = kit.provisioned(&MigrationSet::empty()).await;
+    let tenant = kit.provisioned(&MigrationSet::empty_set()).await;
     let directory = Directory::with(&[("1_half.sql", "-- no-transaction\ncreate table h(x);\nselect nope;")]);
     assert_eq!(kit.migrate(&tenant, &directory.set()).await.unwrap_err().kind(), ErrorKind::MigrationDirty);
     let error = directory.run_sqlx(&tenant).await.unwrap_err();

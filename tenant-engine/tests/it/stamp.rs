@@ -10,12 +10,12 @@ async fn a_stamp_replaces_the_identity_once_and_only_from_the_expected_one() {
     let tenant = kit.provisioned(&set(&BASE)).await;
     let next = Identity { generation: Generation(2), stamped_at: 5, ..tenant.identity.clone() };
     for _ in 0..2 {
-        kit.engine.stamp(&tenant.at, &tenant.expected(), &next).await.unwrap();
+        kit.engine.stamp_identity(&tenant.at, &tenant.expected(), &next).await.unwrap();
     }
-    let seen = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Ledger).await.unwrap();
     assert_eq!(seen.identity, next);
     let late = Identity { generation: Generation(9), ..next.clone() };
-    let error = kit.engine.stamp(&tenant.at, &tenant.expected(), &late).await.unwrap_err();
+    let error = kit.engine.stamp_identity(&tenant.at, &tenant.expected(), &late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "the caller's generation is over");
 }
 
@@ -34,7 +34,7 @@ async fn a_frozen_database_refuses_even_a_writer_that_was_already_waiting() {
 
     let frozen = Identity { generation: Generation(2), state: IdentityState::Frozen, ..tenant.identity.clone() };
     for _ in 0..2 {
-        kit.engine.freeze(&tenant.at, &tenant.expected(), &frozen).await.unwrap();
+        kit.engine.freeze_database(&tenant.at, &tenant.expected(), &frozen).await.unwrap();
     }
     for write in [
         "insert into projects values(2, 'after')",
@@ -51,8 +51,9 @@ async fn a_frozen_database_refuses_even_a_writer_that_was_already_waiting() {
     assert_eq!(tenant.number("select count(*) from projects where name = 'before'"), 1, "reading goes on");
 
     let active = Identity { generation: Generation(3), state: IdentityState::Active, ..tenant.identity.clone() };
-    let expected = Expected { generation: Generation(2), states: vec![IdentityState::Frozen], ..tenant.expected() };
-    kit.engine.stamp(&tenant.at, &expected, &active).await.unwrap();
+    let expected =
+        ExpectedIdentity { generation: Generation(2), states: vec![IdentityState::Frozen], ..tenant.expected() };
+    kit.engine.stamp_identity(&tenant.at, &expected, &active).await.unwrap();
     stale.execute_batch("insert into projects values(2, 'after'); insert into search values('after')").unwrap();
     assert_eq!(tenant.number("select count(*) from sqlite_schema where name like '_fleet_fence%'"), 0);
 }
@@ -61,7 +62,7 @@ async fn a_frozen_database_refuses_even_a_writer_that_was_already_waiting() {
 async fn freezing_with_another_state_is_a_bug_of_the_caller() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
-    let error = kit.engine.freeze(&tenant.at, &tenant.expected(), &tenant.identity).await.unwrap_err();
+    let error = kit.engine.freeze_database(&tenant.at, &tenant.expected(), &tenant.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
 
@@ -69,6 +70,6 @@ async fn freezing_with_another_state_is_a_bug_of_the_caller() {
 async fn stamping_a_missing_database_is_told_so() {
     let kit = Kit::new();
     let tenant = kit.tenant();
-    let error = kit.engine.stamp(&tenant.at, &tenant.expected(), &tenant.identity).await.unwrap_err();
+    let error = kit.engine.stamp_identity(&tenant.at, &tenant.expected(), &tenant.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
 }

@@ -38,21 +38,21 @@ const COLLECTORS: [&str; 13] = [
        from n, (select 0 as i union all select 1) b) select count(*) from n",
 ];
 
-async fn run(pool: &Pool, access: Access, limits: Limits, sql: &str) -> Result<Vec<Rows>> {
-    let statement = Statement { sql: sql.to_owned(), params: Vec::new() };
-    pool.session(access, limits).run(vec![statement], After::Commit).await
+async fn run(pool: &Pool, access: AccessMode, limits: SessionLimits, sql: &str) -> Result<Vec<Rows>> {
+    let statement = SqlStatement { sql: sql.to_owned(), params: Vec::new() };
+    pool.new_session(access, limits).run_statements(vec![statement], AfterStatements::Commit).await
 }
 
 async fn pool(kit: &Kit) -> (Tenant, Pool) {
     let tenant = kit.provisioned(&set(&[SCHEMA])).await;
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
     (tenant, pool)
 }
 
 /// Longer than any of them needs to reach its limit.
-fn patient(temp_bytes_max: usize) -> Limits {
+fn patient(temp_bytes_max: usize) -> SessionLimits {
     let minute = Duration::from_secs(60);
-    Limits { temp_bytes_max, statement_timeout: minute, transaction_timeout: minute, ..Limits::default() }
+    SessionLimits { temp_bytes_max, statement_timeout: minute, transaction_timeout: minute, ..SessionLimits::default() }
 }
 
 #[tokio::test]
@@ -60,16 +60,17 @@ async fn a_statement_writes_only_so_much_to_temporary_files() {
     let kit = Kit::new();
     let (_tenant, pool) = pool(&kit).await;
     for sql in COLLECTORS {
-        let error = run(&pool, Access::Read, patient(16 << 20), sql).await.unwrap_err();
+        let error = run(&pool, AccessMode::Read, patient(16 << 20), sql).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BytesMax, "{sql}: {error}");
         assert!(error.message().contains("16777216 bytes of temporary files"), "{error}");
     }
     // What stays below the limit is answered, and the next statement starts again from nothing.
     let small = "select length(v) from (select * from big where i <= 60) order by v";
     for _ in 0..4 {
-        assert_eq!(run(&pool, Access::Read, patient(16 << 20), small).await.unwrap()[0].rows.len(), 60);
+        assert_eq!(run(&pool, AccessMode::Read, patient(16 << 20), small).await.unwrap()[0].rows.len(), 60);
     }
-    let error = run(&pool, Access::Write, Limits::default(), "create temp table t as select 1").await.unwrap_err();
+    let error =
+        run(&pool, AccessMode::Write, SessionLimits::default(), "create temp table t as select 1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SqlForbidden, "{error}");
 }
 
@@ -83,7 +84,7 @@ async fn temporary_files_are_in_the_scratch_directory_and_have_no_name() {
     };
     let kit = Kit::at(&directory);
     let (_tenant, pool) = pool(&kit).await;
-    let running = tokio::spawn(async move { run(&pool, Access::Read, patient(256 << 20), COLLECTORS[0]).await });
+    let running = tokio::spawn(async move { run(&pool, AccessMode::Read, patient(256 << 20), COLLECTORS[0]).await });
     let scratch = directory.join("scratch");
     while !open_files().iter().any(|file| file.starts_with(&scratch)) {
         assert!(!running.is_finished(), "{:?}", running.await);
@@ -106,7 +107,7 @@ fn open_files() -> Vec<PathBuf> {
 /// Takes all but so many bytes.
 fn fill_up(directory: &Path, but: u64) -> PathBuf {
     let filler = directory.join("filler");
-    let free = disk::DiskSpace::of(directory).unwrap().free.bytes;
+    let free = disk::DiskSpace::at_path(directory).unwrap().free.bytes;
     let file = std::fs::File::create(&filler).unwrap();
     rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, free - but).unwrap();
     filler
@@ -128,29 +129,29 @@ async fn on_a_small_disk_large_sorts_end_and_small_reads_and_writes_go_on() {
     let ((_greedy, pool), (_other, other)) = (pool(&kit).await, pool(&kit).await);
     let write = "insert into notes (text) values ('small')";
     for sql in COLLECTORS {
-        let error = run(&pool, Access::Read, patient(usize::MAX), sql).await.unwrap_err();
+        let error = run(&pool, AccessMode::Read, patient(usize::MAX), sql).await.unwrap_err();
         assert_eq!((error.kind(), error.kind().is_transient()), (ErrorKind::DiskLow, true), "{sql}: {error}");
         assert!(error.message().contains("temporary files"), "{error}");
-        run(&other, Access::Write, Limits::default(), write).await.unwrap();
+        run(&other, AccessMode::Write, SessionLimits::default(), write).await.unwrap();
     }
     // A statement that writes is stopped, too, and gives its room back.
     for sql in
         ["insert into notes (text) select v from big order by v desc", "insert into notes (text) select v from big"]
     {
-        let error = run(&pool, Access::Write, patient(usize::MAX), sql).await.unwrap_err();
+        let error = run(&pool, AccessMode::Write, patient(usize::MAX), sql).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::DiskLow | ErrorKind::DiskFull), "{sql}: {error}");
         a_moment().await;
-        run(&other, Access::Write, Limits::default(), write).await.unwrap();
+        run(&other, AccessMode::Write, SessionLimits::default(), write).await.unwrap();
     }
 
     // Low for temporary files, not for writes.
     let filler = fill_up(&directory, 18 << 20);
     a_moment().await;
-    run(&other, Access::Write, Limits::default(), write).await.unwrap();
+    run(&other, AccessMode::Write, SessionLimits::default(), write).await.unwrap();
     let long = "with recursive n(i) as (select 1 union all select i + 1 from n limit 2000000) select count(*) from n";
-    run(&pool, Access::Read, Limits::default(), long).await.unwrap();
-    let error = run(&pool, Access::Read, Limits::default(), COLLECTORS[0]).await.unwrap_err();
+    run(&pool, AccessMode::Read, SessionLimits::default(), long).await.unwrap();
+    let error = run(&pool, AccessMode::Read, SessionLimits::default(), COLLECTORS[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DiskLow, "{error}");
     std::fs::remove_file(filler).unwrap();
-    assert!(disk::DiskSpace::of(&directory).unwrap().free.bytes > 180 << 20, "what was collected is gone");
+    assert!(disk::DiskSpace::at_path(&directory).unwrap().free.bytes > 180 << 20, "what was collected is gone");
 }

@@ -13,7 +13,7 @@ fn outside(kit: &Kit, name: &str, options: &str, sql: &str) -> String {
 
 async fn adopt(kit: &Kit, dsn: String) -> Result<Tenant> {
     let to = kit.tenant();
-    kit.engine.adopt(&to.at, &dsn.into(), &to.identity).await.map(|_| to)
+    kit.engine.adopt_database(&to.at, &dsn.into(), &to.identity, &LedgerName::default()).await.map(|_| to)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,10 +111,10 @@ async fn locale_publications_and_every_object_are_kept() {
     }
     assert_eq!(kit.ask(&to, order), "a\u{e4}Bz");
     // And so is a clone of it, which is made from a dump of ours.
-    let taken = kit.engine.snapshot(&to.at, &to.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&to.at, &to.expected()).await.unwrap();
     let second = kit.placed(Identity { tenant: TenantId::generate(), ..to.identity.clone() });
-    kit.engine.restore(&second.at, taken.image, to.identity.tenant, &second.identity).await.unwrap();
+    kit.engine.restore_database(&second.at, taken.image, to.identity.tenant, &second.identity).await.unwrap();
     assert_eq!(kit.ask(&second, order), "a\u{e4}Bz");
-    let print = async |of: &Tenant| kit.engine.fingerprint(&of.at, &of.expected()).await.unwrap();
-    assert_eq!(print(&to).await.difference(&print(&second).await), None);
+    let print = async |of: &Tenant| kit.engine.compute_fingerprint(&of.at, &of.expected()).await.unwrap();
+    assert_eq!(print(&to).await.first_difference(&print(&second).await), None);
 }

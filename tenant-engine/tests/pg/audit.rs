@@ -5,7 +5,7 @@ use tenant_engine::*;
 use crate::kit::{BASE, Kit, set};
 
 async fn findings(kit: &Kit) -> Vec<RoleFinding> {
-    kit.engine.audit(&kit.server()).await.unwrap().findings
+    kit.engine.audit_roles(&kit.server()).await.unwrap().findings
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +13,7 @@ async fn every_change_of_roles_rights_and_settings_is_found_and_cured() {
     let kit = Kit::new();
     let (tenant, other) = (kit.provisioned(&set(&BASE)).await, kit.provisioned(&set(&BASE)).await);
     kit.migrate(&tenant, &set(&BASE)).await.unwrap();
-    let audit = kit.engine.audit(&kit.server()).await.unwrap();
+    let audit = kit.engine.audit_roles(&kit.server()).await.unwrap();
     assert_eq!(audit, RoleAudit { findings: Vec::new(), databases: 2, entered: 2 });
     let (d, e) = (tenant.database(), other.database());
     kit.cluster.psql("postgres", "create role stranger");
@@ -58,7 +58,10 @@ async fn every_change_of_roles_rights_and_settings_is_found_and_cured() {
     assert!(found[0].what.contains("_fleet_identity") && found.len() == 1, "{found:?}");
     kit.cluster.psql(d, &found[0].cure);
     assert_eq!(findings(&kit).await, []);
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
-    let statement = Statement { sql: "select count(*) from tasks".to_owned(), params: Vec::new() };
-    pool.session(Access::Read, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+    let statement = SqlStatement { sql: "select count(*) from tasks".to_owned(), params: Vec::new() };
+    pool.new_session(AccessMode::Read, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await
+        .unwrap();
 }

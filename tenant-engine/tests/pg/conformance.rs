@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tenant_engine::conformance::{Serving, Subject, run_all};
+use tenant_engine::conformance::{EngineUnderTest, PoolSupport, run_all};
 
 use crate::kit::Kit;
 
@@ -10,7 +10,7 @@ use crate::kit::Kit;
 async fn a_real_server() {
     let kit = Kit::new();
     let engine = Arc::new(kit.engine.clone());
-    run_all(&Subject { engine, server: kit.server(), serving: Serving::Pools }).await;
+    run_all(&EngineUnderTest { engine, server: kit.server(), serving: PoolSupport::Pools }).await;
     let left = "select count(*) from pg_roles r where rolcanlogin and rolname like 't\\_%' and not exists \
                 (select from pg_database d where r.rolname in (d.datname || '_r', d.datname || '_w'))";
     assert_eq!(kit.cluster.psql("postgres", left), "0", "no role that can log in outlives its database");

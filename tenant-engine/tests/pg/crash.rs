@@ -13,12 +13,17 @@ use crate::kit::{BASE, Kit, Tenant, base_and, engine, set};
 /// What a parent tells its child: the server with its key, and a tenant.
 fn tell(kit: &Kit, tenant: &Tenant) -> String {
     let id = |identity: &Identity| format!("{}\n{}", identity.tenant, identity.fleet);
-    format!("{}\n{}\n{}", kit.scratch.path().display(), id(&tenant.identity), kit.postgres.secret().expose_secret())
+    format!(
+        "{}\n{}\n{}",
+        kit.scratch.path().display(),
+        id(&tenant.identity),
+        kit.postgres.secret_text().expose_secret()
+    )
 }
 
 struct Child {
     engine: tenant_engine::postgres::PostgresEngine,
-    server: Server,
+    server: DatabaseServer,
     tenant: Tenant,
 }
 
@@ -28,7 +33,7 @@ fn child_told() -> Option<Child> {
     let engine = engine(lines.next()?.as_ref());
     let (tenant, fleet) = (lines.next()?.parse().unwrap(), lines.next()?.parse().unwrap());
     let secret = SecretString::from(lines.next()?.to_owned());
-    let server = Server::Postgres(Arc::new(PostgresServer::from_secret(&secret).unwrap()));
+    let server = DatabaseServer::Postgres(Arc::new(PostgresServer::from_secret(&secret).unwrap()));
     let identity = Identity {
         tenant,
         fleet,
@@ -37,7 +42,7 @@ fn child_told() -> Option<Child> {
         op: None,
         stamped_at: 1,
     };
-    let tenant = Tenant { at: server.fresh(tenant, Generation::FIRST, 1), identity };
+    let tenant = Tenant { at: server.fresh_placement(tenant, Generation::FIRST, 1), identity };
     Some(Child { engine, server, tenant })
 }
 
@@ -59,7 +64,7 @@ async fn a_killed_builder_of_a_template_is_followed_by_another() {
     const NAME: &str = "crash::a_killed_builder_of_a_template_is_followed_by_another";
     if let Some(child) = child_told() {
         say("start");
-        child.engine.template(&child.server, &slow_set()).await.unwrap();
+        child.engine.prepare_template(&child.server, &slow_set()).await.unwrap();
         return;
     }
     let kit = Kit::new();
@@ -78,7 +83,7 @@ async fn a_killed_builder_of_a_template_is_followed_by_another() {
     // Ours waits until the server has noticed, and makes it again; several at once make one.
     let (one, two) = (engine(kit.scratch.path()), engine(kit.scratch.path()));
     let (server, set) = (kit.server(), slow_set());
-    let (one, two) = tokio::join!(one.template(&server, &set), two.template(&server, &set));
+    let (one, two) = tokio::join!(one.prepare_template(&server, &set), two.prepare_template(&server, &set));
     assert_eq!(one.unwrap().schema_version, two.unwrap().schema_version);
     assert_eq!(
         kit.cluster.psql(
@@ -95,17 +100,17 @@ async fn a_killed_builder_of_a_template_is_followed_by_another() {
 async fn a_killed_provisioning_leaves_whole_databases_or_none() {
     const NAME: &str = "crash::a_killed_provisioning_leaves_whole_databases_or_none";
     if let Some(child) = child_told() {
-        let template = child.engine.template(&child.server, &set(&BASE)).await.unwrap();
+        let template = child.engine.prepare_template(&child.server, &set(&BASE)).await.unwrap();
         for number in 1.. {
-            let at = child.server.fresh(child.tenant.identity.tenant, Generation::FIRST, number);
-            child.engine.provision(&at, &template, &child.tenant.identity).await.unwrap();
+            let at = child.server.fresh_placement(child.tenant.identity.tenant, Generation::FIRST, number);
+            child.engine.provision_database(&at, &template, &child.tenant.identity).await.unwrap();
             say(number);
         }
         return;
     }
     let kit = Kit::new();
-    kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
-    let template = kit.engine.template(&kit.server(), &set(&BASE)).await.unwrap();
+    kit.engine.prepare_template(&kit.server(), &set(&BASE)).await.unwrap();
+    let template = kit.engine.prepare_template(&kit.server(), &set(&BASE)).await.unwrap();
     for pause in [0, 7, 15, 25, 33, 41, 60] {
         let tenant = kit.tenant();
         let mut child = child::start(NAME, &tell(&kit, &tenant));
@@ -113,22 +118,26 @@ async fn a_killed_provisioning_leaves_whole_databases_or_none() {
         std::thread::sleep(Duration::from_millis(pause));
         kill(child);
         for number in 1..100 {
-            let at = kit.server().fresh(tenant.identity.tenant, Generation::FIRST, number);
-            match kit.engine.inspect(&at, Some(&tenant.expected()), Depth::Full).await {
+            let at = kit.server().fresh_placement(tenant.identity.tenant, Generation::FIRST, number);
+            match kit.engine.inspect_database(&at, Some(&tenant.expected()), InspectionDepth::Full).await {
                 Ok(seen) => assert_eq!((seen.schema_version(), seen.problems.len()), (Some(2), 0)),
                 // The one it was at, and perhaps the server is still at it for the dead.
                 Err(error) => {
                     assert!(matches!(error.kind(), ErrorKind::Missing | ErrorKind::Busy), "{error}");
-                    let again = kit.engine.provision(&at, &template, &tenant.identity).await;
+                    let again = kit.engine.provision_database(&at, &template, &tenant.identity).await;
                     if let Err(error) = again {
                         assert!(error.kind().is_transient(), "{error}");
                         tokio::time::sleep(Duration::from_millis(500)).await;
-                        kit.engine.provision(&at, &template, &tenant.identity).await.unwrap();
+                        kit.engine.provision_database(&at, &template, &tenant.identity).await.unwrap();
                     }
-                    let seen = kit.engine.inspect(&at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+                    let seen = kit
+                        .engine
+                        .inspect_database(&at, Some(&tenant.expected()), InspectionDepth::Full)
+                        .await
+                        .unwrap();
                     assert_eq!(seen.schema_version(), Some(2));
                     let own = Tenant { at, ..tenant.clone() };
-                    crate::logins::enter(&kit, &own, Access::Write, own.database()).await.unwrap();
+                    crate::logins::enter(&kit, &own, AccessMode::Write, own.database()).await.unwrap();
                     break;
                 }
             }
@@ -144,7 +153,7 @@ async fn a_killed_restore_is_dropped_and_filled_anew() {
         say("start");
         child
             .engine
-            .restore(&child.tenant.at, image, child.tenant.identity.tenant, &child.tenant.identity)
+            .restore_database(&child.tenant.at, image, child.tenant.identity.tenant, &child.tenant.identity)
             .await
             .unwrap();
         return;
@@ -152,8 +161,8 @@ async fn a_killed_restore_is_dropped_and_filled_anew() {
     let kit = Kit::new();
     let source = kit.provisioned(&set(&BASE)).await;
     kit.ask(&source, "insert into projects select n, repeat(md5(n::text), 20) from generate_series(1, 60000) n");
-    let taken = kit.engine.snapshot(&source.at, &source.expected()).await.unwrap();
-    let Image::File(path) = &taken.image else { panic!("it is large") };
+    let taken = kit.engine.take_snapshot(&source.at, &source.expected()).await.unwrap();
+    let SnapshotImage::File(path) = &taken.image else { panic!("it is large") };
     // Its own tenant at another placement, as a restore is.
     let to = kit.placed(Identity { generation: Generation(1), ..source.identity.clone() });
     kit.engine.drop_database(&source.at, None).await.unwrap();
@@ -173,9 +182,9 @@ async fn a_killed_restore_is_dropped_and_filled_anew() {
         let image = || {
             let copy = tempfile::NamedTempFile::new_in(kit.scratch.path()).unwrap().into_temp_path();
             std::fs::copy(path, &copy).unwrap();
-            Image::File(copy)
+            SnapshotImage::File(copy)
         };
-        while let Err(error) = kit.engine.restore(&to.at, image(), to.identity.tenant, &to.identity).await {
+        while let Err(error) = kit.engine.restore_database(&to.at, image(), to.identity.tenant, &to.identity).await {
             assert!(error.kind().is_transient() && Instant::now() < deadline, "{error}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -185,11 +194,11 @@ async fn a_killed_restore_is_dropped_and_filled_anew() {
 }
 
 /// What the parent put there.
-fn kit_image(child: &Child) -> Image {
+fn kit_image(child: &Child) -> SnapshotImage {
     let _ = child;
     let scratch = told().unwrap().lines().next().unwrap().to_owned();
     let bytes = std::fs::read(std::path::Path::new(&scratch).join("image")).unwrap();
-    Image::Memory(bytes.into())
+    SnapshotImage::Memory(bytes.into())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,13 +207,13 @@ async fn a_killed_concurrent_index_is_cleared_and_built() {
     let bare = base_and(&[("3_i.sql", "-- no-transaction\ncreate index concurrently by_name on projects(name);")]);
     if let Some(child) = child_told() {
         say("start");
-        child.engine.migrate(&child.tenant.at, &child.tenant.expected(), &bare, None).await.unwrap();
+        child.engine.migrate_database(&child.tenant.at, &child.tenant.expected(), &bare, None).await.unwrap();
         return;
     }
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
     // An old transaction keeps the build waiting, with its index there and invalid.
-    let mut old = crate::logins::enter(&kit, &tenant, Access::Write, tenant.database()).await.unwrap();
+    let mut old = crate::logins::enter(&kit, &tenant, AccessMode::Write, tenant.database()).await.unwrap();
     sqlx::raw_sql("begin; insert into projects values (1, 'a')").execute(&mut old).await.unwrap();
     let mut child = child::start(NAME, &tell(&kit, &tenant));
     hear(&mut child, 1);
@@ -233,10 +242,10 @@ async fn what_was_never_opened_is_no_database_yet() {
     let tenant = kit.tenant();
     let make = format!("create database {} owner fleet allow_connections false", tenant.database());
     kit.cluster.psql("postgres", &make);
-    let error = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap_err();
+    let error = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Ledger).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
     // One that had its rights and was closed by somebody is theirs to judge.
     kit.cluster.psql("postgres", &format!("revoke all on database {} from public", tenant.database()));
-    let error = kit.engine.inspect(&tenant.at, None, Depth::Ledger).await.unwrap_err();
+    let error = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Ledger).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
 }

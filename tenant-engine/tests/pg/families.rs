@@ -166,8 +166,8 @@ fn beside(kit: &Kit, tenant: &Tenant) -> Tenant {
     kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() })
 }
 
-async fn print(kit: &Kit, tenant: &Tenant) -> Fingerprint {
-    kit.engine.fingerprint(&tenant.at, &tenant.expected()).await.unwrap()
+async fn print(kit: &Kit, tenant: &Tenant) -> DatabaseFingerprint {
+    kit.engine.compute_fingerprint(&tenant.at, &tenant.expected()).await.unwrap()
 }
 
 /// The rows of materialized views: no part of a fingerprint, as a restore fills them anew.
@@ -185,17 +185,17 @@ pub(crate) async fn fault(kit: &Kit, name: &str, sql: &str) -> Option<String> {
     if let Err(error) = kit.migrate(&tenant, &base_and(&[("3_before.sql", BEFORE), ("4_family.sql", sql)])).await {
         return Some(format!("{name}: {error}"));
     }
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = beside(kit, &tenant);
-    let restored = match kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await {
+    let restored = match kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await {
         Err(error) => return Some(format!("{name}: {} {error}", error.kind().code())),
         Ok(restored) => restored,
     };
     assert_eq!(restored.left_out, Vec::<String>::new(), "{name}");
     let copy = print(kit, &to).await;
-    let difference = print(kit, &tenant).await.difference(&copy);
+    let difference = print(kit, &tenant).await.first_difference(&copy);
     let sums = taken.info.rows.expect("every row can be read");
-    let difference = difference.or_else(|| sums.difference(&copy.row_sums()));
+    let difference = difference.or_else(|| sums.first_difference(&copy.row_sums()));
     let difference = difference.or_else(|| class_difference(&taken.info.classes, &restored.classes));
     let (here, there) = (filled(kit, &tenant), filled(kit, &to));
     let filled = (here != there).then(|| format!("materialized views {here} / {there}"));
@@ -218,15 +218,16 @@ async fn rows_that_break_a_check_by_now_come_back_under_a_check_that_is_not_vali
     let (_, sql) = FAMILIES[0];
     let tenant = kit.provisioned(&base_and(&[("3_before.sql", BEFORE), ("4_family.sql", sql)])).await;
     kit.ask(&tenant, "delete from box where id = 2");
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = beside(&kit, &tenant);
-    let restored = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    let restored =
+        kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!(kit.ask(&to, "select string_agg(i::text, ',' order by i) from a_ref"), "1,2");
     let valid = "select string_agg(conname || convalidated, ' ' order by conname) from pg_constraint where conrelid = 'a_ref'::regclass";
     assert_eq!(kit.ask(&to, valid), "known_boxfalse positivetrue");
     assert!(restored.left_out.concat().contains("known_box of table public.a_ref"), "{:?}", restored.left_out);
     let difference = class_difference(&taken.info.classes, &restored.classes);
-    assert_eq!(difference.or(print(&kit, &tenant).await.difference(&print(&kit, &to).await)), None);
+    assert_eq!(difference.or(print(&kit, &tenant).await.first_difference(&print(&kit, &to).await)), None);
 }
 
 /// The same of a domain: its constraint is in the way of the rows, and cannot be validated where an array uses it.
@@ -241,15 +242,16 @@ async fn rows_that_break_the_check_of_a_domain_by_now_come_back() {
         insert into p values ('a'); delete from codes where code = 'b';";
     let kit = Kit::new();
     let tenant = kit.provisioned(&base_and(&[("3_domains.sql", DOMAINS)])).await;
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = beside(&kit, &tenant);
-    let restored = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    let restored =
+        kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!(kit.ask(&to, "select c || many::text from coded"), "a{a,b}");
     let valid = "select string_agg(conname || convalidated, ' ' order by conname) from pg_constraint where contypid <> 0 and connamespace = 'public'::regnamespace";
     assert_eq!(kit.ask(&to, valid), "filledtrue is_codefalse is_plaintrue");
     assert!(restored.left_out.concat().contains("is_code of domain public.code"), "{:?}", restored.left_out);
     let difference = class_difference(&taken.info.classes, &restored.classes);
-    assert_eq!(difference.or(print(&kit, &tenant).await.difference(&print(&kit, &to).await)), None);
+    assert_eq!(difference.or(print(&kit, &tenant).await.first_difference(&print(&kit, &to).await)), None);
     // The constraint goes on to hold for new rows.
     kit.ask(
         &to,
@@ -267,9 +269,10 @@ async fn an_object_that_cannot_be_restored_is_named() {
         update clock set now = 2;";
     let kit = Kit::new();
     let tenant = kit.provisioned(&base_and(&[("3_untrue.sql", UNTRUE)])).await;
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = beside(&kit, &tenant);
-    let error = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap_err();
+    let error =
+        kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotRestorable, "{error}");
     for part in ["INDEX early_index", "too late", "fails(integer)"] {
         assert!(error.message().contains(part), "{part}: {error}");
@@ -300,11 +303,11 @@ async fn parameters_of_servers_databases_and_roles_do_not_change_a_copy() {
     let tenant = odd.provisioned(&base_and(&[("3_family.sql", sql)])).await;
     odd.cluster.psql("postgres", &format!("alter database {} set timezone = 'Asia/Tokyo'", tenant.database()));
     for (kit, from) in [(&usual, &odd), (&odd, &odd)] {
-        let taken = from.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+        let taken = from.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
         assert_eq!(taken.info.left_out.len(), 1, "{:?}", taken.info.left_out);
         let to = beside(kit, &tenant);
-        kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
-        assert_eq!(print(from, &tenant).await.difference(&print(kit, &to).await), None);
+        kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+        assert_eq!(print(from, &tenant).await.first_difference(&print(kit, &to).await), None);
         let days = "select day || f || i || b || m || words || told from daily";
         let ask = |kit: &Kit, of: &Tenant| {
             kit.ask(
@@ -344,11 +347,11 @@ async fn what_a_dump_cannot_carry_is_refused_with_its_cure() {
         ("select lo_from_bytea(4711, 'x')", "select lo_unlink(4711)", "lo_unlink"),
     ] {
         kit.ask(&tenant, make);
-        let error = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
+        let error = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotDumpable, "{error}");
         assert!(error.message().contains(told), "{error}");
         kit.ask(&tenant, unmake);
-        kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+        kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     }
     kit.ask(&tenant, "alter table projects disable row level security");
     kit.migrate(&tenant, &base_and(&[("3_c.sql", "alter table projects enable row level security")])).await.unwrap();
@@ -368,9 +371,10 @@ async fn rights_come_back_and_a_grant_to_a_role_that_is_not_there_is_told() {
     here.cluster.psql("postgres", "create role reporting");
     let tenant = here.provisioned(&base_and(&[("3_rights.sql", RIGHTS)])).await;
     for (kit, left_out) in [(&here, 0), (&there, 1)] {
-        let taken = here.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+        let taken = here.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
         let to = beside(kit, &tenant);
-        let restored = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+        let restored =
+            kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
         assert_eq!(restored.left_out.len(), left_out, "{:?}", restored.left_out);
         for question in [
             "select string_agg(c || r || p || has_table_privilege('fleet_' || r, c, p), ' ' order by c, r, p)

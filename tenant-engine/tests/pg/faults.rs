@@ -72,32 +72,32 @@ async fn a_server_that_dies_in_a_dump_or_a_restore_can_be_asked_again() {
     let dumping = "select exists (select from pg_stat_activity where query like 'COPY public.projects%TO stdout%')";
     let verb = {
         let (kit, tenant) = (kit.clone(), tenant.clone());
-        async move { kit.engine.snapshot(&tenant.at, &tenant.expected()).await }
+        async move { kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await }
     };
     let error = struck(&kit, dumping, |kit| kit.cluster.kill(), verb).await.unwrap_err();
     assert!(is_server_fault(error.kind()), "{error}");
     kit.cluster.start_again();
     assert_eq!(std::fs::read_dir(kit.scratch.path()).unwrap().count(), 0, "no half a dump");
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
-    let Image::File(path) = &taken.image else { panic!("it is large") };
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let SnapshotImage::File(path) = &taken.image else { panic!("it is large") };
     let copy = || {
         let copy = tempfile::NamedTempFile::new_in(kit.scratch.path()).unwrap().into_temp_path();
         std::fs::copy(path, &copy).unwrap();
-        Image::File(copy)
+        SnapshotImage::File(copy)
     };
 
     let to = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
     let filling = "select exists (select from pg_stat_activity where query like 'COPY public.projects%FROM stdin%')";
     let verb = {
         let (kit, to, image, source) = (kit.clone(), to.clone(), copy(), tenant.identity.tenant);
-        async move { kit.engine.restore(&to.at, image, source, &to.identity).await }
+        async move { kit.engine.restore_database(&to.at, image, source, &to.identity).await }
     };
     let error = struck(&kit, filling, |kit| kit.cluster.kill(), verb).await.unwrap_err();
     assert!(is_server_fault(error.kind()), "{error}");
     kit.cluster.start_again();
-    let found = kit.engine.inspect(&to.at, None, Depth::Ledger).await.unwrap_err();
+    let found = kit.engine.inspect_database(&to.at, None, InspectionDepth::Ledger).await.unwrap_err();
     assert_eq!(found.kind(), ErrorKind::Missing, "without an identity it is nothing: {found}");
-    kit.engine.restore(&to.at, copy(), tenant.identity.tenant, &to.identity).await.unwrap();
+    kit.engine.restore_database(&to.at, copy(), tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!(kit.ask(&to, "select count(*) from projects"), "200000");
 }
 
@@ -115,9 +115,9 @@ async fn a_server_that_falls_silent_ends_in_an_error_and_heals() {
     let (server, expected) = (kit.server(), tenant.expected());
     let frozen = tenant.at_generation(2, IdentityState::Frozen);
     let verbs = tokio::join!(
-        kit.engine.survey(&server),
-        kit.engine.snapshot(&tenant.at, &expected),
-        kit.engine.freeze(&tenant.at, &expected, &frozen.identity),
+        kit.engine.survey_server(&server),
+        kit.engine.take_snapshot(&tenant.at, &expected),
+        kit.engine.freeze_database(&tenant.at, &expected, &frozen.identity),
         kit.engine.drop_database(&tenant.at, None),
     );
     for kind in [verbs.0.map(drop), verbs.1.map(drop), verbs.2, verbs.3].map(|outcome| outcome.unwrap_err().kind()) {
@@ -139,9 +139,9 @@ async fn a_dropped_future_gives_its_slot_back_and_leaves_no_session() {
     for _ in 0..20 {
         let late = Duration::from_millis(40);
         let _ = tokio::time::timeout(late, kit.migrate(&tenant, &slow())).await;
-        let _ = tokio::time::timeout(late, kit.engine.snapshot(&tenant.at, &tenant.expected())).await;
+        let _ = tokio::time::timeout(late, kit.engine.take_snapshot(&tenant.at, &tenant.expected())).await;
     }
-    kit.engine.inspect(&tenant.at, None, Depth::Full).await.unwrap();
+    kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Full).await.unwrap();
     let ours = "select count(*) = 0 from pg_stat_activity where datname like 't\\_%'";
     let deadline = Instant::now() + Duration::from_secs(15);
     while kit.cluster.psql("postgres", ours) != "t" {

@@ -196,11 +196,12 @@ async fn rows_that_break_a_check_in_a_circle_by_now_come_back() {
         insert into tree values (1, null); insert into tree values (2, 1); delete from codes where code = 'b'; delete from tree where id = 1;";
     let kit = Kit::new();
     let tenant = kit.provisioned(&base_and(&[("3_circles.sql", CIRCLES)])).await;
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
-    let restored = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
-    let copy = kit.engine.fingerprint(&to.at, &to.expected()).await.unwrap();
-    assert_eq!(taken.info.rows.unwrap().difference(&copy.row_sums()), None);
+    let restored =
+        kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    let copy = kit.engine.compute_fingerprint(&to.at, &to.expected()).await.unwrap();
+    assert_eq!(taken.info.rows.unwrap().first_difference(&copy.row_sums()), None);
     assert_eq!(class_difference(&taken.info.classes, &restored.classes), None);
     let told = restored.left_out.concat();
     assert!(told.contains("is_code of domain public.code") && told.contains("rooted of table public.tree"), "{told}");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use postgres_fixture::{Cluster, Settings};
-use tenant_engine::migration::File;
+use tenant_engine::migration::MigrationFile;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions, PostgresServer};
 use tenant_engine::*;
 
@@ -36,8 +36,8 @@ impl Kit {
         Self { engine: engine(scratch.path()), cluster, postgres, fleet: FleetId::generate(), scratch }
     }
 
-    pub(crate) fn server(&self) -> Server {
-        Server::Postgres(Arc::clone(&self.postgres))
+    pub(crate) fn server(&self) -> DatabaseServer {
+        DatabaseServer::Postgres(Arc::clone(&self.postgres))
     }
 
     /// A tenant that does not exist yet.
@@ -54,19 +54,19 @@ impl Kit {
     }
 
     pub(crate) fn placed(&self, identity: Identity) -> Tenant {
-        Tenant { at: self.server().fresh(identity.tenant, identity.generation, 1), identity }
+        Tenant { at: self.server().fresh_placement(identity.tenant, identity.generation, 1), identity }
     }
 
     /// A tenant at the head of `set`.
     pub(crate) async fn provisioned(&self, set: &MigrationSet) -> Tenant {
         let tenant = self.tenant();
-        let template = self.engine.template(&self.server(), set).await.unwrap();
-        self.engine.provision(&tenant.at, &template, &tenant.identity).await.unwrap();
+        let template = self.engine.prepare_template(&self.server(), set).await.unwrap();
+        self.engine.provision_database(&tenant.at, &template, &tenant.identity).await.unwrap();
         tenant
     }
 
-    pub(crate) async fn migrate(&self, tenant: &Tenant, set: &MigrationSet) -> Result<Migrated> {
-        self.engine.migrate(&tenant.at, &tenant.expected(), set, None).await
+    pub(crate) async fn migrate(&self, tenant: &Tenant, set: &MigrationSet) -> Result<MigrationOutcome> {
+        self.engine.migrate_database(&tenant.at, &tenant.expected(), set, None).await
     }
 
     /// Asks the tenant's database as the superuser.
@@ -76,17 +76,17 @@ impl Kit {
 }
 
 impl Tenant {
-    pub(crate) fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> ExpectedIdentity {
         let Identity { tenant, fleet, generation, state, .. } = self.identity;
-        Expected { tenant, fleet, generation, states: vec![state] }
+        ExpectedIdentity { tenant, fleet, generation, states: vec![state] }
     }
 
     pub(crate) fn database(&self) -> &str {
-        self.at.reference()
+        self.at.catalog_reference()
     }
 
-    pub(crate) fn login(&self, access: Access) -> String {
-        format!("{}_{}", self.database(), if access == Access::Read { "r" } else { "w" })
+    pub(crate) fn login(&self, access: AccessMode) -> String {
+        format!("{}_{}", self.database(), if access == AccessMode::Read { "r" } else { "w" })
     }
 
     pub(crate) fn at_generation(&self, generation: i64, state: IdentityState) -> Self {
@@ -102,7 +102,7 @@ pub(crate) fn engine(scratch: &Path) -> PostgresEngine {
 
 /// A set of (file name, text).
 pub(crate) fn set(files: &[(&str, &str)]) -> MigrationSet {
-    let file = |(name, sql): &(&str, &str)| File { name: (*name).to_owned(), sql: (*sql).to_owned() };
+    let file = |(name, sql): &(&str, &str)| MigrationFile { name: (*name).to_owned(), sql: (*sql).to_owned() };
     MigrationSet::from_files(&files.iter().map(file).collect::<Vec<_>>()).unwrap()
 }
 

@@ -7,7 +7,12 @@ use tenant_engine::*;
 use crate::kit::{BASE, Kit, Tenant, base_and, set};
 
 /// A session of a login, whose password the test changed: what the login may do is not a matter of the password.
-pub(crate) async fn enter(kit: &Kit, as_tenant: &Tenant, access: Access, database: &str) -> sqlx::Result<PgConnection> {
+pub(crate) async fn enter(
+    kit: &Kit,
+    as_tenant: &Tenant,
+    access: AccessMode,
+    database: &str,
+) -> sqlx::Result<PgConnection> {
     let login = as_tenant.login(access);
     kit.cluster.psql("postgres", &format!("alter role \"{login}\" password 'known'"));
     let dsn: PgConnectOptions = kit.cluster.dsn(database).parse().unwrap();
@@ -21,15 +26,15 @@ async fn code(connection: &mut PgConnection, sql: &'static str) -> String {
     }
 }
 
-const ALL: [Access; 2] = [Access::Read, Access::Write];
+const ALL: [AccessMode; 2] = [AccessMode::Read, AccessMode::Write];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_enters_its_own_database_only() {
     let kit = Kit::new();
     let (a, b) = (kit.provisioned(&set(&BASE)).await, kit.provisioned(&set(&BASE)).await);
-    let image = kit.engine.snapshot(&a.at, &a.expected()).await.unwrap().image;
+    let image = kit.engine.take_snapshot(&a.at, &a.expected()).await.unwrap().image;
     let c = kit.placed(Identity { tenant: TenantId::generate(), ..a.identity.clone() });
-    kit.engine.restore(&c.at, image, a.identity.tenant, &c.identity).await.unwrap();
+    kit.engine.restore_database(&c.at, image, a.identity.tenant, &c.identity).await.unwrap();
     let template = kit.cluster.psql("postgres", "select datname from pg_database where datname like 'tmpl%'");
     for access in ALL {
         for (from, to) in [(&b, &a), (&b, &c), (&c, &a), (&a, &c)] {
@@ -47,14 +52,14 @@ async fn a_login_enters_its_own_database_only() {
 async fn a_login_may_do_what_its_access_says() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
-    let image = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap().image;
+    let image = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap().image;
     let restored = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
-    kit.engine.restore(&restored.at, image, tenant.identity.tenant, &restored.identity).await.unwrap();
+    kit.engine.restore_database(&restored.at, image, tenant.identity.tenant, &restored.identity).await.unwrap();
     let more = base_and(&[("3_app.sql", "create schema app; create table app.later(id serial, a int);")]);
     for tenant in [tenant, restored] {
         kit.migrate(&tenant, &more).await.unwrap();
-        let mut read = enter(&kit, &tenant, Access::Read, tenant.database()).await.unwrap();
-        let mut write = enter(&kit, &tenant, Access::Write, tenant.database()).await.unwrap();
+        let mut read = enter(&kit, &tenant, AccessMode::Read, tenant.database()).await.unwrap();
+        let mut write = enter(&kit, &tenant, AccessMode::Write, tenant.database()).await.unwrap();
         for sql in [
             "insert into projects values (1, 'a'); insert into tasks(title, project_id) values ('t', 1)",
             "update tasks set title = 'u'; insert into app.later(a) values (1); delete from tasks",
@@ -127,7 +132,7 @@ async fn a_migration_owns_the_tenants_tables_and_nothing_else() {
         let error = kit.migrate(&tenant, &base_and(&[("3_bad.sql", sql)])).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MigrationFailed, "{sql}: {error}");
     }
-    let seen = kit.engine.inspect(&tenant.at, Some(&tenant.expected()), Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, Some(&tenant.expected()), InspectionDepth::Full).await.unwrap();
     assert_eq!((seen.identity, seen.applied.len()), (tenant.identity.clone(), 2));
     let owners = "select string_agg(distinct relname || ' ' || relowner::regrole, ', ' order by relname || ' ' || relowner::regrole) from pg_class \
                   where relnamespace = 'public'::regnamespace and relkind = 'r'";
@@ -136,7 +141,7 @@ async fn a_migration_owns_the_tenants_tables_and_nothing_else() {
         "_fleet_identity fleet, _sqlx_migrations fleet, projects fleet_owner, tasks fleet_owner"
     );
     // A table of the migration's own can be seen by the logins without anybody granting it.
-    let mut read = enter(&kit, &tenant, Access::Read, tenant.database()).await.unwrap();
+    let mut read = enter(&kit, &tenant, AccessMode::Read, tenant.database()).await.unwrap();
     let row = sqlx::query("select count(*) from tasks").fetch_one(&mut read).await.unwrap();
     assert_eq!(row.get::<i64, _>(0), 0);
 }

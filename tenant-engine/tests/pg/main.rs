@@ -11,6 +11,7 @@ mod faults;
 mod freeze;
 mod function_families;
 mod kit;
+mod ledger_name;
 mod logins;
 mod migrate;
 mod migrator;

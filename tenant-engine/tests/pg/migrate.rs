@@ -36,6 +36,18 @@ async fn an_error_names_version_line_and_reason() {
         ("\\restrict x\nselect 1;", ["version 3", "line 1", "command of psql"]),
         ("delete from _sqlx_migrations;", ["version 3", "line 1", "belongs to the engine"]),
         ("do $$ begin commit; end $$;", ["version 3", "line 1", "transaction"]),
+        (
+            "create view v as select * from tasks;\ndrop table tasks;",
+            ["line 2", "detail: view v depends on table tasks", "hint: Use DROP ... CASCADE"],
+        ),
+        (
+            "insert into projects values (7, 'a'), (8, 'a');\ncreate unique index u on projects(name);",
+            ["line 2", "detail: Key (name)=(a) is duplicated", ""],
+        ),
+        (
+            "alter table projects add check (name <> 'secret');\ninsert into projects values (9, 'secret');",
+            ["line 2", "violates check constraint", ""],
+        ),
     ] {
         let message = fails(&kit, &tenant, sql).await;
         assert!(parts.iter().all(|part| message.contains(part)), "{sql}: {message}");
@@ -48,6 +60,15 @@ async fn an_error_names_version_line_and_reason() {
     let other = kit.provisioned(&set(&BASE)).await;
     assert_eq!(kit.migrate(&other, &marked).await.unwrap().applied, [3]);
     assert_eq!(kit.ask(&other, "select obj_description('projects'::regclass)"), "z");
+    let value = [
+        ("3_dumped.sql", &*format!("\u{feff}{dumped}")),
+        ("4_type.sql", "create type mood as enum ('a');"),
+        ("5_value.sql", "alter type mood add value 'x';\nselect 'x'::mood;"),
+    ];
+    let error = kit.migrate(&other, &base_and(&value)).await.unwrap_err();
+    for part in ["line 2", "in a version before this one", "hint: New enum values must be committed"] {
+        assert!(error.message().contains(part), "{error}");
+    }
     // A setting that would change what a string is does not outlive its version.
     let sly = base_and(&[
         ("3_set.sql", "set standard_conforming_strings = off;"),
@@ -61,7 +82,7 @@ async fn an_error_names_version_line_and_reason() {
 async fn a_lock_of_the_application_is_waited_for_two_seconds_only() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
-    let mut app = crate::logins::enter(&kit, &tenant, Access::Write, tenant.database()).await.unwrap();
+    let mut app = crate::logins::enter(&kit, &tenant, AccessMode::Write, tenant.database()).await.unwrap();
     sqlx::raw_sql("begin; insert into projects values (1, 'a')").execute(&mut app).await.unwrap();
     let began = std::time::Instant::now();
     let add = base_and(&[("3_add.sql", "alter table projects add column x int;")]);
@@ -120,7 +141,7 @@ async fn a_cut_off_concurrent_index_is_cleared_and_built_again() {
         "set role fleet_owner; create unique index by_name on projects(name); create index by_title on tasks(title)",
     );
     kit.ask(&tenant, "update pg_index set indisvalid = false where indexrelid = 'by_name'::regclass");
-    let seen = kit.engine.inspect(&tenant.at, None, Depth::Full).await.unwrap();
+    let seen = kit.engine.inspect_database(&tenant.at, None, InspectionDepth::Full).await.unwrap();
     assert!(seen.problems.len() == 1 && seen.problems[0].contains("by_name"), "{:?}", seen.problems);
     assert_eq!(kit.migrate(&tenant, &bare).await.unwrap().applied, [3]);
     assert_eq!(kit.ask(&tenant, "select count(*) from pg_index where not indisvalid"), "0");

@@ -57,10 +57,13 @@ async fn is_unharmed(kit: &Kit, other: &Tenant, version: i64) {
         (3..=version).map(|v| (format!("{v}_own.sql"), table.replace(&version.to_string(), &v.to_string()))).collect();
     let files: Vec<(&str, &str)> = files.iter().map(|(name, sql)| (name.as_str(), sql.as_str())).collect();
     assert_eq!(kit.migrate(other, &base_and(&files)).await.unwrap().to_version, Some(version));
-    for access in [Access::Read, Access::Write] {
-        let pool = kit.engine.connect(&other.at, &other.expected()).await.unwrap();
-        let statement = Statement { sql: "select count(*) from tasks".to_owned(), params: Vec::new() };
-        pool.session(access, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+    for access in [AccessMode::Read, AccessMode::Write] {
+        let pool = kit.engine.open_pool(&other.at, &other.expected()).await.unwrap();
+        let statement = SqlStatement { sql: "select count(*) from tasks".to_owned(), params: Vec::new() };
+        pool.new_session(access, SessionLimits::default())
+            .run_statements(vec![statement], AfterStatements::Commit)
+            .await
+            .unwrap();
         pool.close().await;
     }
 }
@@ -116,7 +119,10 @@ async fn a_dump_changes_no_role_that_others_depend_on() {
     );
     let tenant = kit.tenant();
     // A load that fails is an answer, too.
-    let adopted = kit.engine.adopt(&tenant.at, &kit.cluster.dsn("stranger").into(), &tenant.identity).await;
+    let adopted = kit
+        .engine
+        .adopt_database(&tenant.at, &kit.cluster.dsn("stranger").into(), &tenant.identity, &LedgerName::default())
+        .await;
     println!("{adopted:?}");
     is_unharmed(&kit, &other, 3).await;
 }
@@ -140,7 +146,7 @@ async fn a_login_that_served_a_whole_server_is_dropped_or_loses_its_rights() {
     as_before(tenant.database());
     let later = engine(kit.scratch.path());
     let more = base_and(&[("3_more.sql", "create table more(a int);")]);
-    assert_eq!(later.migrate(&tenant.at, &tenant.expected(), &more, None).await.unwrap().applied, [3]);
+    assert_eq!(later.migrate_database(&tenant.at, &tenant.expected(), &more, None).await.unwrap().applied, [3]);
     assert_eq!(kit.cluster.psql("postgres", &attributes), "");
     let connects = format!("select has_database_privilege('fleet_owner', '{}', 'connect')", tenant.database());
     assert_eq!(kit.cluster.psql("postgres", &connects), "f");
@@ -148,7 +154,7 @@ async fn a_login_that_served_a_whole_server_is_dropped_or_loses_its_rights() {
     as_before(tenant.database());
     kit.ask(&tenant, &format!("grant usage on schema public to {former}"));
     let later = engine(kit.scratch.path());
-    later.migrate(&tenant.at, &tenant.expected(), &more, None).await.unwrap();
+    later.migrate_database(&tenant.at, &tenant.expected(), &more, None).await.unwrap();
     assert_eq!(kit.cluster.psql("postgres", &attributes), "false");
     let member = format!("select pg_has_role('{former}', 'fleet_owner', 'member')");
     assert_eq!(kit.cluster.psql("postgres", &member), "f");
@@ -173,7 +179,7 @@ async fn what_a_dead_process_left_is_used_again_or_swept() {
     leave(&two, "2020-01-01");
     let later = engine(kit.scratch.path());
     let more = base_and(&[("3_more.sql", "create table more(a int);")]);
-    later.migrate(&one.at, &one.expected(), &more, None).await.unwrap();
+    later.migrate_database(&one.at, &one.expected(), &more, None).await.unwrap();
     let left = "select string_agg(rolname, ' ') from pg_roles where rolname ~ '_m$'";
     assert_eq!(kit.cluster.psql("postgres", left), "");
 }
@@ -185,7 +191,7 @@ async fn two_processes_that_migrate_one_database_do_not_take_each_others_login()
     let more = base_and(&[("3_more.sql", "select pg_sleep(0.3); create table more(a int);")]);
     let engines: Vec<_> = (0..4).map(|_| engine(kit.scratch.path())).collect();
     let expected = tenant.expected();
-    let runs = engines.iter().map(|engine| engine.migrate(&tenant.at, &expected, &more, None));
+    let runs = engines.iter().map(|engine| engine.migrate_database(&tenant.at, &expected, &more, None));
     let outcomes = futures_util::future::join_all(runs).await;
     let applied = outcomes.iter().filter(|outcome| outcome.as_ref().is_ok_and(|run| run.applied == [3])).count();
     assert_eq!(applied, 1, "{outcomes:?}");
@@ -202,12 +208,18 @@ async fn a_password_that_a_tenants_function_changed_is_given_again() {
         execute format('alter role %I password ''known''', current_user);
         execute format('alter role %I set work_mem = ''1GB''', current_user); return 1; end $$;";
     let tenant = kit.provisioned(&base_and(&[("3_change.sql", change)])).await;
-    let statement = |sql: &str| vec![Statement { sql: sql.to_owned(), params: Vec::new() }];
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
-    pool.session(Access::Write, Limits::default()).run(statement("select change()"), After::Commit).await.unwrap();
+    let statement = |sql: &str| vec![SqlStatement { sql: sql.to_owned(), params: Vec::new() }];
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+    pool.new_session(AccessMode::Write, SessionLimits::default())
+        .run_statements(statement("select change()"), AfterStatements::Commit)
+        .await
+        .unwrap();
     pool.close().await;
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
-    pool.session(Access::Write, Limits::default()).run(statement("select 1"), After::Commit).await.unwrap();
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+    pool.new_session(AccessMode::Write, SessionLimits::default())
+        .run_statements(statement("select 1"), AfterStatements::Commit)
+        .await
+        .unwrap();
     pool.close().await;
     let settings = format!(
         "select string_agg(rolname || array_to_string(setconfig, ','), ' ') from pg_db_role_setting

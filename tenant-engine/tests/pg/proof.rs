@@ -4,8 +4,8 @@ use tenant_engine::*;
 
 use crate::kit::{Kit, Tenant, base_and};
 
-async fn print(kit: &Kit, tenant: &Tenant) -> Fingerprint {
-    kit.engine.fingerprint(&tenant.at, &tenant.expected()).await.unwrap()
+async fn print(kit: &Kit, tenant: &Tenant) -> DatabaseFingerprint {
+    kit.engine.compute_fingerprint(&tenant.at, &tenant.expected()).await.unwrap()
 }
 
 /// Tables whose columns are called like a table's alias, a table, a keyword or a function.
@@ -36,7 +36,7 @@ async fn every_column_counts_whatever_another_is_called() {
     for table in changed {
         kit.ask(&tenant, &format!("update {table} set other = 'changed' where other = 'two'"));
         let after = print(&kit, &tenant).await;
-        assert_eq!(before.difference(&after), Some(format!("rows of public.{table} differ")), "{table}");
+        assert_eq!(before.first_difference(&after), Some(format!("rows of public.{table} differ")), "{table}");
         before = after;
     }
 }
@@ -61,15 +61,15 @@ async fn the_order_of_columns_does_not_count() {
         insert into parted values (1, '2026-02-02', 'n');";
     let kit = Kit::new();
     let tenant = kit.provisioned(&base_and(&[("3_orders.sql", ORDERS)])).await;
-    let taken = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap();
+    let taken = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap();
     let to = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
-    kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     let order = "select string_agg(attrelid::regclass || '.' || attname || attnum, ' ' order by 1)
         from (select * from pg_attribute where attrelid in ('child'::regclass, 'dropped'::regclass) and attnum > 0
         and not attisdropped order by attrelid, attname) a";
     assert_ne!(kit.ask(&tenant, order), kit.ask(&to, order), "nothing moved, or the test proves nothing");
     let (here, there) = (print(&kit, &tenant).await, print(&kit, &to).await);
-    assert_eq!(here.difference(&there), None);
+    assert_eq!(here.first_difference(&there), None);
     kit.ask(&to, "update dropped set b = 3, c = 2");
-    assert_eq!(here.difference(&print(&kit, &to).await).as_deref(), Some("rows of public.dropped differ"));
+    assert_eq!(here.first_difference(&print(&kit, &to).await).as_deref(), Some("rows of public.dropped differ"));
 }

@@ -57,9 +57,12 @@ const ORDINARY: [&str; 16] = [
 ];
 
 async fn asked(kit: &Kit, tenant: &Tenant, sql: &str) -> Result<()> {
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await?;
-    let mut session = pool.session(Access::Read, Limits::default());
-    session.run(vec![Statement { sql: sql.to_owned(), params: Vec::new() }], After::Commit).await.map(drop)
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await?;
+    let mut session = pool.new_session(AccessMode::Read, SessionLimits::default());
+    session
+        .run_statements(vec![SqlStatement { sql: sql.to_owned(), params: Vec::new() }], AfterStatements::Commit)
+        .await
+        .map(drop)
 }
 
 async fn is_walled(kit: &Kit, tenant: &Tenant) {
@@ -81,11 +84,11 @@ async fn is_walled(kit: &Kit, tenant: &Tenant) {
 }
 
 async fn rights(kit: &Kit) -> Option<FunctionRights> {
-    kit.engine.survey(&kit.server()).await.unwrap().function_rights
+    kit.engine.survey_server(&kit.server()).await.unwrap().function_rights
 }
 
 async fn prepare(kit: &Kit) {
-    let script = kit.engine.preparation(&kit.server()).await.unwrap().unwrap();
+    let script = kit.engine.preparation_script(&kit.server()).await.unwrap().unwrap();
     kit.cluster.psql_script(&script);
 }
 
@@ -115,16 +118,20 @@ async fn copies_of_every_kind_are_behind_the_wall() {
     // Run again, it changes nothing.
     prepare(&kit).await;
     let source = kit.provisioned(&base_and(&[ROUTES])).await;
-    let snapshot = kit.engine.snapshot(&source.at, &source.expected()).await.unwrap();
+    let snapshot = kit.engine.take_snapshot(&source.at, &source.expected()).await.unwrap();
     let copy = kit.tenant();
-    let restored = kit.engine.restore(&copy.at, snapshot.image, source.identity.tenant, &copy.identity).await.unwrap();
+    let restored =
+        kit.engine.restore_database(&copy.at, snapshot.image, source.identity.tenant, &copy.identity).await.unwrap();
     assert!(restored.left_out.is_empty(), "{:?}", restored.left_out);
     is_walled(&kit, &copy).await;
     kit.cluster.psql("postgres", "create database outside template template0 owner fleet");
     let make = BASE.iter().chain([&ROUTES]).map(|(_, sql)| *sql).collect::<String>();
     kit.cluster.psql("outside", &format!("set role fleet; {make}"));
     let adopted = kit.tenant();
-    kit.engine.adopt(&adopted.at, &kit.cluster.dsn("outside").into(), &adopted.identity).await.unwrap();
+    kit.engine
+        .adopt_database(&adopted.at, &kit.cluster.dsn("outside").into(), &adopted.identity, &LedgerName::default())
+        .await
+        .unwrap();
     is_walled(&kit, &adopted).await;
     // Only the server's own template may be copied with another locale: the check of words stands alone there.
     kit.cluster.psql(
@@ -132,7 +139,10 @@ async fn copies_of_every_kind_are_behind_the_wall() {
         "create database german template template0 owner fleet locale_provider icu icu_locale 'de-AT' locale 'C'",
     );
     let elsewhere = kit.tenant();
-    kit.engine.adopt(&elsewhere.at, &kit.cluster.dsn("german").into(), &elsewhere.identity).await.unwrap();
+    kit.engine
+        .adopt_database(&elsewhere.at, &kit.cluster.dsn("german").into(), &elsewhere.identity, &LedgerName::default())
+        .await
+        .unwrap();
     assert_eq!(rights(&kit).await, Some(FunctionRights::Revoked));
 }
 
@@ -143,7 +153,7 @@ async fn a_role_that_is_a_superuser_prepares_its_server_by_itself() {
     kit.cluster.psql("postgres", "alter role fleet superuser");
     let kit = Kit {
         engine: engine(kit.scratch.path()),
-        postgres: Arc::new(PostgresServer::from_secret(&kit.postgres.secret()).unwrap()),
+        postgres: Arc::new(PostgresServer::from_secret(&kit.postgres.secret_text()).unwrap()),
         ..kit
     };
     let new = kit.provisioned(&base_and(&[ROUTES])).await;
@@ -167,19 +177,20 @@ async fn an_extension_that_only_a_superuser_may_create_comes_with_the_template()
     kit.cluster.psql("outside", "create extension pageinspect; set role fleet; create table t(a int)");
     let refused = kit.tenant();
     let source = || kit.cluster.dsn("outside").into();
-    let error = kit.engine.adopt(&refused.at, &source(), &refused.identity).await.unwrap_err();
+    let error =
+        kit.engine.adopt_database(&refused.at, &source(), &refused.identity, &LedgerName::default()).await.unwrap_err();
     assert!(error.message().contains("\"pageinspect\"") && error.message().contains("fleet_template"), "{error}");
     prepare(&kit).await;
     kit.cluster.psql("fleet_template", "create extension pageinspect");
     kit.cluster.psql(plain.database(), "create extension pageinspect");
     kit.migrate(&plain, &with).await.unwrap();
     let new = kit.provisioned(&with).await;
-    let snapshot = kit.engine.snapshot(&new.at, &new.expected()).await.unwrap();
+    let snapshot = kit.engine.take_snapshot(&new.at, &new.expected()).await.unwrap();
     let copy = kit.tenant();
-    kit.engine.restore(&copy.at, snapshot.image, new.identity.tenant, &copy.identity).await.unwrap();
+    kit.engine.restore_database(&copy.at, snapshot.image, new.identity.tenant, &copy.identity).await.unwrap();
     assert_eq!(kit.ask(&copy, "select count(*) from pg_extension where extname = 'pageinspect'"), "1");
     let adopted = kit.tenant();
-    kit.engine.adopt(&adopted.at, &source(), &adopted.identity).await.unwrap();
+    kit.engine.adopt_database(&adopted.at, &source(), &adopted.identity, &LedgerName::default()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,15 +207,15 @@ async fn temporary_files_of_a_tenant_are_bounded_where_that_is_permitted() {
             ),
         )
     };
-    assert_eq!(limit(&before, Access::Write), "none");
+    assert_eq!(limit(&before, AccessMode::Write), "none");
     prepare(&kit).await;
     kit.migrate(&before, &set(&BASE)).await.unwrap();
     let after = kit.provisioned(&set(&BASE)).await;
     for tenant in [&before, &after] {
-        for access in [Access::Read, Access::Write] {
+        for access in [AccessMode::Read, AccessMode::Write] {
             assert_eq!(limit(tenant, access), "temp_file_limit=4GB");
         }
     }
     kit.migrate(&before, &set(&BASE)).await.unwrap();
-    assert_eq!(kit.engine.audit(&kit.server()).await.unwrap().findings, []);
+    assert_eq!(kit.engine.audit_roles(&kit.server()).await.unwrap().findings, []);
 }

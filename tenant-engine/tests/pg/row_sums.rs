@@ -8,18 +8,18 @@ use tenant_engine::*;
 use crate::kit::{Kit, Tenant, base_and};
 
 async fn taken(kit: &Kit, tenant: &Tenant) -> Snapshot {
-    kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap()
+    kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap()
 }
 
 /// The restored copy of a snapshot.
-async fn copy(kit: &Kit, tenant: &Tenant, image: Image) -> Tenant {
+async fn copy(kit: &Kit, tenant: &Tenant, image: SnapshotImage) -> Tenant {
     let to = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
-    kit.engine.restore(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap();
+    kit.engine.restore_database(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap();
     to
 }
 
 async fn difference(kit: &Kit, sums: &RowSums, copy: &Tenant) -> Option<String> {
-    sums.difference(&kit.engine.fingerprint(&copy.at, &copy.expected()).await.unwrap().row_sums())
+    sums.first_difference(&kit.engine.compute_fingerprint(&copy.at, &copy.expected()).await.unwrap().row_sums())
 }
 
 const TABLES: &str = "create table t(id int primary key, v text); insert into t values (1, 'a'), (2, null);
@@ -53,7 +53,11 @@ async fn one_changed_row_of_any_table_differs_by_the_tables_name() {
         ("update fast set i = 2", "update fast set i = 1", "rows of public.fast differ"),
         ("update p3 set v = 'w' where v = 'z'", "update p3 set v = 'z' where v = 'w'", "rows of public.parted differ"),
         ("select nextval('numbers')", "select setval('numbers', 7, false)", "rows of public.numbers differ"),
-        ("alter table t rename to other", "alter table other rename to t", "public.other is there only"),
+        (
+            "alter table t rename to other",
+            "alter table other rename to t",
+            "public.other is only in the other database",
+        ),
     ] {
         kit.ask(&to, change);
         assert_eq!(difference(&kit, &sums, &to).await.as_deref(), Some(told), "{change}");
@@ -103,11 +107,11 @@ async fn generated_columns_do_not_count_for_a_restore_and_do_for_a_move() {
     let Snapshot { info, image } = taken(&kit, &tenant).await;
     let to = copy(&kit, &tenant, image).await;
     assert_ne!(kit.ask(&to, "select b from g"), kit.ask(&tenant, "select b from g"), "or the test proves nothing");
-    let print = async |of: &Tenant| kit.engine.fingerprint(&of.at, &of.expected()).await.unwrap();
+    let print = async |of: &Tenant| kit.engine.compute_fingerprint(&of.at, &of.expected()).await.unwrap();
     let (rows, copied) = (info.rows.unwrap(), print(&to).await.row_sums());
-    assert_eq!(rows.difference(&copied), None);
+    assert_eq!(rows.first_difference(&copied), None);
     assert_eq!(rows.generated_difference(&copied).as_deref(), Some("rows of public.g differ"));
-    let moved = print(&tenant).await.difference(&print(&to).await);
+    let moved = print(&tenant).await.first_difference(&print(&to).await);
     assert!(moved.unwrap().starts_with("rows of public.g differ"));
 }
 

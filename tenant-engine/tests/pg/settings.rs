@@ -137,14 +137,18 @@ fn read(text: &str) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-async fn of_request(kit: &Kit, tenant: &Tenant, access: Access) -> BTreeMap<String, String> {
-    let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
+async fn of_request(kit: &Kit, tenant: &Tenant, access: AccessMode) -> BTreeMap<String, String> {
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
     let sql = "select string_agg(name || '=' || setting, e'\\n') from shown()".to_owned();
-    let statement = Statement { sql, params: Vec::new() };
-    let rows = pool.session(access, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+    let statement = SqlStatement { sql, params: Vec::new() };
+    let rows = pool
+        .new_session(access, SessionLimits::default())
+        .run_statements(vec![statement], AfterStatements::Commit)
+        .await
+        .unwrap();
     pool.close().await;
     match &rows[0].rows[0][0] {
-        Value::Text(text) => read(text),
+        SqlValue::Text(text) => read(text),
         other => panic!("{other:?}"),
     }
 }
@@ -162,22 +166,22 @@ async fn sessions_that_write_migrate_and_restore_have_the_same_settings() {
          create materialized view restored as {SEEN};"
     );
     let tenant = kit.provisioned(&set(&[("1_schema.sql", &schema)])).await;
-    for role in [tenant.login(Access::Read), tenant.login(Access::Write)] {
+    for role in [tenant.login(AccessMode::Read), tenant.login(AccessMode::Write)] {
         let role = format!("alter role \"{role}\" set");
         kit.cluster.psql("postgres", &format!("{role} timezone = 'Asia/Tokyo'; {role} transform_null_equals = on"));
     }
     let database = format!("alter database \"{}\" set", tenant.database());
     kit.cluster.psql("postgres", &format!("{database} search_path = 'nosuch'; {database} intervalstyle = 'iso_8601'"));
-    let written = of_request(&kit, &tenant, Access::Write).await;
+    let written = of_request(&kit, &tenant, AccessMode::Write).await;
     assert_eq!(written["TimeZone"], "UTC");
     assert_eq!(written["transform_null_equals"], "off");
     assert!(written.len() > 20, "{written:?}");
-    assert_eq!(of_request(&kit, &tenant, Access::Read).await, written);
+    assert_eq!(of_request(&kit, &tenant, AccessMode::Read).await, written);
     assert_eq!(of_relation(&kit, &tenant, "migrated"), written);
     assert_eq!(of_relation(&kit, &tenant, "restored"), written, "migrated");
-    let image = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap().image;
+    let image = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap().image;
     let copy = kit.placed(Identity { tenant: TenantId::generate(), ..tenant.identity.clone() });
-    kit.engine.restore(&copy.at, image, tenant.identity.tenant, &copy.identity).await.unwrap();
+    kit.engine.restore_database(&copy.at, image, tenant.identity.tenant, &copy.identity).await.unwrap();
     assert_eq!(of_relation(&kit, &copy, "restored"), written, "restored");
 }
 
@@ -208,14 +212,18 @@ async fn a_session_of_a_tenant_takes_bounded_memory_whatever_the_server_allows()
                  order by name) from pg_settings where name in ('work_mem', 'hash_mem_multiplier', \
                  'max_parallel_workers_per_gather', 'temp_buffers') $$";
     let tenant = kit.provisioned(&set(&[("1_schema.sql", shown)])).await;
-    for access in [Access::Read, Access::Write] {
+    for access in [AccessMode::Read, AccessMode::Write] {
         let role = tenant.login(access);
         kit.cluster.psql("postgres", &format!("alter role \"{role}\" set work_mem = '8GB'"));
-        let pool = kit.engine.connect(&tenant.at, &tenant.expected()).await.unwrap();
-        let statement = Statement { sql: "select shown()".to_owned(), params: Vec::new() };
-        let rows = pool.session(access, Limits::default()).run(vec![statement], After::Commit).await.unwrap();
+        let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+        let statement = SqlStatement { sql: "select shown()".to_owned(), params: Vec::new() };
+        let rows = pool
+            .new_session(access, SessionLimits::default())
+            .run_statements(vec![statement], AfterStatements::Commit)
+            .await
+            .unwrap();
         pool.close().await;
         let bounded = "hash_mem_multiplier=2 max_parallel_workers_per_gather=2 temp_buffers=128 work_mem=16384";
-        assert_eq!(rows[0].rows[0][0], Value::Text(bounded.to_owned()));
+        assert_eq!(rows[0].rows[0][0], SqlValue::Text(bounded.to_owned()));
     }
 }

@@ -5,7 +5,7 @@ use tenant_engine::*;
 use crate::kit::{BASE, Kit, Tenant, base_and, engine, set};
 
 async fn take(kit: &Kit, tenant: &Tenant) -> Snapshot {
-    kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap()
+    kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap()
 }
 
 fn clone_of(kit: &Kit, tenant: &Tenant) -> Tenant {
@@ -21,8 +21,8 @@ async fn unchanged_content_has_an_equal_hash_at_another_second() {
     tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let two = take(&kit, &tenant).await;
     let bytes = |snapshot: &Snapshot| match &snapshot.image {
-        Image::Memory(bytes) => bytes.clone(),
-        Image::File(_) => panic!("it is small"),
+        SnapshotImage::Memory(bytes) => bytes.clone(),
+        SnapshotImage::File(_) => panic!("it is small"),
     };
     assert_ne!(bytes(&one), bytes(&two), "the time differs, or zeroing it proves nothing");
     assert_eq!(one.info.content_hash, two.info.content_hash);
@@ -37,9 +37,9 @@ async fn a_large_one_goes_through_a_file() {
     let tenant = kit.provisioned(&set(&BASE)).await;
     kit.ask(&tenant, "insert into projects select n, repeat(md5(n::text), 30) from generate_series(1, 12000) n");
     let taken = take(&kit, &tenant).await;
-    assert!(matches!(taken.image, Image::File(_)));
+    assert!(matches!(taken.image, SnapshotImage::File(_)));
     let to = clone_of(&kit, &tenant);
-    kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     let sum = "select count(*), md5(string_agg(name, '' order by id)) from projects";
     assert_eq!(kit.ask(&to, sum), kit.ask(&tenant, sum));
     assert_eq!(std::fs::read_dir(kit.scratch.path()).unwrap().count(), 0);
@@ -82,7 +82,7 @@ async fn everything_in_a_schema_comes_back() {
     let taken = take(&kit, &tenant).await;
     assert_eq!(taken.info.schema_version, Some(3));
     let to = clone_of(&kit, &tenant);
-    let done = kit.engine.restore(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
+    let done = kit.engine.restore_database(&to.at, taken.image, tenant.identity.tenant, &to.identity).await.unwrap();
     assert_eq!((done.schema_version, done.foreign_key_violations), (Some(3), 0));
     for sql in [
         "select id, mail, mood from app.people order by id",
@@ -105,7 +105,7 @@ async fn everything_in_a_schema_comes_back() {
         ("4_more.sql", "alter table app.people add column more int; drop view app.moods;"),
     ]);
     assert_eq!(kit.migrate(&to, &more).await.unwrap().applied, [4]);
-    let mut write = crate::logins::enter(&kit, &to, Access::Write, to.database()).await.unwrap();
+    let mut write = crate::logins::enter(&kit, &to, AccessMode::Write, to.database()).await.unwrap();
     sqlx::raw_sql("insert into app.people(mail) values ('c')").execute(&mut write).await.unwrap();
 }
 
@@ -114,12 +114,12 @@ async fn every_cut_of_an_archive_is_found_and_leaves_nothing() {
     let kit = Kit::new();
     let tenant = kit.provisioned(&set(&BASE)).await;
     kit.ask(&tenant, "insert into projects select n, 'x' from generate_series(1, 50) n");
-    let Image::Memory(bytes) = take(&kit, &tenant).await.image else { panic!("it is small") };
+    let SnapshotImage::Memory(bytes) = take(&kit, &tenant).await.image else { panic!("it is small") };
     let last = bytes.len() - 1;
     for cut in [0, 4, 20, 60, bytes.len() / 3, last - 300, last] {
         let to = clone_of(&kit, &tenant);
-        let image = Image::Memory(bytes.slice(..cut));
-        let error = kit.engine.restore(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap_err();
+        let image = SnapshotImage::Memory(bytes.slice(..cut));
+        let error = kit.engine.restore_database(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{cut} of {last}: {error}");
     }
     let found = kit.cluster.psql("postgres", "select count(*) from pg_database where datname like 't\\_%'");
@@ -135,7 +135,7 @@ async fn a_dump_that_the_server_refuses_leaves_nothing() {
     kit.ask(&tenant, "create extension pg_buffercache");
     let to = clone_of(&kit, &tenant);
     let image = take(&kit, &tenant).await.image;
-    let error = kit.engine.restore(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap_err();
+    let error = kit.engine.restore_database(&to.at, image, tenant.identity.tenant, &to.identity).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServerPrivilege, "{error}");
     assert!(error.message().contains("pg_buffercache"), "{error}");
     let left = format!(
@@ -158,15 +158,15 @@ async fn programs_that_are_missing_or_too_old_are_named() {
         };
         tenant_engine::postgres::PostgresEngine::new(options)
     };
-    let error = with(tools.path()).snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
+    let error = with(tools.path()).take_snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ToolMissing, "{error}");
     let script = tools.path().join("pg_dump");
     std::fs::write(&script, "#!/bin/sh\necho 'pg_dump (PostgreSQL) 11.22 (Debian 11.22-1)'\n").unwrap();
     std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let error = with(tools.path()).snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
+    let error = with(tools.path()).take_snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ToolTooOld, "{error}");
     assert!(error.message().contains("11") && error.message().contains("install"), "{error}");
-    assert!(engine(kit.scratch.path()).snapshot(&tenant.at, &tenant.expected()).await.is_ok());
+    assert!(engine(kit.scratch.path()).take_snapshot(&tenant.at, &tenant.expected()).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,6 +176,6 @@ async fn a_table_that_is_locked_makes_a_dump_busy() {
     let options: sqlx::postgres::PgConnectOptions = kit.cluster.dsn(tenant.database()).parse().unwrap();
     let mut locker = <sqlx::PgConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
     sqlx::raw_sql("begin; lock table projects in access exclusive mode").execute(&mut locker).await.unwrap();
-    let error = kit.engine.snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
+    let error = kit.engine.take_snapshot(&tenant.at, &tenant.expected()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
 }

@@ -27,7 +27,7 @@ impl Directory {
     }
 
     fn set(&self) -> MigrationSet {
-        MigrationSet::read(self.0.path()).unwrap().0
+        MigrationSet::read_directory(self.0.path()).unwrap().0
     }
 
     /// As the documentation says: the maintenance role, in the role that owns the tenants' objects.
@@ -53,11 +53,11 @@ async fn sqlx_finds_nothing_to_do_after_us_and_we_after_sqlx() {
     directory.run_sqlx(&kit, &ours).await.unwrap();
     assert_eq!(kit.ask(&ours, "select count(*) from a"), "2", "sqlx ran nothing again");
 
-    let migrated = kit.provisioned(&MigrationSet::empty()).await;
+    let migrated = kit.provisioned(&MigrationSet::empty_set()).await;
     assert_eq!(kit.migrate(&migrated, &directory.set()).await.unwrap().applied, [1, 2, 3, 20_251_101_120_000]);
     directory.run_sqlx(&kit, &migrated).await.unwrap();
 
-    let theirs = kit.provisioned(&MigrationSet::empty()).await;
+    let theirs = kit.provisioned(&MigrationSet::empty_set()).await;
     let layout = "select string_agg(attname || format_type(atttypid, atttypmod) || attnotnull, ',' order by attnum) \
                   from pg_attribute where attrelid = '_sqlx_migrations'::regclass and attnum > 0";
     let before = kit.ask(&theirs, layout);
@@ -74,7 +74,7 @@ async fn sqlx_finds_nothing_to_do_after_us_and_we_after_sqlx() {
 async fn each_continues_what_the_other_began() {
     let kit = Kit::new();
     let (some, all) = (Directory::with(&FILES[..3]), Directory::with(&FILES));
-    let theirs_first = kit.provisioned(&MigrationSet::empty()).await;
+    let theirs_first = kit.provisioned(&MigrationSet::empty_set()).await;
     some.run_sqlx(&kit, &theirs_first).await.unwrap();
     assert_eq!(kit.migrate(&theirs_first, &all.set()).await.unwrap().applied, [3, 20_251_101_120_000]);
 
@@ -90,7 +90,7 @@ async fn each_continues_what_the_other_began() {
 async fn a_ledger_that_somebody_dropped_is_made_again() {
     let kit = Kit::new();
     let directory = Directory::with(&FILES);
-    let tenant = kit.provisioned(&MigrationSet::empty()).await;
+    let tenant = kit.provisioned(&MigrationSet::empty_set()).await;
     kit.ask(&tenant, "drop table _sqlx_migrations");
     assert_eq!(kit.migrate(&tenant, &directory.set()).await.unwrap().applied.len(), 4);
     directory.run_sqlx(&kit, &tenant).await.unwrap();
@@ -99,14 +99,14 @@ async fn a_ledger_that_somebody_dropped_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_two_exclude_each_other_and_a_dirty_version_is_dirty_to_both() {
     let kit = Kit::new();
-    let tenant = kit.provisioned(&MigrationSet::empty()).await;
+    let tenant = kit.provisioned(&MigrationSet::empty_set()).await;
     let half = Directory::with(&[("1_half.sql", "-- no-transaction\ncreate table h(x int);\nselect nope;")]);
     assert_eq!(kit.migrate(&tenant, &half.set()).await.unwrap_err().kind(), ErrorKind::MigrationDirty);
     let error = half.run_sqlx(&kit, &tenant).await.unwrap_err();
     assert!(matches!(error, MigrateError::Dirty(1)), "{error}");
 
     // sqlx holds its lock while a slow version runs, and we say so instead of waiting.
-    let tenant = kit.provisioned(&MigrationSet::empty()).await;
+    let tenant = kit.provisioned(&MigrationSet::empty_set()).await;
     let slow = Directory::with(&[("1_slow.sql", "create table s(x int); select pg_sleep(2);")]);
     let (theirs, ours) = tokio::join!(slow.run_sqlx(&kit, &tenant), async {
         tokio::time::sleep(std::time::Duration::from_millis(700)).await;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tenant_engine::{Access, After, Limits, Pool, Value};
+use tenant_engine::{AccessMode, AfterStatements, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, statement};
 
@@ -22,14 +22,17 @@ async fn give_up_after<F: Future>(polls: usize, future: F) -> bool {
     false
 }
 
-async fn one_call(pool: &Pool, access: Access, sql: &str, after: After) {
-    let mut session = pool.session(access, Limits::default());
-    let _ = session.run(vec![statement(sql), statement("select 1")], after).await;
+async fn one_call(pool: &Pool, access: AccessMode, sql: &str, after: AfterStatements) {
+    let mut session = pool.new_session(access, SessionLimits::default());
+    let _ = session.run_statements(vec![statement(sql), statement("select 1")], after).await;
     let _ = session.commit().await;
 }
 
-async fn alone(pool: &Pool, access: Access, sql: &str) {
-    let _ = pool.session(access, Limits::default()).run(vec![statement(sql)], After::Commit).await;
+async fn alone(pool: &Pool, access: AccessMode, sql: &str) {
+    let _ = pool
+        .new_session(access, SessionLimits::default())
+        .run_statements(vec![statement(sql)], AfterStatements::Commit)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,18 +45,18 @@ async fn a_call_may_be_dropped_anywhere() {
         // A new text each time: nothing of it is prepared yet.
         let (read, write) = (format!("select {polls}, v from t"), format!("update t set v = 'v{polls}'"));
         let calls = [
-            give_up_after(polls / 2, alone(pool, Access::Read, &read)).await,
-            give_up_after(polls / 2, alone(pool, Access::Write, &write)).await,
-            give_up_after(polls / 2, one_call(pool, Access::Read, &read, After::Commit)).await,
-            give_up_after(polls / 2, one_call(pool, Access::Write, &write, After::Keep)).await,
-            give_up_after(polls / 2, alone(pool, Access::Read, "select generate_series(1, 20000)")).await,
+            give_up_after(polls / 2, alone(pool, AccessMode::Read, &read)).await,
+            give_up_after(polls / 2, alone(pool, AccessMode::Write, &write)).await,
+            give_up_after(polls / 2, one_call(pool, AccessMode::Read, &read, AfterStatements::Commit)).await,
+            give_up_after(polls / 2, one_call(pool, AccessMode::Write, &write, AfterStatements::Keep)).await,
+            give_up_after(polls / 2, alone(pool, AccessMode::Read, "select generate_series(1, 20000)")).await,
         ];
         finished += calls.into_iter().filter(|ready| *ready).count();
         assert!(fixture.report().open <= 3);
     }
     assert!(finished > 20 && finished < 290, "{finished} of 295 were ready");
     for pool in &pools {
-        assert_eq!(cell(pool, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(pool, "select count(*) from t").await, SqlValue::Integer(1));
     }
     fixture.settles().await;
 }
@@ -66,7 +69,7 @@ async fn opening_and_closing_a_pool_may_be_dropped_anywhere() {
         give_up_after(polls / 2, fixture.connect(&tenants[polls % 3])).await;
     }
     let pool = fixture.pool(&tenants[0]).await;
-    let mut session = pool.session(Access::Write, Limits::default());
+    let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut session, "update t set v = v").await.unwrap();
     for polls in 0..3 {
         give_up_after(polls, pool.close()).await;
@@ -80,14 +83,14 @@ async fn opening_and_closing_a_pool_may_be_dropped_anywhere() {
 async fn waiting_requests_may_be_dropped() {
     let fixture = Fixture::budget(1);
     let pools = fixture.pools(2).await;
-    let mut holder = pools[0].session(Access::Read, Limits::default());
+    let mut holder = pools[0].new_session(AccessMode::Read, SessionLimits::default());
     keep(&mut holder, "select 1").await.unwrap();
     for polls in 1..10 {
-        assert!(!give_up_after(polls, alone(&pools[1], Access::Read, "select 1")).await);
+        assert!(!give_up_after(polls, alone(&pools[1], AccessMode::Read, "select 1")).await);
     }
     assert_eq!(fixture.report().waiting_requests, 0);
     holder.commit().await.unwrap();
-    assert_eq!(cell(&pools[1], "select 1").await, Value::Integer(1));
+    assert_eq!(cell(&pools[1], "select 1").await, SqlValue::Integer(1));
     fixture.settles().await;
 }
 
@@ -98,7 +101,7 @@ async fn a_panic_gives_the_place_back() {
     let panicking = tokio::spawn({
         let pool = pool.clone();
         async move {
-            let mut session = pool.session(Access::Write, Limits::default());
+            let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
             keep(&mut session, "update t set v = 'panicked'").await.unwrap();
             panic!("a bug in the application");
         }
@@ -114,13 +117,13 @@ fn a_runtime_that_ends_takes_its_connections_with_it() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (pool, session) = runtime.block_on(async {
         let pool = fixture.pool(&fixture.tenant().await).await;
-        let mut session = pool.session(Access::Write, Limits::default());
+        let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
         keep(&mut session, "update t set v = v").await.unwrap();
         (pool, session)
     });
     drop(runtime);
     drop(session);
-    assert!(pool.connections() <= 1);
+    assert!(pool.connection_count() <= 1);
     drop(pool);
     assert_eq!(fixture.report().open, 0, "{:?}", fixture.report());
 }

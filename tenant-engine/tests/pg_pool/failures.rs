@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use postgres_fixture::Settings;
-use tenant_engine::{Access, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{AccessMode, ErrorKind, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, limits, one_with, read, write};
 
@@ -30,7 +30,8 @@ async fn connections_ended_while_idle_cost_no_request() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant().await).await;
     for round in 0..10 {
-        let mut sessions: Vec<_> = (0..4).map(|_| pool.session(Access::Read, Limits::default())).collect();
+        let mut sessions: Vec<_> =
+            (0..4).map(|_| pool.new_session(AccessMode::Read, SessionLimits::default())).collect();
         for session in &mut sessions {
             keep(session, "select 1").await.unwrap();
         }
@@ -39,7 +40,7 @@ async fn connections_ended_while_idle_cost_no_request() {
         }
         write(&pool, "update t set v = v").await.unwrap();
         end_sessions(&fixture);
-        assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(round + 1));
+        assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(round + 1));
         // The session says why it ended before anything runs: also a write is repeated.
         write(&pool, &format!("insert into t values({}, 'n{round}')", round + 2)).await.unwrap();
         write(&pool, "update t set v = v").await.unwrap();
@@ -51,14 +52,14 @@ async fn connections_ended_while_idle_cost_no_request() {
 async fn a_transaction_whose_connection_is_ended_is_lost_and_says_so() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant().await).await;
-    let mut session = pool.session(Access::Write, Limits::default());
+    let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut session, "insert into t values(2, 'two')").await.unwrap();
     end_sessions(&fixture);
     let error = keep(&mut session, "insert into t values(3, 'three')").await.unwrap_err();
     // Not "may or may not have been done": the commit was not sent.
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     assert_eq!(session.commit().await.unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     fixture.settles().await;
 }
 
@@ -88,7 +89,7 @@ async fn a_login_or_a_database_that_is_gone_concerns_its_tenant_only() {
     end_sessions(&fixture);
     let error = write(&pool, "delete from t").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     end_sessions(&fixture);
     fixture.cluster.psql("postgres", &format!("drop database {database}"));
     let error = read(&pool, "select 1").await.unwrap_err();
@@ -96,7 +97,7 @@ async fn a_login_or_a_database_that_is_gone_concerns_its_tenant_only() {
     fixture.cluster.psql("postgres", &format!("drop role {database}_r"));
     let error = read(&pool, "select 1").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing, "{error}");
-    assert_eq!(cell(&neighbour, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&neighbour, "select count(*) from t").await, SqlValue::Integer(1));
     fixture.settles().await;
 }
 
@@ -153,7 +154,7 @@ async fn a_server_that_hangs_delays_requests_to_their_deadline_only() {
     let begun = Instant::now();
     let waiting: Vec<_> = (0..24)
         .map(|n| {
-            let (pool, access) = (pools[n % 6].clone(), if n % 2 == 0 { Access::Read } else { Access::Write });
+            let (pool, access) = (pools[n % 6].clone(), if n % 2 == 0 { AccessMode::Read } else { AccessMode::Write });
             tokio::spawn(async move { one_with(&pool, access, limits(500, 1_000), "select 1", vec![]).await })
         })
         .collect();
@@ -179,9 +180,9 @@ async fn a_server_that_hangs_delays_requests_to_their_deadline_only() {
 async fn a_write_that_hangs_does_not_claim_to_be_undone() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant().await).await;
-    one_with(&pool, Access::Write, limits(300, 1_000), "update t set v = v", vec![]).await.unwrap();
+    one_with(&pool, AccessMode::Write, limits(300, 1_000), "update t set v = v", vec![]).await.unwrap();
     fixture.cluster.freeze();
-    let error = one_with(&pool, Access::Write, limits(300, 1_000), "update t set v = v", vec![]).await.unwrap_err();
+    let error = one_with(&pool, AccessMode::Write, limits(300, 1_000), "update t set v = v", vec![]).await.unwrap_err();
     // Before anything can fail: a frozen server does not end.
     fixture.cluster.thaw();
     assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
@@ -193,7 +194,8 @@ async fn a_write_that_hangs_does_not_claim_to_be_undone() {
 async fn a_server_that_others_fill_makes_requests_wait_for_a_bounded_time() {
     let fixture = Fixture::with(&Settings { connections_max: 16, ..Settings::default() });
     let pools = fixture.pools(6).await;
-    let mut held: Vec<_> = pools.iter().map(|pool| pool.session(Access::Read, Limits::default())).collect();
+    let mut held: Vec<_> =
+        pools.iter().map(|pool| pool.new_session(AccessMode::Read, SessionLimits::default())).collect();
     for session in &mut held {
         keep(session, "select 1").await.unwrap();
     }
@@ -202,7 +204,9 @@ async fn a_server_that_others_fill_makes_requests_wait_for_a_bounded_time() {
     let asked: Vec<_> = (0..12)
         .map(|n| {
             let pool = pools[n % 6].clone();
-            tokio::spawn(async move { one_with(&pool, Access::Write, limits(700, 2_000), "select 1", vec![]).await })
+            tokio::spawn(
+                async move { one_with(&pool, AccessMode::Write, limits(700, 2_000), "select 1", vec![]).await },
+            )
         })
         .collect();
     for task in asked {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tenant_engine::{Access, ErrorKind, Limits, Value};
+use tenant_engine::{AccessMode, ErrorKind, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, limits, one_with, read};
 
@@ -20,8 +20,9 @@ async fn sixty_four_tenants_share_eight_connections() {
             let done = Arc::clone(&done);
             tokio::spawn(async move {
                 for _ in 0..20 {
-                    let patient = Limits { statement_timeout: Duration::from_secs(30), ..Limits::default() };
-                    one_with(&pool, Access::Read, patient, "select count(*) from t", vec![]).await.unwrap();
+                    let patient =
+                        SessionLimits { statement_timeout: Duration::from_secs(30), ..SessionLimits::default() };
+                    one_with(&pool, AccessMode::Read, patient, "select count(*) from t", vec![]).await.unwrap();
                 }
                 done.fetch_add(1, Ordering::Relaxed);
             })
@@ -44,14 +45,16 @@ async fn a_flood_does_not_delay_others_for_long() {
         .map(|_| {
             let pool = flooder.clone();
             let patient = limits(20_000, 20_000);
-            tokio::spawn(async move { one_with(&pool, Access::Read, patient, "select pg_sleep(0.02)", vec![]).await })
+            tokio::spawn(
+                async move { one_with(&pool, AccessMode::Read, patient, "select pg_sleep(0.02)", vec![]).await },
+            )
         })
         .collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut longest = Duration::ZERO;
     for round in 0..60 {
         let begun = Instant::now();
-        assert_eq!(cell(&pools[1 + round % 3], "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(&pools[1 + round % 3], "select count(*) from t").await, SqlValue::Integer(1));
         longest = longest.max(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -1,7 +1,7 @@
 //! Errors of the caller's own statement, whatever state they carry: the caller reads the words, nothing is repeated, and
 //! the connection lives.
 
-use tenant_engine::{Access, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{AccessMode, ErrorKind, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, one, write};
 
@@ -36,7 +36,7 @@ fn is_callers_own(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::SqlInvalid | ErrorKind::SqlTooComplex | ErrorKind::BytesMax)
 }
 
-async fn calls(pool: &Pool) -> Value {
+async fn calls(pool: &Pool) -> SqlValue {
     cell(pool, "select last_value from calls").await
 }
 
@@ -44,23 +44,23 @@ async fn calls(pool: &Pool) -> Value {
 async fn a_raised_state_is_the_statement_s_own_fault_and_nothing_is_repeated() {
     let fixture = Fixture::new();
     let pool = with_functions(&fixture).await;
-    let process = one(&pool, Access::Write, "select pg_backend_pid()", vec![]).await.unwrap().rows;
+    let process = one(&pool, AccessMode::Write, "select pg_backend_pid()", vec![]).await.unwrap().rows;
     let mut count = 0;
     for state in STATES {
         for sql in ["select fails($1)", "insert into watched values ($1)"] {
-            let error = one(&pool, Access::Write, sql, vec![state.into()]).await.unwrap_err();
+            let error = one(&pool, AccessMode::Write, sql, vec![state.into()]).await.unwrap_err();
             assert_eq!((error.kind(), error.message()), (ErrorKind::SqlInvalid, "the author's words"), "{state} {sql}");
             count += 1;
         }
-        let mut session = pool.session(Access::Write, Limits::default());
+        let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
         keep(&mut session, "insert into t values (2, 'undone')").await.unwrap();
         let error = keep(&mut session, &format!("select fails('{state}')")).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::SqlInvalid, "the author's words"), "{state}");
         count += 1;
-        assert_eq!(calls(&pool).await, Value::Integer(count), "{state}: it ran once");
+        assert_eq!(calls(&pool).await, SqlValue::Integer(count), "{state}: it ran once");
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
-    assert_eq!(one(&pool, Access::Write, "select pg_backend_pid()", vec![]).await.unwrap().rows, process);
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
+    assert_eq!(one(&pool, AccessMode::Write, "select pg_backend_pid()", vec![]).await.unwrap().rows, process);
     fixture.settles().await;
 }
 
@@ -70,14 +70,14 @@ async fn a_function_that_ends_its_own_session_is_no_outage() {
     let pool = with_functions(&fixture).await;
     let ends = "select set_config('exit_on_error', 'on', false)";
     for state in ["57P01", "53300", "XX001", "28P01", "57P03"] {
-        let mut session = pool.session(Access::Write, Limits::default());
+        let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
         if let Err(error) = keep(&mut session, ends).await {
             assert_eq!(error.kind(), ErrorKind::SqlForbidden, "{error}");
         }
         let error = keep(&mut session, &format!("select fails('{state}')")).await.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::SqlInvalid | ErrorKind::Closed), "{state}: {error}");
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn classes_keep_what_the_author_means_by_them() {
         ("P0001", ErrorKind::SqlInvalid),
         ("22012", ErrorKind::SqlInvalid),
     ] {
-        let error = one(&pool, Access::Write, "select fails($1)", vec![state.into()]).await.unwrap_err();
+        let error = one(&pool, AccessMode::Write, "select fails($1)", vec![state.into()]).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (kind, "the author's words"), "{state}");
     }
 }
@@ -125,6 +125,6 @@ async fn limits_and_missing_preconditions_are_the_statement_s_own_fault() {
         let state = format!("{sql}: {:?} {error}", error.kind());
         assert!(is_callers_own(error.kind()) && !error.kind().is_transient() && !error.message().is_empty(), "{state}");
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     fixture.settles().await;
 }

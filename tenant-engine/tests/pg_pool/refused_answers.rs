@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use tenant_engine::{Access, After, AnswerBudget, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{AccessMode, AfterStatements, AnswerBudget, ErrorKind, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, Tenant, cell, keep, limits, one_with, statement, write};
 
 /// More than an answer may have, and more than is read to its end to save the connection.
 const ROWS: i64 = 1_200;
-const CAPS: Limits = Limits {
+const CAPS: SessionLimits = SessionLimits {
     sql_bytes_max: 100_000,
     value_bytes_max: 1_000_000,
     rows_max: 10,
@@ -29,7 +29,7 @@ async fn filled(fixture: &Fixture) -> (Tenant, Pool) {
 }
 
 /// What the table holds.
-async fn content(pool: &Pool) -> Value {
+async fn content(pool: &Pool) -> SqlValue {
     cell(pool, "select count(*) || ':' || md5(string_agg(id || v, ',' order by id)) from t").await
 }
 
@@ -60,13 +60,16 @@ async fn a_change_whose_answer_is_refused_is_undone() {
         ("delete from t where id = 1 returning 1 / (id - 1)".to_owned(), ErrorKind::SqlInvalid),
     ];
     for (sql, kind) in table {
-        let error = one_with(&pool, Access::Write, CAPS, &sql, vec![]).await.unwrap_err();
+        let error = one_with(&pool, AccessMode::Write, CAPS, &sql, vec![]).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{sql}: {error}");
         assert_eq!(content(&pool).await, before, "{sql}");
     }
     let explain = "explain analyze delete from t where id = 1";
-    let one_row = Limits { rows_max: 1, ..CAPS };
-    assert_eq!(one_with(&pool, Access::Write, one_row, explain, vec![]).await.unwrap_err().kind(), ErrorKind::RowsMax);
+    let one_row = SessionLimits { rows_max: 1, ..CAPS };
+    assert_eq!(
+        one_with(&pool, AccessMode::Write, one_row, explain, vec![]).await.unwrap_err().kind(),
+        ErrorKind::RowsMax
+    );
     assert_eq!(content(&pool).await, before, "explain analyze");
     fixture.settles().await;
 }
@@ -79,9 +82,10 @@ async fn the_same_among_other_statements_of_a_transaction() {
     for refused in ["delete from t returning id", "delete from t where id < 30 returning id", "select touch(id) from t"]
     {
         let batch = vec![statement("update t set v = v || '?' where id = 1"), statement(refused)];
-        let error = pool.session(Access::Write, CAPS).run(batch, After::Commit).await.unwrap_err();
+        let error =
+            pool.new_session(AccessMode::Write, CAPS).run_statements(batch, AfterStatements::Commit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RowsMax, "{refused}: {error}");
-        let mut session = pool.session(Access::Write, CAPS);
+        let mut session = pool.new_session(AccessMode::Write, CAPS);
         keep(&mut session, "update t set v = v || '?' where id = 2").await.unwrap();
         assert_eq!(keep(&mut session, refused).await.unwrap_err().kind(), ErrorKind::RowsMax, "{refused}");
         assert_eq!(session.commit().await.unwrap_err().kind(), ErrorKind::Closed);
@@ -99,7 +103,7 @@ async fn a_constraint_that_fails_at_the_commit_undoes_the_answer_too() {
     fixture.cluster.psql(tenant.database(), unique);
     let before = content(&pool).await;
     for sql in ["insert into t values (5000, 'v7') returning id", "insert into t values (5000, 'v7')"] {
-        let error = one_with(&pool, Access::Write, CAPS, sql, vec![]).await.unwrap_err();
+        let error = one_with(&pool, AccessMode::Write, CAPS, sql, vec![]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Constraint, "{sql}: {error}");
         assert_eq!(content(&pool).await, before, "{sql}");
     }
@@ -112,9 +116,9 @@ async fn a_change_that_answers_and_is_not_heard_in_time_is_undone_and_says_so() 
     let (_, pool) = filled(&fixture).await;
     let before = content(&pool).await;
     let sql = "delete from t where id = 1 returning id";
-    let short = Limits { statement_timeout: Duration::from_millis(300), ..CAPS };
+    let short = SessionLimits { statement_timeout: Duration::from_millis(300), ..CAPS };
     fixture.cluster.freeze();
-    let error = one_with(&pool, Access::Write, short, sql, vec![]).await.unwrap_err();
+    let error = one_with(&pool, AccessMode::Write, short, sql, vec![]).await.unwrap_err();
     // Before anything can fail: a frozen server does not end.
     fixture.cluster.thaw();
     assert!(matches!(error.kind(), ErrorKind::DeadlineExceeded | ErrorKind::ServerUnreachable), "{error}");
@@ -131,13 +135,13 @@ async fn a_change_that_waited_for_its_connection_is_not_left_in_doubt() {
     let fixture = Fixture::budget(2);
     let (_, pool) = filled(&fixture).await;
     let before = content(&pool).await;
-    let mut holder = pool.session(Access::Write, Limits::default());
+    let mut holder = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut holder, "select 1").await.unwrap();
-    let (slow, mut reader) = (pool.clone(), pool.session(Access::Read, Limits::default()));
+    let (slow, mut reader) = (pool.clone(), pool.new_session(AccessMode::Read, SessionLimits::default()));
     keep(&mut reader, "select 1").await.unwrap();
     let waiting = tokio::spawn(async move {
         let sql = "update t set v = v || '!' where id = 1 and pg_sleep(3) is not null";
-        one_with(&slow, Access::Write, limits(900, 10_000), sql, vec![]).await
+        one_with(&slow, AccessMode::Write, limits(900, 10_000), sql, vec![]).await
     });
     fixture.until("nobody waits", |report| report.waiting_requests == 1).await;
     // The server, told of 900 ms, would end the statement long after its caller gave up.
@@ -156,13 +160,14 @@ async fn a_change_whose_answer_finds_no_memory_is_undone() {
     let (_, pool) = filled(&fixture).await;
     let before = content(&pool).await;
     let answers = AnswerBudget::new(400_000);
-    let counting = pool.clone().counting(answers.share());
+    let counting = pool.clone().with_answer_share(answers.new_share());
     let sql = "delete from t where id < 300 returning repeat('x', 1000)";
-    let error = one_with(&counting, Access::Write, Limits::default(), sql, vec![]).await.unwrap_err();
+    let error = one_with(&counting, AccessMode::Write, SessionLimits::default(), sql, vec![]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AnswersMax, "{error}");
     assert_eq!((content(&pool).await, answers.held_bytes()), (before, 0));
-    let rows =
-        one_with(&counting, Access::Write, Limits::default(), "delete from t returning id", vec![]).await.unwrap();
+    let rows = one_with(&counting, AccessMode::Write, SessionLimits::default(), "delete from t returning id", vec![])
+        .await
+        .unwrap();
     assert!(answers.held_bytes() > 0);
     drop(rows);
     assert_eq!(answers.held_bytes(), 0);

@@ -1,13 +1,13 @@
 //! What a tenant's SQL may and may not do, and that nothing of it is left on the connection.
 
-use tenant_engine::{Access, After, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{AccessMode, AfterStatements, ErrorKind, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, read, statement, write};
 
 async fn refused(pool: &Pool, sql: &str) {
-    for access in [Access::Read, Access::Write] {
-        let mut session = pool.session(access, Limits::default());
-        let error = session.run(vec![statement(sql)], After::Commit).await.unwrap_err();
+    for access in [AccessMode::Read, AccessMode::Write] {
+        let mut session = pool.new_session(access, SessionLimits::default());
+        let error = session.run_statements(vec![statement(sql)], AfterStatements::Commit).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SqlForbidden, "{sql}: {error}");
     }
 }
@@ -216,18 +216,18 @@ async fn everything_else_is_refused() {
     let error = read(&pool, "select 1; select 2").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SqlInvalid, "{error}");
     // What was refused before it was sent cost nobody a connection.
-    assert_eq!(pool.connections(), 1);
+    assert_eq!(pool.connection_count(), 1);
 }
 
 #[tokio::test]
 async fn a_refusal_ends_the_transaction_it_is_in() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant().await).await;
-    let mut session = pool.session(Access::Write, Limits::default());
+    let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut session, "insert into t values(2, 'two')").await.unwrap();
     assert_eq!(keep(&mut session, "commit").await.unwrap_err().kind(), ErrorKind::SqlForbidden);
     assert_eq!(session.commit().await.unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     fixture.settles().await;
 }
 
@@ -253,7 +253,7 @@ async fn nothing_is_left_on_a_connection() {
     ] {
         let _ = read(&pool, sql).await;
     }
-    let mut session = pool.session(Access::Read, Limits::default());
+    let mut session = pool.new_session(AccessMode::Read, SessionLimits::default());
     keep(&mut session, "select 1").await.unwrap();
     keep(&mut session, "select nowhere").await.unwrap_err();
     assert_eq!(cell(&pool, state).await, before);

@@ -2,17 +2,17 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use tenant_engine::{Access, ErrorKind, Pool, Value};
+use tenant_engine::{AccessMode, ErrorKind, Pool, SqlValue};
 
 use crate::fixture::{Fixture, one, read};
 
-async fn echo(pool: &Pool, of: &str, value: Value) -> tenant_engine::Result<Value> {
+async fn echo(pool: &Pool, of: &str, value: SqlValue) -> tenant_engine::Result<SqlValue> {
     let sql = format!("select $1::{of}");
-    one(pool, Access::Read, &sql, vec![value]).await.map(|mut rows| rows.rows.remove(0).remove(0))
+    one(pool, AccessMode::Read, &sql, vec![value]).await.map(|mut rows| rows.rows.remove(0).remove(0))
 }
 
-fn text(value: &str) -> Value {
-    Value::Text(value.to_owned())
+fn text(value: &str) -> SqlValue {
+    SqlValue::Text(value.to_owned())
 }
 
 #[tokio::test]
@@ -22,22 +22,22 @@ async fn every_type_takes_and_gives_its_own_form() {
     let types = "create type mood as enum ('sad', 'glad'); create domain positive as integer check (value > 0)";
     fixture.cluster.psql(tenant.database(), types);
     let pool = fixture.pool(&tenant).await;
-    let same = |of: &'static str, value: Value| (of, value.clone(), value);
+    let same = |of: &'static str, value: SqlValue| (of, value.clone(), value);
     for (of, given, back) in [
-        same("bool", Value::Boolean(true)),
-        ("bool", text("off"), Value::Boolean(false)),
-        ("bool", Value::Integer(1), Value::Boolean(true)),
-        same("int2", Value::Integer(-32_768)),
-        same("int4", Value::Integer(2_147_483_647)),
-        same("int8", Value::Integer(i64::MIN)),
-        ("int8", text(" 42 "), Value::Integer(42)),
-        ("int4", Value::Real(5.0), Value::Integer(5)),
-        same("oid", Value::Integer(4_294_967_295)),
-        same("float4", Value::Real(0.5)),
-        same("float8", Value::Real(-1.25e300)),
-        ("float8", Value::Integer(3), Value::Real(3.0)),
-        ("float8", text("1e3"), Value::Real(1_000.0)),
-        same("float4", Value::Real(0.1)),
+        same("bool", SqlValue::Boolean(true)),
+        ("bool", text("off"), SqlValue::Boolean(false)),
+        ("bool", SqlValue::Integer(1), SqlValue::Boolean(true)),
+        same("int2", SqlValue::Integer(-32_768)),
+        same("int4", SqlValue::Integer(2_147_483_647)),
+        same("int8", SqlValue::Integer(i64::MIN)),
+        ("int8", text(" 42 "), SqlValue::Integer(42)),
+        ("int4", SqlValue::Real(5.0), SqlValue::Integer(5)),
+        same("oid", SqlValue::Integer(4_294_967_295)),
+        same("float4", SqlValue::Real(0.5)),
+        same("float8", SqlValue::Real(-1.25e300)),
+        ("float8", SqlValue::Integer(3), SqlValue::Real(3.0)),
+        ("float8", text("1e3"), SqlValue::Real(1_000.0)),
+        same("float4", SqlValue::Real(0.1)),
         same("\"char\"", text("a")),
         same("\"char\"", text("")),
         same("\"char\"", text("\\377")),
@@ -46,8 +46,8 @@ async fn every_type_takes_and_gives_its_own_form() {
         ("timestamp", text("2024-05-06T07:08:09Z"), text("2024-05-06 07:08:09")),
         same("date", text("0044-03-15 BC")),
         ("numeric", text("123456789012345678901234567890.0001"), text("123456789012345678901234567890.0001")),
-        ("numeric", Value::Integer(-7), text("-7")),
-        ("numeric", Value::Real(0.1), text("0.1")),
+        ("numeric", SqlValue::Integer(-7), text("-7")),
+        ("numeric", SqlValue::Real(0.1), text("0.1")),
         ("numeric(6, 2)", text("12.345"), text("12.35")),
         ("numeric", text("NaN"), text("NaN")),
         ("numeric", text("-Infinity"), text("-Infinity")),
@@ -57,13 +57,13 @@ async fn every_type_takes_and_gives_its_own_form() {
         ("char(3)", text("a"), text("a  ")),
         same("name", text("n")),
         same("mood", text("glad")),
-        ("positive", Value::Integer(3), Value::Integer(3)),
-        same("bytea", Value::Blob(vec![0, 255, 1])),
-        ("bytea", text("\\x00ff01"), Value::Blob(vec![0, 255, 1])),
+        ("positive", SqlValue::Integer(3), SqlValue::Integer(3)),
+        same("bytea", SqlValue::Blob(vec![0, 255, 1])),
+        ("bytea", text("\\x00ff01"), SqlValue::Blob(vec![0, 255, 1])),
         ("uuid", text("{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}"), text("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11")),
         same("json", text("{\"a\" : 1}")),
         ("jsonb", text("{\"a\" : 1}"), text("{\"a\": 1}")),
-        ("jsonb", Value::Integer(5), text("5")),
+        ("jsonb", SqlValue::Integer(5), text("5")),
         same("date", text("2024-02-29")),
         same("date", text("-infinity")),
         same("time", text("23:59:59.000001")),
@@ -73,7 +73,7 @@ async fn every_type_takes_and_gives_its_own_form() {
     ] {
         let came = echo(&pool, of, given.clone()).await.unwrap_or_else(|error| panic!("{of} {given:?}: {error}"));
         assert_eq!(came, back, "{of} {given:?}");
-        assert_eq!(echo(&pool, of, Value::Null).await.unwrap(), Value::Null);
+        assert_eq!(echo(&pool, of, SqlValue::Null).await.unwrap(), SqlValue::Null);
     }
 }
 
@@ -82,23 +82,23 @@ async fn what_does_not_fit_is_named_without_its_value() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant().await).await;
     for (of, value) in [
-        ("int2", Value::Integer(32_768)),
-        ("int4", Value::Integer(-2_147_483_649)),
-        ("int8", Value::Real(1.5)),
+        ("int2", SqlValue::Integer(32_768)),
+        ("int4", SqlValue::Integer(-2_147_483_649)),
+        ("int8", SqlValue::Real(1.5)),
         ("int8", text("secret")),
-        ("oid", Value::Integer(-1)),
-        ("bool", Value::Integer(2)),
-        ("float4", Value::Real(1e300)),
+        ("oid", SqlValue::Integer(-1)),
+        ("bool", SqlValue::Integer(2)),
+        ("float4", SqlValue::Real(1e300)),
         ("float8", text("secret")),
         ("float8", text("1e999")),
         ("float8", text("-1e-999")),
         ("float4", text("1e39")),
         ("float4", text("1e-60")),
-        ("float4", Value::Real(1e-60)),
+        ("float4", SqlValue::Real(1e-60)),
         ("numeric", text("secret")),
-        ("numeric", Value::Boolean(true)),
-        ("text", Value::Integer(5)),
-        ("text", Value::Blob(vec![1])),
+        ("numeric", SqlValue::Boolean(true)),
+        ("text", SqlValue::Integer(5)),
+        ("text", SqlValue::Blob(vec![1])),
         ("text", text("secret\0")),
         ("bytea", text("secret")),
         ("bytea", text("\\x0")),
@@ -106,7 +106,7 @@ async fn what_does_not_fit_is_named_without_its_value() {
         ("date", text("secret")),
         ("time", text("secret")),
         ("timestamp", text("secret")),
-        ("timestamptz", Value::Integer(0)),
+        ("timestamptz", SqlValue::Integer(0)),
     ] {
         let error = echo(&pool, of, value.clone()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{of} {value:?}: {error}");
@@ -115,7 +115,7 @@ async fn what_does_not_fit_is_named_without_its_value() {
     let error = echo(&pool, "json", text("secret")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::SqlInvalid);
     assert!(!error.message().contains("secret"), "{error}");
-    assert_eq!(pool.connections(), 1);
+    assert_eq!(pool.connection_count(), 1);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn types_without_a_neutral_form_are_refused_before_anything_runs() {
     assert_eq!(error.kind(), ErrorKind::UnsupportedType);
     assert_eq!(error.message(), "column 'tags' is of type text[]: cast it to text");
     let sql = "insert into t select 9, 'nine' returning interval '1 day' as i";
-    let error = one(&pool, Access::Write, sql, vec![]).await.unwrap_err();
+    let error = one(&pool, AccessMode::Write, sql, vec![]).await.unwrap_err();
     assert_eq!(
         (error.kind(), error.message()),
         (ErrorKind::UnsupportedType, "column 'i' is of type interval: cast it to text")
@@ -209,7 +209,7 @@ const MORE: &str = "create type mood as enum ('sad', 'glad');
 async fn comes_back(pool: &Pool, of: &str, expression: &str) {
     let value = read(pool, &format!("select ({expression})::{of}")).await.unwrap().rows.remove(0).remove(0);
     let sql = format!("select $1::{of}, $1::{of}::text, ({expression})::{of}::text");
-    let row = one(pool, Access::Read, &sql, vec![value.clone()]).await;
+    let row = one(pool, AccessMode::Read, &sql, vec![value.clone()]).await;
     let row = row.unwrap_or_else(|error| panic!("{of} {expression} {value:?}: {error}")).rows.remove(0);
     assert!(same(&row[0], &value), "{of} {expression}: {value:?} {:?}", row[0]);
     assert_eq!(row[1], row[2], "{of} {expression} {value:?}");
@@ -375,31 +375,32 @@ async fn every_type_without_a_neutral_form_is_named_and_harms_nothing() {
             assert_eq!(error.kind(), ErrorKind::UnsupportedType, "{sql}: {error}");
             assert!(error.message().contains("cast"), "{sql}: {error}");
         }
-        let error = one(&pool, Access::Write, &format!("select ($1::{of})::text"), vec![text("x")]).await.unwrap_err();
+        let error =
+            one(&pool, AccessMode::Write, &format!("select ($1::{of})::text"), vec![text("x")]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedType, "{of}: {error}");
         assert!(error.message().contains("$1"), "{of}: {error}");
     }
     let sql = "insert into odd(id, m) values (1, $1::text::int4multirange) returning m::text";
-    let rows = one(&pool, Access::Write, sql, vec![text("{[1,5)}")]).await.unwrap();
+    let rows = one(&pool, AccessMode::Write, sql, vec![text("{[1,5)}")]).await.unwrap();
     assert_eq!(rows.rows, [[text("{[1,5)}")]]);
     assert_eq!(read(&pool, "select * from odd").await.unwrap_err().kind(), ErrorKind::UnsupportedType);
     fixture.settles().await;
 }
 
 /// A type, a value for it, and the text the server makes of that.
-fn cases() -> impl Strategy<Value = (&'static str, Value)> {
+fn cases() -> impl Strategy<Value = (&'static str, SqlValue)> {
     prop_oneof![
-        any::<i64>().prop_map(|value| ("int8", Value::Integer(value))),
-        any::<f64>().prop_map(|value| ("float8", Value::Real(value))),
-        "[^\0]{0,40}".prop_map(|value| ("text", Value::Text(value))),
-        any::<Vec<u8>>().prop_map(|value| ("bytea", Value::Blob(value))),
-        "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?".prop_map(|value| ("numeric", Value::Text(value))),
-        (0..3_600_000_i64).prop_map(|days| ("date", Value::Text(date(days)))),
+        any::<i64>().prop_map(|value| ("int8", SqlValue::Integer(value))),
+        any::<f64>().prop_map(|value| ("float8", SqlValue::Real(value))),
+        "[^\0]{0,40}".prop_map(|value| ("text", SqlValue::Text(value))),
+        any::<Vec<u8>>().prop_map(|value| ("bytea", SqlValue::Blob(value))),
+        "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,20})?".prop_map(|value| ("numeric", SqlValue::Text(value))),
+        (0..3_600_000_i64).prop_map(|days| ("date", SqlValue::Text(date(days)))),
         (0..3_600_000_i64, 0..86_400_i64).prop_map(|(days, second)| {
             let time = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
-            ("timestamp", Value::Text(format!("{} {time}", date(days))))
+            ("timestamp", SqlValue::Text(format!("{} {time}", date(days))))
         }),
-        any::<u128>().prop_map(|bits| ("uuid", Value::Text(uuid::Uuid::from_u128(bits).to_string()))),
+        any::<u128>().prop_map(|bits| ("uuid", SqlValue::Text(uuid::Uuid::from_u128(bits).to_string()))),
     ]
 }
 
@@ -416,14 +417,16 @@ fn any_value_comes_back_and_is_what_the_server_means_by_it() {
     let mut runner = TestRunner::new(Config { cases: 600, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&cases(), |(of, value)| {
         let sql = format!("select $1::{of}, $1::{of}::text");
-        let rows = runtime.block_on(one(&pool, Access::Read, &sql, vec![value.clone()])).unwrap().rows;
+        let rows = runtime.block_on(one(&pool, AccessMode::Read, &sql, vec![value.clone()])).unwrap().rows;
         prop_assert!(same(&rows[0][0], &value), "{:?} {:?}", rows[0][0], value);
-        let Value::Text(written) = &rows[0][1] else { panic!("a text") };
+        let SqlValue::Text(written) = &rows[0][1] else { panic!("a text") };
         match &rows[0][0] {
-            Value::Text(read) => prop_assert!(read == written || value == Value::Text("-0".into()), "{read} {written}"),
-            Value::Integer(read) => prop_assert_eq!(&read.to_string(), written),
-            Value::Real(read) => prop_assert!(written.parse::<f64>().unwrap() == *read || read.is_nan()),
-            Value::Blob(read) => prop_assert_eq!(written.len(), 2 + 2 * read.len()),
+            SqlValue::Text(read) => {
+                prop_assert!(read == written || value == SqlValue::Text("-0".into()), "{read} {written}")
+            }
+            SqlValue::Integer(read) => prop_assert_eq!(&read.to_string(), written),
+            SqlValue::Real(read) => prop_assert!(written.parse::<f64>().unwrap() == *read || read.is_nan()),
+            SqlValue::Blob(read) => prop_assert_eq!(written.len(), 2 + 2 * read.len()),
             _ => {}
         }
         Ok(())
@@ -431,11 +434,11 @@ fn any_value_comes_back_and_is_what_the_server_means_by_it() {
     outcome.unwrap();
 }
 
-fn same(one: &Value, two: &Value) -> bool {
+fn same(one: &SqlValue, two: &SqlValue) -> bool {
     match (one, two) {
-        (Value::Real(one), Value::Real(two)) => one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan(),
+        (SqlValue::Real(one), SqlValue::Real(two)) => one.to_bits() == two.to_bits() || one.is_nan() && two.is_nan(),
         // There is no negative zero.
-        (Value::Text(one), Value::Text(two)) => one == two || two.strip_prefix('-') == Some(one),
+        (SqlValue::Text(one), SqlValue::Text(two)) => one == two || two.strip_prefix('-') == Some(one),
         _ => one == two,
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tenant_engine::sqlite::SqliteEngine;
-use tenant_engine::{Access, After, Engine, ErrorKind, Limits, Pool, Value};
+use tenant_engine::{AccessMode, AfterStatements, Engine, ErrorKind, Pool, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, limits, options, read, statement, write};
 
@@ -46,8 +46,8 @@ async fn another_process_with_the_lock_is_waited_for_without_a_thread() {
     assert!(lines.any(|line| line.unwrap() == "locked"));
 
     // Not for ever.
-    let mut session = pool.session(Access::Write, limits(150, 10_000));
-    let error = session.run(vec![statement("delete from t")], After::Commit).await.unwrap_err();
+    let mut session = pool.new_session(AccessMode::Write, limits(150, 10_000));
+    let error = session.run_statements(vec![statement("delete from t")], AfterStatements::Commit).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
 
     // And meanwhile everything else goes on: this tenant's readers, and other tenants' writers.
@@ -57,14 +57,14 @@ async fn another_process_with_the_lock_is_waited_for_without_a_thread() {
     });
     let neighbour = fixture.pool(&fixture.tenant()).await;
     for number in 10..40 {
-        assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
         write(&neighbour, &format!("insert into t values({number}, 'n{number}')")).await.unwrap();
     }
     assert!(!waiting.is_finished());
     child.stdin.take().unwrap().flush().unwrap();
     assert!(child.wait().unwrap().success());
     waiting.await.unwrap().unwrap();
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(3));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(3));
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn a_lock_met_while_opening_is_waited_for_too() {
     raw.execute_batch("pragma journal_mode = delete").unwrap();
     let pool = fixture.pool(&tenant).await;
     raw.execute_batch("begin exclusive").unwrap();
-    let mut session = pool.session(Access::Write, limits(50, 10_000));
-    assert_eq!(session.run(Vec::new(), After::Commit).await.unwrap_err().kind(), ErrorKind::Busy);
+    let mut session = pool.new_session(AccessMode::Write, limits(50, 10_000));
+    assert_eq!(session.run_statements(Vec::new(), AfterStatements::Commit).await.unwrap_err().kind(), ErrorKind::Busy);
     let mut waiting = Box::pin(write(&pool, "insert into t values(2, 'two')"));
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut waiting).await.is_err());
     raw.execute_batch("commit").unwrap();
@@ -90,17 +90,17 @@ async fn two_pools_on_one_file_lose_nothing() {
     let tenant = fixture.tenant();
     let scratch = tempfile::tempdir().unwrap();
     let second = SqliteEngine::new(options(scratch.path())).unwrap();
-    let pools = [fixture.pool(&tenant).await, second.connect(&tenant.at, &tenant.expected).await.unwrap()];
+    let pools = [fixture.pool(&tenant).await, second.open_pool(&tenant.at, &tenant.expected).await.unwrap()];
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..8_usize {
         let pool = pools[task % 2].clone();
         tasks.spawn(async move {
             for _ in 0..25 {
-                let mut session = pool.session(Access::Write, limits(30_000, 30_000));
+                let mut session = pool.new_session(AccessMode::Write, limits(30_000, 30_000));
                 let read = keep(&mut session, "select max(id) from t").await.unwrap();
-                let Value::Integer(last) = read.rows[0][0] else { panic!("no number") };
+                let SqlValue::Integer(last) = read.rows[0][0] else { panic!("no number") };
                 let insert = format!("insert into t values({0}, 'v{0}')", last + 1);
-                session.run(vec![statement(&insert)], After::Commit).await.unwrap();
+                session.run_statements(vec![statement(&insert)], AfterStatements::Commit).await.unwrap();
             }
         });
     }
@@ -116,7 +116,7 @@ async fn two_pools_on_one_file_lose_nothing() {
 async fn writers_of_one_tenant_take_turns_in_order() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant()).await;
-    let mut first = pool.session(Access::Write, Limits::default());
+    let mut first = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut first, "select 1").await.unwrap();
     let mut tasks = Vec::new();
     for number in 2..30 {
@@ -132,7 +132,7 @@ async fn writers_of_one_tenant_take_turns_in_order() {
         task.await.unwrap().unwrap();
     }
     let order = read(&pool, "select 'v' || id = v from t where id > 1 group by 1").await.unwrap();
-    assert_eq!(order.rows, [[Value::Integer(1)]]);
+    assert_eq!(order.rows, [[SqlValue::Integer(1)]]);
 }
 
 fn futures_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
@@ -147,7 +147,7 @@ fn futures_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
 async fn too_many_waiting_callers_are_told_at_once() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant()).await;
-    let mut holder = pool.session(Access::Write, Limits::default());
+    let mut holder = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut holder, "select 1").await.unwrap();
     let mut waiting = Vec::new();
     let refused = loop {
@@ -175,7 +175,7 @@ async fn a_storm_of_cancelled_calls_leaves_nothing_behind() {
         let pool = pool.clone();
         tasks.spawn(async move {
             for round in 0..250_u64 {
-                let access = if (seed + round) % 3 == 0 { Access::Write } else { Access::Read };
+                let access = if (seed + round) % 3 == 0 { AccessMode::Write } else { AccessMode::Read };
                 let give_up = Duration::from_micros((seed * 37 + round * 13) % 400);
                 let _ = tokio::time::timeout(give_up, abandoned(&pool, access, round)).await;
                 if round % 7 == 0 {
@@ -188,18 +188,18 @@ async fn a_storm_of_cancelled_calls_leaves_nothing_behind() {
         done.unwrap();
     }
     // All slots are free: as many readers as there can be, and the writer, at the same time.
-    let mut sessions: Vec<_> = (0..4).map(|_| pool.session(Access::Read, Limits::default())).collect();
-    sessions.push(pool.session(Access::Write, Limits::default()));
+    let mut sessions: Vec<_> = (0..4).map(|_| pool.new_session(AccessMode::Read, SessionLimits::default())).collect();
+    sessions.push(pool.new_session(AccessMode::Write, SessionLimits::default()));
     for session in &mut sessions {
         assert_eq!(
             keep(session, "select count(*) from t where v like 'w%'").await.unwrap().rows[0][0],
-            Value::Integer(0)
+            SqlValue::Integer(0)
         );
     }
-    assert!(pool.connections() <= 5, "{}", pool.connections());
+    assert!(pool.connection_count() <= 5, "{}", pool.connection_count());
     drop(sessions);
     pool.close().await;
-    assert_eq!(pool.connections(), 0);
+    assert_eq!(pool.connection_count(), 0);
     // Nobody holds a lock: the log can be folded back completely.
     let (busy, log, done): (i64, i64, i64) = tenant
         .raw()
@@ -209,11 +209,11 @@ async fn a_storm_of_cancelled_calls_leaves_nothing_behind() {
 }
 
 /// Opens a transaction, writes if it may, and never commits.
-async fn abandoned(pool: &Pool, access: Access, round: u64) {
-    let mut session = pool.session(access, Limits::default());
+async fn abandoned(pool: &Pool, access: AccessMode, round: u64) {
+    let mut session = pool.new_session(access, SessionLimits::default());
     let sql = match access {
-        Access::Read => "select count(*) from t".to_owned(),
-        Access::Write => format!("insert into t(v) values('w{round}')"),
+        AccessMode::Read => "select count(*) from t".to_owned(),
+        AccessMode::Write => format!("insert into t(v) values('w{round}')"),
     };
     for _ in 0..3 {
         if keep(&mut session, &sql).await.is_err() {
@@ -232,18 +232,18 @@ async fn a_heavy_tenant_does_not_hold_up_another() {
         let pool = heavy.clone();
         tasks.spawn(async move {
             let endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n";
-            let mut session = pool.session(Access::Read, limits(2_000, 2_000));
-            session.run(vec![statement(endless)], After::Commit).await.unwrap_err().kind()
+            let mut session = pool.new_session(AccessMode::Read, limits(2_000, 2_000));
+            session.run_statements(vec![statement(endless)], AfterStatements::Commit).await.unwrap_err().kind()
         });
     }
     let begin = Instant::now();
-    while heavy.connections() < 4 {
+    while heavy.connection_count() < 4 {
         tokio::task::yield_now().await;
         assert!(begin.elapsed() < Duration::from_secs(10), "the heavy tenant never got going");
     }
     let begin = Instant::now();
     for _ in 0..50 {
-        assert_eq!(cell(&light, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(&light, "select count(*) from t").await, SqlValue::Integer(1));
     }
     // Behind the heavy tenant's 64 statements this would take 32 s.
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());

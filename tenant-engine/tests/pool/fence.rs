@@ -1,7 +1,8 @@
 //! Whose database it is, checked inside every transaction.
 
 use tenant_engine::{
-    Access, After, Engine, ErrorKind, Expected, Generation, IdentityState, Limits, Placement, TenantId, Value,
+    AccessMode, AfterStatements, Engine, ErrorKind, ExpectedIdentity, Generation, IdentityState, Placement,
+    SessionLimits, SqlValue, TenantId,
 };
 
 use crate::fixture::{Fixture, Tenant, cell, keep, read, statement, write};
@@ -16,7 +17,7 @@ async fn a_change_between_two_transactions_is_noticed_by_the_next() {
     let tenant = fixture.tenant();
     let pool = fixture.pool(&tenant).await;
     write(&pool, "insert into t values(2, 'two')").await.unwrap();
-    let mut open = pool.session(Access::Read, Limits::default());
+    let mut open = pool.new_session(AccessMode::Read, SessionLimits::default());
     keep(&mut open, "select 1").await.unwrap();
     stamp(&tenant, "generation = 2");
     assert_eq!(read(&pool, "select 1").await.unwrap_err().kind(), ErrorKind::Fenced);
@@ -25,7 +26,7 @@ async fn a_change_between_two_transactions_is_noticed_by_the_next() {
     keep(&mut open, "select * from t").await.unwrap();
     open.commit().await.unwrap();
     stamp(&tenant, "generation = 1");
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(2));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(2));
 }
 
 #[tokio::test]
@@ -39,7 +40,7 @@ async fn somebody_elses_database_is_refused() {
         assert!(matches!(kind, ErrorKind::WrongTenant | ErrorKind::Corrupt), "{kind:?}");
     }
     let other = fixture.tenant();
-    let error = fixture.engine.connect(&other.at, &tenant.expected).await.unwrap_err();
+    let error = fixture.engine.open_pool(&other.at, &tenant.expected).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongTenant);
 }
 
@@ -62,9 +63,9 @@ async fn the_state_decides_who_may_enter() {
     let fixture = Fixture::new();
     for (state, states, reads, writes) in table {
         let tenant = fixture.tenant();
-        let expected = Expected { states, ..tenant.expected.clone() };
+        let expected = ExpectedIdentity { states, ..tenant.expected.clone() };
         stamp(&tenant, &format!("state = '{state}'"));
-        let connected = fixture.engine.connect(&tenant.at, &expected).await;
+        let connected = fixture.engine.open_pool(&tenant.at, &expected).await;
         assert_eq!(connected.is_ok(), reads, "{state} {:?}", expected.states);
         let Ok(pool) = connected else { continue };
         let written = write(&pool, "insert into t values(2, 'two')").await;
@@ -76,10 +77,10 @@ async fn the_state_decides_who_may_enter() {
 async fn a_missing_file_is_never_created() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant();
-    let elsewhere = Placement::sqlite(tenant.at.root(), tenant.expected.tenant, Generation(2), 1);
-    let error = fixture.engine.connect(&elsewhere, &tenant.expected).await.unwrap_err();
+    let elsewhere = Placement::new_sqlite(tenant.at.server_root(), tenant.expected.tenant, Generation(2), 1);
+    let error = fixture.engine.open_pool(&elsewhere, &tenant.expected).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Missing);
-    assert!(!elsewhere.path().exists());
+    assert!(!elsewhere.file_path().exists());
     // Nor when it goes away later, and a connection has to be opened.
     let pool = fixture.pool(&tenant).await;
     std::fs::remove_file(tenant.path()).unwrap();
@@ -93,12 +94,12 @@ async fn what_is_no_database_is_corrupt() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant();
     std::fs::write(tenant.path(), "This is not a database. ".repeat(400)).unwrap();
-    let error = fixture.engine.connect(&tenant.at, &tenant.expected).await.unwrap_err();
+    let error = fixture.engine.open_pool(&tenant.at, &tenant.expected).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     // An empty file is a database without identity to SQLite, and must not be filled.
     let tenant = fixture.tenant();
     std::fs::write(tenant.path(), "").unwrap();
-    let error = fixture.engine.connect(&tenant.at, &tenant.expected).await.unwrap_err();
+    let error = fixture.engine.open_pool(&tenant.at, &tenant.expected).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WrongTenant);
     assert_eq!(std::fs::metadata(tenant.path()).unwrap().len(), 0);
 }
@@ -112,7 +113,7 @@ async fn a_changed_schema_is_picked_up_by_cached_statements() {
     tenant.raw().execute_batch("alter table t add column w default 'new'").unwrap();
     let rows = read(&pool, "select * from t").await.unwrap();
     assert_eq!(rows.columns, ["id", "v", "w"]);
-    assert_eq!(rows.rows, [[Value::Integer(1), "one".into(), "new".into()]]);
+    assert_eq!(rows.rows, [[SqlValue::Integer(1), "one".into(), "new".into()]]);
     tenant.raw().execute_batch("drop table t").unwrap();
     assert_eq!(read(&pool, "select * from t").await.unwrap_err().kind(), ErrorKind::SqlInvalid);
 }
@@ -130,6 +131,6 @@ async fn a_cached_statement_stays_in_the_sandbox_when_the_schema_changes() {
     )
     .unwrap();
     assert_eq!(read(&pool, "select * from shown").await.unwrap_err().kind(), ErrorKind::SqlForbidden);
-    let mut session = pool.session(Access::Read, Limits::default());
-    session.run(vec![statement("select 1")], After::Commit).await.unwrap();
+    let mut session = pool.new_session(AccessMode::Read, SessionLimits::default());
+    session.run_statements(vec![statement("select 1")], AfterStatements::Commit).await.unwrap();
 }

@@ -7,8 +7,8 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions, SqlitePool};
 use tenant_engine::{
-    Access, After, Engine, Expected, FleetId, Generation, IdentityState, Limits, Placement, Pool, Result, Rows,
-    Session, Statement, TenantId, Value,
+    AccessMode, AfterStatements, DatabaseSession, Engine, ExpectedIdentity, FleetId, Generation, IdentityState,
+    Placement, Pool, Result, Rows, SessionLimits, SqlStatement, SqlValue, TenantId,
 };
 
 pub(crate) struct Fixture {
@@ -19,7 +19,7 @@ pub(crate) struct Fixture {
 /// One tenant's file and what its pool expects of it.
 pub(crate) struct Tenant {
     pub(crate) at: Placement,
-    pub(crate) expected: Expected,
+    pub(crate) expected: ExpectedIdentity,
 }
 
 pub(crate) fn options(dir: &Path) -> SqliteOptions {
@@ -41,35 +41,35 @@ impl Fixture {
     /// A file with a table `t(id, v)` that holds one row (1, 'one').
     pub(crate) fn tenant(&self) -> Tenant {
         let tenant = TenantId::generate();
-        let at = Placement::sqlite(self.dir.path(), tenant, Generation::FIRST, 1);
-        let expected = Expected {
+        let at = Placement::new_sqlite(self.dir.path(), tenant, Generation::FIRST, 1);
+        let expected = ExpectedIdentity {
             tenant,
             fleet: FleetId::generate(),
             generation: Generation::FIRST,
             states: vec![IdentityState::Active],
         };
-        std::fs::create_dir_all(at.path().parent().unwrap()).unwrap();
-        create(&at.path(), &expected);
+        std::fs::create_dir_all(at.file_path().parent().unwrap()).unwrap();
+        create(&at.file_path(), &expected);
         Tenant { at, expected }
     }
 
     pub(crate) async fn pool(&self, tenant: &Tenant) -> Pool {
-        self.engine.connect(&tenant.at, &tenant.expected).await.unwrap()
+        self.engine.open_pool(&tenant.at, &tenant.expected).await.unwrap()
     }
 }
 
 impl Tenant {
     /// A connection that the engine knows nothing of, as another process would have.
     pub(crate) fn raw(&self) -> Connection {
-        Connection::open(self.at.path()).unwrap()
+        Connection::open(self.at.file_path()).unwrap()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.at.path()
+        self.at.file_path()
     }
 }
 
-fn create(path: &Path, expected: &Expected) {
+fn create(path: &Path, expected: &ExpectedIdentity) {
     let db = Connection::open(path).unwrap();
     db.execute_batch(
         "pragma journal_mode = wal;
@@ -88,40 +88,40 @@ fn create(path: &Path, expected: &Expected) {
     .unwrap();
 }
 
-pub(crate) fn statement(sql: &str) -> Statement {
-    Statement { sql: sql.to_owned(), params: Vec::new() }
+pub(crate) fn statement(sql: &str) -> SqlStatement {
+    SqlStatement { sql: sql.to_owned(), params: Vec::new() }
 }
 
-pub(crate) fn limits(statement_ms: u64, transaction_ms: u64) -> Limits {
-    Limits {
+pub(crate) fn limits(statement_ms: u64, transaction_ms: u64) -> SessionLimits {
+    SessionLimits {
         statement_timeout: Duration::from_millis(statement_ms),
         transaction_timeout: Duration::from_millis(transaction_ms),
-        ..Limits::default()
+        ..SessionLimits::default()
     }
 }
 
 /// Runs one statement in a transaction of its own.
-pub(crate) async fn one(pool: &Pool, access: Access, sql: &str, params: Vec<Value>) -> Result<Rows> {
-    let mut session = pool.session(access, Limits::default());
-    let statement = Statement { sql: sql.to_owned(), params };
-    session.run(vec![statement], After::Commit).await.map(|mut all| all.remove(0))
+pub(crate) async fn one(pool: &Pool, access: AccessMode, sql: &str, params: Vec<SqlValue>) -> Result<Rows> {
+    let mut session = pool.new_session(access, SessionLimits::default());
+    let statement = SqlStatement { sql: sql.to_owned(), params };
+    session.run_statements(vec![statement], AfterStatements::Commit).await.map(|mut all| all.remove(0))
 }
 
 pub(crate) async fn read(pool: &Pool, sql: &str) -> Result<Rows> {
-    one(pool, Access::Read, sql, Vec::new()).await
+    one(pool, AccessMode::Read, sql, Vec::new()).await
 }
 
 pub(crate) async fn write(pool: &Pool, sql: &str) -> Result<Rows> {
-    one(pool, Access::Write, sql, Vec::new()).await
+    one(pool, AccessMode::Write, sql, Vec::new()).await
 }
 
 /// The only cell of the only row.
-pub(crate) async fn cell(pool: &Pool, sql: &str) -> Value {
+pub(crate) async fn cell(pool: &Pool, sql: &str) -> SqlValue {
     read(pool, sql).await.unwrap().rows.remove(0).remove(0)
 }
 
-pub(crate) async fn keep(session: &mut Session, sql: &str) -> Result<Rows> {
-    session.run(vec![statement(sql)], After::Keep).await.map(|mut all| all.remove(0))
+pub(crate) async fn keep(session: &mut DatabaseSession, sql: &str) -> Result<Rows> {
+    session.run_statements(vec![statement(sql)], AfterStatements::Keep).await.map(|mut all| all.remove(0))
 }
 
 pub(crate) fn sqlite(pool: &Pool) -> &SqlitePool {

@@ -1,6 +1,6 @@
 //! Opening and closing: pools, the budget of connections, files as they were left behind.
 
-use tenant_engine::{Access, After, Engine, ErrorKind, Limits, Value};
+use tenant_engine::{AccessMode, AfterStatements, Engine, ErrorKind, SessionLimits, SqlValue};
 
 use crate::fixture::{Fixture, cell, keep, limits, read, statement, write};
 
@@ -8,9 +8,9 @@ use crate::fixture::{Fixture, cell, keep, limits, read, statement, write};
 async fn close_waits_for_what_is_checked_out_and_refuses_the_rest() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant()).await;
-    let mut open = pool.session(Access::Write, Limits::default());
+    let mut open = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut open, "insert into t values(2, 'two')").await.unwrap();
-    assert_eq!(pool.connections(), 2);
+    assert_eq!(pool.connection_count(), 2);
     let mut waiter = Box::pin(write(&pool, "delete from t"));
     let mut closing = Box::pin(pool.close());
     tokio::select! {
@@ -23,7 +23,7 @@ async fn close_waits_for_what_is_checked_out_and_refuses_the_rest() {
     // What was begun may be finished.
     open.commit().await.unwrap();
     closing.await;
-    assert_eq!(pool.connections(), 0);
+    assert_eq!(pool.connection_count(), 0);
     pool.close().await;
     assert_eq!(read(&pool, "select 1").await.unwrap_err().kind(), ErrorKind::Closed);
 }
@@ -38,9 +38,9 @@ async fn a_pool_that_is_dropped_closes_its_connections() {
     assert!(wal.exists());
     drop(pool);
     // Ends the workers, and so after what they had still to do.
-    fixture.engine.shutdown().await;
+    fixture.engine.shut_down().await;
     assert!(!wal.exists(), "the last connection folds the log back");
-    assert_eq!(fixture.engine.connect(&tenant.at, &tenant.expected).await.unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(fixture.engine.open_pool(&tenant.at, &tenant.expected).await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]
@@ -48,14 +48,14 @@ async fn shutdown_ends_open_sessions_without_a_hang() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant();
     let pool = fixture.pool(&tenant).await;
-    let mut open = pool.session(Access::Write, Limits::default());
+    let mut open = pool.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut open, "insert into t values(2, 'two')").await.unwrap();
-    fixture.engine.shutdown().await;
+    fixture.engine.shut_down().await;
     assert_eq!(keep(&mut open, "select 1").await.unwrap_err().kind(), ErrorKind::Closed);
     drop(open);
     assert_eq!(read(&pool, "select 1").await.unwrap_err().kind(), ErrorKind::Closed);
     pool.close().await;
-    assert_eq!(pool.connections(), 0);
+    assert_eq!(pool.connection_count(), 0);
     let rows: i64 = tenant.raw().query_row("select count(*) from t", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 1);
 }
@@ -68,9 +68,9 @@ async fn idle_connections_of_others_make_room() {
         pools.push(fixture.pool(&fixture.tenant()).await);
     }
     for pool in pools.iter().chain(&pools) {
-        assert_eq!(cell(pool, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(pool, "select count(*) from t").await, SqlValue::Integer(1));
         write(pool, "update t set v = 'x'").await.unwrap();
-        let open: usize = pools.iter().map(tenant_engine::Pool::connections).sum();
+        let open: usize = pools.iter().map(tenant_engine::Pool::connection_count).sum();
         assert!(open <= 4, "{open} connections are open");
     }
 }
@@ -80,12 +80,12 @@ async fn when_every_connection_is_in_use_callers_wait_and_then_are_told() {
     let fixture = Fixture::with(|options| options.connections_max = Some(2));
     let (one, two) = (fixture.pool(&fixture.tenant()).await, fixture.pool(&fixture.tenant()).await);
     let three = fixture.pool(&fixture.tenant()).await;
-    let mut reader = one.session(Access::Read, Limits::default());
-    let mut writer = three.session(Access::Write, Limits::default());
+    let mut reader = one.new_session(AccessMode::Read, SessionLimits::default());
+    let mut writer = three.new_session(AccessMode::Write, SessionLimits::default());
     keep(&mut reader, "select 1").await.unwrap();
     keep(&mut writer, "select 1").await.unwrap();
-    let mut session = two.session(Access::Read, limits(100, 1_000));
-    let error = session.run(vec![statement("select 1")], After::Commit).await.unwrap_err();
+    let mut session = two.new_session(AccessMode::Read, limits(100, 1_000));
+    let error = session.run_statements(vec![statement("select 1")], AfterStatements::Commit).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionsMax);
     let mut waiting = Box::pin(read(&two, "select 1"));
     tokio::select! {
@@ -104,7 +104,7 @@ async fn files_are_readable_however_they_were_left() {
     // Closed cleanly: no log, no shared memory.
     let clean = fixture.tenant();
     assert!(!clean.path().with_extension("db-wal").exists());
-    assert_eq!(cell(&fixture.pool(&clean).await, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&fixture.pool(&clean).await, "select count(*) from t").await, SqlValue::Integer(1));
 
     // Left by a process that died: a log with a committed row, and no shared memory.
     let tenant = fixture.tenant();
@@ -118,10 +118,10 @@ async fn files_are_readable_however_they_were_left() {
     std::fs::copy(tenant.path(), dead.path()).unwrap();
     std::fs::copy(tenant.path().with_extension("db-wal"), dead.path().with_extension("db-wal")).unwrap();
     drop(writer);
-    let pool = fixture.engine.connect(&dead.at, &tenant.expected).await.unwrap();
+    let pool = fixture.engine.open_pool(&dead.at, &tenant.expected).await.unwrap();
     assert_eq!(cell(&pool, "select v from t where id = 2").await, "in the log".into());
     write(&pool, "insert into t values(3, 'three')").await.unwrap();
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(3));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(3));
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_file_in_another_journal_mode_is_served_and_becomes_wal_at_the_first_w
     let tenant = fixture.tenant();
     tenant.raw().execute_batch("pragma journal_mode = delete").unwrap();
     let pool = fixture.pool(&tenant).await;
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     drop(pool);
     let pool = fixture.pool(&tenant).await;
     write(&pool, "insert into t values(2, 'two')").await.unwrap();

@@ -1,6 +1,6 @@
 //! Statements that make SQLite recurse: each shape is refused or answered, and the process lives.
 
-use tenant_engine::{ErrorKind, Value};
+use tenant_engine::{ErrorKind, SqlValue};
 
 use crate::fixture::{Fixture, cell, one, read, write};
 
@@ -70,7 +70,7 @@ async fn no_shape_overflows_a_stack() {
             }
         }
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 /// The longest chain that is let through.
@@ -100,7 +100,7 @@ async fn what_is_let_through_does_not_overflow_a_stack() {
             assert_eq!(error.kind(), ErrorKind::SqlTooComplex, "{start}: {error}");
         }
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 #[tokio::test]
@@ -116,30 +116,33 @@ async fn what_is_nested_in_a_value_does_not_overflow_a_stack() {
         binary.push(0xeb);
         binary.extend((left * 5).to_be_bytes());
     }
-    let path = Value::from(format!("${}", "[0]".repeat(199_000)));
+    let path = SqlValue::from(format!("${}", "[0]".repeat(199_000)));
     for (sql, value) in [
-        ("select json(?1)", Value::from(deep("[", "]"))),
-        ("select json_valid(?1, 6)", Value::from(deep("{a:", "}"))),
-        ("select * from json_tree(?1)", Value::from(deep("[", "]"))),
-        ("select json_extract('[]', ?1)", Value::from(format!("${}", "[0]".repeat(200_000)))),
-        ("select json_patch('{}', ?1)", Value::from(deep("{\"a\":", "}"))),
-        ("select json(?1)", Value::Blob(binary.clone())),
-        ("select json_valid(?1, 8)", Value::Blob(binary.clone())),
-        ("select count(*) from json_tree(?1)", Value::Blob(binary.clone())),
-        ("select json_patch(?1, ?1)", Value::Blob(binary.clone())),
-        ("select json_quote(?1), json_array(?1), json_group_array(?1), json_pretty(?1)", Value::Blob(binary.clone())),
-        ("select ?1 ->> '$', ?1 -> '$[0]', jsonb(?1), json_extract(?1, '$', '$[0]')", Value::Blob(binary.clone())),
-        ("select max(length(value)) from json_each(?1)", Value::Blob(binary.clone())),
+        ("select json(?1)", SqlValue::from(deep("[", "]"))),
+        ("select json_valid(?1, 6)", SqlValue::from(deep("{a:", "}"))),
+        ("select * from json_tree(?1)", SqlValue::from(deep("[", "]"))),
+        ("select json_extract('[]', ?1)", SqlValue::from(format!("${}", "[0]".repeat(200_000)))),
+        ("select json_patch('{}', ?1)", SqlValue::from(deep("{\"a\":", "}"))),
+        ("select json(?1)", SqlValue::Blob(binary.clone())),
+        ("select json_valid(?1, 8)", SqlValue::Blob(binary.clone())),
+        ("select count(*) from json_tree(?1)", SqlValue::Blob(binary.clone())),
+        ("select json_patch(?1, ?1)", SqlValue::Blob(binary.clone())),
+        (
+            "select json_quote(?1), json_array(?1), json_group_array(?1), json_pretty(?1)",
+            SqlValue::Blob(binary.clone()),
+        ),
+        ("select ?1 ->> '$', ?1 -> '$[0]', jsonb(?1), json_extract(?1, '$', '$[0]')", SqlValue::Blob(binary.clone())),
+        ("select max(length(value)) from json_each(?1)", SqlValue::Blob(binary.clone())),
         ("select json_insert('[]', ?1, 1)", path.clone()),
-        ("select jsonb_set('{}', ?1, 1)", Value::from(format!("${}", ".a".repeat(400_000)))),
+        ("select jsonb_set('{}', ?1, 1)", SqlValue::from(format!("${}", ".a".repeat(400_000)))),
         ("select json_set('[]', '$[0]', 1, ?1, 2)", path.clone()),
-        ("select 1 from f where f match ?1", Value::from(deep("(", ")"))),
-        ("select 1 from g where g match ?1", Value::from(deep("(", ")"))),
-        ("select 1 from f where f match ?1", Value::from("a not ".repeat(3_000) + "a")),
-        ("select 1 from g where g match ?1", Value::from("a or ".repeat(3_000) + "a")),
-        ("select ?1 glob ?1", Value::from("*a".repeat(400))),
+        ("select 1 from f where f match ?1", SqlValue::from(deep("(", ")"))),
+        ("select 1 from g where g match ?1", SqlValue::from(deep("(", ")"))),
+        ("select 1 from f where f match ?1", SqlValue::from("a not ".repeat(3_000) + "a")),
+        ("select 1 from g where g match ?1", SqlValue::from("a or ".repeat(3_000) + "a")),
+        ("select ?1 glob ?1", SqlValue::from("*a".repeat(400))),
     ] {
-        let _ = one(&pool, tenant_engine::Access::Read, sql, vec![value]).await;
+        let _ = one(&pool, tenant_engine::AccessMode::Read, sql, vec![value]).await;
     }
     for sql in [
         "select json_extract(?1, ?2)",
@@ -151,10 +154,10 @@ async fn what_is_nested_in_a_value_does_not_overflow_a_stack() {
         "select ?1 -> ?2",
         "select count(*) from json_each(?1, ?2)",
     ] {
-        let values = vec![Value::Blob(binary.clone()), path.clone()];
-        let _ = one(&pool, tenant_engine::Access::Read, sql, values).await;
+        let values = vec![SqlValue::Blob(binary.clone()), path.clone()];
+        let _ = one(&pool, tenant_engine::AccessMode::Read, sql, values).await;
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a tenant's SQL may and may not do.
 
-use tenant_engine::{Access, ErrorKind, Pool, Value};
+use tenant_engine::{AccessMode, ErrorKind, Pool, SqlValue};
 
 use crate::fixture::{Fixture, Tenant, cell, one, read, write};
 
@@ -91,8 +91,8 @@ async fn what_applications_do_is_allowed() {
         }
     }
     // The trigger ran, the cascade too.
-    assert_eq!(cell(&pool, "select count(*) from log where what = 'added second'").await, Value::Integer(1));
-    assert_eq!(cell(&pool, "select count(*) from child").await, Value::Integer(0));
+    assert_eq!(cell(&pool, "select count(*) from log where what = 'added second'").await, SqlValue::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from child").await, SqlValue::Integer(0));
 }
 
 const FORBIDDEN: [&str; 59] = [
@@ -162,11 +162,11 @@ async fn what_is_not_listed_is_forbidden_and_does_nothing() {
     let (_fixture, tenant, pool) = sandbox().await;
     let before = dump(&tenant);
     for sql in FORBIDDEN {
-        for access in [Access::Read, Access::Write] {
+        for access in [AccessMode::Read, AccessMode::Write] {
             let Err(error) = one(&pool, access, sql, Vec::new()).await else { panic!("allowed: {sql}") };
             // SQLite asks nobody about VACUUM; it fails because a transaction is always open.
             let kind = match access {
-                Access::Read if sql.starts_with("vacuum") => ErrorKind::ReadOnlyTransaction,
+                AccessMode::Read if sql.starts_with("vacuum") => ErrorKind::ReadOnlyTransaction,
                 _ => ErrorKind::SqlForbidden,
             };
             assert_eq!(error.kind(), kind, "{sql}: {error}");
@@ -174,7 +174,7 @@ async fn what_is_not_listed_is_forbidden_and_does_nothing() {
         }
     }
     assert_eq!(dump(&tenant), before);
-    assert_eq!(cell(&pool, "select 1").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select 1").await, SqlValue::Integer(1));
 }
 
 /// Everything the refused statements could have changed.
@@ -223,7 +223,7 @@ async fn bad_sql_is_invalid() {
         let several = sql.starts_with("select 1;") || sql.starts_with("insert");
         assert_eq!(error.message().contains("more than one statement"), several, "{sql}: {error}");
     }
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 #[tokio::test]
@@ -251,7 +251,7 @@ async fn a_statement_that_rolls_back_ends_the_transaction() {
     let (_fixture, _tenant, pool) = sandbox().await;
     for bad in ["insert into parent(name) values('bad')", "insert or rollback into t values(1, 'again')"] {
         let failed = crate::fixture::sqlite(&pool)
-            .with(Access::Write, Default::default(), move |tx| {
+            .with_transaction(AccessMode::Write, Default::default(), move |tx| {
                 tx.execute("insert into t values(5, 'five')", &[])?;
                 assert_eq!(tx.execute(bad, &[]).unwrap_err().kind(), ErrorKind::Constraint);
                 // Nothing may run outside the transaction that checked the identity.
@@ -261,6 +261,6 @@ async fn a_statement_that_rolls_back_ends_the_transaction() {
             .await
             .unwrap_err();
         assert_eq!(failed.kind(), ErrorKind::Closed);
-        assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
     }
 }

@@ -1,6 +1,6 @@
 //! Statements that SQLite cannot stop at their deadline: they are answered, do nothing, and hold up nobody else.
 
-use tenant_engine::{Access, ErrorKind, Value};
+use tenant_engine::{AccessMode, ErrorKind, SqlValue};
 
 use crate::fixture::{Fixture, cell, limits, read, statement};
 
@@ -14,15 +14,16 @@ const SLOW: &str =
 async fn a_write_that_is_answered_at_its_deadline_is_not_committed_later() {
     let fixture = Fixture::new();
     let pool = fixture.pool(&fixture.tenant()).await;
-    let mut session = pool.session(Access::Write, limits(100, 100));
+    let mut session = pool.new_session(AccessMode::Write, limits(100, 100));
     let sql = format!("insert into t(id, v) select 2, {SLOW}");
-    let refused = session.run(vec![statement(&sql)], tenant_engine::After::Commit).await.unwrap_err();
+    let refused =
+        session.run_statements(vec![statement(&sql)], tenant_engine::AfterStatements::Commit).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::DeadlineExceeded, "{refused}");
     // Readers are served meanwhile; the next write comes after the stuck one.
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
-    let mut next = pool.session(Access::Write, limits(60_000, 60_000));
-    next.run(vec![statement("update t set v = v")], tenant_engine::After::Commit).await.unwrap();
-    assert_eq!(cell(&pool, "select count(*) from t").await, Value::Integer(1));
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
+    let mut next = pool.new_session(AccessMode::Write, limits(60_000, 60_000));
+    next.run_statements(vec![statement("update t set v = v")], tenant_engine::AfterStatements::Commit).await.unwrap();
+    assert_eq!(cell(&pool, "select count(*) from t").await, SqlValue::Integer(1));
 }
 
 #[tokio::test]
@@ -32,17 +33,17 @@ async fn many_stuck_statements_do_not_stop_other_tenants() {
     for _ in 0..6 {
         let pool = fixture.pool(&fixture.tenant()).await;
         for _ in 0..2 {
-            let mut session = pool.session(Access::Read, limits(50, 50));
+            let mut session = pool.new_session(AccessMode::Read, limits(50, 50));
             let sql = format!("select {SLOW}");
-            asked.push(tokio::spawn(
-                async move { session.run(vec![statement(&sql)], tenant_engine::After::Commit).await },
-            ));
+            asked.push(tokio::spawn(async move {
+                session.run_statements(vec![statement(&sql)], tenant_engine::AfterStatements::Commit).await
+            }));
         }
     }
     let quick = fixture.pool(&fixture.tenant()).await;
     for request in asked {
         assert_eq!(request.await.unwrap().unwrap_err().kind(), ErrorKind::DeadlineExceeded);
-        assert_eq!(cell(&quick, "select count(*) from t").await, Value::Integer(1));
+        assert_eq!(cell(&quick, "select count(*) from t").await, SqlValue::Integer(1));
     }
 }
 

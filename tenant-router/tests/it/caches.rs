@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use catalog::tokens::TokenScope;
 use catalog::{TenantId, members, tokens};
 use tenant_engine::{
-    Depth, Engine, EngineKind, Expected, Fingerprint, Found, Identity, Image, Inspection, Listing, Migrated,
-    MigrationSet, Placement, Pool, Restored, Server, Snapshot, Survey, Template,
+    DatabaseFingerprint, DatabaseServer, DatabaseTemplate, Engine, EngineKind, ExpectedIdentity, Identity, Inspection,
+    InspectionDepth, ListedObject, MigrationOutcome, MigrationSet, Placement, Pool, RestoreOutcome, ServerListing,
+    ServerSurvey, Snapshot, SnapshotImage,
 };
 use tenant_router::{Authenticate, ErrorKind, Memberships, Principal, Read, RequestView, Result, Role, Router};
 use tokio::task::JoinSet;
@@ -41,71 +42,94 @@ impl Engine for Counting {
     fn kind(&self) -> EngineKind {
         self.engine.kind()
     }
-    async fn connect(&self, at: &Placement, expected: &Expected) -> tenant_engine::Result<Pool> {
+    async fn open_pool(&self, at: &Placement, expected: &ExpectedIdentity) -> tenant_engine::Result<Pool> {
         self.opened.fetch_add(1, Ordering::SeqCst);
-        self.engine.connect(at, expected).await
+        self.engine.open_pool(at, expected).await
     }
-    async fn survey(&self, server: &Server) -> tenant_engine::Result<Survey> {
-        self.engine.survey(server).await
+    async fn survey_server(&self, server: &DatabaseServer) -> tenant_engine::Result<ServerSurvey> {
+        self.engine.survey_server(server).await
     }
-    async fn template(&self, on: &Server, set: &MigrationSet) -> tenant_engine::Result<Arc<Template>> {
-        self.engine.template(on, set).await
+    async fn prepare_template(
+        &self,
+        on: &DatabaseServer,
+        set: &MigrationSet,
+    ) -> tenant_engine::Result<Arc<DatabaseTemplate>> {
+        self.engine.prepare_template(on, set).await
     }
-    async fn provision(&self, at: &Placement, from: &Template, identity: &Identity) -> tenant_engine::Result<()> {
-        self.engine.provision(at, from, identity).await
-    }
-    async fn migrate(
+    async fn provision_database(
         &self,
         at: &Placement,
-        expected: &Expected,
+        from: &DatabaseTemplate,
+        identity: &Identity,
+    ) -> tenant_engine::Result<()> {
+        self.engine.provision_database(at, from, identity).await
+    }
+    async fn migrate_database(
+        &self,
+        at: &Placement,
+        expected: &ExpectedIdentity,
         set: &MigrationSet,
         target: Option<i64>,
-    ) -> tenant_engine::Result<Migrated> {
-        self.engine.migrate(at, expected, set, target).await
+    ) -> tenant_engine::Result<MigrationOutcome> {
+        self.engine.migrate_database(at, expected, set, target).await
     }
-    async fn snapshot(&self, at: &Placement, expected: &Expected) -> tenant_engine::Result<Snapshot> {
-        self.engine.snapshot(at, expected).await
+    async fn take_snapshot(&self, at: &Placement, expected: &ExpectedIdentity) -> tenant_engine::Result<Snapshot> {
+        self.engine.take_snapshot(at, expected).await
     }
-    async fn restore(
+    async fn restore_database(
         &self,
         at: &Placement,
-        image: Image,
+        image: SnapshotImage,
         source: TenantId,
         identity: &Identity,
-    ) -> tenant_engine::Result<Restored> {
-        self.engine.restore(at, image, source, identity).await
+    ) -> tenant_engine::Result<RestoreOutcome> {
+        self.engine.restore_database(at, image, source, identity).await
     }
-    async fn stamp(&self, at: &Placement, expected: &Expected, identity: &Identity) -> tenant_engine::Result<()> {
-        self.engine.stamp(at, expected, identity).await
-    }
-    async fn freeze(&self, at: &Placement, expected: &Expected, identity: &Identity) -> tenant_engine::Result<()> {
-        self.engine.freeze(at, expected, identity).await
-    }
-    async fn drop_database(&self, at: &Placement, expected: Option<&Expected>) -> tenant_engine::Result<()> {
-        self.engine.drop_database(at, expected).await
-    }
-    async fn databases(&self, on: &Server, of: Option<TenantId>) -> tenant_engine::Result<Listing> {
-        self.engine.databases(on, of).await
-    }
-    async fn quarantine(
-        &self,
-        on: &Server,
-        found: &Found,
-        expected: Option<&Expected>,
-        label: &str,
-    ) -> tenant_engine::Result<String> {
-        self.engine.quarantine(on, found, expected, label).await
-    }
-    async fn inspect(
+    async fn stamp_identity(
         &self,
         at: &Placement,
-        expected: Option<&Expected>,
-        depth: Depth,
-    ) -> tenant_engine::Result<Inspection> {
-        self.engine.inspect(at, expected, depth).await
+        expected: &ExpectedIdentity,
+        identity: &Identity,
+    ) -> tenant_engine::Result<()> {
+        self.engine.stamp_identity(at, expected, identity).await
     }
-    async fn fingerprint(&self, at: &Placement, expected: &Expected) -> tenant_engine::Result<Fingerprint> {
-        self.engine.fingerprint(at, expected).await
+    async fn freeze_database(
+        &self,
+        at: &Placement,
+        expected: &ExpectedIdentity,
+        identity: &Identity,
+    ) -> tenant_engine::Result<()> {
+        self.engine.freeze_database(at, expected, identity).await
+    }
+    async fn drop_database(&self, at: &Placement, expected: Option<&ExpectedIdentity>) -> tenant_engine::Result<()> {
+        self.engine.drop_database(at, expected).await
+    }
+    async fn list_databases(&self, on: &DatabaseServer, of: Option<TenantId>) -> tenant_engine::Result<ServerListing> {
+        self.engine.list_databases(on, of).await
+    }
+    async fn quarantine_object(
+        &self,
+        on: &DatabaseServer,
+        found: &ListedObject,
+        expected: Option<&ExpectedIdentity>,
+        label: &str,
+    ) -> tenant_engine::Result<String> {
+        self.engine.quarantine_object(on, found, expected, label).await
+    }
+    async fn inspect_database(
+        &self,
+        at: &Placement,
+        expected: Option<&ExpectedIdentity>,
+        depth: InspectionDepth,
+    ) -> tenant_engine::Result<Inspection> {
+        self.engine.inspect_database(at, expected, depth).await
+    }
+    async fn compute_fingerprint(
+        &self,
+        at: &Placement,
+        expected: &ExpectedIdentity,
+    ) -> tenant_engine::Result<DatabaseFingerprint> {
+        self.engine.compute_fingerprint(at, expected).await
     }
 }
 
@@ -219,7 +243,7 @@ async fn another_process_notices_within_a_second() {
     assert_eq!(open::<Read>(&other, "fresh", &ann).await.unwrap_err().kind(), ErrorKind::NotFound);
 
     let mut tx = world.catalog.write().await.unwrap();
-    members::set(&mut tx, ids[1], "ann", Role::Reader).await.unwrap();
+    members::set_member(&mut tx, ids[1], "ann", Role::Reader).await.unwrap();
     tx.commit().await.unwrap();
     revoke(&world, &token).await;
     noticed(|| async {
@@ -245,7 +269,7 @@ async fn noticed<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
 async fn revoke(world: &World, secret: &str) {
     let mut tx = world.catalog.write().await.unwrap();
     let token = tokens::by_secret(&mut tx, secret).await.unwrap().unwrap();
-    tokens::revoke(&mut tx, token.id).await.unwrap();
+    tokens::revoke_token(&mut tx, token.id).await.unwrap();
     tx.commit().await.unwrap();
 }
 

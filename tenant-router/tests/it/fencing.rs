@@ -31,7 +31,7 @@ async fn a_warm_handle_moves_to_the_new_database() {
     assert_eq!(note(&warm, 1).await.unwrap(), "restored, note 1");
     warm.execute("update notes set body = 'written' where id = 1", ()).await.unwrap();
     assert_eq!(note(&open::<Read>(&router, "acme", &token).await.unwrap(), 1).await.unwrap(), "written");
-    let before = rusqlite::Connection::open(old.path()).unwrap();
+    let before = rusqlite::Connection::open(old.file_path()).unwrap();
     let left: String = before.query_row("select body from notes where id = 1", [], |row| row.get(0)).unwrap();
     assert_eq!(left, canary("acme", 1), "the old database was written to");
 }
@@ -40,7 +40,7 @@ async fn a_warm_handle_moves_to_the_new_database() {
 async fn while_nobody_flips_the_row_the_request_waits_and_then_is_refused() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().hold(Duration::from_millis(200)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_millis(200)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let warm = open::<Write>(&router, "acme", &token).await.unwrap();
     world.stamp_ahead(id).await;
@@ -60,7 +60,7 @@ async fn while_nobody_flips_the_row_the_request_waits_and_then_is_refused() {
 async fn a_request_in_the_middle_of_a_flip_gets_through() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().hold(Duration::from_secs(20)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_secs(20)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let warm = Arc::new(open::<Write>(&router, "acme", &token).await.unwrap());
     world.stamp_ahead(id).await;
@@ -77,14 +77,14 @@ async fn a_request_in_the_middle_of_a_flip_gets_through() {
 async fn another_tenants_database_is_refused_not_served() {
     let world = World::new().await;
     let ids = world.tenants(&["acme", "globex"]).await;
-    let router = world.builder().hold(Duration::from_millis(100)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_millis(100)).build().await.unwrap();
     let token = world.token_for(ids[0], Role::Reader).await;
     // Somebody put globex's file where acme's was.
     let acme = world.placement(&world.record(ids[0]).await).await;
     let globex = world.placement(&world.record(ids[1]).await).await;
-    remove(&acme.path());
-    let db = rusqlite::Connection::open(globex.path()).unwrap();
-    db.execute("vacuum into ?1", [acme.path().to_str().unwrap()]).unwrap();
+    remove(&acme.file_path());
+    let db = rusqlite::Connection::open(globex.file_path()).unwrap();
+    db.execute("vacuum into ?1", [acme.file_path().to_str().unwrap()]).unwrap();
     let refused = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Fenced, 503));
     assert!(!refused.to_string().contains("globex"));
@@ -94,9 +94,9 @@ async fn another_tenants_database_is_refused_not_served() {
 async fn a_missing_database_is_an_error_and_stays_missing() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().hold(Duration::from_millis(100)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_millis(100)).build().await.unwrap();
     let token = world.token_for(id, Role::Reader).await;
-    let path = world.placement(&world.record(id).await).await.path();
+    let path = world.placement(&world.record(id).await).await.file_path();
     remove(&path);
     assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Fenced);
     assert!(!path.exists());

@@ -46,7 +46,7 @@ async fn members_enter_where_they_are_members() {
     let world = World::new().await;
     let ids = world.tenants(&["acme", "globex"]).await;
     let mut tx = world.catalog.write().await.unwrap();
-    members::set(&mut tx, ids[0], "ann", Role::Writer).await.unwrap();
+    members::set_member(&mut tx, ids[0], "ann", Role::Writer).await.unwrap();
     tx.commit().await.unwrap();
     let token = world.token(TokenScope::Member { principal: "ann".to_owned() }).await;
     let router = world.router().await;

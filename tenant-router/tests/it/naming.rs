@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use catalog::name::NameKind;
 use catalog::tokens::TokenScope;
-use catalog::{Name, TenantId, names};
+use catalog::{TenantId, TenantName, names};
 use proptest::prelude::*;
 use tenant_router::{ErrorKind, Naming, Read, RequestView, Role, Router};
 
@@ -24,8 +24,10 @@ impl Named {
         let acme = world.tenant("acme").await;
         world.tenant("globex").await;
         let mut tx = world.catalog.write().await.unwrap();
-        names::insert(&mut tx, &Name::slug("acme-old").unwrap(), acme, NameKind::Alias).await.unwrap();
-        names::insert(&mut tx, &Name::host("notes.acme.example").unwrap(), acme, NameKind::Host).await.unwrap();
+        names::insert_name(&mut tx, &TenantName::parse_slug("acme-old").unwrap(), acme, NameKind::Alias).await.unwrap();
+        names::insert_name(&mut tx, &TenantName::parse_host("notes.acme.example").unwrap(), acme, NameKind::Host)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         let naming = Naming::default().domain("fleet.example").custom_domains(["www.fleet.example", "localhost"]);
         let router = world.builder().naming(naming).build().await.unwrap();

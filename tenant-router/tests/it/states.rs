@@ -49,7 +49,7 @@ async fn a_tenant_that_is_archived_again_is_asked_for_again_at_once() {
         for _ in 0..2 {
             assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Archived);
         }
-        let wanted = catalog::tenants::wanted(&mut world.catalog.read().await.unwrap(), 10).await.unwrap();
+        let wanted = catalog::tenants::wake_requested(&mut world.catalog.read().await.unwrap(), 10).await.unwrap();
         assert_eq!(wanted, [id], "round {round}");
         world.flip(id, |flip| flip.state = Some(TenantState::Active)).await;
         open::<Read>(&router, "acme", &token).await.unwrap();
@@ -75,7 +75,7 @@ async fn an_operators_block_leaves_reads() {
 async fn writes_wait_for_an_operation_and_go_on_when_it_ends() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().hold(Duration::from_secs(20)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_secs(20)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     world.flip(id, |flip| flip.block_writes = Some(Some(BlockWrites::Operation))).await;
     let waiting = tokio::spawn({
@@ -96,7 +96,7 @@ async fn writes_wait_for_an_operation_and_go_on_when_it_ends() {
 async fn writes_do_not_wait_for_ever() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().hold(Duration::from_millis(150)).build().await.unwrap();
+    let router = world.builder().write_wait_max(Duration::from_millis(150)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     world.flip(id, |flip| flip.block_writes = Some(Some(BlockWrites::Operation))).await;
     let begun = Instant::now();
@@ -109,11 +109,16 @@ async fn writes_do_not_wait_for_ever() {
 #[tokio::test]
 async fn a_program_refuses_schemas_it_does_not_know() {
     use tenant_router::SchemaRange;
-    use tenant_router::gate::Ahead;
+    use tenant_router::gate::NewerSchemaPolicy;
     let world = World::new().await;
     let id = world.tenant("acme").await;
     let token = world.token_for(id, Role::Reader).await;
-    let router = world.builder().schema(SchemaRange { min: 2, max: 3, ahead: Ahead::Refuse }).build().await.unwrap();
+    let router = world
+        .builder()
+        .schema_range(SchemaRange { min: 2, max: 3, ahead: NewerSchemaPolicy::Refuse })
+        .build()
+        .await
+        .unwrap();
     let set = |version| {
         let world = &world;
         async move { world.flip(id, |flip| flip.schema_version = Some(Some(version))).await }
@@ -123,7 +128,7 @@ async fn a_program_refuses_schemas_it_does_not_know() {
     assert_eq!((behind.kind(), behind.retry_after().is_some()), (ErrorKind::SchemaBehind, true));
     // Waiting does not help a tenant that stays there: the same code, and other words.
     let pin = |pin| world.flip(id, move |flip| flip.pin = Some(pin));
-    pin(Some(catalog::Pin { below: 2, at: 0, op: catalog::OperationId::generate() })).await;
+    pin(Some(catalog::SchemaPin { below: 2, at: 0, op: catalog::OperationId::generate() })).await;
     let pinned = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((pinned.kind(), pinned.code(), pinned.status()), (ErrorKind::SchemaPinned, behind.code(), 503));
     assert!(pinned.retry_after().is_none() && pinned.detail().contains("older schema"), "{pinned}");

@@ -1,14 +1,14 @@
 //! Transactions through a tenant: what is committed stays, everything else is gone.
 
-use tenant_engine::{Error, Statement, Value};
+use tenant_engine::{Error, SqlStatement, SqlValue};
 use tenant_router::{ErrorKind, Read, Role, Write};
 
 use crate::world::{World, canary, note, open};
 
 const INSERT: &str = "insert into notes (id, body) values (?1, ?2)";
 
-fn insert(id: i64, body: &str) -> Statement {
-    Statement { sql: INSERT.to_owned(), params: vec![id.into(), body.into()] }
+fn insert(id: i64, body: &str) -> SqlStatement {
+    SqlStatement { sql: INSERT.to_owned(), params: vec![id.into(), body.into()] }
 }
 
 #[tokio::test]
@@ -19,8 +19,8 @@ async fn a_write_transaction_is_seen_after_its_commit_only() {
     let tenant = open::<Write>(&router, "acme", &world.token_for(id, Role::Writer).await).await.unwrap();
     let mut tx = tenant.write();
     tx.execute(INSERT, (4_i64, "four")).await.unwrap();
-    assert_eq!(tx.query("select count(*) from notes", ()).await.unwrap().rows[0][0], Value::Integer(4));
-    assert_eq!(tenant.query("select count(*) from notes", ()).await.unwrap().rows[0][0], Value::Integer(3));
+    assert_eq!(tx.query("select count(*) from notes", ()).await.unwrap().rows[0][0], SqlValue::Integer(4));
+    assert_eq!(tenant.query("select count(*) from notes", ()).await.unwrap().rows[0][0], SqlValue::Integer(3));
     tx.commit().await.unwrap();
     assert_eq!(note(&tenant, 4).await.unwrap(), "four");
 }
@@ -51,10 +51,10 @@ async fn a_read_transaction_keeps_seeing_one_state() {
     let tenant = open::<Write>(&router, "acme", &world.token_for(id, Role::Writer).await).await.unwrap();
     let mut tx = tenant.read();
     let count = "select count(*) from notes";
-    assert_eq!(tx.query(count, ()).await.unwrap().rows[0][0], Value::Integer(3));
+    assert_eq!(tx.query(count, ()).await.unwrap().rows[0][0], SqlValue::Integer(3));
     tenant.execute("delete from notes where id = 3", ()).await.unwrap();
-    assert_eq!(tx.query(count, ()).await.unwrap().rows[0][0], Value::Integer(3));
-    assert_eq!(tenant.query(count, ()).await.unwrap().rows[0][0], Value::Integer(2));
+    assert_eq!(tx.query(count, ()).await.unwrap().rows[0][0], SqlValue::Integer(3));
+    assert_eq!(tenant.query(count, ()).await.unwrap().rows[0][0], SqlValue::Integer(2));
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_batch_is_all_or_nothing() {
     assert_eq!((refused.code(), refused.status()), ("constraint_violation", 409));
     tenant.batch(vec![insert(5, "five"), insert(6, "six")]).await.unwrap();
     let ids = tenant.query("select id from notes order by id", ()).await.unwrap().rows;
-    assert_eq!(ids.into_iter().flatten().collect::<Vec<_>>(), [1_i64, 2, 3, 5, 6].map(Value::Integer));
+    assert_eq!(ids.into_iter().flatten().collect::<Vec<_>>(), [1_i64, 2, 3, 5, 6].map(SqlValue::Integer));
 }
 
 #[tokio::test]
@@ -76,8 +76,8 @@ async fn a_closure_runs_many_statements_in_one_hop() {
     let id = world.tenant("acme").await;
     let router = world.router().await;
     let tenant = open::<Write>(&router, "acme", &world.token_for(id, Role::Writer).await).await.unwrap();
-    let first = tenant.read_with(|tx| tx.query("select body from notes where id = ?1", &[Value::Integer(1)])).await;
-    assert_eq!(first.unwrap().rows[0][0], Value::Text(canary("acme", 1)));
+    let first = tenant.read_with(|tx| tx.query("select body from notes where id = ?1", &[SqlValue::Integer(1)])).await;
+    assert_eq!(first.unwrap().rows[0][0], SqlValue::Text(canary("acme", 1)));
     let undone = tenant.write_with(|tx| -> Result<(), Error> {
         tx.query("delete from notes", &[])?;
         Err(Error::new(tenant_engine::ErrorKind::Constraint, "changed my mind"))

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use catalog::db::Location;
+use catalog::db::CatalogLocation;
 use catalog::seal::FleetKey;
-use catalog::tenants::{Flip, NewTenant};
+use catalog::tenants::{NewTenant, TenantUpdate};
 use catalog::tokens::TokenScope;
-use catalog::{Catalog, Generation, Name, ServerId, TenantId, TenantRecord, TenantState};
+use catalog::{Catalog, Generation, ServerId, TenantId, TenantName, TenantRecord, TenantState};
 use catalog::{servers, tenants, tokens};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
-use tenant_engine::{Engine, Expected, Identity, IdentityState, MigrationSet, Placement, migration::File};
-use tenant_router::{Level, RequestView, Result, Role, Router, RouterBuilder, Tenant};
+use tenant_engine::{
+    Engine, ExpectedIdentity, Identity, IdentityState, MigrationSet, Placement, migration::MigrationFile,
+};
+use tenant_router::{AccessLevel, RequestView, Result, Role, Router, RouterBuilder, Tenant};
 
 /// What every tenant's database has: the same keys everywhere, content that is the tenant's alone.
 const SCHEMA: &str = "create table notes (id integer primary key, body text not null) strict;";
@@ -29,13 +31,13 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let key = FleetKey::generate().expose().expose_secret().to_owned();
-        let catalog = Catalog::create(&location(&dir), FleetKey::parse(&key).unwrap(), clock()).await.unwrap();
+        let key = FleetKey::generate().secret_text().expose_secret().to_owned();
+        let catalog = Catalog::create(&location(&dir), FleetKey::from_text(&key).unwrap(), clock()).await.unwrap();
         let mut tx = catalog.write().await.unwrap();
         let root = dir.path().join("tenants");
         std::fs::create_dir(&root).unwrap();
         let base = root.to_str().unwrap();
-        let server = servers::insert(&mut tx, servers::NewServer::directory("local", base)).await.unwrap().id;
+        let server = servers::insert_server(&mut tx, servers::NewServer::in_directory("local", base)).await.unwrap().id;
         tx.commit().await.unwrap();
         let scratch = dir.path().join("scratch");
         let options = SqliteOptions::new(scratch);
@@ -45,7 +47,7 @@ impl World {
 
     /// Another process's view of the same catalog.
     pub(crate) async fn other_catalog(&self) -> Catalog {
-        Catalog::open(&location(&self.dir), FleetKey::parse(&self.key).unwrap(), clock()).await.unwrap()
+        Catalog::open(&location(&self.dir), FleetKey::from_text(&self.key).unwrap(), clock()).await.unwrap()
     }
 
     pub(crate) fn builder(&self) -> RouterBuilder {
@@ -82,29 +84,32 @@ impl World {
         let record = self.record(id).await;
         let at = self.fresh_placement(&record).await;
         let next = self.identity(&record, record.generation.next(), IdentityState::Building);
-        let file = File { name: "0001_notes.sql".to_owned(), sql: SCHEMA.to_owned() };
+        let file = MigrationFile { name: "0001_notes.sql".to_owned(), sql: SCHEMA.to_owned() };
         let template = self
             .engine
-            .template(&tenant_engine::Server::sqlite(self.dir.path()), &MigrationSet::from_files(&[file]).unwrap())
+            .prepare_template(
+                &tenant_engine::DatabaseServer::new_sqlite(self.dir.path()),
+                &MigrationSet::from_files(&[file]).unwrap(),
+            )
             .await
             .unwrap();
-        self.engine.provision(&at, &template, &next).await.unwrap();
-        let db = rusqlite::Connection::open(at.path()).unwrap();
+        self.engine.provision_database(&at, &template, &next).await.unwrap();
+        let db = rusqlite::Connection::open(at.file_path()).unwrap();
         for note in 1..=3 {
             let body = format!("{canary}, note {note}");
             db.execute("insert into notes (id, body) values (?1, ?2)", rusqlite::params![note, body]).unwrap();
         }
         drop(db);
-        let expected = Expected { states: vec![IdentityState::Building], ..expected(&next) };
+        let expected = ExpectedIdentity { states: vec![IdentityState::Building], ..expected(&next) };
         let active = Identity { state: IdentityState::Active, ..next };
-        self.engine.stamp(&at, &expected, &active).await.unwrap();
-        let mut flip = Flip::of(id, record.generation);
-        flip.placement = Some(Some(at.reference().to_owned()));
+        self.engine.stamp_identity(&at, &expected, &active).await.unwrap();
+        let mut flip = TenantUpdate::for_generation(id, record.generation);
+        flip.placement = Some(Some(at.catalog_reference().to_owned()));
         self.apply(flip).await;
     }
 
     /// Changes a tenant's row as operations do: first the database gets the generation the row will have, then the row.
-    pub(crate) async fn flip(&self, id: TenantId, change: impl FnOnce(&mut Flip)) {
+    pub(crate) async fn flip(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
         self.stamp_ahead(id).await;
         self.flip_row(id, change).await;
     }
@@ -114,19 +119,19 @@ impl World {
         let record = self.record(id).await;
         let now = self.identity(&record, record.generation, IdentityState::Active);
         let next = Identity { generation: record.generation.next(), ..now.clone() };
-        self.engine.stamp(&self.placement(&record).await, &expected(&now), &next).await.unwrap();
+        self.engine.stamp_identity(&self.placement(&record).await, &expected(&now), &next).await.unwrap();
     }
 
     /// The second half.
-    pub(crate) async fn flip_row(&self, id: TenantId, change: impl FnOnce(&mut Flip)) {
-        let mut flip = Flip::of(id, self.record(id).await.generation);
+    pub(crate) async fn flip_row(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
+        let mut flip = TenantUpdate::for_generation(id, self.record(id).await.generation);
         change(&mut flip);
         self.apply(flip).await;
     }
 
-    async fn apply(&self, flip: Flip) {
+    async fn apply(&self, flip: TenantUpdate) {
         let mut tx = self.catalog.write().await.unwrap();
-        assert!(tenants::flip_many(&mut tx, &[flip]).await.unwrap().is_empty(), "somebody else flipped");
+        assert!(tenants::update_many(&mut tx, &[flip]).await.unwrap().is_empty(), "somebody else flipped");
         tx.commit().await.unwrap();
     }
 
@@ -137,14 +142,16 @@ impl World {
     /// Where the tenant's database is now.
     pub(crate) async fn placement(&self, record: &TenantRecord) -> Placement {
         let server = servers::get(&mut self.catalog.read().await.unwrap(), record.server_id).await.unwrap().unwrap();
-        tenant_engine::Server::sqlite(server.base).placement(record.placement.as_deref().unwrap()).unwrap()
+        tenant_engine::DatabaseServer::new_sqlite(server.base)
+            .parse_placement(record.placement.as_deref().unwrap())
+            .unwrap()
     }
 
     async fn fresh_placement(&self, record: &TenantRecord) -> Placement {
         let mut tx = self.catalog.write().await.unwrap();
         let epoch = tenants::next_epochs(&mut tx, &[record.id]).await.unwrap()[0].1;
         tx.commit().await.unwrap();
-        Placement::sqlite(&self.dir.path().join("tenants"), record.id, record.generation.next(), epoch)
+        Placement::new_sqlite(&self.dir.path().join("tenants"), record.id, record.generation.next(), epoch)
     }
 
     fn identity(&self, record: &TenantRecord, generation: Generation, state: IdentityState) -> Identity {
@@ -155,7 +162,7 @@ impl World {
     /// The secret of a new token.
     pub(crate) async fn token(&self, scope: TokenScope) -> String {
         let mut tx = self.catalog.write().await.unwrap();
-        let (_, secret) = tokens::create(&mut tx, scope, None, None).await.unwrap();
+        let (_, secret) = tokens::create_token(&mut tx, scope, None, None).await.unwrap();
         tx.commit().await.unwrap();
         secret.expose_secret().to_owned()
     }
@@ -172,26 +179,26 @@ pub(crate) fn canary(name: &str, note: i64) -> String {
 }
 
 /// A request to `/t/{tenant}/notes` with this token.
-pub(crate) async fn open<A: Level>(router: &Router, tenant: &str, token: &str) -> Result<Tenant<A>> {
+pub(crate) async fn open<A: AccessLevel>(router: &Router, tenant: &str, token: &str) -> Result<Tenant<A>> {
     let path = format!("/t/{tenant}/notes");
     router.open(&RequestView { credential: Some(token), path: &path, ..RequestView::default() }).await
 }
 
 /// The body of one note.
-pub(crate) async fn note<A: Level>(tenant: &Tenant<A>, note: i64) -> Result<String> {
+pub(crate) async fn note<A: AccessLevel>(tenant: &Tenant<A>, note: i64) -> Result<String> {
     let rows = tenant.query("select body from notes where id = ?1", [note]).await?;
     match &rows.rows[0][0] {
-        tenant_engine::Value::Text(body) => Ok(body.clone()),
+        tenant_engine::SqlValue::Text(body) => Ok(body.clone()),
         other => panic!("{other:?} is no note"),
     }
 }
 
-pub(crate) fn slug(name: &str) -> Name {
-    Name::slug(name).unwrap()
+pub(crate) fn slug(name: &str) -> TenantName {
+    TenantName::parse_slug(name).unwrap()
 }
 
-fn expected(identity: &Identity) -> Expected {
-    Expected {
+fn expected(identity: &Identity) -> ExpectedIdentity {
+    ExpectedIdentity {
         tenant: identity.tenant,
         fleet: identity.fleet,
         generation: identity.generation,
@@ -199,11 +206,11 @@ fn expected(identity: &Identity) -> Expected {
     }
 }
 
-fn location(dir: &TempDir) -> Location {
-    Location::File(dir.path().join("catalog.db"))
+fn location(dir: &TempDir) -> CatalogLocation {
+    CatalogLocation::File(dir.path().join("catalog.db"))
 }
 
-fn clock() -> catalog::Clock {
+fn clock() -> catalog::CatalogClock {
     Arc::new(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         i64::try_from(since.as_millis()).unwrap()

@@ -45,3 +45,49 @@ fn a_script_is_never_asked() {
     assert_eq!(ran.code, Some(2), "typing into a pipe confirms nothing: {ran:?}");
     assert_eq!(shell.ok("tenant list --state active -o name"), "acme\n");
 }
+
+#[test]
+fn every_list_fits_a_terminal_of_80_columns_and_a_pipe_gets_everything() {
+    let shell = Shell::init();
+    let (name, other) = ("a".repeat(63), "b".repeat(63));
+    let words = "x".repeat(60);
+    shell.ok(&format!("tenant create {name} {other} -l plan={words},region={words}"));
+    shell.ok(&format!("member add {name} {} --role reader", "p".repeat(200)));
+    shell.ok(&format!("token create --tenant {name} --role reader --label {}", "l".repeat(200)));
+    shell.ok(&format!("backup run {name} --reason '{}'", "because ".repeat(30)));
+    shell.write("m/0001_a.sql", "create table a (b integer check (b > 0));\ninsert into a values (-1);\n");
+    let failed = shell.run(&format!("migrate run m {name}"));
+    assert_ne!(failed.code, Some(0));
+    let op = shell.ok("op list --kind migrate -o name").trim().to_owned();
+    shell.ok(&format!("tenant read-only {name} --reason '{}'", "because ".repeat(30)));
+    std::fs::create_dir(shell.path().join("d".repeat(120))).unwrap();
+    shell.ok(&format!("server add {} --base {}/{}", "s".repeat(40), shell.path().display(), "d".repeat(120)));
+    let lists = [
+        "tenant list",
+        "op list",
+        &format!("op get {op} --steps"),
+        &format!("op events {op}"),
+        "events",
+        "backup list",
+        "server list",
+        "release list",
+        &format!("member list {name}"),
+        "token list",
+        "explain",
+    ];
+    for line in lists {
+        let (code, screen) = at_terminal(&shell, line, "");
+        assert_eq!(code, Some(0), "{line}: {screen}");
+        assert!(screen.lines().count() > 1, "{line}: {screen}");
+        for row in screen.lines() {
+            assert!(row.trim_end().chars().count() <= 80, "{line}: {row}");
+        }
+        let whole = shell.ok(line);
+        assert!(!whole.contains('…'), "{line}: {whole}");
+    }
+    assert!(shell.ok("tenant list").contains(&format!("plan={words},region={words}")));
+    let (_, screen) = at_terminal(&shell, "tenant list", "");
+    assert!(screen.contains(&name) && screen.contains("read-only"), "{screen}");
+    let (_, wide) = at_terminal(&shell, "tenant list -o wide", "");
+    assert!(wide.contains(&format!("region={words}")), "{wide}");
+}

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fleet_tests::{Api, Fleet, Served, SmallDisk};
+use fleet_tests::{Api, Fleet, Served, SmallDisk, invariants};
 use serde_json::{Value, json};
 
 /// 96 MiB: writes are refused below 6, a reserve has 1.5, and it is given up below 0.75.
@@ -182,14 +182,27 @@ async fn a_process_starts_on_a_full_disk_with_the_reserve_and_says_why_not_witho
         let _ = std::fs::remove_dir_all(site.fleet.dir().join("fleet-data").join(reserve));
     }
     disk.fill();
-    let (code, text) = site.code(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    assert!(code != Some(0) && text.contains("full") && text.contains("free"), "{code:?} {text}");
+    assert_full_at_start(&site);
+
+    // A reader keeps the catalog's log. The process then fails later, at a file of its own.
+    disk.free();
+    let reader = invariants::open(&site.fleet.dir().join("fleet-data/catalog.db"));
+    reader.query_row("select count(*) from tenants", [], |row| row.get::<_, i64>(0)).unwrap();
+    disk.fill();
+    assert_full_at_start(&site);
+    drop(reader);
 
     disk.free();
     site.served = Served::start(site.fleet.dir());
     site.until_ready().await;
     assert_eq!(site.count().await, json!(site.acknowledged));
     assert!(site.doctor("disk_reserves").1.contains("2 of 2"));
+}
+
+/// A process without a reserve does not start, and says that the disk is full.
+fn assert_full_at_start(site: &Site) {
+    let (code, text) = site.code(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    assert!(code == Some(1) && text.contains("disk_full") && text.contains("free some space"), "{code:?} {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,4 +289,99 @@ async fn a_disk_without_inodes_is_full() {
     disk.free();
     site.until_ready().await;
     assert_eq!(site.count().await, json!(site.acknowledged));
+}
+
+/// A request of an operator with a key, and its answer.
+async fn keyed(served: &Served, path: &str, body: &Value) -> (u16, Value, Option<String>) {
+    let request = reqwest::Client::new().post(format!("{}{path}", served.admin_url)).json(body);
+    let answer = request.bearer_auth(served.operator_token()).header("idempotency-key", path).send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let retry = headers.get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+    (status, answer.json().await.unwrap(), retry)
+}
+
+/// Takes what is free, and what the product has set apart.
+fn fill_everything(disk: &SmallDisk, fleet: &Fleet) {
+    disk.fill();
+    for reserve in ["catalog.reserve", "tenants/.fleet-reserve"] {
+        let _ = std::fs::remove_dir_all(fleet.dir().join("fleet-data").join(reserve));
+        disk.fill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_any_room_every_answer_says_so_and_a_key_is_free_again() {
+    const NAME: &str = "full_disk::without_any_room_every_answer_says_so_and_a_key_is_free_again";
+    let Some(disk) = SmallDisk::mounted(DISK, true, NAME) else { return };
+    let mut site = Site::start(fleet_of(&["acme", "culprit"]));
+    site.write().await;
+    // Its log is gone with the process: the next one must make it anew to read at all.
+    assert_eq!(site.served.terminate(), Some(0));
+    site.served = Served::start(site.fleet.dir());
+    fill_everything(&disk, &site.fleet);
+
+    for sql in ["select count(*) from notes", "insert into notes (text) values ('x')"] {
+        let answer = site.data().post("/t/culprit/query", &json!({ "sql": sql })).await;
+        let code = answer.json()["code"].as_str().unwrap().to_owned();
+        assert!(answer.status == 507 && ["disk_full", "disk_low"].contains(&code.as_str()), "{sql}: {answer:?}");
+        assert_eq!(answer.headers["retry-after"], "10", "{sql}");
+    }
+    let posts = [
+        ("/v1/tokens", json!({"tenant": "acme", "role": "writer"})),
+        ("/v1/tenants", json!({"name": "another"})),
+        ("/v1/lifecycle/suspend", json!({"selection": {"names": ["acme"]}})),
+        ("/v1/backups", json!({"selection": {"all": true}})),
+    ];
+    for (path, body) in &posts {
+        for _ in 0..2 {
+            let (status, problem, retry) = keyed(&site.served, path, body).await;
+            assert_eq!((status, &problem["code"]), (507, &json!("disk_full")), "{path}: {problem}");
+            assert_eq!(retry.as_deref(), Some("10"), "{path}");
+        }
+    }
+    let admin = site.served.admin();
+    for path in ["/v1/tenants", "/v1/status", "/v1/doctor", "/v1/operations"] {
+        assert_eq!(admin.get(path).await.status, 200, "{path}");
+    }
+    for url in [&site.served.admin_url, &site.served.data_url] {
+        let answer = Api::anonymous(url).get("/readyz").await;
+        let checks = answer.json()["checks"].as_array().cloned().unwrap_or_default();
+        let room = checks.iter().find(|check| check["name"] == "disk_space").cloned().unwrap_or_default();
+        assert!(answer.status == 503 && checks.len() >= 7 && room["ok"] == false, "{answer:?}");
+        assert!(room["detail"].as_str().is_some_and(|text| text.contains("local: ")), "{room}");
+    }
+
+    disk.free();
+    site.until_ready().await;
+    for (path, body) in &posts {
+        let (status, answer, _) = keyed(&site.served, path, body).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+    }
+}
+
+/// What a killed process was doing is known from its key only; its successor on the directory frees it.
+#[tokio::test]
+async fn a_key_of_a_killed_process_is_free_for_its_successor() {
+    let fleet = Fleet::init();
+    let mut served = Served::start(fleet.dir());
+    let body = json!({"name": "acme"});
+    let data_dir = fleet.dir().join("fleet-data");
+    let endpoint: Value = serde_json::from_slice(&std::fs::read(data_dir.join("endpoint.json")).unwrap()).unwrap();
+    let actor = served.admin().get("/v1/tokens").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    served.kill();
+    let catalog = rusqlite::Connection::open(data_dir.join("catalog.db")).unwrap();
+    let sql =
+        "insert into idempotency (actor, key, request_hash, created_at, owner, until) values (?1, ?2, 'x', ?3, ?4, ?3)";
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let far = i64::try_from(now).unwrap() + 60_000;
+    for owner in [endpoint["owner"].as_str().unwrap(), "another process"] {
+        let key = if owner == "another process" { "/v1/releases" } else { "/v1/tenants" };
+        catalog.execute(sql, (format!("token:{actor}"), key, far, owner)).unwrap();
+    }
+    drop(catalog);
+    served = Served::start(fleet.dir());
+    let (status, answer, _) = keyed(&served, "/v1/tenants", &body).await;
+    assert_eq!(status, 202, "{answer}");
+    let (status, answer, _) = keyed(&served, "/v1/releases", &json!({})).await;
+    assert_eq!((status, &answer["code"]), (422, &json!("idempotency_key_reused")), "another one's stays");
 }

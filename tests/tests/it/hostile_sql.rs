@@ -73,12 +73,36 @@ async fn a_migration_that_nests_fails_and_the_process_lives() {
     }
 }
 
-/// Steps of SQLite that take many seconds, with no look at the clock between them.
-fn stuck() -> String {
-    let long = |number: usize| format!("printf('%.*c', {}, 'a')", 700_000 + number);
-    let pattern = "'%' || printf('%.*c', 100, 'a') || printf('%.*c', 90, '_') || 'b'";
-    let all: Vec<String> = (0..4).map(|number| format!("({} like {pattern})", long(number))).collect();
-    format!("select {}", all.join(" + "))
+/// Steps of SQLite that take about a second of a core or more together, with no look at the clock between them.
+fn stuck() -> Value {
+    let pattern = format!("%{}{}b", "a".repeat(100), "_".repeat(90));
+    json!({ "sql": format!("select {}", vec!["(?1 like ?2)"; 4].join(" + ")), "params": ["a".repeat(650_000), pattern] })
+}
+
+/// Time of a core that each worker of SQLite has used, in clock ticks.
+fn worker_ticks(pid: u32) -> Vec<u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|thread| thread.unwrap().path());
+    let stats = threads.map(|thread| std::fs::read_to_string(thread.join("stat")).unwrap_or_default());
+    let ticks = |stat: String| stat.rsplit_once(") ").unwrap().1.split(' ').nth(11).unwrap().parse().unwrap();
+    stats.filter(|stat| stat.contains("(sqlite-")).map(ticks).collect()
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(std::process::Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+}
+
+/// Stops the process while as many workers are in their statements, until the deadline of the statements has passed. So
+/// the workers are late on a fast machine too.
+async fn stop_until_deadline(pid: u32, workers: usize) {
+    let started = std::time::Instant::now();
+    // Nothing before the statements takes a tenth of a second.
+    while worker_ticks(pid).into_iter().filter(|ticks| *ticks >= 10).count() < workers {
+        assert!(started.elapsed().as_secs() < 60, "the workers have not begun");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    signal(pid, "-STOP");
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    signal(pid, "-CONT");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,13 +112,15 @@ async fn stuck_workers_are_named_and_do_not_hold_up_the_end() {
     let names: Vec<String> = (0..workers).map(|number| format!("t{number}")).collect();
     let fleet = Fleet::with_tenants(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let mut served = Served::start(fleet.dir());
-    let (url, body) = (served.data_url.clone(), json!({ "sql": stuck() }));
-    let asked = |name: &str| {
-        let (api, path, body) =
-            (Api::new(&url, &fleet.token(name, "reader")), format!("/t/{name}/query"), body.clone());
+    let (url, body) = (served.data_url.clone(), stuck());
+    // The tokens come first: while the workers are busy, a new token takes long.
+    let callers: Vec<_> = names.iter().map(|name| (name, Api::new(&url, &fleet.token(name, "reader")))).collect();
+    let asked = |(name, api): &(&String, Api)| {
+        let (api, path, body) = (api.clone(), format!("/t/{name}/query"), body.clone());
         tokio::spawn(async move { api.post(&path, &body).await })
     };
-    let requests: Vec<_> = names.iter().flat_map(|name| [asked(name), asked(name)]).collect();
+    let requests: Vec<_> = callers.iter().flat_map(|caller| [asked(caller), asked(caller)]).collect();
+    stop_until_deadline(served.pid(), workers).await;
     for request in requests {
         let answer = request.await.unwrap();
         assert_eq!(answer.status, 503, "{}", answer.body);

@@ -2,14 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod catalog_postgres;
+mod cli_advice;
 mod cli_contract;
 mod cli_input;
 mod cli_offline;
 mod cli_process;
 mod cli_terminal;
+mod copies;
 mod doctor;
 mod faults;
 mod full_disk;
+mod hidden_copies;
 mod hostile_sql;
 mod isolation;
 mod kill;
@@ -19,6 +22,7 @@ mod metrics;
 mod network_disk;
 mod older_fleet;
 mod open_files;
+mod operators;
 mod pinning;
 mod places;
 mod postgres;
@@ -29,5 +33,9 @@ mod s3;
 mod scrubbing;
 mod shell;
 mod split_fleet;
+mod starts_at_once;
+mod stores_and_users;
+mod surroundings;
 mod tidy;
+mod tls;
 mod unseen;

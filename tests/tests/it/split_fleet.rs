@@ -1,6 +1,7 @@
 //! An edited old migration file, as an operator meets it: refused by every command; and a fleet that an earlier version
 //! let be split is told, with its tenants and files. And what a migration reached whose process was killed.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use fleet_tests::invariants;
@@ -108,13 +109,8 @@ fn a_cancelled_operation_of_a_killed_process_leaves_true_versions() {
     let mut child = command.spawn().unwrap();
     let file =
         invariants::tenants(shell.path()).into_iter().find(|tenant| tenant.name == "acme").unwrap().file.unwrap();
-    // The endless file holds the database for itself; the one before takes a moment only.
-    let is_held = || {
-        let db = rusqlite::Connection::open(&file).unwrap();
-        db.busy_timeout(std::time::Duration::from_millis(500)).unwrap();
-        db.query_row("select max(version) from _sqlx_migrations", [], |row| row.get::<_, i64>(0)).is_err()
-    };
-    while !is_held() {
+    // A connection to the file itself would change how the migration opens it, so this reads a copy.
+    while version_in_copy(&file) != Some(2) {
         assert!(child.try_wait().unwrap().is_none(), "the migration ended");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
@@ -131,4 +127,14 @@ fn a_cancelled_operation_of_a_killed_process_leaves_true_versions() {
     assert_eq!(shell.json(&format!("op get {operation}"))["state"], json!("cancelled"));
     let events = shell.ok(&format!("op events {operation} -o jsonl"));
     assert!(events.contains("tenant.migrated"), "{events}");
+}
+
+/// The newest version in a copy of this database; `None` if the copy cannot be read.
+fn version_in_copy(file: &Path) -> Option<i64> {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(file, &copy).unwrap();
+    let _ = std::fs::copy(format!("{}-wal", file.display()), format!("{}-wal", copy.display()));
+    let db = rusqlite::Connection::open(&copy).unwrap();
+    db.query_row("select max(version) from _sqlx_migrations", [], |row| row.get(0)).ok()
 }

@@ -40,8 +40,8 @@ fn databases_behind_a_closed_directory_are_unknown() {
     let tenants = shell.path().join("fleet-data/tenants");
     std::fs::set_permissions(&tenants, std::fs::Permissions::from_mode(0o000)).unwrap();
     let lines = [
-        ("server list", ["could not be looked at", "try:   fleetctl doctor"]),
-        ("server get local", ["could not be looked at", "try:   fleetctl doctor"]),
+        ("server list", ["could not be checked", "try:   fleetctl doctor"]),
+        ("server get local", ["could not be checked", "try:   fleetctl doctor"]),
         ("migrate status --check", ["could not look at 2 databases", "try:   fleetctl scrub"]),
         ("scrub", ["server_unreachable", "Permission denied"]),
         ("doctor", ["could not look", "could not be read"]),

@@ -1,4 +1,4 @@
-//! `/v1/backups`: what can be restored.
+//! `/v1/backups`: the backups of tenants.
 
 use std::collections::HashMap;
 
@@ -11,73 +11,81 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned};
+use super::change::{self, PlannedChange};
 use super::lookup;
-use super::operations::Operation;
-use super::selection::Selection;
-use crate::http::admission::Caller;
+use super::operations::OperationView;
+use super::selection::SelectionRequest;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::{PageLimit, StepConcurrency, TenantCount};
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::{Concurrency, Count, Limit};
-use crate::http::pages::{PageOf, Window};
-use crate::http::{Api, time};
-use crate::operations::{Params, backup, verify};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::pages::{PageOf, PageWindow};
+use crate::http::{ApiState, time};
+use crate::operations::{OperationParams, backup, verify};
 use crate::runner::submit::Submission;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, run)).routes(routes!(get)).routes(routes!(verify_some))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_backups, run_backup))
+        .routes(routes!(get_backup))
+        .routes(routes!(verify_some))
 }
 
-/// A backup.
+/// A backup of one tenant.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Backup {
-    /// `bkp_…`
+#[schema(as = Backup)]
+pub(crate) struct BackupView {
+    /// Id of the backup: `bkp_…`.
     id: String,
-    /// The tenant's name now.
+    /// Current name of the tenant.
     tenant: String,
-    /// The tenant's id.
+    /// Id of the tenant: `tnt_…`.
     tenant_id: String,
-    /// RFC 3339: the moment it shows.
+    /// Time of the snapshot, RFC 3339. The backup has the tenant's data as of this time.
     taken_at: String,
-    /// Of the snapshot: a SQLite database's pages, or a Postgres database's dump.
+    /// Size of the snapshot in bytes: the pages of a SQLite database, or the dump of a PostgreSQL database.
     size_bytes: i64,
-    /// In the backup store.
+    /// Size of the backup in the backup store, in bytes.
     stored_bytes: i64,
-    /// The newest migration in it.
+    /// Version of the newest migration in the backup; null if it has none.
     schema_version: Option<i64>,
-    /// What it was taken from.
+    /// Engine of the database: sqlite or postgres.
     engine: String,
-    /// manual, scheduled, pre_restore or pre_delete.
+    /// Reason of the backup: manual, scheduled, pre_restore or pre_delete.
     reason: String,
-    /// Equal for equal content.
+    /// Hash of the content. Backups with equal content have equal hashes.
     content_hash: String,
-    /// RFC 3339: when it was last proved restorable.
+    /// Time of the last successful verification, RFC 3339; null if there was none.
     verified_at: Option<String>,
-    /// What that found wrong.
+    /// Error that the last verification found; null if it found none.
     verify_error: Option<String>,
-    /// Of the manifest in the backup store.
+    /// Backup store that holds the backup: `s3://bucket/prefix` and its endpoint, `file:///directory`, or `file:folder`
+    /// inside the data directory. Null for a backup of an older program version.
+    store: Option<String>,
+    /// Key of the manifest in the backup store.
     object_key: String,
-    /// As it lies in the backup store; only in answers about one backup.
+    /// The manifest as it is in the backup store. Only in answers about one backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<serde_json::Value>,
 }
 
-impl Backup {
-    /// The wire form of a record.
+impl BackupView {
+    /// The API's view of a record.
     pub(crate) fn new(record: BackupRecord, tenant: &str) -> Self {
         Self {
             id: record.id.to_string(),
             tenant: tenant.to_owned(),
             tenant_id: record.tenant_id.to_string(),
-            taken_at: time::text(record.taken_at),
+            taken_at: time::format_time(record.taken_at),
             size_bytes: record.size_bytes,
             stored_bytes: record.stored_bytes,
             schema_version: record.schema_version,
             engine: record.engine.to_string(),
             reason: record.reason,
             content_hash: record.content_hash,
-            verified_at: time::maybe(record.verified_at),
+            verified_at: time::format_optional(record.verified_at),
             verify_error: record.verify_error,
+            store: record.store,
             object_key: record.object_key,
             manifest: None,
         }
@@ -92,138 +100,155 @@ async fn names_of(tx: &mut ReadTx, rows: &[BackupRecord]) -> Result<HashMap<Tena
     Ok(tenants::get_many(tx, &ids).await?.into_iter().map(|tenant| (tenant.id, tenant.name)).collect())
 }
 
-/// Which backups.
+/// Filters of a list of backups.
 #[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Filters {
-    /// Only this tenant's (name or id).
+struct BackupFilters {
+    /// Only the items of the tenant with this name or id.
     tenant: Option<String>,
-    /// 1 to 1000; 100 unless given.
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The backups, newest first.
-#[utoipa::path(get, path = "/v1/backups", tag = "backups", params(Filters),
-    responses((status = 200, description = "A page", body = PageOf<Backup>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filters>) -> Result<Json<PageOf<Backup>>> {
-    let window = Window::open(&api, &caller, "backups", &filters, (filters.limit, filters.cursor.as_deref()))?;
+/// List the backups, newest first.
+#[utoipa::path(get, path = "/v1/backups", tag = "backups", params(BackupFilters),
+    responses((status = 200, description = "One page of the list", body = PageOf<BackupView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_backups(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    QueryParams(filters): QueryParams<BackupFilters>,
+) -> Result<JsonBody<PageOf<BackupView>>> {
+    let window =
+        PageWindow::open_window(&api, &caller, "backups", &filters, (filters.limit, filters.cursor.as_deref()))?;
     let mut tx = api.app.catalog.read().await?;
     let tenant = match &filters.tenant {
-        Some(name) => Some(lookup::tenant(&mut tx, name).await?.id),
+        Some(name) => Some(lookup::find_tenant(&mut tx, name).await?.id),
         None => None,
     };
-    let rows = backups::page(&mut tx, tenant, window.after()?, window.rows()).await?;
+    let rows = backups::list_backups(&mut tx, tenant, window.after_key()?, window.rows_to_read()).await?;
     let names = names_of(&mut tx, &rows).await?;
     let name = |id: &TenantId| names.get(id).map_or("", String::as_str);
-    Ok(Json(window.page(
+    Ok(JsonBody(window.into_page(
         rows,
         |row| row.id.to_string(),
         |row| {
             let tenant = name(&row.tenant_id);
-            Backup::new(row, tenant)
+            BackupView::new(row, tenant)
         },
     )))
 }
 
-/// One backup with its manifest.
-#[utoipa::path(get, path = "/v1/backups/{backup}", tag = "backups", params(("backup" = String, Path, description = "bkp_…")),
-    responses((status = 200, description = "The backup", body = Backup), (status = 404, description = "No such backup", body = ProblemBody)))]
-async fn get(State(api): State<Api>, _caller: Caller, Path(id): Path<String>) -> Result<Json<Backup>> {
+/// Get one backup with its manifest.
+#[utoipa::path(get, path = "/v1/backups/{backup}", tag = "backups", params(("backup" = String, Path, description = "Id of the backup: bkp_…")),
+    responses((status = 200, description = "The backup with its manifest", body = BackupView), (status = 404, description = "No backup has this id", body = ProblemBody)))]
+async fn get_backup(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<BackupView>> {
     let mut tx = api.app.catalog.read().await?;
-    let record = find(&mut tx, lookup::id(&id)?).await?;
+    let record = find_backup(&mut tx, lookup::parse_id(&id)?).await?;
     let names = names_of(&mut tx, std::slice::from_ref(&record)).await?;
     drop(tx);
     let tenant = names.get(&record.tenant_id).cloned().unwrap_or_default();
     let manifest = api.app.backup_manifest(&record).await?;
-    let mut backup = Backup::new(record, &tenant);
+    let mut backup = BackupView::new(record, &tenant);
     backup.manifest = Some(manifest);
-    Ok(Json(backup))
+    Ok(JsonBody(backup))
 }
 
-/// The backup of this id.
-pub(crate) async fn find(tx: &mut ReadTx, id: BackupId) -> Result<BackupRecord> {
+/// The backup with this id.
+pub(crate) async fn find_backup(tx: &mut ReadTx, id: BackupId) -> Result<BackupRecord> {
     let found = backups::get(tx, id).await?;
     found.ok_or_else(|| Problem::not_found(format!("there is no backup {id}")).try_next("fleetctl backup list"))
 }
 
-/// Whom to back up.
+/// A request to back up tenants.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BackupRun {
-    /// Which tenants.
-    selection: Selection,
-    /// Only say what would be done.
+    /// Tenants to back up.
+    selection: SelectionRequest,
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// Backs tenants up.
+/// Back up tenants.
 #[utoipa::path(post, path = "/v1/backups", tag = "backups", request_body = BackupRun,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<BackupRun>) -> Result<Response> {
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn run_backup(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<BackupRun>,
+) -> Result<Response> {
     let submission = Submission {
-        params: Params::Backup(backup::Params::default()),
+        params: OperationParams::Backup(backup::BackupParams::default()),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency.map(Concurrency::narrow),
-        expect_count: run.expect_count.map(Count::get),
+        concurrency: run.concurrency.map(StepConcurrency::to_u32),
+        expect_count: run.expect_count.map(TenantCount::get),
     };
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// What to verify: the newest backup of each selected tenant, or these backups.
+/// A request to verify backups: the newest backup of each selected tenant, or the listed backups.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BackupVerify {
-    /// Which tenants.
+    /// Tenants whose newest backups are verified.
     #[serde(default)]
-    selection: Selection,
-    /// These, instead of a selection; at most 1,000.
+    selection: SelectionRequest,
+    /// Ids of the backups to verify, instead of a selection. At most 1,000.
     #[serde(default)]
     backups: Vec<String>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// Proves that backups can be restored.
+/// Verify that backups can be restored.
 #[utoipa::path(post, path = "/v1/backups/verify", tag = "backups", request_body = BackupVerify,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn verify_some(State(api): State<Api>, caller: Caller, Json(wanted): Json<BackupVerify>) -> Result<Response> {
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn verify_some(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(wanted): JsonBody<BackupVerify>,
+) -> Result<Response> {
     if wanted.backups.len() > verify::BACKUPS_MAX {
         return Err(Problem::invalid(format!("backups: expected at most {}", verify::BACKUPS_MAX)));
     }
-    let targets: crate::plan::Selection = wanted.selection.into();
+    let targets: crate::plan::TenantSelection = wanted.selection.into();
     if wanted.backups.is_empty() == targets.is_empty() {
         return Err(Problem::invalid("expected either a selection or backups"));
     }
-    let backups = wanted.backups.iter().map(|id| lookup::id(id)).collect::<Result<_>>()?;
+    let backups = wanted.backups.iter().map(|id| lookup::parse_id(id)).collect::<Result<_>>()?;
     let submission = Submission {
-        params: Params::Verify(verify::Params { backups }),
+        params: OperationParams::Verify(verify::VerifyParams { backups }),
         targets,
         reason: wanted.reason,
-        concurrency: wanted.concurrency.map(Concurrency::narrow),
-        expect_count: wanted.expect_count.map(Count::get),
+        concurrency: wanted.concurrency.map(StepConcurrency::to_u32),
+        expect_count: wanted.expect_count.map(TenantCount::get),
     };
-    change::submit(&api, &caller, submission, wanted.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, wanted.dry_run).await
 }

@@ -1,4 +1,4 @@
-//! What every changing route shares: the wish for a dry run, a reason, and how a change or a submission is answered.
+//! Shared by all changing routes: dry runs, reasons, and the answers to changes and submissions.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,69 +7,73 @@ use catalog::{OperationId, WriteTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::operations::Operation;
+use super::operations::OperationView;
 use super::tenant_work;
 use crate::error::Error;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, Result};
-use crate::http::extract::Json;
-use crate::plan::{PlanView, Sample};
-use crate::runner::submit::{Mode, Submission, Submitted};
+use crate::http::extract::JsonBody;
+use crate::http::idempotency;
+use crate::plan::{PlanSample, PlanView};
+use crate::runner::submit::{Submission, SubmitMode, SubmitOutcome};
 
-/// A sentence, not a document: it is stored with every event.
+/// Maximum length of a reason: a sentence, because it is stored with every event.
 const REASON_BYTES_MAX: usize = 1_000;
 
-/// How a change is asked for, where there is nothing else to say.
+/// Options of a change that needs no other input.
 #[derive(Debug, Default, Deserialize, ToSchema, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wish {
-    /// Only say what would be done.
+#[schema(as = Wish)]
+pub(crate) struct ChangeOptions {
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     pub(crate) dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     pub(crate) reason: Option<String>,
 }
 
-/// What would be done.
+/// The answer to a dry run.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Planned {
-    /// Always true.
+#[schema(as = Planned)]
+pub(crate) struct PlannedChange {
+    /// Always true: nothing was changed.
     dry_run: bool,
-    /// What would be done.
-    plan: Plan,
+    /// Description of the change.
+    plan: ChangePlan,
 }
 
-/// What would be done.
+/// Description of a change that was not made.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Plan {
-    /// The operation's kind, or the event's for a change that is no operation.
+#[schema(as = Plan)]
+pub(crate) struct ChangePlan {
+    /// Kind of the operation; for a change without an operation, the kind of its event.
     kind: &'static str,
-    /// Tenants it would work on.
+    /// Number of tenants that the change would work on.
     tenants: u64,
-    /// Tenants that need nothing.
+    /// Number of tenants that need no work.
     skipped: u64,
-    /// Tenants that are left out, each with a reason.
+    /// Number of selected tenants that are left out, each for a stated reason.
     left_out: u64,
-    /// The first few.
+    /// The first tenants of the plan, with the action for each.
     sample: Vec<PlanLine>,
-    /// What a human should know before saying yes.
+    /// Facts to consider before the change is made.
     notes: Vec<String>,
 }
 
-/// What would be done to one tenant.
+/// The planned action for one tenant.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PlanLine {
-    /// Its name.
+    /// Name of the tenant.
     tenant: String,
-    /// In words.
+    /// Description of the action.
     action: String,
 }
 
-impl From<PlanView> for Plan {
+impl From<PlanView> for ChangePlan {
     fn from(view: PlanView) -> Self {
-        let line = |Sample { tenant, action }: Sample| PlanLine { tenant, action };
+        let line = |PlanSample { tenant, action }: PlanSample| PlanLine { tenant, action };
         Self {
             kind: view.kind,
             tenants: view.tenants,
@@ -81,71 +85,91 @@ impl From<PlanView> for Plan {
     }
 }
 
-impl Planned {
+impl PlannedChange {
     /// The answer to a dry run.
-    pub(crate) fn new(plan: Plan) -> Self {
+    pub(crate) fn new(plan: ChangePlan) -> Self {
         Self { dry_run: true, plan }
     }
 }
 
-impl Plan {
-    /// A plan about so many tenants, without naming them.
-    pub(crate) fn about(kind: &'static str, tenants: u64, note: String) -> Self {
+impl ChangePlan {
+    /// A plan for this many tenants, without their names.
+    pub(crate) fn about_tenants(kind: &'static str, tenants: u64, note: String) -> Self {
         Self { kind, tenants, skipped: 0, left_out: 0, sample: Vec::new(), notes: vec![note] }
     }
 }
 
-/// A change that is no operation: one transaction of the catalog.
-pub(crate) struct Change {
-    /// As its event says.
+/// A change that is not an operation: one transaction of the catalog.
+pub(crate) struct CatalogChange {
+    /// The kind of its event.
     pub(crate) kind: &'static str,
-    /// The tenant's name, if it is about one.
+    /// The name of the tenant, if the change concerns one.
     pub(crate) tenant: Option<String>,
-    /// In words, for a dry run.
+    /// The description for a dry run.
     pub(crate) action: String,
 }
 
-/// Ends the transaction in which everything was done: for good, or, in a dry run, by dropping it.
-pub(crate) async fn settle(tx: WriteTx, dry_run: bool, change: Change, done: impl IntoResponse) -> Result<Response> {
+/// Ends the transaction that contains the change. A real run commits it, together with the answer for its
+/// Idempotency-Key. A dry run drops it.
+pub(crate) async fn finish_change(
+    tx: WriteTx,
+    caller: &AdmittedCaller,
+    dry_run: bool,
+    change: CatalogChange,
+    done: impl IntoResponse,
+) -> Result<Response> {
     if !dry_run {
-        tx.commit().await?;
-        return Ok(done.into_response());
+        return idempotency::commit(tx, caller, done.into_response()).await;
     }
     let (sample, notes) = match change.tenant {
         Some(tenant) => (vec![PlanLine { tenant, action: change.action }], Vec::new()),
         None => (Vec::new(), vec![change.action]),
     };
-    let plan = Plan { kind: change.kind, tenants: sample.len() as u64, skipped: 0, left_out: 0, sample, notes };
-    Ok(Json(Planned::new(plan)).into_response())
+    let plan = ChangePlan { kind: change.kind, tenants: sample.len() as u64, skipped: 0, left_out: 0, sample, notes };
+    Ok(JsonBody(PlannedChange::new(plan)).into_response())
 }
 
-/// Plans or starts an operation: 200 with the plan, or 202 with the operation and its place.
-pub(crate) async fn submit(api: &Api, caller: &Caller, submission: Submission, dry_run: bool) -> Result<Response> {
+/// Plans or starts an operation. Answers 200 with the plan, or 202 with the operation and its location.
+pub(crate) async fn submit_or_plan(
+    api: &ApiState,
+    caller: &AdmittedCaller,
+    submission: Submission,
+    dry_run: bool,
+) -> Result<Response> {
     check_reason(submission.reason.as_deref())?;
-    let mode = if dry_run { Mode::Plan } else { Mode::Run };
-    match api.app.submit(&caller.who, submission, mode).await? {
-        Submitted::Planned(view) => Ok(Json(Planned::new(view.into())).into_response()),
-        Submitted::Started(record) => accepted(api, record).await,
+    let mode = if dry_run { SubmitMode::Plan } else { SubmitMode::Run };
+    match api.app.submit_operation(&caller.who, submission, mode).await? {
+        SubmitOutcome::Planned(view) => Ok(JsonBody(PlannedChange::new(view.into())).into_response()),
+        SubmitOutcome::Started(record) => accepted_response(api, record).await,
     }
 }
 
-async fn accepted(api: &Api, record: OperationRecord) -> Result<Response> {
+async fn accepted_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
-    let operation = Operation::read(&mut api.app.catalog.read().await?, record).await?;
-    Ok((StatusCode::ACCEPTED, place, Json(operation)).into_response())
+    let operation = OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?;
+    Ok((StatusCode::ACCEPTED, place, JsonBody(operation)).into_response())
 }
 
-/// The answer of the route `path` that started this operation, made again.
-pub(crate) async fn started(api: &Api, path: &str, operation: OperationId) -> Result<Response> {
+/// Creates again the answer of the route `path`, which started or controlled this operation.
+pub(crate) async fn replay_started(
+    api: &ApiState,
+    path: &str,
+    status: StatusCode,
+    operation: OperationId,
+) -> Result<Response> {
     let found = catalog::operations::get(&mut api.app.catalog.read().await?, operation).await?;
-    let record = found.ok_or_else(|| Error::internal("a remembered operation is not in the catalog"))?;
+    let record = found.ok_or_else(|| Error::internal("the operation of a stored answer is not in the catalog"))?;
     match path {
-        "/v1/tenants" | "/v1/tenants/adopt" => tenant_work::created(api, record).await,
-        _ => accepted(api, record).await,
+        "/v1/tenants" | "/v1/tenants/adopt" => tenant_work::created_response(api, record).await,
+        _ if status == StatusCode::ACCEPTED => accepted_response(api, record).await,
+        _ => {
+            Ok(JsonBody(OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?)
+                .into_response())
+        }
     }
 }
 
-/// A reason is shown in lists and logs, so it is short and one line.
+/// Refuses a reason that is too long or has several lines, because lists and logs show it.
 pub(crate) fn check_reason(reason: Option<&str>) -> Result<()> {
     let fits = |reason: &str| reason.len() <= REASON_BYTES_MAX && !reason.chars().any(char::is_control);
     match reason {

@@ -1,4 +1,4 @@
-//! `/v1/lifecycle`: what changes the state or the place of tenants that exist.
+//! `/v1/lifecycle`: changes of the state or the server of existing tenants.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,241 +7,286 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned};
+use super::change::{self, PlannedChange};
 use super::lookup;
-use super::operations::Operation;
-use super::selection::Selection;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use super::operations::OperationView;
+use super::selection::SelectionRequest;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::{StepConcurrency, TenantCount};
 use crate::http::error::{ProblemBody, Result};
-use crate::http::extract::Json;
-use crate::http::number::{Concurrency, Count};
+use crate::http::extract::JsonBody;
 use crate::operations::{
-    Params, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
+    OperationParams, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
 };
 use crate::plan;
 use crate::runner::submit::Submission;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
-        .routes(routes!(suspend))
-        .routes(routes!(resume))
-        .routes(routes!(archive))
-        .routes(routes!(unarchive))
-        .routes(routes!(undelete))
-        .routes(routes!(purge))
-        .routes(routes!(settle))
+        .routes(routes!(suspend_tenants))
+        .routes(routes!(resume_tenants))
+        .routes(routes!(archive_tenants))
+        .routes(routes!(unarchive_tenants))
+        .routes(routes!(undelete_tenants))
+        .routes(routes!(purge_tenants))
+        .routes(routes!(settle_tenants))
         .routes(routes!(set_read_only))
         .routes(routes!(move_tenants))
         .routes(routes!(clone_tenant))
 }
 
-/// Which tenants, and how.
+/// A request to change the state of tenants.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleChange {
-    /// Which tenants.
-    selection: Selection,
-    /// Only say what would be done.
+    /// Tenants to change.
+    selection: SelectionRequest,
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log and for whoever looks at the tenant.
+    /// Reason of the change, stored in the audit log and shown with the tenant: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
 impl LifecycleChange {
-    async fn submit(self, api: &Api, caller: &Caller, params: Params) -> Result<Response> {
+    async fn submit_change(self, api: &ApiState, caller: &AdmittedCaller, params: OperationParams) -> Result<Response> {
         let submission = Submission {
             params,
             targets: self.selection.into(),
             reason: self.reason,
-            concurrency: self.concurrency.map(Concurrency::narrow),
-            expect_count: self.expect_count.map(Count::get),
+            concurrency: self.concurrency.map(StepConcurrency::to_u32),
+            expect_count: self.expect_count.map(TenantCount::get),
         };
-        change::submit(api, caller, submission, self.dry_run).await
+        change::submit_or_plan(api, caller, submission, self.dry_run).await
     }
 }
 
-/// Takes tenants out of service; the reason is shown to operators.
+/// Suspend tenants: take them out of service.
+///
+/// Operators see the reason.
 #[utoipa::path(post, path = "/v1/lifecycle/suspend", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn suspend(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Suspend(suspend::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn suspend_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Suspend(suspend::SuspendParams::default())).await
 }
 
-/// Lets suspended tenants answer again.
+/// Resume suspended tenants.
 #[utoipa::path(post, path = "/v1/lifecycle/resume", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn resume(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Resume(resume::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn resume_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Resume(resume::ResumeParams::default())).await
 }
 
-/// Backs tenants up, proves the backups, and drops their databases.
+/// Archive tenants: back up, verify the backups, and drop the databases.
 #[utoipa::path(post, path = "/v1/lifecycle/archive", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn archive(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Archive(archive::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn archive_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Archive(archive::ArchiveParams::default())).await
 }
 
-/// Gives archived tenants their databases back.
+/// Restore the databases of archived tenants.
 #[utoipa::path(post, path = "/v1/lifecycle/unarchive", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn unarchive(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Unarchive(unarchive::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn unarchive_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Unarchive(unarchive::UnarchiveParams::default())).await
 }
 
-/// Brings deleted tenants back.
+/// Undelete tenants.
 #[utoipa::path(post, path = "/v1/lifecycle/undelete", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn undelete(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Undelete(undelete::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn undelete_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Undelete(undelete::UndeleteParams::default())).await
 }
 
-/// Drops the databases of deleted tenants, for good.
+/// Purge deleted tenants: drop their databases permanently.
 #[utoipa::path(post, path = "/v1/lifecycle/purge", tag = "lifecycle", request_body = LifecycleChange,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn purge(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleChange>) -> Result<Response> {
-    run.submit(&api, &caller, Params::Purge(purge::Params::default())).await
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn purge_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleChange>,
+) -> Result<Response> {
+    run.submit_change(&api, &caller, OperationParams::Purge(purge::PurgeParams::default())).await
 }
 
-/// Whom to let serve again, and from which database.
+/// A request to let fenced tenants serve again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleSettle {
-    /// Which tenants.
-    selection: Selection,
-    /// Also from a database that was retired, when the one that replaced it cannot be had: what was written since then
-    /// is not in it.
+    /// Tenants to repair.
+    selection: SelectionRequest,
+    /// True: if the new database is not available, the retired old database may serve again. Data written since the
+    /// replacement is not in it.
     #[serde(default)]
     back: bool,
-    /// From whichever of the tenant's databases served last, on any server, by what they say themselves: for a catalog that
-    /// was restored from an older copy.
+    /// True: search all servers for the tenant's database that served last, by the identity in each database. For a
+    /// catalog that was restored from an older copy.
     #[serde(default)]
     newest: bool,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// Lets tenants serve again that a failed operation left fenced.
+/// Repair tenants that a failed operation left fenced, so that they serve again.
 #[utoipa::path(post, path = "/v1/lifecycle/settle", tag = "lifecycle", request_body = LifecycleSettle,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn settle(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleSettle>) -> Result<Response> {
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn settle_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleSettle>,
+) -> Result<Response> {
     let submission = Submission {
-        params: Params::Settle(settle::Params { back: run.back, newest: run.newest }),
+        params: OperationParams::Settle(settle::SettleParams { back: run.back, newest: run.newest }),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency.map(Concurrency::narrow),
-        expect_count: run.expect_count.map(Count::get),
+        concurrency: run.concurrency.map(StepConcurrency::to_u32),
+        expect_count: run.expect_count.map(TenantCount::get),
     };
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// Whose writes to block or to allow.
+/// A request to block or allow writes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleReadOnly {
-    /// Which tenants.
-    selection: Selection,
-    /// True: only reads from now on; false: writes again.
+    /// Tenants whose writes are blocked or allowed.
+    selection: SelectionRequest,
+    /// True: block writes. False: allow writes again.
     on: bool,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log and for whoever looks at the tenant.
+    /// Reason of the change, stored in the audit log and shown with the tenant: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// Blocks tenants' writes, or allows them again.
+/// Block the writes of tenants, or allow them again.
 #[utoipa::path(post, path = "/v1/lifecycle/read-only", tag = "lifecycle", request_body = LifecycleReadOnly,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn set_read_only(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleReadOnly>) -> Result<Response> {
-    let mut submission = Submission::new(Params::ReadOnly(read_only::Params { on: run.on }), run.selection.into());
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn set_read_only(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleReadOnly>,
+) -> Result<Response> {
+    let mut submission =
+        Submission::new(OperationParams::ReadOnly(read_only::ReadOnlyParams { on: run.on }), run.selection.into());
     submission.reason = run.reason;
-    submission.concurrency = run.concurrency.map(Concurrency::narrow);
-    submission.expect_count = run.expect_count.map(Count::get);
-    change::submit(&api, &caller, submission, run.dry_run).await
+    submission.concurrency = run.concurrency.map(StepConcurrency::to_u32);
+    submission.expect_count = run.expect_count.map(TenantCount::get);
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// Whom to move, and where to.
+/// A request to move tenants to another server.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleMove {
-    /// Which tenants.
-    selection: Selection,
-    /// The name of a server of the same engine; any that takes tenants unless given.
+    /// Tenants to move.
+    selection: SelectionRequest,
+    /// Name of the target server, which must have the same engine. Absent: any server that takes tenants.
     to: Option<String>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// Moves tenants to another server; reads go on meanwhile, writes wait for a moment.
+/// Move tenants to another server.
+///
+/// Reads continue during the move. Writes wait for a moment.
 #[utoipa::path(post, path = "/v1/lifecycle/move", tag = "lifecycle", request_body = LifecycleMove,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn move_tenants(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleMove>) -> Result<Response> {
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn move_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleMove>,
+) -> Result<Response> {
     let submission = Submission {
-        params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
+        params: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }),
         targets: run.selection.into(),
         reason: run.reason,
-        concurrency: run.concurrency.map(Concurrency::narrow),
-        expect_count: run.expect_count.map(Count::get),
+        concurrency: run.concurrency.map(StepConcurrency::to_u32),
+        expect_count: run.expect_count.map(TenantCount::get),
     };
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// Whom to clone, and as whom.
+/// A request to clone a tenant.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LifecycleClone {
-    /// Name or id.
+    /// Name (slug, alias or host) or id of the tenant.
     tenant: String,
-    /// The new tenant's name.
+    /// Name of the new tenant.
     #[serde(rename = "as")]
     as_name: String,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Makes a new tenant with the data another one has now.
+/// Clone a tenant: create a new tenant with a copy of its current data.
 #[utoipa::path(post, path = "/v1/lifecycle/clone", tag = "lifecycle", request_body = LifecycleClone,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned),
-        (status = 409, description = "The name is taken", body = ProblemBody), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn clone_tenant(State(api): State<Api>, caller: Caller, Json(run): Json<LifecycleClone>) -> Result<Response> {
-    let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
-    let params = Params::Clone(clone::Params { name: run.as_name, source: None });
-    let mut submission = Submission::new(params, plan::Selection::one(tenant.id.to_string()));
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
+        (status = 409, description = "The name belongs to another tenant", body = ProblemBody), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn clone_tenant(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<LifecycleClone>,
+) -> Result<Response> {
+    let tenant = lookup::find_tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
+    let params = OperationParams::Clone(clone::CloneParams { name: run.as_name, source: None });
+    let mut submission = Submission::new(params, plan::TenantSelection::one_tenant(tenant.id.to_string()));
     submission.reason = run.reason;
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }

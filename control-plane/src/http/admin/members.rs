@@ -1,4 +1,4 @@
-//! `/v1/tenants/{tenant}/members`: who may do what in a tenant.
+//! `/v1/tenants/{tenant}/members`: the members of a tenant and their roles.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,140 +10,148 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, Planned, Wish, check_reason, settle};
+use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
-use crate::http::admission::Caller;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::Limit;
-use crate::http::pages::{PageOf, Window};
-use crate::http::{Api, time};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::pages::{PageOf, PageWindow};
+use crate::http::{ApiState, time};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(list_members, add_member)).routes(routes!(remove_member))
 }
 
 /// A member of a tenant.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Member {
-    /// The tenant's name.
+#[schema(as = Member)]
+pub(crate) struct MemberView {
+    /// Current name of the tenant.
     tenant: String,
-    /// The tenant's id.
+    /// Id of the tenant: `tnt_…`.
     tenant_id: String,
     /// The application's own name for a person or program.
     principal: String,
-    /// reader, writer or manager.
+    /// Role of the member: reader, writer or manager.
     #[schema(value_type = String)]
     role: Role,
-    /// RFC 3339.
+    /// Time at which the member was added, RFC 3339.
     created_at: String,
 }
 
-impl Member {
-    fn new(member: members::Member, tenant: &str) -> Self {
+impl MemberView {
+    fn new(member: members::MemberRecord, tenant: &str) -> Self {
         Self {
             tenant: tenant.to_owned(),
             tenant_id: member.tenant_id.to_string(),
             principal: member.principal,
             role: member.role,
-            created_at: time::text(member.created_at),
+            created_at: time::format_time(member.created_at),
         }
     }
 }
 
-/// Which part of the list.
+/// Page of a list of members.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Part {
-    /// 1 to 1000; 100 unless given.
+struct MemberListQuery {
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The members of a tenant, by principal.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "Name or id"), Part),
-    responses((status = 200, description = "A page", body = PageOf<Member>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Query(part): Query<Part>,
-) -> Result<Json<PageOf<Member>>> {
+/// List the members of a tenant, ordered by principal.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/members", tag = "members", params(("tenant" = String, Path, description = "Name or id of the tenant"), MemberListQuery),
+    responses((status = 200, description = "One page of the list", body = PageOf<MemberView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_members(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    QueryParams(part): QueryParams<MemberListQuery>,
+) -> Result<JsonBody<PageOf<MemberView>>> {
     let mut tx = api.app.catalog.read().await?;
-    let tenant = lookup::tenant(&mut tx, &name).await?;
-    let window = Window::open(&api, &caller, "members", &tenant.id, (part.limit, part.cursor.as_deref()))?;
-    let after: Option<String> = window.after()?;
-    let rows = members::page(&mut tx, tenant.id, after.as_deref(), window.rows()).await?;
-    Ok(Json(window.page(rows, |row| row.principal.clone(), |row| Member::new(row, &tenant.name))))
+    let tenant = lookup::find_tenant(&mut tx, &name).await?;
+    let window = PageWindow::open_window(&api, &caller, "members", &tenant.id, (part.limit, part.cursor.as_deref()))?;
+    let after: Option<String> = window.after_key()?;
+    let rows = members::list_members(&mut tx, tenant.id, after.as_deref(), window.rows_to_read()).await?;
+    Ok(JsonBody(window.into_page(rows, |row| row.principal.clone(), |row| MemberView::new(row, &tenant.name))))
 }
 
-/// Who shall be a member.
+/// A member to add, or the new role of a member.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewMember {
-    /// The application's own name for a person or program; 1 to 256 bytes without control characters.
+    /// The application's own name for a person or program: 1 to 256 bytes without control characters.
     principal: String,
-    /// reader, writer or manager.
+    /// Role of the member: reader, writer or manager.
     #[schema(value_type = String)]
     role: Role,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Adds a member, or changes the role of one.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/members", tag = "members", request_body = NewMember, params(("tenant" = String, Path, description = "Name or id")),
-    responses((status = 201, description = "The member", body = Member), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn add(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Json(new): Json<NewMember>,
+/// Add a member to a tenant, or change the role of a member.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/members", tag = "members", request_body = NewMember, params(("tenant" = String, Path, description = "Name or id of the tenant")),
+    responses((status = 201, description = "The member that was added or changed", body = MemberView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn add_member(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    JsonBody(new): JsonBody<NewMember>,
 ) -> Result<Response> {
     check_principal(&new.principal)?;
     check_reason(new.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
-    let tenant = lookup::tenant(&mut tx, &name).await?;
+    let tenant = lookup::find_tenant(&mut tx, &name).await?;
     if matches!(tenant.state, TenantState::Deleted | TenantState::Purged) {
-        return Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant takes no members"));
+        return Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant cannot get members"));
     }
-    let member = members::set(&mut tx, tenant.id, &new.principal, new.role).await?;
+    let member = members::set_member(&mut tx, tenant.id, &new.principal, new.role).await?;
     let data = serde_json::json!({ "principal": new.principal, "role": new.role });
-    let event = caller.event("member.set", Some(tenant.id), data, new.reason.as_deref());
-    events::append(&mut tx, &[event]).await?;
-    let action = format!("'{}' would be a member", lookup::shown(&new.principal));
-    let change = Change { kind: "member.set", tenant: Some(tenant.name.clone()), action };
-    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(Member::new(member, &tenant.name)))).await
+    let event = caller.caller_event("member.set", Some(tenant.id), data, new.reason.as_deref());
+    events::append_events(&mut tx, &[event]).await?;
+    let action = format!("'{}' would be a member", lookup::display_safe(&new.principal));
+    let change = CatalogChange { kind: "member.set", tenant: Some(tenant.name.clone()), action };
+    finish_change(
+        tx,
+        &caller,
+        new.dry_run,
+        change,
+        (StatusCode::CREATED, JsonBody(MemberView::new(member, &tenant.name))),
+    )
+    .await
 }
 
-/// Removes a member.
+/// Remove a member from a tenant.
 #[utoipa::path(delete, path = "/v1/tenants/{tenant}/members/{principal}", tag = "members",
-    params(("tenant" = String, Path, description = "Name or id"), ("principal" = String, Path, description = "Who"), Wish),
-    responses((status = 204, description = "Gone"), (status = 200, description = "A dry run", body = Planned), (status = 404, description = "No such tenant or member", body = ProblemBody)))]
-async fn remove(
-    State(api): State<Api>,
-    caller: Caller,
-    Path((name, principal)): Path<(String, String)>,
-    Query(wish): Query<Wish>,
+    params(("tenant" = String, Path, description = "Name or id of the tenant"), ("principal" = String, Path, description = "Principal of the member"), ChangeOptions),
+    responses((status = 204, description = "The member was removed"), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = 404, description = "No tenant has this name or id, or it has no such member", body = ProblemBody)))]
+async fn remove_member(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams((name, principal)): PathParams<(String, String)>,
+    QueryParams(wish): QueryParams<ChangeOptions>,
 ) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
-    let tenant = lookup::tenant(&mut tx, &name).await?;
-    members::remove(&mut tx, tenant.id, &principal).await?;
+    let tenant = lookup::find_tenant(&mut tx, &name).await?;
+    members::remove_member(&mut tx, tenant.id, &principal).await?;
     let data = serde_json::json!({ "principal": principal });
-    let event = caller.event("member.removed", Some(tenant.id), data, wish.reason.as_deref());
-    events::append(&mut tx, &[event]).await?;
-    let action = format!("'{}' would be a member no more", lookup::shown(&principal));
-    let change = Change { kind: "member.removed", tenant: Some(tenant.name), action };
-    settle(tx, wish.dry_run, change, StatusCode::NO_CONTENT).await
+    let event = caller.caller_event("member.removed", Some(tenant.id), data, wish.reason.as_deref());
+    events::append_events(&mut tx, &[event]).await?;
+    let action = format!("'{}' would no longer be a member", lookup::display_safe(&principal));
+    let change = CatalogChange { kind: "member.removed", tenant: Some(tenant.name), action };
+    finish_change(tx, &caller, wish.dry_run, change, StatusCode::NO_CONTENT).await
 }
 
-/// A principal is shown in lists and logs, so it is one line.
+/// Refuses a principal with several lines, because lists and logs show it.
 pub(crate) fn check_principal(principal: &str) -> Result<()> {
     let fits = (1..=256).contains(&principal.len()) && !principal.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(Problem::invalid("principal: expected 1 to 256 bytes without control characters")) }

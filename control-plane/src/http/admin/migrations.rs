@@ -1,4 +1,4 @@
-//! `/v1/migrations`: bringing tenants to a release, and how far they are.
+//! `/v1/migrations`: migrates tenants to a release, and reports their versions.
 
 use std::collections::BTreeMap;
 
@@ -8,330 +8,355 @@ use catalog::operations as catalog_operations;
 use catalog::steps::{self, StepState};
 use catalog::{OperationId, ReadTx, TenantRecord, TenantState, fleet, releases};
 use serde::{Deserialize, Serialize};
-use tenant_engine::migration::{File, MigrationSet, MigrationSets};
+use tenant_engine::migration::{MigrationFile, MigrationSet, MigrationSets};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned, check_reason};
+use super::change::{self, PlannedChange, check_reason};
 use super::lookup;
-use super::operations::{Fault, Operation};
-use super::pins::{PinnedTenant, apart};
-use super::releases::{Release, ReleaseFile, sets_of};
-use super::schema_state::{self, Reading};
-use super::selection::Selection;
+use super::operations::{FailureDetail, OperationView};
+use super::pins::{PinnedTenant, split_pinned};
+use super::releases::{ReleaseFile, ReleaseView, sets_of};
+use super::schema_state::{self, LedgerReadScope};
+use super::selection::SelectionRequest;
 use crate::error::Error;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::{BoundedNumber, StepConcurrency, TenantCount};
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Query};
-use crate::http::number::{Concurrency, Count, Within};
+use crate::http::extract::{JsonBody, QueryParams};
 use crate::http::routes::BULK_BYTES_MAX;
-use crate::operations::{Params, migrate};
+use crate::operations::{OperationParams, migrate};
 use crate::plan;
-use crate::runner::submit::{Mode, Submission};
+use crate::runner::submit::{Submission, SubmitMode};
 
-/// Of a migration.
-type Version = Within<0, { i64::MAX as u64 }>;
+/// The version of a migration.
+type MigrationVersion = BoundedNumber<0, { i64::MAX as u64 }>;
 
-/// Failed tenants named in one status: what a human reads; the operation's steps have all of them.
+/// Maximum number of failed tenants in one status. The operation's steps list all of them.
 const FAILED_MAX: u32 = 100;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
-        .routes(routes!(run))
+        .routes(routes!(run_migration))
         .routes(routes!(show_plan))
         .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
-        .routes(routes!(status))
+        .routes(routes!(migration_status))
 }
 
-/// Where to bring whom: exactly one of `release` and `files`.
+/// A request to migrate tenants: exactly one of `release` and `files`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct MigrationRun {
-    /// `rel_…`
+    /// Id of the release to migrate to: `rel_…`.
     release: Option<String>,
-    /// The files of a migration directory.
+    /// Files of a migration directory, instead of a stored release.
     files: Option<Vec<ReleaseFile>>,
-    /// Which tenants. With `all`, the release also becomes the one that new tenants start from.
-    selection: Selection,
-    /// Stop after this version, which must be one of the release's.
+    /// Tenants to migrate. With `all`, new tenants also start from this release.
+    selection: SelectionRequest,
+    /// Version after which to stop. It must be a version of the release.
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
-    target: Option<Version>,
-    /// Open every database instead of trusting what the catalog remembers.
+    target: Option<MigrationVersion>,
+    /// True: open every database. False: rely on the versions that the catalog has recorded.
     #[serde(default)]
     verify: bool,
-    /// Pinned tenants take part, too. Those that are named do so anyway.
+    /// True: migrate pinned tenants, too. Pinned tenants that are named are always migrated.
     #[serde(default)]
     include_pinned: bool,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when the plan has another number of tenants.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
 impl MigrationRun {
-    /// The operation that is asked for.
-    fn submission(self) -> Result<Submission> {
-        let params = migrate::Params {
-            release: source(self.release.as_deref(), self.files)?,
-            target: self.target.map(Version::signed),
-            look: if self.verify { migrate::Look::Every } else { migrate::Look::Hint },
+    /// The requested operation.
+    fn into_submission(self) -> Result<Submission> {
+        let params = migrate::MigrateParams {
+            release: release_source(self.release.as_deref(), self.files)?,
+            target: self.target.map(MigrationVersion::to_i64),
+            look: if self.verify { migrate::StepCoverage::Every } else { migrate::StepCoverage::Hint },
             include_pinned: self.include_pinned,
             promotes: None,
+            to_build: None,
         };
         Ok(Submission {
-            params: Params::Migrate(params),
+            params: OperationParams::Migrate(params),
             targets: self.selection.into(),
             reason: self.reason,
-            concurrency: self.concurrency.map(Concurrency::narrow),
-            expect_count: self.expect_count.map(Count::get),
+            concurrency: self.concurrency.map(StepConcurrency::to_u32),
+            expect_count: self.expect_count.map(TenantCount::get),
         })
     }
 }
 
-/// The set that is asked for.
-fn source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::Release> {
+/// The requested release.
+fn release_source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Result<migrate::ReleaseSource> {
     match (release, files) {
-        (Some(id), None) => Ok(migrate::Release::Id(lookup::id(id)?)),
+        (Some(id), None) => Ok(migrate::ReleaseSource::Id(lookup::parse_id(id)?)),
         (None, Some(files)) => {
-            let files: Vec<File> = files.into_iter().map(File::from).collect();
+            let files: Vec<MigrationFile> = files.into_iter().map(MigrationFile::from).collect();
             sets_of(&files)?;
-            Ok(migrate::Release::Files(files))
+            Ok(migrate::ReleaseSource::Files(files))
         }
         _ => Err(Problem::invalid("expected exactly one of release and files")),
     }
 }
 
-/// Migrates tenants.
+/// Migrate tenants to a release.
 #[utoipa::path(post, path = "/v1/migrations", tag = "migrations", request_body = MigrationRun,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<MigrationRun>) -> Result<Response> {
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn run_migration(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<MigrationRun>,
+) -> Result<Response> {
     let dry_run = run.dry_run;
-    change::submit(&api, &caller, run.submission()?, dry_run).await
+    change::submit_or_plan(&api, &caller, run.into_submission()?, dry_run).await
 }
 
-/// What migrating would do, by version.
+/// What a migration would do, grouped by version.
 #[derive(Debug, Serialize, ToSchema)]
 struct MigrationPlan {
-    /// Where to.
-    release: Release,
-    /// Tenants that are behind.
+    /// Release that the tenants would be migrated to.
+    release: ReleaseView,
+    /// Number of tenants that lack versions of the release.
     pending: u64,
-    /// Tenants that are there.
+    /// Number of tenants that have all versions already.
     up_to_date: u64,
-    /// Tenants that are newer.
+    /// Number of tenants that are newer than the release.
     ahead: u64,
-    /// Tenants that are behind and stay there, because they are pinned.
+    /// Number of tenants that lack versions and stay as they are, because they are pinned.
     pinned: u64,
-    /// Who they are, at most 100.
+    /// The pinned tenants, at most 100.
     pinned_tenants: Vec<PinnedTenant>,
-    /// By where they are now.
+    /// Number of tenants for each version that they have now.
     by_version: Vec<PlanAtVersion>,
 }
 
 /// The tenants at one version.
 #[derive(Debug, Serialize, ToSchema)]
 struct PlanAtVersion {
-    /// Their newest migration; null: none.
+    /// Version of their newest migration; null if they have none.
     version: Option<i64>,
-    /// How many.
+    /// Number of tenants at this version.
     tenants: u64,
-    /// What they lack.
+    /// Versions that these tenants lack.
     pending: Vec<i64>,
 }
 
-/// Shows what migrating would do, by what the catalog remembers of each tenant.
+/// Show what a migration would do.
+///
+/// The plan uses the versions that the catalog has recorded for the tenants.
 #[utoipa::path(post, path = "/v1/migrations/plan", tag = "migrations", request_body = MigrationRun,
-    responses((status = 200, description = "What it would do", body = MigrationPlan), (status = "4XX", description = "Refused", body = ProblemBody)))]
+    responses((status = 200, description = "Plan of the migration", body = MigrationPlan), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
 async fn show_plan(
-    State(api): State<Api>,
-    caller: Caller,
-    Json(run): Json<MigrationRun>,
-) -> Result<Json<MigrationPlan>> {
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<MigrationRun>,
+) -> Result<JsonBody<MigrationPlan>> {
     check_reason(run.reason.as_deref())?;
-    let target = run.target.map(Version::signed);
-    let submission = run.submission()?;
-    let Params::Migrate(params) = &submission.params else { return Err(Error::internal("a migration is one").into()) };
+    let target = run.target.map(MigrationVersion::to_i64);
+    let submission = run.into_submission()?;
+    let OperationParams::Migrate(params) = &submission.params else {
+        return Err(Error::internal("a migration is one").into());
+    };
     let (source, selection) = (params.release.clone(), submission.targets.clone());
     let include_pinned = params.include_pinned || !selection.names.is_empty();
-    // Refuses what a run would refuse, with its error.
-    api.app.submit(&caller.who, submission, Mode::Plan).await?;
-    let tenants = api.app.select(&selection).await?;
-    let (release, sets) = describe(&api, &caller, source).await?;
-    let (_, current) = current(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
-    let head = current.versions().head();
-    let (pinned, tenants) = apart(&sets, tenants, include_pinned);
-    let (count, pinned_tenants) = (pinned.len() as u64, PinnedTenant::all(&pinned, head));
+    // Refuses with the same error as a run would.
+    api.app.submit_operation(&caller.who, submission, SubmitMode::Plan).await?;
+    let (release, sets) = describe_release(&api, &caller, source).await?;
+    let (_, current) = current_sets(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
+    let head = current.version_set().head_version();
     let mut plan = MigrationPlan {
         release,
         pending: 0,
         up_to_date: 0,
         ahead: 0,
-        pinned: count,
-        pinned_tenants,
+        pinned: 0,
+        pinned_tenants: Vec::new(),
         by_version: Vec::new(),
     };
-    for (version, tenants) in by_version(&tenants) {
-        let lacking = lacking(sets.versions(), version, target);
-        let count = match standing(sets.versions(), version, &lacking) {
-            Standing::Behind => &mut plan.pending,
-            Standing::There => &mut plan.up_to_date,
-            Standing::Ahead => &mut plan.ahead,
+    let mut counted = BTreeMap::new();
+    let count = |page| {
+        let (pinned, tenants) = split_pinned(&sets, page, include_pinned);
+        plan.pinned += pinned.len() as u64;
+        PinnedTenant::add_all(&mut plan.pinned_tenants, &pinned, head);
+        count_versions(&mut counted, &tenants);
+    };
+    api.app.for_each_page(&selection, count).await?;
+    for (version, tenants) in counted {
+        let lacking = lacking_versions(sets.version_set(), version, target);
+        let count = match version_standing(sets.version_set(), version, &lacking) {
+            VersionStanding::Behind => &mut plan.pending,
+            VersionStanding::There => &mut plan.up_to_date,
+            VersionStanding::Ahead => &mut plan.ahead,
         };
         *count += tenants;
         plan.by_version.push(PlanAtVersion { version, tenants, pending: lacking });
     }
-    Ok(Json(plan))
+    Ok(JsonBody(plan))
 }
 
-/// The release and its sets. A new one is stored in a transaction that is dropped: a plan leaves nothing behind.
-async fn describe(api: &Api, caller: &Caller, source: migrate::Release) -> Result<(Release, MigrationSets)> {
-    let mut tx = api.app.catalog.write().await?;
+/// The release and its sets. A release that the catalog does not hold is described and not stored.
+async fn describe_release(
+    api: &ApiState,
+    caller: &AdmittedCaller,
+    source: migrate::ReleaseSource,
+) -> Result<(ReleaseView, MigrationSets)> {
+    let mut tx = api.app.catalog.read().await?;
+    let current = fleet::current_release(&mut tx).await?;
     let (record, files) = match source {
-        migrate::Release::Id(id) => {
-            (super::releases::find(&mut tx, &id.to_string()).await?, releases::files(&mut tx, id).await?)
-        }
-        migrate::Release::Files(files) => {
-            (releases::ensure(&mut tx, &sets_of(&files)?, &files, &caller.who.actor).await?, files)
+        migrate::ReleaseSource::Id(id) => (
+            super::releases::find_release(&mut tx, &id.to_string()).await?,
+            releases::release_files(&mut tx, id).await?,
+        ),
+        migrate::ReleaseSource::Files(files) => {
+            let sets = sets_of(&files)?;
+            let known = releases::by_digest(&mut tx, sets.release_digest()).await?;
+            let record = known.unwrap_or_else(|| releases::unstored_release(&sets, tx.now(), &caller.who.actor));
+            (record, files)
         }
     };
     let sets = MigrationSets::from_files(&files).map_err(Error::from)?;
-    Ok((Release::read(&mut tx, record).await?, sets))
+    Ok((ReleaseView::new(record, &files, current), sets))
 }
 
-/// Where a tenant stands against a set.
+/// Where a tenant stands relative to a migration set.
 #[derive(Debug, PartialEq, Eq)]
-enum Standing {
+enum VersionStanding {
     Behind,
     There,
     Ahead,
 }
 
-fn standing(set: &MigrationSet, version: Option<i64>, lacking: &[i64]) -> Standing {
-    match (version, set.head()) {
-        (Some(version), head) if head.is_none_or(|head| version > head) => Standing::Ahead,
-        _ if lacking.is_empty() => Standing::There,
-        _ => Standing::Behind,
+fn version_standing(set: &MigrationSet, version: Option<i64>, lacking: &[i64]) -> VersionStanding {
+    match (version, set.head_version()) {
+        (Some(version), head) if head.is_none_or(|head| version > head) => VersionStanding::Ahead,
+        _ if lacking.is_empty() => VersionStanding::There,
+        _ => VersionStanding::Behind,
     }
 }
 
 /// The versions after `version`, up to `target`.
-fn lacking(set: &MigrationSet, version: Option<i64>, target: Option<i64>) -> Vec<i64> {
-    let versions = set.migrations().iter().map(|m| m.version);
+fn lacking_versions(set: &MigrationSet, version: Option<i64>, target: Option<i64>) -> Vec<i64> {
+    let versions = set.all_migrations().iter().map(|m| m.version);
     let wanted = |v: &i64| version.is_none_or(|at| *v > at) && target.is_none_or(|target| *v <= target);
     versions.filter(wanted).collect()
 }
 
-fn by_version(tenants: &[TenantRecord]) -> BTreeMap<Option<i64>, u64> {
-    let mut counted = BTreeMap::new();
+fn count_versions(counted: &mut BTreeMap<Option<i64>, u64>, tenants: &[TenantRecord]) {
     for tenant in tenants {
         *counted.entry(tenant.schema_version).or_default() += 1;
     }
-    counted
 }
 
-/// Which tenants.
+/// Filters of the tenants in the status.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Filters {
-    /// `k=v,k2=v2`: all of them.
+struct MigrationFilters {
+    /// Only tenants with all these labels: `k=v,k2=v2`.
     labels: Option<String>,
-    /// The name of a server.
+    /// Only tenants on the server with this name.
     server: Option<String>,
-    /// One name or id.
+    /// Only the tenant with this name or id.
     name: Option<String>,
-    /// Read the ledger of every database. Else that is done for small fleets, and where the catalog knows no release.
+    /// True: read the ledger of every database. False: read ledgers in small fleets, and where the catalog does not
+    /// know a tenant's release.
     #[serde(default)]
     verify: bool,
 }
 
-/// How far the fleet is.
+/// Migration status of the fleet.
 #[derive(Debug, Serialize, ToSchema)]
 struct MigrationStatus {
-    /// The current release; null before the first.
-    head: Option<Release>,
-    /// Tenants that serve.
+    /// The current release; null before the first release.
+    head: Option<ReleaseView>,
+    /// Number of tenants that serve.
     total: u64,
-    /// At the head.
+    /// Number of tenants at the newest version of the current release.
     up_to_date: u64,
-    /// Behind it.
+    /// Number of tenants that lack versions of the current release.
     pending: u64,
-    /// Newer than it.
+    /// Number of tenants that are newer than the current release.
     ahead: u64,
-    /// Behind it and pinned: they stay there until a migration names them.
+    /// Number of tenants that lack versions and are pinned. They stay as they are until a migration names them.
     pinned: u64,
-    /// Who they are, at most 100.
+    /// The pinned tenants, at most 100.
     pinned_tenants: Vec<PinnedTenant>,
-    /// With other texts applied than the release holds, or versions that it lacks.
+    /// Number of tenants that applied other texts than the release has, or versions that the release lacks.
     differ: u64,
-    /// It is not known, because their databases cannot be read.
+    /// Number of tenants with unknown versions, because their databases cannot be read.
     unreadable: u64,
-    /// Tenants whose own ledgers were read for this answer; of the others it is what the catalog recorded.
+    /// Number of tenants whose ledgers were read for this answer. For all others the catalog's record is used.
     read: u64,
     /// Versions of which tenants have applied different texts.
     splits: Vec<String>,
-    /// Still being made.
+    /// Number of tenants that are still being created.
     unknown: u64,
-    /// By version.
+    /// Number of tenants at each version.
     versions: Vec<VersionCount>,
-    /// Those the last migration gave up, at most 100.
+    /// Tenants that failed in the last migration, at most 100.
     failed: Vec<FailedTenant>,
-    /// The last migration.
-    last_operation: Option<Operation>,
+    /// The last migration; null if there was none.
+    last_operation: Option<OperationView>,
 }
 
-/// How many tenants are at one version.
+/// The number of tenants at one version.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VersionCount {
-    /// Their newest migration; null: none.
+    /// Version of their newest migration; null if they have none.
     pub(crate) version: Option<i64>,
-    /// How many.
+    /// Number of tenants at this version.
     pub(crate) tenants: u64,
 }
 
-/// A tenant that a migration gave up.
+/// A tenant that failed in a migration.
 #[derive(Debug, Serialize, ToSchema)]
 struct FailedTenant {
-    /// Its name.
+    /// Name of the tenant.
     tenant: String,
-    /// Why.
-    error: Option<Fault>,
+    /// Error of the failed step; null if none was recorded.
+    error: Option<FailureDetail>,
 }
 
-/// Shows how far the tenants are, by their databases' ledgers, or in a large fleet by what the catalog recorded of them.
-#[utoipa::path(get, path = "/v1/migrations/status", tag = "migrations", params(Filters),
-    responses((status = 200, description = "How far they are", body = MigrationStatus), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn status(
-    State(api): State<Api>,
-    _caller: Caller,
-    Query(filters): Query<Filters>,
-) -> Result<Json<MigrationStatus>> {
-    let tenants = api.app.select_in(&filters.selection()?, &[TenantState::Active, TenantState::Suspended]).await?;
-    let reading = if filters.verify { Reading::All } else { Reading::Few };
-    let sets = current(&mut api.app.catalog.read().await?).await?.1;
+/// Get the migration status of the tenants.
+///
+/// In a small fleet the versions come from the databases' ledgers, in a large fleet from the catalog.
+#[utoipa::path(get, path = "/v1/migrations/status", tag = "migrations", params(MigrationFilters),
+    responses((status = 200, description = "Migration status of the tenants", body = MigrationStatus), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn migration_status(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    QueryParams(filters): QueryParams<MigrationFilters>,
+) -> Result<JsonBody<MigrationStatus>> {
+    let tenants =
+        api.app.select_in(&filters.tenant_selection()?, &[TenantState::Active, TenantState::Suspended]).await?;
+    let reading = if filters.verify { LedgerReadScope::All } else { LedgerReadScope::Few };
+    let sets = current_sets(&mut api.app.catalog.read().await?).await?.1;
     let total = tenants.len() as u64;
-    let (pinned, others) = apart(&sets, tenants, false);
-    let mut state = schema_state::look(&api, &others, &sets, reading).await?;
+    let (pinned, others) = split_pinned(&sets, tenants, false);
+    let mut state = schema_state::load_schema_state(&api, &others, &sets, reading).await?;
     for tenant in &pinned {
         *state.versions.entry(tenant.schema_version).or_default() += 1;
     }
     let mut tx = api.app.catalog.read().await?;
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
-    let (head, _) = current(&mut tx).await?;
-    let (failed, last_operation) = last(&mut tx).await?;
-    Ok(Json(MigrationStatus {
+    let (head, _) = current_sets(&mut tx).await?;
+    let (failed, last_operation) = last_migration(&mut tx).await?;
+    Ok(JsonBody(MigrationStatus {
         pinned: pinned.len() as u64,
-        pinned_tenants: PinnedTenant::all(&pinned, sets.versions().head()),
+        pinned_tenants: PinnedTenant::first_pinned(&pinned, sets.version_set().head_version()),
         head,
         total,
         up_to_date: state.up_to_date,
@@ -348,40 +373,41 @@ async fn status(
     }))
 }
 
-impl Filters {
-    fn selection(&self) -> Result<plan::Selection> {
-        let mut selection = self.name.clone().map_or_else(plan::Selection::default, plan::Selection::one);
-        // Checked here as well, because this parameter is named otherwise than the field of a selection.
-        self.labels.as_deref().map(lookup::labels).transpose()?;
+impl MigrationFilters {
+    fn tenant_selection(&self) -> Result<plan::TenantSelection> {
+        let mut selection =
+            self.name.clone().map_or_else(plan::TenantSelection::default, plan::TenantSelection::one_tenant);
+        // Checked here as well, because this parameter has another name than the field of a selection.
+        self.labels.as_deref().map(lookup::parse_labels).transpose()?;
         selection.selectors.extend(self.labels.clone());
         selection.server.clone_from(&self.server);
         selection.all = selection.is_empty();
-        // A fleet without tenants has a status.
+        // A fleet without tenants has a status, too.
         selection.allow_empty = selection.all;
         Ok(selection)
     }
 }
 
-/// The current release and its sets; nothing before the first.
-pub(crate) async fn current(tx: &mut ReadTx) -> Result<(Option<Release>, MigrationSets)> {
-    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSets::empty())) };
-    let record = super::releases::find(tx, &id.to_string()).await?;
-    let sets = MigrationSets::from_files(&releases::files(tx, id).await?).map_err(Error::from)?;
-    Ok((Some(Release::read(tx, record).await?), sets))
+/// The current release and its sets. Empty before the first release.
+pub(crate) async fn current_sets(tx: &mut ReadTx) -> Result<(Option<ReleaseView>, MigrationSets)> {
+    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSets::empty_release())) };
+    let record = super::releases::find_release(tx, &id.to_string()).await?;
+    let sets = MigrationSets::from_files(&releases::release_files(tx, id).await?).map_err(Error::from)?;
+    Ok((Some(ReleaseView::with_files(tx, record).await?), sets))
 }
 
-/// The last migration and the tenants it gave up.
-async fn last(tx: &mut ReadTx) -> Result<(Vec<FailedTenant>, Option<Operation>)> {
-    let found = catalog_operations::page(tx, &[], Some("migrate"), None, None, 1).await?;
+/// The last migration, and the tenants that failed in it.
+async fn last_migration(tx: &mut ReadTx) -> Result<(Vec<FailedTenant>, Option<OperationView>)> {
+    let found = catalog_operations::list_operations(tx, &[], Some("migrate"), None, None, 1).await?;
     let Some(record) = found.into_iter().next() else { return Ok((Vec::new(), None)) };
     let id: OperationId = record.id;
-    let steps = steps::page(tx, id, &[StepState::Failed], None, FAILED_MAX).await?;
+    let steps = steps::list_steps(tx, id, &[StepState::Failed], None, FAILED_MAX).await?;
     let failed = |(step, tenant): (steps::StepRecord, String)| FailedTenant {
         tenant,
-        error: Fault::new(step.error_code, step.error),
+        error: FailureDetail::new(step.error_code, step.error),
     };
     let failed = steps.into_iter().map(failed).collect();
-    Ok((failed, Some(Operation::read(tx, record).await?)))
+    Ok((failed, Some(OperationView::with_progress(tx, record).await?)))
 }
 
 #[cfg(test)]
@@ -389,26 +415,26 @@ mod tests {
     use super::*;
 
     fn set() -> MigrationSet {
-        let file = |n: i64| File { name: format!("{n:04}_x.sql"), sql: format!("create table t{n} (a)") };
+        let file = |n: i64| MigrationFile { name: format!("{n:04}_x.sql"), sql: format!("create table t{n} (a)") };
         MigrationSet::from_files(&[file(1), file(2), file(4)]).unwrap()
     }
 
     #[test]
     fn what_lacks_is_what_comes_after() {
-        assert_eq!(lacking(&set(), None, None), [1, 2, 4]);
-        assert_eq!(lacking(&set(), Some(2), None), [4]);
-        assert_eq!(lacking(&set(), Some(1), Some(2)), [2]);
-        assert!(lacking(&set(), Some(9), None).is_empty());
+        assert_eq!(lacking_versions(&set(), None, None), [1, 2, 4]);
+        assert_eq!(lacking_versions(&set(), Some(2), None), [4]);
+        assert_eq!(lacking_versions(&set(), Some(1), Some(2)), [2]);
+        assert!(lacking_versions(&set(), Some(9), None).is_empty());
     }
 
     #[test]
     fn a_tenant_is_behind_there_or_ahead() {
-        let stands = |version| standing(&set(), version, &lacking(&set(), version, None));
-        assert_eq!(stands(None), Standing::Behind);
-        assert_eq!(stands(Some(2)), Standing::Behind);
-        assert_eq!(stands(Some(4)), Standing::There);
-        assert_eq!(stands(Some(5)), Standing::Ahead);
-        assert_eq!(standing(&MigrationSet::empty(), None, &[]), Standing::There);
-        assert_eq!(standing(&MigrationSet::empty(), Some(1), &[]), Standing::Ahead);
+        let stands = |version| version_standing(&set(), version, &lacking_versions(&set(), version, None));
+        assert_eq!(stands(None), VersionStanding::Behind);
+        assert_eq!(stands(Some(2)), VersionStanding::Behind);
+        assert_eq!(stands(Some(4)), VersionStanding::There);
+        assert_eq!(stands(Some(5)), VersionStanding::Ahead);
+        assert_eq!(version_standing(&MigrationSet::empty_set(), None, &[]), VersionStanding::There);
+        assert_eq!(version_standing(&MigrationSet::empty_set(), Some(1), &[]), VersionStanding::Ahead);
     }
 }

@@ -6,7 +6,9 @@ pub(crate) mod selection;
 
 pub(crate) mod backups;
 pub(crate) mod doctor;
+mod doctor_certificate;
 mod doctor_places;
+mod event_kinds;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod lifecycle;
@@ -27,6 +29,7 @@ mod server_move;
 pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod tenant_adopt;
+pub(crate) mod tenant_describe;
 pub(crate) mod tenant_work;
 pub(crate) mod tenants;
 pub(crate) mod tokens;

@@ -1,4 +1,4 @@
-//! Pinned tenants, as several answers tell them: they stay at their version until a migration names them.
+//! Pinned tenants, as several answers list them. They stay at their version until a migration names them.
 
 use catalog::{ReadTx, TenantRecord, fleet, releases};
 use serde::Serialize;
@@ -8,77 +8,83 @@ use utoipa::ToSchema;
 use crate::http::error::Result;
 use crate::http::time;
 
-/// Pinned tenants named in one answer: what a human reads. The list of tenants has all of them.
+/// Maximum number of pinned tenants in one answer. The list of tenants has all of them.
 const NAMED_MAX: usize = 100;
 
-/// Why a tenant stays at its version until a migration names it.
+/// The pin of a tenant: it stays at its version until a migration names it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TenantPin {
-    /// The version it stays at; null: none.
+    /// Version at which the tenant stays; null if it has no migration.
     version: Option<i64>,
-    /// The newest version of the current release; null before the first.
+    /// Newest version of the current release; null before the first release.
     head_version: Option<i64>,
-    /// RFC 3339: since when.
+    /// Time at which the tenant was pinned, RFC 3339.
     since_at: String,
-    /// The operation that took it back.
+    /// Id of the operation that took the tenant back to this version.
     operation_id: String,
 }
 
 impl TenantPin {
-    /// The wire form; `None` of a tenant that is not pinned.
+    /// The API's view of a pin. `None` for a tenant that is not pinned.
     pub(crate) fn new(record: &TenantRecord, head_version: Option<i64>) -> Option<Self> {
         record.pin.map(|pin| Self {
             version: record.schema_version,
             head_version,
-            since_at: time::text(pin.at),
+            since_at: time::format_time(pin.at),
             operation_id: pin.op.to_string(),
         })
     }
 }
 
-/// A tenant that stays at its version.
+/// A tenant that is pinned to its version.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PinnedTenant {
-    /// Its name.
+    /// Name of the tenant.
     tenant: String,
-    /// Where, since when and by what.
+    /// Version, time and operation of the pin.
     #[serde(flatten)]
     pin: TenantPin,
 }
 
 impl PinnedTenant {
-    /// The first of these tenants.
-    pub(crate) fn all(tenants: &[TenantRecord], head: Option<i64>) -> Vec<Self> {
+    /// The first pinned ones of these tenants.
+    pub(crate) fn first_pinned(tenants: &[TenantRecord], head: Option<i64>) -> Vec<Self> {
         let one = |tenant: &TenantRecord| {
             let pin = TenantPin::new(tenant, head)?;
             Some(Self { tenant: tenant.name.clone(), pin })
         };
         tenants.iter().filter_map(one).take(NAMED_MAX).collect()
     }
+
+    /// Adds pinned tenants to those of earlier pages, up to the maximum.
+    pub(crate) fn add_all(named: &mut Vec<Self>, tenants: &[TenantRecord], head: Option<i64>) {
+        named.extend(Self::first_pinned(tenants, head));
+        named.truncate(NAMED_MAX);
+    }
 }
 
-/// The newest version of what new tenants start from.
+/// The newest version of the release that new tenants start from.
 pub(crate) async fn head_version(tx: &mut ReadTx) -> Result<Option<i64>> {
     let Some(id) = fleet::current_release(tx).await? else { return Ok(None) };
     Ok(releases::get(tx, id).await?.and_then(|release| release.head_version))
 }
 
-/// The pinned tenants that are behind the head, and the others.
-pub(crate) fn apart(
+/// Splits tenants into pinned ones that are behind the head, and all others.
+pub(crate) fn split_pinned(
     sets: &MigrationSets,
     tenants: Vec<TenantRecord>,
     include_pinned: bool,
 ) -> (Vec<TenantRecord>, Vec<TenantRecord>) {
-    let head = sets.versions().head();
+    let head = sets.version_set().head_version();
     tenants.into_iter().partition(|tenant| !include_pinned && tenant.pin.is_some() && tenant.schema_version < head)
 }
 
-/// Those that are behind the head, in words.
-pub(crate) fn told(tenants: &[TenantRecord], head: Option<i64>) -> String {
+/// The pinned tenants that are behind the head, in words.
+pub(crate) fn describe_pinned(tenants: &[TenantRecord], head: Option<i64>) -> String {
     let version = |version: Option<i64>| version.map_or_else(|| "none".to_owned(), |version| version.to_string());
     let one = |tenant: &TenantRecord| {
         let pin = tenant.pin.filter(|_| tenant.schema_version < head)?;
-        let (at, head, since) = (version(tenant.schema_version), version(head), time::text(pin.at));
+        let (at, head, since) = (version(tenant.schema_version), version(head), time::format_time(pin.at));
         Some(format!("{} at {at}, head {head}, since {since}, by {}", tenant.name, pin.op))
     };
     tenants.iter().filter_map(one).collect::<Vec<_>>().join("; ")

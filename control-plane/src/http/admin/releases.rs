@@ -1,70 +1,81 @@
 //! `/v1/releases`: immutable migration sets.
 
+use std::sync::Arc;
+
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::releases::{self, ReleaseRecord};
-use catalog::{ReadTx, ReleaseId, events, fleet};
+use catalog::{ReadTx, ReleaseId, TenantState, events, fleet};
 use serde::{Deserialize, Serialize};
-use tenant_engine::migration::{File, MigrationSet, MigrationSets};
+use tenant_engine::migration::{MigrationFile, MigrationSet, MigrationSets, ignored_files};
+use tenant_engine::{DatabaseServer, EngineKind};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, Planned, Wish, check_reason, settle};
+use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
 use crate::error::Error;
-use crate::http::admission::Caller;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::Limit;
-use crate::http::pages::{PageOf, Window};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::pages::{PageOf, PageWindow};
 use crate::http::routes::BULK_BYTES_MAX;
-use crate::http::{Api, time};
-use crate::operations::{Params, migrate};
-use crate::plan::Selection;
-use crate::runner::submit::{Mode, Submission};
+use crate::http::{ApiState, time};
+use crate::operations::ledgers::{self, ReadLedgers};
+use crate::operations::{OperationParams, ledger_name, migrate};
+use crate::plan::TenantSelection;
+use crate::runner::submit::{Submission, SubmitMode};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
-        .routes(routes!(list, add))
+        .routes(routes!(list_releases, add_release))
         .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
-        .routes(routes!(get))
-        .routes(routes!(activate))
+        .routes(routes!(get_release))
+        .routes(routes!(activate_release))
 }
 
-/// A release.
+/// A release: an immutable set of migrations.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Release {
-    /// `rel_…`
+#[schema(as = Release)]
+pub(crate) struct ReleaseView {
+    /// Id of the release: `rel_…`.
     id: String,
-    /// Of versions and checksums.
+    /// Digest of the versions and checksums of the migrations.
     digest: String,
-    /// Whose SQL it is: any, sqlite, postgres or sqlite+postgres.
+    /// Engines that the SQL is for: any, sqlite, postgres or sqlite+postgres.
     engine: String,
-    /// The newest version.
+    /// Version of the newest migration; null if there is none.
     head_version: Option<i64>,
-    /// Ordered.
+    /// Migrations of the release, ordered by version.
     versions: Vec<ReleaseVersion>,
-    /// Whether new tenants start from it.
+    /// True if new tenants start from this release.
     current: bool,
-    /// RFC 3339.
+    /// Time of creation, RFC 3339.
     created_at: String,
-    /// Who stored it.
+    /// Actor that stored the release.
     created_by: String,
-    /// The files it is made of; only in answers about one release.
+    /// Names of the files of the release. Only in answers about one release.
     #[serde(skip_serializing_if = "Option::is_none")]
     files: Option<Vec<String>>,
+    /// Files of the request that are not migrations. Only in the answer that stores the release.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<IgnoredFile>,
+    /// Notes to read before the release is used. Only in the answer that stores the release.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// One migration of a release.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReleaseVersion {
-    /// The number before the first underscore.
+    /// Version: the number before the first underscore of the file's name.
     version: i64,
-    /// The rest of the file's name.
+    /// Description: the rest of the file's name.
     description: String,
-    /// False: runs outside a transaction.
+    /// True: runs in a transaction. False: runs outside a transaction.
     transactional: bool,
 }
 
@@ -72,21 +83,38 @@ pub(crate) struct ReleaseVersion {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReleaseFile {
-    /// As in the directory: `0001_tasks.sql`, or `postgres/0001_tasks.sql` when each engine has its own.
+    /// Name of the file as in the directory: `0001_tasks.sql`, or `postgres/0001_tasks.sql` if each engine has its own.
     name: String,
-    /// Its text, byte for byte.
+    /// Content of the file, byte for byte.
     sql: String,
 }
 
-impl From<ReleaseFile> for File {
+/// A file of a request that is not a migration.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct IgnoredFile {
+    /// Name of the file as it was sent.
+    name: String,
+    /// Reason why the file is not a migration.
+    why: String,
+}
+
+impl IgnoredFile {
+    fn ignored_files(files: &[MigrationFile]) -> Vec<Self> {
+        let why = "a name is a number, an underscore and words, as 0001_tasks.sql";
+        ignored_files(files).into_iter().map(|name| Self { name, why: why.to_owned() }).collect()
+    }
+}
+
+impl From<ReleaseFile> for MigrationFile {
     fn from(file: ReleaseFile) -> Self {
         Self { name: file.name, sql: file.sql }
     }
 }
 
-impl Release {
-    fn new(record: ReleaseRecord, files: &[File], current: Option<ReleaseId>) -> Self {
-        let versions = MigrationSets::from_files(files).map(|sets| versions(sets.versions())).unwrap_or_default();
+impl ReleaseView {
+    pub(crate) fn new(record: ReleaseRecord, files: &[MigrationFile], current: Option<ReleaseId>) -> Self {
+        let versions =
+            MigrationSets::from_files(files).map(|sets| release_versions(sets.version_set())).unwrap_or_default();
         Self {
             current: current == Some(record.id),
             id: record.id.to_string(),
@@ -94,141 +122,198 @@ impl Release {
             engine: record.engine,
             head_version: record.head_version,
             versions,
-            created_at: time::text(record.created_at),
+            created_at: time::format_time(record.created_at),
             created_by: record.created_by,
             files: None,
+            ignored: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    /// The wire form of a record; reads its files.
-    pub(crate) async fn read(tx: &mut ReadTx, record: ReleaseRecord) -> Result<Self> {
+    /// The API's view of a record, with its files.
+    pub(crate) async fn with_files(tx: &mut ReadTx, record: ReleaseRecord) -> Result<Self> {
         let current = fleet::current_release(tx).await?;
-        let files = releases::files(tx, record.id).await?;
+        let files = releases::release_files(tx, record.id).await?;
         Ok(Self::new(record, &files, current))
     }
 }
 
-fn versions(set: &MigrationSet) -> Vec<ReleaseVersion> {
+fn release_versions(set: &MigrationSet) -> Vec<ReleaseVersion> {
     let version = |m: &tenant_engine::migration::Migration| ReleaseVersion {
         version: m.version,
         description: m.description.clone(),
         transactional: m.transactional,
     };
-    set.migrations().iter().map(version).collect()
+    set.all_migrations().iter().map(version).collect()
 }
 
-/// Which part of the list.
+/// Page of a list of releases.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Part {
-    /// 1 to 1000; 100 unless given.
+struct ReleaseListQuery {
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The releases, newest first.
-#[utoipa::path(get, path = "/v1/releases", tag = "releases", params(Part),
-    responses((status = 200, description = "A page", body = PageOf<Release>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(State(api): State<Api>, caller: Caller, Query(part): Query<Part>) -> Result<Json<PageOf<Release>>> {
-    let window = Window::open(&api, &caller, "releases", &(), (part.limit, part.cursor.as_deref()))?;
+/// List the releases, newest first.
+#[utoipa::path(get, path = "/v1/releases", tag = "releases", params(ReleaseListQuery),
+    responses((status = 200, description = "One page of the list", body = PageOf<ReleaseView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_releases(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    QueryParams(part): QueryParams<ReleaseListQuery>,
+) -> Result<JsonBody<PageOf<ReleaseView>>> {
+    let window = PageWindow::open_window(&api, &caller, "releases", &(), (part.limit, part.cursor.as_deref()))?;
     let mut tx = api.app.catalog.read().await?;
-    let rows = releases::page(&mut tx, window.after()?, window.rows()).await?;
-    let page = window.page(rows, |row| row.id.to_string(), |row| row);
+    let rows = releases::list_releases(&mut tx, window.after_key()?, window.rows_to_read()).await?;
+    let page = window.into_page(rows, |row| row.id.to_string(), |row| row);
     let mut items = Vec::with_capacity(page.items.len());
     for record in page.items {
-        items.push(Release::read(&mut tx, record).await?);
+        items.push(ReleaseView::with_files(&mut tx, record).await?);
     }
-    Ok(Json(PageOf { items, next_cursor: page.next_cursor }))
+    Ok(JsonBody(PageOf { items, next_cursor: page.next_cursor }))
 }
 
-/// A migration set.
+/// A release to store.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewRelease {
-    /// Every file of the directory that is a migration.
+    /// All migration files of the directory.
     files: Vec<ReleaseFile>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Stores a release; the same set again is the same release.
+/// Store a release.
+///
+/// The same set of migrations is stored only once: the answer is the same release.
 #[utoipa::path(post, path = "/v1/releases", tag = "releases", request_body = NewRelease,
-    responses((status = 201, description = "The release", body = Release), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn add(State(api): State<Api>, caller: Caller, Json(new): Json<NewRelease>) -> Result<Response> {
+    responses((status = 201, description = "The release", body = ReleaseView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn add_release(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(new): JsonBody<NewRelease>,
+) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
-    let files: Vec<File> = new.files.into_iter().map(File::from).collect();
+    let files: Vec<MigrationFile> = new.files.into_iter().map(MigrationFile::from).collect();
+    let sets = Arc::new(sets_of(&files)?);
+    let notes = admit_release(&api, &sets).await?;
     let mut tx = api.app.catalog.write().await?;
-    let record = releases::ensure(&mut tx, &sets_of(&files)?, &files, &caller.who.actor).await?;
+    ledger_name::require_same(&mut tx, &sets).await?;
+    let record = releases::ensure_release(&mut tx, &sets, &files, &caller.who.actor).await?;
     let data = serde_json::json!({ "release": record.id, "head_version": record.head_version });
-    events::append(&mut tx, &[caller.event("release.stored", None, data, new.reason.as_deref())]).await?;
-    let release = Release::read(&mut tx, record).await?;
+    events::append_events(&mut tx, &[caller.caller_event("release.stored", None, data, new.reason.as_deref())]).await?;
+    let release = ReleaseView {
+        ignored: IgnoredFile::ignored_files(&files),
+        notes,
+        ..ReleaseView::with_files(&mut tx, record).await?
+    };
     let action = format!("a release with head {:?} would be stored", release.head_version);
-    let change = Change { kind: "release.stored", tenant: None, action };
-    settle(tx, new.dry_run, change, (StatusCode::CREATED, Json(release))).await
+    let change = CatalogChange { kind: "release.stored", tenant: None, action };
+    finish_change(tx, &caller, new.dry_run, change, (StatusCode::CREATED, JsonBody(release))).await
 }
 
-/// The sets these files make; no files are a mistake, not a release.
-pub(crate) fn sets_of(files: &[File]) -> Result<MigrationSets> {
+/// Refuses a release with a file that no database can run and no tenant has applied. Returns further notes.
+async fn admit_release(api: &ApiState, sets: &Arc<MigrationSets>) -> Result<Vec<String>> {
+    let refused = migrate::refused_texts(sets).await;
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut everyone = TenantSelection::all_tenants();
+    // A fleet without tenants can have releases, too.
+    everyone.allow_empty = true;
+    let tenants = api.app.select_in(&everyone, &[TenantState::Active, TenantState::Suspended]).await?;
+    let none = ReadLedgers::new();
+    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, &tenants, &none).await?;
+    let read = ledgers::read_ledgers(&api.app.fleet, &known.unread).await;
+    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, &tenants, &read).await?;
+    let engines: Vec<EngineKind> =
+        api.app.fleet.one_of_each_engine().await?.iter().map(DatabaseServer::engine_kind).collect();
+    match refused.refuse_all(&engines, &known.ledgers) {
+        Some(error) => Err(error.into()),
+        None => Ok(refused.engine_notes(&engines, &known.ledgers)),
+    }
+}
+
+/// The migration sets of these files. An empty list is a mistake and refused.
+pub(crate) fn sets_of(files: &[MigrationFile]) -> Result<MigrationSets> {
     let sets = MigrationSets::from_files(files).map_err(Error::from)?;
-    if sets.versions().migrations().is_empty() {
-        let detail = "files: none is a migration; names begin with a number, as 0001_tasks.sql";
+    if sets.version_set().all_migrations().is_empty() {
+        let detail = "files: none is a migration; names begin with a number, such as 0001_tasks.sql";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "migration_invalid", detail));
     }
     Ok(sets)
 }
 
-/// One release with the names of its files.
-#[utoipa::path(get, path = "/v1/releases/{release}", tag = "releases", params(("release" = String, Path, description = "rel_…")),
-    responses((status = 200, description = "The release", body = Release), (status = 404, description = "No such release", body = ProblemBody)))]
-async fn get(State(api): State<Api>, _caller: Caller, Path(id): Path<String>) -> Result<Json<Release>> {
+/// Get one release with the names of its files.
+#[utoipa::path(get, path = "/v1/releases/{release}", tag = "releases", params(("release" = String, Path, description = "Id of the release: rel_…")),
+    responses((status = 200, description = "The release", body = ReleaseView), (status = 404, description = "No release has this id", body = ProblemBody)))]
+async fn get_release(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    PathParams(id): PathParams<String>,
+) -> Result<JsonBody<ReleaseView>> {
     let mut tx = api.app.catalog.read().await?;
-    let record = find(&mut tx, &id).await?;
-    let files = releases::files(&mut tx, record.id).await?;
-    let mut release = Release::new(record, &files, fleet::current_release(&mut tx).await?);
+    let record = find_release(&mut tx, &id).await?;
+    let files = releases::release_files(&mut tx, record.id).await?;
+    let mut release = ReleaseView::new(record, &files, fleet::current_release(&mut tx).await?);
     release.files = Some(files.into_iter().map(|file| file.name).collect());
-    Ok(Json(release))
+    Ok(JsonBody(release))
 }
 
-/// Makes a release the one that new tenants start from.
-#[utoipa::path(post, path = "/v1/releases/{release}/activate", tag = "releases", request_body = Wish, params(("release" = String, Path, description = "rel_…")),
-    responses((status = 200, description = "As it is now", body = Release), (status = 404, description = "No such release", body = ProblemBody)))]
-async fn activate(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Json(wish): Json<Wish>,
+/// Activate a release: new tenants start from it.
+#[utoipa::path(post, path = "/v1/releases/{release}/activate", tag = "releases", request_body = ChangeOptions, params(("release" = String, Path, description = "Id of the release: rel_…")),
+    responses((status = 200, description = "The release after the change", body = ReleaseView), (status = 404, description = "No release has this id", body = ProblemBody)))]
+async fn activate_release(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(id): PathParams<String>,
+    JsonBody(wish): JsonBody<ChangeOptions>,
 ) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
-    let record = find(&mut api.app.catalog.read().await?, &id).await?;
+    let record = find_release(&mut api.app.catalog.read().await?, &id).await?;
     require_agreement(&api, &caller, record.id).await?;
     let mut tx = api.app.catalog.write().await?;
     fleet::set_current_release(&mut tx, record.id).await?;
     let data = serde_json::json!({ "release": record.id });
-    events::append(&mut tx, &[caller.event("release.activated", None, data, wish.reason.as_deref())]).await?;
-    let release = Release::read(&mut tx, record).await?;
+    events::append_events(&mut tx, &[caller.caller_event("release.activated", None, data, wish.reason.as_deref())])
+        .await?;
+    let release = ReleaseView::with_files(&mut tx, record).await?;
     let action = format!("new tenants would start from {}", release.id);
-    settle(tx, wish.dry_run, Change { kind: "release.activated", tenant: None, action }, Json(release)).await
+    finish_change(
+        tx,
+        &caller,
+        wish.dry_run,
+        CatalogChange { kind: "release.activated", tenant: None, action },
+        JsonBody(release),
+    )
+    .await
 }
 
-/// Refuses a release whose files contradict what tenants have applied. Tenants may be newer: an operator may go back
-/// to an older release for new tenants.
-async fn require_agreement(api: &Api, caller: &Caller, release: ReleaseId) -> Result<()> {
-    let params = Params::Migrate(migrate::Params::to(migrate::Release::Id(release)));
-    match api.app.submit(&caller.who, Submission::new(params, Selection::all()), Mode::Plan).await {
+/// Refuses a release whose files contradict what tenants have applied. Tenants may be newer, because an operator may
+/// return to an older release for new tenants.
+async fn require_agreement(api: &ApiState, caller: &AdmittedCaller, release: ReleaseId) -> Result<()> {
+    let params = OperationParams::Migrate(migrate::MigrateParams::to_head(migrate::ReleaseSource::Id(release)));
+    match api
+        .app
+        .submit_operation(&caller.who, Submission::new(params, TenantSelection::all_tenants()), SubmitMode::Plan)
+        .await
+    {
         Err(error) if error.code != "migration_ahead" => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// The release of this id.
-pub(crate) async fn find(tx: &mut ReadTx, id: &str) -> Result<ReleaseRecord> {
-    let parsed: ReleaseId = lookup::id(id)?;
+/// The release with this id.
+pub(crate) async fn find_release(tx: &mut ReadTx, id: &str) -> Result<ReleaseRecord> {
+    let parsed: ReleaseId = lookup::parse_id(id)?;
     let found = releases::get(tx, parsed).await?;
     found.ok_or_else(|| Problem::not_found(format!("there is no release {parsed}")).try_next("fleetctl release list"))
 }

@@ -1,4 +1,4 @@
-//! `/v1/restores`: back to a backup, in place or as a new tenant, and back again.
+//! `/v1/restores`: restores a backup, in place or as a new tenant, and undoes a restore.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,58 +10,59 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::backups::{Backup, find};
-use super::change::{self, Planned};
+use super::backups::{BackupView, find_backup};
+use super::change::{self, PlannedChange};
 use super::lookup;
-use super::operations::Operation;
+use super::operations::OperationView;
 use super::pins;
-use super::tenants::Tenant;
-use crate::http::admission::Caller;
+use super::tenants::TenantView;
+use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::Json;
-use crate::http::{Api, time};
-use crate::operations::restore::To;
-use crate::operations::{Params, restore, restore_undo};
-use crate::plan::Selection;
+use crate::http::extract::JsonBody;
+use crate::http::{ApiState, time};
+use crate::operations::restore::RestorePoint;
+use crate::operations::{OperationParams, restore, restore_undo};
+use crate::plan::TenantSelection;
 use crate::runner::submit::Submission;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(run)).routes(routes!(undo)).routes(routes!(preview))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(run_restore)).routes(routes!(undo_restore)).routes(routes!(preview_restore))
 }
 
-/// What to restore.
+/// A request to restore a tenant.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RestoreRun {
-    /// Name or id.
+    /// Name (slug, alias or host) or id of the tenant.
     tenant: String,
-    /// `latest` (the last backup), an RFC 3339 time (the last of the backups taken at or before it), or `bkp_…`.
+    /// Backup to restore: `latest` (the last backup), an RFC 3339 time (the last backup taken at or before it), or
+    /// `bkp_…`.
     to: String,
-    /// A new tenant of this name, instead of in place.
+    /// Name of a new tenant that gets the data. Absent: the tenant is restored in place.
     #[serde(rename = "as")]
     as_name: Option<String>,
-    /// Which schema the tenant gets; the backup's unless given.
+    /// Schema of the tenant after the restore. Default: that of the backup.
     #[serde(default)]
     schema: RestoreSchema,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Which schema a restored tenant has.
+/// The schema of a restored tenant.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 enum RestoreSchema {
-    /// The backup's. A tenant that is behind with it is pinned there until a migration names it.
+    /// The schema of the backup. A tenant that is then behind is pinned to that version until a migration names it.
     #[default]
     Backup,
-    /// The one the tenant has now: what is in the backup is migrated to it.
+    /// The tenant's current schema: the restored data is migrated to it.
     Current,
 }
 
-impl From<RestoreSchema> for restore::Schema {
+impl From<RestoreSchema> for restore::RestoredSchema {
     fn from(schema: RestoreSchema) -> Self {
         match schema {
             RestoreSchema::Backup => Self::Backup,
@@ -70,114 +71,132 @@ impl From<RestoreSchema> for restore::Schema {
     }
 }
 
-/// Restores a tenant.
+/// Restore a tenant from a backup.
 #[utoipa::path(post, path = "/v1/restores", tag = "restores", request_body = RestoreRun,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned),
-        (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
-async fn run(State(api): State<Api>, caller: Caller, Json(run): Json<RestoreRun>) -> Result<Response> {
-    let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
-    let params =
-        restore::Params { to: point(&run.to)?, as_name: run.as_name, schema: run.schema.into(), resolved: None };
-    let mut submission = Submission::new(Params::Restore(params), Selection::one(tenant.id.to_string()));
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
+        (status = 404, description = "No tenant has this name or id, or it has no backup at that time", body = ProblemBody)))]
+async fn run_restore(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(run): JsonBody<RestoreRun>,
+) -> Result<Response> {
+    let tenant = lookup::find_tenant(&mut api.app.catalog.read().await?, &run.tenant).await?;
+    let params = restore::RestoreParams {
+        to: parse_point(&run.to)?,
+        as_name: run.as_name,
+        schema: run.schema.into(),
+        resolved: None,
+    };
+    let mut submission =
+        Submission::new(OperationParams::Restore(params), TenantSelection::one_tenant(tenant.id.to_string()));
     submission.reason = run.reason;
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// What `to` means.
-fn point(to: &str) -> Result<To> {
+/// Parses the value of `to`.
+fn parse_point(to: &str) -> Result<RestorePoint> {
     if to == "latest" {
-        return Ok(To::Latest);
+        return Ok(RestorePoint::Latest);
     }
     match to.parse() {
-        Ok(backup) => Ok(To::Backup(backup)),
-        Err(_) => time::parse("to", to).map(To::At),
+        Ok(backup) => Ok(RestorePoint::Backup(backup)),
+        Err(_) => time::parse_time("to", to).map(RestorePoint::At),
     }
 }
 
-/// Whose last restore to take back.
+/// A request to undo the last restore of a tenant.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RestoreUndo {
-    /// Name or id.
+    /// Name (slug, alias or host) or id of the tenant.
     tenant: String,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Returns a tenant to the database that its last restore replaced.
+/// Undo the last restore of a tenant: return to the database that it replaced.
 #[utoipa::path(post, path = "/v1/restores/undo", tag = "restores", request_body = RestoreUndo,
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn undo(State(api): State<Api>, caller: Caller, Json(undo): Json<RestoreUndo>) -> Result<Response> {
-    let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &undo.tenant).await?;
-    let params = Params::RestoreUndo(restore_undo::Params::default());
-    let mut submission = Submission::new(params, Selection::one(tenant.id.to_string()));
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn undo_restore(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(undo): JsonBody<RestoreUndo>,
+) -> Result<Response> {
+    let tenant = lookup::find_tenant(&mut api.app.catalog.read().await?, &undo.tenant).await?;
+    let params = OperationParams::RestoreUndo(restore_undo::RestoreUndoParams::default());
+    let mut submission = Submission::new(params, TenantSelection::one_tenant(tenant.id.to_string()));
     submission.reason = undo.reason;
-    change::submit(&api, &caller, submission, undo.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, undo.dry_run).await
 }
 
-/// What would be restored.
+/// A restore to describe.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RestoreAsk {
-    /// Name or id.
+    /// Name (slug, alias or host) or id of the tenant.
     tenant: String,
-    /// As in a restore.
+    /// Backup to restore; the same values as in a restore.
     to: String,
-    /// As in a restore.
+    /// Schema after the restore; the same values as in a restore.
     #[serde(default)]
     schema: RestoreSchema,
 }
 
-/// What a restore would do.
+/// The effect of a restore in place.
 #[derive(Debug, Serialize, ToSchema)]
 struct RestorePreview {
-    /// The backup it would take.
-    backup: Backup,
-    /// The tenant as it is.
-    current: Tenant,
-    /// The newest migration that it would have afterwards; null: none.
+    /// Backup that would be restored.
+    backup: BackupView,
+    /// The tenant as it is now.
+    current: TenantView,
+    /// Version of the tenant's newest migration after the restore; null if it would have none.
     schema_version: Option<i64>,
-    /// Whether it would be pinned there: left out by migrations of many tenants until one names it.
+    /// True if the tenant would be pinned: migrations of many tenants leave it out until one names it.
     pinned: bool,
-    /// In words.
+    /// Description of the restore.
     will: String,
-    /// RFC 3339: how long it could be undone, if it were done now.
+    /// Time until which a restore made now could be undone, RFC 3339.
     undo_until_at: String,
 }
 
-/// Shows what a restore in place would do.
+/// Show what a restore in place would do.
 #[utoipa::path(post, path = "/v1/restores/preview", tag = "restores", request_body = RestoreAsk,
-    responses((status = 200, description = "What it would do", body = RestorePreview), (status = 404, description = "No such tenant, or no backup at that time", body = ProblemBody)))]
-async fn preview(State(api): State<Api>, _caller: Caller, Json(ask): Json<RestoreAsk>) -> Result<Json<RestorePreview>> {
+    responses((status = 200, description = "Effect of the restore; nothing was changed", body = RestorePreview), (status = 404, description = "No tenant has this name or id, or it has no backup at that time", body = ProblemBody)))]
+async fn preview_restore(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    JsonBody(ask): JsonBody<RestoreAsk>,
+) -> Result<JsonBody<RestorePreview>> {
     let mut tx = api.app.catalog.read().await?;
-    let tenant = lookup::tenant(&mut tx, &ask.tenant).await?;
-    let backup = backup_at(&mut tx, tenant.id, point(&ask.to)?).await?;
+    let tenant = lookup::find_tenant(&mut tx, &ask.tenant).await?;
+    let backup = backup_at(&mut tx, tenant.id, parse_point(&ask.to)?).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
-    let undo_until_at = time::text(tx.now() + api.app.config.undo_ms);
-    let outlook = restore::outlook(ask.schema.into(), &tenant, &backup)?;
-    let mut will = format!("{}; {}", will(&tenant, &backup, tx.now()), outlook.told(&tenant.name));
-    if restore::clocks_disagree(&mut tx, &backup, point(&ask.to)?).await? {
+    let undo_until_at = time::format_time(tx.now() + api.app.config.undo_ms);
+    let outlook = restore::schema_outlook(ask.schema.into(), &tenant, &backup)?;
+    let mut will =
+        format!("{}; {}", describe_restore(&tenant, &backup, tx.now()), outlook.describe_outlook(&tenant.name));
+    if restore::clocks_disagree(&mut tx, &backup, parse_point(&ask.to)?).await? {
         will = format!("{will}; {}", restore::DISPUTED);
     }
-    Ok(Json(RestorePreview {
+    Ok(JsonBody(RestorePreview {
         will,
-        backup: Backup::new(backup, &tenant.name),
-        current: Tenant::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?),
+        backup: BackupView::new(backup, &tenant.name),
+        current: TenantView::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?),
         schema_version: outlook.after,
         pinned: outlook.is_pinned,
         undo_until_at,
     }))
 }
 
-/// The backup that `to` means for a tenant.
-async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: To) -> Result<BackupRecord> {
+/// A tenant's backup that `to` means.
+async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: RestorePoint) -> Result<BackupRecord> {
     let found = match to {
-        To::Latest => backups::newest(tx, tenant, None).await?,
-        To::At(at) => backups::newest(tx, tenant, Some(at)).await?,
-        To::Backup(id) => Some(find(tx, id).await?).filter(|backup| backup.tenant_id == tenant),
+        RestorePoint::Latest => backups::newest_backup(tx, tenant, None).await?,
+        RestorePoint::At(at) => backups::newest_backup(tx, tenant, Some(at)).await?,
+        RestorePoint::Backup(id) => Some(find_backup(tx, id).await?).filter(|backup| backup.tenant_id == tenant),
     };
     found.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "backup_not_found", "this tenant has no such backup")
@@ -185,12 +204,12 @@ async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: To) -> Result<BackupRe
     })
 }
 
-fn will(tenant: &TenantRecord, backup: &BackupRecord, now: i64) -> String {
+fn describe_restore(tenant: &TenantRecord, backup: &BackupRecord, now: i64) -> String {
     let minutes = (now - backup.taken_at).max(0) / 60_000;
-    let taken_at = time::text(backup.taken_at);
+    let taken_at = time::format_time(backup.taken_at);
     let name = &tenant.name;
     format!(
-        "{name} goes back to {taken_at}: what was written in the {minutes} minutes since is put aside, and comes back with an undo"
+        "{name} goes back to {taken_at}: the writes of the {minutes} minutes since then stay in the replaced database, which an undo brings back"
     )
 }
 
@@ -200,12 +219,12 @@ mod tests {
 
     #[test]
     fn a_point_is_latest_a_time_or_a_backup() {
-        assert_eq!(point("latest").unwrap(), To::Latest);
-        assert_eq!(point("1970-01-01T00:00:01Z").unwrap(), To::At(1_000));
+        assert_eq!(parse_point("latest").unwrap(), RestorePoint::Latest);
+        assert_eq!(parse_point("1970-01-01T00:00:01Z").unwrap(), RestorePoint::At(1_000));
         let id = catalog::BackupId::generate();
-        assert_eq!(point(&id.to_string()).unwrap(), To::Backup(id));
+        assert_eq!(parse_point(&id.to_string()).unwrap(), RestorePoint::Backup(id));
         for bad in ["", "Latest", "yesterday", "bkp_1", "2026-11-23"] {
-            assert_eq!(point(bad).unwrap_err().error().status, 422, "{bad:?}");
+            assert_eq!(parse_point(bad).unwrap_err().as_error().status, 422, "{bad:?}");
         }
     }
 }

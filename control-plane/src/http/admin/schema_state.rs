@@ -1,81 +1,83 @@
-//! How far tenants are, by their databases' own ledgers where these were read, else by what the catalog recorded of
-//! them. Shared by the status of migrations and by the doctor.
+//! The schema versions of tenants. The source is the ledger in each database if it was read, or else the catalog's
+//! record. Shared by the status of migrations and the doctor.
 
 use std::collections::BTreeMap;
 
 use catalog::TenantRecord;
 use tenant_engine::MigrationSets;
 
-use crate::http::Api;
+use crate::http::ApiState;
 use crate::http::error::Result;
-use crate::operations::ledgers::{self, Known, ReadLedgers};
-use crate::plan::ledgers::Standing;
+use crate::operations::ledgers::{self, KnownLedgers, ReadLedgers};
+use crate::plan::ledgers::LedgerStanding;
 
-/// Up to so many databases are read for each answer: a second's work. Of more tenants the catalog's record counts, unless
-/// they are asked for.
+/// Maximum number of databases that are read for each answer, about a second's work. For more tenants the catalog's
+/// record is used, unless the caller asks for reading.
 const READ_ALWAYS: usize = 200;
 
-/// Which databases are read.
+/// The databases that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// Those of a small fleet, else those of which the catalog does not know the release.
+pub(crate) enum LedgerReadScope {
+    /// All databases of a small fleet. Otherwise those whose release the catalog does not know.
     Few,
-    /// All of them.
+    /// All databases.
     All,
 }
 
-/// How far some tenants are.
+/// The schema versions of some tenants, in numbers.
 #[derive(Debug, Default)]
 pub(crate) struct SchemaState {
-    /// At the head.
+    /// Tenants at the head.
     pub(crate) up_to_date: u64,
-    /// Behind it.
+    /// Tenants behind the head.
     pub(crate) behind: u64,
-    /// Newer than it.
+    /// Tenants newer than the head.
     pub(crate) ahead: u64,
-    /// They have applied other texts than the release holds, or versions that it lacks.
+    /// Tenants that have applied other texts than the release holds, or versions that it lacks.
     pub(crate) differ: u64,
-    /// Their databases cannot be read, so it is not known.
+    /// Tenants whose databases cannot be read.
     pub(crate) unreadable: u64,
     /// Databases that were read.
     pub(crate) read: u64,
-    /// Versions of which tenants have applied different texts.
+    /// Versions of which tenants have applied different texts, in words.
     pub(crate) splits: Vec<String>,
-    /// By the newest applied version.
+    /// The number of tenants by newest applied version.
     pub(crate) versions: BTreeMap<Option<i64>, u64>,
 }
 
-/// Looks at these tenants and compares them with a release.
-pub(crate) async fn look(
-    api: &Api,
+/// Reads the ledgers of these tenants and compares them with a release.
+pub(crate) async fn load_schema_state(
+    api: &ApiState,
     tenants: &[TenantRecord],
     sets: &MigrationSets,
-    reading: Reading,
+    reading: LedgerReadScope,
 ) -> Result<SchemaState> {
     let none = ReadLedgers::new();
-    let known = ledgers::known(&mut api.app.catalog.read().await?, tenants, &none).await?;
+    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, tenants, &none).await?;
     let read = match reading {
-        Reading::Few if tenants.len() > READ_ALWAYS => ledgers::read(&api.app.fleet, &known.unread).await,
-        Reading::Few | Reading::All => ledgers::read(&api.app.fleet, tenants).await,
+        LedgerReadScope::Few if tenants.len() > READ_ALWAYS => {
+            ledgers::read_ledgers(&api.app.fleet, &known.unread).await
+        }
+        LedgerReadScope::Few | LedgerReadScope::All => ledgers::read_ledgers(&api.app.fleet, tenants).await,
     };
-    let known = ledgers::known(&mut api.app.catalog.read().await?, tenants, &read).await?;
+    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, tenants, &read).await?;
     let unreadable = known.unreadable + known.unread.len() as u64;
     let read = read.values().flatten().count() as u64;
-    Ok(SchemaState { unreadable, read, ..compare(&known, sets) })
+    Ok(SchemaState { unreadable, read, ..compare_ledgers(&known, sets) })
 }
 
-/// PURE: what is known, against a release.
-fn compare(known: &Known, sets: &MigrationSets) -> SchemaState {
-    let mut state = SchemaState { splits: known.ledgers.splits(sets), ..SchemaState::default() };
-    for group in known.ledgers.groups() {
-        let count = match group.standing(sets) {
-            Standing::There => &mut state.up_to_date,
-            Standing::Behind => &mut state.behind,
-            Standing::Ahead => &mut state.ahead,
-            Standing::Differs => &mut state.differ,
+/// PURE: compares known ledgers with a release.
+fn compare_ledgers(known: &KnownLedgers, sets: &MigrationSets) -> SchemaState {
+    let mut state = SchemaState { splits: known.ledgers.split_versions(sets), ..SchemaState::default() };
+    for group in known.ledgers.ledger_groups() {
+        let count = match group.group_standing(sets) {
+            LedgerStanding::There => &mut state.up_to_date,
+            LedgerStanding::Behind => &mut state.behind,
+            LedgerStanding::Ahead => &mut state.ahead,
+            LedgerStanding::Differs => &mut state.differ,
         };
         *count += group.tenants;
-        *state.versions.entry(group.version()).or_default() += group.tenants;
+        *state.versions.entry(group.newest_version()).or_default() += group.tenants;
     }
     state
 }

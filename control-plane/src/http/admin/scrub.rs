@@ -1,125 +1,125 @@
-//! `/v1/scrub`: what is on the servers against what the catalog says, and putting aside what nobody owns.
+//! `/v1/scrub`: compares the servers' contents with the catalog, and quarantines objects without an owner.
 
 use axum::extract::{DefaultBodyLimit, State};
 use catalog::{Generation, TenantId};
 use serde::{Deserialize, Serialize};
-use tenant_engine::{FoundKind, IdentityState};
+use tenant_engine::{IdentityState, ListedObjectKind};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::check_reason;
-use super::operations::Fault;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use super::operations::FailureDetail;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::Json;
+use crate::http::extract::JsonBody;
 use crate::http::routes::BULK_BYTES_MAX;
 use crate::http::time;
-use crate::runner::submit::Mode;
-use crate::scrub::finding::{Finding, Kind, Severity, Subject, Whose};
-use crate::scrub::quarantine::{Asker, Fate};
-use crate::scrub::{self, Opening, Report};
+use crate::runner::submit::SubmitMode;
+use crate::scrub::finding::{DatabaseOwner, Finding, FindingKind, FindingSeverity, FindingSubject};
+use crate::scrub::quarantine::{QuarantineOutcome, QuarantineRequester};
+use crate::scrub::{self, InspectionScope, ScrubSummary};
 
-/// The shape of a report, in a file that a human edits: another shape has another number.
+/// The version of a report's format. People edit the file, so each format has a number.
 const VERSION: u32 = 1;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    let bulk = OpenApiRouter::new().routes(routes!(quarantine)).layer(DefaultBodyLimit::max(BULK_BYTES_MAX));
-    OpenApiRouter::new().routes(routes!(run)).merge(bulk)
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    let bulk = OpenApiRouter::new().routes(routes!(quarantine_findings)).layer(DefaultBodyLimit::max(BULK_BYTES_MAX));
+    OpenApiRouter::new().routes(routes!(scrub_fleet)).merge(bulk)
 }
 
-/// What was found.
+/// The result of a comparison of the catalog with the servers.
 #[derive(Debug, Serialize, ToSchema)]
 struct ScrubReport {
-    /// Of this shape: 1.
+    /// Version of the report's format: 1.
     version: u32,
-    /// Whose it is; a report is acted on by this fleet only.
+    /// Id of the fleet that the report describes. Only this fleet accepts its findings.
     fleet_id: String,
-    /// When the comparison was made.
+    /// Time of the comparison, RFC 3339.
     taken_at: String,
-    /// Servers that answered.
+    /// Number of servers that answered.
     servers: usize,
-    /// Tenants in the catalog.
+    /// Number of tenants in the catalog.
     tenants: usize,
-    /// Databases found.
+    /// Number of databases that were found.
     databases: usize,
-    /// Of these, how many were opened and asked whose they are.
+    /// Number of the found databases that were opened to read their identity.
     opened: usize,
-    /// Tenants that were left out, because an operation works on them.
+    /// Number of tenants that were left out, because an operation works on them.
     busy: usize,
-    /// Databases of other fleets on the same servers, left out.
+    /// Number of databases of other fleets on the same servers. They were left out.
     foreign: usize,
-    /// What is not as it should be; empty when all is well.
+    /// Differences that were found; empty if there are none.
     findings: Vec<ScrubFinding>,
 }
 
-/// One thing that is not as it should be.
+/// One difference between the catalog and the servers.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ScrubFinding {
-    /// server_unreachable, same_place, shared_database, missing_database, wrong_tenant, wrong_fleet, wrong_generation,
-    /// wrong_state, unreadable, not_looked, orphan_database, orphan_file, orphan_role or
+    /// Kind of the finding: server_unreachable, same_place, shared_database, missing_database, wrong_tenant,
+    /// wrong_fleet, wrong_generation, wrong_state, unreadable, not_looked, orphan_database, orphan_file, orphan_role or
     /// foreign_file.
     #[schema(value_type = String)]
-    kind: Kind,
-    /// warning or error.
+    kind: FindingKind,
+    /// Severity of the finding: warning or error.
     #[schema(value_type = String)]
-    severity: Severity,
-    /// On which server.
+    severity: FindingSeverity,
+    /// Name of the server.
     server: String,
-    /// The object's name there; empty when it is about the server.
+    /// Name of the object on the server: a path, a database or a role. Empty for a finding about the server itself.
     name: String,
-    /// As the catalog stores it; null when the name is none that this program gives a database.
+    /// Name of the object as the catalog stores it. Null if this program gives no database such a name.
     #[serde(default)]
     reference: Option<String>,
-    /// database, part, side_file, role or unknown; null for what is not there.
+    /// Kind of the object: database, part, side_file, role or unknown. Null for an object that is missing.
     #[serde(default)]
     what: Option<String>,
-    /// The thing itself, whatever it is called; null for what is not there.
+    /// Identity of the physical object, which does not depend on its name. Null for an object that is missing.
     #[serde(default)]
     physical: Option<String>,
-    /// The tenant's id, by the catalog or else by the name.
+    /// Id of the tenant according to the catalog, or else according to the object's name.
     #[serde(default)]
     tenant_id: Option<String>,
-    /// The tenant's name, if the catalog knows it.
+    /// Name of the tenant; null if the catalog does not know it.
     #[serde(default)]
     tenant: Option<String>,
-    /// What the database says of itself; null when it does not, or was not asked.
+    /// Identity that is stamped into the database. Null if there is none, or if the database was not opened.
     #[serde(default)]
     identity: Option<ScrubIdentity>,
-    /// Null when it is not known.
+    /// Size in bytes; null if it is not known.
     #[serde(default)]
     size_bytes: Option<u64>,
-    /// For a human.
+    /// Description of the finding, for people.
     #[serde(default)]
     detail: String,
-    /// What helps.
+    /// Advice for the operator.
     #[serde(default)]
     next_step: String,
 }
 
-/// What a database says of itself.
+/// The identity that is stamped into a database.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ScrubIdentity {
-    /// `tnt_…`
+    /// Id of the tenant: `tnt_…`.
     tenant_id: String,
-    /// `flt_…`
+    /// Id of the fleet: `flt_…`.
     fleet_id: String,
-    /// Stamped into it.
+    /// Generation that is stamped into the database.
     generation: i64,
-    /// building, active, frozen, moved or tombstone.
+    /// State that is stamped into the database: building, active, frozen, moved or tombstone.
     #[schema(value_type = String)]
     state: IdentityState,
 }
 
 impl ScrubReport {
-    fn new(fleet_id: String, report: Report) -> Self {
+    fn new(fleet_id: String, report: ScrubSummary) -> Self {
         Self {
             version: VERSION,
             fleet_id,
-            taken_at: time::text(report.at),
+            taken_at: time::format_time(report.at),
             servers: report.servers,
             tenants: report.tenants,
             databases: report.databases,
@@ -133,7 +133,7 @@ impl ScrubReport {
 
 impl From<Finding> for ScrubFinding {
     fn from(finding: Finding) -> Self {
-        let Subject { kind, server, name, what, physical, tenant, identity } = finding.subject;
+        let FindingSubject { kind, server, name, what, physical, tenant, identity } = finding.subject;
         Self {
             kind,
             severity: finding.severity,
@@ -152,8 +152,8 @@ impl From<Finding> for ScrubFinding {
     }
 }
 
-impl From<Whose> for ScrubIdentity {
-    fn from(whose: Whose) -> Self {
+impl From<DatabaseOwner> for ScrubIdentity {
+    fn from(whose: DatabaseOwner) -> Self {
         Self {
             tenant_id: whose.tenant.to_string(),
             fleet_id: whose.fleet.to_string(),
@@ -164,25 +164,25 @@ impl From<Whose> for ScrubIdentity {
 }
 
 impl ScrubFinding {
-    /// What must still be so; `at` is the finding's place in the list, for the refusal.
-    fn subject(&self, at: usize) -> Result<Subject> {
+    /// Parses the facts that must still hold. `at` is the finding's position in the list, for the refusal.
+    fn parse_subject(&self, at: usize) -> Result<FindingSubject> {
         let wrong = |error: &dyn std::fmt::Display| Problem::invalid(format!("findings[{at}]: {error}"));
-        let known = |what: &str| FoundKind::ALL.into_iter().find(|kind| kind.as_str() == what);
+        let known = |what: &str| ListedObjectKind::ALL.into_iter().find(|kind| kind.as_str() == what);
         let what = match self.what.as_deref().map(|what| (what, known(what))) {
             None => None,
             Some((_, Some(what))) => Some(what),
-            Some((what, None)) => return Err(wrong(&format!("'{}' is no kind of object", what.escape_debug()))),
+            Some((what, None)) => return Err(wrong(&format!("'{}' is not a kind of object", what.escape_debug()))),
         };
         let tenant = self.tenant_id.as_deref().map(str::parse::<TenantId>).transpose().map_err(|e| wrong(&e))?;
         let identity = self.identity.as_ref().map(|identity| {
-            Ok::<_, tenant_engine::ids::ParseIdError>(Whose {
+            Ok::<_, tenant_engine::ids::ParseIdError>(DatabaseOwner {
                 tenant: identity.tenant_id.parse()?,
                 fleet: identity.fleet_id.parse()?,
                 generation: Generation(identity.generation),
                 state: identity.state,
             })
         });
-        Ok(Subject {
+        Ok(FindingSubject {
             kind: self.kind,
             server: self.server.clone(),
             name: self.name.clone(),
@@ -194,77 +194,80 @@ impl ScrubFinding {
     }
 }
 
-/// Looks at every server, opens every database that no operation works on, and changes nothing. What cannot be reached
-/// is a finding.
+/// Compare the catalog with every server, and change nothing.
+///
+/// Every database is opened, except while an operation works on it. A server or database that cannot be reached is a
+/// finding.
 #[utoipa::path(post, path = "/v1/scrub", tag = "scrub",
-    responses((status = 200, description = "What was found", body = ScrubReport), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn run(State(api): State<Api>, _caller: Caller) -> Result<Json<ScrubReport>> {
-    let report = scrub::run(&api.app.fleet, &Opening::Everything).await?;
-    Ok(Json(ScrubReport::new(api.app.catalog.fleet_id().to_string(), report)))
+    responses((status = 200, description = "Result of the comparison", body = ScrubReport), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn scrub_fleet(State(api): State<ApiState>, _caller: AdmittedCaller) -> Result<JsonBody<ScrubReport>> {
+    let report = scrub::run_scrub(&api.app.fleet, &InspectionScope::Everything).await?;
+    Ok(JsonBody(ScrubReport::new(api.app.catalog.fleet_id().to_string(), report)))
 }
 
-/// What is to be put aside: findings as they were reported; those that a human took out stay where they are.
+/// Findings of a report whose objects are moved to quarantine. Leave out a finding to leave its object where it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct QuarantineWish {
-    /// The report's.
+    /// The `version` of the report.
     version: u32,
-    /// The report's.
+    /// The `fleet_id` of the report.
     fleet_id: String,
-    /// The findings to act on, at most 1,000.
+    /// Findings to act on, exactly as reported. At most 1,000.
     findings: Vec<ScrubFinding>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// What became of each.
+/// The results of a quarantine.
 #[derive(Debug, Serialize, ToSchema)]
 struct QuarantineReport {
-    /// Whether nothing was done.
+    /// True if nothing was done.
     dry_run: bool,
-    /// In the order of the findings.
+    /// One result per finding, in the order of the findings.
     items: Vec<QuarantineItem>,
 }
 
-/// What became of one.
+/// The result for one finding.
 #[derive(Debug, Serialize, ToSchema)]
 struct QuarantineItem {
-    /// On which server.
+    /// Name of the server.
     server: String,
-    /// Its name until now.
+    /// Name of the object before the quarantine.
     name: String,
-    /// quarantined, planned or refused.
+    /// Outcome: quarantined, planned or refused.
     outcome: &'static str,
-    /// Its name now; null when it is where it was.
+    /// Name of the object in quarantine; null if it was not moved.
     moved_to: Option<String>,
-    /// Why it was refused.
-    error: Option<Fault>,
+    /// Reason of the refusal; null if the object was not refused.
+    error: Option<FailureDetail>,
 }
 
-/// Puts aside what nobody owns, and deletes nothing. Each thing is looked at again; what is not as it was reported is
-/// refused, the others are put aside.
+/// Move objects without an owner to quarantine. Nothing is deleted.
+///
+/// Each object is checked again. An object that is not as reported is refused; the others are moved.
 #[utoipa::path(post, path = "/v1/scrub/quarantine", tag = "scrub", request_body = QuarantineWish,
-    responses((status = 200, description = "What became of each", body = QuarantineReport), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn quarantine(
-    State(api): State<Api>,
-    caller: Caller,
-    Json(wish): Json<QuarantineWish>,
-) -> Result<Json<QuarantineReport>> {
+    responses((status = 200, description = "Results, one per finding", body = QuarantineReport), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn quarantine_findings(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(wish): JsonBody<QuarantineWish>,
+) -> Result<JsonBody<QuarantineReport>> {
     check_reason(wish.reason.as_deref())?;
-    check(&api, &wish)?;
-    let subjects: Vec<Subject> =
-        wish.findings.iter().enumerate().map(|(at, finding)| finding.subject(at)).collect::<Result<_>>()?;
-    let mode = if wish.dry_run { Mode::Plan } else { Mode::Run };
-    let asker = Asker { caller: caller.who, reason: wish.reason };
-    let fates = scrub::quarantine::run(&api.app.fleet, &asker, &subjects, mode).await?;
-    let items = subjects.into_iter().zip(fates).map(|(subject, fate)| item(subject, fate)).collect();
-    Ok(Json(QuarantineReport { dry_run: wish.dry_run, items }))
+    check_report(&api, &wish)?;
+    let subjects: Vec<FindingSubject> =
+        wish.findings.iter().enumerate().map(|(at, finding)| finding.parse_subject(at)).collect::<Result<_>>()?;
+    let mode = if wish.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
+    let asker = QuarantineRequester { caller: caller.who, reason: wish.reason };
+    let fates = scrub::quarantine::run_quarantine(&api.app.fleet, &asker, &subjects, mode).await?;
+    let items = subjects.into_iter().zip(fates).map(|(subject, fate)| quarantine_item(subject, fate)).collect();
+    Ok(JsonBody(QuarantineReport { dry_run: wish.dry_run, items }))
 }
 
-fn check(api: &Api, wish: &QuarantineWish) -> Result<()> {
+fn check_report(api: &ApiState, wish: &QuarantineWish) -> Result<()> {
     if wish.version != VERSION {
         return Err(Problem::invalid(format!("version: this program reads reports of version {VERSION}"))
             .try_next("fleetctl scrub --out report.json"));
@@ -279,11 +282,13 @@ fn check(api: &Api, wish: &QuarantineWish) -> Result<()> {
     Ok(())
 }
 
-fn item(subject: Subject, fate: Fate) -> QuarantineItem {
+fn quarantine_item(subject: FindingSubject, fate: QuarantineOutcome) -> QuarantineItem {
     let (outcome, moved_to, error) = match fate {
-        Fate::Done(name) => ("quarantined", Some(name), None),
-        Fate::Planned => ("planned", None, None),
-        Fate::Refused(error) => ("refused", None, Fault::new(Some(error.code.into_owned()), Some(error.detail))),
+        QuarantineOutcome::Done(name) => ("quarantined", Some(name), None),
+        QuarantineOutcome::Planned => ("planned", None, None),
+        QuarantineOutcome::Refused(error) => {
+            ("refused", None, FailureDetail::new(Some(error.code.into_owned()), Some(error.detail)))
+        }
     };
     QuarantineItem { server: subject.server, name: subject.name, outcome, moved_to, error }
 }

@@ -1,4 +1,4 @@
-//! Which tenants a request means, on the wire.
+//! The selection of tenants in a request.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +7,30 @@ use utoipa::ToSchema;
 
 use crate::plan;
 
-/// Tenants by name, label, server, or explicitly all; the fields narrow each other. Nothing given selects nothing.
+/// A selection of tenants by name, label or server, or of all tenants. A tenant must match all given fields. An empty
+/// selection selects no tenant.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Selection {
-    /// Only these: slugs, aliases, hosts or ids.
+#[schema(as = Selection)]
+pub(crate) struct SelectionRequest {
+    /// Only tenants with these slugs, aliases, hosts or ids.
     names: Vec<String>,
-    /// Only those with all of these labels.
+    /// Only tenants with all of these labels.
     labels: BTreeMap<String, String>,
-    /// Only those whose labels meet all of these: `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k`, `!k`, with commas.
+    /// Only tenants whose labels match all of these selectors: `k=v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k`, `!k`,
+    /// with commas.
     selectors: Vec<String>,
-    /// Only those on this server.
+    /// Only tenants on this server.
     server: Option<String>,
-    /// Explicitly every tenant.
+    /// True: select every tenant.
     all: bool,
-    /// Selecting nobody is not an error.
+    /// True: a selection without tenants is not an error.
     allow_empty: bool,
 }
 
-impl From<Selection> for plan::Selection {
-    fn from(wire: Selection) -> Self {
-        let Selection { names, labels, selectors, server, all, allow_empty } = wire;
+impl From<SelectionRequest> for plan::TenantSelection {
+    fn from(wire: SelectionRequest) -> Self {
+        let SelectionRequest { names, labels, selectors, server, all, allow_empty } = wire;
         Self { names, labels, selectors, server, all, allow_empty, automatic: false }
     }
 }

@@ -1,32 +1,39 @@
-//! Which directory may become a server: an empty one, or one that this fleet has marked before.
+//! Decides which directory may become a server: an empty one, or one that this fleet has marked before.
 //!
-//! Called by `server_entry.rs` before and when a server is added. Whatever else stands in a directory belongs to
-//! somebody; a scrub must never meet it. The marker tells other fleets whose the directory is.
+//! Called by `server_entry.rs` before a server is added, and when it is added. Other files in a directory belong to
+//! somebody, and a scrub must never find them. The marker tells other fleets who owns the directory.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use axum::http::StatusCode;
+use tenant_engine::claim::{self, FleetClaims};
 use tenant_engine::server::BASE_MARKER;
 
 use crate::config::NetworkFileSystem;
-use crate::home::base_marker::{BaseMarker, FoundMarker};
-use crate::home::file_system;
+use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
+use crate::data_dir::file_system;
+use crate::error::Error;
 use crate::http::error::{Problem, Result};
 
-/// What a filesystem keeps at its top.
+/// A directory that file systems keep at their top.
 const OF_THE_FILESYSTEM: &str = "lost+found";
 
-/// The directory by its own path, without links, if databases of this fleet may live in it.
+/// The directory's own path, without links, if it may hold databases of this fleet.
 ///
 /// # Errors
-/// `network_file_system`; `base_in_use` for a directory with other things in it.
-pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf], network: NetworkFileSystem) -> Result<PathBuf> {
+/// `network_file_system`; `base_in_use` for a directory with other contents.
+pub(super) fn check_directory(
+    base: &Path,
+    fleet: &str,
+    reserved: &[PathBuf],
+    network: NetworkFileSystem,
+) -> Result<PathBuf> {
     let failed = |error: std::io::Error| Problem::invalid(format!("base: cannot look at it: {error}"));
     let path = base.canonicalize().map_err(failed)?;
     file_system::require_safe(&path, network)?;
-    if let Some(other) = reserved.iter().find(|other| overlaps(&path, other)) {
+    if let Some(other) = reserved.iter().find(|other| directories_overlap(&path, other)) {
         return Err(in_use(format!("base: it overlaps {}, which has another use", other.display())));
     }
     match read_marker(&path)? {
@@ -37,21 +44,25 @@ pub(super) fn check(base: &Path, fleet: &str, reserved: &[PathBuf], network: Net
     }
 }
 
-/// Writes the marker, durably; one that is there already is replaced.
+/// Writes the marker durably. An existing marker is replaced. `claims` are the fleet's claims for a directory outside
+/// the data directory, and empty for one inside.
 ///
 /// # Errors
-/// `invalid` when the directory cannot be written.
-pub(super) fn mark(base: &Path, fleet: String, server: String) -> Result<()> {
-    let marker = BaseMarker { fleet_id: fleet, server_id: server };
-    marker.write(base).map_err(|error| Problem::invalid(format!("base: cannot be marked: {error}")))
+/// `invalid` when the directory cannot be written; `data_dir_copied` when a copy of the data directory uses it.
+pub(super) fn mark_directory(base: &Path, fleet: String, server: String, claims: &FleetClaims) -> Result<()> {
+    let claim = claims.compare_with_server(claim::of_directory(base).as_deref());
+    claim::refuse_others(claim, base.display()).map_err(Error::from)?;
+    let marker = BaseMarker { fleet_id: fleet, server_id: server, claim: claims.newest_id().map(str::to_owned) };
+    marker.write_marker(base).map_err(|error| Problem::invalid(format!("base: cannot be marked: {error}")))
 }
 
-/// True when one is the other, or inside it, by name or by what it is: a link or a bind mount is the same directory.
-pub(super) fn overlaps(one: &Path, other: &Path) -> bool {
-    contains(one, other) || contains(other, one)
+/// Whether two directories are the same, or one contains the other, by path or by identity. A link or a bind mount is
+/// the same directory.
+pub(super) fn directories_overlap(one: &Path, other: &Path) -> bool {
+    contains_directory(one, other) || contains_directory(other, one)
 }
 
-fn contains(outer: &Path, inner: &Path) -> bool {
+fn contains_directory(outer: &Path, inner: &Path) -> bool {
     let Ok(wanted) = std::fs::metadata(outer) else { return inner.starts_with(outer) };
     let same = |found: Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
     inner.starts_with(outer) || inner.ancestors().any(|folder| std::fs::metadata(folder).is_ok_and(same))
@@ -67,7 +78,7 @@ fn is_empty(path: &Path) -> std::io::Result<bool> {
 }
 
 fn read_marker(path: &Path) -> Result<Option<BaseMarker>> {
-    match BaseMarker::read(path) {
+    match BaseMarker::read_marker(path) {
         FoundMarker::Marked(marker) => Ok(Some(marker)),
         FoundMarker::Nothing => Ok(None),
         FoundMarker::Unreadable => Err(in_use(format!("base: its {BASE_MARKER} is not a marker"))),
@@ -87,16 +98,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().canonicalize().unwrap();
         std::fs::create_dir(base.join(OF_THE_FILESYSTEM)).unwrap();
-        assert_eq!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).unwrap(), base);
-        mark(&base, "flt_1".to_owned(), "srv_1".to_owned()).unwrap();
-        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_ok());
-        assert!(check(&base, "flt_2", &[], NetworkFileSystem::Refused).is_err(), "another fleet's");
+        assert_eq!(check_directory(&base, "flt_1", &[], NetworkFileSystem::Refused).unwrap(), base);
+        mark_directory(&base, "flt_1".to_owned(), "srv_1".to_owned(), &FleetClaims::default()).unwrap();
+        assert!(check_directory(&base, "flt_1", &[], NetworkFileSystem::Refused).is_ok());
+        assert!(check_directory(&base, "flt_2", &[], NetworkFileSystem::Refused).is_err(), "another fleet's");
         std::fs::write(base.join(BASE_MARKER), "{").unwrap();
-        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "no marker");
+        assert!(check_directory(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "no marker");
         std::fs::remove_file(base.join(BASE_MARKER)).unwrap();
         std::fs::write(base.join("notes.txt"), "mine").unwrap();
-        assert!(check(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "a stranger's file");
-        assert!(check(Path::new("/etc"), "flt_1", &[], NetworkFileSystem::Refused).is_err());
+        assert!(check_directory(&base, "flt_1", &[], NetworkFileSystem::Refused).is_err(), "a stranger's file");
+        assert!(check_directory(Path::new("/etc"), "flt_1", &[], NetworkFileSystem::Refused).is_err());
     }
 
     #[test]
@@ -105,8 +116,12 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         std::fs::create_dir_all(real.join("inner")).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert!(overlaps(&link, &real) && overlaps(&real, &link.join("inner")) && overlaps(dir.path(), &link));
-        assert!(!overlaps(&real.join("inner"), &dir.path().join("other")));
-        assert!(check(&link, "flt_1", &[real], NetworkFileSystem::Refused).is_err());
+        assert!(
+            directories_overlap(&link, &real)
+                && directories_overlap(&real, &link.join("inner"))
+                && directories_overlap(dir.path(), &link)
+        );
+        assert!(!directories_overlap(&real.join("inner"), &dir.path().join("other")));
+        assert!(check_directory(&link, "flt_1", &[real], NetworkFileSystem::Refused).is_err());
     }
 }

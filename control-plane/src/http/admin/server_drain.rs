@@ -1,75 +1,85 @@
-//! `/v1/servers/{server}/drain`: no new tenants, and those that are there go to other servers.
+//! `/v1/servers/{server}/drain`: closes a server to new tenants, and moves its tenants to other servers.
 
 use axum::extract::State;
 use axum::response::Response;
-use catalog::{ServerState, events, servers};
+use catalog::{ServerRecord, ServerState, events, servers};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned, check_reason};
+use super::change::{self, PlannedChange, check_reason};
 use super::lookup;
-use super::operations::Operation;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use super::operations::OperationView;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::StepConcurrency;
 use crate::http::error::{ProblemBody, Result};
-use crate::http::extract::{Json, Path};
-use crate::http::number::Concurrency;
-use crate::operations::{Params, r#move};
-use crate::plan::Selection;
-use crate::runner::submit::{Mode, Submission};
+use crate::http::extract::{JsonBody, PathParams};
+use crate::operations::{OperationParams, r#move};
+use crate::plan::TenantSelection;
+use crate::runner::submit::{Submission, SubmitMode};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(drain))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(drain_server))
 }
 
-/// How to empty a server.
+/// A request to drain a server.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ServerDrain {
-    /// The name of a server; spread over all that take tenants unless given.
+    /// Name of the server that takes the tenants. Absent: all servers that take tenants share them.
     to: Option<String>,
-    /// Tenants at once: 1 to 128; 4 unless given.
+    /// Maximum number of tenants that are moved at the same time: 1 to 128. Default: 4.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    max_parallel: Option<Concurrency>,
-    /// Only say what would be done.
+    max_parallel: Option<StepConcurrency>,
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Enough to keep a server busy, few enough that it still serves.
+/// Moves at once: enough to keep a server busy, few enough that it still serves.
 const PARALLEL: u32 = 4;
 
-/// Takes no new tenants any more, and moves those that are there.
-#[utoipa::path(post, path = "/v1/servers/{server}/drain", tag = "servers", request_body = ServerDrain, params(("server" = String, Path, description = "Name or id")),
-    responses((status = 202, description = "It has begun", body = Operation), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn drain(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Json(run): Json<ServerDrain>,
+/// Drain a server: place no new tenants on it, and move its tenants to other servers.
+#[utoipa::path(post, path = "/v1/servers/{server}/drain", tag = "servers", request_body = ServerDrain, params(("server" = String, Path, description = "Name or id of the server")),
+    responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn drain_server(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    JsonBody(run): JsonBody<ServerDrain>,
 ) -> Result<Response> {
     check_reason(run.reason.as_deref())?;
-    let server = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
+    let server = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
     let submission = Submission {
-        params: Params::Move(r#move::Params { to: run.to, ..Default::default() }),
-        targets: Selection { server: Some(server.name.clone()), allow_empty: true, ..Selection::default() },
+        params: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }),
+        targets: TenantSelection { server: Some(server.name.clone()), allow_empty: true, ..TenantSelection::default() },
         reason: run.reason.clone(),
-        concurrency: Some(run.max_parallel.map_or(PARALLEL, Concurrency::narrow)),
+        concurrency: Some(run.max_parallel.map_or(PARALLEL, StepConcurrency::to_u32)),
         expect_count: None,
     };
     if !run.dry_run {
-        // What cannot be planned changes nothing, the server's state neither.
-        api.app.submit(&caller.who, submission.clone(), Mode::Plan).await?;
-        // First, so that no tenant is made there that the moves do not know of.
-        let mut tx = api.app.catalog.write().await?;
-        servers::set_state(&mut tx, server.id, ServerState::Draining).await?;
-        let data = serde_json::json!({ "server": server.name, "state": ServerState::Draining });
-        events::append(&mut tx, &[caller.event("server.state_changed", None, data, run.reason.as_deref())]).await?;
-        tx.commit().await?;
+        // If the moves cannot be planned, nothing changes, including the server's state.
+        api.app.submit_operation(&caller.who, submission.clone(), SubmitMode::Plan).await?;
+        // The server is closed first, so that no tenant is created on it that the moves do not include.
+        close(&api, &caller, &server, run.reason.as_deref()).await?;
     }
-    change::submit(&api, &caller, submission, run.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, run.dry_run).await
+}
+
+/// Closes the server. Does so once, even if the request is repeated because its process ended before the moves were
+/// submitted.
+async fn close(api: &ApiState, caller: &AdmittedCaller, server: &ServerRecord, reason: Option<&str>) -> Result<()> {
+    let mut tx = api.app.catalog.write().await?;
+    let now = servers::get(&mut tx, server.id).await?;
+    if now.is_some_and(|now| now.state == ServerState::Draining) {
+        return Ok(());
+    }
+    servers::set_state(&mut tx, server.id, ServerState::Draining).await?;
+    let data = serde_json::json!({ "server": server.name, "state": ServerState::Draining });
+    events::append_events(&mut tx, &[caller.caller_event("server.state_changed", None, data, reason)]).await?;
+    Ok(tx.commit().await?)
 }

@@ -1,7 +1,8 @@
-//! `POST /v1/servers/{server}/entry` for a directory: it is found at another path from now on.
+//! `POST /v1/servers/{server}/entry` for a directory: changes its path.
 //!
-//! The new directory must be the one that the server had: its marker says so. An empty one is taken where the old one is
-//! lost, so that tenants can be restored into it. While the old one is still there, the new one is a copy, and refused.
+//! The new directory must be the one that the server had, which its marker shows. An empty directory is accepted if the
+//! old one is lost, so that tenants can be restored into it. While the old one still exists, the new one is a copy, and
+//! is refused.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,28 +12,28 @@ use catalog::ServerRecord;
 
 use super::server_base;
 use crate::config::NetworkFileSystem;
-use crate::home::base_marker::{BaseMarker, FoundMarker};
+use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
 use crate::http::error::{Problem, Result};
 
-/// The directory by its own path, if it may take the place of the server's.
+/// The directory's own path, if it may replace the server's directory.
 ///
 /// # Errors
-/// As for a new server; `base_in_use` for another server's directory, and while the old one is still there.
-pub(super) fn check(
+/// As for a new server; `base_in_use` for another server's directory, and while the old one still exists.
+pub(super) fn check_new_base(
     server: &ServerRecord,
     to: &Path,
     fleet: &str,
     reserved: &[PathBuf],
     network: NetworkFileSystem,
 ) -> Result<PathBuf> {
-    let path = server_base::check(to, fleet, reserved, network)?;
+    let path = server_base::check_directory(to, fleet, reserved, network)?;
     let before = Path::new(&server.base);
-    let is_ours = |base: &Path| match BaseMarker::read(base) {
+    let is_ours = |base: &Path| match BaseMarker::read_marker(base) {
         FoundMarker::Marked(marker) => marker.server_id == server.id.to_string(),
         FoundMarker::Nothing | FoundMarker::Unreadable => false,
     };
     let old_is_there = is_ours(before) && !is_same(before, &path);
-    match (is_ours(&path), BaseMarker::read(&path), old_is_there) {
+    match (is_ours(&path), BaseMarker::read_marker(&path), old_is_there) {
         (_, _, true) => Err(in_use(format!("base: {} is still there, so the new one is a copy", before.display()))
             .try_next("stop serve, move the old directory to its new place (mv), then run this again")),
         (true, ..) | (_, FoundMarker::Nothing, _) => Ok(path),

@@ -1,90 +1,93 @@
-//! `/v1/servers`: the places databases live.
+//! `/v1/servers`: the servers that hold databases.
 
 use axum::extract::State;
 use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use tenant_engine::{FunctionRights, Survey};
+use tenant_engine::{FunctionRights, ServerSurvey};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, Wish, check_reason, settle};
+use super::change::{CatalogChange, ChangeOptions, check_reason, finish_change};
 use super::lookup;
-use super::operations::Fault;
+use super::operations::FailureDetail;
 use crate::error::Error;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::Limit;
-use crate::http::pages::{PageOf, Window};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::pages::{PageOf, PageWindow};
 
-/// Servers asked at once for a list.
+/// Servers surveyed at once for a list.
 const SURVEYS_MAX: usize = 8;
-/// What a server's problem is called when its role may not do what it must.
+/// The code of a server whose role lacks a required right.
 pub(crate) const PRIVILEGE_MISSING: &str = "server_privilege_missing";
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
-        .routes(routes!(list))
-        .routes(routes!(get, remove))
-        .routes(routes!(cordon))
-        .routes(routes!(uncordon))
-        .routes(routes!(preparation))
+        .routes(routes!(list_servers))
+        .routes(routes!(get_server, remove_server))
+        .routes(routes!(cordon_server))
+        .routes(routes!(uncordon_server))
+        .routes(routes!(get_preparation))
 }
 
-/// A server.
+/// A server, with its state and its present load.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Server {
-    /// `srv_…`
+#[schema(as = Server)]
+pub(crate) struct ServerView {
+    /// Id of the server: `srv_…`.
     id: String,
-    /// What operators call it.
+    /// Name of the server, given by operators.
     name: String,
-    /// What it runs.
+    /// Engine of the server: sqlite or postgres.
     engine: String,
-    /// Where its databases are.
+    /// Place of the databases: the directory, or the address of the PostgreSQL server.
     base: String,
-    /// active, cordoned, draining or removed.
+    /// State of the server: active, cordoned, draining or removed.
     #[schema(value_type = String)]
     state: ServerState,
-    /// Databases on it.
+    /// Number of databases on the server.
     tenants: i64,
-    /// No new ones beyond this.
+    /// Maximum number of databases. At this number the server takes no new ones. Null: no maximum.
     tenants_max: Option<i64>,
-    /// Whether it answers now.
+    /// True if the server answers and its role has all required rights.
     healthy: bool,
-    /// Why it does not, or what its role lacks.
-    problem: Option<Fault>,
-    /// What it runs, in its own words; null when it does not answer.
+    /// Reason why the server does not answer, or the rights that its role lacks. Null if the server is healthy.
+    problem: Option<FailureDetail>,
+    /// Version that the server reports; null if the server does not answer.
     version: Option<String>,
-    /// Who may run the functions of PostgreSQL that tell of other tenants: granted (everybody), revoked_in_new, outdated or
-    /// revoked. Null for a directory.
+    /// Rights to run the functions of PostgreSQL that reveal other tenants: granted (to everybody), revoked_in_new,
+    /// outdated or revoked. Null for a directory.
     function_rights: Option<String>,
-    /// Sessions open on it, everybody's; null for a directory.
+    /// Number of open sessions of all users; null for a directory.
     connections_used: Option<u64>,
-    /// Sessions it allows to roles like ours; null for a directory.
+    /// Number of sessions that the server allows to roles like that of the fleet; null for a directory.
     connections_max: Option<u64>,
-    /// Of these, what all processes of the fleet together may hold for requests; null for a directory.
+    /// Number of these sessions that all processes of the fleet together may hold for requests; null for a directory.
     connections_budget: Option<u64>,
-    /// Bytes of all its databases; null when they cannot be asked quickly.
+    /// Size of all databases in bytes; null if the server cannot tell it quickly.
     databases_bytes: Option<u64>,
-    /// Null when its disk cannot be asked.
+    /// Free space of the server's disk in bytes; null if it is not known.
     disk_free_bytes: Option<u64>,
-    /// Null when its disk cannot be asked.
+    /// Size of the server's disk in bytes; null if it is not known.
     disk_total_bytes: Option<u64>,
 }
 
-impl Server {
-    /// The wire form of a record, with what the server says about itself now.
-    pub(crate) fn new(record: ServerRecord, tenants: i64, survey: Result<Survey, Error>) -> Self {
+impl ServerView {
+    /// The API's view of a record, with the server's present survey.
+    pub(crate) fn new(record: ServerRecord, tenants: i64, survey: Result<ServerSurvey, Error>) -> Self {
         let (survey, problem) = match survey {
             Ok(survey) => {
                 let lacks = (!survey.lacks.is_empty()).then(|| survey.lacks.join("; "));
-                (survey, lacks.and_then(|lacks| Fault::new(Some(PRIVILEGE_MISSING.to_owned()), Some(lacks))))
+                (survey, lacks.and_then(|lacks| FailureDetail::new(Some(PRIVILEGE_MISSING.to_owned()), Some(lacks))))
             }
-            Err(error) => (Survey::default(), Fault::new(Some(error.code.to_string()), Some(error.detail))),
+            Err(error) => {
+                (ServerSurvey::default(), FailureDetail::new(Some(error.code.to_string()), Some(error.detail)))
+            }
         };
         Self {
             id: record.id.to_string(),
@@ -107,9 +110,9 @@ impl Server {
         }
     }
 
-    /// The same; asks the server.
-    pub(crate) async fn surveyed(api: &Api, record: ServerRecord, tenants: i64) -> Self {
-        let survey = survey(api, &record).await;
+    /// The API's view of a record. Surveys the server.
+    pub(crate) async fn with_survey(api: &ApiState, record: ServerRecord, tenants: i64) -> Self {
+        let survey = survey_server(api, &record).await;
         Self::new(record, tenants, survey)
     }
 }
@@ -123,121 +126,143 @@ fn function_rights(rights: FunctionRights) -> &'static str {
     }
 }
 
-/// Servers with what each says about itself, a few asked at once.
-pub(crate) async fn surveyed(api: &Api, rows: Vec<(ServerRecord, i64)>) -> Vec<Server> {
-    let asked = rows.into_iter().map(|(server, tenants)| Server::surveyed(api, server, tenants));
+/// The views of servers. A few are surveyed at once.
+pub(crate) async fn survey_servers(api: &ApiState, rows: Vec<(ServerRecord, i64)>) -> Vec<ServerView> {
+    let asked = rows.into_iter().map(|(server, tenants)| ServerView::with_survey(api, server, tenants));
     futures_util::stream::iter(asked).buffered(SURVEYS_MAX).collect().await
 }
 
-/// What a known server says about itself.
-pub(crate) async fn survey(api: &Api, record: &ServerRecord) -> Result<Survey, Error> {
-    let server = api.app.fleet.server(record.id).await?;
-    Ok(api.app.fleet.engine(record.engine)?.survey(&server).await?)
+/// The survey of a known server.
+pub(crate) async fn survey_server(api: &ApiState, record: &ServerRecord) -> Result<ServerSurvey, Error> {
+    let server = api.app.fleet.load_server(record.id).await?;
+    Ok(api.app.fleet.engine_of_kind(record.engine)?.survey_server(&server).await?)
 }
 
-/// Which part of the list.
+/// Page of a list of servers.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Part {
-    /// 1 to 1000; 100 unless given.
+struct ServerListQuery {
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The servers, by name.
-#[utoipa::path(get, path = "/v1/servers", tag = "servers", params(Part),
-    responses((status = 200, description = "A page", body = PageOf<Server>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(State(api): State<Api>, caller: Caller, Query(part): Query<Part>) -> Result<Json<PageOf<Server>>> {
-    let window = Window::open(&api, &caller, "servers", &(), (part.limit, part.cursor.as_deref()))?;
-    let after: Option<String> = window.after()?;
-    let mut rows = servers::list(&mut api.app.catalog.read().await?).await?;
+/// List the servers, ordered by name.
+#[utoipa::path(get, path = "/v1/servers", tag = "servers", params(ServerListQuery),
+    responses((status = 200, description = "One page of the list", body = PageOf<ServerView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_servers(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    QueryParams(part): QueryParams<ServerListQuery>,
+) -> Result<JsonBody<PageOf<ServerView>>> {
+    let window = PageWindow::open_window(&api, &caller, "servers", &(), (part.limit, part.cursor.as_deref()))?;
+    let after: Option<String> = window.after_key()?;
+    let mut rows = servers::list_servers(&mut api.app.catalog.read().await?).await?;
     rows.retain(|(server, _)| after.as_ref().is_none_or(|after| server.name > *after));
-    let page = window.page(rows, |(server, _)| server.name.clone(), |row| row);
-    let items = surveyed(&api, page.items).await;
-    Ok(Json(PageOf { items, next_cursor: page.next_cursor }))
+    let page = window.into_page(rows, |(server, _)| server.name.clone(), |row| row);
+    let items = survey_servers(&api, page.items).await;
+    Ok(JsonBody(PageOf { items, next_cursor: page.next_cursor }))
 }
 
-/// One server.
-#[utoipa::path(get, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id")),
-    responses((status = 200, description = "The server", body = Server), (status = 404, description = "No such server", body = ProblemBody)))]
-async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) -> Result<Json<Server>> {
+/// Get one server.
+#[utoipa::path(get, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id of the server")),
+    responses((status = 200, description = "The server", body = ServerView), (status = 404, description = "No server has this name or id", body = ProblemBody)))]
+async fn get_server(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<ServerView>> {
     let mut tx = api.app.catalog.read().await?;
-    let id = lookup::server(&mut tx, &name).await?.id;
-    let found = servers::list(&mut tx).await?.into_iter().find(|(server, _)| server.id == id);
+    let id = lookup::find_server(&mut tx, &name).await?.id;
+    let found = servers::list_servers(&mut tx).await?.into_iter().find(|(server, _)| server.id == id);
     drop(tx);
-    let (server, tenants) = found.ok_or_else(|| Problem::not_found("there is no such server any more"))?;
-    Ok(Json(Server::surveyed(&api, server, tenants).await))
+    let (server, tenants) = found.ok_or_else(|| Problem::not_found("this server no longer exists"))?;
+    Ok(JsonBody(ServerView::with_survey(&api, server, tenants).await))
 }
 
-/// What an administrator of a server runs once.
+/// The script that an administrator runs once on a server.
 #[derive(Debug, Serialize, ToSchema)]
-struct Preparation {
-    /// For psql; null where nothing is to be run.
+#[schema(as = Preparation)]
+struct ServerPreparation {
+    /// Script for psql; null if there is nothing to run.
     script: Option<String>,
 }
 
-/// The script by which a superuser takes the right to run functions that tell of other tenants from everybody else.
-#[utoipa::path(get, path = "/v1/servers/{server}/preparation", tag = "servers", params(("server" = String, Path, description = "Name or id")),
-    responses((status = 200, description = "The script", body = Preparation), (status = 404, description = "No such server", body = ProblemBody)))]
-async fn preparation(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) -> Result<Json<Preparation>> {
-    let record = lookup::server(&mut api.app.catalog.read().await?, &name).await?;
-    let server = api.app.fleet.server(record.id).await?;
-    let script = api.app.fleet.engine(record.engine)?.preparation(&server).await.map_err(Error::from)?;
-    Ok(Json(Preparation { script }))
+/// Get the script that prepares a PostgreSQL server.
+///
+/// A superuser runs it. Afterwards other roles may not run functions that reveal other tenants.
+#[utoipa::path(get, path = "/v1/servers/{server}/preparation", tag = "servers", params(("server" = String, Path, description = "Name or id of the server")),
+    responses((status = 200, description = "The script", body = ServerPreparation), (status = 404, description = "No server has this name or id", body = ProblemBody)))]
+async fn get_preparation(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+) -> Result<JsonBody<ServerPreparation>> {
+    let record = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
+    let server = api.app.fleet.load_server(record.id).await?;
+    let script = api.app.fleet.engine_of_kind(record.engine)?.preparation_script(&server).await.map_err(Error::from)?;
+    Ok(JsonBody(ServerPreparation { script }))
 }
 
-/// Takes no new tenants.
-#[utoipa::path(post, path = "/v1/servers/{server}/cordon", tag = "servers", request_body = Wish, params(("server" = String, Path, description = "Name or id")),
-    responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn cordon(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Json(wish): Json<Wish>,
+/// Cordon a server: place no new tenants on it.
+#[utoipa::path(post, path = "/v1/servers/{server}/cordon", tag = "servers", request_body = ChangeOptions, params(("server" = String, Path, description = "Name or id of the server")),
+    responses((status = 200, description = "The server after the change", body = ServerView), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn cordon_server(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    JsonBody(wish): JsonBody<ChangeOptions>,
 ) -> Result<Response> {
-    change(&api, &caller, &name, ServerState::Cordoned, wish).await
+    change_state(&api, &caller, &name, ServerState::Cordoned, wish).await
 }
 
-/// Takes new tenants again.
-#[utoipa::path(post, path = "/v1/servers/{server}/uncordon", tag = "servers", request_body = Wish, params(("server" = String, Path, description = "Name or id")),
-    responses((status = 200, description = "As it is now", body = Server), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn uncordon(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Json(wish): Json<Wish>,
+/// Uncordon a server: place new tenants on it again.
+#[utoipa::path(post, path = "/v1/servers/{server}/uncordon", tag = "servers", request_body = ChangeOptions, params(("server" = String, Path, description = "Name or id of the server")),
+    responses((status = 200, description = "The server after the change", body = ServerView), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn uncordon_server(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    JsonBody(wish): JsonBody<ChangeOptions>,
 ) -> Result<Response> {
-    change(&api, &caller, &name, ServerState::Active, wish).await
+    change_state(&api, &caller, &name, ServerState::Active, wish).await
 }
 
-/// Forgets a server that holds no tenant.
-#[utoipa::path(delete, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id"), Wish),
-    responses((status = 200, description = "As it was", body = Server), (status = 409, description = "It holds tenants", body = ProblemBody)))]
-async fn remove(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Query(wish): Query<Wish>,
+/// Remove a server without tenants from the catalog.
+#[utoipa::path(delete, path = "/v1/servers/{server}", tag = "servers", params(("server" = String, Path, description = "Name or id of the server"), ChangeOptions),
+    responses((status = 200, description = "The server as it was before the removal", body = ServerView), (status = 409, description = "The server has tenants", body = ProblemBody)))]
+async fn remove_server(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    QueryParams(wish): QueryParams<ChangeOptions>,
 ) -> Result<Response> {
-    change(&api, &caller, &name, ServerState::Removed, wish).await
+    change_state(&api, &caller, &name, ServerState::Removed, wish).await
 }
 
-async fn change(api: &Api, caller: &Caller, name: &str, to: ServerState, wish: Wish) -> Result<Response> {
+async fn change_state(
+    api: &ApiState,
+    caller: &AdmittedCaller,
+    name: &str,
+    to: ServerState,
+    wish: ChangeOptions,
+) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
-    // Before the transaction, which waits for nothing but the catalog.
-    let found = lookup::server(&mut api.app.catalog.read().await?, name).await?;
-    let survey = survey(api, &found).await;
+    // Before the transaction, which must wait for nothing but the catalog.
+    let found = lookup::find_server(&mut api.app.catalog.read().await?, name).await?;
+    let survey = survey_server(api, &found).await;
     let mut tx = api.app.catalog.write().await?;
-    let mut server = lookup::server(&mut tx, name).await?;
-    let tenants = servers::list(&mut tx).await?.into_iter().find(|(s, _)| s.id == server.id).map_or(0, |(_, n)| n);
+    let mut server = lookup::find_server(&mut tx, name).await?;
+    let tenants =
+        servers::list_servers(&mut tx).await?.into_iter().find(|(s, _)| s.id == server.id).map_or(0, |(_, n)| n);
     servers::set_state(&mut tx, server.id, to).await?;
     let data = serde_json::json!({ "server": server.name, "state": to });
     let kind = "server.state_changed";
-    events::append(&mut tx, &[caller.event(kind, None, data, wish.reason.as_deref())]).await?;
+    events::append_events(&mut tx, &[caller.caller_event(kind, None, data, wish.reason.as_deref())]).await?;
     server.state = to;
-    let change = Change { kind, tenant: None, action: format!("'{}' would change its state", server.name) };
-    settle(tx, wish.dry_run, change, Json(Server::new(server, tenants, survey))).await
+    let change = CatalogChange { kind, tenant: None, action: format!("'{}' would change its state", server.name) };
+    finish_change(tx, caller, wish.dry_run, change, JsonBody(ServerView::new(server, tenants, survey))).await
 }

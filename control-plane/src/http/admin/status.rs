@@ -1,4 +1,4 @@
-//! `/v1/status`: the fleet on one page.
+//! `/v1/status`: an overview of the fleet.
 
 use std::collections::BTreeMap;
 
@@ -11,100 +11,100 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::migrations::VersionCount;
-use super::servers::Server;
-use crate::http::admission::Caller;
+use super::servers::ServerView;
+use crate::http::admission::AdmittedCaller;
 use crate::http::error::Result;
-use crate::http::extract::Json;
-use crate::http::{Api, time};
+use crate::http::extract::JsonBody;
+use crate::http::{ApiState, time};
 
-/// What counts as recent.
+/// The period that counts as recent, milliseconds.
 const RECENT_MS: i64 = 24 * 3_600_000;
-/// OperationsStatus looked at to find the recently failed: more in a day is an outage, not a count.
+/// Maximum number of operations that are searched for recent failures. More in a day is an outage, not a count.
 const LOOKED_AT_MAX: u32 = 100;
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(status))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(fleet_status))
 }
 
-/// The fleet on one page.
+/// A summary of the fleet.
 #[derive(Debug, Serialize, ToSchema)]
 struct FleetStatus {
-    /// `flt_…`
+    /// Id of the fleet: `flt_…`.
     fleet_id: String,
-    /// Of this program.
+    /// Version of this program.
     version: &'static str,
-    /// How many are in each state.
+    /// Number of tenants in each state.
     tenants: BTreeMap<String, i64>,
-    /// By their newest migration, of those not deleted.
+    /// Number of tenants at each version of the newest migration, without deleted tenants.
     schema_versions: Vec<VersionCount>,
-    /// What new tenants start from; null: an empty database.
+    /// Release from which new tenants start. Null: new tenants start with an empty database.
     current_release: Option<String>,
-    /// The places databases live.
-    servers: Vec<Server>,
-    /// Fleet work.
+    /// Servers of the fleet.
+    servers: Vec<ServerView>,
+    /// Numbers of operations.
     operations: OperationsStatus,
-    /// RFC 3339: the newest backup of any tenant.
+    /// Time of the newest backup of any tenant, RFC 3339; null if there is none.
     last_backup_at: Option<String>,
-    /// RFC 3339: the oldest backup there is.
+    /// Time of the oldest backup, RFC 3339; null if there is none.
     oldest_backup_at: Option<String>,
-    /// The catalog itself.
+    /// State of the catalog.
     catalog: CatalogStatus,
 }
 
-/// Fleet work.
+/// Numbers of operations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OperationsStatus {
-    /// Pending or running.
+    /// Number of operations that are pending or running.
     running: usize,
-    /// Failed or partial, within a day; at most 100.
+    /// Number of operations that failed, wholly or in part, within the last day. Counts at most 100.
     pub(crate) failed_recent: usize,
 }
 
-/// The catalog.
+/// The state of the catalog.
 #[derive(Debug, Serialize, ToSchema)]
 struct CatalogStatus {
-    /// Where its change feed is.
+    /// Number of the newest change in the catalog's change feed.
     change_seq: i64,
-    /// Of its file; null when it is elsewhere.
+    /// Size of the catalog's file in bytes; null if the catalog is not a file of this data directory.
     size_bytes: Option<u64>,
 }
 
-/// Shows the fleet on one page.
-#[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, description = "The fleet", body = FleetStatus)))]
-async fn status(State(api): State<Api>, _caller: Caller) -> Result<Json<FleetStatus>> {
-    let known = servers::list(&mut api.app.catalog.read().await?).await?;
-    let servers = super::servers::surveyed(&api, known).await;
+/// Get a summary of the fleet.
+#[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, description = "Summary of the fleet", body = FleetStatus)))]
+async fn fleet_status(State(api): State<ApiState>, _caller: AdmittedCaller) -> Result<JsonBody<FleetStatus>> {
+    let known = servers::list_servers(&mut api.app.catalog.read().await?).await?;
+    let servers = super::servers::survey_servers(&api, known).await;
     let mut tx = api.app.catalog.read().await?;
     let by_state = tenants::count_by_state(&mut tx).await?;
     let by_version = tenants::count_by_version(&mut tx).await?;
     let version = |(version, tenants): (Option<i64>, i64)| VersionCount { version, tenants: tenants.unsigned_abs() };
-    let (oldest, newest) = backups::span(&mut tx).await?;
+    let (oldest, newest) = backups::backup_span(&mut tx).await?;
     let file = api.app.config.catalog_url.is_none().then(|| api.app.config.data_dir.join("catalog.db"));
     let size_bytes = file.and_then(|file| std::fs::metadata(file).ok()).map(|file| file.len());
-    Ok(Json(FleetStatus {
+    Ok(JsonBody(FleetStatus {
         fleet_id: api.app.catalog.fleet_id().to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        tenants: by_state.into_iter().map(|(state, count)| (word(&state), count)).collect(),
+        tenants: by_state.into_iter().map(|(state, count)| (state_word(&state), count)).collect(),
         schema_versions: by_version.into_iter().map(version).collect(),
         current_release: fleet::current_release(&mut tx).await?.map(|id| id.to_string()),
         servers,
-        operations: operations(&mut tx).await?,
-        last_backup_at: time::maybe(newest),
-        oldest_backup_at: time::maybe(oldest),
-        catalog: CatalogStatus { change_seq: changes::head(&mut tx).await?, size_bytes },
+        operations: operations_status(&mut tx).await?,
+        last_backup_at: time::format_optional(newest),
+        oldest_backup_at: time::format_optional(oldest),
+        catalog: CatalogStatus { change_seq: changes::feed_head(&mut tx).await?, size_bytes },
     }))
 }
 
-/// Counts fleet work.
-pub(crate) async fn operations(tx: &mut ReadTx) -> Result<OperationsStatus> {
+/// Counts the operations by state.
+pub(crate) async fn operations_status(tx: &mut ReadTx) -> Result<OperationsStatus> {
     let states = [OperationState::Failed, OperationState::Partial];
-    let failed = catalog_operations::page(tx, &states, None, None, None, LOOKED_AT_MAX).await?;
+    let failed = catalog_operations::list_operations(tx, &states, None, None, None, LOOKED_AT_MAX).await?;
     let since = tx.now() - RECENT_MS;
     let failed_recent = failed.iter().filter(|op| op.finished_at.is_some_and(|at| at >= since)).count();
-    Ok(OperationsStatus { running: catalog_operations::open(tx).await?.len(), failed_recent })
+    Ok(OperationsStatus { running: catalog_operations::open_operations(tx).await?.len(), failed_recent })
 }
 
 /// A state as the API writes it.
-fn word(state: &impl Serialize) -> String {
+fn state_word(state: &impl Serialize) -> String {
     serde_json::to_value(state).ok().and_then(|json| json.as_str().map(str::to_owned)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What is done to tenants as operations: create one, create many, delete.
+//! Operations on tenants: create one, create many, delete.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, Planned, check_reason};
+use super::change::{self, PlannedChange, check_reason};
 use super::lookup;
-use super::operations::Operation;
-use super::tenants::Tenant;
+use super::operations::OperationView;
+use super::tenants::TenantView;
 use crate::error::Error;
-use crate::http::Api;
-use crate::http::admission::Caller;
+use crate::http::ApiState;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::{StepConcurrency, TenantCount};
 use crate::http::error::{ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::{Concurrency, Count};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::routes::BULK_BYTES_MAX;
-use crate::operations::{Params, create, delete};
-use crate::plan::Selection;
-use crate::runner::submit::{Mode, Submission, Submitted};
+use crate::operations::{OperationParams, create, delete};
+use crate::plan::TenantSelection;
+use crate::runner::submit::{Submission, SubmitMode, SubmitOutcome};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .routes(routes!(create_many))
         .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
@@ -35,161 +35,173 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(delete_one))
 }
 
-/// A tenant to make.
+/// A tenant to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewTenant {
-    /// Its slug: 1 to 63 of a-z, 0-9 and '-'.
+#[schema(as = NewTenant)]
+struct NewTenantRequest {
+    /// Slug of the tenant: 1 to 63 of a-z, 0-9 and '-'.
     name: String,
-    /// Free words about it.
+    /// Labels of the tenant: keys and values, chosen freely.
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// On which server; the one with the fewest tenants unless given.
+    /// Name of the server. Default: the server with the fewest tenants.
     server: Option<String>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// A tenant that is being made, and the operation that makes it.
+/// A tenant that is being created, and the operation that creates it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TenantCreated {
-    /// Provisioning until the operation has ended.
-    tenant: Tenant,
-    /// What makes it.
-    operation: Operation,
+    /// The tenant; its state is provisioning until the operation has ended.
+    tenant: TenantView,
+    /// The operation that creates the tenant.
+    operation: OperationView,
 }
 
-/// Makes a tenant.
-#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenant,
-    responses((status = 202, description = "It is being made; Location names the operation", body = TenantCreated), (status = 200, description = "A dry run", body = Planned),
-        (status = 409, description = "The name is taken", body = ProblemBody), (status = 422, description = "The name is not valid", body = ProblemBody)))]
-async fn create_one(State(api): State<Api>, caller: Caller, Json(new): Json<NewTenant>) -> Result<Response> {
+/// Create a tenant.
+#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", request_body = NewTenantRequest,
+    responses((status = 202, description = "The operation that creates the tenant has started; Location is its path", body = TenantCreated), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
+        (status = 409, description = "The name belongs to another tenant", body = ProblemBody), (status = 422, description = "The name is not valid", body = ProblemBody)))]
+async fn create_one(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(new): JsonBody<NewTenantRequest>,
+) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
-    catalog::Name::slug(&new.name)?;
-    let tenants = vec![create::NewTenant { name: new.name, labels: new.labels }];
-    let params = create::Params { tenants, server: new.server, if_exists: create::IfExists::Error };
-    let mut submission = Submission::new(Params::Create(params), Selection::default());
+    catalog::TenantName::parse_slug(&new.name)?;
+    let tenants = vec![create::TenantSpec { name: new.name, labels: new.labels }];
+    let params = create::CreateParams { tenants, server: new.server, if_exists: create::ExistingNamePolicy::Error };
+    let mut submission = Submission::new(OperationParams::Create(params), TenantSelection::default());
     submission.reason = new.reason;
-    let mode = if new.dry_run { Mode::Plan } else { Mode::Run };
-    match api.app.submit(&caller.who, submission, mode).await? {
-        Submitted::Started(record) => created(&api, record).await,
-        Submitted::Planned(view) => Ok(Json(Planned::new(view.into())).into_response()),
+    let mode = if new.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
+    match api.app.submit_operation(&caller.who, submission, mode).await? {
+        SubmitOutcome::Started(record) => created_response(&api, record).await,
+        SubmitOutcome::Planned(view) => Ok(JsonBody(PlannedChange::new(view.into())).into_response()),
     }
 }
 
 /// The answer to a creation: the operation's only tenant, and the operation.
-pub(super) async fn created(api: &Api, record: OperationRecord) -> Result<Response> {
+pub(super) async fn created_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
     let mut tx = api.app.catalog.read().await?;
-    let steps = catalog::steps::page(&mut tx, record.id, &[], None, 1).await?;
+    let steps = catalog::steps::list_steps(&mut tx, record.id, &[], None, 1).await?;
     let (step, _) = steps.first().ok_or_else(|| Error::internal("a creation without a tenant"))?;
-    let tenant = lookup::tenant(&mut tx, &step.tenant_id.to_string()).await?;
+    let tenant = lookup::find_tenant(&mut tx, &step.tenant_id.to_string()).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
-    let operation = Operation::read(&mut tx, record).await?;
-    let tenant = Tenant::new(tenant, server.as_ref(), super::pins::head_version(&mut tx).await?);
+    let operation = OperationView::with_progress(&mut tx, record).await?;
+    let tenant = TenantView::new(tenant, server.as_ref(), super::pins::head_version(&mut tx).await?);
     let created = TenantCreated { tenant, operation };
-    Ok((StatusCode::ACCEPTED, place, Json(created)).into_response())
+    Ok((StatusCode::ACCEPTED, place, JsonBody(created)).into_response())
 }
 
-/// Tenants to make.
+/// A list of tenants to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTenants {
-    /// At most 50,000.
+    /// Tenants to create, at most 50,000.
     tenants: Vec<NewTenantOfMany>,
-    /// On which server; the one with the fewest tenants unless given.
+    /// Name of the server. Default: the server with the fewest tenants.
     server: Option<String>,
-    /// What a taken name means.
+    /// Treatment of a name that is already in use.
     #[serde(default)]
-    if_exists: IfExists,
-    /// Only say what would be done.
+    if_exists: ExistingNameChoice,
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Steps at once: 1 to 128.
+    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<Concurrency>,
-    /// Refused when so many are not to be made.
+    concurrency: Option<StepConcurrency>,
+    /// Expected number of tenants to create. The request is refused if the plan has another number.
     #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<Count>,
+    expect_count: Option<TenantCount>,
 }
 
-/// A tenant to make.
+/// One tenant of a list to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTenantOfMany {
-    /// Its slug.
+    /// Slug of the tenant: 1 to 63 of a-z, 0-9 and '-'.
     name: String,
-    /// Free words about it.
+    /// Labels of the tenant: keys and values, chosen freely.
     #[serde(default)]
     labels: BTreeMap<String, String>,
 }
 
-/// What a name that is taken already means.
+/// The treatment of a name that is already in use.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum IfExists {
-    /// The whole request is refused.
+#[schema(as = IfExists)]
+enum ExistingNameChoice {
+    /// Refuse the whole request.
     #[default]
     Error,
-    /// That tenant is left as it is.
+    /// Leave the existing tenant as it is.
     Skip,
 }
 
-/// Makes many tenants in one operation; one bad name refuses all of them and is named.
+/// Create many tenants in one operation.
+///
+/// One invalid name refuses the whole request; the answer names it.
 #[utoipa::path(post, path = "/v1/tenants/batch", tag = "tenants", request_body = NewTenants,
-    responses((status = 202, description = "They are being made", body = Operation), (status = 200, description = "A dry run", body = Planned),
-        (status = 422, description = "Some are not valid; `errors` names them", body = ProblemBody)))]
-async fn create_many(State(api): State<Api>, caller: Caller, Json(new): Json<NewTenants>) -> Result<Response> {
-    let tenants = new.tenants.into_iter().map(|t| create::NewTenant { name: t.name, labels: t.labels }).collect();
+    responses((status = 202, description = "The operation that creates the tenants has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
+        (status = 422, description = "Some names are not valid; `errors` lists them", body = ProblemBody)))]
+async fn create_many(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(new): JsonBody<NewTenants>,
+) -> Result<Response> {
+    let tenants = new.tenants.into_iter().map(|t| create::TenantSpec { name: t.name, labels: t.labels }).collect();
     let if_exists = match new.if_exists {
-        IfExists::Error => create::IfExists::Error,
-        IfExists::Skip => create::IfExists::Skip,
+        ExistingNameChoice::Error => create::ExistingNamePolicy::Error,
+        ExistingNameChoice::Skip => create::ExistingNamePolicy::Skip,
     };
-    let params = create::Params { tenants, server: new.server, if_exists };
+    let params = create::CreateParams { tenants, server: new.server, if_exists };
     let submission = Submission {
-        params: Params::Create(params),
-        targets: Selection::default(),
+        params: OperationParams::Create(params),
+        targets: TenantSelection::default(),
         reason: new.reason,
-        concurrency: new.concurrency.map(Concurrency::narrow),
-        expect_count: new.expect_count.map(Count::get),
+        concurrency: new.concurrency.map(StepConcurrency::to_u32),
+        expect_count: new.expect_count.map(TenantCount::get),
     };
-    change::submit(&api, &caller, submission, new.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, new.dry_run).await
 }
 
-/// How a tenant is deleted.
+/// Options of a deletion.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct DeleteWish {
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
-    /// Take no final backup, for instance because a full disk has no room for it.
+    /// True: take no final backup, for instance because a full disk has no room for it.
     #[serde(default)]
     no_backup: bool,
 }
 
-/// Takes a tenant out of service, after a last verified backup.
-#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id"), DeleteWish),
-    responses((status = 202, description = "It is being deleted", body = Operation), (status = 200, description = "A dry run", body = Planned),
-        (status = 404, description = "No such tenant", body = ProblemBody), (status = 409, description = "It is protected", body = ProblemBody)))]
+/// Delete a tenant: take a last backup, verify it, and take the tenant out of service.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id of the tenant"), DeleteWish),
+    responses((status = 202, description = "The operation that deletes the tenant has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
+        (status = 404, description = "No tenant has this name or id", body = ProblemBody), (status = 409, description = "The tenant is protected", body = ProblemBody)))]
 async fn delete_one(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
-    Query(wish): Query<DeleteWish>,
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+    QueryParams(wish): QueryParams<DeleteWish>,
 ) -> Result<Response> {
-    let tenant = lookup::tenant(&mut api.app.catalog.read().await?, &name).await?;
-    let targets = Selection::one(tenant.id.to_string());
-    let params = Params::Delete(delete::Params { without_backup: wish.no_backup });
+    let tenant = lookup::find_tenant(&mut api.app.catalog.read().await?, &name).await?;
+    let targets = TenantSelection::one_tenant(tenant.id.to_string());
+    let params = OperationParams::Delete(delete::DeleteParams { without_backup: wish.no_backup });
     let mut submission = Submission::new(params, targets);
     submission.reason = wish.reason;
-    change::submit(&api, &caller, submission, wish.dry_run).await
+    change::submit_or_plan(&api, &caller, submission, wish.dry_run).await
 }

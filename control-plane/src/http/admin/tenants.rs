@@ -1,82 +1,87 @@
-//! `/v1/tenants`: what there is, and the small changes that are no operation.
+//! `/v1/tenants`: the tenants, and small changes that are not operations.
 
 use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use catalog::tenants::Selection;
+use catalog::tenants::TenantCriteria;
 use catalog::{ReadTx, ServerId, ServerRecord, TenantRecord, events, names, servers, tenants};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, check_reason, settle};
+use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use super::pins::{TenantPin, head_version};
-use crate::http::admission::Caller;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query, text_header};
-use crate::http::number::Limit;
-use crate::http::pages::{PageOf, Window};
-use crate::http::{Api, time};
+use crate::http::extract::{JsonBody, PathParams, QueryParams, text_header};
+use crate::http::pages::{PageOf, PageWindow};
+use crate::http::{ApiState, time};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, patch))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(list_tenants)).routes(routes!(get_tenant, patch_tenant))
 }
 
-/// A tenant.
+/// A tenant of the fleet.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Tenant {
-    /// For ever: `tnt_…`.
+#[schema(as = Tenant)]
+pub(crate) struct TenantView {
+    /// Id of the tenant: `tnt_…`. It never changes.
     id: String,
-    /// The current slug.
+    /// Current slug of the tenant.
     name: String,
-    /// provisioning, active, suspended, archived, deleted or purged.
+    /// State of the tenant: provisioning, active, suspended, archived, deleted or purged.
     #[schema(value_type = String)]
     state: catalog::TenantState,
-    /// Why suspended or blocked.
+    /// Status for the tenant's users: the state, or `read-only` while an operator blocks writes.
+    status: String,
+    /// Reason why the tenant is suspended or its writes are blocked; null if none was given.
     state_reason: Option<String>,
-    /// What its database runs on.
+    /// Engine of the database: sqlite or postgres.
     engine: String,
-    /// The name of its server.
+    /// Name of the tenant's server.
     server: String,
-    /// The newest migration; a hint, the database knows better.
+    /// Version of the newest migration that the catalog has recorded; null if there is none. The database may be newer.
     schema_version: Option<i64>,
-    /// Set while it stays at its version: an operation took it back, and migrations of many tenants leave it out.
+    /// The pin of the tenant. Null if it is not pinned. A pinned tenant stays at its version: migrations of many
+    /// tenants leave it out.
     pin: Option<TenantPin>,
-    /// Counts the changes of state and place; the ETag.
+    /// Number that rises with every change of state or placement. It is the tenant's ETag.
     generation: i64,
-    /// operation or operator: who blocks writes.
+    /// Source of a write block: operation or operator. Null if writes are not blocked.
     #[schema(value_type = Option<String>)]
     block_writes: Option<catalog::BlockWrites>,
-    /// Whether deleting it is refused.
+    /// True if the tenant is protected: requests to delete it are refused.
     protected: bool,
-    /// Free words about it.
+    /// Labels of the tenant: keys and values, chosen freely.
     labels: BTreeMap<String, String>,
-    /// Bytes of the database; a hint.
+    /// Size of the database in bytes, as last recorded; null if it is not known.
     size_bytes: Option<i64>,
-    /// The operation that works on it now.
+    /// Id of the operation that works on the tenant now; null if there is none.
     operation_id: Option<String>,
-    /// RFC 3339.
+    /// Time of creation, RFC 3339.
     created_at: String,
-    /// RFC 3339.
+    /// Time of the last change, RFC 3339.
     updated_at: String,
-    /// RFC 3339.
+    /// Time of the deletion, RFC 3339; null without a deletion.
     deleted_at: Option<String>,
-    /// RFC 3339: when a deleted tenant's data may be gone.
+    /// Time after which the data of a deleted tenant may be removed, RFC 3339.
     purge_after_at: Option<String>,
-    /// Every name it has or had; only in answers about one tenant.
+    /// All present and former names. Only in answers about one tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     names: Option<Vec<String>>,
 }
 
-impl Tenant {
-    /// The wire form of a record; `head_version` is that of the current release.
+impl TenantView {
+    /// The API's view of a record. `head_version` is that of the current release.
     pub(crate) fn new(record: TenantRecord, server: Option<&ServerRecord>, head_version: Option<i64>) -> Self {
         Self {
             pin: TenantPin::new(&record, head_version),
+            status: tenant_status(&record).to_owned(),
             id: record.id.to_string(),
             name: record.name,
             state: record.state,
@@ -90,164 +95,204 @@ impl Tenant {
             labels: record.labels,
             size_bytes: record.size_bytes,
             operation_id: record.op_id.map(|id| id.to_string()),
-            created_at: time::text(record.created_at),
-            updated_at: time::text(record.updated_at),
-            deleted_at: time::maybe(record.deleted_at),
-            purge_after_at: time::maybe(record.purge_after),
+            created_at: time::format_time(record.created_at),
+            updated_at: time::format_time(record.updated_at),
+            deleted_at: time::format_optional(record.deleted_at),
+            purge_after_at: time::format_optional(record.purge_after),
             names: None,
         }
     }
+
+    /// Adds every name that the tenant has or had.
+    pub(crate) fn with_names(self, names: Vec<String>) -> Self {
+        Self { names: Some(names), ..self }
+    }
 }
 
-/// Which tenants to list; the fields narrow each other.
+/// The state filter for an active tenant whose writes an operator blocks.
+const READ_ONLY: &str = "read-only";
+
+fn tenant_status(record: &TenantRecord) -> &'static str {
+    if record.is_read_only() { READ_ONLY } else { record.state.as_str() }
+}
+
+/// Filters of a list of tenants. A tenant must match all of them.
 #[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Filters {
-    /// `k=v,k2=v2`: all of them.
+pub(crate) struct TenantFilters {
+    /// Only tenants with all these labels: `k=v,k2=v2`.
     labels: Option<String>,
-    /// The name of a server.
+    /// Only tenants on the server with this name.
     server: Option<String>,
-    /// One state or several, separated by commas; all but purged unless given.
+    /// Only tenants in these states, separated by commas. Default: all states except purged. `active` includes
+    /// read-only tenants; `read-only` selects only those.
     state: Option<String>,
-    /// One name (slug, alias or host) or id.
+    /// Only the tenant with this name (slug, alias or host) or id.
     name: Option<String>,
-    /// 1 to 1000; 100 unless given.
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The tenants, oldest first.
-#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(Filters),
-    responses((status = 200, description = "A page", body = PageOf<Tenant>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filters>) -> Result<Json<PageOf<Tenant>>> {
-    let window = Window::open(&api, &caller, "tenants", &filters, (filters.limit, filters.cursor.as_deref()))?;
+/// List the tenants, oldest first.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", params(TenantFilters),
+    responses((status = 200, description = "One page of the list", body = PageOf<TenantView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_tenants(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    QueryParams(filters): QueryParams<TenantFilters>,
+) -> Result<JsonBody<PageOf<TenantView>>> {
+    let window =
+        PageWindow::open_window(&api, &caller, "tenants", &filters, (filters.limit, filters.cursor.as_deref()))?;
     let mut tx = api.app.catalog.read().await?;
-    let selection = filters.selection(&mut tx).await?;
-    let rows = tenants::page(&mut tx, &selection, window.after()?, window.rows()).await?;
+    let selection = filters.to_selection(&mut tx).await?;
+    let rows = tenants::list_tenants(&mut tx, &selection, window.after_key()?, window.rows_to_read()).await?;
     let servers = servers_by_id(&mut tx).await?;
     let head = head_version(&mut tx).await?;
-    Ok(Json(window.page(
+    Ok(JsonBody(window.into_page(
         rows,
         |row| row.id.to_string(),
         |row| {
             let server = servers.get(&row.server_id);
-            Tenant::new(row, server, head)
+            TenantView::new(row, server, head)
         },
     )))
 }
 
-impl Filters {
-    async fn selection(&self, tx: &mut ReadTx) -> Result<Selection> {
+impl TenantFilters {
+    async fn to_selection(&self, tx: &mut ReadTx) -> Result<TenantCriteria> {
         let server = match &self.server {
-            Some(name) => Some(lookup::server(tx, name).await?.id),
+            Some(name) => Some(lookup::find_server(tx, name).await?.id),
             None => None,
         };
         let ids = match &self.name {
-            Some(name) => Some(vec![lookup::tenant(tx, name).await?.id]),
+            Some(name) => Some(vec![lookup::find_tenant(tx, name).await?.id]),
             None => None,
         };
-        let labels = self.labels.as_deref().map(lookup::labels).transpose()?.unwrap_or_default();
-        Ok(Selection { ids, labels, server, states: lookup::states("state", self.state.as_deref())? })
+        let labels = self.labels.as_deref().map(lookup::parse_labels).transpose()?.unwrap_or_default();
+        let (states, read_only) = parse_state_filter(self.state.as_deref())?;
+        Ok(TenantCriteria { ids, labels, server, states, read_only })
     }
 }
 
-/// Every server by its id: a fleet has few, a page of tenants has many.
+/// The states of a filter, and whether it includes read-only tenants.
+fn parse_state_filter(text: Option<&str>) -> Result<(Vec<catalog::TenantState>, bool)> {
+    let is_read_only = |word: &&str| [READ_ONLY, "read_only"].contains(&word.trim());
+    let words = text.into_iter().flat_map(|text| text.split(','));
+    let (read_only, states): (Vec<&str>, Vec<&str>) = words.partition(is_read_only);
+    let states = (!states.is_empty()).then(|| states.join(","));
+    Ok((lookup::parse_states("state", states.as_deref())?, !read_only.is_empty()))
+}
+
+/// Every server by its id. A fleet has few servers, and a page has many tenants.
 pub(crate) async fn servers_by_id(tx: &mut ReadTx) -> Result<HashMap<ServerId, ServerRecord>> {
-    Ok(servers::list(tx).await?.into_iter().map(|(server, _)| (server.id, server)).collect())
+    Ok(servers::list_servers(tx).await?.into_iter().map(|(server, _)| (server.id, server)).collect())
 }
 
-/// One tenant with all its names.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id")),
-    responses((status = 200, description = "The tenant; its ETag is its generation", body = Tenant), (status = 404, description = "No such tenant", body = ProblemBody)))]
-async fn get(State(api): State<Api>, _caller: Caller, Path(name): Path<String>) -> Result<Response> {
+/// Get one tenant with all its names.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id of the tenant")),
+    responses((status = 200, description = "The tenant; the ETag is its generation", body = TenantView), (status = 404, description = "No tenant has this name or id", body = ProblemBody)))]
+async fn get_tenant(
+    State(api): State<ApiState>,
+    _caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
+) -> Result<Response> {
     let mut tx = api.app.catalog.read().await?;
-    let record = lookup::tenant(&mut tx, &name).await?;
-    answer(&mut tx, record).await
+    let record = lookup::find_tenant(&mut tx, &name).await?;
+    tenant_response(&mut tx, record).await
 }
 
-/// What to change; what is absent stays.
+/// A change of a tenant. Absent fields keep their values.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantPatch {
-    /// A new slug; the old one goes on leading here, and never to another tenant.
+    /// New slug. The old slug still leads to this tenant, and is never given to another tenant.
     name: Option<String>,
-    /// Sets labels; null removes one.
+    /// Labels to set. A null value removes the label.
     #[serde(default)]
     labels: BTreeMap<String, Option<String>>,
-    /// Refuse to delete it, or allow it again.
+    /// True: protect the tenant from deletion. False: allow deletion again.
     protected: Option<bool>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Changes name, labels and protection, at once.
+/// Change the name, labels and protection of a tenant in one transaction.
 #[utoipa::path(patch, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = TenantPatch,
-    params(("tenant" = String, Path, description = "Name or id"), ("If-Match" = Option<String>, Header, description = "Only if the ETag is still this")),
-    responses((status = 200, description = "As it is now", body = Tenant), (status = 412, description = "It was changed meanwhile", body = ProblemBody)))]
-async fn patch(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(name): Path<String>,
+    params(("tenant" = String, Path, description = "Name or id of the tenant"), ("If-Match" = Option<String>, Header, description = "ETag that the tenant must still have")),
+    responses((status = 200, description = "The tenant after the change", body = TenantView), (status = 412, description = "The tenant was changed in the meantime", body = ProblemBody)))]
+async fn patch_tenant(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(name): PathParams<String>,
     headers: HeaderMap,
-    Json(patch): Json<TenantPatch>,
+    JsonBody(patch): JsonBody<TenantPatch>,
 ) -> Result<Response> {
     check_reason(patch.reason.as_deref())?;
     if patch.name.is_none() && patch.labels.is_empty() && patch.protected.is_none() {
-        return Err(Problem::invalid("nothing is to be changed: expected name, labels or protected"));
+        return Err(Problem::invalid("no change was requested: expected name, labels or protected"));
     }
     let mut tx = api.app.catalog.write().await?;
-    let record = lookup::tenant(&mut tx, &name).await?;
-    unchanged(&headers, &record)?;
+    let record = lookup::find_tenant(&mut tx, &name).await?;
+    require_unchanged(&headers, &record)?;
     let reason = patch.reason.as_deref();
     if !patch.labels.is_empty() {
         tenants::set_labels(&mut tx, record.id, &patch.labels).await?;
         let data = serde_json::json!({ "labels": patch.labels });
-        let event = caller.event("tenant.labelled", Some(record.id), data, reason);
-        events::append(&mut tx, &[event]).await?;
+        let event = caller.caller_event("tenant.labelled", Some(record.id), data, reason);
+        events::append_events(&mut tx, &[event]).await?;
     }
     if let Some(new) = patch.name.as_deref().filter(|new| *new != record.name) {
-        tenants::rename(&mut tx, record.id, &catalog::Name::slug(new)?).await?;
+        tenants::rename_tenant(&mut tx, record.id, &catalog::TenantName::parse_slug(new)?).await?;
         let data = serde_json::json!({ "from": record.name, "to": new });
-        events::append(&mut tx, &[caller.event("tenant.renamed", Some(record.id), data, reason)]).await?;
+        events::append_events(&mut tx, &[caller.caller_event("tenant.renamed", Some(record.id), data, reason)]).await?;
     }
     if let Some(protected) = patch.protected {
         tenants::set_protected(&mut tx, record.id, protected).await?;
         let kind = if protected { "tenant.protected" } else { "tenant.unprotected" };
-        events::append(&mut tx, &[caller.event(kind, Some(record.id), serde_json::json!({}), reason)]).await?;
+        events::append_events(&mut tx, &[caller.caller_event(kind, Some(record.id), serde_json::json!({}), reason)])
+            .await?;
     }
-    let record = lookup::tenant(&mut tx, &record.id.to_string()).await?;
-    let response = answer(&mut tx, record).await?;
+    let record = lookup::find_tenant(&mut tx, &record.id.to_string()).await?;
+    let response = tenant_response(&mut tx, record).await?;
     let action = "would get this name, these labels and this protection".to_owned();
-    settle(tx, patch.dry_run, Change { kind: "tenant.changed", tenant: Some(name), action }, response).await
+    finish_change(
+        tx,
+        &caller,
+        patch.dry_run,
+        CatalogChange { kind: "tenant.changed", tenant: Some(name), action },
+        response,
+    )
+    .await
 }
 
-/// Honours If-Match.
-pub(crate) fn unchanged(headers: &HeaderMap, record: &TenantRecord) -> Result<()> {
+/// Refuses the change if the tenant's ETag does not match If-Match.
+pub(crate) fn require_unchanged(headers: &HeaderMap, record: &TenantRecord) -> Result<()> {
     let Some(wanted) = text_header(headers, header::IF_MATCH.as_str()) else { return Ok(()) };
-    let now = etag(record);
+    let now = tenant_etag(record);
     if wanted.trim() == "*" || wanted.split(',').any(|tag| tag.trim() == now) {
         return Ok(());
     }
-    let detail = format!("the tenant is at {now}, the request expects {}", lookup::shown(wanted));
+    let detail = format!("the tenant is at {now}, but the request expects {}", lookup::display_safe(wanted));
     Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail).try_next("read it again"))
 }
 
-fn etag(record: &TenantRecord) -> String {
+fn tenant_etag(record: &TenantRecord) -> String {
     format!("\"g{}\"", record.generation)
 }
 
-/// One tenant with its names, and its ETag.
-async fn answer(tx: &mut ReadTx, record: TenantRecord) -> Result<Response> {
+/// The response with one tenant, its names and its ETag.
+async fn tenant_response(tx: &mut ReadTx, record: TenantRecord) -> Result<Response> {
     let server = servers::get(tx, record.server_id).await?;
     let names = names::of_tenant(tx, record.id).await?;
-    let etag = HeaderValue::from_str(&etag(&record)).expect("digits in quotes");
-    let mut body = Tenant::new(record, server.as_ref(), head_version(tx).await?);
-    body.names = Some(names.into_iter().map(|(name, _)| name.as_str().to_owned()).collect());
-    Ok(([(header::ETAG, etag)], Json(body)).into_response())
+    let etag = HeaderValue::from_str(&tenant_etag(&record)).expect("digits in quotes");
+    let names = names.into_iter().map(|(name, _)| name.as_str().to_owned()).collect();
+    let body = TenantView::new(record, server.as_ref(), head_version(tx).await?).with_names(names);
+    Ok(([(header::ETAG, etag)], JsonBody(body)).into_response())
 }

@@ -1,4 +1,4 @@
-//! `/v1/tokens`: credentials. A secret is shown once, in the answer that makes it.
+//! `/v1/tokens`: credentials. A secret is shown once, in the answer that creates it.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,55 +13,56 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{Change, Planned, Wish, check_reason, settle};
+use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::{lookup, members::check_principal};
-use crate::http::admission::Caller;
+use crate::http::admission::AdmittedCaller;
+use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
-use crate::http::extract::{Json, Path, Query};
-use crate::http::number::Limit;
-use crate::http::pages::{PageOf, Window};
-use crate::http::{Api, time};
+use crate::http::extract::{JsonBody, PathParams, QueryParams};
+use crate::http::pages::{PageOf, PageWindow};
+use crate::http::{ApiState, time};
 
-pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(revoke))
+pub(crate) fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::new().routes(routes!(list_tokens, create_token)).routes(routes!(revoke_token))
 }
 
-/// A human's note on a token.
+/// Maximum length of a token's label, a person's note.
 const LABEL_BYTES_MAX: usize = 256;
 
 /// A token without its secret.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Token {
-    /// `tok_…`
+#[schema(as = Token)]
+pub(crate) struct TokenView {
+    /// Id of the token: `tok_…`.
     id: String,
-    /// tenant, member, service or operator.
+    /// Kind of the token: tenant, member, service or operator.
     kind: &'static str,
-    /// Of a tenant's token: the tenant's id.
+    /// Id of the tenant; null if the token is not for one tenant.
     tenant: Option<String>,
-    /// Who acts with it.
+    /// Principal that the token acts as.
     principal: String,
-    /// What it may do; a member's role is looked up in each tenant.
+    /// Role of the token. Null for a member: the role is looked up in each tenant.
     role: Option<&'static str>,
-    /// A human's note.
+    /// Note for people; null if none was given.
     label: Option<String>,
-    /// RFC 3339.
+    /// Time of creation, RFC 3339.
     created_at: String,
-    /// RFC 3339.
+    /// Time at which the token expires, RFC 3339; null if it does not expire.
     expires_at: Option<String>,
-    /// RFC 3339.
+    /// Time at which the token was revoked, RFC 3339; null if it was not.
     revoked_at: Option<String>,
 }
 
-/// A token and, this once, its secret.
+/// A new token and its secret. The secret is shown only in this answer.
 #[derive(Serialize, ToSchema)]
 struct TokenMade {
-    /// What was made.
-    token: Token,
-    /// Keep it; it cannot be had again.
+    /// The new token.
+    token: TokenView,
+    /// Secret of the token. Store it now: it cannot be shown again.
     secret: String,
 }
 
-impl Token {
+impl TokenView {
     fn new(record: TokenRecord) -> Self {
         let own_name = || format!("token:{}", record.id);
         let (kind, tenant, principal, role) = match &record.scope {
@@ -77,9 +78,9 @@ impl Token {
             principal,
             role,
             label: record.label,
-            created_at: time::text(record.created_at),
-            expires_at: time::maybe(record.expires_at),
-            revoked_at: time::maybe(record.revoked_at),
+            created_at: time::format_time(record.created_at),
+            expires_at: time::format_optional(record.expires_at),
+            revoked_at: time::format_optional(record.revoked_at),
         }
     }
 }
@@ -100,90 +101,102 @@ fn operator_word(role: OperatorRole) -> &'static str {
     }
 }
 
-/// Which tokens.
+/// Filters of a list of tokens.
 #[derive(Debug, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-struct Filters {
-    /// Only this tenant's (name or id).
+struct TokenFilters {
+    /// Only the items of the tenant with this name or id.
     tenant: Option<String>,
-    /// 1 to 1000; 100 unless given.
+    /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<Limit>,
-    /// From the page before.
+    limit: Option<PageLimit>,
+    /// The `next_cursor` of the previous page. Absent: the first page.
     cursor: Option<String>,
 }
 
-/// The tokens, oldest first, revoked ones too.
-#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(Filters),
-    responses((status = 200, description = "A page", body = PageOf<Token>), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn list(State(api): State<Api>, caller: Caller, Query(filters): Query<Filters>) -> Result<Json<PageOf<Token>>> {
-    let window = Window::open(&api, &caller, "tokens", &filters, (filters.limit, filters.cursor.as_deref()))?;
+/// List the tokens, including revoked ones, oldest first.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(TokenFilters),
+    responses((status = 200, description = "One page of the list", body = PageOf<TokenView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn list_tokens(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    QueryParams(filters): QueryParams<TokenFilters>,
+) -> Result<JsonBody<PageOf<TokenView>>> {
+    let window =
+        PageWindow::open_window(&api, &caller, "tokens", &filters, (filters.limit, filters.cursor.as_deref()))?;
     let mut tx = api.app.catalog.read().await?;
     let tenant = match &filters.tenant {
-        Some(name) => Some(lookup::tenant(&mut tx, name).await?.id),
+        Some(name) => Some(lookup::find_tenant(&mut tx, name).await?.id),
         None => None,
     };
-    let rows = tokens::page(&mut tx, tenant, window.after()?, window.rows()).await?;
-    Ok(Json(window.page(rows, |row| row.id.to_string(), Token::new)))
+    let rows = tokens::list_tokens(&mut tx, tenant, window.after_key()?, window.rows_to_read()).await?;
+    Ok(JsonBody(window.into_page(rows, |row| row.id.to_string(), TokenView::new)))
 }
 
-/// What the token shall open: exactly one of `tenant`, `member`, `service` and `operator`.
+/// A token to create: exactly one of `tenant`, `member`, `service` and `operator`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TokenWanted {
-    /// One tenant (name or id), with `role`.
+    /// Access to the tenant with this name or id. Needs `role`.
     tenant: Option<String>,
-    /// reader, writer or manager.
+    /// Role for `tenant` or `service`: reader, writer or manager.
     #[schema(value_type = Option<String>)]
     role: Option<Role>,
-    /// Every tenant this principal is a member of.
+    /// Access to every tenant of which this principal is a member.
     member: Option<String>,
-    /// Every tenant, with `role`.
+    /// True: access to every tenant. Needs `role`.
     #[serde(default)]
     service: bool,
-    /// The admin API: viewer, operator or admin.
+    /// Access to the admin API with this role: viewer, operator or admin.
     #[schema(value_type = Option<String>)]
     operator: Option<OperatorRole>,
-    /// A human's note.
+    /// Note for people, at most 256 bytes.
     label: Option<String>,
-    /// RFC 3339; never unless given.
+    /// Time at which the token expires, RFC 3339. Absent: it does not expire.
     expires_at: Option<String>,
-    /// Only say what would be done.
+    /// True: only describe the change and do nothing.
     #[serde(default)]
     dry_run: bool,
-    /// Why, for the audit log.
+    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
     reason: Option<String>,
 }
 
-/// Makes a token and shows its secret once.
+/// Create a token, and show its secret once.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = TokenWanted,
-    responses((status = 201, description = "The token and its secret", body = TokenMade), (status = 200, description = "A dry run", body = Planned), (status = "4XX", description = "Refused", body = ProblemBody)))]
-async fn create(State(api): State<Api>, caller: Caller, Json(wanted): Json<TokenWanted>) -> Result<Response> {
+    responses((status = 201, description = "The new token and its secret", body = TokenMade), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
+async fn create_token(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    JsonBody(wanted): JsonBody<TokenWanted>,
+) -> Result<Response> {
     check_reason(wanted.reason.as_deref())?;
     let label = wanted.label.as_deref();
     if label.is_some_and(|l| l.len() > LABEL_BYTES_MAX || l.chars().any(char::is_control)) {
         return Err(Problem::invalid(format!("label: expected at most {LABEL_BYTES_MAX} bytes on one line")));
     }
-    let expires_at = wanted.expires_at.as_deref().map(|text| time::parse("expires_at", text)).transpose()?;
+    let expires_at = wanted.expires_at.as_deref().map(|text| time::parse_time("expires_at", text)).transpose()?;
     let mut tx = api.app.catalog.write().await?;
     if expires_at.is_some_and(|at| at <= tx.now()) {
         return Err(Problem::invalid("expires_at: expected a time in the future"));
     }
-    let scope = wanted.scope(&mut tx).await?;
-    let (record, secret) = tokens::create(&mut tx, scope, label, expires_at).await?;
-    let token = Token::new(record.clone());
+    let scope = wanted.token_scope(&mut tx).await?;
+    let (record, secret) = tokens::create_token(&mut tx, scope, label, expires_at).await?;
+    let token = TokenView::new(record.clone());
     let data = serde_json::json!({ "token": &token });
-    let event = caller.event("token.created", tenant_of(&record), data, wanted.reason.as_deref());
-    events::append(&mut tx, &[event]).await?;
-    let change =
-        Change { kind: "token.created", tenant: None, action: format!("a {} token would be made", token.kind) };
+    let event = caller.caller_event("token.created", tenant_of(&record), data, wanted.reason.as_deref());
+    events::append_events(&mut tx, &[event]).await?;
+    let change = CatalogChange {
+        kind: "token.created",
+        tenant: None,
+        action: format!("a {} token would be created", token.kind),
+    };
     let made = TokenMade { token, secret: secret.expose_secret().to_owned() };
-    settle(tx, wanted.dry_run, change, (StatusCode::CREATED, Json(made))).await
+    finish_change(tx, &caller, wanted.dry_run, change, (StatusCode::CREATED, JsonBody(made))).await
 }
 
 impl TokenWanted {
-    async fn scope(&self, tx: &mut ReadTx) -> Result<TokenScope> {
+    async fn token_scope(&self, tx: &mut ReadTx) -> Result<TokenScope> {
         let needs_role = || self.role.ok_or_else(|| Problem::invalid("role: expected reader, writer or manager"));
         let scope = match (&self.tenant, &self.member, self.service, self.operator) {
             (Some(tenant), None, false, None) => {
@@ -199,10 +212,10 @@ impl TokenWanted {
         };
         match (&scope, self.role) {
             (TokenScope::Member { .. }, Some(_)) => {
-                Err(Problem::invalid("role: a member's role is the tenant's to give; leave it out"))
+                Err(Problem::invalid("role: the tenant assigns a member's role; omit it"))
             }
             (TokenScope::Operator { .. }, Some(_)) => {
-                Err(Problem::invalid("role: `operator` says it already; leave it out"))
+                Err(Problem::invalid("role: `operator` already contains it; omit it"))
             }
             _ => Ok(scope),
         }
@@ -210,10 +223,10 @@ impl TokenWanted {
 }
 
 async fn living_tenant(tx: &mut ReadTx, name: &str) -> Result<TenantId> {
-    let record = lookup::tenant(tx, name).await?;
+    let record = lookup::find_tenant(tx, name).await?;
     match record.state {
         TenantState::Deleted | TenantState::Purged => {
-            Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant takes no tokens"))
+            Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant cannot get tokens"))
         }
         _ => Ok(record.id),
     }
@@ -226,21 +239,24 @@ fn tenant_of(record: &TokenRecord) -> Option<TenantId> {
     }
 }
 
-/// Ends a token; within a second nobody can use it any more.
-#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens", params(("token" = String, Path, description = "tok_…"), Wish),
-    responses((status = 200, description = "As it is now (a dry run: what would be done)", body = Token), (status = 404, description = "No such token", body = ProblemBody)))]
-async fn revoke(
-    State(api): State<Api>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(wish): Query<Wish>,
+/// Revoke a token.
+///
+/// Within a second the token is refused everywhere.
+#[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens", params(("token" = String, Path, description = "Id of the token: tok_…"), ChangeOptions),
+    responses((status = 200, description = "The token after the change, or the plan of the dry run", body = TokenView), (status = 404, description = "No token has this id", body = ProblemBody)))]
+async fn revoke_token(
+    State(api): State<ApiState>,
+    caller: AdmittedCaller,
+    PathParams(id): PathParams<String>,
+    QueryParams(wish): QueryParams<ChangeOptions>,
 ) -> Result<Response> {
     check_reason(wish.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
-    let record = tokens::revoke(&mut tx, lookup::id(&id)?).await?;
+    let record = tokens::revoke_token(&mut tx, lookup::parse_id(&id)?).await?;
     let data = serde_json::json!({ "id": record.id });
-    let event = caller.event("token.revoked", tenant_of(&record), data, wish.reason.as_deref());
-    events::append(&mut tx, &[event]).await?;
-    let change = Change { kind: "token.revoked", tenant: None, action: format!("{} would be revoked", record.id) };
-    settle(tx, wish.dry_run, change, Json(Token::new(record))).await
+    let event = caller.caller_event("token.revoked", tenant_of(&record), data, wish.reason.as_deref());
+    events::append_events(&mut tx, &[event]).await?;
+    let change =
+        CatalogChange { kind: "token.revoked", tenant: None, action: format!("{} would be revoked", record.id) };
+    finish_change(tx, &caller, wish.dry_run, change, JsonBody(TokenView::new(record))).await
 }

@@ -1,27 +1,31 @@
-//! PURE: whether a statement may be tried in a read-only transaction, told by its first word.
+//! PURE: guesses from its first word whether a statement may be tried in a read-only transaction.
 //!
-//! Only a guess that saves a hop: the database itself refuses to write in a read-only transaction, and then the statement
+//! The guess only saves a hop. The database itself refuses to write in a read-only transaction, and then the statement
 //! is run again in a writing one. A wrong guess is slower, never wrong.
 
-/// What the first word says.
+/// What the first word of a statement suggests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It may only read.
+pub(crate) enum StatementKind {
+    /// The statement may only read.
     MayRead,
-    /// It writes, or is no statement.
+    /// The statement writes, or is not a statement.
     Writes,
 }
 
-/// The guess.
-pub(crate) fn kind(sql: &str) -> Kind {
-    let rest = skip(sql);
+/// Guesses the kind of a statement.
+pub(crate) fn statement_kind(sql: &str) -> StatementKind {
+    let rest = skip_comments(sql);
     let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let reads = ["select", "with", "values", "explain", "pragma"];
-    if reads.iter().any(|word| word.eq_ignore_ascii_case(&rest[..end])) { Kind::MayRead } else { Kind::Writes }
+    if reads.iter().any(|word| word.eq_ignore_ascii_case(&rest[..end])) {
+        StatementKind::MayRead
+    } else {
+        StatementKind::Writes
+    }
 }
 
-/// What follows white space and comments.
-fn skip(mut sql: &str) -> &str {
+/// The text after white space and comments.
+fn skip_comments(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start();
         if let Some(comment) = sql.strip_prefix("--") {
@@ -50,7 +54,7 @@ mod tests {
             "explain select 1",
             "select(1)",
         ] {
-            assert_eq!(kind(sql), Kind::MayRead, "{sql}");
+            assert_eq!(statement_kind(sql), StatementKind::MayRead, "{sql}");
         }
         for sql in [
             "insert into t values (1)",
@@ -63,7 +67,7 @@ mod tests {
             "\u{0}select 1",
             "replace into t values (1)",
         ] {
-            assert_eq!(kind(sql), Kind::Writes, "{sql}");
+            assert_eq!(statement_kind(sql), StatementKind::Writes, "{sql}");
         }
     }
 }

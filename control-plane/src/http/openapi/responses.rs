@@ -1,26 +1,27 @@
-//! What all operations may answer, added to what their handlers say: the media type of errors, the statuses of admission
-//! and of trouble, and the plan that a dry run answers with. PURE.
+//! Adds to each operation the responses that all operations share: the media type of errors, the statuses of admission
+//! and of temporary failures, and the plan of a dry run. PURE.
 
 use serde_json::{Map, Value, json};
 
-/// Every error.
+/// The schema of every error.
 const PROBLEM: &str = "#/components/schemas/ProblemBody";
-/// The answer to a dry run.
+/// The schema of the answer to a dry run.
 const PLANNED: &str = "#/components/schemas/Planned";
-/// Answers that say by themselves that nothing was done.
+/// Schemas whose answers show by themselves that nothing was done.
 const PLANS: [&str; 3] = [PLANNED, "#/components/schemas/MigrationPlan", "#/components/schemas/QuarantineReport"];
 
-/// Answers of every operation that needs a credential.
-const GUARDED: [(&str, &str); 5] = [
+/// Responses of every operation that needs a credential.
+const GUARDED: [(&str, &str); 6] = [
     ("401", "The credential is missing or not valid"),
-    ("403", "The role may not do this"),
-    ("4XX", "Refused; nothing was done"),
-    ("500", "Internal error; the server's log tells more under the request_id"),
-    ("503", "Not now; repeat the request after the time in Retry-After"),
+    ("403", "The caller's role does not permit this request"),
+    ("4XX", "The request was refused; nothing was done"),
+    ("500", "Internal error; the log of the process has details under the request_id"),
+    ("503", "Temporarily unavailable; repeat the request after the time in Retry-After"),
+    ("507", "A disk is full; nothing was done"),
 ];
 
-/// Completes every operation of the document.
-pub(super) fn complete(document: &mut Value) {
+/// Completes the responses of every operation of the document.
+pub(super) fn complete_responses(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
     let items = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     let operations = items.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
@@ -32,7 +33,7 @@ fn complete_one(operation: &mut Map<String, Value>, schemas: &Value) {
     let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
     if guarded {
         for (status, description) in GUARDED {
-            responses.entry(status).or_insert_with(|| problem(description));
+            responses.entry(status).or_insert_with(|| problem_response(description));
         }
         responses.sort_keys();
     }
@@ -42,11 +43,11 @@ fn complete_one(operation: &mut Map<String, Value>, schemas: &Value) {
     responses.values_mut().for_each(name_problem);
 }
 
-fn problem(description: &str) -> Value {
+fn problem_response(description: &str) -> Value {
     json!({ "description": description, "content": { "application/json": { "schema": { "$ref": PROBLEM } } } })
 }
 
-/// Errors have a media type of their own.
+/// Gives errors their own media type.
 fn name_problem(response: &mut Value) {
     let Some(content) = response.get_mut("content").and_then(Value::as_object_mut) else { return };
     let is_problem = content.get("application/json").is_some_and(|json| json["schema"]["$ref"] == PROBLEM);
@@ -54,7 +55,7 @@ fn name_problem(response: &mut Value) {
     content.extend(schema.map(|schema| ("application/problem+json".to_owned(), schema)));
 }
 
-/// True when the operation can be asked for its plan only, in its body or its query.
+/// Whether the operation accepts a dry run, in its body or its query.
 fn has_dry_run(operation: &Map<String, Value>, schemas: &Value) -> bool {
     let body = operation.get("requestBody").map(|body| &body["content"]["application/json"]["schema"]["$ref"]);
     let schema = body.and_then(Value::as_str).and_then(|to| schemas.get(to.rsplit('/').next()?));
@@ -63,7 +64,7 @@ fn has_dry_run(operation: &Map<String, Value>, schemas: &Value) -> bool {
     in_body || parameters.into_iter().flatten().any(|parameter| parameter["name"] == "dry_run")
 }
 
-/// Where a plan has the status of the answer to a change, the answer is one of both.
+/// Adds the plan of a dry run. If it has the status of a real change, the answer is one of both.
 fn add_plan(responses: &mut Map<String, Value>) {
     let answer = responses.entry("200").or_insert_with(|| json!({ "description": "The plan of a dry run" }));
     let schema = &mut answer["content"]["application/json"]["schema"];

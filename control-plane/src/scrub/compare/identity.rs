@@ -1,63 +1,72 @@
-//! PURE: what a database says of itself against what the catalog says of it.
+//! PURE: compares a database's own identity with the catalog's record.
 
 use catalog::{TenantRecord, TenantState};
-use tenant_engine::{ErrorKind, Found, IdentityState};
+use tenant_engine::{ErrorKind, IdentityState, ListedObject};
 
-use super::super::finding::{Finding, Kind, Severity, Whose};
-use super::{Claim, Index, Seen, finding};
+use super::super::finding::{DatabaseOwner, Finding, FindingKind, FindingSeverity};
+use super::{ClaimIndex, ComparisonInput, DatabaseClaim, claim_finding};
 use crate::error::Error;
 
-/// What is wrong with the identity of a database that the catalog names, if it was asked.
-pub(super) fn of_claim(index: &Index<'_>, claim: &Claim<'_>, found: &Found) -> Option<Finding> {
-    let said = index.asked(claim.server, &found.name)?;
+/// The problem in the identity of a database that the catalog names, if the database was opened.
+pub(super) fn of_claim(index: &ClaimIndex<'_>, claim: &DatabaseClaim<'_>, found: &ListedObject) -> Option<Finding> {
+    let said = index.inspected_owner(claim.server, &found.name)?;
     let (kind, severity, detail) = match (said, claim.retained) {
-        // It was kept because it is damaged.
+        // The catalog retains this database because it is damaged.
         (_, Some(kept)) if kept.reason == "damaged" => return None,
-        (Err(error), _) => unreadable(claim, error),
-        (Ok(whose), _) => mismatch(&index.seen, claim, whose)?,
+        (Err(error), _) => unreadable_identity(claim, error),
+        (Ok(whose), _) => identity_mismatch(&index.seen, claim, whose)?,
     };
     let next_step = next_step(kind, &claim.tenant.name);
-    Some(finding(index, claim, Some(found), (kind, severity), detail, next_step))
+    Some(claim_finding(index, claim, Some(found), (kind, severity), detail, next_step))
 }
 
-/// A restore goes back to the backup: it is only advised where the database is proved to be damaged or another one.
-fn next_step(kind: Kind, name: &str) -> String {
+/// The advice for a finding. A restore goes back to the backup, so it is only advised if the database is proved to be
+/// damaged or another one.
+fn next_step(kind: FindingKind, name: &str) -> String {
     match kind {
-        Kind::WrongTenant | Kind::WrongFleet => {
+        FindingKind::WrongTenant | FindingKind::WrongFleet => {
             format!("put the right file back, or fleetctl restore run {name} --to latest")
         }
-        Kind::Unreadable => {
+        FindingKind::Unreadable => {
             format!("fleetctl op list --state failed,partial; then fleetctl restore run {name} --to latest")
         }
-        Kind::NotLooked => "fix what kept it from being looked at, then fleetctl scrub again".to_owned(),
-        _ => format!("fleetctl op list --state failed,partial; then fleetctl tenant settle {name}"),
+        FindingKind::NotLooked => "fix the cause, then run fleetctl scrub again".to_owned(),
+        _ => format!("fleetctl op list --state failed,partial; then fleetctl tenant repair {name}"),
     }
 }
 
-/// Only what SQLite or PostgreSQL says of the database's own content proves damage. Any other error (no descriptors, no
-/// memory, no right, no answer, a full disk) is about the looking.
-fn unreadable(claim: &Claim<'_>, error: &Error) -> (Kind, Severity, String) {
+/// The finding for a database that could not be read. Only an error of SQLite or PostgreSQL about the content proves
+/// damage. Other errors concern the reading itself: no descriptors, memory or permission, no answer, a full disk.
+fn unreadable_identity(claim: &DatabaseClaim<'_>, error: &Error) -> (FindingKind, FindingSeverity, String) {
     let code = error.code.as_ref();
     let (kind, what) = match () {
-        () if code == ErrorKind::WrongTenant.code() => (Kind::Unreadable, "it carries no identity"),
-        () if code == ErrorKind::Corrupt.code() => (Kind::Unreadable, "it is damaged"),
-        () => (Kind::NotLooked, "it could not be looked at"),
+        () if code == ErrorKind::WrongTenant.code() => (FindingKind::Unreadable, "it has no identity"),
+        () if code == ErrorKind::Corrupt.code() => (FindingKind::Unreadable, "it is damaged"),
+        () => (FindingKind::NotLooked, "it could not be inspected"),
     };
-    let severity = if claim.retained.is_some() { Severity::Warning } else { Severity::Error };
+    let severity = if claim.retained.is_some() { FindingSeverity::Warning } else { FindingSeverity::Error };
     (kind, severity, format!("{what}: {code}: {}", error.detail))
 }
 
-fn mismatch(seen: &Seen<'_>, claim: &Claim<'_>, whose: &Whose) -> Option<(Kind, Severity, String)> {
+fn identity_mismatch(
+    seen: &ComparisonInput<'_>,
+    claim: &DatabaseClaim<'_>,
+    whose: &DatabaseOwner,
+) -> Option<(FindingKind, FindingSeverity, String)> {
     let tenant = claim.tenant;
     if whose.tenant != tenant.id {
         let known = seen.after.tenants.get(&whose.tenant);
         let other = known.map_or_else(|| whose.tenant.to_string(), |other| format!("'{}'", other.name));
-        return Some((Kind::WrongTenant, Severity::Error, format!("it says that it belongs to the tenant {other}")));
+        return Some((
+            FindingKind::WrongTenant,
+            FindingSeverity::Error,
+            format!("it says that it belongs to the tenant {other}"),
+        ));
     }
     if whose.fleet != seen.after.fleet {
         return Some((
-            Kind::WrongFleet,
-            Severity::Error,
+            FindingKind::WrongFleet,
+            FindingSeverity::Error,
             format!("it says that it belongs to the fleet {}", whose.fleet),
         ));
     }
@@ -68,23 +77,23 @@ fn mismatch(seen: &Seen<'_>, claim: &Claim<'_>, whose: &Whose) -> Option<(Kind, 
     if states.is_empty() {
         return None;
     }
-    // A kept one may be stamped again when it is let go; only that it is never served matters.
+    // A retained database may be stamped again when it is released. It only matters that it is not served.
     if claim.retained.is_none() && whose.generation != generation {
-        let detail = format!("it is stamped with generation {}, the catalog has {generation}", whose.generation);
-        return Some((Kind::WrongGeneration, Severity::Error, detail));
+        let detail = format!("it is stamped with generation {}, but the catalog has {generation}", whose.generation);
+        return Some((FindingKind::WrongGeneration, FindingSeverity::Error, detail));
     }
     if states.contains(&whose.state) {
         return None;
     }
     let words = states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(" or ");
-    let detail = format!("it is stamped {}, by the catalog it should be {words}", whose.state);
-    Some((Kind::WrongState, Severity::Error, detail))
+    let detail = format!("it is stamped {}, but by the catalog it should be {words}", whose.state);
+    Some((FindingKind::WrongState, FindingSeverity::Error, detail))
 }
 
-/// A database that is kept is never served.
+/// The states of a retained database, which is never served.
 const KEPT: &[IdentityState] = &[IdentityState::Frozen, IdentityState::Moved, IdentityState::Tombstone];
 
-/// What the identity of a tenant at rest may say; empty where the catalog promises nothing.
+/// The identity states that a tenant without a running operation may have. Empty where the catalog expects nothing.
 fn states_of(tenant: &TenantRecord) -> &'static [IdentityState] {
     match (tenant.state, tenant.block_writes) {
         (TenantState::Active | TenantState::Suspended, None) => &[IdentityState::Active],
@@ -94,15 +103,17 @@ fn states_of(tenant: &TenantRecord) -> &'static [IdentityState] {
     }
 }
 
-/// How bad an orphan is by what it says of itself, and that in words.
+/// How severe an orphan is, judged by its own identity, with the explanation.
 pub(super) fn of_orphan(
-    seen: &Seen<'_>,
+    seen: &ComparisonInput<'_>,
     tenant: Option<&TenantRecord>,
-    said: Option<&Result<Whose, Error>>,
-) -> (Severity, String) {
+    said: Option<&Result<DatabaseOwner, Error>>,
+) -> (FindingSeverity, String) {
     let whose = match said {
-        None => return (Severity::Warning, String::new()),
-        Some(Err(error)) => return (Severity::Warning, format!("; it does not say whose it is: {}", error.code)),
+        None => return (FindingSeverity::Warning, String::new()),
+        Some(Err(error)) => {
+            return (FindingSeverity::Warning, format!("; its owner cannot be read: {}", error.code));
+        }
         Some(Ok(whose)) => whose,
     };
     let serves = matches!(whose.state, IdentityState::Active | IdentityState::Frozen);
@@ -113,7 +124,7 @@ pub(super) fn of_orphan(
         words += &format!(", of the fleet {}", whose.fleet);
     }
     match serves && ours && current {
-        true => (Severity::Error, words + ", as if it were the current one"),
-        false => (Severity::Warning, words),
+        true => (FindingSeverity::Error, words + ", like a current database"),
+        false => (FindingSeverity::Warning, words),
     }
 }

@@ -1,22 +1,25 @@
-//! PURE: who gets a server's connections, when there are fewer of them than tenants.
+//! PURE: decides which tenants get a server's connections, when there are fewer connections than tenants.
 //!
-//! A request takes an idle connection of its own tenant and login; else one is opened while the server has room; else
-//! the least recently used idle connection of another tenant is closed to make room; else the request waits. Waiting
-//! tenants are served by start-time fair queueing (Goyal, Vin, Cheng 1996): the one that has used the least connection
-//! time comes first, and inside a tenant the first come. A connection that comes back goes to its own tenant's next
-//! request, unless another tenant has waited for longer than moving it is worth.
+//! A request takes an idle connection of its own tenant and login. If there is none, a connection is opened while the
+//! server has room. Otherwise the least recently used idle connection of another tenant is closed to make room. If
+//! there is no such connection either, the request waits. Waiting tenants are served by start-time fair queueing
+//! (Goyal, Vin, Cheng 1996): the tenant that has used the least connection time comes first, and within a tenant the
+//! first request. A returned connection goes to its own tenant's next request, unless another tenant has waited for
+//! longer than moving it is worth.
 //!
-//! `host.rs` holds the lock around this, does what the [`Action`]s say, and reports back. Here are no connections (they
-//! are some `C`), no tasks and no clock.
+//! `server_pool.rs` holds the lock around the budget, performs its [`BudgetAction`]s, and reports back. This module has
+//! no connections (they are a type `C`), no tasks and no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use super::account::{Account, AccountId, Idle, LOGINS, Ticket, Waiter, nanos};
-use super::pace::{Failure, Pace};
-use super::tally::{Reason, Tally};
+use super::counters::{CloseReason, ConnectionCounters};
+use super::server_health::{ServerHealth, WaitFailure};
+use super::tenant_share::{
+    ConnectionWaiter, IdleConnection, LOGINS, TenantShare, TenantShareId, WaitTicket, duration_nanos,
+};
 use crate::error::ErrorKind;
-use crate::pool::Access;
+use crate::pool::AccessMode;
 
 mod turns;
 mod upkeep;
@@ -24,75 +27,76 @@ mod upkeep;
 #[cfg(test)]
 mod tests;
 
-/// Requests that may wait for connections of one tenant. At 0.1 ms a point read this is a tenth of a second of one
-/// connection; who comes later is told at once instead of after a timeout.
+/// Maximum requests that wait for connections of one tenant. At 0.1 ms per point read this is a tenth of a second of
+/// one connection. Later requests are refused at once instead of after a timeout.
 pub(super) const TENANT_WAITING_MAX: usize = 1_024;
-/// Requests that may wait for one server: eight tenants that flood at once; some megabytes.
+/// Maximum requests that wait for one server: eight tenants that flood at once; takes some megabytes.
 pub(super) const SERVER_WAITING_MAX: usize = 8_192;
 
-/// What `host.rs` has to do.
+/// An action that `server_pool.rs` must perform.
 #[derive(Debug)]
-pub(super) enum Action<C, W> {
-    /// Hand this connection to the waiter; it counts as used from now on.
-    Grant { account: AccountId, login: Access, wakes: W, conn: C, charged: u64 },
-    /// Close `instead_of`, then open a connection, and report [`Budget::opened`] or [`Budget::open_failed`].
-    Open { account: AccountId, login: Access, instead_of: Option<C> },
-    /// Close it, and report [`Budget::closed`].
-    Close { account: AccountId, conn: C },
-    /// Tell the waiter.
-    Fail { wakes: W, failure: Failure },
-    /// The account is closed and its last connection is gone.
-    Gone { account: AccountId },
+pub(super) enum BudgetAction<C, W> {
+    /// Hand this connection to the waiting request; it counts as in use from now on.
+    Grant { account: TenantShareId, login: AccessMode, wakes: W, conn: C, charged: u64 },
+    /// Close `instead_of`, then open a connection, and report [`ConnectionBudget::connection_opened`] or
+    /// [`ConnectionBudget::open_failed`].
+    Open { account: TenantShareId, login: AccessMode, instead_of: Option<C> },
+    /// Close the connection, and report [`ConnectionBudget::connection_closed`].
+    Close { account: TenantShareId, conn: C },
+    /// Report the failure to the waiting request.
+    Fail { wakes: W, failure: WaitFailure },
+    /// The share is closed and its last connection is gone.
+    Gone { account: TenantShareId },
 }
 
-/// An idle connection of the caller's own.
+/// An idle connection of the caller's own share.
 #[derive(Debug)]
-pub(super) struct Taken<C> {
+pub(super) struct TakenConnection<C> {
     pub(super) conn: C,
     pub(super) charged: u64,
     pub(super) idle_for: Duration,
 }
 
-/// Whom an attempt to connect failed for.
+/// The extent of a failed attempt to connect.
 #[derive(Debug, Clone)]
 pub(super) enum OpenFailure {
-    /// The server does not answer: nobody gets a connection.
-    Unreachable(Failure),
-    /// The server takes no more connections now.
+    /// The server does not answer, so no request gets a connection.
+    Unreachable(WaitFailure),
+    /// The server accepts no more connections now.
     Full,
-    /// This database or this login: only its own requests are told.
-    Own(Failure),
+    /// The fault concerns this database or this login: only its own requests get the error.
+    Own(WaitFailure),
 }
 
 #[derive(Debug)]
-pub(super) struct Budget<C, W> {
-    accounts: HashMap<AccountId, Account<C, W>>,
-    /// Of all numbers given to accounts, tickets and idle connections.
+pub(super) struct ConnectionBudget<C, W> {
+    accounts: HashMap<TenantShareId, TenantShare<C, W>>,
+    /// The last number that was given to a share, a ticket or an idle connection.
     last_number: u64,
     /// Idle connections, least recently used first.
-    idle: BTreeMap<u64, (AccountId, Access)>,
-    /// Accounts that want a connection and may have one: those that used least first, by turns, and of those the one
-    /// that got nothing for longest.
-    ready: BTreeSet<(u64, Instant, AccountId)>,
-    /// The same accounts, the one that got nothing for longest first.
-    hungry: BTreeSet<(Instant, AccountId)>,
-    tally: Tally,
+    idle: BTreeMap<u64, (TenantShareId, AccessMode)>,
+    /// Shares that wait for a connection and may have one. Ordered by use in steps of a turn, then by how long they
+    /// have got nothing.
+    ready: BTreeSet<(u64, Instant, TenantShareId)>,
+    /// The shares of `ready`, longest unserved first.
+    hungry: BTreeSet<(Instant, TenantShareId)>,
+    tally: ConnectionCounters,
     virtual_time: u64,
     target: usize,
-    pace: Pace,
-    actions: Vec<Action<C, W>>,
+    pace: ServerHealth,
+    actions: Vec<BudgetAction<C, W>>,
 }
 
-impl<C, W> Budget<C, W> {
+impl<C, W> ConnectionBudget<C, W> {
     /// A budget of `target` connections.
-    pub(super) fn new(target: usize, pace: Pace) -> Self {
+    pub(super) fn new(target: usize, pace: ServerHealth) -> Self {
         Self {
             accounts: HashMap::new(),
             last_number: 0,
             idle: BTreeMap::new(),
             ready: BTreeSet::new(),
             hungry: BTreeSet::new(),
-            tally: Tally::default(),
+            tally: ConnectionCounters::default(),
             virtual_time: 0,
             target: target.max(1),
             pace,
@@ -100,229 +104,250 @@ impl<C, W> Budget<C, W> {
         }
     }
 
-    pub(super) fn tally(&self) -> &Tally {
+    pub(super) fn connection_counters(&self) -> &ConnectionCounters {
         &self.tally
     }
 
-    pub(super) fn pace(&self) -> &Pace {
+    pub(super) fn server_health(&self) -> &ServerHealth {
         &self.pace
     }
 
-    /// Connections that may be open now.
-    pub(super) fn limit(&self) -> usize {
-        self.pace.limit(self.target)
+    /// Number of connections that may be open now.
+    pub(super) fn connection_limit(&self) -> usize {
+        self.pace.allowed_connections(self.target)
     }
 
-    /// Tenants with a request that waits.
+    /// Number of tenants with a waiting request.
     pub(super) fn waiting_accounts(&self) -> usize {
-        self.accounts.values().filter(|account| account.waiters() > 0).count()
+        self.accounts.values().filter(|account| account.waiter_count() > 0).count()
     }
 
-    /// Connections of one account, those being opened or closed included.
-    pub(super) fn connections(&self, id: AccountId) -> usize {
-        self.accounts.get(&id).map_or(0, Account::connections)
+    /// Number of connections of one share, including those being opened or closed.
+    pub(super) fn connections_of(&self, id: TenantShareId) -> usize {
+        self.accounts.get(&id).map_or(0, TenantShare::connection_count)
     }
 
-    /// What is to be done since the last call.
-    pub(super) fn take_actions(&mut self) -> Vec<Action<C, W>> {
+    /// The actions that became due since the last call.
+    pub(super) fn take_actions(&mut self) -> Vec<BudgetAction<C, W>> {
         std::mem::take(&mut self.actions)
     }
 
-    /// A new pool.
-    pub(super) fn register(&mut self) -> AccountId {
-        let id = AccountId(self.number());
-        self.accounts.insert(id, Account::new());
+    /// Registers a new pool.
+    pub(super) fn register_share(&mut self) -> TenantShareId {
+        let id = TenantShareId(self.next_number());
+        self.accounts.insert(id, TenantShare::new());
         id
     }
 
-    /// The last used idle connection of this login; `None`: [`Budget::wait`] for one.
+    /// Takes the most recently used idle connection of this login. `None`: call
+    /// [`ConnectionBudget::wait_for_connection`].
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`].
+    /// [`ErrorKind::Closed`] when the share or the budget is closed.
     pub(super) fn take_idle(
         &mut self,
-        id: AccountId,
-        login: Access,
+        id: TenantShareId,
+        login: AccessMode,
         now: Instant,
-    ) -> Result<Option<Taken<C>>, Failure> {
+    ) -> Result<Option<TakenConnection<C>>, WaitFailure> {
         let account = open_account(&mut self.accounts, id)?;
-        let Some(idle) = account.idle.of_mut(login).pop() else { return Ok(None) };
+        let Some(idle) = account.idle.for_login_mut(login).pop() else { return Ok(None) };
         self.idle.remove(&idle.sequence);
         account.in_use += 1;
         account.served_at = Some(now);
-        let charged = account.charge();
+        let charged = account.charge_use();
         self.tally.idle -= 1;
         self.tally.in_use += 1;
-        self.list(id);
-        Ok(Some(Taken { conn: idle.conn, charged, idle_for: now.saturating_duration_since(idle.since) }))
+        self.update_order(id);
+        Ok(Some(TakenConnection { conn: idle.conn, charged, idle_for: now.saturating_duration_since(idle.since) }))
     }
 
-    /// Waits for a connection: an action hands it to `wakes`, or says why there is none.
+    /// Waits for a connection: a later action hands one to `wakes`, or reports why there is none.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`]; [`ErrorKind::QueueFull`] and [`ErrorKind::ConnectionsMax`] when too many wait already;
-    /// that of the last attempt while the server does not answer.
-    pub(super) fn wait(&mut self, id: AccountId, login: Access, wakes: W, now: Instant) -> Result<Ticket, Failure> {
+    /// [`ErrorKind::Closed`]; [`ErrorKind::QueueFull`] and [`ErrorKind::ConnectionsMax`] when too many requests already
+    /// wait; the error of the last attempt while the server does not answer.
+    pub(super) fn wait_for_connection(
+        &mut self,
+        id: TenantShareId,
+        login: AccessMode,
+        wakes: W,
+        now: Instant,
+    ) -> Result<WaitTicket, WaitFailure> {
         let quantum = self.pace.switch_after();
         let account = open_account(&mut self.accounts, id)?;
-        if let Some(failure) = self.pace.refusal(now, self.tally.opening > 0) {
+        if let Some(failure) = self.pace.current_refusal(now, self.tally.opening > 0) {
             return Err(failure);
         }
-        if account.waiters() >= TENANT_WAITING_MAX {
+        if account.waiter_count() >= TENANT_WAITING_MAX {
             let message = format!("{TENANT_WAITING_MAX} requests are already waiting for this database");
-            return Err(Failure::new(ErrorKind::QueueFull, &message));
+            return Err(WaitFailure::new(ErrorKind::QueueFull, &message));
         }
         if self.tally.waiting >= SERVER_WAITING_MAX {
             let message = format!("{SERVER_WAITING_MAX} requests are already waiting for connections to the server");
-            return Err(Failure::new(ErrorKind::ConnectionsMax, &message));
+            return Err(WaitFailure::new(ErrorKind::ConnectionsMax, &message));
         }
-        if account.waiters() == 0 {
-            account.join(self.virtual_time, quantum);
+        if account.waiter_count() == 0 {
+            account.join_waiting(self.virtual_time, quantum);
         }
         self.last_number += 1;
-        let ticket = Ticket(self.last_number);
-        account.waiting.of_mut(login).push_back(Waiter { ticket, since: now, wakes });
+        let ticket = WaitTicket(self.last_number);
+        account.waiting.for_login_mut(login).push_back(ConnectionWaiter { ticket, since: now, wakes });
         self.tally.waiting += 1;
-        self.list(id);
-        self.dispatch(now);
+        self.update_order(id);
+        self.dispatch_opens(now);
         Ok(ticket)
     }
 
-    /// The request waits no longer. Nothing when it was answered already.
-    pub(super) fn cancel(&mut self, id: AccountId, login: Access, ticket: Ticket) {
+    /// Ends the wait of a request. Does nothing when the request was already answered.
+    pub(super) fn cancel_wait(&mut self, id: TenantShareId, login: AccessMode, ticket: WaitTicket) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
-        let waiting = account.waiting.of_mut(login);
+        let waiting = account.waiting.for_login_mut(login);
         if let Ok(position) = waiting.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
             waiting.remove(position);
             self.tally.waiting -= 1;
-            self.list(id);
+            self.update_order(id);
         }
     }
 
-    /// Why a request that waited in vain got nothing.
-    pub(super) fn blame(&self, id: AccountId, login: Access) -> Failure {
-        let opening = self.accounts.get(&id).is_some_and(|account| *account.opening.of(login) > 0);
+    /// The reason why a request waited without getting a connection.
+    pub(super) fn explain_timeout(&self, id: TenantShareId, login: AccessMode) -> WaitFailure {
+        let opening = self.accounts.get(&id).is_some_and(|account| *account.opening.for_login(login) > 0);
         if self.pace.is_full() {
-            Failure::new(ErrorKind::ServerFull, "the server takes no more connections")
+            WaitFailure::new(ErrorKind::ServerFull, "the server takes no more connections")
         } else if opening {
-            Failure::new(ErrorKind::ServerUnreachable, "the server did not take the connection in time")
+            WaitFailure::new(ErrorKind::ServerUnreachable, "the server did not take the connection in time")
         } else {
             let message = "every connection to the server that this process may use is in use";
-            Failure::new(ErrorKind::ConnectionsMax, message)
+            WaitFailure::new(ErrorKind::ConnectionsMax, message)
         }
     }
 
-    /// A connection comes back after a use.
-    pub(super) fn release(&mut self, id: AccountId, login: Access, conn: C, used: Use, now: Instant) {
+    /// Returns a connection after a use.
+    pub(super) fn release_connection(
+        &mut self,
+        id: TenantShareId,
+        login: AccessMode,
+        conn: C,
+        used: ConnectionUse,
+        now: Instant,
+    ) {
         self.end_use(id, used);
         let keep = self.accounts.get(&id).is_some_and(|account| !account.closed);
         if !keep {
-            self.close(id, conn, Reason::PoolClosed);
-        } else if self.tally.staying() >= self.limit() {
-            self.close(id, conn, Reason::Shrunk);
+            self.close_connection(id, conn, CloseReason::PoolClosed);
+        } else if self.tally.staying_count() >= self.connection_limit() {
+            self.close_connection(id, conn, CloseReason::Shrunk);
         } else {
             self.pass_on(id, login, conn, used.born, now);
         }
-        self.list(id);
-        self.dispatch(now);
+        self.update_order(id);
+        self.dispatch_opens(now);
     }
 
-    /// A used connection is being closed: report [`Budget::closed`] when it is.
-    pub(super) fn begin_close(&mut self, id: AccountId, used: Use, reason: Reason) {
+    /// Starts to close a used connection: report [`ConnectionBudget::connection_closed`] when it is closed.
+    pub(super) fn begin_close(&mut self, id: TenantShareId, used: ConnectionUse, reason: CloseReason) {
         self.end_use(id, used);
         self.tally.closing += 1;
-        self.tally.closed(reason);
+        self.tally.count_close(reason);
         if let Some(account) = self.accounts.get_mut(&id) {
             account.closing += 1;
         }
-        self.list(id);
+        self.update_order(id);
     }
 
-    /// A connection of this account is closed, its place is free.
-    pub(super) fn closed(&mut self, id: AccountId, now: Instant) {
+    /// Reports that a connection of this share is closed, so its place is free.
+    pub(super) fn connection_closed(&mut self, id: TenantShareId, now: Instant) {
         self.tally.closing -= 1;
         if let Some(account) = self.accounts.get_mut(&id) {
             account.closing -= 1;
         }
         self.forget_if_gone(id);
-        self.dispatch(now);
+        self.dispatch_opens(now);
     }
 
-    /// What an [`Action::Open`] asked for.
-    pub(super) fn opened(&mut self, id: AccountId, login: Access, conn: C, took: Duration, now: Instant) {
-        self.pace.connected(took);
+    /// Reports the connection that a [`BudgetAction::Open`] asked for.
+    pub(super) fn connection_opened(
+        &mut self,
+        id: TenantShareId,
+        login: AccessMode,
+        conn: C,
+        took: Duration,
+        now: Instant,
+    ) {
+        self.pace.record_connected(took);
         self.end_opening(id, login);
         let Some(account) = self.accounts.get_mut(&id) else { return };
         if account.closed {
-            self.close(id, conn, Reason::PoolClosed);
-        } else if self.tally.staying() >= self.pace.limit(self.target) {
-            self.close(id, conn, Reason::Shrunk);
-        } else if let Some(waiter) = account.waiting.of_mut(login).pop_front() {
-            self.grant(id, login, waiter, conn, now);
+            self.close_connection(id, conn, CloseReason::PoolClosed);
+        } else if self.tally.staying_count() >= self.pace.allowed_connections(self.target) {
+            self.close_connection(id, conn, CloseReason::Shrunk);
+        } else if let Some(waiter) = account.waiting.for_login_mut(login).pop_front() {
+            self.grant_connection(id, login, waiter, conn, now);
         } else {
             self.push_idle(id, login, conn, now, now);
         }
-        self.list(id);
-        self.dispatch(now);
+        self.update_order(id);
+        self.dispatch_opens(now);
     }
 
-    /// An [`Action::Open`] failed; its place is free.
-    pub(super) fn open_failed(&mut self, id: AccountId, login: Access, failure: OpenFailure, now: Instant) {
+    /// Reports that a [`BudgetAction::Open`] failed, so its place is free.
+    pub(super) fn open_failed(&mut self, id: TenantShareId, login: AccessMode, failure: OpenFailure, now: Instant) {
         self.end_opening(id, login);
         match failure {
             OpenFailure::Unreachable(failure) => {
-                self.pace.unreachable(failure.clone(), now);
+                self.pace.record_unreachable(failure.clone(), now);
                 let waiting: Vec<_> = self.accounts.keys().copied().collect();
                 waiting.into_iter().for_each(|id| self.fail_waiters(id, &LOGINS, &failure));
             }
-            OpenFailure::Full => self.pace.refused_for_want_of_room(self.tally.open(), now),
+            OpenFailure::Full => self.pace.refused_for_want_of_room(self.tally.open_count(), now),
             OpenFailure::Own(failure) => {
                 self.fail_waiters(id, &[login], &failure);
-                self.close_idle_of(id, &[login], Reason::Fenced);
+                self.close_idle_of(id, &[login], CloseReason::Fenced);
             }
         }
-        self.list(id);
+        self.update_order(id);
         self.forget_if_gone(id);
-        self.dispatch(now);
+        self.dispatch_opens(now);
     }
 
-    fn number(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
 
-    fn end_use(&mut self, id: AccountId, used: Use) {
+    fn end_use(&mut self, id: TenantShareId, used: ConnectionUse) {
         self.tally.in_use -= 1;
         if let Some(account) = self.accounts.get_mut(&id) {
             account.in_use -= 1;
-            account.correct(used.charged, used.held);
+            account.correct_charge(used.charged, used.held);
         }
     }
 
-    fn end_opening(&mut self, id: AccountId, login: Access) {
+    fn end_opening(&mut self, id: TenantShareId, login: AccessMode) {
         self.tally.opening -= 1;
         if let Some(account) = self.accounts.get_mut(&id) {
-            *account.opening.of_mut(login) -= 1;
+            *account.opening.for_login_mut(login) -= 1;
         }
     }
 }
 
-/// What a use of a connection was charged and took.
+/// The charged and the actual time of a use of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Use {
+pub(super) struct ConnectionUse {
     pub(super) charged: u64,
     pub(super) held: Duration,
-    /// When the connection was opened.
+    /// The time when the connection was opened.
     pub(super) born: Instant,
 }
 
 fn open_account<C, W>(
-    accounts: &mut HashMap<AccountId, Account<C, W>>,
-    id: AccountId,
-) -> Result<&mut Account<C, W>, Failure> {
-    accounts.get_mut(&id).filter(|account| !account.closed).ok_or_else(closed)
+    accounts: &mut HashMap<TenantShareId, TenantShare<C, W>>,
+    id: TenantShareId,
+) -> Result<&mut TenantShare<C, W>, WaitFailure> {
+    accounts.get_mut(&id).filter(|account| !account.closed).ok_or_else(account_closed)
 }
 
-fn closed() -> Failure {
-    Failure::new(ErrorKind::Closed, "the connections to this database are being closed")
+fn account_closed() -> WaitFailure {
+    WaitFailure::new(ErrorKind::Closed, "the connections to this database are being closed")
 }

@@ -1,7 +1,7 @@
 //! One open connection of a tenant's login: how it is opened, checked, set up and closed.
 //!
-//! Opened by `opener.rs`, which asks whose database it is before anybody gets it; between uses a plain value in the
-//! budget.
+//! `opener.rs` opens it; the identity of the database is checked before any request gets the connection. Between uses
+//! the budget holds it as a plain value.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,56 +11,58 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::Notify;
 
-use super::error::{code, from_connect, from_sqlx, is_ended, never_stood};
+use super::error::{from_connect, from_sqlx, is_ended, never_stood, sqlstate_code};
 use super::identity;
 use super::reassert;
 use super::server::PostgresServer;
 use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{Expected, Identity, IdentityState};
-use crate::pool::{Access, Limits};
+use crate::identity::{ExpectedIdentity, Identity, IdentityState};
+use crate::pool::{AccessMode, SessionLimits};
 
-/// Prepared statements kept per connection: the working set of one application. Each costs the server's process some
-/// 10 KB.
+/// Prepared statements kept per connection: the working set of one application. Each costs the server's process some 10
+/// KB.
 const STATEMENTS_CACHED: usize = 64;
 
-/// A connection is closed when it is this old: the server's process only grows. Spread over half an hour more, so that
-/// those opened together do not end together.
+/// A connection is closed at this age, because the memory of the server's process only grows. The age is spread over
+/// half an hour more, so that connections that were opened together do not end together.
 const LIFETIME: Duration = Duration::from_secs(1_800);
 
-/// How long closing may take before the socket is simply dropped.
+/// Longest time of closing before the socket is simply dropped.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// How often the server looks, while it runs a statement, whether we are still there: what was given up does not go on.
+/// How often the server checks, while it runs a statement, whether the client is still connected: abandoned statements
+/// must not continue.
 const CLIENT_CHECK: &str = "1s";
-/// The first version that can look.
+/// The first server version with that check.
 const CLIENT_CHECK_SINCE: u32 = 140_000;
 
-/// The server rolls a transaction back by itself when we are silent for this much longer than we promised to be.
+/// The server rolls a transaction back by itself when the client is silent for this much longer than the announced
+/// timeout.
 const IDLE_TRANSACTION_GRACE: Duration = Duration::from_secs(5);
 
-/// What a pool connects to.
+/// The database that a pool connects to.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct ConnectTarget {
     pub(super) server: Arc<PostgresServer>,
     pub(super) database: String,
-    pub(super) expected: Expected,
-    /// Of the last session, for the next connection: sessions of one pool rarely differ.
+    pub(super) expected: ExpectedIdentity,
+    /// Timeouts of the last session, for the next connection: sessions of one pool rarely differ.
     pub(super) timeouts: LastTimeouts,
-    /// Notified when the pool is closed and its last connection gone.
+    /// Notified when the pool is closed and its last connection is gone.
     pub(super) gone: Notify,
 }
 
-/// What the server is told about how long it may take.
+/// The timeouts that the server is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Timeouts {
+pub(super) struct SessionTimeouts {
     statement_ms: u32,
     idle_transaction_ms: u32,
 }
 
-impl Timeouts {
-    pub(super) fn of(limits: &Limits) -> Self {
-        // Zero would mean "for ever".
+impl SessionTimeouts {
+    pub(super) fn from_limits(limits: &SessionLimits) -> Self {
+        // Zero would mean no limit.
         let ms = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(i32::MAX as u32).clamp(1, i32::MAX as u32);
         Self {
             statement_ms: ms(limits.statement_timeout),
@@ -73,67 +75,69 @@ impl Timeouts {
 pub(super) struct LastTimeouts(AtomicU64);
 
 impl LastTimeouts {
-    pub(super) fn new(timeouts: Timeouts) -> Self {
+    pub(super) fn new(timeouts: SessionTimeouts) -> Self {
         let last = Self(AtomicU64::new(0));
         last.set(timeouts);
         last
     }
 
-    pub(super) fn set(&self, timeouts: Timeouts) {
+    pub(super) fn set(&self, timeouts: SessionTimeouts) {
         let both = u64::from(timeouts.statement_ms) << 32 | u64::from(timeouts.idle_transaction_ms);
         self.0.store(both, Ordering::Relaxed);
     }
 
-    fn get(&self) -> Timeouts {
+    fn get(&self) -> SessionTimeouts {
         let both = self.0.load(Ordering::Relaxed);
-        Timeouts { statement_ms: (both >> 32) as u32, idle_transaction_ms: both as u32 }
+        SessionTimeouts { statement_ms: (both >> 32) as u32, idle_transaction_ms: both as u32 }
     }
 }
 
 /// An open connection to the expected database.
 #[derive(Debug)]
-pub(super) struct Conn {
+pub(super) struct PostgresTenantConnection {
     sqlx: PgConnection,
-    timeouts: Timeouts,
+    timeouts: SessionTimeouts,
     born: Instant,
     lifetime: Duration,
 }
 
-impl Conn {
-    /// Logs in and proves whose database it is. `version` is the server's. Ended before it could prove that, by a fence
-    /// perhaps, it comes again and finds out why.
+impl PostgresTenantConnection {
+    /// Logs in and checks the identity of the database. `version` is the server's version. If the session ends before
+    /// the check, perhaps because of a fence, it connects again to find out why.
     ///
     /// # Errors
     /// Those of [`from_login`]; [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`] when the
     /// database is not the expected one.
-    pub(super) async fn open(target: &Target, login: Access, version: u32) -> Result<Self> {
+    pub(super) async fn open(target: &ConnectTarget, login: AccessMode, version: u32) -> Result<Self> {
         match Self::come_in(target, login, version).await {
             Err(error) if error.kind() == ErrorKind::ConnectionLost => {
                 Self::come_in(target, login, version).await.map_err(never_stood)
             }
-            // A login of that name is gone, or has another password because SQL that ran as it set one.
-            Err(error) if is_password_refused(&error) => match reassert::now(&target.server, &target.database).await {
-                Ok(()) => Self::come_in(target, login, version).await.map_err(never_stood),
-                Err(_) => Err(error),
-            },
+            // The login was dropped, or SQL that ran as the login set another password.
+            Err(error) if is_password_refused(&error) => {
+                match reassert::reassert_now(&target.server, &target.database).await {
+                    Ok(()) => Self::come_in(target, login, version).await.map_err(never_stood),
+                    Err(_) => Err(error),
+                }
+            }
             opened => opened,
         }
     }
 
-    async fn come_in(target: &Target, login: Access, version: u32) -> Result<Self> {
+    async fn come_in(target: &ConnectTarget, login: AccessMode, version: u32) -> Result<Self> {
         let timeouts = target.timeouts.get();
-        let options = options(target, login, timeouts, version);
+        let options = connect_options(target, login, timeouts, version);
         let mut sqlx = PgConnection::connect_with(&options).await.map_err(from_login)?;
-        prove(&mut sqlx, target, login).await?;
-        Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: lifetime() })
+        prove_identity(&mut sqlx, target, login).await?;
+        Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: random_lifetime() })
     }
 
-    /// Proves once more whose database it is, and that its writing login may write.
+    /// Checks the identity of the database again, and that its writing login may write.
     ///
     /// # Errors
-    /// [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`]; those of a broken connection.
-    pub(super) async fn prove_writable(&mut self, target: &Target) -> Result<()> {
-        prove(&mut self.sqlx, target, Access::Write).await?;
+    /// [`ErrorKind::Missing`], [`ErrorKind::Fenced`] and [`ErrorKind::WrongTenant`]; the errors of a broken connection.
+    pub(super) async fn prove_writable(&mut self, target: &ConnectTarget) -> Result<()> {
+        prove_identity(&mut self.sqlx, target, AccessMode::Write).await?;
         let row = sqlx::raw_sql(MAY_WRITE).fetch_one(&mut self.sqlx).await.map_err(from_sqlx)?;
         match row.try_get_unchecked::<String, _>(0).is_ok_and(|may| may == "true") {
             true => Ok(()),
@@ -141,12 +145,12 @@ impl Conn {
         }
     }
 
-    pub(super) fn sqlx(&mut self) -> &mut PgConnection {
+    pub(super) fn driver_connection(&mut self) -> &mut PgConnection {
         &mut self.sqlx
     }
 
-    /// When it was opened.
-    pub(super) fn born(&self) -> Instant {
+    /// The time when it was opened.
+    pub(super) fn opened_at(&self) -> Instant {
         self.born
     }
 
@@ -154,12 +158,12 @@ impl Conn {
         self.born + self.lifetime <= now
     }
 
-    /// Tells the server how long it may take, unless it knows already.
-    pub(super) async fn set_timeouts(&mut self, timeouts: Timeouts) -> Result<(), sqlx::Error> {
+    /// Sends the timeouts to the server, unless they are already set.
+    pub(super) async fn set_timeouts(&mut self, timeouts: SessionTimeouts) -> Result<(), sqlx::Error> {
         if self.timeouts == timeouts {
             return Ok(());
         }
-        let Timeouts { statement_ms, idle_transaction_ms } = timeouts;
+        let SessionTimeouts { statement_ms, idle_transaction_ms } = timeouts;
         let sql = format!(
             "set statement_timeout = {statement_ms}; set idle_in_transaction_session_timeout = {idle_transaction_ms}"
         );
@@ -168,25 +172,25 @@ impl Conn {
         Ok(())
     }
 
-    /// Says goodbye; returns when the socket is closed, within a second.
+    /// Ends the connection in order; returns when the socket is closed, within a second.
     pub(super) async fn close(self) {
-        // Whatever happens, dropping it closes the socket.
+        // In every case, dropping the connection closes the socket.
         let _ = tokio::time::timeout(CLOSE_MAX, self.sqlx.close()).await;
     }
 }
 
-/// A fence takes this from a login first.
+/// A fence revokes this right of a login first.
 const MAY_WRITE: &str = "select pg_has_role(current_user, 'fleet_write', 'usage')::text";
 
-async fn prove(sqlx: &mut PgConnection, target: &Target, login: Access) -> Result<()> {
-    let found = identity::check(sqlx, &target.expected).await?;
+async fn prove_identity(sqlx: &mut PgConnection, target: &ConnectTarget, login: AccessMode) -> Result<()> {
+    let found = identity::check_identity(sqlx, &target.expected).await?;
     check_access(&found, login)
 }
 
 /// The memory that one session of a tenant may take from its server. A statement takes `work_mem` for each sort, twice
-/// that for each hash table, and again for each parallel worker; what needs more goes to temporary files. Given at each
-/// connect, because the server or a role may be set to values that suit one large database instead of many small ones.
-/// The size of the temporary files is the server's own `temp_file_limit`: only a superuser may set it.
+/// that for each hash table, and again for each parallel worker. Larger sorts and hash tables use temporary files. The
+/// settings are sent at each connect: the server or a role may have values for one large database instead of many small
+/// ones. The size of the temporary files is limited by the server's own `temp_file_limit`: only a superuser may set it.
 const REQUEST_MEMORY: [(&str, &str); 4] = [
     ("work_mem", "16MB"),
     ("hash_mem_multiplier", "2"),
@@ -195,48 +199,53 @@ const REQUEST_MEMORY: [(&str, &str); 4] = [
     ("temp_buffers", "1MB"),
 ];
 
-fn options(target: &Target, login: Access, timeouts: Timeouts, version: u32) -> PgConnectOptions {
-    let read_only = if login == Access::Read { "on" } else { "off" };
+fn connect_options(
+    target: &ConnectTarget,
+    login: AccessMode,
+    timeouts: SessionTimeouts,
+    version: u32,
+) -> PgConnectOptions {
+    let read_only = if login == AccessMode::Read { "on" } else { "off" };
     let check =
         (version >= CLIENT_CHECK_SINCE).then_some(("client_connection_check_interval", CLIENT_CHECK.to_owned()));
     let settings = [
         ("statement_timeout", timeouts.statement_ms.to_string()),
         ("idle_in_transaction_session_timeout", timeouts.idle_transaction_ms.to_string()),
-        // Not the wall (the login's privileges are), but a better message.
+        // Gives a better message; the actual protection is the login's privileges.
         ("default_transaction_read_only", read_only.to_owned()),
-        // `alter role all set role` would otherwise decide it.
+        // Otherwise `alter role all set role` would decide the role.
         ("role", "none".to_owned()),
     ];
-    // Among them is what `sandbox.rs` relies on: it reads strings as the server does.
-    let options = with_session_settings(target.server.login(&target.database, login));
+    // `sandbox.rs` relies on one of these settings: it reads strings as the server does.
+    let options = with_session_settings(target.server.login_options(&target.database, login));
     let options = options.options(REQUEST_MEMORY).options(settings.into_iter().chain(check));
     let options = options.statement_cache_capacity(STATEMENTS_CACHED);
-    // Tenants' SQL is nobody's business.
+    // Tenants' SQL is private and must not appear in the log.
     options.disable_statement_logging()
 }
 
-fn lifetime() -> Duration {
+fn random_lifetime() -> Duration {
     let mut chance = [0_u8; 2];
     aws_lc_rs::rand::fill(&mut chance).expect("the system has random numbers");
     LIFETIME + LIFETIME * u32::from(u16::from_le_bytes(chance)) / u32::from(u16::MAX)
 }
 
-/// What the identity's state allows, as on every engine.
-fn check_access(found: &Identity, login: Access) -> Result<()> {
+/// Checks that the identity's state allows this access, as on every engine.
+fn check_access(found: &Identity, login: AccessMode) -> Result<()> {
     match (login, found.state) {
-        (_, IdentityState::Active) | (Access::Read, IdentityState::Frozen) => Ok(()),
-        (Access::Read, state) => Err(Error::new(ErrorKind::Fenced, format!("the database is {state}: not served"))),
-        (Access::Write, state) => Err(Error::new(ErrorKind::Fenced, format!("the database is {state}: no writes"))),
+        (_, IdentityState::Active) | (AccessMode::Read, IdentityState::Frozen) => Ok(()),
+        (AccessMode::Read, state) => Err(Error::new(ErrorKind::Fenced, format!("the database is {state}: not served"))),
+        (AccessMode::Write, state) => Err(Error::new(ErrorKind::Fenced, format!("the database is {state}: no writes"))),
     }
 }
 
-/// The error of a tenant's login. Its password is derived, so it is never merely wrong: what the server refuses was
-/// dropped or fenced, and the caller should look again where the tenant lives.
+/// The error of a tenant's login. Its password is derived, so it is never merely wrong: a refused login was dropped or
+/// fenced. The caller should look up the tenant's placement again.
 fn from_login(error: sqlx::Error) -> Error {
     if is_ended(&error) {
         return from_sqlx(error);
     }
-    let code = code(&error).unwrap_or_default();
+    let code = sqlstate_code(&error).unwrap_or_default();
     let error = from_connect(error);
     let login = matches!(code.as_str(), "28P01" | "28000") && error.kind() == ErrorKind::ServerAuthFailed;
     if login && !error.message().contains("pg_hba.conf") {
@@ -253,10 +262,10 @@ fn from_login(error: sqlx::Error) -> Error {
 fn is_password_refused(error: &Error) -> bool {
     let first: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     let mut sources = std::iter::successors(first, |error| error.source());
-    sources.find_map(|source| code(source.downcast_ref::<sqlx::Error>()?)).as_deref() == Some("28P01")
+    sources.find_map(|source| sqlstate_code(source.downcast_ref::<sqlx::Error>()?)).as_deref() == Some("28P01")
 }
 
-/// An idle connection that may have been cut off without our noticing is asked whether it still is one.
-pub(super) async fn ping(conn: &mut Conn) -> Result<()> {
+/// Checks an idle connection, which may have been cut off without a notice.
+pub(super) async fn ping_idle(conn: &mut PostgresTenantConnection) -> Result<()> {
     conn.sqlx.ping().await.map_err(from_sqlx)
 }

@@ -1,125 +1,135 @@
-//! A connection while a session has it. However a lease ends (given back, dropped by a cancelled future, unwound by a
-//! panic), its connection goes back clean or is closed, and its place in the budget is free again.
+//! A connection while a session uses it. A lease may be returned, dropped by a cancelled future, or unwound by a panic.
+//! In each case its connection is returned clean or closed, and its place in the budget is free again.
 //!
-//! Made by `host.rs`; `transaction.rs` uses it.
+//! `server_pool.rs` makes leases; `transaction.rs` uses them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 
-use super::account::AccountId;
-use super::budget::Use;
-use super::connection::Conn;
-use super::host::Host;
-use super::tally::Reason;
-use crate::pool::Access;
+use super::budget::ConnectionUse;
+use super::connection::PostgresTenantConnection;
+use super::counters::CloseReason;
+use super::server_pool::ServerPool;
+use super::tenant_share::TenantShareId;
+use crate::pool::AccessMode;
 
-/// How long an abandoned connection may take to become clean, before closing it is cheaper for everybody than waiting.
+/// Longest time to clean an abandoned connection. After that, closing it is cheaper for everyone than waiting.
 const RECOVER_MAX: Duration = Duration::from_millis(250);
 
-/// What is known about the state of a connection.
+/// The known state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nothing is under way and no transaction is open.
+pub(super) enum ConnectionPhase {
+    /// No work is under way and no transaction is open.
     Clean,
-    /// Something of ours that changes nothing is under way.
+    /// A command of this program that changes nothing is under way.
     Setting,
-    /// A statement of its own is under way, or its answer was not read to the end.
+    /// A statement without a transaction is under way, or its answer was not read to the end.
     Alone,
-    /// The same for a statement of a transaction.
+    /// A statement of a transaction is under way, or its answer was not read to the end.
     Statement,
-    /// A transaction is open, or may be.
+    /// A transaction is open, or may be open.
     Transaction,
     /// A commit is under way.
     Committing,
 }
 
-/// A connection in use, counted as such until it is given back or closed.
+/// A connection in use. It counts as in use until it is returned or closed.
 #[derive(Debug)]
-pub(super) struct Lease {
-    held: Option<Held>,
+pub(super) struct PostgresLease {
+    held: Option<PostgresLeaseContents>,
 }
 
 #[derive(Debug)]
-struct Held {
-    conn: Conn,
-    phase: Phase,
+struct PostgresLeaseContents {
+    conn: PostgresTenantConnection,
+    phase: ConnectionPhase,
     since: Instant,
     charged: u64,
-    owner: Owner,
+    owner: LeaseOwner,
 }
 
-/// Whose connection it is.
+/// The pool and the login to which the connection belongs.
 #[derive(Debug, Clone)]
-pub(super) struct Owner {
-    pub(super) host: Arc<Host>,
-    pub(super) account: AccountId,
-    pub(super) login: Access,
+pub(super) struct LeaseOwner {
+    pub(super) host: Arc<ServerPool>,
+    pub(super) account: TenantShareId,
+    pub(super) login: AccessMode,
 }
 
-impl Lease {
-    pub(super) fn new(owner: Owner, conn: Conn, charged: u64) -> Self {
-        Self { held: Some(Held { conn, phase: Phase::Clean, since: Instant::now(), charged, owner }) }
+impl PostgresLease {
+    pub(super) fn new(owner: LeaseOwner, conn: PostgresTenantConnection, charged: u64) -> Self {
+        Self {
+            held: Some(PostgresLeaseContents {
+                conn,
+                phase: ConnectionPhase::Clean,
+                since: Instant::now(),
+                charged,
+                owner,
+            }),
+        }
     }
 
-    /// The connection, marked: until [`Lease::mark`] says otherwise it is in this phase.
-    pub(super) fn conn(&mut self, phase: Phase) -> &mut Conn {
+    /// The connection. It is marked to be in `phase` until [`PostgresLease::mark_phase`] changes that.
+    pub(super) fn use_connection(&mut self, phase: ConnectionPhase) -> &mut PostgresTenantConnection {
         let held = self.held.as_mut().expect("a lease holds a connection until it ends");
         held.phase = phase;
         &mut held.conn
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        self.held.as_ref().map_or(Phase::Clean, |held| held.phase)
+    pub(super) fn current_phase(&self) -> ConnectionPhase {
+        self.held.as_ref().map_or(ConnectionPhase::Clean, |held| held.phase)
     }
 
-    pub(super) fn mark(&mut self, phase: Phase) {
-        self.conn(phase);
+    pub(super) fn mark_phase(&mut self, phase: ConnectionPhase) {
+        self.use_connection(phase);
     }
 
-    /// Closes the connection: its state is unknown or it is of no use.
-    pub(super) fn close(mut self, reason: Reason) {
+    /// Closes the connection, because its state is unknown or it is of no use.
+    pub(super) fn close(mut self, reason: CloseReason) {
         if let Some(held) = self.held.take() {
             held.close(reason);
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for PostgresLease {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         match held.phase {
-            Phase::Clean => held.give_back(),
+            ConnectionPhase::Clean => held.give_back(),
             // Reading an answer of any length to its end would occupy a thread: the driver does not pause while data
             // keeps coming.
-            Phase::Alone | Phase::Statement => held.close(Reason::Abandoned),
-            Phase::Setting | Phase::Transaction | Phase::Committing => held.recover(),
+            ConnectionPhase::Alone | ConnectionPhase::Statement => held.close(CloseReason::Abandoned),
+            ConnectionPhase::Setting | ConnectionPhase::Transaction | ConnectionPhase::Committing => {
+                held.recover_in_background()
+            }
         }
     }
 }
 
-impl Held {
+impl PostgresLeaseContents {
     fn give_back(self) {
-        let used = self.used();
+        let used = self.use_record();
         if self.conn.is_old(Instant::now()) {
-            return self.close(Reason::Lifetime);
+            return self.close(CloseReason::Lifetime);
         }
-        self.owner.host.release(&self.owner, self.conn, used);
+        self.owner.host.release_connection(&self.owner, self.conn, used);
     }
 
-    fn close(self, reason: Reason) {
-        let used = self.used();
+    fn close(self, reason: CloseReason) {
+        let used = self.use_record();
         self.owner.host.close_used(&self.owner, self.conn, used, reason);
     }
 
-    /// Cleans it up and gives it back, in a task of its own; closes it when that takes too long.
-    fn recover(self) {
-        let runtime = self.owner.host.runtime().clone();
-        let mut doomed = Doomed(Some(self));
+    /// Cleans the connection and returns it, in a task of its own; closes it when that takes too long.
+    fn recover_in_background(self) {
+        let runtime = self.owner.host.runtime_handle().clone();
+        let mut doomed = CloseOnDrop(Some(self));
         runtime.spawn(async move {
             let Some(held) = doomed.0.as_mut() else { return };
-            let clean = tokio::time::timeout(RECOVER_MAX, held.clean()).await;
+            let clean = tokio::time::timeout(RECOVER_MAX, held.clean_up()).await;
             if !matches!(clean, Ok(Ok(()))) {
                 return;
             }
@@ -129,25 +139,27 @@ impl Held {
         });
     }
 
-    async fn clean(&mut self) -> Result<(), sqlx::Error> {
+    async fn clean_up(&mut self) -> Result<(), sqlx::Error> {
         match self.phase {
-            Phase::Transaction => sqlx::raw_sql("rollback").execute(self.conn.sqlx()).await.map(drop),
-            _ => self.conn.sqlx().ping().await,
+            ConnectionPhase::Transaction => {
+                sqlx::raw_sql("rollback").execute(self.conn.driver_connection()).await.map(drop)
+            }
+            _ => self.conn.driver_connection().ping().await,
         }
     }
 
-    fn used(&self) -> Use {
-        Use { charged: self.charged, held: self.since.elapsed(), born: self.conn.born() }
+    fn use_record(&self) -> ConnectionUse {
+        ConnectionUse { charged: self.charged, held: self.since.elapsed(), born: self.conn.opened_at() }
     }
 }
 
-/// Closed unless it is taken out; also when the runtime that should clean it is gone.
-struct Doomed(Option<Held>);
+/// Closes the connection unless it is taken out, also when the runtime that should clean it is gone.
+struct CloseOnDrop(Option<PostgresLeaseContents>);
 
-impl Drop for Doomed {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         if let Some(held) = self.0.take() {
-            held.close(Reason::Abandoned);
+            held.close(CloseReason::Abandoned);
         }
     }
 }

@@ -1,33 +1,34 @@
-//! PURE: takes a SQL text apart as far as `sandbox.rs` needs: words and names are seen; strings, dollar quotes and
-//! comments are skipped. As PostgreSQL's scanner with `standard_conforming_strings` on (chapter 4.1 of its manual). What
-//! is not closed reaches to the end of the text; the server refuses it anyway.
+//! PURE: splits an SQL text into tokens as far as `sandbox.rs` needs: it reports words and names, and skips strings,
+//! dollar quotes and comments. It works like PostgreSQL's scanner with `standard_conforming_strings` on (chapter 4.1 of
+//! its manual). An unclosed string or comment extends to the end of the text; the server refuses it anyway.
 
-/// One token; white space and comments are none.
+/// One token; white space and comments are not tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token<'a> {
-    /// A key word, or a name that is not quoted.
+pub(super) enum PostgresToken<'a> {
+    /// A keyword, or a name without quotes.
     Word(&'a str),
-    /// A quoted name, without its quotes; one with quotes inside is [`Token::Other`], as no name of ours has any.
+    /// A quoted name, without its quotes. A name with quotes inside is [`PostgresToken::Other`], because none of the
+    /// refused names has any.
     Quoted(&'a str),
-    /// `U&"…"`.
+    /// A name of the form `U&"…"`.
     UnicodeQuoted,
-    /// A character of its own.
+    /// A single character.
     Symbol(char),
-    /// A string, a number, a parameter: of no interest.
+    /// A string, a number or a parameter, which the sandbox does not need.
     Other,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Lexer<'a> {
+pub(super) struct PostgresLexer<'a> {
     rest: &'a str,
 }
 
-impl<'a> Lexer<'a> {
+impl<'a> PostgresLexer<'a> {
     pub(super) fn new(sql: &'a str) -> Self {
         Self { rest: sql }
     }
 
-    /// White space and comments; those with asterisks nest.
+    /// Skips white space and comments; comments with asterisks nest.
     fn skip_blank(&mut self) {
         loop {
             let trimmed = self.rest.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
@@ -42,115 +43,115 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn take(&mut self, bytes: usize) -> &'a str {
+    fn take_bytes(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at(bytes);
         self.rest = rest;
         taken
     }
 
-    /// Past the end of a string whose first quote is `bytes` away.
-    fn string(&mut self, bytes: usize, escapes: Escapes) -> Token<'a> {
+    /// Skips a string whose first quote is `bytes` away.
+    fn skip_string(&mut self, bytes: usize, escapes: StringEscapes) -> PostgresToken<'a> {
         let mut text = &self.rest.as_bytes()[bytes + 1..];
         while let Some((byte, rest)) = text.split_first() {
             text = match (byte, escapes) {
-                (b'\\', Escapes::Backslash) => rest.get(1..).unwrap_or_default(),
+                (b'\\', StringEscapes::Backslash) => rest.get(1..).unwrap_or_default(),
                 (b'\'', _) if rest.first() == Some(&b'\'') => &rest[1..],
-                (b'\'', _) => match (continued(rest), escapes) {
-                    // Only here it matters which kind of string goes on.
-                    (Some(rest), Escapes::Backslash) => rest,
+                (b'\'', _) => match (string_continuation(rest), escapes) {
+                    // Only here does the kind of the continued string matter.
+                    (Some(rest), StringEscapes::Backslash) => rest,
                     _ => {
-                        self.take(self.rest.len() - rest.len());
-                        return Token::Other;
+                        self.take_bytes(self.rest.len() - rest.len());
+                        return PostgresToken::Other;
                     }
                 },
                 _ => rest,
             };
         }
         self.rest = "";
-        Token::Other
+        PostgresToken::Other
     }
 
-    /// A quoted name whose first quote is next.
-    fn quoted(&mut self) -> Token<'a> {
+    /// Takes a quoted name whose first quote is next.
+    fn quoted_name(&mut self) -> PostgresToken<'a> {
         let name = &self.rest[1..];
         let Some(end) = name.find('"') else {
             self.rest = "";
-            return Token::Other;
+            return PostgresToken::Other;
         };
         self.rest = &name[end + 1..];
         if !self.rest.starts_with('"') {
-            return Token::Quoted(&name[..end]);
+            return PostgresToken::Quoted(&name[..end]);
         }
-        // The rest of the name, up to a quote that stands alone.
+        // Continues to a quote that is not doubled.
         while self.rest.starts_with('"') {
             let more = &self.rest[1..];
             self.rest = more.find('"').map_or("", |end| &more[end + 1..]);
         }
-        Token::Other
+        PostgresToken::Other
     }
 
-    fn dollar(&mut self) -> Token<'a> {
+    fn skip_dollar_quote(&mut self) -> PostgresToken<'a> {
         let tag = self.rest[1..].find(|c: char| !is_word_part(c) || c == '$').map(|end| &self.rest[..end + 2]);
         match tag {
-            // A tag is empty or begins as a name does; `$1` is a parameter.
+            // A tag is empty or begins like a name; `$1` is a parameter.
             Some(tag) if tag.ends_with('$') && !tag[1..].starts_with(|c: char| c.is_ascii_digit()) => {
                 let text = &self.rest[tag.len()..];
                 self.rest = text.find(tag).map_or("", |end| &text[end + tag.len()..]);
             }
             _ => {
-                self.take(1);
+                self.take_bytes(1);
             }
         }
-        Token::Other
+        PostgresToken::Other
     }
 
-    fn word(&mut self) -> Token<'a> {
+    fn read_word(&mut self) -> PostgresToken<'a> {
         let end = self.rest.find(|c: char| !is_word_part(c)).unwrap_or(self.rest.len());
         let word = &self.rest[..end];
         let next = &self.rest.as_bytes()[end..];
         match (word, next) {
-            ("e" | "E", [b'\'', ..]) => self.string(end, Escapes::Backslash),
-            ("b" | "B" | "x" | "X" | "n" | "N", [b'\'', ..]) => self.string(end, Escapes::None),
-            ("u" | "U", [b'&', b'\'', ..]) => self.string(end + 1, Escapes::None),
+            ("e" | "E", [b'\'', ..]) => self.skip_string(end, StringEscapes::Backslash),
+            ("b" | "B" | "x" | "X" | "n" | "N", [b'\'', ..]) => self.skip_string(end, StringEscapes::None),
+            ("u" | "U", [b'&', b'\'', ..]) => self.skip_string(end + 1, StringEscapes::None),
             ("u" | "U", [b'&', b'"', ..]) => {
-                self.take(end + 1);
-                self.quoted();
-                Token::UnicodeQuoted
+                self.take_bytes(end + 1);
+                self.quoted_name();
+                PostgresToken::UnicodeQuoted
             }
-            _ => Token::Word(self.take(end)),
+            _ => PostgresToken::Word(self.take_bytes(end)),
         }
     }
 
-    /// Digits, and what may follow them without a blank.
-    fn number(&mut self) -> Token<'a> {
+    /// Skips digits, and what may follow them without a blank.
+    fn skip_number(&mut self) -> PostgresToken<'a> {
         let end = self.rest.find(|c: char| !is_digit_part(c)).unwrap_or(self.rest.len());
-        self.take(end);
-        Token::Other
+        self.take_bytes(end);
+        PostgresToken::Other
     }
 }
 
-impl<'a> Iterator for Lexer<'a> {
-    type Item = Token<'a>;
+impl<'a> Iterator for PostgresLexer<'a> {
+    type Item = PostgresToken<'a>;
 
-    fn next(&mut self) -> Option<Token<'a>> {
+    fn next(&mut self) -> Option<PostgresToken<'a>> {
         self.skip_blank();
         let first = self.rest.chars().next()?;
         Some(match first {
-            '\'' => self.string(0, Escapes::None),
-            '"' => self.quoted(),
-            '$' => self.dollar(),
-            '0'..='9' => self.number(),
-            c if is_word_start(c) => self.word(),
+            '\'' => self.skip_string(0, StringEscapes::None),
+            '"' => self.quoted_name(),
+            '$' => self.skip_dollar_quote(),
+            '0'..='9' => self.skip_number(),
+            c if is_word_start(c) => self.read_word(),
             c => {
-                self.take(c.len_utf8());
-                Token::Symbol(c)
+                self.take_bytes(c.len_utf8());
+                PostgresToken::Symbol(c)
             }
         })
     }
 }
 
 #[derive(Clone, Copy)]
-enum Escapes {
+enum StringEscapes {
     None,
     Backslash,
 }
@@ -163,13 +164,13 @@ fn is_word_part(c: char) -> bool {
     is_word_start(c) || c.is_ascii_digit() || c == '$'
 }
 
-/// Only digits: letters right after a number begin a word, in old versions.
+/// Accepts only digits: in old versions, letters right after a number begin a word.
 fn is_digit_part(c: char) -> bool {
     c.is_ascii_digit()
 }
 
-/// What follows the opening quote, when a string goes on behind a line break.
-fn continued(mut rest: &[u8]) -> Option<&[u8]> {
+/// The text after the opening quote, when a string continues after a line break.
+fn string_continuation(mut rest: &[u8]) -> Option<&[u8]> {
     let mut line_ended = false;
     loop {
         match rest {
@@ -204,10 +205,10 @@ mod tests {
 
     fn words(sql: &str) -> Vec<&str> {
         let word = |token| match token {
-            Token::Word(word) | Token::Quoted(word) => Some(word),
+            PostgresToken::Word(word) | PostgresToken::Quoted(word) => Some(word),
             _ => None,
         };
-        Lexer::new(sql).filter_map(word).collect()
+        PostgresLexer::new(sql).filter_map(word).collect()
     }
 
     #[test]
@@ -243,13 +244,13 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_comes_to_its_end(sql: String) {
-            proptest::prop_assert!(Lexer::new(&sql).count() <= sql.chars().count());
+            proptest::prop_assert!(PostgresLexer::new(&sql).count() <= sql.chars().count());
         }
 
         #[test]
         fn any_mix_of_what_matters_comes_to_its_end(sql in "([eEuUxX&]|'|\"|\\$|\\\\|-|/|\\*|\n| |[a1é(])*") {
-            proptest::prop_assert!(Lexer::new(&sql).count() <= sql.chars().count());
-            let _ = super::super::sandbox::check(&sql);
+            proptest::prop_assert!(PostgresLexer::new(&sql).count() <= sql.chars().count());
+            let _ = super::super::sandbox::check_statement(&sql);
         }
     }
 }

@@ -1,37 +1,37 @@
-//! The connections of tenants' requests: [`Requests`] opens pools (`pool.rs`), whose sessions (`session.rs`,
-//! `transaction.rs`, `statement.rs`) borrow connections (`lease.rs`) that all pools of one server share (`host.rs`,
-//! decided by `budget.rs`).
+//! The connections of tenants' requests. [`RequestConnections`] opens pools (`pool.rs`). Their sessions (`session.rs`,
+//! `transaction.rs`, `statement.rs`) borrow connections (`lease.rs`) that all pools of one server share
+//! (`server_pool.rs`); `budget.rs` decides which session gets one.
 
 #[cfg(feature = "test-util")]
 use super::logins;
 use super::{error, functions, identity, reassert, server, settings};
 
-mod account;
 mod budget;
 pub(super) mod capacity;
 mod connection;
-mod facts;
-mod fault;
+mod connection_metrics;
+mod counters;
 #[cfg(feature = "test-util")]
 pub mod fixture;
-mod host;
 mod lease;
 mod lexer;
-mod meters;
-mod moment;
 mod numeric;
 mod opener;
-mod pace;
 mod pool;
 mod report;
 mod sandbox;
+mod server_health;
+pub(super) mod server_limits;
+mod server_pool;
 mod session;
 mod statement;
-mod tally;
+mod statement_fault;
+mod tenant_share;
+mod timestamps;
 mod transaction;
 mod value;
 
-pub use pool::{PostgresPool, RequestOptions, Requests};
+pub use counters::CloseReason;
+pub use pool::{PostgresPool, RequestConnections, RequestOptions};
 pub use report::ServerReport;
 pub use session::PostgresSession;
-pub use tally::Reason;

@@ -1,4 +1,4 @@
-//! PURE: `numeric` between its text and its wire form: groups of four decimal digits, big end first
+//! PURE: converts `numeric` between its text and its wire form: groups of four decimal digits, most significant first
 //! (`numeric_send` and `numeric_recv` of PostgreSQL).
 
 const NEGATIVE: u16 = 0x4000;
@@ -6,14 +6,14 @@ const NAN: u16 = 0xC000;
 const INFINITY: u16 = 0xD000;
 const NEGATIVE_INFINITY: u16 = 0xF000;
 
-/// Digits before and after the point that the server can store.
+/// Maximum digits before and after the point that the server can store.
 const INTEGER_DIGITS_MAX: usize = 131_072;
 const FRACTION_DIGITS_MAX: usize = 16_383;
 
-/// Appends the wire form; `None` when the text is no number or too long for the server.
-pub(super) fn encode(text: &str, out: &mut Vec<u8>) -> Option<()> {
+/// Appends the wire form; `None` when the text is not a number or too long for the server.
+pub(super) fn encode_numeric(text: &str, out: &mut Vec<u8>) -> Option<()> {
     let text = text.trim_matches([' ', '\t', '\n', '\r']);
-    if let Some(sign) = special(text) {
+    if let Some(sign) = special_value(text) {
         out.extend([0, 0, 0, 0, sign.to_be_bytes()[0], sign.to_be_bytes()[1], 0, 0]);
         return Some(());
     }
@@ -22,11 +22,11 @@ pub(super) fn encode(text: &str, out: &mut Vec<u8>) -> Option<()> {
         b'+' => (false, &text[1..]),
         _ => (false, text),
     };
-    let (integer, fraction) = digits(text)?;
-    write(negative, &integer, &fraction, out)
+    let (integer, fraction) = split_digits(text)?;
+    write_groups(negative, &integer, &fraction, out)
 }
 
-fn special(text: &str) -> Option<u16> {
+fn special_value(text: &str) -> Option<u16> {
     let text = text.to_ascii_lowercase();
     match text.as_str() {
         "nan" => Some(NAN),
@@ -36,8 +36,8 @@ fn special(text: &str) -> Option<u16> {
     }
 }
 
-/// The digits before and after the point, the exponent worked in.
-fn digits(text: &str) -> Option<(String, String)> {
+/// The digits before and after the point, with the exponent applied.
+fn split_digits(text: &str) -> Option<(String, String)> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
         None => (text, 0),
@@ -58,10 +58,10 @@ fn digits(text: &str) -> Option<(String, String)> {
     Some((integer, format!("{}{fraction}", "0".repeat(zeros))))
 }
 
-fn write(negative: bool, integer: &str, fraction: &str, out: &mut Vec<u8>) -> Option<()> {
+fn write_groups(negative: bool, integer: &str, fraction: &str, out: &mut Vec<u8>) -> Option<()> {
     let scale = u16::try_from(fraction.len()).ok()?;
     let padded = [&"000"[..(4 - integer.len() % 4) % 4], integer, fraction, &"000"[..(4 - fraction.len() % 4) % 4]];
-    let mut groups: Vec<u16> = padded.concat().as_bytes().chunks(4).map(group).collect();
+    let mut groups: Vec<u16> = padded.concat().as_bytes().chunks(4).map(digit_group).collect();
     let mut weight = i64::try_from(integer.len().div_ceil(4)).ok()? - 1;
     let leading = groups.iter().take_while(|group| **group == 0).count();
     groups.drain(..leading);
@@ -81,12 +81,12 @@ fn write(negative: bool, integer: &str, fraction: &str, out: &mut Vec<u8>) -> Op
     Some(())
 }
 
-fn group(digits: &[u8]) -> u16 {
+fn digit_group(digits: &[u8]) -> u16 {
     digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'))
 }
 
-/// The text, as the server would write it; `None` when the bytes are no numeric.
-pub(super) fn decode(bytes: &[u8]) -> Option<String> {
+/// The text, as the server would write it; `None` when the bytes are not a numeric.
+pub(super) fn decode_numeric(bytes: &[u8]) -> Option<String> {
     let mut words = bytes.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let count = usize::from(words.next()?);
     let weight = i64::from(words.next()?.cast_signed());
@@ -118,8 +118,8 @@ mod tests {
 
     fn there_and_back(text: &str) -> Option<String> {
         let mut bytes = Vec::new();
-        encode(text, &mut bytes)?;
-        decode(&bytes)
+        encode_numeric(text, &mut bytes)?;
+        decode_numeric(&bytes)
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = decode(&bytes);
+            let _ = decode_numeric(&bytes);
         }
     }
 }

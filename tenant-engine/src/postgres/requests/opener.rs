@@ -1,81 +1,85 @@
-//! Opens and closes connections in tasks of their own, so that a request that is given up wastes no login, and nobody
-//! waits for a goodbye.
+//! Opens and closes connections in tasks of their own. So an abandoned request does not waste a login, and no request
+//! waits for a connection to close.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::account::AccountId;
 use super::budget::OpenFailure;
-use super::connection::{Conn, Target};
-use super::host::Host;
-use super::lease::Owner;
-use super::pace::Failure;
+use super::connection::{ConnectTarget, PostgresTenantConnection};
+use super::lease::LeaseOwner;
+use super::server_health::WaitFailure;
+use super::server_pool::ServerPool;
+use super::tenant_share::TenantShareId;
 use crate::error::{Error, ErrorKind};
 
-/// A server that takes longer to let us in does not answer, as far as requests are concerned: they wait 5 s.
+/// A server that takes longer to accept a connection counts as not answering: requests wait at most 5 s.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// Opens a connection for this owner, after `instead_of` is closed, and tells the budget.
-pub(super) fn open(owner: Owner, target: Option<Arc<Target>>, instead_of: Option<Conn>) {
-    let runtime = owner.host.runtime().clone();
-    let opening = Opening(Some(owner));
+/// Opens a connection for this owner, after closing `instead_of`, and reports the result to the budget.
+pub(super) fn open_in_background(
+    owner: LeaseOwner,
+    target: Option<Arc<ConnectTarget>>,
+    instead_of: Option<PostgresTenantConnection>,
+) {
+    let runtime = owner.host.runtime_handle().clone();
+    let opening = PendingOpen(Some(owner));
     runtime.spawn(async move {
         if let Some(conn) = instead_of {
             conn.close().await;
         }
-        // Gone only with the account, which has a connection in the making.
+        // The target disappears only together with its share, which still has a connection that is being opened.
         let Some(target) = target else { return };
-        opening.run(&target).await;
+        opening.open_and_report(&target).await;
     });
 }
 
 /// Closes a connection that the budget already counts as closing.
-pub(super) fn close(host: &Arc<Host>, account: AccountId, conn: Conn) {
-    let closing = Closing { host: Arc::clone(host), account };
-    host.runtime().spawn(async move {
+pub(super) fn close_in_background(host: &Arc<ServerPool>, account: TenantShareId, conn: PostgresTenantConnection) {
+    let closing = PendingClose { host: Arc::clone(host), account };
+    host.runtime_handle().spawn(async move {
         conn.close().await;
         drop(closing);
     });
 }
 
-/// A connection in the making; dropped, it has failed.
-struct Opening(Option<Owner>);
+/// A connection that is being opened. Dropping it reports a failure.
+struct PendingOpen(Option<LeaseOwner>);
 
-impl Opening {
-    async fn run(mut self, target: &Target) {
+impl PendingOpen {
+    async fn open_and_report(mut self, target: &ConnectTarget) {
         let Some(owner) = self.0.clone() else { return };
         let begun = Instant::now();
-        let opened = Conn::open(target, owner.login, owner.host.version());
+        let opened = PostgresTenantConnection::open(target, owner.login, owner.host.server_version());
         let opened = tokio::time::timeout(CONNECT_MAX, opened).await.unwrap_or_else(|_| {
-            let message = format!("the server let nobody in for {} s", CONNECT_MAX.as_secs());
+            let message = format!("the server accepted no connection for {} s", CONNECT_MAX.as_secs());
             Err(Error::new(ErrorKind::ServerUnreachable, message))
         });
         self.0 = None;
-        let Owner { host, account, login } = &owner;
+        let LeaseOwner { host, account, login } = &owner;
         match opened {
             Ok(conn) => {
                 let took = begun.elapsed();
-                host.meters().connected(took);
-                host.change(|budget, now| budget.opened(*account, *login, conn, took, now));
+                host.connection_metrics().record_connect(took);
+                host.change_budget(|budget, now| budget.connection_opened(*account, *login, conn, took, now));
             }
             Err(error) => {
                 tracing::debug!(database = %target.database, error = %error, "no connection");
-                host.change(|budget, now| budget.open_failed(*account, *login, failure(&error), now));
+                host.change_budget(|budget, now| budget.open_failed(*account, *login, open_failure(&error), now));
             }
         }
     }
 }
 
-impl Drop for Opening {
+impl Drop for PendingOpen {
     fn drop(&mut self) {
-        let Some(Owner { host, account, login }) = self.0.take() else { return };
-        let failure = Failure::new(ErrorKind::Internal, "connecting was given up");
-        host.change(|budget, now| budget.open_failed(account, login, OpenFailure::Own(failure), now));
+        let Some(LeaseOwner { host, account, login }) = self.0.take() else { return };
+        let failure = WaitFailure::new(ErrorKind::Internal, "connecting was abandoned");
+        host.change_budget(|budget, now| budget.open_failed(account, login, OpenFailure::Own(failure), now));
     }
 }
 
-fn failure(error: &Error) -> OpenFailure {
-    let failure = Failure::from(error);
+fn open_failure(error: &Error) -> OpenFailure {
+    let failure = WaitFailure::from(error);
     match error.kind() {
         ErrorKind::ServerUnreachable => OpenFailure::Unreachable(failure),
         // A limit of one role or database says nothing about the server.
@@ -86,14 +90,14 @@ fn failure(error: &Error) -> OpenFailure {
     }
 }
 
-/// A connection that is being closed; dropped, it is.
-struct Closing {
-    host: Arc<Host>,
-    account: AccountId,
+/// A connection that is being closed. Dropping it reports that the connection is closed.
+struct PendingClose {
+    host: Arc<ServerPool>,
+    account: TenantShareId,
 }
 
-impl Drop for Closing {
+impl Drop for PendingClose {
     fn drop(&mut self) {
-        self.host.change(|budget, now| budget.closed(self.account, now));
+        self.host.change_budget(|budget, now| budget.connection_closed(self.account, now));
     }
 }

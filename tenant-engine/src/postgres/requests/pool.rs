@@ -1,7 +1,7 @@
-//! The connections of requests: what the engine opens pools with, and one pool.
+//! The connections of requests: [`RequestConnections`], with which the engine opens pools, and the pool itself.
 //!
-//! [`Requests`] holds one budget per server (`host.rs`), found out when the server is first used. A pool is an account
-//! in that budget and a target to connect to; it holds no connection itself, and costs no task.
+//! [`RequestConnections`] holds one budget per server (`server_pool.rs`), which is determined when the server is first
+//! used. A pool is a share in that budget and a target to connect to. It holds no connection itself, and needs no task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,256 +9,262 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-use super::account::AccountId;
 use super::capacity;
-use super::connection::{LastTimeouts, Target, Timeouts};
-use super::facts::facts;
-use super::host::Host;
-use super::lease::{Lease, Owner};
+use super::connection::{ConnectTarget, LastTimeouts, SessionTimeouts};
+use super::counters::CloseReason;
+use super::lease::{LeaseOwner, PostgresLease};
 use super::report::ServerReport;
 use super::server::PostgresServer;
+use super::server_limits::query_limits;
+use super::server_pool::ServerPool;
 use super::session::PostgresSession;
-use super::tally::Reason;
+use super::tenant_share::TenantShareId;
 use crate::answers::AnswerShare;
-use crate::engine::Connections;
+use crate::engine::ConnectionUsage;
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::Expected;
+use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
-use crate::pool::{Access, Limits};
+use crate::pool::{AccessMode, SessionLimits};
 
-/// How long the first connection of a pool may take.
+/// Longest time for the first connection of a pool.
 const FIRST_MAX: Duration = Duration::from_secs(5);
 
-/// How long [`Requests::shutdown`] waits for requests to end: longer than a statement may take by default.
+/// How long [`RequestConnections::shut_down`] waits for requests to end: longer than a statement may take by default.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(7);
-/// How often it looks.
+/// How often it checks.
 const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
-/// Of the 128 units of work that a task may do without letting others run.
+/// Cost of a request, out of the 128 units of work after which a task must let others run.
 const REQUEST_WEIGHT: usize = 16;
 
-/// Settings of [`Requests`].
+/// Settings of [`RequestConnections`].
 #[derive(Debug, Clone, Default)]
 pub struct RequestOptions {
-    /// Connections this process may hold to one server; `None`: what the server allows to roles like ours, less a
-    /// reserve for fleet work and for others. [`Requests::set_slice`] changes it for one server.
+    /// Connections that this process may hold to one server. `None`: the number that the server allows to ordinary
+    /// roles, minus a reserve for fleet work and other programs. [`RequestConnections::set_slice`] changes it for one
+    /// server.
     pub connections_max: Option<usize>,
 }
 
-/// Every connection this process uses for tenants' requests on Postgres servers. Clones are one.
+/// All connections of this process for tenants' requests on Postgres servers. Clones share them.
 #[derive(Debug, Clone)]
-pub struct Requests {
-    inner: Arc<Inner>,
+pub struct RequestConnections {
+    inner: Arc<RequestConnectionsInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct RequestConnectionsInner {
     options: RequestOptions,
-    /// By address. As many as there are servers.
-    servers: Mutex<Servers>,
+    /// The servers by address; as many as the fleet has.
+    servers: Mutex<ServerEntries>,
 }
 
 #[derive(Debug, Default)]
-struct Servers {
-    by_address: HashMap<String, Arc<Entry>>,
+struct ServerEntries {
+    by_address: HashMap<String, Arc<ServerEntry>>,
     closed: bool,
 }
 
-/// A server that was named here, perhaps not yet reached.
+/// A server that was named in a call; it may not have been reached yet.
 #[derive(Debug, Default)]
-struct Entry {
-    host: OnceCell<(Arc<Host>, usize)>,
+struct ServerEntry {
+    host: OnceCell<(Arc<ServerPool>, usize)>,
     slice: Mutex<Option<usize>>,
 }
 
-impl Requests {
-    /// Opens nothing yet.
+impl RequestConnections {
+    /// Opens no connection yet.
     #[must_use]
     pub fn new(options: RequestOptions) -> Self {
-        Self { inner: Arc::new(Inner { options, servers: Mutex::default() }) }
+        Self { inner: Arc::new(RequestConnectionsInner { options, servers: Mutex::default() }) }
     }
 
-    /// Opens the database at `at` for requests: logs in once, proves whose database it is, and keeps that connection.
-    /// Call it inside the runtime that the requests run in.
+    /// Opens the database at `at` for requests: logs in once, checks the identity of the database, and keeps that
+    /// connection. Call it inside the runtime of the requests.
     ///
     /// # Errors
     /// [`ErrorKind::Missing`], [`ErrorKind::Fenced`] or [`ErrorKind::WrongTenant`] when it is not the expected
-    /// database; [`ErrorKind::ServerUnreachable`] and the other kinds about servers; those of waiting for a connection.
-    pub async fn connect(&self, at: &Placement, expected: &Expected) -> Result<PostgresPool> {
-        let Some((server, database)) = at.database() else {
+    /// database; [`ErrorKind::ServerUnreachable`] and the other kinds about servers; the errors of waiting for a
+    /// connection.
+    pub async fn open_pool(&self, at: &Placement, expected: &ExpectedIdentity) -> Result<PostgresPool> {
+        let Some((server, database)) = at.postgres_database() else {
             return Err(Error::new(ErrorKind::Internal, "a placement of another engine"));
         };
-        let host = self.host(server).await?;
-        let target = Arc::new(Target {
+        let host = self.server_pool(server).await?;
+        let target = Arc::new(ConnectTarget {
             server: Arc::clone(server),
             database: database.to_owned(),
             expected: expected.clone(),
-            timeouts: LastTimeouts::new(Timeouts::of(&Limits::default())),
+            timeouts: LastTimeouts::new(SessionTimeouts::from_limits(&SessionLimits::default())),
             gone: tokio::sync::Notify::new(),
         });
-        let account = host.register(Arc::clone(&target));
-        let pool =
-            PostgresPool { inner: Arc::new(PoolInner { host, account, target }), answers: AnswerShare::default() };
-        pool.inner.check_out(Access::Read, Instant::now() + FIRST_MAX).await?;
+        let account = host.register_target(Arc::clone(&target));
+        let pool = PostgresPool {
+            inner: Arc::new(PostgresPoolInner { host, account, target }),
+            answers: AnswerShare::default(),
+        };
+        pool.inner.check_out(AccessMode::Read, Instant::now() + FIRST_MAX).await?;
         Ok(pool)
     }
 
-    /// How many connections this process may hold to a server, from now on: of several processes, each is given a
-    /// slice. More than the server allows counts as what it allows. When it is fewer than are open, idle ones are closed
-    /// at once and others when they come back.
+    /// Sets how many connections this process may hold to a server from now on, when several processes share it. A
+    /// number above the server's limit counts as that limit. When more are open, idle connections are closed at once
+    /// and others when they are returned.
     pub fn set_slice(&self, server: &PostgresServer, connections: usize) {
-        let entry = self.entry(server);
-        *lock(&entry.slice) = Some(connections);
+        let entry = self.server_entry(server);
+        *lock_ignoring_poison(&entry.slice) = Some(connections);
         if let Some((host, allowed)) = entry.host.get() {
             host.set_target(connections.min(*allowed));
         }
     }
 
-    /// How many connections all processes together may hold to a server, and how many this one does; `None` until it
-    /// was reached.
+    /// Connections that all processes together may hold to a server, and those that this process holds. `None` before
+    /// the server was first reached.
     #[must_use]
-    pub fn connections(&self, server: &PostgresServer) -> Option<Connections> {
-        let entry = self.entry(server);
+    pub fn connection_usage(&self, server: &PostgresServer) -> Option<ConnectionUsage> {
+        let entry = self.server_entry(server);
         let (host, allowed) = entry.host.get()?;
-        let open = host.look(|budget| budget.tally().open());
-        Some(Connections { budget: *allowed as u64, open: open as u64 })
+        let open = host.with_budget(|budget| budget.connection_counters().open_count());
+        Some(ConnectionUsage { budget: *allowed as u64, open: open as u64 })
     }
 
-    /// What is going on, one line per server that was reached.
+    /// A report for each server that was reached.
     #[must_use]
-    pub fn report(&self) -> Vec<ServerReport> {
-        let servers = lock(&self.inner.servers);
+    pub fn server_reports(&self) -> Vec<ServerReport> {
+        let servers = lock_ignoring_poison(&self.inner.servers);
         let hosts = servers.by_address.iter().filter_map(|(address, entry)| Some((address, entry.host.get()?)));
-        hosts.map(|(address, (host, _))| host.look(|budget| ServerReport::of(address, budget))).collect()
+        hosts
+            .map(|(address, (host, _))| host.with_budget(|budget| ServerReport::from_budget(address, budget)))
+            .collect()
     }
 
-    /// Refuses new requests, ends open transactions, and returns when every connection is closed, or after some
-    /// seconds.
-    pub async fn shutdown(&self) {
+    /// Refuses new requests and ends open transactions. Returns when every connection is closed, or after some seconds.
+    pub async fn shut_down(&self) {
         let hosts: Vec<_> = {
-            let mut servers = lock(&self.inner.servers);
+            let mut servers = lock_ignoring_poison(&self.inner.servers);
             servers.closed = true;
             servers.by_address.values().filter_map(|entry| Some(Arc::clone(&entry.host.get()?.0))).collect()
         };
         let deadline = Instant::now() + SHUTDOWN_MAX;
-        hosts.iter().for_each(Host::end);
+        hosts.iter().for_each(ServerPool::close_all);
         for host in hosts {
-            while host.look(|budget| budget.tally().open()) > 0 && Instant::now() < deadline {
+            while host.with_budget(|budget| budget.connection_counters().open_count()) > 0 && Instant::now() < deadline
+            {
                 tokio::time::sleep(SHUTDOWN_LOOK).await;
             }
         }
     }
 
-    /// The server's budget; the first time the server is asked how large it is.
-    async fn host(&self, server: &Arc<PostgresServer>) -> Result<Arc<Host>> {
-        let entry = self.entry(server);
-        let (host, _) = entry.host.get_or_try_init(|| self.reach(server, &entry)).await?;
-        if lock(&self.inner.servers).closed {
-            return Err(closed());
+    /// The shared connections of the server. The first call asks the server for its limits.
+    async fn server_pool(&self, server: &Arc<PostgresServer>) -> Result<Arc<ServerPool>> {
+        let entry = self.server_entry(server);
+        let (host, _) = entry.host.get_or_try_init(|| self.reach_server(server, &entry)).await?;
+        if lock_ignoring_poison(&self.inner.servers).closed {
+            return Err(pool_closed());
         }
         Ok(Arc::clone(host))
     }
 
-    async fn reach(&self, server: &PostgresServer, entry: &Entry) -> Result<(Arc<Host>, usize)> {
-        let facts = facts(server).await?;
+    async fn reach_server(&self, server: &PostgresServer, entry: &ServerEntry) -> Result<(Arc<ServerPool>, usize)> {
+        let facts = query_limits(server).await?;
         let allowed = capacity::for_requests(&facts);
         let allowed = self.inner.options.connections_max.map_or(allowed, |max| max.min(allowed));
-        let connections = lock(&entry.slice).map_or(allowed, |slice| slice.min(allowed));
-        Ok((Host::new(server.address(), connections, facts.version), allowed))
+        let connections = lock_ignoring_poison(&entry.slice).map_or(allowed, |slice| slice.min(allowed));
+        Ok((ServerPool::new(server.host_and_port(), connections, facts.version), allowed))
     }
 
-    fn entry(&self, server: &PostgresServer) -> Arc<Entry> {
-        let mut servers = lock(&self.inner.servers);
-        Arc::clone(servers.by_address.entry(server.address().to_owned()).or_default())
+    fn server_entry(&self, server: &PostgresServer) -> Arc<ServerEntry> {
+        let mut servers = lock_ignoring_poison(&self.inner.servers);
+        Arc::clone(servers.by_address.entry(server.host_and_port().to_owned()).or_default())
     }
 }
 
 /// The connections of one database, of both its logins. Clones are one pool.
 #[derive(Debug, Clone)]
 pub struct PostgresPool {
-    inner: Arc<PoolInner>,
+    inner: Arc<PostgresPoolInner>,
     answers: AnswerShare,
 }
 
 impl PostgresPool {
-    pub(crate) fn session(&self, access: Access, limits: Limits) -> PostgresSession {
+    pub(crate) fn new_session(&self, access: AccessMode, limits: SessionLimits) -> PostgresSession {
         PostgresSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
     }
 
-    pub(crate) fn counting(self, answers: AnswerShare) -> Self {
+    pub(crate) fn with_answer_share(self, answers: AnswerShare) -> Self {
         Self { answers, ..self }
     }
 
-    pub(crate) fn answers(&self) -> &AnswerShare {
+    pub(crate) fn answer_share(&self) -> &AnswerShare {
         &self.answers
     }
 
     pub(crate) async fn close(&self) {
-        self.inner.host.close_account(self.inner.account, Reason::PoolClosed);
+        self.inner.host.close_account(self.inner.account, CloseReason::PoolClosed);
         loop {
             let gone = self.inner.target.gone.notified();
             tokio::pin!(gone);
             gone.as_mut().enable();
-            if self.connections() == 0 {
+            if self.connection_count() == 0 {
                 return;
             }
             gone.await;
         }
     }
 
-    pub(crate) fn connections(&self) -> usize {
-        self.inner.host.look(|budget| budget.connections(self.inner.account))
+    pub(crate) fn connection_count(&self) -> usize {
+        self.inner.host.with_budget(|budget| budget.connections_of(self.inner.account))
     }
 }
 
-/// What the clones of a pool and its sessions share.
+/// The state that the clones of a pool and its sessions share.
 #[derive(Debug)]
-pub(super) struct PoolInner {
-    host: Arc<Host>,
-    account: AccountId,
-    target: Arc<Target>,
+pub(super) struct PostgresPoolInner {
+    host: Arc<ServerPool>,
+    account: TenantShareId,
+    target: Arc<ConnectTarget>,
 }
 
-impl PoolInner {
-    pub(super) fn host(&self) -> &Arc<Host> {
+impl PostgresPoolInner {
+    pub(super) fn server_pool(&self) -> &Arc<ServerPool> {
         &self.host
     }
 
-    pub(super) fn target(&self) -> &Target {
+    pub(super) fn connect_target(&self) -> &ConnectTarget {
         &self.target
     }
 
-    pub(super) async fn check_out(&self, login: Access, deadline: Instant) -> Result<Lease> {
-        weigh().await;
-        self.host.check_out(&self.owner(login), deadline).await
+    pub(super) async fn check_out(&self, login: AccessMode, deadline: Instant) -> Result<PostgresLease> {
+        consume_task_budget().await;
+        self.host.check_out(&self.lease_owner(login), deadline).await
     }
 
     /// Closes the idle connections of a login, after one of them was found dead.
-    pub(super) fn forget_idle(&self, login: Access) {
-        self.host.forget_idle(&self.owner(login));
+    pub(super) fn forget_idle(&self, login: AccessMode) {
+        self.host.forget_idle(&self.lease_owner(login));
     }
 
-    fn owner(&self, login: Access) -> Owner {
-        Owner { host: Arc::clone(&self.host), account: self.account, login }
+    fn lease_owner(&self, login: AccessMode) -> LeaseOwner {
+        LeaseOwner { host: Arc::clone(&self.host), account: self.account, login }
     }
 }
 
-impl Drop for PoolInner {
+impl Drop for PostgresPoolInner {
     fn drop(&mut self) {
-        self.host.close_account(self.account, Reason::PoolClosed);
+        self.host.close_account(self.account, CloseReason::PoolClosed);
     }
 }
 
-pub(super) fn closed() -> Error {
+pub(super) fn pool_closed() -> Error {
     Error::new(ErrorKind::Closed, "the connections to this database are being closed")
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets other tasks run when this one never has to wait. A near server answers before its answer is asked for, so a task
-/// could go on for a hundred requests in one turn, and everybody else's answers would lie there meanwhile.
-async fn weigh() {
+/// Lets other tasks run when this task never has to wait. A near server answers before the task asks for the answer.
+/// Without this, a task could run a hundred requests in one turn while the answers for other tasks wait.
+async fn consume_task_budget() {
     for _ in 0..REQUEST_WEIGHT {
         tokio::task::coop::consume_budget().await;
     }

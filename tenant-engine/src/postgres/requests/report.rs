@@ -1,50 +1,50 @@
-//! What a process says about its connections to one server.
+//! A report of a process's connections to one server.
 
 use std::time::Duration;
 
-use super::budget::Budget;
-use super::tally::Reason;
+use super::budget::ConnectionBudget;
+use super::counters::CloseReason;
 
-/// The connections of requests to one server, now.
+/// The connections for requests to one server at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerReport {
-    /// `host:port`.
+    /// Address as `host:port`, without credentials.
     pub address: String,
-    /// How many may be open.
+    /// Maximum number of open connections.
     pub budget: usize,
-    /// How many are open, those being opened or closed included.
+    /// Number of open connections, including those being opened or closed.
     pub open: usize,
-    /// Open and unused.
+    /// Number of open connections that are not in use.
     pub idle: usize,
-    /// Used by a request.
+    /// Number of connections that a request uses.
     pub in_use: usize,
-    /// Requests that wait for one.
+    /// Number of requests that wait for a connection.
     pub waiting_requests: usize,
-    /// Tenants with such a request.
+    /// Number of tenants with a waiting request.
     pub waiting_tenants: usize,
-    /// Connections moved from one tenant to another, since the start.
+    /// Number of connections that were moved from one tenant to another since the start.
     pub switches: u64,
-    /// Connections closed since the start, by reason; only reasons that occurred.
-    pub closes: Vec<(Reason, u64)>,
-    /// What opening a connection takes, smoothed.
+    /// Number of connections closed since the start, by reason; only reasons that occurred.
+    pub closes: Vec<(CloseReason, u64)>,
+    /// Time to open a connection, smoothed.
     pub connect: Duration,
 }
 
 impl ServerReport {
-    pub(super) fn of<C, W>(address: &str, budget: &Budget<C, W>) -> Self {
-        let tally = budget.tally();
-        let closes = Reason::ALL.into_iter().zip(tally.closes).filter(|(_, closes)| *closes > 0);
+    pub(super) fn from_budget<C, W>(address: &str, budget: &ConnectionBudget<C, W>) -> Self {
+        let tally = budget.connection_counters();
+        let closes = CloseReason::ALL.into_iter().zip(tally.closes).filter(|(_, closes)| *closes > 0);
         Self {
             address: address.to_owned(),
-            budget: budget.limit(),
-            open: tally.open(),
+            budget: budget.connection_limit(),
+            open: tally.open_count(),
             idle: tally.idle,
             in_use: tally.in_use,
             waiting_requests: tally.waiting,
             waiting_tenants: budget.waiting_accounts(),
-            switches: tally.switches(),
+            switches: tally.switch_count(),
             closes: closes.collect(),
-            connect: budget.pace().connect(),
+            connect: budget.server_health().connect_time(),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! One transaction as async code sees it.
+//! One transaction of an asynchronous caller.
 //!
-//! A session that is dropped, even in the middle of a call, costs nobody a wait: its lease cleans up by itself. Between
-//! two calls a transaction is kept where its deadline and the end of the process can reach it, also when its holder does
+//! Dropping a session, even in the middle of a call, makes no one wait: its lease cleans up by itself. Between two
+//! calls a transaction is kept where its deadline and the end of the process can reach it, even if its holder does
 //! nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,43 +9,43 @@ use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
-use super::lease::Lease;
-use super::pool::{PoolInner, closed};
+use super::lease::PostgresLease;
+use super::pool::{PostgresPoolInner, pool_closed};
 use super::sandbox;
-use super::transaction::{Allowed, Call, deadline, first, go_on, roll_back};
+use super::transaction::{AllowedStatement, PostgresSessionCall, deadline_exceeded, first_call, go_on, roll_back};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Access, After, Limits, Statement};
+use crate::pool::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
 /// One transaction on one connection.
 #[derive(Debug)]
 pub struct PostgresSession {
-    pool: Arc<PoolInner>,
-    access: Access,
-    limits: Limits,
+    pool: Arc<PostgresPoolInner>,
+    access: AccessMode,
+    limits: SessionLimits,
     answers: AnswerShare,
-    state: State,
+    state: PostgresSessionState,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Nothing has been sent.
+enum PostgresSessionState {
+    /// No statement was sent yet.
     New,
-    /// Open between two calls.
-    Open(Open),
-    Over(Ending),
+    /// The transaction is open between two calls.
+    Open(PostgresOpenTransaction),
+    Over(PostgresTransactionEnding),
 }
 
 #[derive(Debug)]
-struct Open {
-    kept: Arc<Kept>,
+struct PostgresOpenTransaction {
+    kept: Arc<PostgresIdleTransaction>,
     until: Instant,
-    _watch: Watch,
+    _watch: DeadlineTask,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Ending {
+enum PostgresTransactionEnding {
     Committed,
     RolledBack,
     Expired,
@@ -53,159 +53,181 @@ enum Ending {
 }
 
 impl PostgresSession {
-    pub(super) fn new(pool: Arc<PoolInner>, access: Access, limits: Limits, answers: AnswerShare) -> Self {
-        Self { pool, access, limits, answers, state: State::New }
+    pub(super) fn new(
+        pool: Arc<PostgresPoolInner>,
+        access: AccessMode,
+        limits: SessionLimits,
+        answers: AnswerShare,
+    ) -> Self {
+        Self { pool, access, limits, answers, state: PostgresSessionState::New }
     }
 
-    pub(crate) async fn run(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
-        // Cancelled or failed from here on, the transaction is over.
-        match std::mem::replace(&mut self.state, State::Over(Ending::RolledBack)) {
-            State::New => self.begin(statements, after).await,
-            State::Open(open) => self.go_on(open, statements, after).await,
-            State::Over(ending) => {
-                self.state = State::Over(ending);
-                Err(over(ending))
+    pub(crate) async fn run_statements(
+        &mut self,
+        statements: Vec<SqlStatement>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        // If the call is cancelled or fails from here on, the transaction is over.
+        match std::mem::replace(&mut self.state, PostgresSessionState::Over(PostgresTransactionEnding::RolledBack)) {
+            PostgresSessionState::New => self.begin_transaction(statements, after).await,
+            PostgresSessionState::Open(open) => self.go_on(open, statements, after).await,
+            PostgresSessionState::Over(ending) => {
+                self.state = PostgresSessionState::Over(ending);
+                Err(transaction_over(ending))
             }
         }
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
         match &self.state {
-            State::New | State::Over(Ending::Committed) => Ok(()),
-            State::Open(_) | State::Over(_) => self.run(Vec::new(), After::Commit).await.map(drop),
+            PostgresSessionState::New | PostgresSessionState::Over(PostgresTransactionEnding::Committed) => Ok(()),
+            PostgresSessionState::Open(_) | PostgresSessionState::Over(_) => {
+                self.run_statements(Vec::new(), AfterStatements::Commit).await.map(drop)
+            }
         }
     }
 
     pub(crate) async fn rollback(&mut self) -> Result<()> {
-        let State::Open(open) = std::mem::replace(&mut self.state, State::Over(Ending::RolledBack)) else {
+        let PostgresSessionState::Open(open) =
+            std::mem::replace(&mut self.state, PostgresSessionState::Over(PostgresTransactionEnding::RolledBack))
+        else {
             return Ok(());
         };
-        match open.kept.take() {
+        match open.kept.take_lease() {
             Ok(lease) => roll_back(lease).await,
             Err(_) => Ok(()),
         }
     }
 
-    async fn begin(&mut self, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
-        let statements = allowed(statements)?;
+    async fn begin_transaction(&mut self, statements: Vec<SqlStatement>, after: AfterStatements) -> Result<Vec<Rows>> {
+        let statements = check_statements(statements)?;
         let now = Instant::now();
         let until = now + self.limits.transaction_timeout;
-        let (rows, lease) = first(&self.pool, &self.call_from(now, after, until), &statements).await?;
+        let (rows, lease) = first_call(&self.pool, &self.call_from(now, after, until), &statements).await?;
         self.state = match lease {
-            Some(lease) => State::Open(self.keep(lease, until)),
-            None => State::Over(Ending::Committed),
+            Some(lease) => PostgresSessionState::Open(self.keep_transaction(lease, until)),
+            None => PostgresSessionState::Over(PostgresTransactionEnding::Committed),
         };
         Ok(rows)
     }
 
-    async fn go_on(&mut self, open: Open, statements: Vec<Statement>, after: After) -> Result<Vec<Rows>> {
-        let lease = open.kept.take().map_err(|ending| {
-            self.state = State::Over(ending);
-            over(ending)
+    async fn go_on(
+        &mut self,
+        open: PostgresOpenTransaction,
+        statements: Vec<SqlStatement>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        let lease = open.kept.take_lease().map_err(|ending| {
+            self.state = PostgresSessionState::Over(ending);
+            transaction_over(ending)
         })?;
-        // Refused: the lease is dropped, and so rolled back.
-        let statements = allowed(statements)?;
+        // If a statement is refused, the lease is dropped, which rolls back.
+        let statements = check_statements(statements)?;
         let call = self.call_from(Instant::now(), after, open.until);
         let (rows, lease) = go_on(&self.pool, lease, &call, &statements).await?;
         self.state = match lease {
             Some(lease) => {
-                open.kept.put(lease);
-                State::Open(open)
+                open.kept.put_lease(lease);
+                PostgresSessionState::Open(open)
             }
-            None => State::Over(Ending::Committed),
+            None => PostgresSessionState::Over(PostgresTransactionEnding::Committed),
         };
         Ok(rows)
     }
 
-    fn keep(&self, lease: Lease, until: Instant) -> Open {
-        let kept = Arc::new(Kept(Mutex::new(Keeping::Idle(lease))));
-        let (watched, mut ending) = (Arc::clone(&kept), self.pool.host().ending());
-        let watch = self.pool.host().runtime().spawn(async move {
+    fn keep_transaction(&self, lease: PostgresLease, until: Instant) -> PostgresOpenTransaction {
+        let kept = Arc::new(PostgresIdleTransaction(Mutex::new(PostgresIdleState::Idle(lease))));
+        let (watched, mut ending) = (Arc::clone(&kept), self.pool.server_pool().ending_signal());
+        let watch = self.pool.server_pool().runtime_handle().spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => watched.end(Ending::Expired),
-                _ = ending.wait_for(|ending| *ending) => watched.end(Ending::Shutdown),
+                () = tokio::time::sleep_until(until.into()) => watched.end_transaction(PostgresTransactionEnding::Expired),
+                _ = ending.wait_for(|ending| *ending) => watched.end_transaction(PostgresTransactionEnding::Shutdown),
             }
         });
-        Open { kept, until, _watch: Watch(watch) }
+        PostgresOpenTransaction { kept, until, _watch: DeadlineTask(watch) }
     }
 
-    fn call_from(&self, now: Instant, after: After, until: Instant) -> Call {
+    fn call_from(&self, now: Instant, after: AfterStatements, until: Instant) -> PostgresSessionCall {
         let deadline = until.min(now + self.limits.statement_timeout);
-        Call { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline }
+        PostgresSessionCall { access: self.access, limits: self.limits, answers: self.answers.clone(), after, deadline }
     }
 }
 
-fn allowed(statements: Vec<Statement>) -> Result<Vec<Allowed>> {
-    let check = |statement: Statement| sandbox::check(&statement.sql).map(|verb| (statement, verb));
+fn check_statements(statements: Vec<SqlStatement>) -> Result<Vec<AllowedStatement>> {
+    let check = |statement: SqlStatement| sandbox::check_statement(&statement.sql).map(|verb| (statement, verb));
     statements.into_iter().map(check).collect()
 }
 
 /// A transaction between two calls.
 #[derive(Debug)]
-struct Kept(Mutex<Keeping>);
+struct PostgresIdleTransaction(Mutex<PostgresIdleState>);
 
 #[derive(Debug)]
-enum Keeping {
-    /// Nobody is using it.
-    Idle(Lease),
-    /// A call is using it, and watches the deadline itself.
+enum PostgresIdleState {
+    /// No call is using it.
+    Idle(PostgresLease),
+    /// A call is using it, and checks the deadline itself.
     Used,
     /// Rolled back, at the deadline or at the end of the process.
-    Over(Ending),
+    Over(PostgresTransactionEnding),
 }
 
-impl Kept {
-    /// The lease, for one call.
-    fn take(&self) -> Result<Lease, Ending> {
+impl PostgresIdleTransaction {
+    /// Takes the lease for one call.
+    fn take_lease(&self) -> Result<PostgresLease, PostgresTransactionEnding> {
         let mut keeping = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *keeping, Keeping::Used) {
-            Keeping::Idle(lease) => Ok(lease),
-            Keeping::Used => Err(Ending::RolledBack),
-            Keeping::Over(ending) => {
-                *keeping = Keeping::Over(ending);
+        match std::mem::replace(&mut *keeping, PostgresIdleState::Used) {
+            PostgresIdleState::Idle(lease) => Ok(lease),
+            PostgresIdleState::Used => Err(PostgresTransactionEnding::RolledBack),
+            PostgresIdleState::Over(ending) => {
+                *keeping = PostgresIdleState::Over(ending);
                 Err(ending)
             }
         }
     }
 
-    /// Gives the lease back after a call. When it is over already the lease is dropped, and the transaction rolled back.
-    fn put(&self, lease: Lease) {
+    /// Returns the lease after a call. If the transaction is already over, the lease is dropped, which rolls back.
+    fn put_lease(&self, lease: PostgresLease) {
         let mut keeping = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let late = if matches!(*keeping, Keeping::Over(_)) { Some(lease) } else { keeping.put(lease) };
+        let late = if matches!(*keeping, PostgresIdleState::Over(_)) { Some(lease) } else { keeping.put_lease(lease) };
         drop(keeping);
         drop(late);
     }
 
-    fn end(&self, ending: Ending) {
+    fn end_transaction(&self, ending: PostgresTransactionEnding) {
         let mut keeping = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *keeping, Keeping::Over(ending));
+        let before = std::mem::replace(&mut *keeping, PostgresIdleState::Over(ending));
         drop(keeping);
         drop(before);
     }
 }
 
-impl Keeping {
-    fn put(&mut self, lease: Lease) -> Option<Lease> {
+impl PostgresIdleState {
+    fn put_lease(&mut self, lease: PostgresLease) -> Option<PostgresLease> {
         *self = Self::Idle(lease);
         None
     }
 }
 
-/// Ends the watching task when dropped.
+/// Ends the task that watches the deadline when dropped.
 #[derive(Debug)]
-struct Watch(JoinHandle<()>);
+struct DeadlineTask(JoinHandle<()>);
 
-impl Drop for Watch {
+impl Drop for DeadlineTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-fn over(ending: Ending) -> Error {
+fn transaction_over(ending: PostgresTransactionEnding) -> Error {
     match ending {
-        Ending::Committed => Error::new(ErrorKind::Closed, "the transaction is over: it was committed"),
-        Ending::RolledBack => Error::new(ErrorKind::Closed, "the transaction is over: it was rolled back"),
-        Ending::Expired => deadline(),
-        Ending::Shutdown => closed(),
+        PostgresTransactionEnding::Committed => {
+            Error::new(ErrorKind::Closed, "the transaction is over: it was committed")
+        }
+        PostgresTransactionEnding::RolledBack => {
+            Error::new(ErrorKind::Closed, "the transaction is over: it was rolled back")
+        }
+        PostgresTransactionEnding::Expired => deadline_exceeded(),
+        PostgresTransactionEnding::Shutdown => pool_closed(),
     }
 }

@@ -1,274 +1,309 @@
-//! One call of a session on one connection: begin, run, end, and what to do when something fails.
+//! One call of a session on one connection: begin, run, end, and the handling of failures.
 //!
-//! A single read, and a single write that answers no rows, is sent alone: one round trip, and the server makes a
-//! transaction of it. Everything else is BEGIN … COMMIT, and COMMIT is sent when all answers were read and accepted: an
-//! answer that is refused (too many rows, too large, unreadable) must not belong to a change that lasts.
-//! Called by `session.rs`.
+//! A single read, or a single write that returns no rows, is sent alone. This takes one round trip, and the server
+//! makes it a transaction. All other calls are BEGIN … COMMIT. COMMIT is sent after all answers were read and accepted.
+//! A refused answer (too many rows, too large, unreadable) must not belong to a committed change. Called by
+//! `session.rs`.
 
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection as _, PgConnection};
 
-use super::connection::Timeouts;
-use super::fault::{Cause, Fault, Lost};
-use super::lease::{Lease, Phase};
-use super::pool::PoolInner;
-use super::sandbox::Verb;
-use super::statement::{self, Prepared};
-use super::tally::Reason;
+use super::connection::SessionTimeouts;
+use super::counters::CloseReason;
+use super::lease::{ConnectionPhase, PostgresLease};
+use super::pool::PostgresPoolInner;
+use super::sandbox::StatementEffect;
+use super::statement::{self, PreparedStatement};
+use super::statement_fault::{ConnectionLoss, FaultCause, StatementFault};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{Access, After, Limits, Statement};
+use crate::pool::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
 const BEGIN_READ: &str = "begin isolation level repeatable read read only";
 const BEGIN_WRITE: &str = "begin";
 
-/// The server ends a statement by itself at its timeout, and the connection stays good. It is given this much longer to
-/// say so before the connection is closed.
+/// The server ends a statement by itself at its timeout, and the connection stays usable. The server gets this much
+/// longer to report that before the connection is closed.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How long a rollback may take before the connection is closed instead, which rolls back as well.
+/// Longest time of a rollback before the connection is closed instead, which also rolls back.
 const ROLLBACK_MAX: Duration = Duration::from_millis(500);
 
-/// How often a call may be made again. Once is enough for a connection that broke while it was idle; a fence may also end
-/// the session that was just coming in, and then nobody comes in any more.
+/// Maximum repetitions of a call. One is enough for a connection that broke while it was idle. A fence may also end the
+/// session that was just connecting, and then no session can connect any more.
 const REPEATS_MAX: u32 = 3;
 
-/// How long the database may take to say once more whose it is.
+/// Longest time for the database to report its identity again.
 const PROOF_MAX: Duration = Duration::from_millis(500);
 
-/// What one call is told.
+/// The arguments of one call.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) access: Access,
-    pub(super) limits: Limits,
+pub(super) struct PostgresSessionCall {
+    pub(super) access: AccessMode,
+    pub(super) limits: SessionLimits,
     pub(super) answers: AnswerShare,
-    pub(super) after: After,
+    pub(super) after: AfterStatements,
     pub(super) deadline: Instant,
 }
 
 /// A statement that the sandbox allowed.
-pub(super) type Allowed = (Statement, Verb);
+pub(super) type AllowedStatement = (SqlStatement, StatementEffect);
 
-/// Checks a connection out and makes the first call of a session on it. When the connection turns out to have been ended
-/// before anything could last, or to hold a statement from before a migration, the call is made again.
-pub(super) async fn first(pool: &PoolInner, call: &Call, statements: &[Allowed]) -> Result<(Vec<Rows>, Option<Lease>)> {
-    pool.target().timeouts.set(Timeouts::of(&call.limits));
+/// Takes a connection and makes the first call of a session on it. The call is repeated if the connection was ended
+/// before any change could last, or holds a statement from before a migration.
+pub(super) async fn first_call(
+    pool: &PostgresPoolInner,
+    call: &PostgresSessionCall,
+    statements: &[AllowedStatement],
+) -> Result<(Vec<Rows>, Option<PostgresLease>)> {
+    pool.connect_target().timeouts.set(SessionTimeouts::from_limits(&call.limits));
     let mut lease = pool.check_out(call.access, call.deadline).await?;
     let mut repeats = 0;
     loop {
-        let fault = match in_time(&mut lease, call, statements, Step::Begin).await {
-            Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
-            Err(fault) => explained(&mut lease, pool, call, fault).await,
+        let fault = match in_time(&mut lease, call, statements, CallStep::Begin).await {
+            Ok(rows) => return Ok((rows, (call.after == AfterStatements::Keep).then_some(lease))),
+            Err(fault) => explain_denial(&mut lease, pool, call, fault).await,
         };
         let may = repeats < if fault.was_ended() { REPEATS_MAX } else { 1 };
         repeats += 1;
-        match (may, repeat(&fault, call)) {
-            (true, Repeat::Here) => refresh(&mut lease).await?,
-            (true, Repeat::Elsewhere) => {
-                lease.close(Reason::Broken);
+        match (may, repeat_decision(&fault, call)) {
+            (true, RepeatDecision::Here) => refresh_connection(&mut lease).await?,
+            (true, RepeatDecision::Elsewhere) => {
+                lease.close(CloseReason::Broken);
                 pool.forget_idle(call.access);
                 lease = pool.check_out(call.access, call.deadline).await?;
             }
-            _ => return Err(settle(lease, call, fault).await),
+            _ => return Err(release_after_fault(lease, call, fault).await),
         }
     }
 }
 
-/// Goes on with the transaction that is open on the lease; gives the lease back when it stays open.
+/// Continues the open transaction of the lease; returns the lease when the transaction stays open.
 pub(super) async fn go_on(
-    pool: &PoolInner,
-    mut lease: Lease,
-    call: &Call,
-    statements: &[Allowed],
-) -> Result<(Vec<Rows>, Option<Lease>)> {
-    let fault = match in_time(&mut lease, call, statements, Step::Proceed).await {
-        Ok(rows) => return Ok((rows, (call.after == After::Keep).then_some(lease))),
-        Err(fault) => explained(&mut lease, pool, call, fault).await,
+    pool: &PostgresPoolInner,
+    mut lease: PostgresLease,
+    call: &PostgresSessionCall,
+    statements: &[AllowedStatement],
+) -> Result<(Vec<Rows>, Option<PostgresLease>)> {
+    let fault = match in_time(&mut lease, call, statements, CallStep::Proceed).await {
+        Ok(rows) => return Ok((rows, (call.after == AfterStatements::Keep).then_some(lease))),
+        Err(fault) => explain_denial(&mut lease, pool, call, fault).await,
     };
-    Err(settle(lease, call, undone_by_somebody(fault)).await)
+    Err(release_after_fault(lease, call, undone_by_somebody(fault)).await)
 }
 
-/// A transaction whose session was ended before its commit was sent is undone for certain: it may be begun again.
-fn undone_by_somebody(fault: Fault) -> Fault {
-    if fault.cause != Cause::Lost(Lost::Undone) || !fault.was_ended() {
+/// A transaction whose session was ended before its commit was sent is certainly undone, so it may be started again.
+fn undone_by_somebody(fault: StatementFault) -> StatementFault {
+    if fault.cause != FaultCause::Lost(ConnectionLoss::Undone) || !fault.was_ended() {
         return fault;
     }
-    let message = "somebody ended the session of the transaction, which is undone: a fence, as a rule";
-    Fault { error: Error::new(ErrorKind::Fenced, message).with_source(fault.error), ..fault }
+    let message = "the session was ended, usually by a fence; the transaction was undone";
+    StatementFault { error: Error::new(ErrorKind::Fenced, message).with_source(fault.error), ..fault }
 }
 
-/// A fence takes the right to write from the login before it ends its sessions: who is denied looks whether that is why.
-/// Nothing has run then, or it is undone.
-async fn explained(lease: &mut Lease, pool: &PoolInner, call: &Call, fault: Fault) -> Fault {
-    if call.access != Access::Write || !fault.is_denied() {
+/// A fence revokes the login's right to write before it ends its sessions. So after a denied statement this checks
+/// whether a fence is the reason. In that case nothing has run, or it was undone.
+async fn explain_denial(
+    lease: &mut PostgresLease,
+    pool: &PostgresPoolInner,
+    call: &PostgresSessionCall,
+    fault: StatementFault,
+) -> StatementFault {
+    if call.access != AccessMode::Write || !fault.is_denied() {
         return fault;
     }
-    if matches!(lease.phase(), Phase::Statement | Phase::Transaction) && !end_transaction(lease).await {
-        return Fault { error: ended_there(), cause: Cause::Lost(Lost::NothingRan) };
+    if matches!(lease.current_phase(), ConnectionPhase::Statement | ConnectionPhase::Transaction)
+        && !end_transaction(lease).await
+    {
+        return StatementFault { error: ended_there(), cause: FaultCause::Lost(ConnectionLoss::NothingRan) };
     }
-    let proven = lease.conn(Phase::Setting).prove_writable(pool.target());
+    let proven = lease.use_connection(ConnectionPhase::Setting).prove_writable(pool.connect_target());
     match tokio::time::timeout(PROOF_MAX, proven).await {
         Ok(Ok(())) => {
-            lease.mark(Phase::Clean);
+            lease.mark_phase(ConnectionPhase::Clean);
             fault
         }
-        Ok(Err(answer)) => fault.because(answer),
-        Err(_) => Fault { error: ended_there(), cause: Cause::Late },
+        Ok(Err(answer)) => fault.explained_by(answer),
+        Err(_) => StatementFault { error: ended_there(), cause: FaultCause::Late },
     }
 }
 
 fn ended_there() -> Error {
-    Error::new(ErrorKind::Fenced, "the database denied a write, and its session ended before it could say why")
+    Error::new(ErrorKind::Fenced, "the database denied a write, and its session ended before the reason was known")
 }
 
 /// # Errors
 /// When the connection is lost.
-pub(super) async fn roll_back(mut lease: Lease) -> Result<()> {
+pub(super) async fn roll_back(mut lease: PostgresLease) -> Result<()> {
     if end_transaction(&mut lease).await {
         return Ok(());
     }
-    lease.close(Reason::Broken);
+    lease.close(CloseReason::Broken);
     Err(Error::new(ErrorKind::ServerUnreachable, "the connection was lost; the server rolls the transaction back"))
 }
 
-async fn begin(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
-    let timeouts = Timeouts::of(&call.limits);
-    lease.conn(Phase::Setting).set_timeouts(timeouts).await.map_err(Fault::before_anything)?;
-    if let ([(statement, verb)], After::Commit) = (statements, call.after) {
-        let prepared = statement::prepare(lease.conn(Phase::Setting).sqlx(), statement).await?;
+async fn begin_and_run(
+    lease: &mut PostgresLease,
+    call: &PostgresSessionCall,
+    statements: &[AllowedStatement],
+) -> Result<Vec<Rows>, StatementFault> {
+    let timeouts = SessionTimeouts::from_limits(&call.limits);
+    lease
+        .use_connection(ConnectionPhase::Setting)
+        .set_timeouts(timeouts)
+        .await
+        .map_err(StatementFault::before_anything)?;
+    if let ([(statement, verb)], AfterStatements::Commit) = (statements, call.after) {
+        let prepared =
+            statement::prepare_statement(lease.use_connection(ConnectionPhase::Setting).driver_connection(), statement)
+                .await?;
         if may_go_alone(call, &prepared) {
-            let connection = lease.conn(Phase::Alone).sqlx();
-            let rows = statement::run(connection, call, prepared, *verb).await?;
-            lease.mark(Phase::Clean);
+            let connection = lease.use_connection(ConnectionPhase::Alone).driver_connection();
+            let rows = statement::run_statement(connection, call, prepared, *verb).await?;
+            lease.mark_phase(ConnectionPhase::Clean);
             return Ok(vec![rows]);
         }
     }
-    let begin = if call.access == Access::Read { BEGIN_READ } else { BEGIN_WRITE };
-    simple(lease.conn(Phase::Transaction).sqlx(), begin).await.map_err(Fault::before_anything)?;
-    proceed(lease, call, statements).await
+    let begin = if call.access == AccessMode::Read { BEGIN_READ } else { BEGIN_WRITE };
+    run_simple(lease.use_connection(ConnectionPhase::Transaction).driver_connection(), begin)
+        .await
+        .map_err(StatementFault::before_anything)?;
+    proceed_in_transaction(lease, call, statements).await
 }
 
-/// A write commits by itself only when nothing can be refused afterwards, and when the server gives up before we do: what
-/// we stop waiting for may still be done. A call that waited long for its connection has less time than the server was
-/// told.
-fn may_go_alone(call: &Call, prepared: &Prepared) -> bool {
+/// Whether a write may be sent without a transaction. It may only if nothing can be refused afterwards, and if the
+/// server's timeout ends before this call's: a statement that the call stops waiting for may still be done. A call that
+/// waited long for its connection has less time left than the server was told.
+fn may_go_alone(call: &PostgresSessionCall, prepared: &PreparedStatement) -> bool {
     let server_gives_up_first = Instant::now() + call.limits.statement_timeout <= call.deadline + GRACE / 2;
-    call.access == Access::Read || (!prepared.answers_rows() && server_gives_up_first)
+    call.access == AccessMode::Read || (!prepared.answers_rows() && server_gives_up_first)
 }
 
-async fn proceed(lease: &mut Lease, call: &Call, statements: &[Allowed]) -> Result<Vec<Rows>, Fault> {
+async fn proceed_in_transaction(
+    lease: &mut PostgresLease,
+    call: &PostgresSessionCall,
+    statements: &[AllowedStatement],
+) -> Result<Vec<Rows>, StatementFault> {
     let mut answers = Vec::with_capacity(statements.len());
     for (statement, verb) in statements {
-        let connection = lease.conn(Phase::Statement).sqlx();
-        answers.push(in_transaction(connection, call, statement, *verb).await.map_err(undone)?);
-        lease.mark(Phase::Transaction);
+        let connection = lease.use_connection(ConnectionPhase::Statement).driver_connection();
+        answers.push(in_transaction(connection, call, statement, *verb).await.map_err(mark_undone)?);
+        lease.mark_phase(ConnectionPhase::Transaction);
     }
-    if call.after == After::Commit {
-        let connection = lease.conn(Phase::Committing).sqlx();
-        simple(connection, "commit").await.map_err(Fault::after_completion)?;
-        lease.mark(Phase::Clean);
+    if call.after == AfterStatements::Commit {
+        let connection = lease.use_connection(ConnectionPhase::Committing).driver_connection();
+        run_simple(connection, "commit").await.map_err(StatementFault::after_completion)?;
+        lease.mark_phase(ConnectionPhase::Clean);
     }
     Ok(answers)
 }
 
 async fn in_transaction(
     connection: &mut PgConnection,
-    call: &Call,
-    statement: &Statement,
-    verb: Verb,
-) -> Result<Rows, Fault> {
-    let prepared = statement::prepare(connection, statement).await?;
-    statement::run(connection, call, prepared, verb).await
+    call: &PostgresSessionCall,
+    statement: &SqlStatement,
+    verb: StatementEffect,
+) -> Result<Rows, StatementFault> {
+    let prepared = statement::prepare_statement(connection, statement).await?;
+    statement::run_statement(connection, call, prepared, verb).await
 }
 
-async fn simple(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+async fn run_simple(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sql).execute(connection).await.map(drop)
 }
 
-/// Inside a transaction whatever ran is undone when the connection ends before the commit.
-fn undone(fault: Fault) -> Fault {
+/// Inside a transaction, all work is undone when the connection ends before the commit.
+fn mark_undone(fault: StatementFault) -> StatementFault {
     match fault.cause {
-        Cause::Lost(_) => Fault { cause: Cause::Lost(Lost::Undone), ..fault },
+        FaultCause::Lost(_) => StatementFault { cause: FaultCause::Lost(ConnectionLoss::Undone), ..fault },
         _ => fault,
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Step {
+enum CallStep {
     Begin,
     Proceed,
 }
 
-/// Does the step until the deadline, and not for ever after.
-async fn in_time(lease: &mut Lease, call: &Call, statements: &[Allowed], step: Step) -> Result<Vec<Rows>, Fault> {
+/// Runs the step, until the deadline at the latest.
+async fn in_time(
+    lease: &mut PostgresLease,
+    call: &PostgresSessionCall,
+    statements: &[AllowedStatement],
+    step: CallStep,
+) -> Result<Vec<Rows>, StatementFault> {
     let until = call.deadline + GRACE;
     let work = async {
         match step {
-            Step::Begin => begin(lease, call, statements).await,
-            Step::Proceed => proceed(lease, call, statements).await,
+            CallStep::Begin => begin_and_run(lease, call, statements).await,
+            CallStep::Proceed => proceed_in_transaction(lease, call, statements).await,
         }
     };
     match tokio::time::timeout_at(until.into(), work).await {
         Ok(answer) => answer,
-        Err(_) => Err(late(call, lease.phase())),
+        Err(_) => Err(late_fault(call, lease.current_phase())),
     }
 }
 
-fn late(call: &Call, phase: Phase) -> Fault {
+fn late_fault(call: &PostgresSessionCall, phase: ConnectionPhase) -> StatementFault {
     let unknown = match phase {
-        Phase::Committing => true,
-        Phase::Alone => call.access == Access::Write,
-        Phase::Clean | Phase::Setting | Phase::Statement | Phase::Transaction => false,
+        ConnectionPhase::Committing => true,
+        ConnectionPhase::Alone => call.access == AccessMode::Write,
+        ConnectionPhase::Clean
+        | ConnectionPhase::Setting
+        | ConnectionPhase::Statement
+        | ConnectionPhase::Transaction => false,
     };
     let error = if unknown {
         let message = "the server did not answer in time: the change may or may not have been made";
         Error::new(ErrorKind::ConnectionLost, message)
     } else {
-        deadline()
+        deadline_exceeded()
     };
-    Fault { error, cause: Cause::Late }
+    StatementFault { error, cause: FaultCause::Late }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+enum RepeatDecision {
     No,
     Here,
     Elsewhere,
 }
 
-fn repeat(fault: &Fault, call: &Call) -> Repeat {
+fn repeat_decision(fault: &StatementFault, call: &PostgresSessionCall) -> RepeatDecision {
     match fault.cause {
-        Cause::Stale => Repeat::Here,
-        Cause::Lost(Lost::NothingRan) => Repeat::Elsewhere,
-        // What breaks otherwise may break by what was asked.
-        Cause::Lost(Lost::Undone) if fault.was_ended() => Repeat::Elsewhere,
-        Cause::Lost(_) if call.access == Access::Read => Repeat::Elsewhere,
-        _ => Repeat::No,
+        FaultCause::Stale => RepeatDecision::Here,
+        FaultCause::Lost(ConnectionLoss::NothingRan) => RepeatDecision::Elsewhere,
+        // A connection that broke otherwise may have been broken by the statement itself.
+        FaultCause::Lost(ConnectionLoss::Undone) if fault.was_ended() => RepeatDecision::Elsewhere,
+        FaultCause::Lost(_) if call.access == AccessMode::Read => RepeatDecision::Elsewhere,
+        _ => RepeatDecision::No,
     }
 }
 
-/// Forgets prepared statements, and the transaction they failed in.
-async fn refresh(lease: &mut Lease) -> Result<()> {
-    let alone = !matches!(lease.phase(), Phase::Statement | Phase::Transaction);
+/// Discards prepared statements, and the transaction in which they failed.
+async fn refresh_connection(lease: &mut PostgresLease) -> Result<()> {
+    let alone = !matches!(lease.current_phase(), ConnectionPhase::Statement | ConnectionPhase::Transaction);
     let ended = alone || end_transaction(lease).await;
-    let cleared = lease.conn(Phase::Setting).sqlx().clear_cached_statements();
+    let cleared = lease.use_connection(ConnectionPhase::Setting).driver_connection().clear_cached_statements();
     if ended && tokio::time::timeout(ROLLBACK_MAX, cleared).await.is_ok_and(|cleared| cleared.is_ok()) {
-        lease.mark(Phase::Clean);
+        lease.mark_phase(ConnectionPhase::Clean);
         return Ok(());
     }
     Err(Error::new(ErrorKind::ServerUnreachable, NOTHING_DONE))
 }
 
-/// What is told of a connection that broke before anything could last.
+/// The message for a connection that broke before any change could last.
 const NOTHING_DONE: &str = "the connection to the server broke; nothing was changed";
 
-/// Whether something was done is only doubtful when a change, or its commit, was sent and not answered.
-fn told(call: &Call, fault: Fault) -> Error {
+/// The error for the caller. The result is uncertain only when a change, or its commit, was sent and not answered.
+fn caller_error(call: &PostgresSessionCall, fault: StatementFault) -> Error {
     let certain = match fault.cause {
-        Cause::Lost(Lost::NothingRan | Lost::Undone) => true,
-        Cause::Lost(Lost::Unanswered | Lost::Unconfirmed) => call.access == Access::Read,
+        FaultCause::Lost(ConnectionLoss::NothingRan | ConnectionLoss::Undone) => true,
+        FaultCause::Lost(ConnectionLoss::Unanswered | ConnectionLoss::Unconfirmed) => call.access == AccessMode::Read,
         _ => false,
     };
     match certain && fault.error.kind() == ErrorKind::ConnectionLost {
@@ -277,34 +312,37 @@ fn told(call: &Call, fault: Fault) -> Error {
     }
 }
 
-/// Leaves the connection as the fault demands, and returns what the caller is told.
-async fn settle(mut lease: Lease, call: &Call, fault: Fault) -> Error {
-    match (fault.cause, lease.phase()) {
-        (Cause::Lost(_), _) => lease.close(Reason::Broken),
-        (Cause::Fenced, _) => lease.close(Reason::Fenced),
-        (Cause::Late, _) => lease.close(Reason::TimedOut),
-        (Cause::Unread, _) => lease.close(Reason::Overlong),
-        (Cause::Refused | Cause::Server | Cause::Stale, Phase::Statement | Phase::Transaction) => {
+/// Releases or closes the connection as the fault requires, and returns the error for the caller.
+async fn release_after_fault(mut lease: PostgresLease, call: &PostgresSessionCall, fault: StatementFault) -> Error {
+    match (fault.cause, lease.current_phase()) {
+        (FaultCause::Lost(_), _) => lease.close(CloseReason::Broken),
+        (FaultCause::Fenced, _) => lease.close(CloseReason::Fenced),
+        (FaultCause::Late, _) => lease.close(CloseReason::TimedOut),
+        (FaultCause::Unread, _) => lease.close(CloseReason::Overlong),
+        (
+            FaultCause::Refused | FaultCause::Server | FaultCause::Stale,
+            ConnectionPhase::Statement | ConnectionPhase::Transaction,
+        ) => {
             if !end_transaction(&mut lease).await {
-                lease.close(Reason::Broken);
+                lease.close(CloseReason::Broken);
             }
         }
-        (Cause::Refused | Cause::Server | Cause::Stale, _) => lease.mark(Phase::Clean),
+        (FaultCause::Refused | FaultCause::Server | FaultCause::Stale, _) => lease.mark_phase(ConnectionPhase::Clean),
     }
-    told(call, fault)
+    caller_error(call, fault)
 }
 
 /// True when no transaction is open any more.
-async fn end_transaction(lease: &mut Lease) -> bool {
-    let rollback = simple(lease.conn(Phase::Transaction).sqlx(), "rollback");
+async fn end_transaction(lease: &mut PostgresLease) -> bool {
+    let rollback = run_simple(lease.use_connection(ConnectionPhase::Transaction).driver_connection(), "rollback");
     let ended = tokio::time::timeout(ROLLBACK_MAX, rollback).await.is_ok_and(|ended| ended.is_ok());
     if ended {
-        lease.mark(Phase::Clean);
+        lease.mark_phase(ConnectionPhase::Clean);
     }
     ended
 }
 
-/// The error of a call that came, or came to its end, too late.
-pub(super) fn deadline() -> Error {
-    Error::new(ErrorKind::DeadlineExceeded, "the time allowed for this is over")
+/// The error of a call that started or ended after its deadline.
+pub(super) fn deadline_exceeded() -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, "the time limit of this call has passed")
 }

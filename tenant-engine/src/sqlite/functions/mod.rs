@@ -1,9 +1,10 @@
-//! Functions of SQLite that take too long on long arguments, replaced by equal ones that are linear or bounded.
+//! Replaces functions of SQLite that take too long on long arguments by equivalent ones that are linear or bounded.
 //!
-//! SQLite does not look at the clock inside a function, and a stack has an end. `instr`, `replace` and the `trim` family
-//! are linear here; `unhex` with a second argument and some JSON functions refuse what would take long, take much
-//! memory or nest deep, and leave the rest to the original (`original.rs`). Every result is the original's, so indexes,
-//! checks and generated columns agree with any other SQLite. Installed on every connection that runs SQL of a tenant.
+//! SQLite does not check the clock inside a function, and stack space is limited. `instr`, `replace` and the `trim`
+//! family are linear here. `unhex` with a second argument and some JSON functions refuse calls that would take long,
+//! take much memory or nest deeply. They leave the rest to the original (`original.rs`). `printf` refuses a result that is
+//! too long, for which the original answers NULL. Every other result equals the original's, so indexes, checks and
+//! generated columns agree with any other SQLite. Installed on every connection that runs SQL of a tenant.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,47 +16,49 @@ use rusqlite::{Connection, Error, Result, ToSql, ffi};
 mod json;
 mod json_values;
 mod original;
+mod printf;
 mod text;
 
-/// How many bytes a result may have: one number for the functions of a connection, changed between statements.
+/// The maximum bytes of a result: one number for all functions of a connection, changed between statements.
 #[derive(Debug, Clone)]
 pub(super) struct ResultBytes(Arc<AtomicUsize>);
 
 impl ResultBytes {
-    /// So many at first.
+    /// The initial maximum in bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         Self(Arc::new(AtomicUsize::new(bytes_max)))
     }
 
-    /// So many from now on.
+    /// Sets the maximum in bytes from now on.
     pub(super) fn set(&self, bytes_max: usize) {
         self.0.store(bytes_max, Ordering::Relaxed);
     }
 
-    /// So many now.
+    /// The current maximum in bytes.
     pub(super) fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Installs all of them on a connection, whose functions return at most `bytes_max` bytes.
+/// Installs all replacements on a connection. Their results have at most `bytes_max` bytes.
 ///
 /// # Errors
 /// SQLite's.
-pub(super) fn install(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
-    text::install(db, bytes_max)?;
-    json::install(db, bytes_max)?;
-    json_values::install(db, bytes_max)
+pub(super) fn install_functions(db: &Connection, bytes_max: &ResultBytes) -> Result<()> {
+    text::install_text(db, bytes_max)?;
+    printf::install_printf(db, bytes_max)?;
+    json::install_json(db, bytes_max)?;
+    json_values::install_json_values(db, bytes_max)
 }
 
-/// As the originals: equal arguments give an equal result, and a schema may use them without being trusted.
-fn flags() -> FunctionFlags {
+/// The flags of the originals: equal arguments give an equal result, and an untrusted schema may use them.
+fn default_flags() -> FunctionFlags {
     FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS
 }
 
-/// A value of SQLite whose text need not be UTF-8.
+/// A value of SQLite, whose text may not be UTF-8.
 #[derive(Debug, Clone, PartialEq)]
-enum Output {
+enum FunctionOutput {
     Null,
     Integer(i64),
     Real(f64),
@@ -63,7 +66,7 @@ enum Output {
     Blob(Vec<u8>),
 }
 
-impl From<ValueRef<'_>> for Output {
+impl From<ValueRef<'_>> for FunctionOutput {
     fn from(value: ValueRef<'_>) -> Self {
         match value {
             ValueRef::Null => Self::Null,
@@ -75,7 +78,7 @@ impl From<ValueRef<'_>> for Output {
     }
 }
 
-impl ToSql for Output {
+impl ToSql for FunctionOutput {
     fn to_sql(&self) -> Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
             Self::Null => ValueRef::Null,
@@ -87,19 +90,19 @@ impl ToSql for Output {
     }
 }
 
-/// How the message begins; `error.rs` knows the error by it.
+/// The beginning of the message; `error.rs` recognizes the error by it.
 pub(super) const TOO_EXPENSIVE: &str = "this call would take too long or too much memory: ";
 
 fn too_expensive(why: &str) -> Error {
-    failure(ffi::SQLITE_ERROR, Some(format!("{TOO_EXPENSIVE}{why}")))
+    sqlite_failure(ffi::SQLITE_ERROR, Some(format!("{TOO_EXPENSIVE}{why}")))
 }
 
-/// As the originals say it.
+/// The error in the words of the original functions.
 fn too_big() -> Error {
-    failure(ffi::SQLITE_TOOBIG, None)
+    sqlite_failure(ffi::SQLITE_TOOBIG, None)
 }
 
-fn failure(code: i32, message: Option<String>) -> Error {
+fn sqlite_failure(code: i32, message: Option<String>) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), message)
 }
 

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 
 use super::*;
 
-const REPLACED: [(&str, &[usize]); 21] = [
+const REPLACED: [(&str, &[usize]); 23] = [
     ("instr", &[2]),
     ("replace", &[3]),
     ("trim", &[2]),
@@ -26,15 +26,17 @@ const REPLACED: [(&str, &[usize]); 21] = [
     ("json_pretty", &[1, 2]),
     ("json_group_array", &[1]),
     ("json_group_object", &[2]),
+    ("printf", &[0, 1, 2, 3]),
+    ("format", &[1, 4]),
 ];
 
 fn replaced(bytes_max: usize) -> Connection {
     let db = Connection::open_in_memory().unwrap();
-    install(&db, &ResultBytes::new(bytes_max)).unwrap();
+    install_functions(&db, &ResultBytes::new(bytes_max)).unwrap();
     db
 }
 
-/// Type, bytes, and the result or the message.
+/// The type and bytes of the result, or the message of the error.
 fn ask(db: &Connection, expression: &str, arguments: &[Value]) -> Result<(String, Vec<u8>), String> {
     let sql = format!("select typeof(x), cast(x as blob) from (select {expression} as x)");
     let row = db.query_row(&sql, params_from_iter(arguments), |row| {
@@ -93,7 +95,7 @@ proptest! {
     ) {
         let (name, counts) = REPLACED[which];
         let count = counts[pick % counts.len()];
-        // Bytes as text, texts marked as JSON, and JSON in binary form come from functions.
+        // Bytes as text, texts marked as JSON, and JSON in binary form are made by functions.
         let list: Vec<String> = (1..=count)
             .map(|index| match form {
                 1 => format!("cast(?{index} as text)"),
@@ -104,6 +106,50 @@ proptest! {
             .collect();
         agree(&format!("{name}({})", list.join(",")), &arguments[..count]);
     }
+}
+
+#[test]
+fn formats_give_the_originals_result() {
+    let arguments = [Value::Integer(-42), Value::Real(1e21), Value::Text("it's \"é\"".into()), Value::Null];
+    for format in ["", "%", "%n", "%z", "%d", "%.3f %s", "%,d|%e|%q", "%c%c%c", "%!.2s", "%5.1g%%%Q", "%w%x", "%.0s%s"]
+    {
+        for count in 0..=arguments.len() {
+            let list: String = (2..count + 2).map(|number| format!(", ?{number}")).collect();
+            let all: Vec<Value> =
+                std::iter::once(Value::Text(format.into())).chain(arguments[..count].iter().cloned()).collect();
+            agree(&format!("printf(?1{list})"), &all);
+        }
+    }
+}
+
+#[test]
+fn no_function_hides_that_its_result_is_too_long() {
+    let (db, long) = (replaced(1_000_000), Value::Text("a'".repeat(400_000)));
+    db.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_LENGTH, 1_000_000).unwrap();
+    for expression in [
+        "printf('%s%s', ?1, ?1)",
+        "format('%q', ?1)",
+        "printf('%.*c', 1000001, ?1)",
+        "printf('%1000001d', ?1)",
+        "quote(?1)",
+        "hex(?1)",
+        "concat(?1, ?1)",
+        "concat_ws('-', ?1, ?1)",
+        "?1 || ?1",
+        "zeroblob(1000001 + length(?1))",
+        "strftime(replace(?1, 'a', '%J'), 0)",
+        "unistr_quote(?1)",
+        "json_array(?1, ?1)",
+        "replace(?1, 'a', 'bcd')",
+        "(select group_concat(n, ?1) from (select 1 as n union all select 2 union all select 3))",
+        "(select string_agg(?1, 'x') from (select 1 as n union all select 2))",
+        "json_quote(replace(?1, 'a', '\"'))",
+    ] {
+        let answer = ask(&db, expression, std::slice::from_ref(&long));
+        assert!(answer.as_ref().is_err_and(|error| error.contains("too big")), "{expression}: {answer:?}");
+    }
+    let short = ask(&db, "printf('%.3s', ?1)", std::slice::from_ref(&long));
+    assert_eq!(short, Ok(("text".to_owned(), b"a'a".to_vec())));
 }
 
 #[test]
@@ -148,7 +194,7 @@ fn a_schema_may_use_them_and_another_sqlite_agrees() {
     let path = dir.path().join("a.db");
     let ours = Connection::open(&path).unwrap();
     ours.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false).unwrap();
-    install(&ours, &ResultBytes::new(1_000_000)).unwrap();
+    install_functions(&ours, &ResultBytes::new(1_000_000)).unwrap();
     ours.execute_batch(
         "create table t(a, b as (replace(a, 'x', 'yy')) stored, check(instr(a, 'z') = 0));
          create index i on t(trim(a, 'x'), instr(a, 'b'), json_array(a), json_set('{}', '$.a', a));

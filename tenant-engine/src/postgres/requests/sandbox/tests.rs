@@ -1,11 +1,11 @@
-//! The check of words against every function and relation that PostgreSQL 15 to 18 have.
+//! Tests the check of words against every function and relation of PostgreSQL 15 to 18.
 
 use super::*;
 
 const FUNCTIONS: &str = include_str!("../../../../tests/fixtures/postgres_functions.txt");
 const RELATIONS: &str = include_str!("../../../../tests/fixtures/postgres_relations.txt");
 
-/// (allowed, versions, name)
+/// Each line has the form (allowed, versions, name).
 fn lines(fixture: &'static str) -> impl Iterator<Item = (bool, &'static str, &'static str)> {
     fixture.lines().filter(|line| !line.starts_with('#')).map(|line| {
         let (head, name) = line.split_once(' ').unwrap();
@@ -14,7 +14,7 @@ fn lines(fixture: &'static str) -> impl Iterator<Item = (bool, &'static str, &'s
 }
 
 fn allows(sql: &str) -> bool {
-    match check(sql) {
+    match check_statement(sql) {
         Ok(_) => true,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::SqlForbidden, "{sql}: {error}");
@@ -40,7 +40,7 @@ fn every_function_of_each_version_is_judged() {
             counts[usize::from(version - b'5')][usize::from(allowed)] += 1;
         }
     }
-    // Refused and allowed, of versions 15 to 18.
+    // Refused and allowed names of versions 15 to 18.
     assert_eq!(counts, [[384, 2262], [394, 2300], [402, 2317], [424, 2363]]);
 }
 
@@ -84,7 +84,7 @@ fn what_a_later_version_adds_is_refused_until_it_is_judged() {
     }
 }
 
-/// A value is read as a type that is known by its number only, or a text is run as SQL.
+/// A value may be read as a type known by its number only, or a text may be run as SQL.
 #[test]
 fn what_hides_a_type_or_a_statement_is_refused() {
     for sql in [

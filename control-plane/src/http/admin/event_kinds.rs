@@ -1,0 +1,127 @@
+//! The kinds of events that this program writes. A filter by any other kind is refused. A test compares the list with
+//! the sources.
+
+use super::lookup;
+use crate::http::error::Result;
+
+/// Every kind but those that end in `_given_up`.
+const WRITTEN: &[&str] = &[
+    "backup.created",
+    "catalog.moved",
+    "database.quarantine_begun",
+    "database.quarantine_refused",
+    "database.quarantined",
+    "fleet.identity_given",
+    "fleet.servers_taken_over",
+    "history.changed",
+    "member.removed",
+    "member.set",
+    "operation.abandoned",
+    "operation.cancelled",
+    "operation.ended",
+    "operation.opened",
+    "operation.opening",
+    "operation.paused",
+    "operation.resumed",
+    "operation.retried",
+    "operation.submitted",
+    "query.run",
+    "release.activated",
+    "release.stored",
+    "server.added",
+    "server.entry_changed",
+    "server.state_changed",
+    "tenant.activated",
+    "tenant.adopted",
+    "tenant.archived",
+    "tenant.cloned",
+    "tenant.created",
+    "tenant.deleted",
+    "tenant.labelled",
+    "tenant.migrated",
+    "tenant.moved",
+    "tenant.protected",
+    "tenant.purged",
+    "tenant.read_only",
+    "tenant.renamed",
+    "tenant.restore_undone",
+    "tenant.restored",
+    "tenant.resumed",
+    "tenant.settled",
+    "tenant.suspended",
+    "tenant.unarchived",
+    "tenant.undeleted",
+    "tenant.unprotected",
+    "tenant.writable",
+    "token.created",
+    "token.revoked",
+];
+
+/// Parses the kind in a filter.
+pub(super) fn parse_kind(kind: Option<&str>) -> Result<Option<String>> {
+    let known = known_kinds();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    Ok(lookup::parse_word("kind", kind, &known)?.map(str::to_owned))
+}
+
+/// All kinds. An operation that is given up after its fence writes an event with its own kind.
+fn known_kinds() -> Vec<String> {
+    let given_up = crate::operations::KINDS.iter().map(|kind| format!("tenant.{kind}_given_up"));
+    WRITTEN.iter().map(|kind| (*kind).to_owned()).chain(given_up).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Words that look like a kind and are not one.
+    const OTHERS: &[&str] = &[
+        "catalog.db",
+        "catalog.reserve",
+        "fleet.claims",
+        "fleet.key",
+        "operation.abandon",
+        "operation.cancel",
+        "operation.pause",
+        "operation.resume",
+        "operation.retry",
+        "tenant.changed",
+    ];
+
+    #[test]
+    fn every_kind_that_the_sources_write_is_known() {
+        let mut found = Vec::new();
+        collect(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut found);
+        let known = known_kinds();
+        for word in found.iter().filter(|word| !OTHERS.contains(&word.as_str())) {
+            assert!(known.contains(word), "{word} is not in the list");
+        }
+        for kind in WRITTEN {
+            assert!(found.iter().any(|word| word == kind), "{kind} is in no source");
+        }
+    }
+
+    fn collect(directory: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => collect(&entry, found),
+                false if entry.ends_with("event_kinds.rs") => {}
+                false => {
+                    let text = std::fs::read_to_string(&entry).unwrap();
+                    found.extend(text.split('"').filter(|word| is_kind(word)).map(str::to_owned));
+                }
+            }
+        }
+    }
+
+    fn is_kind(word: &str) -> bool {
+        let nouns = WRITTEN.iter().filter_map(|kind| kind.split_once('.')).map(|(noun, _)| noun).collect::<Vec<_>>();
+        word.split_once('.').is_some_and(|(noun, verb)| {
+            nouns.contains(&noun)
+                && !verb.is_empty()
+                && verb.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        })
+    }
+}

@@ -1,0 +1,26 @@
+//! The replacement of a tenant's database: restore, its undo, move and archive.
+//!
+//! The flow: an operation *fences* the current database, so that its writes wait. It makes the new database *ready*. It
+//! *swaps* the two. Or it *rolls back*, and the current database serves again. The catalog's table `replacements` says
+//! how far it is, from the fence to the end. Any operation, process or operator that comes later reads that row.
+//!
+//! Each step of this flow has three parts, in this order:
+//! - `observe.rs` reads the row and the identities of the two databases. It changes nothing.
+//! - `decide.rs` is pure. One function decides which database serves, another which database may be dropped.
+//! - `act.rs` does it: stamps and drops, each repeatable. The effects on the catalog go through the recorder.
+//!
+//! `swap.rs` and `roll_back.rs` are the phases that several operations share. `failed_step.rs` cleans up after a step
+//! that failed, `leftovers.rs` after earlier attempts. `latest.rs` finds the current database when the catalog does not know it. `older_facts.rs` reads
+//! replacements that the version before left unfinished.
+
+pub(super) mod act;
+pub(super) mod decide;
+pub(super) mod failed_step;
+pub(super) mod latest;
+pub(super) mod leftovers;
+pub(super) mod observe;
+mod older_facts;
+pub(super) mod retained;
+pub(super) mod roll_back;
+pub(super) mod state;
+pub(super) mod swap;
