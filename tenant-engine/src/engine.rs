@@ -40,6 +40,9 @@ pub struct MigrationOutcome {
     pub to_version: Option<i64>,
     /// Versions applied by this call, in order; empty when none was pending.
     pub applied: Vec<i64>,
+    /// Size of the database in bytes after the call, as [`Engine::database_size`] reports it. `None` when the engine
+    /// would have to open the database once more to read it, or when no version was applied.
+    pub size_bytes: Option<u64>,
 }
 
 /// The connections for requests on one server.

@@ -59,7 +59,7 @@ async fn take_backup(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOut
         .with_effect(CatalogEffect::Backup(Box::new(record)))
         .with_effect(CatalogEffect::Event(step.tenant_event("backup.created", facts)));
     // The size of the database itself: a snapshot of PostgreSQL has another size.
-    outcome.effects.extend(fleet.size_effect(&step.tenant).await);
+    outcome.effects.extend(fleet.size_effect(&step.tenant, None).await);
     Ok(match proof {
         None => outcome,
         Some(Ok(_)) => outcome.with_effect(CatalogEffect::Verified { backup, error: None }),

@@ -390,7 +390,7 @@ impl MigrateParams {
             return Ok(outcome);
         }
         let mut outcome = outcome.with_effect(CatalogEffect::Event(step.tenant_event("tenant.migrated", facts)));
-        outcome.effects.extend(fleet.size_effect(&step.tenant).await);
+        outcome.effects.extend(fleet.size_effect(&step.tenant, migrated.size_bytes).await);
         Ok(outcome)
     }
 }

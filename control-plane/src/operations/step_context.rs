@@ -158,11 +158,17 @@ impl StepContext {
         self.resolve_placement(tenant.server_id, reference).await
     }
 
-    /// An effect that records the database's size. `None` if it cannot be read: no step fails because of it.
-    pub(super) async fn size_effect(&self, tenant: &TenantRecord) -> Option<CatalogEffect> {
-        let (engine, at) = self.current_database(tenant).await.ok()?;
-        let size_bytes = i64::try_from(engine.database_size(&at).await.ok()?).ok()?;
-        Some(CatalogEffect::Size { tenant: tenant.id, size_bytes })
+    /// An effect that records the database's size: `measured` bytes, or the size that the engine reports now. `None` if
+    /// it cannot be read: no step fails because of it.
+    pub(super) async fn size_effect(&self, tenant: &TenantRecord, measured: Option<u64>) -> Option<CatalogEffect> {
+        let bytes = match measured {
+            Some(bytes) => bytes,
+            None => {
+                let (engine, at) = self.current_database(tenant).await.ok()?;
+                engine.database_size(&at).await.ok()?
+            }
+        };
+        Some(CatalogEffect::Size { tenant: tenant.id, size_bytes: i64::try_from(bytes).ok()? })
     }
 
     /// The engine of a server, and the placement there that the catalog calls `reference`.

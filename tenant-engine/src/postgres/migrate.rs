@@ -96,7 +96,7 @@ async fn run_migrations(job: &MigrationJob<'_>, work: &mut AdminConnection) -> R
         }
     }
     let to_version = applied.iter().copied().max().max(from_version);
-    Ok(MigrationOutcome { from_version, to_version, applied })
+    Ok(MigrationOutcome { from_version, to_version, applied, size_bytes: None })
 }
 
 /// The state that a new transaction reads.

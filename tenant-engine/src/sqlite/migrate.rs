@@ -7,6 +7,7 @@ use super::ledger;
 use super::open::check_identity;
 use super::schema;
 use super::shared_state::FlushNeed;
+use super::snapshot;
 use super::writer::DatabaseWriter;
 use crate::engine::MigrationOutcome;
 use crate::error::Result;
@@ -65,7 +66,12 @@ pub(super) fn apply_pending(
     }
     let from_version = newest_version(&ledger);
     let to_version = todo.last().map(|m| m.version).max(from_version);
-    Ok(MigrationOutcome { from_version, to_version, applied })
+    // Read here, because another opening of the database costs as much as the migration of a small tenant.
+    let size_bytes = match applied.is_empty() {
+        true => None,
+        false => snapshot::size_in_transaction(writer.inner_database()).ok(),
+    };
+    Ok(MigrationOutcome { from_version, to_version, applied, size_bytes })
 }
 
 /// The newest version in a ledger.

@@ -76,7 +76,7 @@ async fn a_migration_that_nests_fails_and_the_process_lives() {
 /// Steps of SQLite that take about a second of a core or more together, with no look at the clock between them.
 fn stuck() -> Value {
     let pattern = format!("%{}{}b", "a".repeat(100), "_".repeat(90));
-    json!({ "sql": format!("select {}", vec!["(?1 like ?2)"; 4].join(" + ")), "params": ["a".repeat(650_000), pattern] })
+    json!({ "sql": format!("select {}", ["(?1 like ?2)"; 4].join(" + ")), "params": ["a".repeat(650_000), pattern] })
 }
 
 /// Time of a core that each worker of SQLite has used, in clock ticks.
