@@ -23,7 +23,7 @@ use crate::config::{Config, ProcessRole};
 use crate::data_dir::DataDirectory;
 pub use crate::data_dir::InitOutcome;
 use crate::descriptors::DescriptorPlan;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::StepContext;
 use crate::plan::TenantSelection;
 use crate::runner::Runner;
@@ -172,7 +172,7 @@ impl App {
         } else if let Err(error) = background::reconcile::close_abandoned(&fleet, &runner).await {
             // In a fleet without a serving process, nobody else looks for them. A failed write is repeated at the next
             // start.
-            tracing::debug!(code = %error.code, %error, "leftovers of a dead process were not checked");
+            tracing::debug!(code = %error.code(), %error, "leftovers of a dead process were not checked");
         }
         Ok(Arc::new(Self { config, catalog, engines, router, fleet, descriptors, runner, tasks, sqlite, postgres }))
     }
@@ -190,7 +190,7 @@ impl App {
         mode: SubmitMode,
     ) -> Result<SubmitOutcome> {
         if self.tasks.stopping_token().is_cancelled() {
-            return Err(Error::new(503, "shutting_down", "this process is shutting down").mark_transient());
+            return Err(Error::new(ErrorKind::ShuttingDown, "this process is shutting down"));
         }
         self.runner.submit_operation(caller, submission, mode).await
     }
@@ -316,7 +316,7 @@ async fn refuse_skew(catalog: &Catalog) -> Result<()> {
         return Ok(());
     }
     let detail = format!("this machine's clock differs from the catalog's by {} s", skew_ms / 1_000);
-    Err(Error::new(500, "clock_skew", detail).try_next("set the clock (ntp), then start again"))
+    Err(Error::new(ErrorKind::ClockSkew, detail).try_next("set the clock (ntp), then start again"))
 }
 
 /// Creates the parts of a fleet that a crash of an earlier `init` may have left out.
@@ -358,5 +358,7 @@ async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Eng
         .limits(config.limits)
         .build()
         .await
-        .map_err(|error| Error::new(500, error.kind().code(), "the router could not be started").with_source(error))
+        .map_err(|error| {
+            Error::new(ErrorKind::RouterStart(error.kind()), "the router could not be started").with_source(error)
+        })
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::data_dir::DataDirectory;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::serve;
 
 /// The longest acceptable durable write, milliseconds. It usually takes a few; beyond this limit every operation is
@@ -64,7 +64,8 @@ impl CatalogCheckReport {
     }
 
     fn add_failure(&mut self, name: &'static str, error: &Error) {
-        let next_step = error.next_steps.first().cloned().unwrap_or_else(|| format!("fleetctl explain {}", error.code));
+        let next_step =
+            error.next_steps.first().cloned().unwrap_or_else(|| format!("fleetctl explain {}", error.code()));
         self.checks.push(CatalogCheck { name, status: "fail", detail: error.detail.clone(), next_step });
     }
 
@@ -100,7 +101,7 @@ pub async fn check_catalog(config: &Config) -> Result<CatalogCheckReport> {
                 report.add_failure("write", &home.explain_open_error(error));
             }
         }
-        Err(error) if error.code == "wrong_key" => report.add_failure("key", &error),
+        Err(error) if error.kind == ErrorKind::WrongKey => report.add_failure("key", &error),
         Err(error) => report.add_failure("schema", &error),
     }
     Ok(report)
@@ -141,7 +142,7 @@ pub async fn copy_catalog(config: &Config, to: &SecretString) -> Result<CatalogC
     let target = CatalogLocation::Postgres(CatalogDsn::from_text(to.expose_secret())?);
     if config.catalog_url.is_some() {
         let detail = "only the catalog in the data directory can be copied, but another one is configured";
-        return Err(Error::new(422, "invalid", detail).try_next("unset FLEET_CATALOG_URL (and catalog_url_file)"));
+        return Err(Error::new(ErrorKind::Invalid, detail).try_next("unset FLEET_CATALOG_URL (and catalog_url_file)"));
     }
     let home = DataDirectory::open_existing(config)?;
     home.require_catalog().await?;

@@ -27,7 +27,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tenant_engine::FleetClaims;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Maximum size of a key file. A key has 44 characters.
 const KEY_BYTES_MAX: u64 = 4_096;
@@ -158,7 +158,7 @@ impl DataDirectory {
         let path = self.root.join("fleet.key");
         let text = read_small(&path).map_err(|error| {
             let detail = "the fleet's key is not configured, and there is no file fleet.key in the data directory";
-            Error::new(500, "wrong_key", detail)
+            Error::new(ErrorKind::WrongKey, detail)
                 .try_next(
                     "copy fleet.key from your own copy or from another control plane of this fleet; or set FLEET_KEY",
                 )
@@ -185,7 +185,7 @@ impl DataDirectory {
     /// with its own.
     #[must_use]
     pub fn take_back(&self, origin: KeyOrigin, error: Error) -> Error {
-        if origin == KeyOrigin::New && error.code == "wrong_key" {
+        if origin == KeyOrigin::New && error.kind == ErrorKind::WrongKey {
             // If the file cannot be removed, the next process reports it as the wrong key.
             let _ = std::fs::remove_file(self.root.join("fleet.key"));
         }
@@ -269,7 +269,7 @@ fn read_small(path: &Path) -> io::Result<SecretString> {
 /// The error of a directory without a fleet.
 #[must_use]
 pub fn not_initialised() -> Error {
-    Error::new(409, "not_initialised", "there is no fleet in this data directory").try_next("fleetctl init")
+    Error::new(ErrorKind::NotInitialised, "there is no fleet in this data directory").try_next("fleetctl init")
 }
 
 fn data_dir_unusable(root: &Path, error: io::Error) -> Error {

@@ -1,8 +1,11 @@
-//! The error type of this crate: the content of problem+json, and the cause for the log.
+//! The error type of this crate: its kind, the text for people, and the cause for the log.
 
-use std::borrow::Cow;
+mod kind;
+
 use std::fmt;
-use std::io::ErrorKind;
+use std::io;
+
+pub use kind::ErrorKind;
 
 /// The result of every fallible function in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -10,10 +13,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Why a request or a step failed.
 #[derive(Debug)]
 pub struct Error {
-    /// The stable code that users, scripts and `explain` know.
-    pub code: Cow<'static, str>,
-    /// The HTTP status of the response.
-    pub status: u16,
+    /// The kind, which callers can match on.
+    pub kind: ErrorKind,
     /// The explanation for people. It never contains a secret, a path or another tenant's name.
     pub detail: String,
     /// Commands or requests that help.
@@ -42,18 +43,24 @@ pub struct ItemError {
 }
 
 impl Error {
-    /// An error with this code and status.
-    pub fn new(status: u16, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+    /// An error of this kind.
+    pub fn new(kind: impl Into<ErrorKind>, detail: impl Into<String>) -> Self {
+        let kind = kind.into();
         Self {
-            code: code.into(),
-            status,
+            transient: kind.is_transient(),
+            kind,
             detail: detail.into(),
             next_steps: Vec::new(),
             retry_after_seconds: None,
             items: Box::default(),
-            transient: false,
             source: None,
         }
+    }
+
+    /// The stable code of the kind; see [`ErrorKind::code`].
+    #[must_use]
+    pub fn code(&self) -> &str {
+        self.kind.code()
     }
 
     /// Marks the error as worth another attempt without anybody's help.
@@ -70,44 +77,31 @@ impl Error {
         self
     }
 
-    /// Seconds after which the same request may succeed: the recorded value, or one derived from the kind of failure.
-    /// `None` if repeating alone does not help.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<u32> {
-        let by_kind = match (self.status, self.code.as_ref()) {
-            // Somebody must free space first.
-            (507, "disk_full" | "disk_low") => Some(10),
-            // The change may already have been applied.
-            (503, "connection_lost") => None,
-            (503 | 429, _) if self.transient => Some(1),
-            _ => None,
-        };
-        self.retry_after_seconds.or(by_kind)
-    }
-
     /// An unexpected error, or one that only a person can repair. The cause goes to the log.
     pub fn internal(detail: impl Into<String>) -> Self {
-        Self::new(500, "internal", detail)
+        Self::new(ErrorKind::Internal, detail)
     }
 
     /// The directory of temporary databases cannot be written. The step may be tried again.
-    pub(crate) fn scratch_unwritable(error: std::io::Error) -> Self {
+    pub(crate) fn scratch_unwritable(error: io::Error) -> Self {
         let made = match is_full(&error) {
-            true => Self::new(507, "disk_full", "the disk of the scratch directory has no room"),
-            false => Self::new(500, "io", "the scratch directory cannot be written"),
+            true => Self::new(ErrorKind::DiskFull, "the disk of the scratch directory has no room"),
+            false => Self::new(ErrorKind::TemporaryFileUnusable, "the scratch directory cannot be written"),
         };
-        made.with_source(error).mark_transient()
+        made.with_source(error)
     }
 
     /// A file or directory of the data directory that cannot be used. A full disk is named as such, because only free
     /// space helps then; otherwise the advice is `next`.
-    pub(crate) fn data_dir_unusable(what: &str, next: &str, error: std::io::Error) -> Self {
+    pub(crate) fn data_dir_unusable(what: &str, next: &str, error: io::Error) -> Self {
         let made = match is_full(&error) {
             true => {
                 let detail = format!("the disk is full, and {what} cannot be written: {error}");
-                Self::new(507, "disk_full", detail).try_next("free some space on this disk, and try again")
+                Self::new(ErrorKind::DiskFull, detail)
+                    .mark_permanent()
+                    .try_next("free some space on this disk, and try again")
             }
-            false => Self::new(500, "data_dir_unusable", format!("{what} cannot be used: {error}")).try_next(next),
+            false => Self::new(ErrorKind::DataDirUnusable, format!("{what} cannot be used: {error}")).try_next(next),
         };
         made.with_source(error)
     }
@@ -127,6 +121,11 @@ impl Error {
             .try_next(
                 "if it is a copy that is to be a separate fleet: fleetctl catalog new-identity --data-dir DIRECTORY",
             )
+    }
+
+    /// Adds these remedies if a copy of this data directory now uses the server.
+    fn with_copy_advice_if_claimed(self) -> Self {
+        if self.kind == ErrorKind::DataDirCopied { self.with_copy_advice() } else { self }
     }
 
     /// Adds the cause, which goes to the log.
@@ -154,8 +153,8 @@ impl Error {
 }
 
 /// True when the disk has no blocks, or this user's quota is used up.
-pub(crate) fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl fmt::Display for Error {
@@ -172,75 +171,22 @@ impl std::error::Error for Error {
 
 impl From<catalog::Error> for Error {
     fn from(error: catalog::Error) -> Self {
-        use catalog::ErrorKind as Kind;
-        let status = match error.kind() {
-            Kind::NotFound => 404,
-            Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected | Kind::Claimed => 409,
-            Kind::Invalid => 422,
-            Kind::Unavailable | Kind::Refused => 503,
-            Kind::ReadOnlyStorage | Kind::DiskFull => 507,
-            _ => 500,
-        };
-        let mut out = Self::new(status, error.kind().code(), error.to_string());
-        out.transient = matches!(error.kind(), Kind::Unavailable | Kind::Busy | Kind::DiskFull);
-        if error.kind() == Kind::Claimed {
-            out = out.with_copy_advice();
-        }
-        out.with_source(error)
+        Self::new(error.kind(), error.to_string()).with_copy_advice_if_claimed().with_source(error)
     }
 }
 
 impl From<tenant_engine::Error> for Error {
     fn from(error: tenant_engine::Error) -> Self {
-        use tenant_engine::ErrorKind as Kind;
-        let status = match error.kind() {
-            Kind::SqlInvalid
-            | Kind::SqlTooComplex
-            | Kind::SqlForbidden
-            | Kind::Constraint
-            | Kind::ReadOnlyTransaction
-            | Kind::ParameterMismatch
-            | Kind::UnsupportedType
-            | Kind::ServerInvalid
-            | Kind::RowsMax
-            | Kind::BytesMax
-            | Kind::MigrationInvalid => 422,
-            Kind::DeadlineExceeded => 408,
-            Kind::QueueFull => 429,
-            Kind::Busy
-            | Kind::ConnectionsMax
-            | Kind::AnswersMax
-            | Kind::LogMax
-            | Kind::MemoryMax
-            | Kind::Closed
-            | Kind::Fenced
-            | Kind::ServerUnreachable
-            | Kind::ServerFull
-            | Kind::ConnectionLost => 503,
-            Kind::ServerClaimed
-            | Kind::AlreadyExists
-            | Kind::MigrationChanged
-            | Kind::MigrationMissing
-            | Kind::MigrationAhead => 409,
-            Kind::DiskFull | Kind::DiskLow => 507,
-            _ => 500,
-        };
-        let mut out = Self::new(status, error.kind().code(), error.to_string());
-        out.transient = error.kind().is_transient();
-        if error.kind() == Kind::ServerClaimed {
-            out = out.with_copy_advice();
-        }
-        out.with_source(error)
+        Self::new(error.kind(), error.to_string()).with_copy_advice_if_claimed().with_source(error)
     }
 }
 
 impl From<tenant_router::Error> for Error {
     fn from(error: tenant_router::Error) -> Self {
-        let mut out = Self::new(error.status(), error.code(), error.detail());
+        let mut out = Self::new(ErrorKind::Router(error.kind()), error.detail());
         out.next_steps = error.kind().next_steps().iter().map(|&step| step.to_owned()).collect();
         out.retry_after_seconds = error.retry_after().map(|after| u32::try_from(after.as_secs()).unwrap_or(u32::MAX));
-        out.transient = out.retry_after_seconds.is_some();
-        if error.code() == "data_dir_copied" {
+        if error.kind() == tenant_router::ErrorKind::Database(tenant_engine::ErrorKind::ServerClaimed) {
             out = out.with_copy_advice();
         }
         out.with_source(error)

@@ -38,4 +38,4 @@ pub mod serve;
 
 pub use app::App;
 pub use config::Config;
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};

@@ -23,7 +23,7 @@ use crate::app::DirectoryState;
 use crate::config::Config;
 use crate::data_dir::DataDirectory;
 use crate::data_dir::base_marker::BaseMarker;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::serve::{self, ServeLock};
 
 /// Databases stamped at once, which share their flushes.
@@ -103,7 +103,7 @@ fn may_be_original(home: &DataDirectory) -> Error {
         "nothing shows that {here} is a copy: its original is not there, and nothing else uses its servers; as a fleet of \
          its own it would lose the servers outside it, their tenants, archived tenants and backups"
     );
-    Error::new(409, "conflict", detail)
+    Error::new(ErrorKind::Conflict, detail)
         .try_next("if its original is on another machine: the same command with --not-a-copy")
 }
 
@@ -115,7 +115,9 @@ impl ExclusiveDataDirectory {
     pub async fn preview_identity(&self) -> Result<NewIdentityReport> {
         if self.home.is_elsewhere() {
             let detail = "this needs a data directory with its own catalog, but another one is configured";
-            return Err(Error::new(422, "invalid", detail).try_next("unset FLEET_CATALOG_URL (and catalog_url_file)"));
+            return Err(
+                Error::new(ErrorKind::Invalid, detail).try_next("unset FLEET_CATALOG_URL (and catalog_url_file)")
+            );
         }
         let LeftWithOriginal { servers, tenants, backups, operations } =
             identity::left_with_original(&mut self.catalog.read().await?).await?;

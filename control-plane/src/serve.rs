@@ -25,7 +25,7 @@ pub use socket::AdminSocket;
 
 use crate::app::App;
 use crate::config::TlsFiles;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::http::{ApiState, idempotency, routes};
 use crate::tls::{CertificateRefresh, CertificateReloader};
 use bounded::BoundedAcceptor;
@@ -201,7 +201,7 @@ fn check_exposure(at: SocketAddr, tls: Option<&TlsFiles>, allowed: PlainAdmin) -
     }
     let detail =
         format!("the admin API would listen on {at} without TLS, and tokens would cross the network in the clear");
-    Err(Error::new(422, "admin_exposed", detail).try_next(
+    Err(Error::new(ErrorKind::AdminExposed, detail).try_next(
         "configure a certificate and a key, or listen on 127.0.0.1, or use --allow-plain-admin if a proxy encrypts",
     ))
 }
@@ -213,18 +213,18 @@ fn bind_listener(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
         Ok((listener, real))
     };
     listen().map_err(|error: std::io::Error| {
-        let code = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "address_in_use",
-            _ => "address_unusable",
+        let kind = match error.kind() {
+            std::io::ErrorKind::AddrInUse => ErrorKind::AddressInUse,
+            _ => ErrorKind::AddressUnusable,
         };
-        Error::new(409, code, format!("cannot listen on {at}: {error}"))
+        Error::new(kind, format!("cannot listen on {at}: {error}"))
             .try_next("choose another address, or port 0 for any free one")
             .with_source(error)
     })
 }
 
 fn address_unusable(error: std::io::Error) -> Error {
-    Error::new(500, "address_unusable", "the listener cannot be used").with_source(error)
+    Error::new(ErrorKind::ListenerUnusable, "the listener cannot be used").with_source(error)
 }
 
 /// Applies the settings that all listeners share.
@@ -281,14 +281,14 @@ mod tests {
         assert!(check_exposure(local, None, PlainAdmin::LoopbackOnly).is_ok());
         assert!(check_exposure(open, Some(&tls), PlainAdmin::LoopbackOnly).is_ok());
         assert!(check_exposure(open, None, PlainAdmin::Anywhere).is_ok());
-        assert_eq!(check_exposure(open, None, PlainAdmin::LoopbackOnly).unwrap_err().code, "admin_exposed");
+        assert_eq!(check_exposure(open, None, PlainAdmin::LoopbackOnly).unwrap_err().code(), "admin_exposed");
     }
 
     #[test]
     fn an_address_in_use_is_named() {
         let (_listener, at) = bind_listener("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind_listener(at).unwrap_err();
-        assert_eq!(error.code, "address_in_use");
+        assert_eq!(error.code(), "address_in_use");
         assert!(error.detail.contains(&at.to_string()), "{}", error.detail);
     }
 }

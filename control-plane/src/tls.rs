@@ -17,7 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::TlsFiles;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use validity::CertificateValidity;
 
 /// Maximum size of a file. A chain of certificates has a few kilobytes.
@@ -169,7 +169,7 @@ fn read_certificate_file(path: &PathBuf) -> Result<Vec<u8>> {
 
 fn tls_invalid(file: &Path, why: &dyn std::fmt::Display) -> Error {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Error::new(422, "tls_invalid", format!("TLS: '{name}' is not usable: {why}"))
+    Error::new(ErrorKind::TlsInvalid, format!("TLS: '{name}' is not usable: {why}"))
         .try_next("give a PEM certificate chain (leaf first) and its PEM private key")
 }
 
@@ -196,7 +196,7 @@ mod tests {
             ("no", "no"),
         ] {
             let error = CertificateReloader::load_files(&tls(certificate, key)).unwrap_err();
-            assert_eq!(error.code, "tls_invalid", "{certificate} {key}");
+            assert_eq!(error.code(), "tls_invalid", "{certificate} {key}");
         }
     }
 

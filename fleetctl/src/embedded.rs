@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control_plane::{App, Config};
+use control_plane::{App, Config, ErrorKind};
 use secrecy::SecretString;
 
 use crate::client::{ApiClient, ClientCredential, ClientTransport};
@@ -23,9 +23,9 @@ impl EmbeddedFleet {
         if !data_dir.exists() {
             return Err(not_initialised(&data_dir));
         }
-        let app = App::open(config).await.map_err(|e| match e.code.as_ref() {
-            "not_initialised" => not_initialised(&data_dir),
-            _ => CommandFailure::from(e),
+        let app = App::open(config).await.map_err(|e| match e.code() == ErrorKind::NotInitialised.code() {
+            true => not_initialised(&data_dir),
+            false => CommandFailure::from(e),
         })?;
         Ok(Self { app, actor: actor.to_owned() })
     }
@@ -56,7 +56,7 @@ impl EmbeddedFleet {
 /// The failure for a directory without a fleet.
 pub(crate) fn not_initialised(data_dir: &Path) -> CommandFailure {
     CommandFailure::new(CommandExit::NotFound, format!("there is no fleet in {}", data_dir.display()))
-        .code("not_initialised")
+        .code(ErrorKind::NotInitialised.code())
         .try_next("fleetctl init")
         .try_next("or use another fleet: --data-dir DIR, or --url URL")
 }

@@ -117,7 +117,8 @@ impl CommandFailure {
 
 impl From<control_plane::Error> for CommandFailure {
     fn from(error: control_plane::Error) -> Self {
-        let mut out = Self::new(exit_of(error.status, &error.code), error.detail.clone()).code(error.code.clone());
+        let status = control_plane::http::status_of(&error.kind).as_u16();
+        let mut out = Self::new(exit_of(status, error.code()), error.detail.clone()).code(error.code());
         for cause in error.cause_messages() {
             let said = |text: &String| text.contains(&cause);
             if !said(&out.what) && !out.causes.iter().any(said) {

@@ -31,7 +31,7 @@ pub struct LeftOut {
     /// The tenant without a step.
     pub tenant: TenantId,
     /// The stable code of the reason.
-    pub code: &'static str,
+    pub code: String,
     /// The reason in words.
     pub why: String,
 }
@@ -105,9 +105,9 @@ pub(super) async fn insert_skipped_steps(tx: &mut WriteTx, id: OperationId, left
         count + 1,
         count + 2
     );
-    let bound = left_out
-        .iter()
-        .fold(dynamic_query(sql), |sql, left| sql.bind(left.tenant.to_string()).bind(left.code).bind(left.why.clone()));
+    let bound = left_out.iter().fold(dynamic_query(sql), |sql, left| {
+        sql.bind(left.tenant.to_string()).bind(left.code.clone()).bind(left.why.clone())
+    });
     tx.execute_sql(bound.bind(id.to_string()).bind(now)).await.map(|_| ())
 }
 

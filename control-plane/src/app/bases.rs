@@ -10,7 +10,7 @@ use tenant_engine::{EngineKind, FleetClaims};
 use crate::config::{Config, ProcessRole};
 use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
 use crate::data_dir::file_system;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Marks directories that an earlier version left without a marker, and creates the reserves. Refuses directories that
 /// another fleet has marked. Skips those that a copy of this data directory uses. Returns how many servers are not
@@ -28,7 +28,7 @@ pub(super) async fn prepare_bases(catalog: &Catalog, config: &Config) -> Result<
         let ours = safe.and_then(|()| Ok(servers::refuse_other_home(&tx, server)?));
         match ours.and_then(|()| claim_base(&catalog.fleet_id().to_string(), server, of(server))) {
             // The other servers can be used. This one is refused whenever it is reached.
-            Err(error) if error.code == "data_dir_copied" => {
+            Err(error) if error.kind == ErrorKind::DataDirCopied => {
                 tracing::warn!(server = %server.name, %error, "a server is not used: another data directory uses it");
                 continue;
             }
@@ -54,7 +54,7 @@ fn claim_base(fleet: &str, server: &ServerRecord, claims: &FleetClaims) -> Resul
     match found {
         FoundMarker::Marked(marker) if marker.fleet_id != fleet => {
             let detail = format!("the directory of server '{}' belongs to another fleet: {}", server.name, server.base);
-            Err(Error::new(409, "base_in_use", detail)
+            Err(Error::new(ErrorKind::BaseInUse, detail)
                 .try_next("check that the right disk is mounted there")
                 .try_next("if it was copied from another fleet, remove its marker .fleet-server.json"))
         }

@@ -16,7 +16,7 @@ use tenant_engine::FleetClaims;
 use super::LOCAL_SERVER;
 use crate::data_dir::DataDirectory;
 use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The directory, compared with the recorded one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +279,7 @@ fn find_other_catalog(other: &Path, home: &DataDirectory, fleet: &str) -> OtherC
 pub(crate) fn identity_unfinished(here: &Path) -> Error {
     let detail = "the data directory is being given an identity of its own, which was not finished";
     let next = format!("fleetctl catalog new-identity --data-dir {}", here.display());
-    Error::new(409, "identity_unfinished", detail).try_next(next)
+    Error::new(ErrorKind::IdentityUnfinished, detail).try_next(next)
 }
 
 fn copied_error(here: &Path, original: &Path, standing: DirectoryState) -> Error {
@@ -298,7 +298,7 @@ fn copied_error(here: &Path, original: &Path, standing: DirectoryState) -> Error
         ),
         _ => "if this one replaces it: move the original away, then run the command again".to_owned(),
     };
-    Error::new(409, "data_dir_copied", detail)
+    Error::new(ErrorKind::DataDirCopied, detail)
         .try_next(format!("use the original: --data-dir {original}"))
         .try_next(replaces)
         .try_next(format!("to use both: fleetctl catalog new-identity --data-dir {here}"))

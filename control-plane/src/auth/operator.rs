@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use catalog::Catalog;
 use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a token is cached. A revoked token is refused after at most this time, half of the promised second.
 const CACHE_TTL: Duration = Duration::from_millis(500);
@@ -147,13 +147,13 @@ fn refused_token(record: &TokenRecord) -> Error {
 }
 
 fn ended_token(how: &str) -> Error {
-    Error::new(401, "unauthenticated", format!("this operator's token {how}"))
+    Error::new(ErrorKind::Unauthenticated, format!("this operator's token {how}"))
         .try_next("ask an admin for a new one: fleetctl token create --operator ROLE")
         .try_next("on the server's machine, without a token: fleetctl --data-dir DIR token create --operator ROLE")
 }
 
 fn token_required() -> Error {
-    Error::new(401, "unauthenticated", "this needs the token of an operator")
+    Error::new(ErrorKind::Unauthenticated, "this needs the token of an operator")
         .try_next("send `Authorization: Bearer <token>`; `fleetctl token create --operator operator` creates one")
 }
 

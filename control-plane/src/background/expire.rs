@@ -17,7 +17,7 @@ pub(super) async fn drop_expired(fleet: &StepContext, now: i64) -> Result<()> {
     for record in expired {
         // A server that is unreachable must not keep the databases on other servers.
         if let Err(error) = drop_one(fleet, &record).await {
-            tracing::warn!(tenant = %record.tenant_id, code = %error.code, %error, "a replaced database was not dropped");
+            tracing::warn!(tenant = %record.tenant_id, code = %error.code(), %error, "a replaced database was not dropped");
         }
     }
     Ok(())

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use catalog::TenantId;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::operations::{OperationParams, StepContext};
 use crate::plan::TenantSelection;
 use crate::runner::Runner;
@@ -75,7 +75,7 @@ async fn submit_for_fleet(runner: &Runner, params: OperationParams, tenants: &[T
     let caller = AuditCaller { actor: "fleet".to_owned(), request_id: None, once: None };
     match runner.submit_operation(&caller, submission, SubmitMode::Run).await {
         // Somebody changed one of the tenants a moment ago. The next round sees which are left.
-        Err(error) if matches!(&*error.code, "conflict" | "not_found") => Ok(()),
+        Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound) => Ok(()),
         submitted => submitted.map(drop),
     }
 }
@@ -108,7 +108,7 @@ fn spawn_when_due<D, F>(
                 continue;
             }
             if let Err(error) = turn.run_if_owner(run(Arc::clone(&turn.fleet))).await {
-                tracing::warn!(task = turn.name, code = %error.code, %error, "a periodic task failed; it runs again");
+                tracing::warn!(task = turn.name, code = %error.code(), %error, "a periodic task failed; it runs again");
             }
         }
     });

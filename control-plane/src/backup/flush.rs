@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tasks;
 
 /// Flushes the file system that holds one directory.
@@ -47,9 +47,8 @@ impl SharedFlush {
         let root = Arc::clone(&self.root);
         let synced = tasks::run_blocking(move || rustix::fs::syncfs(&*root)).await;
         synced.map_err(|error| {
-            Error::new(503, "backup_store_unavailable", "the backup directory could not be flushed to disk")
+            Error::new(ErrorKind::BackupStoreUnavailable, "the backup directory could not be flushed to disk")
                 .with_source(error)
-                .mark_transient()
         })?;
         self.proved.store(number, Ordering::Release);
         Ok(())

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use catalog::{BackupId, FleetId, OperationId, TenantId};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The type of object that a key names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ impl FromStr for BackupObjectKey {
     /// Accepts exactly the form that [`BackupObjectKey`] prints. So a key from a catalog or a manifest cannot name any
     /// other place.
     fn from_str(text: &str) -> Result<Self> {
-        let invalid = || Error::new(500, "backup_damaged", "an object key is not in the form of this program");
+        let invalid = || Error::new(ErrorKind::BackupKeyInvalid, "an object key is not in the form of this program");
         let rest = text.strip_prefix("v1/").ok_or_else(invalid)?;
         let (folder, rest) = rest.split_once('/').ok_or_else(invalid)?;
         let (owner, file) = rest.split_once('/').ok_or_else(invalid)?;

@@ -14,7 +14,7 @@ use tenant_engine::placement::EngineKind;
 use tenant_engine::{ClassSum, RowSums};
 
 use super::key::{BackupObjectKey, BackupObjectKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The format that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 2;
@@ -177,8 +177,7 @@ impl BackupManifest {
         let Format { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if format > FORMAT {
             return Err(Error::new(
-                409,
-                "backup_newer",
+                ErrorKind::BackupNewer,
                 format!("the manifest has format {format}; this program reads up to {FORMAT}"),
             )
             .try_next("use the version of fleetctl that took the backup, or a later one"));
@@ -202,7 +201,7 @@ fn canonical_bytes(manifest: &impl Serialize) -> Vec<u8> {
 
 /// The error of a backup that differs from its manifest.
 pub(crate) fn backup_damaged(what: &str) -> Error {
-    Error::new(409, "backup_damaged", format!("the backup is damaged: {what}"))
+    Error::new(ErrorKind::BackupDamaged, format!("the backup is damaged: {what}"))
         .try_next("fleetctl backup list <tenant>, and restore an earlier one with --to <backup id>")
 }
 
@@ -261,14 +260,14 @@ pub(crate) mod tests {
             let other = text.replacen(from, to, 1);
             assert_ne!(other, text, "{from}");
             assert_eq!(
-                BackupManifest::parse_manifest(other.as_bytes(), &manifest.manifest_key()).unwrap_err().code,
+                BackupManifest::parse_manifest(other.as_bytes(), &manifest.manifest_key()).unwrap_err().code(),
                 "backup_damaged",
                 "{to}"
             );
         }
         for other in ["", "null", "[]", "{}", "\"\"", &"[".repeat(60_000), &"{\"a\":".repeat(9_000)] {
             assert_eq!(
-                BackupManifest::parse_manifest(other.as_bytes(), &manifest.manifest_key()).unwrap_err().code,
+                BackupManifest::parse_manifest(other.as_bytes(), &manifest.manifest_key()).unwrap_err().code(),
                 "backup_damaged"
             );
         }
@@ -323,17 +322,20 @@ pub(crate) mod tests {
     fn one_that_contradicts_its_place_or_format_is_refused() {
         let manifest = sample();
         let elsewhere = sample().manifest_key();
-        assert_eq!(BackupManifest::parse_manifest(&bytes(&manifest), &elsewhere).unwrap_err().code, "backup_damaged");
+        assert_eq!(BackupManifest::parse_manifest(&bytes(&manifest), &elsewhere).unwrap_err().code(), "backup_damaged");
         let stolen = BackupManifest { object: sample().object, ..manifest.clone() };
         assert_eq!(
-            BackupManifest::parse_manifest(&bytes(&stolen), &manifest.manifest_key()).unwrap_err().code,
+            BackupManifest::parse_manifest(&bytes(&stolen), &manifest.manifest_key()).unwrap_err().code(),
             "backup_damaged"
         );
         let later = BackupManifest { format: FORMAT + 1, ..manifest.clone() };
         assert_eq!(
-            BackupManifest::parse_manifest(&bytes(&later), &manifest.manifest_key()).unwrap_err().code,
+            BackupManifest::parse_manifest(&bytes(&later), &manifest.manifest_key()).unwrap_err().code(),
             "backup_newer"
         );
-        assert_eq!(BackupManifest::parse_manifest(b"{", &manifest.manifest_key()).unwrap_err().code, "backup_damaged");
+        assert_eq!(
+            BackupManifest::parse_manifest(b"{", &manifest.manifest_key()).unwrap_err().code(),
+            "backup_damaged"
+        );
     }
 }

@@ -22,7 +22,7 @@ use super::key::{BackupObjectKey, BackupObjectKind};
 use super::local;
 use super::manifest::{self, BackupManifest, backup_damaged};
 use super::packing::{BackupPacker, BackupReader, BackupUnpacker, sha256_hex};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Objects up to this size are sent in one request. Larger ones are uploaded in parts of this size; S3 requires at
 /// least 5 MiB.
@@ -239,7 +239,9 @@ impl BackupStore {
     /// `backup_damaged` when it is missing or not a manifest; `backup_newer`; `backup_store_unavailable` (transient).
     pub async fn read_manifest(&self, key: &BackupObjectKey) -> Result<(BackupManifest, String)> {
         let (stored, length) = match self.get_object(key, "its manifest").await {
-            Err(error) if error.code == "backup_damaged" && self.is_empty().await? => return Err(store_is_empty()),
+            Err(error) if error.kind == ErrorKind::BackupDamaged && self.is_empty().await? => {
+                return Err(store_is_empty());
+            }
             got => got?,
         };
         if length > manifest::BYTES_MAX {
@@ -409,7 +411,7 @@ fn get_error(what: &'static str) -> impl Fn(object_store::Error) -> Error {
 }
 
 fn store_unusable(why: &str) -> Error {
-    Error::new(422, "backup_store_unusable", format!("the backup store cannot be used: {why}"))
+    Error::new(ErrorKind::BackupStoreUnusable, format!("the backup store cannot be used: {why}"))
         .try_next("check the setting backup_url and the options that go with it")
 }
 
@@ -423,13 +425,11 @@ fn store_is_empty() -> Error {
 fn store_unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     let error = error.into();
     if is_full(&*error) {
-        let full = Error::new(507, "disk_full", "the disk of the backup store is full").with_source(error);
-        return full
-            .mark_transient()
-            .try_next("free space there; fleetctl backup list shows the backups that it holds");
+        let full = Error::new(ErrorKind::DiskFull, "the disk of the backup store is full").with_source(error);
+        return full.try_next("free space there; fleetctl backup list shows the backups that it holds");
     }
     let detail = format!("the backup store could not be read or written: {}", innermost_message(&*error));
-    Error::new(503, "backup_store_unavailable", detail).with_source(error).mark_transient()
+    Error::new(ErrorKind::BackupStoreUnavailable, detail).with_source(error)
 }
 
 /// Maximum length of a store's message that is shown to people.
@@ -450,5 +450,5 @@ fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn snapshot_unreadable(error: io::Error) -> Error {
-    Error::new(500, "io", "a snapshot could not be read back").with_source(error).mark_transient()
+    Error::new(ErrorKind::TemporaryFileUnusable, "a snapshot could not be read back").with_source(error)
 }

@@ -6,7 +6,7 @@ use catalog::Catalog;
 use catalog::db::CatalogLocation;
 
 use super::{DataDirectory, not_initialised};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The file that says that the catalog was moved, and where to.
 const MOVED: &str = "catalog.moved";
@@ -48,7 +48,7 @@ impl DataDirectory {
         let lost = if self.is_elsewhere() { "is empty" } else { "is gone or empty" };
         let detail =
             format!("there was a fleet in {}, but its catalog, {}, {lost}", self.root.display(), self.catalog_name());
-        Err(Error::new(500, "catalog_missing", detail)
+        Err(Error::new(ErrorKind::CatalogMissing, detail)
             .try_next("restore the catalog; backup runs store copies of it in the backup store, under v1/catalog")
             .try_next("or create a new fleet elsewhere: --data-dir DIR"))
     }
@@ -87,7 +87,7 @@ impl DataDirectory {
         }
         let catalog = self.root.join("catalog.db");
         match [&self.root, &catalog].into_iter().find_map(|path| Some((path, may_write(path).err()?))) {
-            Some((path, refusal)) if error.status >= 500 => not_writable(path, refusal),
+            Some((path, refusal)) if may_be_unwritable(&error.kind) => not_writable(path, refusal),
             _ => error,
         }
     }
@@ -96,14 +96,14 @@ impl DataDirectory {
         let (moved, file) = (self.root.join(MOVED), self.root.join("catalog.db"));
         if !self.is_elsewhere() && moved.exists() {
             let detail = format!("the catalog of this fleet was moved; {} contains its new location", moved.display());
-            return Err(Error::new(409, "catalog_moved", detail)
+            return Err(Error::new(ErrorKind::CatalogMoved, detail)
                 .try_next("set FLEET_CATALOG_URL, or catalog_url_file in fleet.toml")
                 .try_next(format!("or go back to the file, and lose all later changes: rm {}", moved.display())));
         }
         if self.is_elsewhere() && !moved.exists() && std::fs::metadata(&file).is_ok_and(|file| file.len() > 0) {
             let detail =
                 format!("{} has a catalog of its own, and {} is named too", self.root.display(), self.catalog_name());
-            return Err(Error::new(409, "two_catalogs", detail)
+            return Err(Error::new(ErrorKind::TwoCatalogs, detail)
                 .try_next("fleetctl catalog copy      # with FLEET_CATALOG_URL unset: moves this catalog there")
                 .try_next("or use another directory for this process: --data-dir DIR"));
         }
@@ -124,15 +124,29 @@ impl DataDirectory {
 
 /// Adds advice for a catalog on a server.
 fn add_server_advice(error: Error) -> Error {
-    match error.code.as_ref() {
-        "wrong_key" => error
+    match error.kind {
+        ErrorKind::WrongKey => error
             .try_next("copy fleet.key from the data directory of a control plane of this fleet, or set FLEET_KEY")
             .try_next("or name another database, if this was to be a new fleet: FLEET_CATALOG_URL"),
-        "catalog_refused" | "catalog_unavailable" => {
+        ErrorKind::CatalogUnavailable | ErrorKind::Catalog(catalog::ErrorKind::Refused) => {
             error.try_next("fleetctl config show --origin      # says where the catalog's address comes from")
         }
         _ => error,
     }
+}
+
+/// PURE: whether the operating system, and not a decision of this program, may have caused an error of this kind.
+fn may_be_unwritable(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Internal
+            | ErrorKind::CatalogUnavailable
+            | ErrorKind::WrongKey
+            | ErrorKind::DiskFull
+            | ErrorKind::DataDirUnusable
+            | ErrorKind::CatalogMissing
+            | ErrorKind::Catalog(_)
+    )
 }
 
 fn may_write(path: &Path) -> rustix::io::Result<()> {
@@ -141,7 +155,7 @@ fn may_write(path: &Path) -> rustix::io::Result<()> {
 
 fn not_writable(path: &Path, refusal: rustix::io::Errno) -> Error {
     let detail = format!("this process may not write to {}: {refusal}", path.display());
-    Error::new(500, "data_dir_unusable", detail)
+    Error::new(ErrorKind::DataDirUnusable, detail)
         .try_next("check who owns it, and that its disk is not mounted read-only")
 }
 
@@ -162,7 +176,7 @@ mod tests {
         std::fs::write(directory.path().join("catalog.db"), "").unwrap();
         assert!(!home.find_catalog().await.unwrap());
         std::fs::create_dir(home.tenants_dir().join("somebody")).unwrap();
-        assert_eq!(home.find_catalog().await.unwrap_err().code, "catalog_missing");
+        assert_eq!(home.find_catalog().await.unwrap_err().code(), "catalog_missing");
         std::fs::write(directory.path().join("catalog.db"), "SQLite").unwrap();
         assert!(home.find_catalog().await.unwrap());
     }
@@ -176,10 +190,10 @@ mod tests {
         config.catalog_url = Some("postgres://fleet:hunter2@127.0.0.1:1/catalog".to_owned().into());
         let elsewhere = DataDirectory::create_directories(&config).unwrap();
         let error = elsewhere.find_catalog().await.unwrap_err();
-        assert_eq!(error.code, "two_catalogs");
+        assert_eq!(error.code(), "two_catalogs");
         home.mark_moved(elsewhere.catalog_location()).unwrap();
         let error = home.find_catalog().await.unwrap_err();
-        assert_eq!(error.code, "catalog_moved");
+        assert_eq!(error.code(), "catalog_moved");
         assert!(error.next_steps[0].contains("FLEET_CATALOG_URL"), "{error:?}");
         let said = std::fs::read_to_string(directory.path().join(MOVED)).unwrap();
         assert!(said.contains("postgres://fleet@127.0.0.1:1/catalog") && !said.contains("hunter2"), "{said}");
@@ -192,13 +206,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = at(directory.path());
         std::fs::write(directory.path().join("catalog.db"), "").unwrap();
-        let fault = || Error::new(503, "catalog_unavailable", "unable to open database file");
-        assert_eq!(home.explain_open_error(fault()).code, "catalog_unavailable");
+        let fault = || Error::new(ErrorKind::CatalogUnavailable, "unable to open database file");
+        assert_eq!(home.explain_open_error(fault()).code(), "catalog_unavailable");
         // Root may write where other users may not, but not to a missing file.
         std::fs::remove_file(directory.path().join("catalog.db")).unwrap();
         let blamed = home.explain_open_error(fault());
-        assert_eq!((blamed.code.as_ref(), blamed.status), ("data_dir_unusable", 500));
+        assert_eq!((blamed.code(), crate::http::status_of(&blamed.kind).as_u16()), ("data_dir_unusable", 500));
         assert!(blamed.detail.contains("may not write to"), "{blamed}");
-        assert_eq!(home.explain_open_error(Error::new(404, "not_found", "no")).code, "not_found");
+        assert_eq!(home.explain_open_error(Error::new(ErrorKind::NotFound, "no")).code(), "not_found");
     }
 }

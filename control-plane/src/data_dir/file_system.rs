@@ -8,10 +8,7 @@
 use std::path::Path;
 
 use crate::config::NetworkFileSystem;
-use crate::error::{Error, Result};
-
-/// The error code of a directory on such a file system.
-pub(crate) const CODE: &str = "network_file_system";
+use crate::error::{Error, ErrorKind, Result};
 
 /// File systems that are refused, by the number that `statfs` returns. Any other one is allowed, because new local file
 /// systems appear more often than new network ones. virtiofs, sshfs and s3fs are FUSE.
@@ -76,7 +73,7 @@ pub(crate) fn require_safe(path: &Path, setting: NetworkFileSystem) -> Result<()
 
 fn network_refusal(path: &Path, name: &str) -> Error {
     let detail = format!("{} is on {name}, where SQLite can lose data without an error", path.display());
-    Error::new(422, CODE, detail)
+    Error::new(ErrorKind::NetworkFileSystem, detail)
         .try_next("use a local disk, or a Postgres server for tenants and catalog")
         .try_next("only if losing data is acceptable: FLEET_NETWORK_FILE_SYSTEM=accept-data-loss")
 }
@@ -129,6 +126,9 @@ mod tests {
         assert!(require_safe(&dir.path().join("not/there/yet"), NetworkFileSystem::Refused).is_ok());
         // Only the name is made up: the kernel's own file systems stand in for a refused one.
         let error = network_refusal(Path::new("/srv/fleet"), "NFS");
-        assert!(error.code == CODE && error.detail.contains("NFS") && error.next_steps.len() == 2, "{error:?}");
+        assert!(
+            error.kind == ErrorKind::NetworkFileSystem && error.detail.contains("NFS") && error.next_steps.len() == 2,
+            "{error:?}"
+        );
     }
 }

@@ -7,7 +7,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The files that processes create. `fleet.key` may come from somebody else, for instance as a secret of a container.
 const FILES: [&str; 2] = ["catalog.db", "operator.token"];
@@ -46,7 +46,7 @@ fn wrong_user(root: &Path, owner: u32) -> Error {
          could not be read by {owner_name}",
         root.display()
     );
-    Error::new(403, "wrong_user", detail)
+    Error::new(ErrorKind::WrongUser, detail)
         .try_next(format!(
             "sudo -u {} fleetctl …      # in a container: run it as the user {owner}",
             quote_numeric_id(&owner_name)

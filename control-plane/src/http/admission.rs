@@ -19,6 +19,7 @@ use super::extract::{in_time, text_header};
 use super::middleware::RequestContext;
 use crate::auth::operator::InProcess;
 use crate::auth::policy::{AccessDecision, RouteRule, decide_access, methods_of, rule_of};
+use crate::error::ErrorKind;
 use crate::runner::submit;
 
 /// Maximum size of a body that is read to find `dry_run`. It is read before the route's own limit applies.
@@ -58,9 +59,11 @@ impl<S: Send + Sync> FromRequestParts<S> for AdmittedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "a route is registered outside the admission")
-        })
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Problem::new(ErrorKind::Internal, "a route is registered outside the admission"))
     }
 }
 
@@ -130,10 +133,10 @@ fn role_forbidden(rule: Option<&RouteRule>, role: OperatorRole) -> Problem {
     let role = role.as_str();
     let Some(rule) = rule else {
         let detail = format!("the role {role} may not do this, and no other role may");
-        return Problem::new(StatusCode::FORBIDDEN, "forbidden", detail);
+        return Problem::new(ErrorKind::Forbidden, detail);
     };
     let needed = rule.role.as_str();
     let detail = format!("{} {} needs the role {needed}; this token has the role {role}", rule.method, rule.path);
-    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    Problem::new(ErrorKind::Forbidden, detail)
         .try_next(format!("ask an admin for a token: fleetctl token create --operator {needed}"))
 }

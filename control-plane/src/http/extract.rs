@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Problem, of_status, too_large};
+use crate::error::ErrorKind;
 
 /// How long a body may take to arrive. A client that needs longer for 32 MiB is broken or hostile, and holds a
 /// connection and memory.
@@ -50,7 +51,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         let is_json = content_type.as_ref().and_then(|value| value.to_str().ok()).is_some_and(is_json);
         if !is_json {
             let detail = "the body must be JSON: send `Content-Type: application/json`";
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+            return Err(Problem::new(ErrorKind::UnsupportedMediaType, detail));
         }
         parse_json(&body).map(Self)
     }
@@ -69,7 +70,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryParams<T>
         let refused = |error: axum::extract::rejection::QueryRejection| {
             let detail = error.body_text();
             let detail = detail.strip_prefix("Failed to deserialize query string: ").unwrap_or(&detail).to_owned();
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail).try_next(SEE_QUERY)
+            Problem::new(ErrorKind::InvalidQuery, detail).try_next(SEE_QUERY)
         };
         axum::extract::Query::from_request_parts(parts, state).await.map(|query| Self(query.0)).map_err(refused)
     }
@@ -79,9 +80,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for PathPar
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let refused = |error: axum::extract::rejection::PathRejection| {
-            Problem::new(StatusCode::BAD_REQUEST, "invalid_path", error.body_text())
-        };
+        let refused =
+            |error: axum::extract::rejection::PathRejection| Problem::new(ErrorKind::InvalidPath, error.body_text());
         axum::extract::Path::from_request_parts(parts, state).await.map(|path| Self(path.0)).map_err(refused)
     }
 }
@@ -124,8 +124,7 @@ fn refuse_json(error: serde_path_to_error::Error<serde_json::Error>) -> Problem 
 }
 
 fn not_json(error: serde_json::Error) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_json", format!("the body is not valid JSON: {error}"))
-        .try_next(SEE_BODY)
+    Problem::new(ErrorKind::InvalidJson, format!("the body is not valid JSON: {error}")).try_next(SEE_BODY)
 }
 
 fn body_unreadable(error: BytesRejection) -> Problem {
@@ -143,7 +142,7 @@ pub(crate) async fn in_time<T>(read: impl Future<Output = T>) -> Result<T, Probl
 async fn read_within<T>(limit: Duration, read: impl Future<Output = T>) -> Result<T, Problem> {
     tokio::time::timeout(limit, read).await.map_err(|_| {
         let detail = format!("the body did not arrive within {} seconds", limit.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", detail)
+        Problem::new(ErrorKind::BodyTimeout, detail)
     })
 }
 
@@ -174,7 +173,7 @@ mod tests {
             ("\u{0}", 400, "not valid JSON"),
         ] {
             let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
-            assert_eq!(problem.as_error().status, status, "{body}");
+            assert_eq!(problem.http_status().as_u16(), status, "{body}");
             assert!(problem.as_error().detail.contains(words), "{body}: {}", problem.as_error().detail);
         }
     }
@@ -182,13 +181,13 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused_not_followed() {
         let problem = parse_json::<serde_json::Value>("[".repeat(10_000).as_bytes()).unwrap_err();
-        assert_eq!(problem.as_error().code, "invalid_json");
+        assert_eq!(problem.as_error().code(), "invalid_json");
     }
 
     #[tokio::test]
     async fn a_body_that_never_ends_is_given_up() {
         let problem = read_within(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
-        assert_eq!((problem.as_error().status, problem.as_error().code.as_ref()), (408, "body_timeout"));
+        assert_eq!((problem.http_status().as_u16(), problem.as_error().code()), (408, "body_timeout"));
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl FleetGauges {
         read_disk(app);
         match tokio::time::timeout(READ_MAX, read_catalog(app)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(code = %error.code, %error, "the metrics of the fleet were not read"),
+            Ok(Err(error)) => tracing::warn!(code = %error.code(), %error, "the metrics of the fleet were not read"),
             Err(_) => tracing::warn!("the metrics of the fleet were not read: the catalog does not answer"),
         }
     }

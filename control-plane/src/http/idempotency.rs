@@ -26,6 +26,7 @@ use super::admin::change;
 use super::admission::AdmittedCaller;
 use super::error::{Problem, Result, too_large};
 use super::extract::in_time;
+use crate::error::ErrorKind;
 
 const KEY: &str = "idempotency-key";
 /// Maximum length of a key. A UUID needs far less.
@@ -171,7 +172,7 @@ fn key_of(request: &Request) -> Result<Option<String>> {
     let text = value.to_str().unwrap_or_default();
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
         let detail = format!("Idempotency-Key: expected 1 to {KEY_BYTES_MAX} printable ASCII characters");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_header", detail));
+        return Err(Problem::new(ErrorKind::InvalidHeader, detail));
     }
     Ok(Some(text.to_owned()))
 }
@@ -194,7 +195,7 @@ async fn take_key(
         IdempotencyLookup::Running => Err(in_progress()),
         IdempotencyLookup::Different => {
             let detail = "this Idempotency-Key was used with another request";
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail);
+            let problem = Problem::new(ErrorKind::IdempotencyKeyReused, detail);
             Err(problem.try_next("use a new key for a new request"))
         }
     }
@@ -202,7 +203,7 @@ async fn take_key(
 
 fn in_progress() -> Problem {
     let detail = "the first request with this Idempotency-Key has not been answered yet";
-    Problem::new(StatusCode::CONFLICT, "idempotency_in_progress", detail).try_next("repeat it in a moment")
+    Problem::new(ErrorKind::IdempotencyInProgress, detail).try_next("repeat it in a moment")
 }
 
 /// Marks an answer that was already stored together with its change.
@@ -234,7 +235,7 @@ fn kept(headers: &HeaderMap, body: &[u8]) -> String {
 
 fn answer_too_large() -> Problem {
     let detail = format!("the answer would be longer than {ANSWER_BYTES_MAX} bytes, so nothing was changed");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail).try_next("ask for less in one request")
+    Problem::new(ErrorKind::BodyTooLarge, detail).try_next("ask for less in one request")
 }
 
 /// Stores a success for later requests, and releases the key of a refusal.
@@ -313,5 +314,5 @@ async fn replay_answer(api: &ApiState, path: &str, status: u16, kept: &str) -> R
 }
 
 fn handler_lost() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the handler of an idempotent request did not answer")
+    Problem::new(ErrorKind::Internal, "the handler of an idempotent request did not answer")
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{Counter, Histogram};
@@ -17,6 +17,7 @@ use super::error::{ErrorAudience, PROBLEM_JSON, Problem, of_status};
 use super::extract::text_header;
 use super::{RequestTransport, unread_body};
 use crate::auth::operator::InProcess;
+use crate::error::ErrorKind;
 use crate::metrics::{HTTP_PANICS, HTTP_REQUESTS, HTTP_SECONDS};
 
 /// The header with the id of a request, for responses and logs.
@@ -144,7 +145,7 @@ fn check_host(request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("HTTP/1.1 needs one Host header, but the request has {hosts}");
-    Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, "host_invalid", detail).try_next("send `Host: <name>` once"))
+    Err(Problem::new(ErrorKind::HostInvalid, detail).try_next("send `Host: <name>` once"))
 }
 
 /// Whether an id is printable ASCII without quotes: it is copied unchanged into headers, logs and the audit log.
@@ -205,12 +206,12 @@ fn is_problem(response: &Response) -> bool {
 fn log_fault(problem: &Problem, context: &RequestContext) {
     let error = problem.as_error();
     let cause = error.cause_messages().join(": ");
-    match error.status {
-        500 => {
-            tracing::error!(request_id = context.request_id(), code = %error.code, detail = %error.detail, cause, "fault")
+    match problem.http_status() {
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            tracing::error!(request_id = context.request_id(), code = %error.code(), detail = %error.detail, cause, "fault")
         }
         _ => {
-            tracing::warn!(request_id = context.request_id(), code = %error.code, detail = %error.detail, cause, "refused")
+            tracing::warn!(request_id = context.request_id(), code = %error.code(), detail = %error.detail, cause, "refused")
         }
     }
 }
@@ -284,7 +285,7 @@ fn log_request(
 /// The response for a panic in a handler. The panic hook has already printed the message.
 pub(crate) fn panic_response(_payload: Box<dyn Any + Send + 'static>) -> Response {
     metrics::counter!(HTTP_PANICS).increment(1);
-    Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", "a handler panicked").into_response()
+    Problem::new(ErrorKind::Internal, "a handler panicked").into_response()
 }
 
 #[cfg(test)]

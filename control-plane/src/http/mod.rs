@@ -24,6 +24,7 @@ pub(crate) mod unread_body;
 
 use std::sync::{Arc, Mutex};
 
+pub use error::status_of;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,6 @@
 
 use std::str::FromStr;
 
-use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catalog::seal::SecretSealer;
@@ -17,6 +16,7 @@ use super::ApiState;
 use super::admission::AdmittedCaller;
 use super::bounded_number::PageLimit;
 use super::error::{Problem, Result};
+use crate::error::ErrorKind;
 
 /// Default number of items per page.
 const LIMIT_DEFAULT: u32 = 100;
@@ -121,5 +121,5 @@ fn unseal_cursor(sealer: &SecretSealer, scope: &str, cursor: &str) -> Result<Str
 
 fn invalid_cursor() -> Problem {
     let detail = "the cursor was not issued for this caller, this list and these filters";
-    Problem::new(StatusCode::BAD_REQUEST, "invalid_cursor", detail).try_next("start again without a cursor")
+    Problem::new(ErrorKind::InvalidCursor, detail).try_next("start again without a cursor")
 }

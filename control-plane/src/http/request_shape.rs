@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{MatchedPath, Query, Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Map, Value};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 use super::admin::lookup::display_safe;
 use super::error::{Problem, Result};
 use super::extract::{SEE_QUERY, in_time};
+use crate::error::ErrorKind;
 
 /// An empty body. Some clients send one with every POST.
 const EMPTY: &[u8] = b"{}";
@@ -62,14 +62,14 @@ impl RequestShape {
 
     fn check_query(&self, request: &Request) -> Result<()> {
         let Ok(Query(pairs)) = Query::<Vec<(String, String)>>::try_from_uri(request.uri()) else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", "the query cannot be read"));
+            return Err(Problem::new(ErrorKind::InvalidQuery, "the query cannot be read"));
         };
         let Some((unknown, _)) = pairs.iter().find(|(name, _)| !self.query.contains(name)) else { return Ok(()) };
         let known: Vec<&str> = self.query.iter().map(String::as_str).collect();
         let takes =
             if known.is_empty() { "it takes none".to_owned() } else { format!("it takes {}", known.join(", ")) };
         let detail = format!("the path has no query parameter '{}'; {takes}", display_safe(unknown));
-        let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid_query", detail);
+        let problem = Problem::new(ErrorKind::InvalidQuery, detail);
         Err(match self.body {
             true => problem.try_next("send it in the body, if it is one of its fields"),
             false => problem.try_next(SEE_QUERY),
@@ -97,5 +97,5 @@ pub(crate) async fn check_shape(
 
 fn unwanted_body() -> Problem {
     let detail = "this path takes no body, but the request has one; nothing was done";
-    Problem::new(StatusCode::BAD_REQUEST, "unexpected_body", detail).try_next("see /openapi.json for what it takes")
+    Problem::new(ErrorKind::UnexpectedBody, detail).try_next("see /openapi.json for what it takes")
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -15,6 +14,7 @@ use utoipa_axum::routes;
 use super::error::Problem;
 use super::middleware::{ListenerKind, handle_request, panic_response};
 use super::{ApiState, RequestTransport, admin, admission, data, health, idempotency, openapi, request_shape};
+use crate::error::ErrorKind;
 
 /// Maximum body size of most routes. Lists of tenants and migration files have [`BULK_BYTES_MAX`].
 pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
@@ -91,7 +91,7 @@ pub(crate) fn data_service(api: ApiState) -> Router {
 /// The answer to a request for the admin API at the data API's address.
 async fn wrong_listener() -> Problem {
     let detail = "this address serves tenants' data; the admin API is at the other address of the server";
-    Problem::new(StatusCode::NOT_FOUND, "wrong_listener", detail)
+    Problem::new(ErrorKind::WrongListener, detail)
         .try_next("use the admin address that `fleetctl serve` prints; its port is 8081 unless it was changed")
 }
 

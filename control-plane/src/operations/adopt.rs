@@ -20,7 +20,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope, create, ledger_name,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The place that a sealed connection string is bound to.
 const CONTEXT: (&str, &str, &str) = ("operations", "params", "adopt");
@@ -89,7 +89,7 @@ impl FleetOperation for AdoptParams {
         let (id, name) = seen.prepared.named.first().ok_or_else(|| Error::internal("an adoption has a name"))?;
         if seen.taken.contains_key(name) {
             let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
-            return Err(Error::new(409, "already_exists", detail));
+            return Err(Error::new(ErrorKind::AlreadyExists, detail));
         }
         let server = create::choose_server(&seen.servers, self.server.as_deref(), 1)?;
         plan.release = seen.current_release;
@@ -108,7 +108,7 @@ impl FleetOperation for AdoptParams {
 impl AdoptParams {
     async fn adopt_database(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
-            return Err(Error::new(409, "conflict", format!("{} is not being created any more", step.tenant.name)));
+            return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
         if let Some(built) =

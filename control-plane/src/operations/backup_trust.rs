@@ -13,13 +13,13 @@ use std::path::Path;
 
 use catalog::backups::BackupRecord;
 use catalog::seal::SecretSealer;
-use catalog::{ErrorKind, FleetId, TenantId};
+use catalog::{ErrorKind as CatalogError, FleetId, TenantId};
 use tenant_engine::SnapshotImage;
 
 use super::StepContext;
 use crate::backup::key::BackupObjectKind;
 use crate::backup::{BackupManifest, BackupObjectKey, manifest};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tasks;
 
 /// The proof of a backup.
@@ -106,7 +106,7 @@ fn resolve_store(store: &str, home: Option<&Path>) -> String {
 fn stored_elsewhere(backup: &BackupRecord, store: &str, here: &str) -> Error {
     let (lies, looks, how) = (describe_store(store), describe_store(here), how_to_use(store));
     let detail = format!("the backup {} is in the store {lies}, but this process uses {looks}: {how}", backup.id);
-    Error::new(409, "backup_elsewhere", detail).try_next(how)
+    Error::new(ErrorKind::BackupElsewhere, detail).try_next(how)
 }
 
 /// PURE: the setting that makes a process use the store.
@@ -176,7 +176,7 @@ fn manifest_proof(
     match manifest.verify_signature(sealer) {
         Ok(true) => Ok(BackupProof::Manifest),
         Ok(false) => Ok(BackupProof::Content),
-        Err(error) if error.kind() == ErrorKind::WrongKey => {
+        Err(error) if error.kind() == CatalogError::WrongKey => {
             Err(not_authentic("it was signed with another key than the fleet's").with_source(error))
         }
         Err(error) => Err(not_authentic("its signature does not match the fleet's key").with_source(error)),
@@ -187,7 +187,7 @@ fn manifest_proof(
 async fn require_content(image: SnapshotImage, backup: &BackupRecord) -> Result<SnapshotImage> {
     let (engine, expected) = (backup.engine, backup.content_hash.clone());
     let unreadable =
-        |error| Error::new(500, "io", "a fetched backup could not be read").with_source(error).mark_transient();
+        |error| Error::new(ErrorKind::TemporaryFileUnusable, "a fetched backup could not be read").with_source(error);
     let hashed = tasks::run_blocking(move || {
         let found = match &image {
             SnapshotImage::Memory(bytes) => tenant_engine::snapshot::content_hash(engine, &bytes[..]),
@@ -207,13 +207,13 @@ async fn require_content(image: SnapshotImage, backup: &BackupRecord) -> Result<
 
 /// The error of a backup that holds another tenant's data, or says so.
 pub(super) fn wrong_tenant(why: &str) -> Error {
-    Error::new(409, "wrong_tenant_backup", format!("the backup is not this tenant's: {why}"))
+    Error::new(ErrorKind::WrongTenantBackup, format!("the backup is not this tenant's: {why}"))
         .try_next("fleetctl backup list <tenant>")
 }
 
 fn not_authentic(why: &str) -> Error {
     let detail = format!("it is not proved that this fleet wrote the backup's manifest: {why}");
-    Error::new(409, "backup_not_authentic", detail)
+    Error::new(ErrorKind::BackupNotAuthentic, detail)
         .try_next("fleetctl backup list <tenant>, and use another one; find out who can write to the backup store")
 }
 
@@ -290,7 +290,7 @@ mod tests {
         for (code, change) in changes {
             let mut other = manifest.clone();
             change(&mut other);
-            assert_eq!(require_same(&other, &row, fleet).unwrap_err().code, code, "{other:?}");
+            assert_eq!(require_same(&other, &row, fleet).unwrap_err().code(), code, "{other:?}");
         }
     }
 
@@ -307,16 +307,16 @@ mod tests {
             BackupProof::Manifest,
             "after a change of the key"
         );
-        assert_eq!(manifest_proof(&signed, "bb", &known, &sealer).unwrap_err().code, "backup_not_authentic");
+        assert_eq!(manifest_proof(&signed, "bb", &known, &sealer).unwrap_err().code(), "backup_not_authentic");
         assert_eq!(manifest_proof(&signed, "bb", &unknown, &sealer).unwrap(), BackupProof::Manifest);
-        assert_eq!(manifest_proof(&signed, "bb", &unknown, &other).unwrap_err().code, "backup_not_authentic");
+        assert_eq!(manifest_proof(&signed, "bb", &unknown, &other).unwrap_err().code(), "backup_not_authentic");
         let mut forged = signed.clone();
         forged.generation = forged.generation.next();
-        assert_eq!(manifest_proof(&forged, "bb", &unknown, &sealer).unwrap_err().code, "backup_not_authentic");
+        assert_eq!(manifest_proof(&forged, "bb", &unknown, &sealer).unwrap_err().code(), "backup_not_authentic");
         let older = BackupManifest { format: 1, ..plain };
         assert_eq!(manifest_proof(&older, "bb", &unknown, &sealer).unwrap(), BackupProof::Content);
         assert_eq!(
-            manifest_proof(&older, "bb", &known, &sealer).unwrap_err().code,
+            manifest_proof(&older, "bb", &known, &sealer).unwrap_err().code(),
             "backup_not_authentic",
             "a downgrade"
         );

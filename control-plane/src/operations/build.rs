@@ -9,13 +9,13 @@ use catalog::{BackupId, Generation, ReleaseId, SchemaPin, ServerId, TenantId};
 use serde::{Deserialize, Serialize};
 use tenant_engine::migration::pending_migrations;
 use tenant_engine::{
-    AccessMode, AfterStatements, Engine, ErrorKind, ExpectedIdentity, IdentityState, InspectionDepth, Placement,
-    RestoreOutcome, SessionLimits, SqlStatement,
+    AccessMode, AfterStatements, Engine, ErrorKind as DatabaseError, ExpectedIdentity, IdentityState, InspectionDepth,
+    Placement, RestoreOutcome, SessionLimits, SqlStatement,
 };
 
 use super::replacement::{leftovers, state};
 use super::{ClaimedStep, StepContext, backup_trust, image, restore, stamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A new database, ready to be swapped in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -135,7 +135,8 @@ pub(super) async fn build_new_tenant(
 /// The error of a step that finds a database which only a newer catalog can have activated.
 pub(super) fn serves_already(step: &ClaimedStep) -> Error {
     let detail = format!("a database that an earlier attempt made for {} already serves", step.tenant.name);
-    Error::new(409, "fenced", detail).try_next("fleetctl scrub      # the catalog is older than the databases")
+    Error::new(ErrorKind::DatabaseFenced, detail)
+        .try_next("fleetctl scrub      # the catalog is older than the databases")
 }
 
 /// Restores a backup into a new placement, verifies it, and migrates it to the schema of `goal`. Leaves nothing behind
@@ -258,7 +259,7 @@ pub(super) async fn forward_schema(
     let set = sets.for_engine(at.engine_kind())?;
     match engine.migrate_database(at, expected, set, target).await {
         Ok(migrated) => Ok((migrated.to_version, (migrated.to_version == set.head_version()).then_some(id))),
-        Err(error) if error.kind() == ErrorKind::MigrationAhead && target.is_none() => Ok((found, None)),
+        Err(error) if error.kind() == DatabaseError::MigrationAhead && target.is_none() => Ok((found, None)),
         Err(error) => Err(error.into()),
     }
 }

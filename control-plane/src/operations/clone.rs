@@ -13,7 +13,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope, fence, image,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a clone. The selection names exactly one tenant: the source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl FleetOperation for CloneParams {
         let (id, name) = seen.prepared.named.first().ok_or_else(|| Error::internal("a clone has a name"))?;
         if seen.taken.contains_key(name) {
             let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
-            return Err(Error::new(409, "already_exists", detail));
+            return Err(Error::new(ErrorKind::AlreadyExists, detail));
         }
         let (name, server_id, labels) = (name.clone(), source.server_id, source.labels.clone());
         plan.add_step(*id, name.as_str(), || format!("is created with the data of {}", source.name));

@@ -23,7 +23,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope,
 };
-use crate::error::{Error, ITEMS_MAX, ItemError, Result};
+use crate::error::{Error, ErrorKind, ITEMS_MAX, ItemError, Result};
 
 /// Maximum number of tenants per operation, because one transaction writes all their rows.
 pub const TENANTS_MAX: usize = 50_000;
@@ -85,7 +85,7 @@ impl FleetOperation for CreateParams {
 
     async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         if self.tenants.is_empty() || self.tenants.len() > TENANTS_MAX {
-            return Err(Error::new(422, "invalid", format!("1 to {TENANTS_MAX} tenants can be created at once")));
+            return Err(Error::new(ErrorKind::Invalid, format!("1 to {TENANTS_MAX} tenants can be created at once")));
         }
         let names = parse_names(&self.tenants, self.if_exists)?;
         let named = names.into_iter().map(|name| (TenantId::generate(), name)).collect();
@@ -136,8 +136,9 @@ impl CreateParams {
             .map(|(index, (_, name))| name_error(index, name.as_str(), &format!("'{name}' is taken")))
             .collect();
         let first = items.first().map_or_else(String::new, |item| item.name.clone());
-        let mut error = Error::new(409, "already_exists", format!("a tenant named '{first}' exists, or existed once"))
-            .try_next(format!("fleetctl tenant get {first}"));
+        let mut error =
+            Error::new(ErrorKind::AlreadyExists, format!("a tenant named '{first}' exists, or existed once"))
+                .try_next(format!("fleetctl tenant get {first}"));
         error.items = items.into();
         Err(error)
     }
@@ -164,7 +165,7 @@ fn parse_names(tenants: &[TenantSpec], if_exists: ExistingNamePolicy) -> Result<
         [first, ..] => format!("{} of the names cannot be used; the first is number {}", items.len(), first.index + 1),
         [] => String::new(),
     };
-    let mut error = Error::new(422, "invalid", detail);
+    let mut error = Error::new(ErrorKind::Invalid, detail);
     error.items = items.into();
     Err(error)
 }
@@ -185,12 +186,12 @@ pub(super) fn choose_server<'a>(
         |server: &ServerRecord, tenants: i64| server.tenants_max.is_none_or(|max| tenants.saturating_add(count) <= max);
     if let Some(wanted) = wanted {
         let (server, tenants) = servers.iter().find(|(server, _)| server.name == wanted).ok_or_else(|| {
-            Error::new(404, "not_found", format!("there is no server '{wanted}'")).try_next("fleetctl server list")
+            Error::new(ErrorKind::NotFound, format!("there is no server '{wanted}'")).try_next("fleetctl server list")
         })?;
         return match server.state {
             ServerState::Active if room(server, *tenants) => Ok(server),
             ServerState::Active => Err(server_full(&format!("server '{wanted}' has no room for {count} more tenants"))),
-            _ => Err(Error::new(409, "server_cordoned", format!("server '{wanted}' takes no new tenants"))
+            _ => Err(Error::new(ErrorKind::ServerCordoned, format!("server '{wanted}' takes no new tenants"))
                 .try_next(format!("fleetctl server uncordon {wanted}"))),
         };
     }
@@ -203,14 +204,14 @@ pub(super) fn choose_server<'a>(
 }
 
 fn server_full(detail: &str) -> Error {
-    Error::new(409, "server_full", detail).try_next("fleetctl server add")
+    Error::new(ErrorKind::ServerFull, detail).try_next("fleetctl server add")
 }
 
 /// Fills this claim's own placement, opens the database as a request would, and returns the update that activates the
 /// tenant.
 async fn make_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     if step.tenant.state != TenantState::Provisioning {
-        return Err(Error::new(409, "conflict", format!("{} is not being created any more", step.tenant.name)));
+        return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
     if let Some(built) =
@@ -285,17 +286,17 @@ mod tests {
         assert_eq!(choose_server(&servers, None, 1).unwrap().name, "full");
         assert_eq!(choose_server(&servers, None, 2).unwrap().name, "busy");
         assert_eq!(choose_server(&servers, Some("busy"), 2).unwrap().name, "busy");
-        assert_eq!(choose_server(&servers, Some("full"), 2).unwrap_err().code, "server_full");
-        assert_eq!(choose_server(&servers, Some("cordoned"), 1).unwrap_err().code, "server_cordoned");
-        assert_eq!(choose_server(&servers, Some("nowhere"), 1).unwrap_err().code, "not_found");
-        assert_eq!(choose_server(&servers[2..], None, 1).unwrap_err().code, "server_full");
+        assert_eq!(choose_server(&servers, Some("full"), 2).unwrap_err().code(), "server_full");
+        assert_eq!(choose_server(&servers, Some("cordoned"), 1).unwrap_err().code(), "server_cordoned");
+        assert_eq!(choose_server(&servers, Some("nowhere"), 1).unwrap_err().code(), "not_found");
+        assert_eq!(choose_server(&servers[2..], None, 1).unwrap_err().code(), "server_full");
     }
 
     #[test]
     fn every_bad_name_of_a_list_is_told_with_its_place() {
         let error =
             parse_names(&tenants(&["acme", "..", "acme", "xn--x", "globex"]), ExistingNamePolicy::Error).unwrap_err();
-        assert_eq!(error.code, "invalid");
+        assert_eq!(error.code(), "invalid");
         assert_eq!(error.items.iter().map(|item| item.index).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(error.items[1].detail.contains("twice"));
         assert_eq!(parse_names(&tenants(&["acme", "ACME"]), ExistingNamePolicy::Skip).unwrap().len(), 2);

@@ -14,7 +14,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
     fence, image, stamp,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a deletion. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl FleetOperation for DeleteParams {
 
     fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         if let Some(tenant) = seen.tenants.iter().find(|tenant| tenant.protected) {
-            return Err(Error::new(409, "protected", format!("{} is protected from deletion", tenant.name))
+            return Err(Error::new(ErrorKind::Protected, format!("{} is protected from deletion", tenant.name))
                 .try_next("lift the protection first, or leave the tenant out"));
         }
         for tenant in &seen.tenants {
@@ -104,7 +104,7 @@ async fn back_up(fleet: &StepContext, step: &ClaimedStep, without: bool) -> Resu
 
 /// Adds to a full-disk error how to delete without a final backup. Deleting must stay possible, because it frees space.
 fn advise_when_full(mut error: Error) -> Error {
-    if error.code == "disk_full" {
+    if error.kind == ErrorKind::DiskFull {
         error
             .detail
             .push_str("; to delete the tenant without a final backup: fleetctl tenant delete TENANT --no-backup");
@@ -114,7 +114,7 @@ fn advise_when_full(mut error: Error) -> Error {
 
 fn require_unprotected(step: &ClaimedStep) -> Result<()> {
     match step.tenant.protected {
-        true => Err(Error::new(409, "protected", format!("{} was protected meanwhile", step.tenant.name))),
+        true => Err(Error::new(ErrorKind::Protected, format!("{} was protected meanwhile", step.tenant.name))),
         false => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use catalog::{BlockWrites, TenantRecord, TenantState};
 use tenant_engine::IdentityState;
 
 use super::{ClaimedStep, StepContext};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The identity state of a tenant's database while no operation works on it.
 pub(super) fn unfenced_tenant_state(tenant: &TenantRecord) -> IdentityState {
@@ -39,13 +39,13 @@ pub(super) fn require_unblocked(step: &ClaimedStep) -> Result<()> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(());
     }
-    Err(operation_in_progress(step).mark_transient())
+    Err(operation_in_progress(step))
 }
 
 /// The error of a tenant that another operation will return to.
 pub(super) fn operation_in_progress(step: &ClaimedStep) -> Error {
     let detail = format!("another operation is replacing the database of {}", step.tenant.name);
-    Error::new(409, "operation_in_progress", detail)
+    Error::new(ErrorKind::OperationInProgress, detail)
         .try_next(format!("fleetctl tenant repair {}      # if that operation has ended", step.tenant.name))
 }
 

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use catalog::BackupId;
 use catalog::backups::BackupRecord;
 use tenant_engine::{
-    ClassSum, DatabaseServer, Engine, EngineKind, ErrorKind, ExpectedIdentity, Generation, Identity, IdentityState,
-    Placement, RestoreOutcome, RowSums, SnapshotImage, class_difference,
+    ClassSum, DatabaseServer, Engine, EngineKind, ErrorKind as DatabaseError, ExpectedIdentity, Generation, Identity,
+    IdentityState, Placement, RestoreOutcome, RowSums, SnapshotImage, class_difference,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{ClaimedStep, StepContext, backup_trust};
 use crate::backup::key::BackupObjectKind;
 use crate::backup::{BackupManifest, BackupObjectKey, manifest};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A generation that no tenant's database ever has: tenants begin at 1.
 const NOBODYS: Generation = Generation(0);
@@ -99,7 +99,9 @@ pub(super) async fn fill_placement(
 ) -> Result<RestoreOutcome> {
     if manifest.engine != engine.kind() {
         let detail = format!("the backup is from {}, but the tenant's server runs {}", manifest.engine, engine.kind());
-        return Err(Error::new(409, "wrong_engine_backup", detail).try_next("restore it on a server of its own engine"));
+        return Err(
+            Error::new(ErrorKind::WrongEngineBackup, detail).try_next("restore it on a server of its own engine")
+        );
     }
     let restored = engine.restore_database(at, image, manifest.tenant, identity).await.map_err(explain_image_error)?;
     if restored.foreign_key_violations > manifest.foreign_key_violations {
@@ -151,7 +153,7 @@ async fn compare_rows(
 fn require_same(difference: Option<String>) -> Result<()> {
     let Some(difference) = difference else { return Ok(()) };
     let detail = format!("the restored database differs from the backup: {difference}");
-    Err(Error::new(500, "copy_differs", detail).try_next("fleetctl explain copy_differs"))
+    Err(Error::new(ErrorKind::CopyDiffers, detail).try_next("fleetctl explain copy_differs"))
 }
 
 /// Proves a backup by restoring it into scratch space, which is removed afterwards. Returns what the backup or its
@@ -276,10 +278,10 @@ fn scratch_identity(fleet: &StepContext, manifest: &BackupManifest) -> Identity 
 /// Translates an engine's error about an image for the user who restores a backup.
 fn explain_image_error(error: tenant_engine::Error) -> Error {
     match error.kind() {
-        ErrorKind::WrongTenant => {
+        DatabaseError::WrongTenant => {
             backup_trust::wrong_tenant("the database inside is another tenant's").with_source(error)
         }
-        ErrorKind::Corrupt => manifest::backup_damaged(&error.to_string()).with_source(error),
+        DatabaseError::Corrupt => manifest::backup_damaged(&error.to_string()).with_source(error),
         _ => error.into(),
     }
 }

@@ -8,7 +8,7 @@
 use catalog::{Catalog, ReadTx};
 use tenant_engine::{EngineKind, LedgerName, MigrationSets};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The ledger's name in the databases of this engine. Without a release it is the default.
 ///
@@ -44,5 +44,5 @@ fn differs(engine: EngineKind, known: &LedgerName, named: &LedgerName) -> Error 
             .to_owned(),
         false => format!("set table-name = \"{known}\" in [migrate] of sqlx.toml"),
     };
-    Error::new(409, "ledger_name_differs", detail).try_next(next)
+    Error::new(ErrorKind::LedgerNameDiffers, detail).try_next(next)
 }

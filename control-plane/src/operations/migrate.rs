@@ -22,7 +22,7 @@ use super::{
     PlanInput, PreparedSubmission, StepContext, StepPlan, StepVerdict, SubmissionScope, fence, ledger_name, ledgers,
     schema_pin,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::ledgers::{AppliedLedger, applied_prefix};
 use crate::plan::refused_texts::RefusedTexts;
 use crate::tasks;
@@ -121,7 +121,7 @@ impl FleetOperation for MigrateParams {
         if let Some(target) = self.target
             && versions.get(target).is_none()
         {
-            return Err(Error::new(422, "invalid", format!("the release holds no version {target}"))
+            return Err(Error::new(ErrorKind::Invalid, format!("the release holds no version {target}"))
                 .try_next("name one of its versions as the target, or none for its head"));
         }
         let reaches_head = self.target.is_none_or(|target| versions.head_version() == Some(target));
@@ -241,8 +241,9 @@ impl FleetOperation for MigrateParams {
     fn exclusion_reason(&self, tenant: &TenantRecord) -> Option<ExclusionReason> {
         let blocked = tenant.block_writes == Some(BlockWrites::Operator);
         let left = ExclusionReason::by_state(tenant, STATES);
-        let left = left
-            .or_else(|| blocked.then(|| ExclusionReason::because_tenant_is("tenant_read_only", tenant, "read-only")));
+        let left = left.or_else(|| {
+            blocked.then(|| ExclusionReason::because_tenant_is(ErrorKind::TenantReadOnly, tenant, "read-only"))
+        });
         left.or_else(|| schema_pin::left_out(tenant).filter(|_| !self.include_pinned))
     }
 
@@ -346,7 +347,7 @@ impl MigrateParams {
             return Ok(());
         }
         let name = &step.tenant.name;
-        Err(Error::new(409, left.code, left.why).try_next(format!("fleetctl migrate run <directory> {name}")))
+        Err(Error::new(left.kind, left.why).try_next(format!("fleetctl migrate run <directory> {name}")))
     }
 
     async fn migrate_tenant(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
@@ -440,7 +441,7 @@ fn require_writable(step: &ClaimedStep) -> Result<()> {
         return Ok(());
     }
     let name = &step.tenant.name;
-    Err(Error::new(409, "tenant_read_only", format!("{name} is read-only"))
+    Err(Error::new(ErrorKind::TenantReadOnly, format!("{name} is read-only"))
         .try_next(format!("fleetctl tenant read-only {name} --off")))
 }
 
@@ -472,7 +473,7 @@ fn target_unreachable(tenant: &TenantRecord, target: i64, back: Option<&BackupRe
     let name = &tenant.name;
     let at = schema_pin::version_text(tenant.schema_version);
     let detail = format!("{name} is at {at}, and migrations never go back to version {target}");
-    let error = Error::new(409, "schema_unreachable", detail);
+    let error = Error::new(ErrorKind::SchemaUnreachable, detail);
     match back {
         Some(backup) => error.try_next(format!(
             "fleetctl restore run {name} --to {}      # newest backup at version {target}; later writes are not in it",
@@ -484,11 +485,8 @@ fn target_unreachable(tenant: &TenantRecord, target: i64, back: Option<&BackupRe
 
 fn passed_target(tenant: &TenantRecord, target: Option<i64>) -> ExclusionReason {
     let (at, target) = (schema_pin::version_text(tenant.schema_version), schema_pin::version_text(target));
-    ExclusionReason::because_tenant_is(
-        "schema_unreachable",
-        tenant,
-        &format!("at {at}, and migrations never go back to {target}"),
-    )
+    let what = format!("at {at}, and migrations never go back to {target}");
+    ExclusionReason::because_tenant_is(ErrorKind::SchemaUnreachable, tenant, &what)
 }
 
 fn describe_action(tenant: &TenantRecord, target: Option<i64>) -> String {

@@ -25,7 +25,7 @@ use super::{
     CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse,
     PlanInput, StepContext, StepPlan, image,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a move.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ impl FleetOperation for MoveParams {
         let moved = self.from.is_some_and(|from| from != tenant.server_id);
         let left = ExclusionReason::by_state(tenant, STATES);
         left.or_else(|| {
-            moved.then(|| ExclusionReason::because_tenant_is("tenant_left", tenant, "on another server now"))
+            moved.then(|| ExclusionReason::because_tenant_is(ErrorKind::TenantLeft, tenant, "on another server now"))
         })
     }
 
@@ -152,11 +152,11 @@ fn as_target(server: &ServerRecord) -> MoveTarget {
 
 fn target_by_name<'a>(mut all: impl Iterator<Item = &'a ServerRecord>, name: &str) -> Result<MoveTarget> {
     let found = all.find(|server| server.name == name).ok_or_else(|| {
-        Error::new(404, "not_found", format!("there is no server '{name}'")).try_next("fleetctl server list")
+        Error::new(ErrorKind::NotFound, format!("there is no server '{name}'")).try_next("fleetctl server list")
     })?;
     match found.state {
         ServerState::Active => Ok(as_target(found)),
-        _ => Err(Error::new(409, "server_cordoned", format!("server '{name}' takes no tenants"))
+        _ => Err(Error::new(ErrorKind::ServerCordoned, format!("server '{name}' takes no tenants"))
             .try_next(format!("fleetctl server uncordon {name}"))),
     }
 }
@@ -169,7 +169,7 @@ impl MoveParams {
         let all = self.candidate_servers(tenant, from, engine);
         all.into_iter().find(|to| chosen.is_none_or(|chosen| *chosen == to.id)).ok_or_else(|| {
             let detail = format!("there is no other server of {engine} that takes tenants");
-            Error::new(409, "no_destination", detail).try_next("fleetctl server add")
+            Error::new(ErrorKind::NoDestination, detail).try_next("fleetctl server add")
         })
     }
 
@@ -215,7 +215,7 @@ impl MoveParams {
             Some(name) => format!("server '{name}' has no room for {left} of them"),
             None => format!("the servers that take tenants have no room for {left} of them"),
         };
-        Error::new(409, "server_full", detail).try_next("fleetctl server add")
+        Error::new(ErrorKind::ServerFull, detail).try_next("fleetctl server add")
     }
 
     /// Whether another move has already brought the tenant to this move's destination.
@@ -327,7 +327,7 @@ async fn prove_copy(
         None => Ok(()),
         Some(difference) => {
             let detail = format!("the copy of {} is not the same: {difference}", step.tenant.name);
-            Err(Error::new(500, "copy_differs", detail))
+            Err(Error::new(ErrorKind::CopyDiffers, detail))
         }
     }
 }
@@ -338,7 +338,7 @@ async fn takes_tenants(fleet: &StepContext, to: ServerId) -> Result<()> {
     let found = catalog::servers::get(&mut fleet.catalog.read().await?, to).await?;
     match found {
         Some(server) if server.state == ServerState::Active => Ok(()),
-        _ => Err(Error::new(409, "server_cordoned", "the server that it was to go to takes no tenants any more")
+        _ => Err(Error::new(ErrorKind::ServerCordoned, "the server that it was to go to takes no tenants any more")
             .try_next("fleetctl server list")),
     }
 }
@@ -349,7 +349,7 @@ fn require_space(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
     match free {
         Some(free) if free < needed => {
             let detail = format!("the server has {free} bytes free, {name} needs {needed}");
-            Err(Error::new(507, "disk_full", detail))
+            Err(Error::new(ErrorKind::DiskFull, detail).mark_permanent())
         }
         _ => Ok(()),
     }
@@ -410,7 +410,7 @@ mod tests {
         }
         assert!(counts.iter().all(|count| *count > 100), "{counts:?}");
         let alone = params.choose_destination(TenantId::generate(), params.servers[3].id, EngineKind::Postgres);
-        assert_eq!(alone.unwrap_err().code, "no_destination");
+        assert_eq!(alone.unwrap_err().code(), "no_destination");
     }
 
     #[test]
@@ -418,8 +418,8 @@ mod tests {
         assert!(require_space("acme", 0, Some(0)).is_ok());
         assert!(require_space("acme", 4, Some(4)).is_ok() && require_space("acme", 4, Some(3)).is_err());
         assert!(require_space("acme", 1_000, Some(1_200)).is_ok() && require_space("acme", u64::MAX, None).is_ok());
-        assert_eq!(require_space("acme", 1_000, Some(1_199)).unwrap_err().code, "disk_full");
-        assert_eq!(require_space("acme", u64::MAX, Some(u64::MAX - 1)).unwrap_err().code, "disk_full");
+        assert_eq!(require_space("acme", 1_000, Some(1_199)).unwrap_err().code(), "disk_full");
+        assert_eq!(require_space("acme", u64::MAX, Some(u64::MAX - 1)).unwrap_err().code(), "disk_full");
     }
 
     fn server(name: &str, tenants_max: Option<i64>) -> ServerRecord {
@@ -459,6 +459,6 @@ mod tests {
         params.spread_tenants(&tenants(1, from), &servers, &mut free);
         assert_eq!(free.lacking, 1);
         let refused = params.no_room(free.lacking);
-        assert_eq!((&*refused.code, refused.detail.contains("no room for 1 of them")), ("server_full", true));
+        assert_eq!((refused.code(), refused.detail.contains("no room for 1 of them")), ("server_full", true));
     }
 }

@@ -14,6 +14,7 @@ use catalog::{OperationId, ReleaseId, ServerId, ServerRecord, TenantId, TenantNa
 use tenant_engine::{EngineKind, MigrationSets};
 
 use super::ledgers::{KnownLedgers, ReadLedgers};
+use crate::error::ErrorKind;
 use crate::plan::refused_texts::RefusedTexts;
 use crate::plan::{PlanSample, PlanView, SAMPLE_MAX};
 
@@ -129,8 +130,8 @@ impl PlanInput {
 /// The reason why a selected tenant takes no part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExclusionReason {
-    /// The stable code, for programs.
-    pub code: &'static str,
+    /// The kind, whose code is for programs.
+    pub kind: ErrorKind,
     /// The explanation, for people.
     pub why: String,
 }
@@ -138,8 +139,8 @@ pub struct ExclusionReason {
 impl ExclusionReason {
     /// The reason that `tenant` is `what`, and the operation does not work on such tenants.
     #[must_use]
-    pub fn because_tenant_is(code: &'static str, tenant: &TenantRecord, what: &str) -> Self {
-        Self { code, why: format!("{} is {what}", tenant.name) }
+    pub fn because_tenant_is(kind: ErrorKind, tenant: &TenantRecord, what: &str) -> Self {
+        Self { kind, why: format!("{} is {what}", tenant.name) }
     }
 
     /// The reason to exclude a tenant that is in none of these states. `None` if its state is among them.
@@ -147,7 +148,7 @@ impl ExclusionReason {
     pub fn by_state(tenant: &TenantRecord, states: &[TenantState]) -> Option<Self> {
         let state = serde_json::to_value(tenant.state).unwrap_or_default();
         let what = format!("{} now", state.as_str().unwrap_or("in another state"));
-        (!states.contains(&tenant.state)).then(|| Self::because_tenant_is("tenant_left", tenant, &what))
+        (!states.contains(&tenant.state)).then(|| Self::because_tenant_is(ErrorKind::TenantLeft, tenant, &what))
     }
 }
 
@@ -193,7 +194,7 @@ impl StepPlan {
     /// to reach.
     pub fn leave_out(&mut self, tenant: &TenantRecord, left: ExclusionReason) {
         self.add_sample(&tenant.name, || format!("is left out: {}", left.why));
-        self.left_out.push(LeftOut { tenant: tenant.id, code: left.code, why: left.why });
+        self.left_out.push(LeftOut { tenant: tenant.id, code: left.kind.code().to_owned(), why: left.why });
     }
 
     fn add_sample(&mut self, name: &str, action: impl FnOnce() -> String) {

@@ -3,12 +3,12 @@
 use catalog::ReleaseId;
 use catalog::events::NewEvent;
 use serde_json::json;
-use tenant_engine::{DatabaseServer, ErrorKind, MigrationSets};
+use tenant_engine::{DatabaseServer, ErrorKind as DatabaseError, MigrationSets};
 
 use super::migrate::ReleasePromotion;
 use super::planning::NewTenantRelease;
 use super::{CatalogEffect, ClaimedStep, PlanInput, StepContext, StepPlan};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Whether a release may become current. New tenants are copied from its template, so a release whose template cannot
 /// be built on any server must not.
@@ -37,7 +37,7 @@ async fn builds_on(fleet: &StepContext, server: &DatabaseServer, sets: &Migratio
     match built {
         Ok(()) => Ok(None),
         Err(error) => match error.kind() {
-            ErrorKind::MigrationFailed | ErrorKind::MigrationInvalid => Ok(Some(error.to_string())),
+            DatabaseError::MigrationFailed | DatabaseError::MigrationInvalid => Ok(Some(error.to_string())),
             _ => Err(error.into()),
         },
     }
@@ -61,7 +61,7 @@ pub(super) fn become_current(plan: &mut StepPlan, seen: &PlanInput, release: Rel
 pub(super) fn cannot_build(why: &str) -> Error {
     let detail =
         format!("new tenants do not start from this release: it cannot be applied to an empty database: {why}");
-    Error::new(422, "migration_failed", detail)
+    Error::new(ErrorKind::ReleaseNotBuildable, detail)
         .try_next("correct the file, then: fleetctl migrate run <directory> --all")
 }
 

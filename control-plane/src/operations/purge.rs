@@ -13,7 +13,7 @@ use super::replacement::retained::drop_retained;
 use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a purge. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ impl FleetOperation for PurgeParams {
 async fn purge_tenant(fleet: &StepContext, step: &ClaimedStep, due: bool) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Deleted])?;
     if due && step.tenant.purge_after.is_none_or(|at| at > step.now) {
-        return Err(Error::new(409, "conflict", format!("{} can still be undeleted", step.tenant.name)));
+        return Err(Error::new(ErrorKind::Conflict, format!("{} can still be undeleted", step.tenant.name)));
     }
     fleet.fault_point("purge: claimed").await;
     let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
@@ -101,9 +101,8 @@ async fn drop_current(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
                 "refusing to purge {name}: its database is not marked deleted: it is {} at generation {}",
                 found.state, found.generation
             );
-            return Err(
-                Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant repair {name} --find-latest"))
-            );
+            return Err(Error::new(ErrorKind::DatabaseFenced, detail)
+                .try_next(format!("fleetctl tenant repair {name} --find-latest")));
         }
     };
     Ok(engine.drop_database(&at, expected.as_ref()).await?)

@@ -11,7 +11,7 @@ use super::{
     CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlanInput,
     StepContext, StepPlan, fence, stamp,
 };
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// States in which a tenant serves requests, so that blocking its writes has an effect.
 const STATES: &[TenantState] = &[TenantState::Active];
@@ -50,7 +50,7 @@ impl FleetOperation for ReadOnlyParams {
             && tenant.block_writes != Some(BlockWrites::Operation);
         let what = if self.on { "read-only already" } else { "writable already" };
         let left = ExclusionReason::by_state(tenant, STATES);
-        left.or_else(|| is_so.then(|| ExclusionReason::because_tenant_is("tenant_left", tenant, what)))
+        left.or_else(|| is_so.then(|| ExclusionReason::because_tenant_is(ErrorKind::TenantLeft, tenant, what)))
     }
 
     async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {

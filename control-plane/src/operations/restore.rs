@@ -26,7 +26,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a restore. The selection names exactly one tenant: the owner of the backup.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,7 +140,7 @@ impl FleetOperation for RestoreParams {
         };
         if seen.taken.contains_key(name) {
             let detail = format!("a tenant named '{}' exists, or existed once", name.as_str());
-            return Err(Error::new(409, "already_exists", detail));
+            return Err(Error::new(ErrorKind::AlreadyExists, detail));
         }
         let (name, server_id) = (name.clone(), source.server_id);
         plan.release = seen.current_release;
@@ -173,7 +173,7 @@ impl RestoreParams {
     /// Restores as a new tenant. Nobody is served yet, so one phase does all the work.
     async fn restore_as_new(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
-            return Err(Error::new(409, "conflict", format!("{} is not being created any more", step.tenant.name)));
+            return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
         let release = step.op.release_id;
@@ -325,7 +325,7 @@ fn outlook_from(schema: RestoredSchema, before: PreviousSchema, backup: Option<i
 /// The error of a backup that is newer than the requested version: migrations only go forward.
 fn schema_unreachable(from: Option<i64>, to: Option<i64>) -> Error {
     let detail = format!("a backup at {} cannot be migrated to {}", version_text(from), version_text(to));
-    Error::new(409, "schema_unreachable", detail).try_next("omit --schema to keep the backup's schema")
+    Error::new(ErrorKind::SchemaUnreachable, detail).try_next("omit --schema to keep the backup's schema")
 }
 
 /// The warning of a restore to a time that is ambiguous because a clock was wrong.
@@ -355,7 +355,7 @@ pub async fn find_backup(tx: &mut ReadTx, tenant: TenantId, name: &str, to: Rest
     };
     let found = found.ok_or_else(|| not_found(name))?;
     if found.tenant_id != tenant {
-        return Err(Error::new(409, "wrong_tenant_backup", format!("{} is not a backup of {name}", found.id))
+        return Err(Error::new(ErrorKind::WrongTenantBackup, format!("{} is not a backup of {name}", found.id))
             .try_next(format!("fleetctl backup list {name}")));
     }
     Ok(found)
@@ -363,6 +363,6 @@ pub async fn find_backup(tx: &mut ReadTx, tenant: TenantId, name: &str, to: Rest
 
 /// The error of a backup that does not exist.
 pub(super) fn not_found(whose: &str) -> Error {
-    Error::new(404, "backup_not_found", format!("there is no such backup of {whose}"))
+    Error::new(ErrorKind::BackupNotFound, format!("there is no such backup of {whose}"))
         .try_next("fleetctl backup list <tenant>")
 }

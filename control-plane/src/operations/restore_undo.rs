@@ -20,7 +20,7 @@ use super::replacement::swap::{self, RETAINED, SwapFacts, SwapTimes};
 use super::replacement::{act, roll_back, state};
 use super::schema_pin::{PreviousSchema, version_text};
 use super::{ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of an undo. The selection names exactly one tenant.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -135,7 +135,7 @@ async fn prepare_for_undo(
     let (engine, at) = fleet.resolve_placement(kept.server_id, &kept.placement).await?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Full).await?;
     if let Some(problem) = found.problems.first() {
-        return Err(Error::new(409, "database_corrupt", format!("the retained database is damaged: {problem}"))
+        return Err(Error::new(ErrorKind::DatabaseCorrupt, format!("the retained database is damaged: {problem}"))
             .try_next(format!("fleetctl restore run {} --to latest", step.tenant.name)));
     }
     if step.tenant.placement.as_deref() == Some(kept.placement.as_str()) {
@@ -145,7 +145,7 @@ async fn prepare_for_undo(
         // Another worker took it out, for this undo or a later one. It may serve by now.
         let detail =
             format!("{} was changed during the undo, or the catalog is older than its databases", step.tenant.name);
-        return Err(Error::new(409, "conflict", detail)
+        return Err(Error::new(ErrorKind::Conflict, detail)
             .try_next(format!("fleetctl tenant repair {} --use-current, and the undo once more", step.tenant.name)));
     }
     // Active: an undo stamped it, died before the catalog was updated, and was cancelled.
@@ -178,6 +178,6 @@ fn undone_event(_: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> 
 }
 
 fn nothing_to_undo(name: &str) -> Error {
-    Error::new(404, "nothing_to_undo", format!("no replaced database of {name} is retained"))
+    Error::new(ErrorKind::NothingToUndo, format!("no replaced database of {name} is retained"))
         .try_next(format!("fleetctl backup list {name}"))
 }

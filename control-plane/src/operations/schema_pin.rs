@@ -8,10 +8,7 @@ use catalog::{SchemaPin, TenantRecord};
 use tenant_engine::InspectionDepth;
 
 use super::{ClaimedStep, ExclusionReason, StepContext};
-use crate::error::Result;
-
-/// The code of a tenant that is left out because it is pinned.
-const PINNED: &str = "tenant_pinned";
+use crate::error::{ErrorKind, Result};
 
 /// The tenant's schema before another database replaces its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,7 +61,9 @@ impl PreviousSchema {
 
 /// The reason why a migration of many tenants leaves this one out. `None` if it is not pinned.
 pub(super) fn left_out(tenant: &TenantRecord) -> Option<ExclusionReason> {
-    tenant.pin.map(|pin| ExclusionReason::because_tenant_is(PINNED, tenant, &describe_pin(tenant, &pin)))
+    tenant
+        .pin
+        .map(|pin| ExclusionReason::because_tenant_is(ErrorKind::TenantPinned, tenant, &describe_pin(tenant, &pin)))
 }
 
 /// The version at which a tenant is pinned, since when, and by which operation.

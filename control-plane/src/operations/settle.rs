@@ -23,7 +23,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
     fence, replacement, stamp,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The parameters of a repair: what to do if it cannot be decided which of two databases served last.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -49,7 +49,10 @@ impl FleetOperation for SettleParams {
 
     fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         if self.back && self.newest {
-            return Err(Error::new(422, "invalid", "back and newest are two ways to choose a database: use only one"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "back and newest are two ways to choose a database: use only one",
+            ));
         }
         for tenant in &seen.tenants {
             plan.add_step(tenant.id, &tenant.name, || "is repaired, if an operation left it fenced".to_owned());
@@ -87,7 +90,7 @@ impl SettleParams {
         step.require_state(self.eligible_states())?;
         if catalog::steps::is_in_progress(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
             if self.newest {
-                return Err(fence::operation_in_progress(step).mark_transient());
+                return Err(fence::operation_in_progress(step));
             }
             return Ok(PhaseOutcome::step_done(
                 json!({"settled": false, "why": "another operation will continue with it"}),
@@ -143,7 +146,9 @@ async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutc
     // Checked after the search: a worker that slept meanwhile may have found the result of another worker.
     if !stamp::is_ours(fleet, step).await? {
         let detail = format!("{} was changed meanwhile", step.tenant.name);
-        return Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", step.tenant.name)));
+        return Err(
+            Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", step.tenant.name))
+        );
     }
     let (engine, at) = fleet.resolve_placement(newest.server, &newest.placement).await?;
     let next = found.generation.next();

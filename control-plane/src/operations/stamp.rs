@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tenant_engine::{Engine, ExpectedIdentity, Identity, IdentityState, Placement};
 
 use super::{ClaimedStep, StepContext};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 
 /// Stamps the current database with the generation that the catalog is about to have. A process that only knows the
 /// present generation then stops serving it.
@@ -20,7 +20,9 @@ pub(super) async fn stamp_current(
     let identity = step.identity_to_stamp(fleet.fleet_id(), step.tenant.generation.next(), to);
     match stamp_database(engine, &at, &step.expected_identity(fleet.fleet_id(), from), &identity).await {
         // An operation stamped the database and died before the catalog was updated. It has served nobody since.
-        Err(error) if error.code == "fenced" && is_ours(fleet, step).await? => {
+        Err(error)
+            if error.kind == ErrorKind::Engine(tenant_engine::ErrorKind::Fenced) && is_ours(fleet, step).await? =>
+        {
             stamp_database(engine, &at, &expected_stamped_ahead(fleet, step), &identity).await
         }
         stamped => stamped,

@@ -8,7 +8,7 @@ use catalog::{Generation, TenantRecord, TenantState};
 use serde::de::DeserializeOwned;
 use tenant_engine::{ExpectedIdentity, FleetId, Identity, IdentityState};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long a claim is valid without renewal, milliseconds. Long enough for a stalled disk. Short enough that another
 /// process takes over while an operator still watches.
@@ -105,7 +105,7 @@ impl ClaimedStep {
         }
         let state = serde_json::to_value(self.tenant.state).unwrap_or_default();
         let detail = format!("{} is {} now", self.tenant.name, state.as_str().unwrap_or("changed"));
-        Err(Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", self.tenant.name)))
+        Err(Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", self.tenant.name)))
     }
 
     /// The error of a stored phase that this kind of operation does not have.

@@ -17,7 +17,7 @@ use super::write_pauses::WritePauses;
 use super::{CatalogEffect, ledger_name};
 use crate::backup::BackupStore;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::tasks::CompletedWork;
 
 /// Parsed migration sets in memory: the current one, the previous one, and a few that restores need.
@@ -154,7 +154,7 @@ impl StepContext {
         let reference = tenant
             .placement
             .as_deref()
-            .ok_or_else(|| Error::new(409, "database_missing", format!("{} has no database now", tenant.name)))?;
+            .ok_or_else(|| Error::new(ErrorKind::DatabaseMissing, format!("{} has no database now", tenant.name)))?;
         self.resolve_placement(tenant.server_id, reference).await
     }
 
@@ -221,7 +221,7 @@ impl StepContext {
         let claim = (step.op.id, step.tenant.id, step.claim);
         match catalog::steps::check_live_claims(&mut self.catalog.read().await?, &[claim]).await?.as_slice() {
             [true] => Ok(()),
-            _ => Err(Error::new(409, "conflict", "another worker holds the step now")),
+            _ => Err(Error::new(ErrorKind::Conflict, "another worker holds the step now")),
         }
     }
 
@@ -236,7 +236,7 @@ impl StepContext {
         let mut tx = self.catalog.read().await?;
         if catalog::releases::get(&mut tx, id).await?.is_none() {
             return Err(
-                Error::new(404, "not_found", format!("there is no release {id}")).try_next("fleetctl release list")
+                Error::new(ErrorKind::NotFound, format!("there is no release {id}")).try_next("fleetctl release list")
             );
         }
         let files = catalog::releases::release_files(&mut tx, id).await?;

@@ -13,7 +13,7 @@ use super::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
     StepVerdict, SubmissionScope, image,
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::PreparedSubmission;
 
 /// Maximum number of backups named in one request, because the operation's row stores them.
@@ -43,7 +43,7 @@ impl FleetOperation for VerifyParams {
 
     async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         if self.backups.len() > BACKUPS_MAX {
-            return Err(Error::new(422, "invalid", format!("at most {BACKUPS_MAX} backups can be named at once"))
+            return Err(Error::new(ErrorKind::Invalid, format!("at most {BACKUPS_MAX} backups can be named at once"))
                 .try_next("select their tenants instead"));
         }
         Ok(PreparedSubmission::default())
@@ -91,7 +91,7 @@ impl VerifyParams {
                     None
                 }
                 // Such an error says nothing about the backup.
-                Err(error) if error.transient || error.code == "backup_elsewhere" => return Err(error),
+                Err(error) if error.transient || error.kind == ErrorKind::BackupElsewhere => return Err(error),
                 Err(error) => Some(error),
             };
             effects.push(CatalogEffect::Verified { backup: backup.id, error: error.as_ref().map(ToString::to_string) });

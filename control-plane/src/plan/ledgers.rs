@@ -202,16 +202,20 @@ fn describe_misfit(misfit: LedgerMismatch, (tenants, names): &(u64, Vec<&str>)) 
 }
 
 fn misfit_error(worst: LedgerMismatchKind, detail: String) -> Error {
-    let (code, next) = match worst {
-        LedgerMismatchKind::Changed => {
-            ("migration_changed", "put the old text of the file back, and write the change as a new version")
+    use tenant_engine::ErrorKind as DatabaseError;
+    let (kind, next) = match worst {
+        LedgerMismatchKind::Changed => (
+            DatabaseError::MigrationChanged,
+            "put the old text of the file back, and write the change as a new version",
+        ),
+        LedgerMismatchKind::Missing => {
+            (DatabaseError::MigrationMissing, "put the missing file back, under its old number")
         }
-        LedgerMismatchKind::Missing => ("migration_missing", "put the missing file back, under its old number"),
         LedgerMismatchKind::Ahead => {
-            ("migration_ahead", "run the newer files, or select the tenants that are not newer")
+            (DatabaseError::MigrationAhead, "run the newer files, or select the tenants that are not newer")
         }
     };
-    Error::new(409, code, detail).try_next(next).try_next("fleetctl migrate status")
+    Error::new(kind, detail).try_next(next).try_next("fleetctl migrate status")
 }
 
 #[cfg(test)]
@@ -241,7 +245,7 @@ mod tests {
     fn a_file_that_one_engine_has_of_its_own_concerns_the_tenants_there() {
         let edited = sets(&[("sqlite/1_a.sql", "a"), ("postgres/1_a.sql", "other")]);
         let refused = fleet().refuse_misfits(&edited).unwrap();
-        assert_eq!(refused.code, "migration_changed");
+        assert_eq!(refused.code(), "migration_changed");
         assert!(refused.detail.contains("2 of 4 tenants"), "{}", refused.detail);
         assert!(refused.detail.contains("hooli, umbrella") && !refused.detail.contains("acme"), "{}", refused.detail);
         assert!(fleet().refuse_misfits(&sets(OLD)).is_none());

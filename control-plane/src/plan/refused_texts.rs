@@ -10,7 +10,7 @@ use tenant_engine::migration::{Migration, MigrationSets};
 use tenant_engine::text_rules::{MigrationRefusal, migration_refusals};
 
 use super::ledgers::FleetLedgers;
-use crate::error::{Error, ITEMS_MAX, ItemError};
+use crate::error::{Error, ErrorKind, ITEMS_MAX, ItemError};
 
 /// Maximum number of statements of one file in an error. A dump that is not a migration has thousands.
 const TOLD_MAX: usize = 5;
@@ -125,7 +125,7 @@ fn refused_files_error(found: &BTreeSet<&RefusedFile>) -> Option<Error> {
     };
     let item =
         |(index, file): (usize, &&RefusedFile)| ItemError { index, name: file.name.clone(), detail: file.why.clone() };
-    let mut error = Error::new(422, "migration_refused", detail)
+    let mut error = Error::new(ErrorKind::MigrationRefused, detail)
         .try_next("correct these files, unless a tenant has applied them; then run the command again");
     error.items = found.iter().enumerate().take(ITEMS_MAX).map(item).collect();
     Some(error)
@@ -160,7 +160,7 @@ mod tests {
         let texts = RefusedTexts::of_sets(&shared);
         let stops = |version, target| texts.refuse_pending(&at(&shared, EngineKind::Sqlite, version), target);
         let error = stops(None, None).unwrap();
-        assert_eq!((error.code.as_ref(), error.items.len()), ("migration_refused", 2));
+        assert_eq!((error.code(), error.items.len()), ("migration_refused", 2));
         assert_eq!((error.items[0].name.as_str(), error.items[1].name.as_str()), ("2_b.sql", "3_c.sql"));
         assert!(error.items[0].detail.starts_with("line 2: ROLLBACK"), "{:?}", error.items);
         assert_eq!(stops(Some(2), None).unwrap().items.len(), 1);

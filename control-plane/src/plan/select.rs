@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use tenant_engine::ids::{ParseIdError, looks_secret, named_by};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The selection of a request. Its fields narrow each other. An empty selection selects nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +103,7 @@ pub fn refuse_other_id(text: &str, error: &ParseIdError) -> Result<()> {
         None if looks_secret(text) => "fleetctl tenant list",
         None => return Ok(()),
     };
-    Err(Error::new(404, "not_found", error.to_string()).try_next(shown.replace("ID", text)))
+    Err(Error::new(ErrorKind::NotFound, error.to_string()).try_next(shown.replace("ID", text)))
 }
 
 /// What a text names: an id, a host (with a dot or a port), or else a slug.

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Longest time of refusals that is tolerated. A lock, a checkpoint or a restart passes sooner; a full or read-only
 /// disk does not.
@@ -52,8 +52,7 @@ impl CatalogHealth {
     pub(super) fn check_health(&self) -> Result<()> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(refused) if refused.since.elapsed() >= TROUBLE_MAX && !refused.is_over() => Err(Error::new(
-                503,
-                "catalog_unavailable",
+                ErrorKind::OperationsPaused,
                 format!("operations are paused: the catalog is not writable: {}", refused.detail),
             )
             .try_next("fix the cause (is the disk full?), then fleetctl op wait <operation>: it continues from here")),
@@ -69,12 +68,12 @@ mod tests {
     #[test]
     fn a_moment_is_no_trouble_and_a_success_ends_it() {
         let trouble = CatalogHealth::default();
-        trouble.note_write::<()>(&Err(Error::new(503, "catalog_unavailable", "the disk is full")));
+        trouble.note_write::<()>(&Err(Error::new(ErrorKind::OperationsPaused, "the disk is full")));
         trouble.check_health().unwrap();
         let long_ago = Instant::now().checked_sub(2 * TROUBLE_MAX).unwrap();
         *trouble.0.lock().unwrap() =
             Some(WriteRefusal { since: long_ago, last: Instant::now(), detail: "the disk is full".to_owned() });
-        trouble.note_write::<()>(&Err(Error::new(503, "catalog_unavailable", "the disk is still full")));
+        trouble.note_write::<()>(&Err(Error::new(ErrorKind::OperationsPaused, "the disk is still full")));
         assert!(trouble.check_health().unwrap_err().detail.contains("still full"));
         trouble.note_write(&Ok(()));
         trouble.check_health().unwrap();
@@ -86,7 +85,7 @@ mod tests {
         let refused = WriteRefusal { since: long_ago, last: long_ago, detail: "the disk was full".to_owned() };
         let trouble = CatalogHealth(Mutex::new(Some(refused)));
         trouble.check_health().unwrap();
-        trouble.note_write::<()>(&Err(Error::new(503, "catalog_unavailable", "another day")));
+        trouble.note_write::<()>(&Err(Error::new(ErrorKind::OperationsPaused, "another day")));
         trouble.check_health().unwrap();
     }
 }

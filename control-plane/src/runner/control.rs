@@ -75,7 +75,7 @@ impl Runner {
         for tenant in &given_up {
             // No tenant was ever told of these files. Files that cannot be removed now are found as orphans later.
             if let Err(error) = crate::operations::drop_unfinished(&self.fleet, tenant).await {
-                tracing::warn!(tenant = %tenant.id, code = %error.code, %error, "an unfinished database was not removed");
+                tracing::warn!(tenant = %tenant.id, code = %error.code(), %error, "an unfinished database was not removed");
             }
         }
         if matches!(what, OperationControl::Resume | OperationControl::Retry) {

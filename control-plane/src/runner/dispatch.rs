@@ -66,7 +66,7 @@ impl Runner {
             let again = match looked {
                 Ok(again) => again,
                 Err(error) => {
-                    tracing::warn!(code = %error.code, %error, "looking for work failed");
+                    tracing::warn!(code = %error.code(), %error, "looking for work failed");
                     AFTER_ERROR
                 }
             };
@@ -152,7 +152,7 @@ impl Runner {
             Err(error) => {
                 let mut tx = self.fleet.catalog.write().await?;
                 let failed =
-                    catalog::operations::fail_operation(&mut tx, record.id, &error.code, &error.detail).await?;
+                    catalog::operations::fail_operation(&mut tx, record.id, error.code(), &error.detail).await?;
                 append_ended(&mut tx, &failed).await?;
                 tx.commit().await?;
                 return Ok(None);
@@ -269,7 +269,7 @@ impl Runner {
         let (runner, prepared) = (Arc::clone(self), prepared.clone());
         self.tasks.spawn_task(async move {
             if let Err(error) = runner.close_operation(&prepared).await {
-                tracing::warn!(op = %id, code = %error.code, %error, "an operation was not closed");
+                tracing::warn!(op = %id, code = %error.code(), %error, "an operation was not closed");
             }
             runner.lock_state().closing.remove(&id);
             runner.progress.send_modify(|seen| *seen += 1);
@@ -311,7 +311,7 @@ impl Runner {
 /// fail, unless its steps ended worse.
 pub(super) async fn end_operation(tx: &mut WriteTx, record: &OperationRecord, failure: Option<Error>) -> Result<()> {
     if let Some(error) = failure {
-        let failed = catalog::operations::fail_operation(tx, record.id, &error.code, &error.detail).await?;
+        let failed = catalog::operations::fail_operation(tx, record.id, error.code(), &error.detail).await?;
         return append_ended(tx, &failed).await;
     }
     if let Some(ended) = catalog::operations::finish_if_done(tx, record.id).await? {

@@ -21,7 +21,7 @@ impl Runner {
                 () = self.idle_and_stopping() => return,
             }
             if let Err(error) = self.renew_once().await {
-                tracing::warn!(code = %error.code, %error, "leases were not renewed");
+                tracing::warn!(code = %error.code(), %error, "leases were not renewed");
             }
         }
     }

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ProcessRole;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::StepContext;
 use crate::operations::step::LEASE_MS;
 use crate::plan::TenantSelection;
@@ -223,5 +223,5 @@ impl Runner {
 }
 
 fn not_found(op: OperationId) -> Error {
-    Error::new(404, "not_found", format!("there is no operation {op}")).try_next("fleetctl op list")
+    Error::new(ErrorKind::NotFound, format!("there is no operation {op}")).try_next("fleetctl op list")
 }

@@ -26,7 +26,7 @@ impl Runner {
         let (runner, prepared) = (Arc::clone(self), prepared.clone());
         self.tasks.spawn_task(async move {
             if let Err(error) = runner.run_opening(&prepared).await {
-                tracing::warn!(op = %id, code = %error.code, %error, "an operation was not opened");
+                tracing::warn!(op = %id, code = %error.code(), %error, "an operation was not opened");
                 tokio::time::sleep(AFTER_ERROR).await;
             }
             runner.lock_state().closing.remove(&id);

@@ -11,7 +11,7 @@ use catalog::{OperationId, TenantId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Runner, effects};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::CatalogEffect;
 
 /// Maximum number of outcomes that wait for the recorder: more than all running steps can produce.
@@ -98,7 +98,7 @@ impl Runner {
         self.fleet.fault_point("record: committed").await;
         if let Err(error) = &written {
             // The leases expire, and the process that claims the steps next finds their work done.
-            tracing::error!(code = %error.code, %error, outcomes = batch.len(), "outcomes were not recorded");
+            tracing::error!(code = %error.code(), %error, outcomes = batch.len(), "outcomes were not recorded");
         }
         let written = written.unwrap_or_default();
         for (number, report) in batch.into_iter().enumerate() {
@@ -114,7 +114,7 @@ impl Runner {
             match self.write_batch(batch).await {
                 Err(error) if error.transient => tokio::time::sleep(AFTER_ERROR).await,
                 Err(error) => {
-                    tracing::warn!(code = %error.code, %error, outcomes = batch.len(), "a batch was refused");
+                    tracing::warn!(code = %error.code(), %error, outcomes = batch.len(), "a batch was refused");
                     return self.write_each(batch).await;
                 }
                 written => return written,
@@ -140,7 +140,7 @@ impl Runner {
 
     async fn record_failure(&self, report: &StepReport, error: &Error) -> Result<()> {
         let message = format!("the outcome of the step could not be recorded: {error}");
-        let result = StepResult::Failed { code: error.code.to_string(), message };
+        let result = StepResult::Failed { code: error.code().to_owned(), message };
         let mut tx = self.fleet.catalog.write().await?;
         catalog::steps::record_outcomes(&mut tx, &[StepOutcome { result, ..report.outcome.clone() }]).await?;
         Ok(tx.commit().await?)
@@ -180,7 +180,7 @@ fn outcome_to_record(outcome: &StepOutcome, conflicts: &HashSet<TenantId>, now: 
         return outcome.clone();
     }
     let message = "the tenant was changed while the step ran".to_owned();
-    let result = StepResult::Retry { not_before: now + 1_000, code: "conflict".to_owned(), message };
+    let result = StepResult::Retry { not_before: now + 1_000, code: ErrorKind::Conflict.code().to_owned(), message };
     StepOutcome { result, ..outcome.clone() }
 }
 

@@ -3,7 +3,7 @@
 use catalog::tenants::TenantCriteria as Filter;
 use catalog::{ReadTx, ServerId, TenantId, TenantName, TenantRecord, TenantState};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::TenantSelection;
 use crate::plan::select::{self, TenantReference};
 
@@ -29,7 +29,7 @@ impl SelectionPages {
         states: &[TenantState],
     ) -> Result<Self> {
         if selection.is_empty() {
-            return Err(Error::new(422, "selection_empty", "no tenant was selected")
+            return Err(Error::new(ErrorKind::SelectionEmpty, "no tenant was selected")
                 .try_next("name tenants, select by label or server, or say --all"));
         }
         let ids = match selection.names.as_slice() {
@@ -105,7 +105,7 @@ async fn matches_nobody(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
         0 => "the selection matches no tenant".to_owned(),
         others => format!("the selection matches {others} tenants, but none of them is {}", states.join(" or ")),
     };
-    Ok(Error::new(404, "selection_matches_nobody", detail)
+    Ok(Error::new(ErrorKind::SelectionMatchesNobody, detail)
         .try_next("look with the same selection: fleetctl tenant list")
         .try_next("if an empty selection is right, add --allow-empty"))
 }
@@ -153,7 +153,7 @@ async fn wrong_state(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
         }
         Some(tenant) => {
             let detail = format!("{} is {}", tenant.name, state_text(tenant.state));
-            Error::new(409, "conflict", detail).try_next(format!("fleetctl tenant get {}", tenant.name))
+            Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", tenant.name))
         }
         None => not_found("one of the ids does not name a tenant"),
     })
@@ -166,5 +166,5 @@ fn state_text(state: TenantState) -> String {
 }
 
 fn not_found(detail: &str) -> Error {
-    Error::new(404, "not_found", detail)
+    Error::new(ErrorKind::NotFound, detail)
 }

@@ -6,12 +6,12 @@ use catalog::events::NewEvent;
 use catalog::idempotency::ClaimedIdempotencyKey;
 use catalog::operations::{NewOperation, OperationRecord, WhenLeft};
 use catalog::tenants::NewTenant;
-use catalog::{ErrorKind, OperationId, ReadTx, WriteTx};
+use catalog::{ErrorKind as CatalogError, OperationId, ReadTx, WriteTx};
 use serde_json::json;
 
 use super::select::{self, SelectionPages};
 use super::{Runner, STEPS_MAX};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::ledgers::{self, KnownLedgers};
 use crate::operations::planning::WayBack;
 use crate::operations::{OperationParams, OperationTargets, PlanInput, PreparedSubmission, StepPlan, SubmissionScope};
@@ -40,9 +40,9 @@ impl AuditCaller {
         catalog::idempotency::finish_request(tx, &self.actor, taken, status, answer).await.map_err(|error| match error
             .kind()
         {
-            ErrorKind::NotFound => {
+            CatalogError::NotFound => {
                 let detail = "another process has taken over this Idempotency-Key, so nothing was done here";
-                Error::new(409, "idempotency_in_progress", detail).try_next("repeat it in a moment")
+                Error::new(ErrorKind::IdempotencyInProgress, detail).try_next("repeat it in a moment")
             }
             _ => error.into(),
         })
@@ -253,7 +253,7 @@ fn exclusion_rule(targets: &TenantSelection) -> WhenLeft {
 async fn require_one_tenant(tx: &mut ReadTx, pages: SelectionPages) -> Result<SelectionPages> {
     match pages.count_tenants(tx).await? {
         1 => Ok(pages),
-        many => Err(Error::new(422, "invalid", format!("exactly one tenant is needed, {many} were selected"))),
+        many => Err(Error::new(ErrorKind::Invalid, format!("exactly one tenant is needed, {many} were selected"))),
     }
 }
 
@@ -261,7 +261,7 @@ async fn require_one_tenant(tx: &mut ReadTx, pages: SelectionPages) -> Result<Se
 fn check_concurrency(asked: Option<u32>) -> Result<()> {
     match asked {
         Some(asked) if !(1..=STEPS_MAX).contains(&asked) => {
-            Err(Error::new(422, "invalid", format!("concurrency: expected 1 to {STEPS_MAX}, got {asked}")))
+            Err(Error::new(ErrorKind::Invalid, format!("concurrency: expected 1 to {STEPS_MAX}, got {asked}")))
         }
         _ => Ok(()),
     }
@@ -272,7 +272,7 @@ fn check_count(plan: &StepPlan, expected: Option<u64>) -> Result<()> {
     match expected {
         Some(expected) if expected != found => {
             let detail = format!("{expected} tenants were expected, but the plan has {found}");
-            Err(Error::new(409, "count_mismatch", detail).try_next("look at the plan with --dry-run"))
+            Err(Error::new(ErrorKind::CountMismatch, detail).try_next("look at the plan with --dry-run"))
         }
         _ => Ok(()),
     }

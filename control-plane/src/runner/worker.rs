@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Runner;
 use super::record::{RecordAnswer, StepReport};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::{
     CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationParams, PhaseOutcome, StepVerdict,
 };
@@ -117,18 +117,18 @@ impl Runner {
                 StepResult::Next { phase: phase.to_owned(), facts: facts.to_string() }
             }
             StepVerdict::Done(facts) => StepResult::Done { facts: facts.to_string() },
-            StepVerdict::Skipped(left) => StepResult::Skipped { code: left.code.to_owned(), message: left.why },
+            StepVerdict::Skipped(left) => StepResult::Skipped { code: left.kind.code().to_owned(), message: left.why },
             StepVerdict::Failed(error) => {
                 tracing::warn!(
                     op = %step.op.id, kind = %step.op.kind, tenant = %step.tenant.id, phase = %step.phase,
-                    attempt = step.attempt, code = %error.code, error = %error_chain(&error), "step failed"
+                    attempt = step.attempt, code = %error.code(), error = %error_chain(&error), "step failed"
                 );
                 let cause = if error.transient { FailureCause::Transient } else { FailureCause::Permanent };
                 let salt = step.tenant.id.uuid().as_u64_pair().1;
-                let (code, message) = (error.code.to_string(), error.detail);
+                let (code, message) = (error.code().to_owned(), error.detail);
                 match retry::decide_retry(cause, step.attempt, self.fleet.catalog.now(), salt) {
                     retry::RetryDecision::At(not_before) => StepResult::Retry { not_before, code, message },
-                    retry::RetryDecision::GiveUp if is_busy_elsewhere(step, &code) => {
+                    retry::RetryDecision::GiveUp if is_busy_elsewhere(step, &error.kind) => {
                         StepResult::Skipped { code, message }
                     }
                     retry::RetryDecision::GiveUp => StepResult::Failed { code, message },
@@ -167,7 +167,7 @@ impl Runner {
             Ok(None) => WorkerNext::End,
             Err(error) => {
                 // The phase is recorded. When the lease has expired, another process continues from there.
-                tracing::warn!(code = %error.code, %error, "a tenant was not read again");
+                tracing::warn!(code = %error.code(), %error, "a tenant was not read again");
                 WorkerNext::End
             }
         }
@@ -189,7 +189,8 @@ impl Runner {
 
     /// Returns a step that a stopping process claimed and did not begin.
     async fn hand_back(&self, work: &ClaimedWork) {
-        let (code, message) = ("shutting_down".to_owned(), "the process that held the step was stopped".to_owned());
+        let (code, message) =
+            (ErrorKind::ShuttingDown.code().to_owned(), "the process that held the step was stopped".to_owned());
         self.report_outcome(work, StepResult::HandedBack { code, message }, Vec::new()).await;
     }
 }
@@ -205,8 +206,8 @@ fn exclusion_by_rule(operation: &dyn FleetOperation, step: &ClaimedStep) -> Opti
 }
 
 /// Whether a tenant that a rule selected is left out, because another operation is replacing its database.
-fn is_busy_elsewhere(step: &ClaimedStep, code: &str) -> bool {
-    step.op.when_left != WhenLeft::Fail && step.phase.is_empty() && code == "operation_in_progress"
+fn is_busy_elsewhere(step: &ClaimedStep, kind: &ErrorKind) -> bool {
+    step.op.when_left != WhenLeft::Fail && step.phase.is_empty() && *kind == ErrorKind::OperationInProgress
 }
 
 /// The error of a step whose attempts were used up by processes that died.
@@ -216,7 +217,7 @@ fn process_died(step: &ClaimedStep) -> Error {
         1 => format!("its process died in {phase}, and its attempts are used up"),
         deaths => format!("its process died {deaths} times in {phase}"),
     };
-    Error::new(500, "process_died", detail)
+    Error::new(ErrorKind::ProcessDied, detail)
         .try_next(format!("find out what ends the process (log, memory), then fleetctl op retry {}", step.op.id))
 }
 

@@ -251,7 +251,7 @@ fn unreachable_servers(seen: &ComparisonInput<'_>) -> Vec<Finding> {
         reference: None,
         tenant_name: None,
         size_bytes: None,
-        detail: format!("its contents are unknown: {}: {}", error.code, error.detail),
+        detail: format!("its contents are unknown: {}: {}", error.code(), error.detail),
         next_step: format!("fleetctl server get {}", server.name),
     })
     .collect()

@@ -12,7 +12,7 @@ use super::compare::{ClaimIndex, GRACE_MS, ObjectStanding, compare_claims};
 use super::finding::{DatabaseOwner, FindingSubject};
 use super::server_contents::{InspectionScope, ServerContents};
 use super::{ScrubEvidence, gather_evidence};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::operations::StepContext;
 use crate::runner::submit::{AuditCaller, SubmitMode};
 
@@ -50,7 +50,7 @@ pub async fn run_quarantine(
     mode: SubmitMode,
 ) -> Result<Vec<QuarantineOutcome>> {
     if subjects.len() > SUBJECTS_MAX {
-        return Err(Error::new(422, "invalid", format!("at most {SUBJECTS_MAX} findings at once")));
+        return Err(Error::new(ErrorKind::Invalid, format!("at most {SUBJECTS_MAX} findings at once")));
     }
     let these = subjects.iter().map(|subject| (subject.server.clone(), subject.name.clone())).collect();
     let gathered = gather_evidence(fleet, &InspectionScope::These(these)).await?;
@@ -87,13 +87,13 @@ fn check_subject<'a>(
     now: Option<&FindingSubject>,
 ) -> Result<(&'a ServerContents, &'a ListedObject)> {
     if !subject.kind.is_orphan() {
-        return Err(Error::new(422, "invalid", "only orphans can be quarantined"));
+        return Err(Error::new(ErrorKind::Invalid, "only orphans can be quarantined"));
     }
     let place = gathered.places.iter().find(|place| place.server.name == subject.server);
-    let place = place.ok_or_else(|| Error::new(404, "not_found", "there is no such server"))?;
-    let listing = place.listing.as_ref().map_err(|error| Error::new(503, error.code.clone(), error.detail.clone()))?;
+    let place = place.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such server"))?;
+    let listing = place.listing.as_ref().map_err(|error| Error::new(error.kind.clone(), error.detail.clone()))?;
     let found = listing.found.iter().find(|found| found.name == subject.name);
-    let found = found.ok_or_else(|| Error::new(404, "not_found", "it is not there any more"))?;
+    let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "it is not there any more"))?;
     match now {
         Some(now) if now == subject => return Ok((place, found)),
         _ => {}
@@ -120,7 +120,7 @@ fn subject_difference(then: &FindingSubject, now: Option<&FindingSubject>) -> St
 }
 
 fn finding_changed(why: String) -> Error {
-    Error::new(409, "conflict", why).try_next("fleetctl scrub --out report.json, and look again")
+    Error::new(ErrorKind::Conflict, why).try_next("fleetctl scrub --out report.json, and look again")
 }
 
 type QuarantineObject<'a> = (&'a ServerContents, &'a ListedObject, &'a FindingSubject);

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const LOCK: &str = "serve.lock";
 const ENDPOINT: &str = "endpoint.json";
@@ -155,7 +155,7 @@ fn read_endpoint(data_dir: &Path) -> std::io::Result<ServerEndpoint> {
 
 fn already_serving(endpoint: Option<&ServerEndpoint>) -> Error {
     let who = endpoint.map_or_else(String::new, |e| format!(" (process {}, {})", e.pid, e.admin_url));
-    Error::new(409, "already_serving", format!("this data directory is served already{who}"))
+    Error::new(ErrorKind::AlreadyServing, format!("this data directory is served already{who}"))
         .try_next("use the server that runs, or stop it first")
 }
 
@@ -182,7 +182,7 @@ mod tests {
         held.publish_endpoint(&endpoint()).unwrap();
         assert_eq!(find_running(dir.path()).unwrap(), Some(endpoint()));
         let refused = acquire_lock(dir.path()).await.unwrap_err();
-        assert_eq!(refused.code, "already_serving");
+        assert_eq!(refused.code(), "already_serving");
         assert!(refused.detail.contains("https://127.0.0.1:81"), "{}", refused.detail);
         let mode = std::fs::metadata(dir.path().join(ENDPOINT)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_is_not_there_is_an_error() {
-        assert_eq!(acquire_lock(Path::new("/no/such/place")).await.unwrap_err().code, "data_dir_unusable");
+        assert_eq!(acquire_lock(Path::new("/no/such/place")).await.unwrap_err().code(), "data_dir_unusable");
         assert_eq!(find_running(Path::new("/no/such/place")).unwrap(), None);
     }
 }

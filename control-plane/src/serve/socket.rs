@@ -6,7 +6,7 @@
 //! process.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io::{Error as IoError, ErrorKind, Result as IoResult};
+use std::io::{Error as IoError, ErrorKind as IoErrorKind, Result as IoResult};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
@@ -19,7 +19,7 @@ use rustix::fs::OFlags;
 use tokio::net::UnixStream;
 
 use super::bounded::AcceptedConnection;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 const FOLDER: &str = "socket";
 const NAME: &str = "admin.sock";
@@ -100,7 +100,7 @@ fn ready_folder(data_dir: &Path) -> Result<IoResult<()>> {
     let folder = data_dir.join(FOLDER);
     let owner = |of: &Metadata| of.uid();
     let found = match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Ok(Err(error)),
+        Err(error) if error.kind() != IoErrorKind::AlreadyExists => return Ok(Err(error)),
         _ => std::fs::symlink_metadata(&folder),
     };
     let (found, above) = match (found, std::fs::metadata(data_dir)) {
@@ -129,7 +129,7 @@ async fn listen_on_socket(data_dir: &Path) -> Result<IoResult<(UnixListener, Bou
         Ok(_) if is_alive(address.socket_path()).await => {
             let detail = format!("another process listens on {RELATIVE} in this data directory");
             return Err(
-                Error::new(409, "already_serving", detail).try_next("use the server that runs, or stop it first")
+                Error::new(ErrorKind::AlreadyServing, detail).try_next("use the server that runs, or stop it first")
             );
         }
         Ok(_) => drop(std::fs::remove_file(address.socket_path())),
@@ -146,13 +146,13 @@ fn bind_at(address: AdminSocket) -> IoResult<(UnixListener, BoundSocket)> {
 
 async fn is_alive(path: &Path) -> bool {
     match tokio::time::timeout(PROBE, UnixStream::connect(path)).await {
-        Ok(Err(error)) => !matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound),
+        Ok(Err(error)) => !matches!(error.kind(), IoErrorKind::ConnectionRefused | IoErrorKind::NotFound),
         Ok(Ok(_)) | Err(_) => true,
     }
 }
 
 fn socket_path_taken(why: &str) -> Error {
-    Error::new(500, "data_dir_unusable", format!("cannot use {RELATIVE} in the data directory: {why}"))
+    Error::new(ErrorKind::DataDirUnusable, format!("cannot use {RELATIVE} in the data directory: {why}"))
         .try_next("remove it, and check who may write in the data directory")
 }
 
@@ -164,7 +164,7 @@ impl AcceptedConnection for UnixStream {
         if [0, rustix::process::geteuid().as_raw()].contains(&peer) {
             return Ok(());
         }
-        Err(IoError::new(ErrorKind::PermissionDenied, format!("the local socket is not for user {peer}")))
+        Err(IoError::new(IoErrorKind::PermissionDenied, format!("the local socket is not for user {peer}")))
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (listener, bound) = bind_socket(dir.path()).await.unwrap().unwrap();
         let refused = bind_socket(dir.path()).await.unwrap_err();
-        assert_eq!(refused.code, "already_serving");
+        assert_eq!(refused.code(), "already_serving");
         assert!(UnixStream::connect(dir.path().join(RELATIVE)).await.is_ok(), "the live one stays");
         // A killed process leaves its file.
         std::mem::forget(bound);
@@ -213,13 +213,13 @@ mod tests {
             let file = dir.path().join(place);
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(&file, "mine").unwrap();
-            assert_eq!(bind_socket(dir.path()).await.unwrap_err().code, "data_dir_unusable");
+            assert_eq!(bind_socket(dir.path()).await.unwrap_err().code(), "data_dir_unusable");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
         }
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), dir.path().join(FOLDER)).unwrap();
         assert_eq!(
-            bind_socket(dir.path()).await.unwrap_err().code,
+            bind_socket(dir.path()).await.unwrap_err().code(),
             "data_dir_unusable",
             "a link may lead to anyone's folder"
         );

@@ -23,7 +23,7 @@ async fn one_serves_a_directory_and_says_where() {
     assert_eq!(mode & 0o777, 0o600);
     let second = App::open(site.app.config.clone()).await.unwrap();
     let refused = serve::start_server(Arc::clone(&second), ServeOptions::default()).await.unwrap_err();
-    assert_eq!((refused.code.as_ref(), refused.status), ("already_serving", 409));
+    assert_eq!((refused.code(), control_plane::http::status_of(&refused.kind).as_u16()), ("already_serving", 409));
     second.shut_down(Duration::from_secs(1)).await;
     site.stop().await;
     assert_eq!(serve::find_running(&data_dir).unwrap(), None);
@@ -46,7 +46,7 @@ async fn what_cannot_be_served_is_refused_with_its_reason() {
         let mut config = base.clone();
         change(&mut config);
         let app = App::open(config).await.unwrap();
-        assert_eq!(serve::start_server(Arc::clone(&app), ServeOptions::default()).await.unwrap_err().code, code);
+        assert_eq!(serve::start_server(Arc::clone(&app), ServeOptions::default()).await.unwrap_err().code(), code);
         assert_eq!(serve::find_running(&base.data_dir).unwrap(), None, "nothing is left behind");
         app.shut_down(Duration::from_secs(1)).await;
     }

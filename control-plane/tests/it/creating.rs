@@ -39,7 +39,7 @@ async fn a_taken_name_refuses_the_whole_list_or_is_skipped() {
     let world = World::new().await;
     world.create(&["acme"]).await;
     let error = world.run(creating(&["globex", "ACME"]), TenantSelection::default()).await.unwrap_err();
-    assert_eq!((error.code.as_ref(), error.items.len(), error.items[0].index), ("already_exists", 1, 1));
+    assert_eq!((error.code(), error.items.len(), error.items[0].index), ("already_exists", 1, 1));
     let OperationParams::Create(params) = creating(&["globex", "acme"]) else { unreachable!() };
     let skipping =
         OperationParams::Create(create::CreateParams { if_exists: create::ExistingNamePolicy::Skip, ..params });
@@ -92,13 +92,13 @@ async fn bad_lists_make_nothing() {
         [(vec![], "invalid"), (vec![".."], "invalid"), (vec!["a", "a"], "invalid"), (vec!["x\0y"], "invalid")]
     {
         let error = world.run(creating(&names), TenantSelection::default()).await.unwrap_err();
-        assert_eq!(error.code, code, "{names:?}");
+        assert_eq!(error.code(), code, "{names:?}");
     }
     let OperationParams::Create(params) = creating(&["acme"]) else { unreachable!() };
     let elsewhere = OperationParams::Create(create::CreateParams { server: Some("nowhere".to_owned()), ..params });
-    assert_eq!(world.run(elsewhere, TenantSelection::default()).await.unwrap_err().code, "not_found");
+    assert_eq!(world.run(elsewhere, TenantSelection::default()).await.unwrap_err().code(), "not_found");
     assert_eq!(
-        world.app.select_tenants(&TenantSelection::all_tenants()).await.unwrap_err().code,
+        world.app.select_tenants(&TenantSelection::all_tenants()).await.unwrap_err().code(),
         "selection_matches_nobody"
     );
 }

@@ -21,11 +21,11 @@ async fn a_deleted_tenant_answers_no_more_and_its_backup_is_proved() {
     let backup = world.newest("acme").await.unwrap();
     assert_eq!((backup.reason.as_str(), backup.verified_at.is_some()), ("pre_delete", true));
     invariants::check(&world).await;
-    assert_eq!(world.run(backing_up(), TenantSelection::one_tenant("acme")).await.unwrap_err().code, "not_found");
+    assert_eq!(world.run(backing_up(), TenantSelection::one_tenant("acme")).await.unwrap_err().code(), "not_found");
     assert_eq!(world.succeed(backing_up(), TenantSelection::all_tenants()).await.steps_total, 1);
     // Its name is not free, its data is not lost.
     assert_eq!(
-        world.run(crate::world::creating(&["acme"]), TenantSelection::default()).await.unwrap_err().code,
+        world.run(crate::world::creating(&["acme"]), TenantSelection::default()).await.unwrap_err().code(),
         "already_exists"
     );
     let as_name = Some("acme-again".to_owned());
@@ -48,7 +48,7 @@ async fn a_protected_tenant_is_refused_with_all_that_were_selected() {
     let mut tx = world.app.catalog.write().await.unwrap();
     catalog::tenants::set_protected(&mut tx, id, true).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(world.run(deleting(), TenantSelection::all_tenants()).await.unwrap_err().code, "protected");
+    assert_eq!(world.run(deleting(), TenantSelection::all_tenants()).await.unwrap_err().code(), "protected");
     assert_eq!(world.tenant("acme").await.state, TenantState::Active);
     world.succeed(deleting(), TenantSelection::one_tenant("acme")).await;
 }

@@ -221,7 +221,7 @@ async fn nothing_is_fetched_for_a_manifest_that_is_not_believed() {
     let failed = store.world.steps(ended.id, &[]).await.remove(0).0.error.unwrap();
     assert!(failed.contains("differ in the size"), "{failed}");
     let shown = store.world.app.backup_manifest(&store.mine).await.unwrap_err();
-    assert_eq!(shown.code, "backup_damaged", "and it is not shown either");
+    assert_eq!(shown.code(), "backup_damaged", "and it is not shown either");
 }
 
 #[tokio::test]

@@ -23,7 +23,11 @@ async fn is_refused(world: &World, set: &[(&str, &str)], next: &str) {
     let dry = world.plan(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
     let run = world.run(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
     for error in [dry, run] {
-        assert_eq!((error.code.as_ref(), error.status), ("ledger_name_differs", 409), "{error}");
+        assert_eq!(
+            (error.code(), control_plane::http::status_of(&error.kind).as_u16()),
+            ("ledger_name_differs", 409),
+            "{error}"
+        );
         assert!(error.next_steps.concat().contains(next), "{error:?}");
     }
 }

@@ -456,7 +456,7 @@ async fn purge_one(on: &Column) {
     let check = async |world: &World| {
         assert_eq!(world.tenant("acme").await.state, TenantState::Purged);
         let again = world.start(Submission::new(creating(&["acme"]), TenantSelection::default())).await;
-        assert_eq!(again.unwrap_err().code, "already_exists", "the name stays reserved");
+        assert_eq!(again.unwrap_err().code(), "already_exists", "the name stays reserved");
     };
     let params = |_: &World| OperationParams::Purge(purge::PurgeParams::default());
     let met = crash_everywhere(on, "purge", prepare, params, acme, check).await;

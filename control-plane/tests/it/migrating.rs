@@ -87,7 +87,7 @@ async fn each_misfit_between_files_and_database_has_its_own_error() {
         (vec![TASKS, later], "migration_missing"),
     ] {
         let refused = world.run(migrating(&set), TenantSelection::one_tenant("acme")).await.unwrap_err();
-        assert_eq!(refused.code, code, "{refused}");
+        assert_eq!(refused.code(), code, "{refused}");
     }
     assert_eq!(world.tenant("acme").await.schema_version, Some(2));
     invariants::check(&world).await;
@@ -109,7 +109,7 @@ async fn a_target_stops_before_the_head_and_does_not_move_the_fleet() {
     assert_eq!(world.tenant("acme").await.schema_version, Some(2));
     world.create(&["globex"]).await;
     assert_eq!(world.tenant("globex").await.schema_version, Some(1));
-    assert_eq!(world.run(to(7), TenantSelection::all_tenants()).await.unwrap_err().code, "invalid");
+    assert_eq!(world.run(to(7), TenantSelection::all_tenants()).await.unwrap_err().code(), "invalid");
 }
 
 #[tokio::test]
@@ -150,11 +150,11 @@ async fn selections_are_explicit_and_counted() {
     world.migrate(&[TASKS]).await;
     world.create(&["acme", "globex"]).await;
     let set = || migrating(&[TASKS, DONE]);
-    assert_eq!(world.run(set(), TenantSelection::default()).await.unwrap_err().code, "selection_empty");
-    assert_eq!(world.run(set(), TenantSelection::one_tenant("nobody")).await.unwrap_err().code, "not_found");
+    assert_eq!(world.run(set(), TenantSelection::default()).await.unwrap_err().code(), "selection_empty");
+    assert_eq!(world.run(set(), TenantSelection::one_tenant("nobody")).await.unwrap_err().code(), "not_found");
     let mut counted = control_plane::runner::submit::Submission::new(set(), TenantSelection::all_tenants());
     counted.expect_count = Some(3);
-    assert_eq!(world.start(counted).await.unwrap_err().code, "count_mismatch");
+    assert_eq!(world.start(counted).await.unwrap_err().code(), "count_mismatch");
     assert_eq!(world.tenant("acme").await.schema_version, Some(1));
 }
 

@@ -368,5 +368,5 @@ async fn what_was_written_by_a_catalog_that_counted_again_is_not_given_up() {
     assert_eq!(world.failure(&ended).await, "fenced");
     assert_eq!(acknowledged(&world).await, 1, "it goes on serving");
     let both = OperationParams::Settle(settle::SettleParams { back: true, newest: true });
-    assert_eq!(world.plan(both, acme()).await.unwrap_err().code, "invalid");
+    assert_eq!(world.plan(both, acme()).await.unwrap_err().code(), "invalid");
 }

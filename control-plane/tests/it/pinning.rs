@@ -130,7 +130,7 @@ async fn a_backup_that_is_newer_than_the_tenant_cannot_come_to_its_schema() {
     };
     world.succeed(restoring(RestorePoint::Backup(first.id)), acme()).await;
     let refused = world.run(restoring_with(RestoredSchema::Current, None), acme()).await.unwrap_err();
-    assert_eq!(refused.code, "schema_unreachable");
+    assert_eq!(refused.code(), "schema_unreachable");
     // With its own schema it can, and the tenant is as far as it was before.
     world.succeed(restoring(RestorePoint::Latest), acme()).await;
     assert_eq!(acme_at(&world).await, (Some(2), None));
@@ -210,7 +210,7 @@ async fn a_target_behind_a_tenant_is_refused_with_the_way_back() {
     let backup = world.newest("acme").await.unwrap();
     for selection in [acme(), TenantSelection::all_tenants()] {
         let refused = world.run(to(&[ONE, TWO], Some(1), false), selection).await.unwrap_err();
-        assert_eq!(refused.code, "schema_unreachable");
+        assert_eq!(refused.code(), "schema_unreachable");
         assert!(refused.next_steps.iter().any(|next| next.contains(&backup.id.to_string())), "{refused:?}");
     }
     let refused = world.run(to(&[ONE, TWO], Some(1), false), TenantSelection::one_tenant("globex")).await.unwrap_err();
@@ -219,7 +219,7 @@ async fn a_target_behind_a_tenant_is_refused_with_the_way_back() {
     world.succeed(restoring(RestorePoint::Latest), acme()).await;
     world.succeed(migrating(&[ONE, TWO, THREE]), TenantSelection::one_tenant("globex")).await;
     let refused = world.run(to(&[ONE, TWO, THREE], Some(2), false), TenantSelection::all_tenants()).await.unwrap_err();
-    assert_eq!(refused.code, "schema_unreachable", "the only other one is pinned");
+    assert_eq!(refused.code(), "schema_unreachable", "the only other one is pinned");
     world.succeed(to(&[ONE, TWO, THREE], Some(2), true), TenantSelection::all_tenants()).await;
     assert_eq!((acme_at(&world).await, world.tenant("globex").await.schema_version), ((Some(2), None), Some(3)));
 }

@@ -87,7 +87,7 @@ async fn what_only_all_pages_can_say_is_said_of_all() {
         other => other,
     };
     let refused = world.plan(migrate(Some(1)), TenantSelection::all_tenants()).await.unwrap_err();
-    assert_eq!(refused.code, "schema_unreachable", "{refused:?}");
+    assert_eq!(refused.code(), "schema_unreachable", "{refused:?}");
     let changed = migrating(&[("0001_tasks.sql", "create table tasks (id integer);"), DONE]);
     let refused = world.plan(changed, TenantSelection::all_tenants()).await.unwrap_err();
     assert!(refused.detail.contains("2500 of 2500 tenants"), "{refused:?}");
@@ -103,7 +103,7 @@ async fn what_only_all_pages_can_say_is_said_of_all() {
     tx.commit().await.unwrap();
     let to_other = OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() });
     let refused = world.plan(to_other, TenantSelection::all_tenants()).await.unwrap_err();
-    assert!(refused.code == "server_full" && refused.detail.contains("2470"), "{refused:?}");
+    assert!(refused.code() == "server_full" && refused.detail.contains("2470"), "{refused:?}");
 
     let plan =
         world.plan(OperationParams::Archive(archive::ArchiveParams {}), TenantSelection::all_tenants()).await.unwrap();

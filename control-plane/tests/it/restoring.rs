@@ -55,7 +55,7 @@ async fn a_damaged_tenant_comes_back_under_its_name() {
         world.sql("acme", "insert into tasks (title) values ('writes work')").await;
         invariants::check(&world).await;
         // What cannot be read cannot come back by itself.
-        assert_eq!(world.run(undoing(), acme()).await.unwrap_err().code, "nothing_to_undo", "{what}");
+        assert_eq!(world.run(undoing(), acme()).await.unwrap_err().code(), "nothing_to_undo", "{what}");
     }
     assert_eq!(canary(&world, "globex", "globex").await, 1);
 }
@@ -102,7 +102,10 @@ async fn a_point_in_time_is_the_newest_backup_at_or_before_it() {
     world.sql("acme", "insert into tasks (title) values ('second')").await;
     world.backup("acme").await;
     world.sql("acme", "delete from tasks").await;
-    assert_eq!(world.run(restoring(RestorePoint::At(before_all)), acme()).await.unwrap_err().code, "backup_not_found");
+    assert_eq!(
+        world.run(restoring(RestorePoint::At(before_all)), acme()).await.unwrap_err().code(),
+        "backup_not_found"
+    );
     world.succeed(restoring(RestorePoint::At(between)), acme()).await;
     assert_eq!(world.int("acme", "select count(*) from tasks").await, 1);
     world.succeed(restoring(RestorePoint::At(world.now())), acme()).await;
@@ -127,8 +130,8 @@ async fn a_copy_is_a_tenant_of_its_own() {
     world.sql("copy", "delete from tasks").await;
     assert_eq!(canary(&world, "acme", "acme").await, 1);
     assert_ne!(world.tenant("copy").await.id, world.tenant("acme").await.id);
-    assert_eq!(world.run(params("globex"), acme()).await.unwrap_err().code, "already_exists");
-    assert_eq!(world.run(params(".."), acme()).await.unwrap_err().code, "invalid");
+    assert_eq!(world.run(params("globex"), acme()).await.unwrap_err().code(), "already_exists");
+    assert_eq!(world.run(params(".."), acme()).await.unwrap_err().code(), "invalid");
     // The copy's own backups are its own.
     world.backup("copy").await;
     world.succeed(restoring(RestorePoint::Latest), TenantSelection::one_tenant("copy")).await;
@@ -141,7 +144,7 @@ async fn another_tenants_backup_is_refused_wherever_the_mix_up_is() {
     let (mine, theirs) = (world.backup("acme").await, world.backup("globex").await);
     // Named outright.
     let error = world.run(restoring(RestorePoint::Backup(theirs.id)), acme()).await.unwrap_err();
-    assert_eq!(error.code, "wrong_tenant_backup");
+    assert_eq!(error.code(), "wrong_tenant_backup");
     // Their objects under my keys: the manifest says so.
     let object = |key: &str| world.object(&key.replace(".manifest.json", ".db.zst"));
     std::fs::copy(object(&theirs.object_key), object(&mine.object_key)).unwrap();
@@ -219,17 +222,20 @@ async fn one_tenant_is_restored_at_a_time_and_must_exist() {
     let world = two_tenants().await;
     world.succeed(backing_up(), TenantSelection::all_tenants()).await;
     assert_eq!(
-        world.run(restoring(RestorePoint::Latest), TenantSelection::all_tenants()).await.unwrap_err().code,
+        world.run(restoring(RestorePoint::Latest), TenantSelection::all_tenants()).await.unwrap_err().code(),
         "invalid"
     );
     assert_eq!(
-        world.run(restoring(RestorePoint::Latest), TenantSelection::one_tenant("nobody")).await.unwrap_err().code,
+        world.run(restoring(RestorePoint::Latest), TenantSelection::one_tenant("nobody")).await.unwrap_err().code(),
         "not_found"
     );
     let unknown = catalog::BackupId::generate();
-    assert_eq!(world.run(restoring(RestorePoint::Backup(unknown)), acme()).await.unwrap_err().code, "backup_not_found");
+    assert_eq!(
+        world.run(restoring(RestorePoint::Backup(unknown)), acme()).await.unwrap_err().code(),
+        "backup_not_found"
+    );
     let verify = OperationParams::Verify(verify::VerifyParams { backups: vec![unknown] });
-    assert_eq!(world.run(verify, TenantSelection::default()).await.unwrap_err().code, "backup_not_found");
+    assert_eq!(world.run(verify, TenantSelection::default()).await.unwrap_err().code(), "backup_not_found");
 }
 
 #[tokio::test]

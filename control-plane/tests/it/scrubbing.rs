@@ -132,7 +132,7 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
     for (subject, fate) in subjects.iter().zip(&fates) {
         match subject.kind.is_orphan() {
             true => assert!(matches!(fate, QuarantineOutcome::Done(_)), "{subject:?} {fate:?}"),
-            false => assert_eq!(refused(fate).code, "invalid", "{subject:?}"),
+            false => assert_eq!(refused(fate).code(), "invalid", "{subject:?}"),
         }
     }
     for path in [&stranger, &second] {
@@ -207,7 +207,7 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     let fate = async |change: &dyn Fn(&mut FindingSubject)| {
         let mut other = subject.clone();
         change(&mut other);
-        refused(&put_aside(&world, &[other]).await[0]).code.to_string()
+        refused(&put_aside(&world, &[other]).await[0]).code().to_owned()
     };
     assert_eq!(fate(&|s| s.identity = None).await, "conflict");
     assert_eq!(fate(&|s| s.physical = Some("1:1".to_owned())).await, "conflict");
@@ -220,17 +220,17 @@ async fn what_is_not_as_it_was_reported_stays_where_it_is() {
     // Somebody has it open.
     let held = rusqlite::Connection::open(&path).unwrap();
     held.execute_batch("create table more (a)").unwrap();
-    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&subject)).await[0]).code, "database_busy");
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&subject)).await[0]).code(), "database_busy");
     drop(held);
     // The same bytes under another inode are not what was looked at.
     std::fs::copy(&path, path.with_extension("copy")).unwrap();
     std::fs::rename(path.with_extension("copy"), &path).unwrap();
     let_things_get_old(&world);
-    assert_eq!(refused(&put_aside(&world, &[subject]).await[0]).code, "conflict");
+    assert_eq!(refused(&put_aside(&world, &[subject]).await[0]).code(), "conflict");
     assert!(path.exists());
     let again = findings(&world).await.remove(0).subject;
     std::fs::hard_link(&path, world.data().join("second-name")).unwrap();
-    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&again)).await[0]).code, "fenced");
+    assert_eq!(refused(&put_aside(&world, std::slice::from_ref(&again)).await[0]).code(), "fenced");
     std::fs::remove_file(world.data().join("second-name")).unwrap();
     assert!(matches!(put_aside(&world, &[again]).await[0], QuarantineOutcome::Done(_)));
     assert_eq!(kinds(&world).await, []);

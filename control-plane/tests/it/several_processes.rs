@@ -108,10 +108,10 @@ async fn a_paused_operation_goes_on_and_a_cancelled_one_does_not() {
     }
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
     let error = world.app.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap_err();
-    assert_eq!(error.code, "conflict");
+    assert_eq!(error.code(), "conflict");
     let unknown = catalog::OperationId::generate();
     assert_eq!(
-        world.app.control_operation(&caller(), unknown, OperationControl::Pause, None).await.unwrap_err().code,
+        world.app.control_operation(&caller(), unknown, OperationControl::Pause, None).await.unwrap_err().code(),
         "not_found"
     );
     invariants::check(&world).await;

@@ -31,7 +31,7 @@ async fn refused(world: &World, set: &[(&str, &str)], code: &str, words: &str) {
     let dry = world.plan(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
     let run = world.run(migrating(set), TenantSelection::all_tenants()).await.unwrap_err();
     for error in [dry, run] {
-        assert_eq!(error.code, code, "{error}");
+        assert_eq!(error.code(), code, "{error}");
         assert!(error.detail.contains(words) && !error.next_steps.is_empty(), "{error}");
     }
     assert_eq!(current(world).await, before);
@@ -94,7 +94,7 @@ async fn a_failing_release(on: On) {
     // Of a version that was applied although its run failed the text counts, too.
     let edited = ("0002_done.sql", "alter table tasks add column finished integer;\n");
     let refused = world.run(migrating(&[TASKS, edited]), TenantSelection::all_tenants()).await.unwrap_err();
-    assert!(refused.code == "migration_changed" && refused.detail.contains("3 of 4"), "{refused}");
+    assert!(refused.code() == "migration_changed" && refused.detail.contains("3 of 4"), "{refused}");
     // With one tenant that can go there, new ones do.
     world.sql("acme", "delete from tasks").await;
     let ended = world.run(migrating(&[TASKS, DONE, BROKEN]), TenantSelection::all_tenants()).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_tenant_whose_release_is_not_known_is_looked_into() {
     tx.commit().await.unwrap();
     let edited = migrating(&[EDITED, DONE]);
     let refused = world.run(edited, TenantSelection::one_tenant("globex")).await.unwrap_err();
-    assert!(refused.code == "migration_changed" && refused.detail.contains("1 of 1"), "{refused}");
+    assert!(refused.code() == "migration_changed" && refused.detail.contains("1 of 1"), "{refused}");
     world.migrate(&[TASKS, DONE]).await;
     assert_eq!(world.tenant("globex").await.schema_version, Some(2));
 }

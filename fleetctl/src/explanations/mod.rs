@@ -46,4 +46,11 @@ mod tests {
             assert!(![e.meaning, e.causes, e.next].contains(&""), "{}", e.code);
         }
     }
+
+    #[test]
+    fn every_kind_of_the_control_plane_is_explained() {
+        for kind in control_plane::ErrorKind::ALL {
+            assert!(find_explanation(kind.code()).is_some(), "{} is not explained", kind.code());
+        }
+    }
 }

@@ -127,7 +127,7 @@ fn every_error_code_is_explained() {
         ("tenant-engine/src/error.rs", &["=> \""][..]),
         ("catalog/src/error.rs", &["=> \""]),
         ("tenant-router/src/error.rs", &["=> \""]),
-        ("control-plane/src", &["Error::new(", "Problem::new("]),
+        ("control-plane/src/error/kind.rs", &["=> \""]),
         ("fleetctl/src", &[".code(\""]),
     ] {
         let found = codes_in(&workspace_root().join(krate), makers);

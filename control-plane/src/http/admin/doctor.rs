@@ -243,7 +243,7 @@ fn server_check(record: &ServerRecord, survey: std::result::Result<ServerSurvey,
     let name = format!("server {}", record.name);
     let next = format!("fleetctl server get {}", record.name);
     let survey = match survey {
-        Err(error) => return DoctorCheck::new_failure(&name, format!("{}: {}", error.code, error.detail), &next),
+        Err(error) => return DoctorCheck::new_failure(&name, format!("{}: {}", error.code(), error.detail), &next),
         Ok(survey) if !survey.lacks.is_empty() => {
             return DoctorCheck::new_failure(&name, format!("its role lacks {}", survey.lacks.join("; ")), &next);
         }
@@ -304,7 +304,11 @@ fn roles_check(record: &ServerRecord, audit: std::result::Result<RoleAudit, Erro
         Ok(audit) => audit,
         Err(error) => {
             let next = format!("fleetctl server get {}", record.name);
-            return DoctorCheck::new_unknown(&name, format!("could not look: {}: {}", error.code, error.detail), &next);
+            return DoctorCheck::new_unknown(
+                &name,
+                format!("could not look: {}: {}", error.code(), error.detail),
+                &next,
+            );
         }
     };
     if audit.findings.is_empty() {
@@ -477,7 +481,7 @@ async fn backup_store(api: &ApiState, last: &[String]) -> DoctorCheck {
             format!("it lacks {missing} of the last {} backups", keys.len()),
             next,
         ),
-        Ok(Err(error)) => DoctorCheck::new_unknown("backup_store", format!("{}: {}", error.code, error.detail), next),
+        Ok(Err(error)) => DoctorCheck::new_unknown("backup_store", format!("{}: {}", error.code(), error.detail), next),
         Err(_) => DoctorCheck::new_unknown("backup_store", "it does not answer in time", next),
     }
 }

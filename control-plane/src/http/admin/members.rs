@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
+use crate::error::ErrorKind;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -111,7 +112,7 @@ async fn add_member(
     let mut tx = api.app.catalog.write().await?;
     let tenant = lookup::find_tenant(&mut tx, &name).await?;
     if matches!(tenant.state, TenantState::Deleted | TenantState::Purged) {
-        return Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant cannot get members"));
+        return Err(Problem::new(ErrorKind::Conflict, "a deleted tenant cannot get members"));
     }
     let member = members::set_member(&mut tx, tenant.id, &new.principal, new.role).await?;
     let data = serde_json::json!({ "principal": new.principal, "role": new.role });

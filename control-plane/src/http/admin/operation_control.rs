@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use catalog::events;
@@ -21,6 +21,7 @@ use super::change::{ChangeOptions, ChangePlan, PlannedChange, check_reason};
 use super::events::EventView;
 use super::lookup;
 use super::operations::{OperationView, find_operation, is_over};
+use crate::error::ErrorKind;
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
@@ -183,9 +184,12 @@ async fn follow_operation(
 
 fn last_event_id(headers: &HeaderMap) -> Result<i64> {
     let Some(value) = headers.get("last-event-id") else { return Ok(0) };
-    value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|seq| *seq >= 0).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "invalid_header", "Last-Event-ID: expected the id of an event")
-    })
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|seq| *seq >= 0)
+        .ok_or_else(|| Problem::new(ErrorKind::InvalidHeader, "Last-Event-ID: expected the id of an event"))
 }
 
 /// The position of an event stream.

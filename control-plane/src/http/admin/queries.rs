@@ -166,7 +166,7 @@ async fn query_tenant(
     let rows = open.query(&question.sql, Params(question.params)).await.map_err(fault)?;
     if rows.rows.len() > question.rows_max {
         let detail = format!("more than {} rows; ask for fewer, or raise rows_max", question.rows_max);
-        return Err(FailureDetail { code: "rows_max".to_owned(), detail });
+        return Err(FailureDetail { code: tenant_engine::ErrorKind::RowsMax.code().to_owned(), detail });
     }
     Ok(rows)
 }

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 
 use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -247,7 +247,7 @@ pub(crate) fn sets_of(files: &[MigrationFile]) -> Result<MigrationSets> {
     let sets = MigrationSets::from_files(files).map_err(Error::from)?;
     if sets.version_set().all_migrations().is_empty() {
         let detail = "files: none is a migration; names begin with a number, such as 0001_tasks.sql";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "migration_invalid", detail));
+        return Err(Problem::new(ErrorKind::Engine(tenant_engine::ErrorKind::MigrationInvalid), detail));
     }
     Ok(sets)
 }
@@ -306,7 +306,7 @@ async fn require_agreement(api: &ApiState, caller: &AdmittedCaller, release: Rel
         .submit_operation(&caller.who, Submission::new(params, TenantSelection::all_tenants()), SubmitMode::Plan)
         .await
     {
-        Err(error) if error.code != "migration_ahead" => Err(error.into()),
+        Err(error) if error.kind != ErrorKind::Engine(tenant_engine::ErrorKind::MigrationAhead) => Err(error.into()),
         _ => Ok(()),
     }
 }

@@ -1,7 +1,6 @@
 //! `/v1/restores`: restores a backup, in place or as a new tenant, and undoes a restore.
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::backups::{self, BackupRecord};
 use catalog::{ReadTx, TenantId, TenantRecord, servers};
@@ -16,6 +15,7 @@ use super::lookup;
 use super::operations::OperationView;
 use super::pins;
 use super::tenants::TenantView;
+use crate::error::ErrorKind;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::JsonBody;
@@ -199,7 +199,7 @@ async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: RestorePoint) -> Resul
         RestorePoint::Backup(id) => Some(find_backup(tx, id).await?).filter(|backup| backup.tenant_id == tenant),
     };
     found.ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "backup_not_found", "this tenant has no such backup")
+        Problem::new(ErrorKind::BackupNotFound, "this tenant has no such backup")
             .try_next("fleetctl backup list <tenant>")
     })
 }
@@ -224,7 +224,7 @@ mod tests {
         let id = catalog::BackupId::generate();
         assert_eq!(parse_point(&id.to_string()).unwrap(), RestorePoint::Backup(id));
         for bad in ["", "Latest", "yesterday", "bkp_1", "2026-11-23"] {
-            assert_eq!(parse_point(bad).unwrap_err().as_error().status, 422, "{bad:?}");
+            assert_eq!(parse_point(bad).unwrap_err().http_status().as_u16(), 422, "{bad:?}");
         }
     }
 }

@@ -287,7 +287,7 @@ fn quarantine_item(subject: FindingSubject, fate: QuarantineOutcome) -> Quaranti
         QuarantineOutcome::Done(name) => ("quarantined", Some(name), None),
         QuarantineOutcome::Planned => ("planned", None, None),
         QuarantineOutcome::Refused(error) => {
-            ("refused", None, FailureDetail::new(Some(error.code.into_owned()), Some(error.detail)))
+            ("refused", None, FailureDetail::new(Some(error.code().to_owned()), Some(error.detail)))
         }
     };
     QuarantineItem { server: subject.server, name: subject.name, outcome, moved_to, error }

@@ -7,14 +7,13 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use axum::http::StatusCode;
 use tenant_engine::claim::{self, FleetClaims};
 use tenant_engine::server::BASE_MARKER;
 
 use crate::config::NetworkFileSystem;
 use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
 use crate::data_dir::file_system;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::http::error::{Problem, Result};
 
 /// A directory that file systems keep at their top.
@@ -86,7 +85,7 @@ fn read_marker(path: &Path) -> Result<Option<BaseMarker>> {
 }
 
 fn in_use(detail: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "base_in_use", detail).try_next("give an empty directory")
+    Problem::new(ErrorKind::BaseInUse, detail).try_next("give an empty directory")
 }
 
 #[cfg(test)]

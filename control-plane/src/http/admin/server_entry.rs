@@ -18,9 +18,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::{CatalogChange, PlannedChange, check_reason, finish_change};
-use super::servers::{PRIVILEGE_MISSING, ServerView};
+use super::servers::ServerView;
 use super::{lookup, server_base, server_move};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::BoundedNumber;
@@ -182,7 +182,7 @@ async fn change_connection(
     let survey = survey_usable(api, &place).await?;
     if survey.system_id != known.system_id {
         let detail = format!("that is another server than '{}': its databases are not there", known.name);
-        return Err(Problem::new(StatusCode::CONFLICT, "server_invalid", detail).try_next("fleetctl server add"));
+        return Err(Problem::new(ErrorKind::ServerDiffers, detail).try_next("fleetctl server add"));
     }
     let mut tx = api.app.catalog.write().await?;
     servers::set_secret(&mut tx, known.id, after.host_and_port(), &after.secret_text()).await?;
@@ -278,7 +278,7 @@ async fn survey_usable(api: &ApiState, place: &EngineServer) -> Result<ServerSur
         return Ok(survey);
     }
     let detail = format!("the server cannot be used, because its role lacks {}", survey.lacks.join("; "));
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, PRIVILEGE_MISSING, detail))
+    Err(Problem::new(ErrorKind::ServerPrivilegeMissing, detail))
 }
 
 fn stored_base(place: &EngineServer) -> String {
@@ -303,7 +303,7 @@ async fn refuse_overlap(tx: &mut WriteTx, base: &str, engine: EngineKind) -> Res
 
 fn overlap_problem(other: &ServerRecord) -> Problem {
     let detail = format!("base: overlaps that of the server '{}'", other.name);
-    Problem::new(StatusCode::CONFLICT, "already_exists", detail)
+    Problem::new(ErrorKind::AlreadyExists, detail)
 }
 
 /// Refuses a directory that cannot hold databases.

@@ -7,12 +7,12 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use axum::http::StatusCode;
 use catalog::ServerRecord;
 
 use super::server_base;
 use crate::config::NetworkFileSystem;
 use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
+use crate::error::ErrorKind;
 use crate::http::error::{Problem, Result};
 
 /// The directory's own path, if it may replace the server's directory.
@@ -49,5 +49,5 @@ fn is_same(one: &Path, two: &Path) -> bool {
 }
 
 fn in_use(detail: String) -> Problem {
-    Problem::new(StatusCode::CONFLICT, "base_in_use", detail)
+    Problem::new(ErrorKind::BaseInUse, detail)
 }

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 use super::change::{CatalogChange, ChangeOptions, check_reason, finish_change};
 use super::lookup;
 use super::operations::FailureDetail;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
@@ -23,8 +23,6 @@ use crate::http::pages::{PageOf, PageWindow};
 
 /// Servers surveyed at once for a list.
 const SURVEYS_MAX: usize = 8;
-/// The code of a server whose role lacks a required right.
-pub(crate) const PRIVILEGE_MISSING: &str = "server_privilege_missing";
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -83,10 +81,15 @@ impl ServerView {
         let (survey, problem) = match survey {
             Ok(survey) => {
                 let lacks = (!survey.lacks.is_empty()).then(|| survey.lacks.join("; "));
-                (survey, lacks.and_then(|lacks| FailureDetail::new(Some(PRIVILEGE_MISSING.to_owned()), Some(lacks))))
+                (
+                    survey,
+                    lacks.and_then(|lacks| {
+                        FailureDetail::new(Some(ErrorKind::ServerPrivilegeMissing.code().to_owned()), Some(lacks))
+                    }),
+                )
             }
             Err(error) => {
-                (ServerSurvey::default(), FailureDetail::new(Some(error.code.to_string()), Some(error.detail)))
+                (ServerSurvey::default(), FailureDetail::new(Some(error.code().to_owned()), Some(error.detail)))
             }
         };
         Self {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use catalog::tenants::TenantCriteria;
 use catalog::{ReadTx, ServerId, ServerRecord, TenantRecord, events, names, servers, tenants};
@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use super::pins::{TenantPin, head_version};
+use crate::error::ErrorKind;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -280,7 +281,7 @@ pub(crate) fn require_unchanged(headers: &HeaderMap, record: &TenantRecord) -> R
         return Ok(());
     }
     let detail = format!("the tenant is at {now}, but the request expects {}", lookup::display_safe(wanted));
-    Err(Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail).try_next("read it again"))
+    Err(Problem::new(ErrorKind::PreconditionFailed, detail).try_next("read it again"))
 }
 
 fn tenant_etag(record: &TenantRecord) -> String {

@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::{lookup, members::check_principal};
+use crate::error::ErrorKind;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -226,7 +227,7 @@ async fn living_tenant(tx: &mut ReadTx, name: &str) -> Result<TenantId> {
     let record = lookup::find_tenant(tx, name).await?;
     match record.state {
         TenantState::Deleted | TenantState::Purged => {
-            Err(Problem::new(StatusCode::CONFLICT, "conflict", "a deleted tenant cannot get tokens"))
+            Err(Problem::new(ErrorKind::Conflict, "a deleted tenant cannot get tokens"))
         }
         _ => Ok(record.id),
     }

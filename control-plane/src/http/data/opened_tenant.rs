@@ -1,12 +1,12 @@
 //! The tenant that a request names, opened for the authenticated caller with the access that its statements need.
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use tenant_engine::{ErrorKind as DatabaseError, Rows, SqlStatement};
-use tenant_router::{ErrorKind, Read, Role, Tenant, Write};
+use tenant_router::{ErrorKind as RouterError, Read, Role, Tenant, Write};
 
 use super::sql::{StatementKind, statement_kind};
+use crate::error::ErrorKind;
 use crate::http::ApiState;
 use crate::http::error::{Problem, Result};
 use crate::http::middleware::RequestContext;
@@ -40,7 +40,7 @@ impl OpenedTenant {
             return self.run_writing(statements).await;
         }
         match self.0.query_batch(statements.clone()).await {
-            Err(error) if error.kind() == ErrorKind::Database(DatabaseError::ReadOnlyTransaction) => match reader {
+            Err(error) if error.kind() == RouterError::Database(DatabaseError::ReadOnlyTransaction) => match reader {
                 true => Err(read_only()),
                 false => self.run_writing(statements).await,
             },
@@ -55,6 +55,6 @@ impl OpenedTenant {
 }
 
 fn read_only() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "read_only", "this credential may read in the tenant, not write")
+    Problem::new(ErrorKind::ReadOnly, "this credential may read in the tenant, not write")
         .try_next("use a credential with the role writer")
 }

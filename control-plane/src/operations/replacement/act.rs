@@ -4,13 +4,13 @@
 use catalog::replacements::{FencedDatabase, NewDatabase, ReplacementKind, ReplacementRecord, ReplacementStage};
 use catalog::retained::RetainedRecord;
 use catalog::{BlockWrites, Generation};
-use tenant_engine::{ErrorKind, Identity, IdentityState};
+use tenant_engine::{ErrorKind as DatabaseError, Identity, IdentityState};
 
 use super::super::{ClaimedStep, StepContext, build, stamp};
 use super::decide::{Decision, Question, Refusal, decide};
 use super::observe::{Observation, observe_tenant};
 use super::{failed_step, latest, state, swap};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Stops all writers of the current database, which the catalog is about to put at the next generation. Returns the
 /// record of the replacement, which the caller has recorded together with the block of writes. A damaged or missing
@@ -49,12 +49,12 @@ pub(in crate::operations) async fn fence_sound(
 ) -> Result<ReplacementRecord> {
     let open = fence_current(fleet, step, kind, None).await?;
     let name = &step.tenant.name;
-    let (code, what) = match open.found {
+    let (kind, what) = match open.found {
         FencedDatabase::Frozen => return Ok(open),
-        FencedDatabase::Damaged => ("database_corrupt", "is damaged, or not the one that the catalog expects"),
-        FencedDatabase::Missing => ("database_missing", "is not there"),
+        FencedDatabase::Damaged => (ErrorKind::DatabaseCorrupt, "is damaged, or not the one that the catalog expects"),
+        FencedDatabase::Missing => (ErrorKind::DatabaseMissing, "is not there"),
     };
-    Err(Error::new(409, code, format!("the database of {name} {what}"))
+    Err(Error::new(kind, format!("the database of {name} {what}"))
         .try_next(format!("fleetctl restore run {name} --to latest")))
 }
 
@@ -82,7 +82,7 @@ async fn stop_writers(fleet: &StepContext, step: &ClaimedStep) -> Result<FencedD
     match engine.freeze_database(&at, &as_promised, &frozen).await {
         Ok(()) => return Ok(FencedDatabase::Frozen),
         Err(error) => match error.kind() {
-            ErrorKind::Fenced | ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::WrongTenant => {}
+            DatabaseError::Fenced | DatabaseError::Missing | DatabaseError::Corrupt | DatabaseError::WrongTenant => {}
             _ => return Err(error.into()),
         },
     }
@@ -164,17 +164,17 @@ pub(super) async fn discard_new(
     let new = open.new.as_ref()?;
     if open.kind == ReplacementKind::Undo {
         if let Err(error) = retire_undone(fleet, step, new).await {
-            tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a retained database was not retired again");
+            tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "a retained database was not retired again");
         }
         return None;
     }
     let error = build::drop_unserved(fleet, step, new).await.err()?;
-    tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "a database that is not needed was not dropped");
+    tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "a database that is not needed was not dropped");
     if let Err(error) = retire_new(fleet, step, new).await
         && !error.transient
     {
         // The database has another generation or another owner. This step must neither retain nor drop it.
-        tracing::warn!(tenant = %step.tenant.id, code = %error.code, %error, "the database was not created by this step");
+        tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "the database was not created by this step");
         return None;
     }
     Some(retained_after_rollback(fleet, step, new))
@@ -238,7 +238,10 @@ pub(in crate::operations) fn refusal_error(step: &ClaimedStep, seen: Observation
         Refusal::RepairFirst => {
             let name = &step.tenant.name;
             let detail = format!("an earlier replacement of the database of {name} is unfinished");
-            Error::new(409, "operation_in_progress", detail).try_next(format!("fleetctl tenant repair {name}"))
+            // Only the repair ends it, so another attempt alone cannot succeed.
+            Error::new(ErrorKind::OperationInProgress, detail)
+                .mark_permanent()
+                .try_next(format!("fleetctl tenant repair {name}"))
         }
     }
 }
@@ -257,7 +260,7 @@ fn unexpected_identity(step: &ClaimedStep, found: &Identity, what: &str) -> Erro
             "fleetctl tenant repair {name} --find-latest      # after the catalog was restored from an older copy"
         ),
     };
-    Error::new(409, "fenced", detail).try_next(next)
+    Error::new(ErrorKind::DatabaseFenced, detail).try_next(next)
 }
 
 fn is_near(found: Generation, now: Generation) -> bool {

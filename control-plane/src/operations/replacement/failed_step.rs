@@ -18,7 +18,7 @@ use std::sync::Arc;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::TenantUpdate;
 use catalog::{BlockWrites, Generation, ServerId, TenantState};
-use tenant_engine::{Engine, ErrorKind, Identity, IdentityState, InspectionDepth, Placement};
+use tenant_engine::{Engine, ErrorKind as DatabaseError, Identity, IdentityState, InspectionDepth, Placement};
 
 use super::super::{CatalogEffect, ClaimedStep, PlacementUse, StepContext, fence, image, stamp};
 use super::decide::{DropDecision, DropReason, decide_drop};
@@ -42,7 +42,7 @@ pub(in crate::operations) async fn after_failure(
 ) -> Vec<CatalogEffect> {
     let done = undo_failed_step(fleet, step, made).await;
     done.unwrap_or_else(|error| {
-        tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code, %error, "a failed step left traces");
+        tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code(), %error, "a failed step left traces");
         Vec::new()
     })
 }
@@ -61,7 +61,7 @@ async fn undo_failed_step(
     let Some(tenant) = tenant else { return Ok(Vec::new()) };
     let step = ClaimedStep { tenant, ..step.clone() };
     if let Err(error) = image::drop_scratch(fleet, &step).await {
-        tracing::warn!(op = %step.op.id, code = %error.code, %error, "the scratch database of a failed step was not dropped");
+        tracing::warn!(op = %step.op.id, code = %error.code(), %error, "the scratch database of a failed step was not dropped");
     }
     if is_fenced(&step) && step.phase != roll_back::ROLL_BACK {
         return Ok(Vec::new());
@@ -184,7 +184,9 @@ async fn restamp_current(fleet: &StepContext, step: &ClaimedStep) -> Result<Opti
 async fn read_identity(engine: &Arc<dyn Engine>, at: &Placement) -> Result<Option<Identity>> {
     match engine.inspect_database(at, None, InspectionDepth::Ledger).await {
         Ok(found) => Ok(Some(found.identity)),
-        Err(error) if matches!(error.kind(), ErrorKind::Missing | ErrorKind::Corrupt | ErrorKind::WrongTenant) => {
+        Err(error)
+            if matches!(error.kind(), DatabaseError::Missing | DatabaseError::Corrupt | DatabaseError::WrongTenant) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error.into()),

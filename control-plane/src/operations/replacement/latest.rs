@@ -10,11 +10,13 @@
 //! databases alone that are newer than the catalog.
 
 use catalog::{Generation, ServerId, TenantRecord, TenantState};
-use tenant_engine::{ErrorKind, Identity, IdentityState, Inspection, InspectionDepth, ListedObjectKind};
+use tenant_engine::{
+    ErrorKind as DatabaseError, Identity, IdentityState, Inspection, InspectionDepth, ListedObjectKind,
+};
 
 use super::super::{ClaimedStep, StepContext};
 use super::swap;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A database that is named after the tenant, and its inspection.
 #[derive(Debug)]
@@ -102,7 +104,7 @@ pub(super) fn database_ahead(step: &ClaimedStep, found: &Identity) -> Error {
         "a database of {name} is at generation {} and {}, the catalog at {now}: the catalog is an older copy",
         found.generation, found.state
     );
-    Error::new(409, "fenced", detail).try_next(format!("fleetctl tenant repair {name} --find-latest"))
+    Error::new(ErrorKind::DatabaseFenced, detail).try_next(format!("fleetctl tenant repair {name} --find-latest"))
 }
 
 fn is_ours(fleet: &StepContext, step: &ClaimedStep, found: &Identity) -> bool {
@@ -129,8 +131,8 @@ async fn read_identity(fleet: &StepContext, server: ServerId, placement: &str) -
     let (engine, at) = fleet.resolve_placement(server, placement).await?;
     match engine.inspect_database(&at, None, InspectionDepth::Ledger).await {
         Ok(found) => Ok(IdentityReading::Says(Box::new(found))),
-        Err(error) if error.kind() == ErrorKind::Missing => Ok(IdentityReading::Nothing),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(IdentityReading::Unreadable),
+        Err(error) if error.kind() == DatabaseError::Missing => Ok(IdentityReading::Nothing),
+        Err(error) if error.kind() == DatabaseError::Corrupt => Ok(IdentityReading::Unreadable),
         Err(error) => Err(error.into()),
     }
 }
@@ -163,7 +165,7 @@ impl UndecidedReason {
             Self::Unreadable(which) => (format!("{which} cannot be read, and may be current"), aside.to_owned()),
         };
         let detail = format!("cannot tell which database of {name} is current: {why}");
-        Error::new(409, "fenced", detail).try_next(next)
+        Error::new(ErrorKind::DatabaseFenced, detail).try_next(next)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::{Generation, ServerId, TenantRecord};
-use tenant_engine::{Engine, ErrorKind, InspectionDepth, Placement};
+use tenant_engine::{Engine, ErrorKind as DatabaseError, InspectionDepth, Placement};
 
 use super::super::{ClaimedStep, StepContext};
 use super::decide::{DropDecision, DropReason, decide_drop};
@@ -83,7 +83,7 @@ async fn drop_attempt(
 async fn is_sound(engine: &Arc<dyn Engine>, at: &Placement) -> Result<bool> {
     match engine.inspect_database(at, None, InspectionDepth::Full).await {
         Ok(found) => Ok(found.problems.is_empty()),
-        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(false),
+        Err(error) if error.kind() == DatabaseError::Corrupt => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

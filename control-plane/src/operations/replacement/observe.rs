@@ -6,14 +6,14 @@ use std::sync::Arc;
 use catalog::replacements::{FencedDatabase, NewDatabase, ReplacementRecord};
 use catalog::{BlockWrites, Generation, ServerId, TenantId};
 use tenant_engine::{
-    Engine, ErrorKind, ExpectedIdentity, FleetId, Identity, IdentityState, InspectionDepth, Placement,
+    Engine, ErrorKind as DatabaseError, ExpectedIdentity, FleetId, Identity, IdentityState, InspectionDepth, Placement,
 };
 
 use super::super::fence::{state_under_block, unfenced_tenant_state};
 use super::super::{ClaimedStep, StepContext, stamp};
 use super::decide::{DatabaseCondition, GenerationPosition, NewCondition, Situation, TenantBlock};
 use super::state;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A tenant whose database is being replaced, or might be, as it was found.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ async fn observe_current(fleet: &StepContext, step: &ClaimedStep) -> Result<Obse
     let ahead = matches!(observed.condition, DatabaseCondition::Own { at: GenerationPosition::Next, .. });
     // For a late worker, a database that seems one step ahead may be the present one.
     if ahead && !stamp::is_ours(fleet, step).await? {
-        return Err(Error::new(409, "conflict", "another worker holds the step now"));
+        return Err(Error::new(ErrorKind::Conflict, "another worker holds the step now"));
     }
     Ok(observed)
 }
@@ -166,8 +166,8 @@ pub(in crate::operations) async fn observe_placement(
         Ok(found) => found.identity,
         Err(error) => {
             let condition = match error.kind() {
-                ErrorKind::Missing => DatabaseCondition::Missing,
-                ErrorKind::Corrupt | ErrorKind::WrongTenant => DatabaseCondition::Damaged,
+                DatabaseError::Missing => DatabaseCondition::Missing,
+                DatabaseError::Corrupt | DatabaseError::WrongTenant => DatabaseCondition::Damaged,
                 _ => DatabaseCondition::Unreachable,
             };
             return ObservedDatabase::unread(condition, error.into());

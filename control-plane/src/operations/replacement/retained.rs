@@ -5,7 +5,7 @@ use catalog::retained::RetainedRecord;
 use super::super::StepContext;
 use super::decide::{DropDecision, DropReason, decide_drop};
 use super::{observe, swap};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Drops a retained database whose time is over. A missing database counts as dropped.
 ///
@@ -30,7 +30,7 @@ pub(crate) async fn drop_retained(fleet: &StepContext, record: &RetainedRecord) 
                 "the retained database {} is {} at generation {}",
                 record.placement, found.state, found.generation
             );
-            Err(Error::new(409, "fenced", detail).try_next("fleetctl scrub"))
+            Err(Error::new(ErrorKind::DatabaseFenced, detail).try_next("fleetctl scrub"))
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext, StepVerdict};
 use super::decide::{Decision, Question, decide};
 use super::{act, observe, state, swap};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::retry::ATTEMPTS_MAX;
 
 /// The phase in which the fenced database comes back to service. The catalog records this decision before the database
@@ -37,8 +37,8 @@ pub(in crate::operations) fn start_rollback(
     if may_retry(step, &error) || open.found != FencedDatabase::Frozen {
         return Err(error);
     }
-    tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code, %error, "given up: rolling back");
-    let facts = RollbackFacts { code: error.code.to_string(), message: error.detail };
+    tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code(), %error, "given up: rolling back");
+    let facts = RollbackFacts { code: error.code().to_owned(), message: error.detail };
     let open = ReplacementRecord { stage: ReplacementStage::RollingBack, ..open.clone() };
     Ok(PhaseOutcome::next_phase(ROLL_BACK, json!(facts)).with_effect(CatalogEffect::PutReplacement(Box::new(open))))
 }
@@ -78,9 +78,9 @@ pub(in crate::operations) async fn roll_back(fleet: &StepContext, step: &Claimed
     let left = act::discard_new(fleet, step, &open).await;
     act::serve_current(fleet, step, &found, state::unfenced_state(&open)).await?;
     fleet.fault_point("thaw: stamped").await;
-    let error = Error::new(500, code, message);
+    let error = Error::new(ErrorKind::Recorded(code), message);
     let flip = state::lift_block(&open, TenantUpdate::for_generation(step.tenant.id, step.tenant.generation));
-    let event = step.tenant_event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code}));
+    let event = step.tenant_event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code()}));
     let mut effects =
         vec![CatalogEffect::Flip(flip), CatalogEffect::EndReplacement(step.tenant.id), CatalogEffect::Event(event)];
     effects.extend(left.map(CatalogEffect::Retain));

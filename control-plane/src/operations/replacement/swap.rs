@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext, build};
 use super::decide::{Decision, Question, decide};
 use super::{act, observe, roll_back, state};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The facts of the phase that swaps. Everything else is in the record of the replacement.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub(in crate::operations) async fn swap_databases(
         |open: &ReplacementRecord| open.new.as_ref().is_some_and(|new| new.generation == step.tenant.generation.next());
     let Some(open) = open.filter(fits) else {
         let detail = format!("{} was changed during the {}", step.tenant.name, step.op.kind);
-        return Err(Error::new(409, "conflict", detail));
+        return Err(Error::new(ErrorKind::Conflict, detail));
     };
     match act::stamp_both(fleet, step, &open).await {
         Ok(()) => done_outcome(fleet, step, &open, describe),

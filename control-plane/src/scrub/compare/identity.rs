@@ -1,11 +1,11 @@
 //! PURE: compares a database's own identity with the catalog's record.
 
 use catalog::{TenantRecord, TenantState};
-use tenant_engine::{ErrorKind, IdentityState, ListedObject};
+use tenant_engine::{ErrorKind as DatabaseError, IdentityState, ListedObject};
 
 use super::super::finding::{DatabaseOwner, Finding, FindingKind, FindingSeverity};
 use super::{ClaimIndex, ComparisonInput, DatabaseClaim, claim_finding};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// The problem in the identity of a database that the catalog names, if the database was opened.
 pub(super) fn of_claim(index: &ClaimIndex<'_>, claim: &DatabaseClaim<'_>, found: &ListedObject) -> Option<Finding> {
@@ -38,11 +38,11 @@ fn next_step(kind: FindingKind, name: &str) -> String {
 /// The finding for a database that could not be read. Only an error of SQLite or PostgreSQL about the content proves
 /// damage. Other errors concern the reading itself: no descriptors, memory or permission, no answer, a full disk.
 fn unreadable_identity(claim: &DatabaseClaim<'_>, error: &Error) -> (FindingKind, FindingSeverity, String) {
-    let code = error.code.as_ref();
-    let (kind, what) = match () {
-        () if code == ErrorKind::WrongTenant.code() => (FindingKind::Unreadable, "it has no identity"),
-        () if code == ErrorKind::Corrupt.code() => (FindingKind::Unreadable, "it is damaged"),
-        () => (FindingKind::NotLooked, "it could not be inspected"),
+    let code = error.code();
+    let (kind, what) = match error.kind {
+        ErrorKind::Engine(DatabaseError::WrongTenant) => (FindingKind::Unreadable, "it has no identity"),
+        ErrorKind::Engine(DatabaseError::Corrupt) => (FindingKind::Unreadable, "it is damaged"),
+        _ => (FindingKind::NotLooked, "it could not be inspected"),
     };
     let severity = if claim.retained.is_some() { FindingSeverity::Warning } else { FindingSeverity::Error };
     (kind, severity, format!("{what}: {code}: {}", error.detail))
@@ -112,7 +112,7 @@ pub(super) fn of_orphan(
     let whose = match said {
         None => return (FindingSeverity::Warning, String::new()),
         Some(Err(error)) => {
-            return (FindingSeverity::Warning, format!("; its owner cannot be read: {}", error.code));
+            return (FindingSeverity::Warning, format!("; its owner cannot be read: {}", error.code()));
         }
         Some(Ok(whose)) => whose,
     };

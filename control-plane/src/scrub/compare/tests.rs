@@ -4,7 +4,7 @@ use catalog::{BlockWrites, Generation, OperationId, ServerState, TenantState};
 use tenant_engine::{FleetId, IdentityState};
 
 use super::*;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::scrub::finding::DatabaseOwner;
 
 const NOW: i64 = 2_000_000_000_000;
@@ -330,7 +330,7 @@ fn two_servers_that_are_one_place_are_told_and_their_tenants_are_not_orphans() {
 #[test]
 fn a_server_that_does_not_answer_is_a_finding_and_says_nothing_of_its_tenants() {
     let mut fleet = Fleet::of(&["acme"]);
-    fleet.places[0].listing = Err(Error::new(503, "server_unreachable", "gone"));
+    fleet.places[0].listing = Err(Error::new(ErrorKind::Engine(tenant_engine::ErrorKind::ServerUnreachable), "gone"));
     assert_eq!(fleet.kinds(), [FindingKind::ServerUnreachable]);
 }
 
@@ -351,20 +351,30 @@ fn identities_are_held_against_the_catalog() {
     assert_eq!(with(&|whose| whose.state = IdentityState::Frozen), [FindingKind::WrongState]);
     let mut silent = fleet();
     let key = (silent.claims.servers[0].id, "acme/g2-1.db".to_owned());
-    silent.asked.insert(key, Err(Error::new(500, "database_corrupt", "damaged")));
+    silent.asked.insert(key, Err(Error::new(ErrorKind::Engine(tenant_engine::ErrorKind::Corrupt), "damaged")));
     assert_eq!(silent.kinds(), [FindingKind::Unreadable]);
 }
 
 #[test]
 fn what_could_not_be_looked_at_is_not_damaged_and_no_restore_is_advised() {
-    let codes =
-        ["io", "connections_max", "disk_full", "read_only_storage", "database_busy", "database_missing", "internal"];
-    for code in
-        codes.into_iter().chain(["server_unreachable", "server_connections_max", "deadline_exceeded", "unknown"])
-    {
+    use tenant_engine::ErrorKind as DatabaseError;
+    let kinds = [
+        DatabaseError::Io,
+        DatabaseError::ConnectionsMax,
+        DatabaseError::DiskFull,
+        DatabaseError::ReadOnlyStorage,
+        DatabaseError::Busy,
+        DatabaseError::Missing,
+        DatabaseError::Internal,
+        DatabaseError::ServerUnreachable,
+        DatabaseError::ServerFull,
+        DatabaseError::DeadlineExceeded,
+    ];
+    for kind in kinds.map(ErrorKind::from).into_iter().chain([ErrorKind::Recorded("unknown".to_owned())]) {
+        let code = kind.code().to_owned();
         let mut fleet = Fleet::of(&["acme"]);
         let key = (fleet.claims.servers[0].id, "acme/g2-1.db".to_owned());
-        fleet.asked.insert(key, Err(Error::new(503, code, "no answer").mark_transient()));
+        fleet.asked.insert(key, Err(Error::new(kind, "no answer").mark_transient()));
         let report = compare_claims(&fleet.seen());
         let kinds: Vec<FindingKind> = report.findings.iter().map(|finding| finding.subject.kind).collect();
         assert_eq!((kinds, report.opened), (vec![FindingKind::NotLooked], 0), "{code}");
