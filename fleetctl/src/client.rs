@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
+use control_plane::ErrorKind;
 use control_plane::auth::operator::InProcess;
 use control_plane::serve::AdminSocket;
 use futures_util::StreamExt;
@@ -383,7 +384,9 @@ async fn collect_body(mut body: BoxStream<'static, Result<Bytes>>) -> Result<Vec
 /// Refuses `.` and `..`: clients and proxies resolve them even when they are encoded.
 pub(crate) fn path_segment(text: &str) -> Result<String> {
     if text.is_empty() || text == "." || text == ".." {
-        return Err(CommandFailure::usage_error(format!("{text:?} is not a name or an id")).code("invalid"));
+        return Err(
+            CommandFailure::usage_error(format!("{text:?} is not a name or an id")).code(ErrorKind::Invalid.code())
+        );
     }
     Ok(percent_encode(text))
 }

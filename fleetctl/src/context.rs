@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use control_plane::ErrorKind;
 use control_plane::config::ProcessRole;
 use control_plane::serve::{AdminSocket, ServerEndpoint};
 use secrecy::SecretString;
@@ -118,7 +119,7 @@ impl CommandContext {
         }
         self.settings.token_value().ok_or_else(|| {
             CommandFailure::new(CommandExit::NotAuthorised, format!("no token is set for {url}"))
-                .code("unauthenticated")
+                .code(ErrorKind::Unauthenticated.code())
                 .try_next("set FLEET_TOKEN, or use --token-file FILE (- is standard input)")
         })
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use control_plane::ErrorKind;
 use serde_json::Value;
+use tenant_engine::ErrorKind as DatabaseError;
 
 /// The result of every fallible function of this crate.
 pub(crate) type Result<T, E = CommandFailure> = std::result::Result<T, E>;
@@ -153,14 +155,25 @@ pub(crate) fn shorten_text(text: &str) -> String {
     }
 }
 
+/// Whether a code is that of one of these kinds. The API sends codes, and several kinds may share one.
+pub(crate) fn is_code_of(code: &str, kinds: &[ErrorKind]) -> bool {
+    kinds.iter().any(|kind| kind.code() == code)
+}
+
+/// The exit codes of the kinds for which the status is not specific enough.
+const EXITS_BY_KIND: [(ErrorKind, CommandExit); 6] = [
+    (ErrorKind::DatabaseFenced, CommandExit::Fenced),
+    (ErrorKind::NotInitialised, CommandExit::NotFound),
+    (ErrorKind::CountMismatch, CommandExit::Usage),
+    (ErrorKind::Engine(DatabaseError::Busy), CommandExit::Conflict),
+    (ErrorKind::Engine(DatabaseError::ConnectionsMax), CommandExit::Conflict),
+    (ErrorKind::Engine(DatabaseError::QueueFull), CommandExit::Conflict),
+];
+
 /// The exit code of an answer. The error code decides where it is more specific than the status.
 pub(crate) fn exit_of(status: u16, code: &str) -> CommandExit {
-    match code {
-        "fenced" => return CommandExit::Fenced,
-        "not_initialised" => return CommandExit::NotFound,
-        "count_mismatch" => return CommandExit::Usage,
-        "database_busy" | "connections_max" | "queue_full" => return CommandExit::Conflict,
-        _ => {}
+    if let Some((_, exit)) = EXITS_BY_KIND.iter().find(|(kind, _)| kind.code() == code) {
+        return *exit;
     }
     match status {
         401 | 403 => CommandExit::NotAuthorised,
@@ -190,6 +203,10 @@ mod tests {
             (401, "unauthenticated", CommandExit::NotAuthorised),
             (403, "forbidden", CommandExit::NotAuthorised),
             (503, "catalog_unavailable", CommandExit::Unreachable),
+            (500, "not_initialised", CommandExit::NotFound),
+            (503, "database_busy", CommandExit::Conflict),
+            (503, "connections_max", CommandExit::Conflict),
+            (429, "queue_full", CommandExit::Conflict),
             (500, "internal", CommandExit::Failed),
         ] {
             let problem = json!({"code": code, "detail": "d", "next_steps": ["x"]});

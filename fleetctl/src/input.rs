@@ -3,6 +3,7 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
+use control_plane::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::args::ConfirmArgs;
@@ -41,7 +42,8 @@ fn read_names(file: &Path, context: &mut CommandContext) -> Result<Vec<ListedNam
 pub(crate) fn read_required_names(file: &Path, context: &mut CommandContext) -> Result<Vec<String>> {
     let listed = read_names(file, context)?;
     if listed.is_empty() {
-        return Err(CommandFailure::usage_error(format!("{} names no tenant", file.display())).code("selection_empty"));
+        return Err(CommandFailure::usage_error(format!("{} names no tenant", file.display()))
+            .code(ErrorKind::SelectionEmpty.code()));
     }
     Ok(listed.into_iter().map(|name| name.text).collect())
 }
@@ -241,7 +243,7 @@ pub(crate) fn check_expected_count(flags: &ConfirmArgs, tenants: &[String]) -> R
     match flags.expect_count.filter(|n| *n != count) {
         Some(expected) => {
             let what = format!("the selection has {}, but --expect-count says {expected}", count_noun(count, "tenant"));
-            Err(CommandFailure::usage_error(what).code("count_mismatch"))
+            Err(CommandFailure::usage_error(what).code(ErrorKind::CountMismatch.code()))
         }
         None => Ok(()),
     }

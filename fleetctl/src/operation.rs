@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use control_plane::ErrorKind;
 use serde_json::{Value, json};
+use tenant_engine::ErrorKind as DatabaseError;
 
 use crate::args::{ChangeArgs, WaitArgs};
 use crate::client::{ApiClient, ApiRequest, path_segment};
 use crate::context::CommandContext;
-use crate::error::{CommandExit, CommandFailure, Result, exit_of};
+use crate::error::{CommandExit, CommandFailure, Result, is_code_of};
 use crate::output::OutputFormat;
 use crate::progress::{self, WaitEnd};
 use crate::table::{TableColumn, TableView, escape_text, plain_text};
@@ -164,7 +166,8 @@ pub(crate) async fn start_operation(
 }
 
 fn is_blocked_by_run(failure: &CommandFailure) -> bool {
-    failure.exit == CommandExit::Conflict && matches!(failure.code.as_str(), "operation_in_progress" | "database_busy")
+    let busy = [ErrorKind::OperationInProgress, ErrorKind::Engine(DatabaseError::Busy)];
+    failure.exit == CommandExit::Conflict && is_code_of(&failure.code, &busy)
 }
 
 /// Starts an operation, waits for it and prints it.
@@ -349,20 +352,20 @@ async fn print_failed(context: &mut CommandContext, client: &ApiClient, id: &str
     Ok(codes)
 }
 
-/// Error codes that a retry with the same migration text would repeat.
-const OF_THE_TEXT: [&str; 7] = [
-    "migration_failed",
-    "migration_dirty",
-    "migration_invalid",
-    "migration_refused",
-    "migration_changed",
-    "migration_missing",
-    "migration_ahead",
+/// Errors that a retry with the same migration text would repeat.
+const OF_THE_TEXT: [ErrorKind; 7] = [
+    ErrorKind::Engine(DatabaseError::MigrationFailed),
+    ErrorKind::Engine(DatabaseError::MigrationDirty),
+    ErrorKind::Engine(DatabaseError::MigrationInvalid),
+    ErrorKind::MigrationRefused,
+    ErrorKind::Engine(DatabaseError::MigrationChanged),
+    ErrorKind::Engine(DatabaseError::MigrationMissing),
+    ErrorKind::Engine(DatabaseError::MigrationAhead),
 ];
 
 /// The command that helps after these failures. A retry uses the old text of a migration.
 fn retry_hint(id: &str, codes: &[String]) -> String {
-    if codes.iter().all(|code| OF_THE_TEXT.contains(&code.as_str())) {
+    if codes.iter().all(|code| is_code_of(code, &OF_THE_TEXT)) {
         return "fleetctl migrate run DIRECTORY …      # after correcting the file or the data; op retry uses the old text"
             .to_owned();
     }
@@ -372,7 +375,7 @@ fn retry_hint(id: &str, codes: &[String]) -> String {
 /// Uses the specific exit code of an error when every tenant failed with that error.
 fn refine_exit(codes: &[String]) -> CommandExit {
     match codes.first() {
-        Some(first) if codes.iter().all(|c| c == first) && first == "fenced" => exit_of(503, first),
+        Some(_) if codes.iter().all(|code| is_code_of(code, &[ErrorKind::DatabaseFenced])) => CommandExit::Fenced,
         _ => CommandExit::Failed,
     }
 }

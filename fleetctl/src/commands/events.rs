@@ -1,6 +1,7 @@
 //! `fleetctl events`: the audit log, newest event first.
 
 use clap::Args;
+use control_plane::ErrorKind;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -121,7 +122,7 @@ fn parse_moment(flag: &str, text: &str, now: Timestamp) -> Result<String> {
     let wrong = || {
         CommandFailure::usage_error(format!("{flag}: {:?} is not a time, a date or an age", shorten_text(text)))
             .try_next(format!("{flag} 2026-11-23T10:00:00Z, {flag} 2026-11-23 or {flag} 2h"))
-            .code("invalid")
+            .code(ErrorKind::Invalid.code())
     };
     ago.map(|at| at.to_string()).ok_or_else(wrong)
 }

@@ -29,6 +29,7 @@ pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod version;
 
+use control_plane::ErrorKind;
 use serde_json::Value;
 
 use crate::args::{ChangeArgs, SelectionArgs};
@@ -166,7 +167,7 @@ async fn selected_in_state(
     }
     if out.is_empty() && !selection.allow_empty {
         let detail = format!("the selection matches no tenant that is {state}");
-        return Err(CommandFailure::new(CommandExit::NotFound, detail).code("selection_matches_nobody"));
+        return Err(CommandFailure::new(CommandExit::NotFound, detail).code(ErrorKind::SelectionMatchesNobody.code()));
     }
     Ok(out)
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
-use control_plane::App;
 use control_plane::config::ProcessRole;
 use control_plane::serve::{PlainAdmin, RunningServer, ServeOptions};
 use control_plane::telemetry;
+use control_plane::{App, ErrorKind};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -123,7 +123,7 @@ pub(crate) fn require_unserved(data_dir: &Path) -> Result<()> {
         None => Ok(()),
         Some(endpoint) => Err(CommandFailure::new(CommandExit::Conflict, "this data directory is served already")
             .with_cause(format!("process {} answers at {}", endpoint.pid, endpoint.admin_url))
-            .code("already_serving")
+            .code(ErrorKind::AlreadyServing.code())
             .try_next("use the server that runs, or stop it first")),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use control_plane::ErrorKind;
 use serde_json::{Map, Value, json};
 
 use super::adopt::AdoptArgs;
@@ -11,7 +12,7 @@ use super::{ExitTally, PageWalker, filter_request, note_pin, selected_names};
 use crate::args::{ChangeArgs, ConfirmArgs, LabelPairs, SelectionArgs, WaitArgs, labels_to_json, parse_labels};
 use crate::client::{ApiClient, ApiRequest, path_segment};
 use crate::context::CommandContext;
-use crate::error::{CommandExit, CommandFailure, Result};
+use crate::error::{CommandExit, CommandFailure, Result, is_code_of};
 use crate::input;
 use crate::operation::{self, OPERATION, ResultPrinting, StartedOperation};
 use crate::output::OutputFormat;
@@ -230,7 +231,9 @@ async fn create_tenants(args: TenantCreateArgs, context: &mut CommandContext) ->
             }
         };
     match created {
-        Err(failure) if failure.code == "already_exists" => resume_own_creation(failure, &names, &args, context).await,
+        Err(failure) if is_code_of(&failure.code, &[ErrorKind::AlreadyExists]) => {
+            resume_own_creation(failure, &names, &args, context).await
+        }
         other => other,
     }
 }
