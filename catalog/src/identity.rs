@@ -119,7 +119,7 @@ async fn leave_tenants(tx: &mut WriteTx, condition: &str, argument: &str) -> Res
     let now = tx.now();
     let sql = format!(
         "update tenants set state = 'purged', state_reason = '{STAYED}', block_writes = null, placement = null, \
-         op_id = null, wake_requested_at = null, purge_after = null, generation = generation + 1, updated_at = $1 \
+         wake_state = null, archive_backup_id = null, op_id = null, wake_requested_at = null, purge_after = null, generation = generation + 1, updated_at = $1 \
          where state <> 'purged' and {condition}"
     );
     tx.execute_sql(crate::bulk::dynamic_query(sql).bind(now).bind(argument.to_owned())).await.map(|_| ())

@@ -2,6 +2,7 @@
 //!
 //! A tenant's generations only grow, so they tell which of two databases was replaced later. Times are for people.
 
+use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
 use crate::bulk::{capped_limit, dynamic_query};
@@ -10,9 +11,45 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, OperationId, ServerId, TenantId};
 use crate::row;
 use crate::tenant::SchemaPin;
+use crate::text_enum::TextEnum;
 
 const COLUMNS: &str = "tenant_id, server_id, placement, generation, reason, op_id, schema_version, created_at, keep_until, \
      pinned_below, pinned_at, pinned_op";
+
+/// The reason why a database is retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetainedReason {
+    /// A restore or an undo replaced it. An undo can return to it.
+    Restore,
+    /// The tenant was moved, and this is the database on the previous server.
+    Move,
+    /// The tenant was archived, and the database is about to be dropped.
+    Archive,
+    /// It is the new database of a replacement that was given up, and may have served.
+    GivenUp,
+    /// It was replaced because it was not what the catalog expected. It never serves again automatically.
+    Damaged,
+}
+
+impl RetainedReason {
+    /// The text of the reason in the catalog and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.stored_text()
+    }
+}
+
+impl TextEnum for RetainedReason {
+    const NOUN: &'static str = "reason of a retained database";
+    const WORDS: &'static [(Self, &'static str)] = &[
+        (Self::Restore, "restore"),
+        (Self::Move, "move"),
+        (Self::Archive, "archive"),
+        (Self::GivenUp, "given_up"),
+        (Self::Damaged, "damaged"),
+    ];
+}
 
 /// One row of `retained`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +62,8 @@ pub struct RetainedRecord {
     pub placement: String,
     /// The generation stamped into it.
     pub generation: Generation,
-    /// The reason: restore or move.
-    pub reason: String,
+    /// Why it is retained.
+    pub reason: RetainedReason,
     /// The operation that replaced it.
     pub op_id: OperationId,
     /// Its ledger's newest version, when it was replaced.
@@ -56,7 +93,7 @@ pub async fn insert_retained(tx: &mut WriteTx, record: &RetainedRecord) -> Resul
         .bind(record.server_id.to_string())
         .bind(record.placement.clone())
         .bind(record.generation.0)
-        .bind(record.reason.clone())
+        .bind(record.reason.stored_text())
         .bind(record.op_id.to_string())
         .bind(record.schema_version)
         .bind(record.created_at)
@@ -74,14 +111,15 @@ pub async fn insert_retained(tx: &mut WriteTx, record: &RetainedRecord) -> Resul
 pub async fn newest_retained(
     tx: &mut ReadTx,
     tenant: TenantId,
-    reason: &str,
+    reason: RetainedReason,
     before: Generation,
 ) -> Result<Option<RetainedRecord>> {
     let sql = format!(
         "select {COLUMNS} from retained where tenant_id = $1 and reason = $2 and generation < $3 \
          order by generation desc, op_id desc limit 1"
     );
-    let row = tx.fetch_row(dynamic_query(sql).bind(tenant.to_string()).bind(reason.to_owned()).bind(before.0)).await?;
+    let row =
+        tx.fetch_row(dynamic_query(sql).bind(tenant.to_string()).bind(reason.stored_text()).bind(before.0)).await?;
     row.as_ref().map(retained_from_row).transpose()
 }
 
@@ -134,7 +172,7 @@ fn retained_from_row(row: &AnyRow) -> Result<RetainedRecord> {
         server_id: row::parsed_column(row, "server_id")?,
         placement: row::text_column(row, "placement")?,
         generation: Generation(row::int_column(row, "generation")?),
-        reason: row::text_column(row, "reason")?,
+        reason: row::enum_column(row, "reason")?,
         op_id: row::parsed_column(row, "op_id")?,
         schema_version: row::nullable_int(row, "schema_version")?,
         pin: crate::tenants::pin_of_row(row)?,

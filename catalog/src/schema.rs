@@ -87,6 +87,11 @@ const MIGRATIONS: &[CatalogMigration] = &[
         name: "replacements",
         sql: include_str!("../../migrations/catalog/0017_replacements.sql"),
     },
+    CatalogMigration {
+        version: 18,
+        name: "explicit_state",
+        sql: include_str!("../../migrations/catalog/0018_explicit_state.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Generation, OperationId, ReleaseId, ServerId, TenantId};
+use crate::ids::{BackupId, Generation, OperationId, ReleaseId, ServerId, TenantId};
 use crate::text_enum::TextEnum;
 
 /// The stable states of a tenant. Moving, restoring and migrating are operations, not states.
@@ -60,6 +60,11 @@ pub struct TenantRecord {
     pub state_reason: Option<String>,
     /// The block of writes; `None` when writes are allowed.
     pub block_writes: Option<BlockWrites>,
+    /// The state in which an archived or deleted tenant wakes. `None` for other tenants, and if a process of an older
+    /// version wrote the row. [`TenantRecord::state_on_wake`] covers that case.
+    pub wake_state: Option<TenantState>,
+    /// The backup from which an archived tenant comes back. `None` as for `wake_state`.
+    pub archive_backup_id: Option<BackupId>,
     /// The server of its database.
     pub server_id: ServerId,
     /// The database's place on the server; `None` when there is no database.
@@ -107,6 +112,22 @@ impl TenantRecord {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.state == TenantState::Active && self.block_writes == Some(BlockWrites::Operator)
+    }
+
+    /// The state in which an archived or deleted tenant wakes. Other tenants are awake: it is their state.
+    ///
+    /// Versions before the column `wake_state` kept a reason without a block for a tenant that was suspended. Their rows
+    /// are read in the same way. The statement in `due_tenants.rs` does this too.
+    #[must_use]
+    pub fn state_on_wake(&self) -> TenantState {
+        match (self.state, self.wake_state) {
+            (TenantState::Archived | TenantState::Deleted, Some(state)) => state,
+            (TenantState::Archived | TenantState::Deleted, None) => {
+                let was_suspended = self.state_reason.is_some() && self.block_writes.is_none();
+                if was_suspended { TenantState::Suspended } else { TenantState::Active }
+            }
+            (state, _) => state,
+        }
     }
 }
 

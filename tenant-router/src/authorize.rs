@@ -180,6 +180,8 @@ mod tests {
             name: "acme".to_owned(),
             state,
             state_reason: None,
+            wake_state: None,
+            archive_backup_id: None,
             block_writes,
             server_id: ServerId::generate(),
             placement: None,
@@ -286,6 +288,28 @@ mod tests {
                 }
                 assert_eq!(authorize(&principal, None, membership, access).unwrap_err(), ErrorKind::NotFound);
             }
+        }
+    }
+
+    #[test]
+    fn an_archived_tenant_that_wakes_suspended_is_suspended() {
+        let (active, suspended) = (Some(TenantState::Active), Some(TenantState::Suspended));
+        let reason = || Some("unpaid".to_owned());
+        let operator = Some(BlockWrites::Operator);
+        for (wake_state, state_reason, block_writes, expected) in [
+            (active, reason(), None, ErrorKind::Archived),
+            (suspended, None, None, ErrorKind::Suspended),
+            (suspended, reason(), operator, ErrorKind::Suspended),
+            // Rows of older versions do not say how they wake.
+            (None, None, None, ErrorKind::Archived),
+            (None, reason(), None, ErrorKind::Suspended),
+            (None, reason(), operator, ErrorKind::Archived),
+        ] {
+            let archived = record(TenantState::Archived, block_writes);
+            let record = Arc::new(TenantRecord { wake_state, state_reason, ..(*archived).clone() });
+            let caller = Arc::new(Principal::of_tenant("t", record.id, Role::Manager));
+            let refused = authorize(&caller, Some(&record), None, Access::Read).unwrap_err();
+            assert_eq!(refused, expected, "{wake_state:?} {block_writes:?}");
         }
     }
 

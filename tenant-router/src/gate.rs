@@ -30,9 +30,8 @@ pub fn serving_mode(record: &TenantRecord) -> ServingMode {
         (TenantState::Active, Some(BlockWrites::Operation)) => ServingMode::ReadHeld,
         (TenantState::Active, Some(BlockWrites::Operator)) => ServingMode::ReadOnly,
         (TenantState::Suspended, _) => ServingMode::Suspended,
-        // The tenant was suspended when it was archived, so no request wakes it. A read-only tenant has `block_writes`
-        // besides the reason.
-        (TenantState::Archived, None) if record.state_reason.is_some() => ServingMode::Suspended,
+        // No request wakes a tenant that would still be suspended.
+        (TenantState::Archived, _) if record.state_on_wake() == TenantState::Suspended => ServingMode::Suspended,
         (TenantState::Archived, _) => ServingMode::Archived,
         (TenantState::Provisioning | TenantState::Deleted | TenantState::Purged, _) => ServingMode::Gone,
     }

@@ -34,9 +34,11 @@ pub async fn wake_requested(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<Tena
     ids_from_rows(&tx.fetch_rows(sqlx::query(WANTED).bind(capped_limit(page_limit)).bind(since)).await?)
 }
 
-/// `coalesce` prevents SQLite from reading all archived tenants by the index of states.
+/// The `case` follows [`crate::TenantRecord::state_on_wake`]. `coalesce` prevents SQLite from reading all archived tenants
+/// by the index of states.
 const WANTED: &str = "select id from tenants t where wake_requested_at > 0 and coalesce(state, '') = 'archived' \
-     and (state_reason is null or block_writes is not null) and op_id is null \
+     and case when wake_generation = generation and wake_state is not null then wake_state = 'active' \
+       else state_reason is null or block_writes is not null end and op_id is null \
      and not exists (select 1 from steps s where s.tenant_id = t.id and s.state in ('pending', 'running')) \
      and not exists (select 1 from steps s join operations o on o.id = s.op_id where s.tenant_id = t.id \
        and o.kind = 'unarchive' and s.state in ('failed', 'cancelled') and s.finished_at > $2 and s.finished_at - 660000 <= $2) \

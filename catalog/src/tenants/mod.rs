@@ -40,7 +40,9 @@ use selection::{CriteriaSql, id_chunks};
 
 const COLUMNS: &str = "t.id, t.name, t.state, t.state_reason, t.block_writes, t.server_id, t.placement, t.generation, \
     t.placement_epoch, t.schema_version, t.release_id, t.ledger_release_id, t.size_bytes, t.protected, t.op_id, t.created_at, \
-    t.updated_at, t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op";
+    t.updated_at, t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op, \
+    case when t.wake_generation = t.generation then t.wake_state end as wake_state, \
+    case when t.wake_generation = t.generation then t.archive_backup_id end as archive_backup_id";
 
 /// The tenant with this id and its labels; `None` when there is none.
 ///
@@ -321,6 +323,8 @@ fn tenant_from_row(row: &AnyRow) -> Result<TenantRecord> {
         state: row::enum_column(row, "state")?,
         state_reason: row::nullable_text(row, "state_reason")?,
         block_writes: row::nullable_enum(row, "block_writes")?,
+        wake_state: row::nullable_enum(row, "wake_state")?,
+        archive_backup_id: row::nullable_id(row, "archive_backup_id")?,
         server_id: row::parsed_column(row, "server_id")?,
         placement: row::nullable_text(row, "placement")?,
         generation: Generation(row::int_column(row, "generation")?),

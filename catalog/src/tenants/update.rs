@@ -6,7 +6,7 @@ use crate::bulk::{INT, SqlQuery, TEXT, distinct_rounds, dynamic_query, sized_chu
 use crate::changes;
 use crate::db::WriteTx;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Generation, ReleaseId, ServerId, TenantId};
+use crate::ids::{BackupId, Generation, ReleaseId, ServerId, TenantId};
 use crate::row;
 use crate::tenant::{BlockWrites, SchemaPin, TenantState};
 use crate::text_enum::TextEnum as _;
@@ -27,6 +27,12 @@ pub struct TenantUpdate {
     pub reason: Option<Option<String>>,
     /// The new block of writes.
     pub block_writes: Option<Option<BlockWrites>>,
+    /// The new state in which the tenant wakes, for a tenant that becomes archived or deleted. Any other new state clears
+    /// it.
+    pub wake_state: Option<TenantState>,
+    /// The new backup from which the tenant comes back, for a tenant that becomes archived. Any other new state but
+    /// deleted clears it.
+    pub archive_backup_id: Option<BackupId>,
     /// The new placement.
     pub placement: Option<Option<String>>,
     /// The new server.
@@ -54,6 +60,8 @@ impl TenantUpdate {
             state: None,
             reason: None,
             block_writes: None,
+            wake_state: None,
+            archive_backup_id: None,
             placement: None,
             server_id: None,
             purge_after: None,
@@ -83,13 +91,16 @@ pub async fn update_many(tx: &mut WriteTx, flips: &[TenantUpdate]) -> Result<Vec
     Ok(stale)
 }
 
-/// Applies updates of distinct tenants in one statement. Returns the tenants that were updated.
+/// Condition of an update after which the tenant does not wait to wake.
+const AWAKE: &str = "v.new_state not in ('archived', 'deleted')";
+
+/// Applies updates of distinct tenants in one statement. Values of waking that an older process left behind are cleared. Returns the tenants that were updated.
 async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<TenantId>> {
-    let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT, INT, INT, TEXT];
+    let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT, INT, INT, TEXT, TEXT, TEXT];
     let now = flips.len() * types.len() + 1;
     let sql = format!(
         "with v(tenant_id, was, next, sets, new_state, reason, block, place, server, purge, version, release, size, \
-           pin_below, pin_at, pin_op) as ({rows}) \
+           pin_below, pin_at, pin_op, wake, archive) as ({rows}) \
          update tenants set generation = v.next, updated_at = ${now}, \
            state = coalesce(v.new_state, state), \
            deleted_at = case when v.new_state = 'deleted' then ${now} when v.new_state is null or v.new_state = 'purged' \
@@ -106,7 +117,12 @@ async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<T
            size_bytes = coalesce(v.size, size_bytes), \
            pinned_below = case when (v.sets & 64) > 0 then v.pin_below else pinned_below end, \
            pinned_at = case when (v.sets & 64) > 0 then v.pin_at else pinned_at end, \
-           pinned_op = case when (v.sets & 64) > 0 then v.pin_op else pinned_op end \
+           pinned_op = case when (v.sets & 64) > 0 then v.pin_op else pinned_op end, \
+           wake_state = case when {AWAKE} then null when v.wake is not null then v.wake \
+             when wake_generation = v.was then wake_state else null end, \
+           archive_backup_id = case when {AWAKE} then null when v.archive is not null then v.archive \
+             when wake_generation = v.was then archive_backup_id else null end, \
+           wake_generation = v.next \
          from v where tenants.id = v.tenant_id and tenants.generation = v.was returning tenants.id",
         rows = values_clause(flips.len(), &types)
     );
@@ -148,4 +164,6 @@ fn bind_update<'q>(sql: SqlQuery<'q>, flip: &TenantUpdate) -> SqlQuery<'q> {
         .bind(flip.pin.flatten().map(|pin| pin.below))
         .bind(flip.pin.flatten().map(|pin| pin.at))
         .bind(flip.pin.flatten().map(|pin| pin.op.to_string()))
+        .bind(flip.wake_state.map(|state| state.stored_text()))
+        .bind(flip.archive_backup_id.map(|id| id.to_string()))
 }

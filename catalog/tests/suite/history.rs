@@ -2,7 +2,7 @@
 
 use catalog::history::{self, HistoryPolicy};
 use catalog::operations::{self, NewOperation, WhenLeft};
-use catalog::retained::{self, RetainedRecord};
+use catalog::retained::{self, RetainedReason, RetainedRecord};
 use catalog::steps::{self, StepClaimant, StepOutcome, StepResult};
 use catalog::tenants::{self, TenantUpdate};
 use catalog::{Catalog, Generation, OperationId, ServerId, TenantId, TenantState, WriteTx, events};
@@ -131,7 +131,7 @@ async fn failures_go_but_not_of_a_tenant_that_an_operation_blocks_or_whose_kept_
         server_id: server,
         placement: "old".to_owned(),
         generation: Generation(1),
-        reason: "restore".to_owned(),
+        reason: RetainedReason::Restore,
         op_id: op,
         schema_version: None,
         pin: None,

@@ -9,16 +9,18 @@ pub(crate) mod opening;
 mod order;
 mod steps;
 mod tenants;
+mod waking;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use catalog::seal::FleetKey;
+use aws_lc_rs::digest;
+use catalog::seal::{FleetKey, SecretSealer};
 use catalog::servers::NewServer;
 use catalog::tenants::NewTenant;
-use catalog::{Catalog, ServerId, TenantId, TenantName, WriteTx, servers};
+use catalog::{Catalog, FleetId, ServerId, TenantId, TenantName, WriteTx, servers};
 
 use crate::world::World;
 
@@ -70,6 +72,26 @@ pub(crate) async fn create(world: &World, key: &FleetKey) -> catalog::Result<Cat
 pub(crate) fn copy(key: &FleetKey) -> FleetKey {
     use secrecy::ExposeSecret as _;
     FleetKey::from_text(key.secret_text().expose_secret()).unwrap()
+}
+
+/// The SQL of an empty catalog at an older schema version, opened by `key`.
+pub(crate) fn older_schema(key: &FleetKey, version: usize) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/catalog");
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let mut sql = "create table _catalog_migrations (version bigint not null primary key, name text not null, \
+                   checksum text not null, applied_at bigint not null);"
+        .to_owned();
+    for (number, file) in (1..=version).zip(files) {
+        let text = std::fs::read_to_string(file).unwrap();
+        let sum = digest::digest(&digest::SHA256, text.as_bytes());
+        let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        sql += &text;
+        sql += &format!("insert into _catalog_migrations values ({number}, 'old', '{sum}', 1);");
+    }
+    let fleet = FleetId::generate().to_string();
+    let check = SecretSealer::new(key).seal_value(("fleet", "key_check", &fleet), b"this key belongs to this catalog");
+    sql + &format!("insert into fleet (one, id, created_at, key_check) values (1, '{fleet}', 1, '{check}');")
 }
 
 /// A clock that stands still.

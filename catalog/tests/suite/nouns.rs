@@ -7,7 +7,7 @@ use catalog::events::{self, NewEvent};
 use catalog::idempotency::{self, ClaimedIdempotencyKey, IdempotencyClaimant, IdempotencyLookup};
 use catalog::members::{self, Role};
 use catalog::name::NameKind;
-use catalog::retained::{self, RetainedRecord};
+use catalog::retained::{self, RetainedReason, RetainedRecord};
 use catalog::servers;
 use catalog::tenants::{self, TenantUpdate};
 use catalog::tokens::{self, OperatorRole, TokenScope};
@@ -336,25 +336,29 @@ async fn the_newest_backup_before_a_moment_is_found() {
 async fn kept_databases_are_found_until_they_are_forgotten() {
     let fixture = Fixture::new().await;
     let (server, ids) = seed(&fixture.catalog, 1).await;
-    let kept = |placement: &str, created_at: i64, reason: &str| RetainedRecord {
+    let kept = |placement: &str, created_at: i64, reason: RetainedReason| RetainedRecord {
         tenant_id: ids[0],
         server_id: server,
         placement: placement.to_owned(),
         generation: Generation(created_at),
-        reason: reason.to_owned(),
+        reason,
         op_id: OperationId::generate(),
         schema_version: None,
         pin: None,
         created_at,
         keep_until: created_at + 100,
     };
-    let all = [kept("a", 1, "restore"), kept("b", 2, "move"), kept("c", 3, "restore")];
+    let all = [
+        kept("a", 1, RetainedReason::Restore),
+        kept("b", 2, RetainedReason::Move),
+        kept("c", 3, RetainedReason::Restore),
+    ];
     let mut tx = fixture.catalog.write().await.unwrap();
     for record in all.iter().chain(&all[..1]) {
         retained::insert_retained(&mut tx, record).await.unwrap();
     }
     assert_eq!(
-        retained::newest_retained(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(),
+        retained::newest_retained(&mut tx, ids[0], RetainedReason::Restore, Generation(9)).await.unwrap(),
         Some(all[2].clone())
     );
     assert_eq!(retained::of_tenant(&mut tx, ids[0]).await.unwrap().len(), 3);
@@ -366,7 +370,7 @@ async fn kept_databases_are_found_until_they_are_forgotten() {
     retained::remove_retained(&mut tx, server, "c").await.unwrap();
     assert_eq!(retained::remove_retained(&mut tx, server, "c").await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(
-        retained::newest_retained(&mut tx, ids[0], "restore", Generation(9)).await.unwrap(),
+        retained::newest_retained(&mut tx, ids[0], RetainedReason::Restore, Generation(9)).await.unwrap(),
         Some(all[0].clone())
     );
 }

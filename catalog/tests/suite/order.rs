@@ -1,15 +1,14 @@
 //! Which of two things came last, while clocks step and differ.
 
-use aws_lc_rs::digest;
 use catalog::backups;
 use catalog::operations::{self, NewOperation, OperationState, WhenLeft};
-use catalog::retained::{self, RetainedRecord};
-use catalog::seal::{FleetKey, SecretSealer};
-use catalog::{BackupId, FleetId, Generation, OperationId};
+use catalog::retained::{self, RetainedReason, RetainedRecord};
+use catalog::seal::FleetKey;
+use catalog::{BackupId, Generation, OperationId};
 use uuid::Uuid;
 
 use super::nouns::backup;
-use super::{Fixture, open, seed};
+use super::{Fixture, older_schema, open, seed};
 use crate::world::World;
 
 #[tokio::test]
@@ -82,7 +81,7 @@ async fn the_database_that_was_replaced_last_has_the_highest_generation() {
         server_id: server,
         placement: format!("g{generation}"),
         generation: Generation(generation),
-        reason: "restore".to_owned(),
+        reason: RetainedReason::Restore,
         op_id: OperationId::generate(),
         schema_version: None,
         pin: None,
@@ -95,7 +94,8 @@ async fn the_database_that_was_replaced_last_has_the_highest_generation() {
         retained::insert_retained(&mut tx, record).await.unwrap();
     }
     for (before, found) in [(7, Some(2)), (6, Some(1)), (4, Some(0)), (2, None)] {
-        let newest = retained::newest_retained(&mut tx, ids[0], "restore", Generation(before)).await.unwrap();
+        let newest =
+            retained::newest_retained(&mut tx, ids[0], RetainedReason::Restore, Generation(before)).await.unwrap();
         assert_eq!(newest, found.map(|index: usize| all[index].clone()), "{before}");
     }
     let order: Vec<_> =
@@ -125,30 +125,10 @@ insert into events (seq, at, kind, actor, tenant_id, op_id, data) values
   (5, 1000, 'backup.created', 'test', 'tnt_00000000000000000000000000000001', 'op_00000000000000000000000000000001', '{\"backup\":\"bkp_00000000000000000000000000000001\"}');
 ";
 
-/// The SQL of a catalog at schema version 2, opened by `key`.
-fn version_two(key: &FleetKey) -> String {
-    let files = [
-        (1, include_str!("../../../migrations/catalog/0001_catalog.sql")),
-        (2, include_str!("../../../migrations/catalog/0002_postgres.sql")),
-    ];
-    let mut sql = "create table _catalog_migrations (version bigint not null primary key, name text not null, \
-                   checksum text not null, applied_at bigint not null);"
-        .to_owned();
-    for (version, text) in files {
-        let sum = digest::digest(&digest::SHA256, text.as_bytes());
-        let sum: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        sql += text;
-        sql += &format!("insert into _catalog_migrations values ({version}, 'old', '{sum}', 1);");
-    }
-    let fleet = FleetId::generate().to_string();
-    let check = SecretSealer::new(key).seal_value(("fleet", "key_check", &fleet), b"this key belongs to this catalog");
-    sql + &format!("insert into fleet (one, id, created_at, key_check) values (1, '{fleet}', 1, '{check}');") + OLDER
-}
-
 #[tokio::test]
 async fn an_older_catalog_is_numbered_by_its_audit_log() {
     let (world, key) = (World::new(), FleetKey::generate());
-    world.tool(version_two(&key).leak()).await;
+    world.tool((older_schema(&key, 2) + OLDER).leak()).await;
     let catalog = open(&world, &key).await.unwrap();
     let mut tx = catalog.write().await.unwrap();
     let order = async |tx: &mut catalog::WriteTx| {

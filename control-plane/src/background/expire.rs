@@ -135,7 +135,7 @@ mod tests {
             server_id: server.id,
             placement: at.catalog_reference().to_owned(),
             generation: Generation(2),
-            reason: "restore".to_owned(),
+            reason: catalog::retained::RetainedReason::Restore,
             op_id,
             schema_version: None,
             pin: None,

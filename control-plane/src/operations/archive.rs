@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use catalog::replacements::{ReplacementKind, ReplacementRecord};
-use catalog::retained::RetainedRecord;
+use catalog::retained::{RetainedReason, RetainedRecord};
 use catalog::tenants::TenantUpdate;
 use catalog::{BackupId, Generation, ServerId, TenantState};
 use serde::{Deserialize, Serialize};
@@ -27,9 +27,6 @@ pub struct ArchiveParams {}
 const BACK_UP: &str = "back_up";
 const BURY: &str = "bury";
 const DROP: &str = "drop";
-
-/// The reason recorded for the database while the catalog still retains it, before it is dropped.
-const RETAINED: &str = "archive";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct ArchiveFacts {
@@ -145,6 +142,8 @@ async fn tombstone_database(
     let flip = TenantUpdate {
         state: Some(TenantState::Archived),
         block_writes: Some(fence::saved_block(step.tenant.state, open.previous_block)),
+        wake_state: Some(step.tenant.state_on_wake()),
+        archive_backup_id: Some(backup),
         placement: Some(None),
         reason: Some(open.previous_reason.clone()),
         ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
@@ -154,7 +153,7 @@ async fn tombstone_database(
         server_id: step.tenant.server_id,
         placement: placement.clone(),
         generation: step.tenant.generation.next(),
-        reason: RETAINED.to_owned(),
+        reason: RetainedReason::Archive,
         op_id: step.op.id,
         schema_version: step.tenant.schema_version,
         pin: step.tenant.pin,

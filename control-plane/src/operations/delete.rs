@@ -135,6 +135,7 @@ async fn tombstone_database(fleet: &StepContext, step: &ClaimedStep) -> Result<P
     let flip = TenantUpdate {
         state: Some(TenantState::Deleted),
         block_writes: Some(fence::saved_block(step.tenant.state, step.tenant.block_writes)),
+        wake_state: Some(step.tenant.state_on_wake()),
         purge_after: Some(Some(purge_after)),
         ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };

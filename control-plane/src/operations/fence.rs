@@ -20,18 +20,10 @@ pub(super) fn state_under_block(block: Option<BlockWrites>) -> IdentityState {
 }
 
 /// The write block to remember while a tenant has no live database. Read-only is restored when the tenant wakes. If the
-/// tenant was also suspended, only the suspension is remembered, because one reason serves both.
+/// tenant was also suspended, only the suspension is remembered, because one reason serves both. Processes of older
+/// versions also take a reason without a block for a suspension.
 pub(super) fn saved_block(state: TenantState, block: Option<BlockWrites>) -> Option<BlockWrites> {
     block.filter(|block| *block == BlockWrites::Operator && state != TenantState::Suspended)
-}
-
-/// The state in which a tenant wakes. A reason without a block belongs to a suspension: such a tenant stays suspended
-/// until an operator resumes it.
-pub(super) fn state_on_wake(tenant: &TenantRecord) -> TenantState {
-    match (tenant.block_writes, &tenant.state_reason) {
-        (None, Some(_)) => TenantState::Suspended,
-        _ => TenantState::Active,
-    }
 }
 
 /// Refuses to start on a tenant that another operation has fenced and will return to.

@@ -8,7 +8,7 @@
 
 use async_trait::async_trait;
 use catalog::replacements::{ReplacementKind, ReplacementRecord};
-use catalog::retained::RetainedRecord;
+use catalog::retained::{RetainedReason, RetainedRecord};
 use catalog::{Generation, ReadTx, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +16,7 @@ use tenant_engine::{IdentityState, InspectionDepth};
 
 use super::build::{self, BuiltDatabase, SchemaGoal};
 use super::fence;
-use super::replacement::swap::{self, RETAINED, SwapFacts, SwapTimes};
+use super::replacement::swap::{self, SwapFacts, SwapTimes};
 use super::replacement::{act, roll_back, state};
 use super::schema_pin::{PreviousSchema, version_text};
 use super::{ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan};
@@ -48,7 +48,8 @@ impl FleetOperation for RestoreUndoParams {
     async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
         if let Some(tenant) = seen.tenants.first() {
             let before = tenant.generation;
-            seen.retained.extend(catalog::retained::newest_retained(tx, tenant.id, RETAINED, before).await?);
+            let replaced = RetainedReason::Restore;
+            seen.retained.extend(catalog::retained::newest_retained(tx, tenant.id, replaced, before).await?);
             self.placement = seen.retained.first().map(|kept| kept.placement.clone());
         }
         Ok(())

@@ -163,7 +163,7 @@ async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutc
     fleet.fault_point("settle: newest stamped").await;
     let flip = TenantUpdate {
         to: Some(next),
-        state: comes_back.then(|| fence::state_on_wake(&step.tenant)),
+        state: comes_back.then(|| step.tenant.state_on_wake()),
         purge_after: comes_back.then_some(None),
         server_id: Some(newest.server),
         placement: Some(Some(newest.placement.clone())),

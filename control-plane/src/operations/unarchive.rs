@@ -59,16 +59,19 @@ async fn unarchive_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<Pha
     let mut built =
         build::build_new_tenant(fleet, step, fence::unfenced_tenant_state(&step.tenant), goal, fill).await?;
     built.pin = step.tenant.pin;
-    let state = fence::state_on_wake(&step.tenant);
+    let state = step.tenant.state_on_wake();
     let facts = built.add_left_out(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
     let flip = TenantUpdate { state: Some(state), ..built.tenant_update(step) };
     let event = step.tenant_event("tenant.unarchived", facts.clone());
     Ok(PhaseOutcome::step_done(facts).with_effect(CatalogEffect::Flip(flip)).with_effect(CatalogEffect::Event(event)))
 }
 
-/// The backup that the tenant was archived with. The audit log names it, independent of any clock. If the log was
-/// trimmed, the newest backup is the right one, because an archived tenant is never backed up.
+/// The backup that the tenant was archived with. A process of an older version recorded it only in the audit log. If the
+/// log was trimmed, the newest backup is the right one, because an archived tenant is never backed up.
 async fn archived_with(fleet: &StepContext, step: &ClaimedStep) -> Result<BackupId> {
+    if let Some(recorded) = step.tenant.archive_backup_id {
+        return Ok(recorded);
+    }
     let mut tx = fleet.catalog.read().await?;
     let data = catalog::events::latest_event_data(&mut tx, step.tenant.id, "tenant.archived").await?;
     let named = data.and_then(|data| serde_json::from_str::<ArchivedEvent>(&data).ok()).map(|archived| archived.backup);

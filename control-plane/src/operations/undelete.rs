@@ -52,7 +52,7 @@ async fn undelete_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<Phas
         Some(_) => {
             stamp::stamp_current(fleet, step, &[IdentityState::Tombstone], fence::unfenced_tenant_state(&step.tenant))
                 .await?;
-            fence::state_on_wake(&step.tenant)
+            step.tenant.state_on_wake()
         }
         None => TenantState::Archived,
     };

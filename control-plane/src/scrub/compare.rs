@@ -384,7 +384,7 @@ fn missing_finding(index: &ClaimIndex<'_>, claim: &DatabaseClaim<'_>) -> Finding
         ),
         Some(kept) => (
             FindingSeverity::Warning,
-            format!("a database retained for the tenant '{name}' ({}) is missing", kept.reason),
+            format!("a database retained for the tenant '{name}' ({}) is missing", kept.reason.as_str()),
             "the change that it was retained for can no longer be undone".to_owned(),
         ),
     };

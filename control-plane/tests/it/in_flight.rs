@@ -37,7 +37,7 @@ const MOMENTS: [(&str, i64, i64); 11] = [
 /// The fleet as the killed process left it; `change` is SQL for its catalog.
 async fn left_at(moment: &str, change: &str) -> World {
     let dir = TempDir::new().unwrap();
-    unpack(moment, &dir).await;
+    unpack(include_bytes!("../fixtures/in_flight.tar.zst"), moment, &dir).await;
     let catalog = rusqlite::Connection::open(dir.path().join("catalog.db")).unwrap();
     let other = dir.path().canonicalize().unwrap().join("other").display().to_string();
     catalog.execute("update servers set base = ?1 where name = 'other'", [other]).unwrap();
@@ -46,12 +46,12 @@ async fn left_at(moment: &str, change: &str) -> World {
     World::opened(dir).await
 }
 
-async fn unpack(moment: &str, dir: &TempDir) {
-    let packed: &[u8] = include_bytes!("../fixtures/in_flight.tar.zst");
+/// Unpacks one folder of an archive into a directory.
+pub(crate) async fn unpack(packed: &[u8], folder: &str, dir: &TempDir) {
     let mut archive = Vec::new();
     ZstdDecoder::new(packed).read_to_end(&mut archive).await.unwrap();
     let mut tar = Command::new("tar");
-    tar.args(["-xf", "-", "--strip-components=1", moment]).current_dir(dir.path()).stdin(Stdio::piped());
+    tar.args(["-xf", "-", "--strip-components=1", folder]).current_dir(dir.path()).stdin(Stdio::piped());
     let mut child = tar.spawn().unwrap();
     child.stdin.take().unwrap().write_all(&archive).unwrap();
     assert!(child.wait().unwrap().success());

@@ -57,6 +57,11 @@ fn stable(tenant: &TenantRecord) {
     if tenant.block_writes.is_some() || tenant.state == TenantState::Suspended {
         assert!(tenant.state_reason.is_some(), "I7: {name} is blocked without a reason");
     }
+    let asleep = matches!(tenant.state, TenantState::Archived | TenantState::Deleted);
+    let wakes = matches!(tenant.wake_state, Some(TenantState::Active | TenantState::Suspended));
+    assert!(asleep == wakes && (asleep || tenant.wake_state.is_none()), "{name} wakes {:?}", tenant.wake_state);
+    let has_backup = tenant.archive_backup_id.is_some();
+    assert_eq!(has_backup, asleep && tenant.placement.is_none(), "{name} comes back from a backup");
     let has = matches!(tenant.state, TenantState::Active | TenantState::Suspended | TenantState::Deleted);
     let archived_before = tenant.state == TenantState::Deleted && tenant.placement.is_none();
     assert!(

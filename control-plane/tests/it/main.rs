@@ -30,3 +30,4 @@ mod several_processes;
 mod sizes;
 mod splitting;
 mod stale;
+mod waking;

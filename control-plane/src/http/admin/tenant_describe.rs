@@ -233,7 +233,7 @@ async fn kept_databases(tx: &mut ReadTx, record: &TenantRecord) -> Result<Vec<Ke
         database: servers
             .get(&kept.server_id)
             .map_or_else(|| kept.placement.clone(), |s| database_address(s, &kept.placement)),
-        reason: kept.reason,
+        reason: kept.reason.as_str().to_owned(),
         operation_id: kept.op_id.to_string(),
         schema_version: kept.schema_version,
         replaced_at: time::format_time(kept.created_at),

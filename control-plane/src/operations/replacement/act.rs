@@ -2,7 +2,7 @@
 //! the database's identity is not the one that was observed.
 
 use catalog::replacements::{FencedDatabase, NewDatabase, ReplacementKind, ReplacementRecord, ReplacementStage};
-use catalog::retained::RetainedRecord;
+use catalog::retained::{RetainedReason, RetainedRecord};
 use catalog::{BlockWrites, Generation};
 use tenant_engine::{ErrorKind as DatabaseError, Identity, IdentityState};
 
@@ -188,7 +188,7 @@ fn retained_after_rollback(fleet: &StepContext, step: &ClaimedStep, new: &NewDat
         server_id: new.server_id,
         placement: new.placement.clone(),
         generation: new.generation,
-        reason: "given_up".to_owned(),
+        reason: RetainedReason::GivenUp,
         op_id: step.op.id,
         schema_version: step.tenant.schema_version,
         pin: step.tenant.pin,
@@ -275,7 +275,7 @@ pub(super) fn retained_record(
 ) -> Option<RetainedRecord> {
     let reason = match open.found {
         FencedDatabase::Missing => return None,
-        FencedDatabase::Damaged => swap::DAMAGED,
+        FencedDatabase::Damaged => RetainedReason::Damaged,
         FencedDatabase::Frozen => state::retained_reason(open.kind),
     };
     Some(RetainedRecord {
@@ -284,7 +284,7 @@ pub(super) fn retained_record(
         placement: step.tenant.placement.clone()?,
         // The fence stamped the generation that the catalog has now.
         generation: step.tenant.generation,
-        reason: reason.to_owned(),
+        reason,
         op_id: step.op.id,
         schema_version: step.tenant.schema_version,
         pin: step.tenant.pin,

@@ -9,13 +9,13 @@
 //! some of them a second time. So if another database also says that it serves, none is chosen. Operations also leave
 //! databases alone that are newer than the catalog.
 
+use catalog::retained::{RetainedReason, RetainedRecord};
 use catalog::{Generation, ServerId, TenantRecord, TenantState};
 use tenant_engine::{
     ErrorKind as DatabaseError, Identity, IdentityState, Inspection, InspectionDepth, ListedObjectKind,
 };
 
 use super::super::{ClaimedStep, StepContext};
-use super::swap;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A database that is named after the tenant, and its inspection.
@@ -53,7 +53,7 @@ pub(in crate::operations) async fn find_latest(
     drop(tx);
     let is_known_bad = |server: ServerId, placement: &str| {
         let same = |kept: &&_| same_place(kept, server, placement);
-        kept.iter().find(same).is_some_and(|kept| kept.reason == swap::DAMAGED)
+        kept.iter().find(same).is_some_and(|kept| kept.reason == RetainedReason::Damaged)
     };
     let mut candidates = Vec::new();
     for (server, _) in servers {
@@ -73,7 +73,7 @@ pub(in crate::operations) async fn find_latest(
     decide_latest(candidates, &RecordedDatabase::of_tenant(&step.tenant)).map_err(|why| why.into_error(step))
 }
 
-fn same_place(kept: &catalog::retained::RetainedRecord, server: ServerId, placement: &str) -> bool {
+fn same_place(kept: &RetainedRecord, server: ServerId, placement: &str) -> bool {
     kept.server_id == server && kept.placement == placement
 }
 

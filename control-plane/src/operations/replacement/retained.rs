@@ -1,10 +1,10 @@
 //! Drops retained databases.
 
-use catalog::retained::RetainedRecord;
+use catalog::retained::{RetainedReason, RetainedRecord};
 
 use super::super::StepContext;
 use super::decide::{DropDecision, DropReason, decide_drop};
-use super::{observe, swap};
+use super::observe;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Drops a retained database whose time is over. A missing database counts as dropped.
@@ -16,7 +16,7 @@ pub(crate) async fn drop_retained(fleet: &StepContext, record: &RetainedRecord) 
     let owner = (record.tenant_id, fleet.fleet_id());
     let (engine, at) = fleet.resolve_placement(record.server_id, &record.placement).await?;
     let observed = observe::observe_placement(engine, &at, owner, record.generation).await;
-    let why = DropReason::Retained { was_damaged: record.reason == swap::DAMAGED };
+    let why = DropReason::Retained { was_damaged: record.reason == RetainedReason::Damaged };
     match decide_drop(observed.condition, why) {
         DropDecision::Drop => {
             let expected = observe::expected_as_found(&observed.require_identity()?);

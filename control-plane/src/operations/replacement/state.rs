@@ -1,6 +1,7 @@
 //! The state of a replacement, as the catalog's table `replacements` holds it, and the tenant updates that end it.
 
 use catalog::replacements::{NewDatabase, ReplacementKind, ReplacementRecord, ReplacementStage};
+use catalog::retained::RetainedReason;
 use catalog::tenants::TenantUpdate;
 use catalog::{BlockWrites, Generation};
 use tenant_engine::IdentityState;
@@ -117,10 +118,10 @@ pub(in crate::operations) fn ready_effect(open: &ReplacementRecord, new: NewData
 }
 
 /// The reason recorded for a sound database that this kind of replacement retains.
-pub(super) fn retained_reason(kind: ReplacementKind) -> &'static str {
+pub(super) fn retained_reason(kind: ReplacementKind) -> RetainedReason {
     match kind {
-        ReplacementKind::Move => "move",
-        ReplacementKind::Archive => "archive",
-        ReplacementKind::Restore | ReplacementKind::Undo => super::swap::RETAINED,
+        ReplacementKind::Move => RetainedReason::Move,
+        ReplacementKind::Archive => RetainedReason::Archive,
+        ReplacementKind::Restore | ReplacementKind::Undo => RetainedReason::Restore,
     }
 }

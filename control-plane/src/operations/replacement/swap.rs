@@ -114,9 +114,3 @@ pub(in crate::operations) async fn complete_swap(
         ("tenant.settled", json!({"settled": true, "completed": open.kind, "placement": placement}))
     })
 }
-
-/// The reason recorded for a retained database that was not what the catalog expected.
-pub(in crate::operations) const DAMAGED: &str = "damaged";
-
-/// The reason recorded for a retained database that a restore replaced.
-pub(in crate::operations) const RETAINED: &str = "restore";

@@ -1,5 +1,6 @@
 //! PURE: compares a database's own identity with the catalog's record.
 
+use catalog::retained::RetainedReason;
 use catalog::{TenantRecord, TenantState};
 use tenant_engine::{ErrorKind as DatabaseError, IdentityState, ListedObject};
 
@@ -12,7 +13,7 @@ pub(super) fn of_claim(index: &ClaimIndex<'_>, claim: &DatabaseClaim<'_>, found:
     let said = index.inspected_owner(claim.server, &found.name)?;
     let (kind, severity, detail) = match (said, claim.retained) {
         // The catalog retains this database because it is damaged.
-        (_, Some(kept)) if kept.reason == "damaged" => return None,
+        (_, Some(kept)) if kept.reason == RetainedReason::Damaged => return None,
         (Err(error), _) => unreadable_identity(claim, error),
         (Ok(whose), _) => identity_mismatch(&index.seen, claim, whose)?,
     };
