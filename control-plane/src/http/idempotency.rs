@@ -22,17 +22,16 @@ use catalog::WriteTx;
 use catalog::idempotency::{self, ClaimedIdempotencyKey, IdempotencyClaimant, IdempotencyLookup};
 
 use super::ApiState;
-use super::admin::change;
 use super::admission::AdmittedCaller;
 use super::error::{Problem, Result, too_large};
 use super::extract::in_time;
+use super::limits::BULK_BYTES_MAX;
+use super::replay::replay_started;
 use crate::error::ErrorKind;
 
 const KEY: &str = "idempotency-key";
 /// Maximum length of a key. A UUID needs far less.
 const KEY_BYTES_MAX: usize = 255;
-/// The largest body of any POST route.
-const BODY_BYTES_MAX: usize = 32 << 20;
 /// Maximum size of a stored answer. Answers are operations, tokens and the like; the longest describes a release of
 /// thousands of files.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -117,7 +116,7 @@ pub(crate) async fn run_once(
 ) -> Result<Response> {
     let Some(key) = key_of(&request)? else { return Ok(next.run(request).await) };
     let (parts, body) = request.into_parts();
-    let body = in_time(to_bytes(body, BODY_BYTES_MAX)).await?.map_err(|_| too_large())?;
+    let body = in_time(to_bytes(body, BULK_BYTES_MAX)).await?.map_err(|_| too_large())?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let hash = blake3::Hasher::new().update(target.as_bytes()).update(b"\0").update(&body).finalize().to_hex();
     let running = RunningKey::begin_key(&api.running, &caller.who.actor, &key);
@@ -299,7 +298,7 @@ async fn replay_answer(api: &ApiState, path: &str, status: u16, kept: &str) -> R
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     if let Some(Ok(operation)) = kept["operation"].as_str().map(str::parse) {
         // The process ended between the operation and its answer, so the answer is created now.
-        let mut response = change::replay_started(api, path, status, operation).await?;
+        let mut response = replay_started(api, path, status, operation).await?;
         response.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
         return Ok(response);
     }

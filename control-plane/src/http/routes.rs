@@ -12,14 +12,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::error::Problem;
+use super::limits::BODY_BYTES_MAX;
 use super::middleware::{ListenerKind, handle_request, panic_response};
 use super::{ApiState, RequestTransport, admin, admission, data, health, idempotency, openapi, request_shape};
 use crate::error::ErrorKind;
-
-/// Maximum body size of most routes. Lists of tenants and migration files have [`BULK_BYTES_MAX`].
-pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
-/// Maximum body size for 50,000 tenants with labels, or for a large migration directory.
-pub(crate) const BULK_BYTES_MAX: usize = 32 << 20;
 
 /// Every route behind the admission.
 fn guarded_routes() -> OpenApiRouter<ApiState> {
@@ -28,21 +24,14 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::doctor::routes())
         .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
-        .merge(admin::tenant_describe::routes())
-        .merge(admin::tenant_work::routes())
-        .merge(admin::tenant_adopt::routes())
-        .merge(admin::lifecycle::routes())
         .merge(admin::members::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
-        .merge(admin::server_entry::routes())
-        .merge(admin::server_drain::routes())
         .merge(admin::releases::routes())
         .merge(admin::migrations::routes())
         .merge(admin::backups::routes())
         .merge(admin::restores::routes())
         .merge(admin::operations::routes())
-        .merge(admin::operation_control::routes())
         .merge(admin::queries::routes())
         .merge(admin::events::routes())
         .merge(admin::history::routes())

@@ -2,14 +2,12 @@
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use catalog::WriteTx;
 use catalog::operations::OperationRecord;
-use catalog::{OperationId, WriteTx};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::operations::OperationView;
-use super::tenant_work;
-use crate::error::Error;
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, Result};
@@ -144,29 +142,11 @@ pub(crate) async fn submit_or_plan(
     }
 }
 
-async fn accepted_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
+/// Answers 202 with the operation and its location.
+pub(crate) async fn accepted_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
     let operation = OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?;
     Ok((StatusCode::ACCEPTED, place, JsonBody(operation)).into_response())
-}
-
-/// Creates again the answer of the route `path`, which started or controlled this operation.
-pub(crate) async fn replay_started(
-    api: &ApiState,
-    path: &str,
-    status: StatusCode,
-    operation: OperationId,
-) -> Result<Response> {
-    let found = catalog::operations::get(&mut api.app.catalog.read().await?, operation).await?;
-    let record = found.ok_or_else(|| Error::internal("the operation of a stored answer is not in the catalog"))?;
-    match path {
-        "/v1/tenants" | "/v1/tenants/adopt" => tenant_work::created_response(api, record).await,
-        _ if status == StatusCode::ACCEPTED => accepted_response(api, record).await,
-        _ => {
-            Ok(JsonBody(OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?)
-                .into_response())
-        }
-    }
 }
 
 /// Refuses a reason that is too long or has several lines, because lists and logs show it.

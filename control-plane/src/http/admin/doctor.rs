@@ -13,8 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::schema_state::{self, LedgerReadScope, SchemaState};
-use super::{doctor_certificate, doctor_places, migrations, pins, status};
+use super::migrations::pins;
+use super::migrations::schema_state::{self, LedgerReadScope, SchemaState};
+use super::{doctor_certificate, doctor_places, migrations, status};
 use crate::disks;
 use crate::error::Error;
 use crate::http::ApiState;

@@ -14,7 +14,7 @@ use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::JsonBody;
-use crate::http::routes::BULK_BYTES_MAX;
+use crate::http::limits::BULK_BYTES_MAX;
 use crate::http::time;
 use crate::runner::submit::SubmitMode;
 use crate::scrub::finding::{DatabaseOwner, Finding, FindingKind, FindingSeverity, FindingSubject};

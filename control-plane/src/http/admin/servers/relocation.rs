@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use catalog::ServerRecord;
 
-use super::server_base;
+use super::directory;
 use crate::config::NetworkFileSystem;
 use crate::data_dir::base_marker::{BaseMarker, FoundMarker};
 use crate::error::ErrorKind;
@@ -26,7 +26,7 @@ pub(super) fn check_new_base(
     reserved: &[PathBuf],
     network: NetworkFileSystem,
 ) -> Result<PathBuf> {
-    let path = server_base::check_directory(to, fleet, reserved, network)?;
+    let path = directory::check_directory(to, fleet, reserved, network)?;
     let before = Path::new(&server.base);
     let is_ours = |base: &Path| match BaseMarker::read_marker(base) {
         FoundMarker::Marked(marker) => marker.server_id == server.id.to_string(),

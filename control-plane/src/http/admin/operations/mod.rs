@@ -1,5 +1,8 @@
 //! `/v1/operations`: fleet operations, their progress, and their control.
 
+mod control;
+mod follow;
+
 use std::time::Duration;
 
 use axum::extract::State;
@@ -23,7 +26,12 @@ use crate::http::{ApiState, time};
 type WaitSeconds = BoundedNumber<0, 60>;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(list_operations)).routes(routes!(get_operation)).routes(routes!(list_steps))
+    OpenApiRouter::new()
+        .routes(routes!(list_operations))
+        .routes(routes!(get_operation))
+        .routes(routes!(list_steps))
+        .merge(control::routes())
+        .merge(follow::routes())
 }
 
 /// An operation: a piece of work on the fleet.

@@ -1,5 +1,10 @@
 //! `/v1/servers`: the servers that hold databases.
 
+mod connection;
+mod directory;
+mod drain;
+mod relocation;
+
 use axum::extract::State;
 use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
@@ -31,6 +36,8 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(cordon_server))
         .routes(routes!(uncordon_server))
         .routes(routes!(get_preparation))
+        .merge(connection::routes())
+        .merge(drain::routes())
 }
 
 /// A server, with its state and its present load.

@@ -1,7 +1,7 @@
 //! The kinds of events that this program writes. A filter by any other kind is refused. A test compares the list with
 //! the sources.
 
-use super::lookup;
+use crate::http::admin::lookup;
 use crate::http::error::Result;
 
 /// Every kind but those that end in `_given_up`.

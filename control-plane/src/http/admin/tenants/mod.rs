@@ -1,5 +1,11 @@
 //! `/v1/tenants`: the tenants, and small changes that are not operations.
 
+mod adopt;
+pub(crate) mod create;
+mod delete;
+mod describe;
+mod lifecycle;
+
 use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::State;
@@ -14,7 +20,7 @@ use utoipa_axum::routes;
 
 use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
-use super::pins::{TenantPin, head_version};
+use super::migrations::pins::{TenantPin, head_version};
 use crate::error::ErrorKind;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
@@ -24,7 +30,14 @@ use crate::http::pages::{PageOf, PageWindow};
 use crate::http::{ApiState, time};
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new().routes(routes!(list_tenants)).routes(routes!(get_tenant, patch_tenant))
+    OpenApiRouter::new()
+        .routes(routes!(list_tenants))
+        .routes(routes!(get_tenant, patch_tenant))
+        .merge(describe::routes())
+        .merge(create::routes())
+        .merge(delete::routes())
+        .merge(adopt::routes())
+        .merge(lifecycle::routes())
 }
 
 /// A tenant of the fleet.

@@ -10,9 +10,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{PlannedChange, check_reason};
-use super::tenant_work::{TenantCreated, created_response};
+use super::create::{TenantCreated, created_response};
 use crate::http::ApiState;
+use crate::http::admin::change::{PlannedChange, check_reason};
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::JsonBody;

@@ -1,4 +1,4 @@
-//! Controls an operation for an operator, and streams its events.
+//! `/v1/operations/{operation}/events`: follows the events of one operation.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use catalog::events;
 use catalog::operations as catalog_operations;
-use catalog::{OperationId, ReadTx, changes};
+use catalog::{OperationId, changes};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
@@ -17,18 +17,16 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{ChangeOptions, ChangePlan, PlannedChange, check_reason};
-use super::events::EventView;
-use super::lookup;
-use super::operations::{OperationView, find_operation, is_over};
+use super::{find_operation, is_over};
 use crate::error::ErrorKind;
 use crate::http::ApiState;
+use crate::http::admin::events::EventView;
+use crate::http::admin::lookup;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams, text_header};
 use crate::http::pages::{PageOf, PageWindow};
-use crate::runner::control::OperationControl;
 
 /// Maximum number of events sent at once, so that a slow reader holds little memory.
 const EVENTS_MAX: u32 = 100;
@@ -38,104 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::new()
-        .routes(routes!(pause_operation))
-        .routes(routes!(resume_operation))
-        .routes(routes!(retry_operation))
-        .routes(routes!(cancel_operation))
-        .routes(routes!(abandon_operation))
-        .routes(routes!(follow_operation))
-}
-
-/// Pause an operation: start no more steps. Running steps finish.
-#[utoipa::path(post, path = "/v1/operations/{operation}/pause", tag = "operations", request_body = ChangeOptions, params(("operation" = String, Path, description = "Id of the operation: op_…")),
-    responses((status = 200, description = "The operation after the request", body = OperationView), (status = 409, description = "The state of the operation does not allow this", body = ProblemBody)))]
-async fn pause_operation(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(id): PathParams<String>,
-    JsonBody(wish): JsonBody<ChangeOptions>,
-) -> Result<Response> {
-    apply_control(&api, &caller, &id, OperationControl::Pause, wish).await
-}
-
-/// Resume a paused operation.
-#[utoipa::path(post, path = "/v1/operations/{operation}/resume", tag = "operations", request_body = ChangeOptions, params(("operation" = String, Path, description = "Id of the operation: op_…")),
-    responses((status = 200, description = "The operation after the request", body = OperationView), (status = 409, description = "The state of the operation does not allow this", body = ProblemBody)))]
-async fn resume_operation(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(id): PathParams<String>,
-    JsonBody(wish): JsonBody<ChangeOptions>,
-) -> Result<Response> {
-    apply_control(&api, &caller, &id, OperationControl::Resume, wish).await
-}
-
-/// Retry the failed steps of an operation.
-#[utoipa::path(post, path = "/v1/operations/{operation}/retry", tag = "operations", request_body = ChangeOptions, params(("operation" = String, Path, description = "Id of the operation: op_…")),
-    responses((status = 200, description = "The operation after the request", body = OperationView), (status = 409, description = "The state of the operation does not allow this", body = ProblemBody)))]
-async fn retry_operation(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(id): PathParams<String>,
-    JsonBody(wish): JsonBody<ChangeOptions>,
-) -> Result<Response> {
-    apply_control(&api, &caller, &id, OperationControl::Retry, wish).await
-}
-
-/// Cancel an operation: run no more steps, permanently.
-#[utoipa::path(post, path = "/v1/operations/{operation}/cancel", tag = "operations", request_body = ChangeOptions, params(("operation" = String, Path, description = "Id of the operation: op_…")),
-    responses((status = 200, description = "The operation after the request", body = OperationView), (status = 409, description = "The state of the operation does not allow this", body = ProblemBody)))]
-async fn cancel_operation(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(id): PathParams<String>,
-    JsonBody(wish): JsonBody<ChangeOptions>,
-) -> Result<Response> {
-    apply_control(&api, &caller, &id, OperationControl::Cancel, wish).await
-}
-
-/// Abandon an operation: cancel it, and remove its half-finished work.
-#[utoipa::path(post, path = "/v1/operations/{operation}/abandon", tag = "operations", request_body = ChangeOptions, params(("operation" = String, Path, description = "Id of the operation: op_…")),
-    responses((status = 200, description = "The operation after the request", body = OperationView), (status = 409, description = "The state of the operation does not allow this", body = ProblemBody)))]
-async fn abandon_operation(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(id): PathParams<String>,
-    JsonBody(wish): JsonBody<ChangeOptions>,
-) -> Result<Response> {
-    apply_control(&api, &caller, &id, OperationControl::Abandon, wish).await
-}
-
-async fn apply_control(
-    api: &ApiState,
-    caller: &AdmittedCaller,
-    id: &str,
-    what: OperationControl,
-    wish: ChangeOptions,
-) -> Result<Response> {
-    check_reason(wish.reason.as_deref())?;
-    let id: OperationId = lookup::parse_id(id)?;
-    if wish.dry_run {
-        return plan_control(&mut api.app.catalog.read().await?, id, what).await;
-    }
-    let record = api.app.control_operation(&caller.who, id, what, wish.reason.as_deref()).await?;
-    Ok(JsonBody(OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?).into_response())
-}
-
-/// The plan of a control: how many steps it concerns, and the operation's state.
-async fn plan_control(tx: &mut ReadTx, id: OperationId, what: OperationControl) -> Result<Response> {
-    let record = find_operation(tx, id).await?;
-    let progress = catalog_operations::operation_progress(tx, id).await?;
-    let (kind, steps) = match what {
-        OperationControl::Pause => ("operation.pause", progress.pending),
-        OperationControl::Resume => ("operation.resume", progress.pending),
-        OperationControl::Retry => ("operation.retry", progress.failed),
-        OperationControl::Cancel => ("operation.cancel", progress.pending),
-        OperationControl::Abandon => ("operation.abandon", progress.pending + progress.failed),
-    };
-    let note = format!("the {} operation is {:?}", record.kind, record.state).to_lowercase();
-    Ok(JsonBody(PlannedChange::new(ChangePlan::about_tenants(kind, steps.unsigned_abs(), note))).into_response())
+    OpenApiRouter::new().routes(routes!(follow_operation))
 }
 
 /// Page of a list of events. A stream ignores it.

@@ -1,4 +1,4 @@
-//! Operations on tenants: create one, create many, delete.
+//! Creates one tenant, or many.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,23 @@ use axum::response::{IntoResponse, Response};
 use catalog::operations::OperationRecord;
 use catalog::servers;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, PlannedChange, check_reason};
-use super::lookup;
-use super::operations::OperationView;
-use super::tenants::TenantView;
+use super::TenantView;
 use crate::error::Error;
 use crate::http::ApiState;
+use crate::http::admin::change::{self, PlannedChange, check_reason};
+use crate::http::admin::lookup;
+use crate::http::admin::migrations::pins;
+use crate::http::admin::operations::OperationView;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{StepConcurrency, TenantCount};
 use crate::http::error::{ProblemBody, Result};
-use crate::http::extract::{JsonBody, PathParams, QueryParams};
-use crate::http::routes::BULK_BYTES_MAX;
-use crate::operations::{OperationParams, create, delete};
+use crate::http::extract::JsonBody;
+use crate::http::limits::BULK_BYTES_MAX;
+use crate::operations::{OperationParams, create};
 use crate::plan::TenantSelection;
 use crate::runner::submit::{Submission, SubmitMode, SubmitOutcome};
 
@@ -32,7 +33,6 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(create_many))
         .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
         .routes(routes!(create_one))
-        .routes(routes!(delete_one))
 }
 
 /// A tenant to create.
@@ -86,7 +86,7 @@ async fn create_one(
 }
 
 /// The answer to a creation: the operation's only tenant, and the operation.
-pub(super) async fn created_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
+pub(crate) async fn created_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
     let mut tx = api.app.catalog.read().await?;
     let steps = catalog::steps::list_steps(&mut tx, record.id, &[], None, 1).await?;
     let (step, _) = steps.first().ok_or_else(|| Error::internal("a creation without a tenant"))?;
@@ -94,7 +94,7 @@ pub(super) async fn created_response(api: &ApiState, record: OperationRecord) ->
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
     let operation = OperationView::with_progress(&mut tx, record).await?;
-    let tenant = TenantView::new(tenant, server.as_ref(), super::pins::head_version(&mut tx).await?);
+    let tenant = TenantView::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?);
     let created = TenantCreated { tenant, operation };
     Ok((StatusCode::ACCEPTED, place, JsonBody(created)).into_response())
 }
@@ -171,37 +171,4 @@ async fn create_many(
         expect_count: new.expect_count.map(TenantCount::get),
     };
     change::submit_or_plan(&api, &caller, submission, new.dry_run).await
-}
-
-/// Options of a deletion.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct DeleteWish {
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// True: take no final backup, for instance because a full disk has no room for it.
-    #[serde(default)]
-    no_backup: bool,
-}
-
-/// Delete a tenant: take a last backup, verify it, and take the tenant out of service.
-#[utoipa::path(delete, path = "/v1/tenants/{tenant}", tag = "tenants", params(("tenant" = String, Path, description = "Name or id of the tenant"), DeleteWish),
-    responses((status = 202, description = "The operation that deletes the tenant has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange),
-        (status = 404, description = "No tenant has this name or id", body = ProblemBody), (status = 409, description = "The tenant is protected", body = ProblemBody)))]
-async fn delete_one(
-    State(api): State<ApiState>,
-    caller: AdmittedCaller,
-    PathParams(name): PathParams<String>,
-    QueryParams(wish): QueryParams<DeleteWish>,
-) -> Result<Response> {
-    let tenant = lookup::find_tenant(&mut api.app.catalog.read().await?, &name).await?;
-    let targets = TenantSelection::one_tenant(tenant.id.to_string());
-    let params = OperationParams::Delete(delete::DeleteParams { without_backup: wish.no_backup });
-    let mut submission = Submission::new(params, targets);
-    submission.reason = wish.reason;
-    change::submit_or_plan(&api, &caller, submission, wish.dry_run).await
 }

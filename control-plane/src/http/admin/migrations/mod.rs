@@ -1,5 +1,8 @@
 //! `/v1/migrations`: migrates tenants to a release, and reports their versions.
 
+pub(crate) mod pins;
+pub(crate) mod schema_state;
+
 use std::collections::BTreeMap;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -13,12 +16,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::pins::{PinnedTenant, split_pinned};
+use self::schema_state::LedgerReadScope;
 use super::change::{self, PlannedChange, check_reason};
 use super::lookup;
 use super::operations::{FailureDetail, OperationView};
-use super::pins::{PinnedTenant, split_pinned};
 use super::releases::{ReleaseFile, ReleaseView, sets_of};
-use super::schema_state::{self, LedgerReadScope};
 use super::selection::SelectionRequest;
 use crate::error::Error;
 use crate::http::ApiState;
@@ -26,7 +29,7 @@ use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{BoundedNumber, StepConcurrency, TenantCount};
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, QueryParams};
-use crate::http::routes::BULK_BYTES_MAX;
+use crate::http::limits::BULK_BYTES_MAX;
 use crate::operations::{OperationParams, migrate};
 use crate::plan;
 use crate::runner::submit::{Submission, SubmitMode};

@@ -17,11 +17,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::events::{ActorNames, EventView};
-use super::lookup;
-use super::operations::FailureDetail;
-use super::pins::head_version;
-use super::tenants::{TenantView, servers_by_id};
+use super::{TenantView, servers_by_id};
+use crate::http::admin::events::{ActorNames, EventView};
+use crate::http::admin::lookup;
+use crate::http::admin::migrations::pins::head_version;
+use crate::http::admin::operations::FailureDetail;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams};

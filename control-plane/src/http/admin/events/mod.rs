@@ -1,5 +1,7 @@
 //! `/v1/events`: the audit log, with the names of tenants and of tokens.
 
+mod kinds;
+
 use std::collections::{BTreeSet, HashMap};
 
 use axum::extract::State;
@@ -10,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{event_kinds, lookup};
+use super::lookup;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{PageLimit, TenantCount};
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -182,7 +184,7 @@ impl EventFilters {
         if since.zip(until).is_some_and(|(since, until)| since >= until) {
             return Err(Problem::invalid("since: it is not before until, so no event can be between them"));
         }
-        let kind = event_kinds::parse_kind(self.kind.as_deref())?;
+        let kind = kinds::parse_kind(self.kind.as_deref())?;
         Ok(EventFilter { tenant, op, actor, kind, since, until })
     }
 }

@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, PlannedChange};
-use super::lookup;
-use super::operations::OperationView;
-use super::selection::SelectionRequest;
 use crate::http::ApiState;
+use crate::http::admin::change::{self, PlannedChange};
+use crate::http::admin::lookup;
+use crate::http::admin::operations::OperationView;
+use crate::http::admin::selection::SelectionRequest;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{StepConcurrency, TenantCount};
 use crate::http::error::{ProblemBody, Result};

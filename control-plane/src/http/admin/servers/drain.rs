@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{self, PlannedChange, check_reason};
-use super::lookup;
-use super::operations::OperationView;
 use crate::http::ApiState;
+use crate::http::admin::change::{self, PlannedChange, check_reason};
+use crate::http::admin::lookup;
+use crate::http::admin::operations::OperationView;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::StepConcurrency;
 use crate::http::error::{ProblemBody, Result};

@@ -17,11 +17,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{CatalogChange, PlannedChange, check_reason, finish_change};
-use super::servers::ServerView;
-use super::{lookup, server_base, server_move};
+use super::{ServerView, directory, relocation};
 use crate::error::{Error, ErrorKind};
 use crate::http::ApiState;
+use crate::http::admin::change::{CatalogChange, PlannedChange, check_reason, finish_change};
+use crate::http::admin::lookup;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::BoundedNumber;
 use crate::http::error::{Problem, ProblemBody, Result};
@@ -148,7 +148,7 @@ async fn change_directory(
     let others = servers::list_servers(&mut api.app.catalog.read().await?).await?;
     let is_met = |other: &ServerRecord| {
         let (one, two) = (FilePath::new(base), FilePath::new(&other.base));
-        other.id != known.id && other.engine == EngineKind::Sqlite && server_base::directories_overlap(one, two)
+        other.id != known.id && other.engine == EngineKind::Sqlite && directory::directories_overlap(one, two)
     };
     if let Some((other, _)) = others.iter().find(|(other, _)| is_met(other)) {
         return Err(overlap_problem(other));
@@ -156,7 +156,7 @@ async fn change_directory(
     let (fleet, network) = (api.app.catalog.fleet_id().to_string(), api.app.config.network_file_system);
     let own = FilePath::new(base).canonicalize().is_ok_and(|path| path == api.app.config.data_dir.join("tenants"));
     let reserved = if own { Vec::new() } else { reserved_directories(api) };
-    let path = server_move::check_new_base(&known, FilePath::new(base), &fleet, &reserved, network)?;
+    let path = relocation::check_new_base(&known, FilePath::new(base), &fleet, &reserved, network)?;
     let survey = survey_usable(api, &EngineServer::new_sqlite(&path)).await?;
     let record = ServerRecord { base: path.to_string_lossy().into_owned(), ..known };
     let mut tx = api.app.catalog.write().await?;
@@ -214,7 +214,7 @@ async fn mark_base(api: &ApiState, tx: &mut WriteTx, base: &FilePath, record: &S
         true => FleetClaims::default(),
         false => catalog::fleet::fleet_claims(tx).await?,
     };
-    server_base::mark_directory(base, api.app.catalog.fleet_id().to_string(), record.id.to_string(), &claims)
+    directory::mark_directory(base, api.app.catalog.fleet_id().to_string(), record.id.to_string(), &claims)
 }
 
 async fn append_event(
@@ -248,12 +248,12 @@ async fn require_unused(api: &ApiState, place: EngineServer) -> Result<EngineSer
     let EngineServer::Sqlite { root } = place else { return Ok(place) };
     let known = servers::list_servers(&mut api.app.catalog.read().await?).await?;
     for (other, _) in known.iter().filter(|(other, _)| other.engine == EngineKind::Sqlite) {
-        if server_base::directories_overlap(&root, FilePath::new(&other.base)) {
+        if directory::directories_overlap(&root, FilePath::new(&other.base)) {
             return Err(overlap_problem(other));
         }
     }
     let network = api.app.config.network_file_system;
-    let root = server_base::check_directory(
+    let root = directory::check_directory(
         &root,
         &api.app.catalog.fleet_id().to_string(),
         &reserved_directories(api),
