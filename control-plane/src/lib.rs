@@ -17,6 +17,7 @@ pub mod error;
 pub mod metrics;
 pub mod tasks;
 pub mod telemetry;
+mod time_text;
 pub(crate) mod tls;
 
 pub mod auth;
@@ -32,6 +33,7 @@ pub mod scrub;
 
 pub mod app;
 pub mod catalog_admin;
+mod health;
 pub mod http;
 pub mod new_identity;
 pub mod serve;

@@ -1,18 +1,8 @@
-//! The format of times in the API: RFC 3339, UTC, with milliseconds.
+//! Times in requests: RFC 3339.
 
 use jiff::Timestamp;
 
 use super::error::{Problem, Result};
-
-/// Formats milliseconds since 1970. A time outside the calendar's range becomes the beginning of 1970.
-pub(crate) fn format_time(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH).strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
-/// Formats a time that may be missing.
-pub(crate) fn format_optional(ms: Option<i64>) -> Option<String> {
-    ms.map(format_time)
-}
 
 /// Parses an RFC 3339 text with any offset to milliseconds since 1970.
 pub(crate) fn parse_time(field: &str, text: &str) -> Result<i64> {
@@ -25,6 +15,7 @@ pub(crate) fn parse_time(field: &str, text: &str) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time_text::format_time;
 
     #[test]
     fn there_and_back() {

@@ -15,14 +15,15 @@ use super::change::{self, PlannedChange};
 use super::lookup;
 use super::operations::OperationView;
 use super::selection::SelectionRequest;
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{PageLimit, StepConcurrency, TenantCount};
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::pages::{PageOf, PageWindow};
-use crate::http::{ApiState, time};
 use crate::operations::{OperationParams, backup, verify};
 use crate::runner::submit::Submission;
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -76,14 +77,14 @@ impl BackupView {
             id: record.id.to_string(),
             tenant: tenant.to_owned(),
             tenant_id: record.tenant_id.to_string(),
-            taken_at: time::format_time(record.taken_at),
+            taken_at: time_text::format_time(record.taken_at),
             size_bytes: record.size_bytes,
             stored_bytes: record.stored_bytes,
             schema_version: record.schema_version,
             engine: record.engine.to_string(),
             reason: record.reason,
             content_hash: record.content_hash,
-            verified_at: time::format_optional(record.verified_at),
+            verified_at: time_text::format_optional(record.verified_at),
             verify_error: record.verify_error,
             store: record.store,
             object_key: record.object_key,

@@ -10,11 +10,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::{CatalogChange, check_reason, finish_change};
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::BoundedNumber;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::JsonBody;
-use crate::http::{ApiState, time};
+use crate::time_text;
 
 const SECOND_MS: i64 = 1_000;
 /// The retention time, seconds. At least 7 days, so that on Monday a person can still ask about the week before. At
@@ -104,8 +105,8 @@ impl HistoryRetention {
         Ok(Self {
             operations_seconds: policy.operations_ms / SECOND_MS,
             events_seconds: policy.events_ms / SECOND_MS,
-            oldest_operation_at: time::format_optional(operation_at),
-            oldest_event_at: time::format_optional(event_at),
+            oldest_operation_at: time_text::format_optional(operation_at),
+            oldest_event_at: time_text::format_optional(event_at),
         })
     }
 }

@@ -13,12 +13,13 @@ use utoipa_axum::routes;
 use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
 use crate::error::ErrorKind;
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::pages::{PageOf, PageWindow};
-use crate::http::{ApiState, time};
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list_members, add_member)).routes(routes!(remove_member))
@@ -48,7 +49,7 @@ impl MemberView {
             tenant_id: member.tenant_id.to_string(),
             principal: member.principal,
             role: member.role,
-            created_at: time::format_time(member.created_at),
+            created_at: time_text::format_time(member.created_at),
         }
     }
 }

@@ -6,8 +6,6 @@ pub(crate) mod selection;
 
 pub(crate) mod backups;
 pub(crate) mod doctor;
-mod doctor_certificate;
-mod doctor_places;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod members;

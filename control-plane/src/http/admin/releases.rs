@@ -17,17 +17,18 @@ use utoipa_axum::routes;
 use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
 use super::lookup;
 use crate::error::{Error, ErrorKind};
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::limits::BULK_BYTES_MAX;
 use crate::http::pages::{PageOf, PageWindow};
-use crate::http::{ApiState, time};
 use crate::operations::ledgers::{self, ReadLedgers};
 use crate::operations::{OperationParams, ledger_name, migrate};
 use crate::plan::TenantSelection;
 use crate::runner::submit::{Submission, SubmitMode};
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -122,7 +123,7 @@ impl ReleaseView {
             engine: record.engine,
             head_version: record.head_version,
             versions,
-            created_at: time::format_time(record.created_at),
+            created_at: time_text::format_time(record.created_at),
             created_by: record.created_by,
             files: None,
             ignored: Vec::new(),

@@ -24,6 +24,7 @@ use crate::operations::restore::RestorePoint;
 use crate::operations::{OperationParams, restore, restore_undo};
 use crate::plan::TenantSelection;
 use crate::runner::submit::Submission;
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(run_restore)).routes(routes!(undo_restore)).routes(routes!(preview_restore))
@@ -174,7 +175,7 @@ async fn preview_restore(
     let tenant = lookup::find_tenant(&mut tx, &ask.tenant).await?;
     let backup = backup_at(&mut tx, tenant.id, parse_point(&ask.to)?).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
-    let undo_until_at = time::format_time(tx.now() + api.app.config.undo_ms);
+    let undo_until_at = time_text::format_time(tx.now() + api.app.config.undo_ms);
     let outlook = restore::schema_outlook(ask.schema.into(), &tenant, &backup)?;
     let mut will =
         format!("{}; {}", describe_restore(&tenant, &backup, tx.now()), outlook.describe_outlook(&tenant.name));
@@ -206,7 +207,7 @@ async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: RestorePoint) -> Resul
 
 fn describe_restore(tenant: &TenantRecord, backup: &BackupRecord, now: i64) -> String {
     let minutes = (now - backup.taken_at).max(0) / 60_000;
-    let taken_at = time::format_time(backup.taken_at);
+    let taken_at = time_text::format_time(backup.taken_at);
     let name = &tenant.name;
     format!(
         "{name} goes back to {taken_at}: the writes of the {minutes} minutes since then stay in the replaced database, which an undo brings back"

@@ -15,11 +15,11 @@ use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::JsonBody;
 use crate::http::limits::BULK_BYTES_MAX;
-use crate::http::time;
 use crate::runner::submit::SubmitMode;
 use crate::scrub::finding::{DatabaseOwner, Finding, FindingKind, FindingSeverity, FindingSubject};
 use crate::scrub::quarantine::{QuarantineOutcome, QuarantineRequester};
 use crate::scrub::{self, InspectionScope, ScrubSummary};
+use crate::time_text;
 
 /// The version of a report's format. People edit the file, so each format has a number.
 const VERSION: u32 = 1;
@@ -119,7 +119,7 @@ impl ScrubReport {
         Self {
             version: VERSION,
             fleet_id,
-            taken_at: time::format_time(report.at),
+            taken_at: time_text::format_time(report.at),
             servers: report.servers,
             tenants: report.tenants,
             databases: report.databases,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use catalog::operations::{self as catalog_operations, OperationState};
-use catalog::{ReadTx, backups, changes, fleet, servers, tenants};
+use catalog::{backups, changes, fleet, servers, tenants};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,15 +11,12 @@ use utoipa_axum::routes;
 
 use super::migrations::VersionCount;
 use super::servers::ServerView;
+use crate::health::operations::count_operations;
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::Result;
 use crate::http::extract::JsonBody;
-use crate::http::{ApiState, time};
-
-/// The period that counts as recent, milliseconds.
-const RECENT_MS: i64 = 24 * 3_600_000;
-/// Maximum number of operations that are searched for recent failures. More in a day is an outage, not a count.
-const LOOKED_AT_MAX: u32 = 100;
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(fleet_status))
@@ -53,7 +49,7 @@ struct FleetStatus {
 
 /// Numbers of operations.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OperationsStatus {
+struct OperationsStatus {
     /// Number of operations that are pending or running.
     running: usize,
     /// Number of operations that failed, wholly or in part, within the last day. Counts at most 100.
@@ -81,6 +77,7 @@ async fn fleet_status(State(api): State<ApiState>, _caller: AdmittedCaller) -> R
     let (oldest, newest) = backups::backup_span(&mut tx).await?;
     let file = api.app.config.catalog_url.is_none().then(|| api.app.config.data_dir.join("catalog.db"));
     let size_bytes = file.and_then(|file| std::fs::metadata(file).ok()).map(|file| file.len());
+    let operations = count_operations(&mut tx).await?;
     Ok(JsonBody(FleetStatus {
         fleet_id: api.app.catalog.fleet_id().to_string(),
         version: env!("CARGO_PKG_VERSION"),
@@ -88,20 +85,11 @@ async fn fleet_status(State(api): State<ApiState>, _caller: AdmittedCaller) -> R
         schema_versions: by_version.into_iter().map(version).collect(),
         current_release: fleet::current_release(&mut tx).await?.map(|id| id.to_string()),
         servers,
-        operations: operations_status(&mut tx).await?,
-        last_backup_at: time::format_optional(newest),
-        oldest_backup_at: time::format_optional(oldest),
+        operations: OperationsStatus { running: operations.running, failed_recent: operations.failed_recent },
+        last_backup_at: time_text::format_optional(newest),
+        oldest_backup_at: time_text::format_optional(oldest),
         catalog: CatalogStatus { change_seq: changes::feed_head(&mut tx).await?, size_bytes },
     }))
-}
-
-/// Counts the operations by state.
-pub(crate) async fn operations_status(tx: &mut ReadTx) -> Result<OperationsStatus> {
-    let states = [OperationState::Failed, OperationState::Partial];
-    let failed = catalog_operations::list_operations(tx, &states, None, None, None, LOOKED_AT_MAX).await?;
-    let since = tx.now() - RECENT_MS;
-    let failed_recent = failed.iter().filter(|op| op.finished_at.is_some_and(|at| at >= since)).count();
-    Ok(OperationsStatus { running: catalog_operations::open_operations(tx).await?.len(), failed_recent })
 }
 
 /// A state as the API writes it.

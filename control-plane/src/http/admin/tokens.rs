@@ -22,6 +22,7 @@ use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::pages::{PageOf, PageWindow};
 use crate::http::{ApiState, time};
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list_tokens, create_token)).routes(routes!(revoke_token))
@@ -79,9 +80,9 @@ impl TokenView {
             principal,
             role,
             label: record.label,
-            created_at: time::format_time(record.created_at),
-            expires_at: time::format_optional(record.expires_at),
-            revoked_at: time::format_optional(record.revoked_at),
+            created_at: time_text::format_time(record.created_at),
+            expires_at: time_text::format_optional(record.expires_at),
+            revoked_at: time_text::format_optional(record.revoked_at),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, QueryParams};
 use crate::http::pages::{PageOf, PageWindow};
 use crate::http::{ApiState, time};
+use crate::time_text;
 
 /// The prefix of an actor that is a token, before the token's id.
 const TOKEN: &str = "token:";
@@ -59,7 +60,7 @@ impl EventView {
         let event = record.event;
         Self {
             seq: record.seq,
-            at: time::format_time(record.at),
+            at: time_text::format_time(record.at),
             kind: event.kind,
             actor_name: actors.name_of_actor(&event.actor),
             actor: event.actor,

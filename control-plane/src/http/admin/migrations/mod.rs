@@ -1,7 +1,6 @@
 //! `/v1/migrations`: migrates tenants to a release, and reports their versions.
 
 pub(crate) mod pins;
-pub(crate) mod schema_state;
 
 use std::collections::BTreeMap;
 
@@ -17,13 +16,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::pins::{PinnedTenant, split_pinned};
-use self::schema_state::LedgerReadScope;
 use super::change::{self, PlannedChange, check_reason};
 use super::lookup;
 use super::operations::{FailureDetail, OperationView};
 use super::releases::{ReleaseFile, ReleaseView, sets_of};
 use super::selection::SelectionRequest;
 use crate::error::Error;
+use crate::health::schema_state::{self, LedgerReadScope};
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{BoundedNumber, StepConcurrency, TenantCount};
@@ -177,7 +176,7 @@ async fn show_plan(
     // Refuses with the same error as a run would.
     api.app.submit_operation(&caller.who, submission, SubmitMode::Plan).await?;
     let (release, sets) = describe_release(&api, &caller, source).await?;
-    let (_, current) = current_sets(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
+    let (_, current) = schema_state::current_sets(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
     let head = current.version_set().head_version();
     let mut plan = MigrationPlan {
         release,
@@ -345,17 +344,20 @@ async fn migration_status(
     let tenants =
         api.app.select_in(&filters.tenant_selection()?, &[TenantState::Active, TenantState::Suspended]).await?;
     let reading = if filters.verify { LedgerReadScope::All } else { LedgerReadScope::Few };
-    let sets = current_sets(&mut api.app.catalog.read().await?).await?.1;
+    let sets = schema_state::current_sets(&mut api.app.catalog.read().await?).await?.1;
     let total = tenants.len() as u64;
     let (pinned, others) = split_pinned(&sets, tenants, false);
-    let mut state = schema_state::load_schema_state(&api, &others, &sets, reading).await?;
+    let mut state = schema_state::load_schema_state(&api.app, &others, &sets, reading).await?;
     for tenant in &pinned {
         *state.versions.entry(tenant.schema_version).or_default() += 1;
     }
     let mut tx = api.app.catalog.read().await?;
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
-    let (head, _) = current_sets(&mut tx).await?;
+    let head = match schema_state::current_sets(&mut tx).await?.0 {
+        Some(record) => Some(ReleaseView::with_files(&mut tx, record).await?),
+        None => None,
+    };
     let (failed, last_operation) = last_migration(&mut tx).await?;
     Ok(JsonBody(MigrationStatus {
         pinned: pinned.len() as u64,
@@ -389,14 +391,6 @@ impl MigrationFilters {
         selection.allow_empty = selection.all;
         Ok(selection)
     }
-}
-
-/// The current release and its sets. Empty before the first release.
-pub(crate) async fn current_sets(tx: &mut ReadTx) -> Result<(Option<ReleaseView>, MigrationSets)> {
-    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSets::empty_release())) };
-    let record = super::releases::find_release(tx, &id.to_string()).await?;
-    let sets = MigrationSets::from_files(&releases::release_files(tx, id).await?).map_err(Error::from)?;
-    Ok((Some(ReleaseView::with_files(tx, record).await?), sets))
 }
 
 /// The last migration, and the tenants that failed in it.

@@ -6,7 +6,7 @@ use tenant_engine::MigrationSets;
 use utoipa::ToSchema;
 
 use crate::http::error::Result;
-use crate::http::time;
+use crate::time_text;
 
 /// Maximum number of pinned tenants in one answer. The list of tenants has all of them.
 const NAMED_MAX: usize = 100;
@@ -30,7 +30,7 @@ impl TenantPin {
         record.pin.map(|pin| Self {
             version: record.schema_version,
             head_version,
-            since_at: time::format_time(pin.at),
+            since_at: time_text::format_time(pin.at),
             operation_id: pin.op.to_string(),
         })
     }
@@ -77,15 +77,4 @@ pub(crate) fn split_pinned(
 ) -> (Vec<TenantRecord>, Vec<TenantRecord>) {
     let head = sets.version_set().head_version();
     tenants.into_iter().partition(|tenant| !include_pinned && tenant.pin.is_some() && tenant.schema_version < head)
-}
-
-/// The pinned tenants that are behind the head, in words.
-pub(crate) fn describe_pinned(tenants: &[TenantRecord], head: Option<i64>) -> String {
-    let version = |version: Option<i64>| version.map_or_else(|| "none".to_owned(), |version| version.to_string());
-    let one = |tenant: &TenantRecord| {
-        let pin = tenant.pin.filter(|_| tenant.schema_version < head)?;
-        let (at, head, since) = (version(tenant.schema_version), version(head), time::format_time(pin.at));
-        Some(format!("{} at {at}, head {head}, since {since}, by {}", tenant.name, pin.op))
-    };
-    tenants.iter().filter_map(one).collect::<Vec<_>>().join("; ")
 }

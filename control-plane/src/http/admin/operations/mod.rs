@@ -15,12 +15,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::lookup;
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::{BoundedNumber, PageLimit};
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::pages::{PageOf, PageWindow};
-use crate::http::{ApiState, time};
+use crate::time_text;
 
 /// Maximum time that a request may wait, seconds. Proxies close silent requests after about as long.
 type WaitSeconds = BoundedNumber<0, 60>;
@@ -122,9 +123,9 @@ impl OperationView {
             kind: record.kind,
             state: record.state,
             progress,
-            created_at: time::format_time(record.created_at),
-            started_at: time::format_optional(record.started_at),
-            finished_at: time::format_optional(record.finished_at),
+            created_at: time_text::format_time(record.created_at),
+            started_at: time_text::format_optional(record.started_at),
+            finished_at: time_text::format_optional(record.finished_at),
             requested_by: record.requested_by,
             reason: record.reason,
             error: FailureDetail::new(record.error_code, record.error),
@@ -272,12 +273,12 @@ impl StepView {
             state: record.state,
             phase: record.phase,
             attempt: record.attempt,
-            not_before_at: (record.not_before > 0).then(|| time::format_time(record.not_before)),
+            not_before_at: (record.not_before > 0).then(|| time_text::format_time(record.not_before)),
             error,
             skipped,
             facts: serde_json::from_str(&record.facts).unwrap_or_default(),
-            started_at: time::format_optional(record.started_at),
-            finished_at: time::format_optional(record.finished_at),
+            started_at: time_text::format_optional(record.started_at),
+            finished_at: time_text::format_optional(record.finished_at),
         }
     }
 }

@@ -19,6 +19,7 @@ use super::change::{CatalogChange, ChangeOptions, check_reason, finish_change};
 use super::lookup;
 use super::operations::FailureDetail;
 use crate::error::{Error, ErrorKind};
+use crate::health::servers::survey_server;
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
@@ -122,7 +123,7 @@ impl ServerView {
 
     /// The API's view of a record. Surveys the server.
     pub(crate) async fn with_survey(api: &ApiState, record: ServerRecord, tenants: i64) -> Self {
-        let survey = survey_server(api, &record).await;
+        let survey = survey_server(&api.app, &record).await;
         Self::new(record, tenants, survey)
     }
 }
@@ -140,12 +141,6 @@ fn function_rights(rights: FunctionRights) -> &'static str {
 pub(crate) async fn survey_servers(api: &ApiState, rows: Vec<(ServerRecord, i64)>) -> Vec<ServerView> {
     let asked = rows.into_iter().map(|(server, tenants)| ServerView::with_survey(api, server, tenants));
     futures_util::stream::iter(asked).buffered(SURVEYS_MAX).collect().await
-}
-
-/// The survey of a known server.
-pub(crate) async fn survey_server(api: &ApiState, record: &ServerRecord) -> Result<ServerSurvey, Error> {
-    let server = api.app.fleet.load_server(record.id).await?;
-    Ok(api.app.fleet.engine_of_kind(record.engine)?.survey_server(&server).await?)
 }
 
 /// Page of a list of servers.
@@ -263,7 +258,7 @@ async fn change_state(
     check_reason(wish.reason.as_deref())?;
     // Before the transaction, which must wait for nothing but the catalog.
     let found = lookup::find_server(&mut api.app.catalog.read().await?, name).await?;
-    let survey = survey_server(api, &found).await;
+    let survey = survey_server(&api.app, &found).await;
     let mut tx = api.app.catalog.write().await?;
     let mut server = lookup::find_server(&mut tx, name).await?;
     let tenants =

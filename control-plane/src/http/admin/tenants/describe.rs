@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{TenantView, servers_by_id};
+use crate::http::ApiState;
 use crate::http::admin::events::{ActorNames, EventView};
 use crate::http::admin::lookup;
 use crate::http::admin::migrations::pins::head_version;
@@ -25,7 +26,7 @@ use crate::http::admin::operations::FailureDetail;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams};
-use crate::http::{ApiState, time};
+use crate::time_text;
 
 /// Maximum number of open operations in one answer. A tenant has one running and few waiting operations.
 const OPEN_MAX: u32 = 20;
@@ -236,8 +237,8 @@ async fn kept_databases(tx: &mut ReadTx, record: &TenantRecord) -> Result<Vec<Ke
         reason: kept.reason.as_str().to_owned(),
         operation_id: kept.op_id.to_string(),
         schema_version: kept.schema_version,
-        replaced_at: time::format_time(kept.created_at),
-        keep_until_at: time::format_time(kept.keep_until),
+        replaced_at: time_text::format_time(kept.created_at),
+        keep_until_at: time_text::format_time(kept.keep_until),
     };
     Ok(kept.into_iter().map(one).collect())
 }
@@ -246,11 +247,11 @@ impl LastBackup {
     fn new(record: BackupRecord) -> Self {
         Self {
             id: record.id.to_string(),
-            taken_at: time::format_time(record.taken_at),
+            taken_at: time_text::format_time(record.taken_at),
             size_bytes: record.size_bytes,
             stored_bytes: record.stored_bytes,
             schema_version: record.schema_version,
-            verified_at: time::format_optional(record.verified_at),
+            verified_at: time_text::format_optional(record.verified_at),
             verify_error: record.verify_error,
         }
     }
@@ -264,8 +265,8 @@ impl TenantOperation {
             state: step.state,
             phase: step.phase,
             requested_by: step.requested_by,
-            created_at: time::format_time(step.created_at),
-            finished_at: time::format_optional(step.finished_at),
+            created_at: time_text::format_time(step.created_at),
+            finished_at: time_text::format_optional(step.finished_at),
             error: FailureDetail::new(step.code, step.message),
         }
     }

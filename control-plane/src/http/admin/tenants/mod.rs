@@ -22,12 +22,13 @@ use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use super::migrations::pins::{TenantPin, head_version};
 use crate::error::ErrorKind;
+use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
 use crate::http::bounded_number::PageLimit;
 use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams, text_header};
 use crate::http::pages::{PageOf, PageWindow};
-use crate::http::{ApiState, time};
+use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
@@ -109,10 +110,10 @@ impl TenantView {
             labels: record.labels,
             size_bytes: record.size_bytes,
             operation_id: record.op_id.map(|id| id.to_string()),
-            created_at: time::format_time(record.created_at),
-            updated_at: time::format_time(record.updated_at),
-            deleted_at: time::format_optional(record.deleted_at),
-            purge_after_at: time::format_optional(record.purge_after),
+            created_at: time_text::format_time(record.created_at),
+            updated_at: time_text::format_time(record.updated_at),
+            deleted_at: time_text::format_optional(record.deleted_at),
+            purge_after_at: time_text::format_optional(record.purge_after),
             names: None,
         }
     }

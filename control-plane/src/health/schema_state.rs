@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use catalog::TenantRecord;
+use catalog::releases::{self, ReleaseRecord};
+use catalog::{ReadTx, TenantRecord, fleet};
 use tenant_engine::MigrationSets;
 
-use crate::http::ApiState;
-use crate::http::error::Result;
+use crate::app::App;
+use crate::error::{Error, Result};
 use crate::operations::ledgers::{self, KnownLedgers, ReadLedgers};
 use crate::plan::ledgers::LedgerStanding;
 
@@ -47,20 +48,18 @@ pub(crate) struct SchemaState {
 
 /// Reads the ledgers of these tenants and compares them with a release.
 pub(crate) async fn load_schema_state(
-    api: &ApiState,
+    app: &App,
     tenants: &[TenantRecord],
     sets: &MigrationSets,
     reading: LedgerReadScope,
 ) -> Result<SchemaState> {
     let none = ReadLedgers::new();
-    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, tenants, &none).await?;
+    let known = ledgers::group_ledgers(&mut app.catalog.read().await?, tenants, &none).await?;
     let read = match reading {
-        LedgerReadScope::Few if tenants.len() > READ_ALWAYS => {
-            ledgers::read_ledgers(&api.app.fleet, &known.unread).await
-        }
-        LedgerReadScope::Few | LedgerReadScope::All => ledgers::read_ledgers(&api.app.fleet, tenants).await,
+        LedgerReadScope::Few if tenants.len() > READ_ALWAYS => ledgers::read_ledgers(&app.fleet, &known.unread).await,
+        LedgerReadScope::Few | LedgerReadScope::All => ledgers::read_ledgers(&app.fleet, tenants).await,
     };
-    let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, tenants, &read).await?;
+    let known = ledgers::group_ledgers(&mut app.catalog.read().await?, tenants, &read).await?;
     let unreadable = known.unreadable + known.unread.len() as u64;
     let read = read.values().flatten().count() as u64;
     Ok(SchemaState { unreadable, read, ..compare_ledgers(&known, sets) })
@@ -80,4 +79,13 @@ fn compare_ledgers(known: &KnownLedgers, sets: &MigrationSets) -> SchemaState {
         *state.versions.entry(group.newest_version()).or_default() += group.tenants;
     }
     state
+}
+
+/// The current release and its sets. Empty before the first release.
+pub(crate) async fn current_sets(tx: &mut ReadTx) -> Result<(Option<ReleaseRecord>, MigrationSets)> {
+    let Some(id) = fleet::current_release(tx).await? else { return Ok((None, MigrationSets::empty_release())) };
+    let record = releases::get(tx, id).await?;
+    let record = record.ok_or_else(|| Error::internal(format!("the current release {id} is not in the catalog")))?;
+    let sets = MigrationSets::from_files(&releases::release_files(tx, id).await?)?;
+    Ok((Some(record), sets))
 }
