@@ -102,6 +102,12 @@ impl ProcessEnvironment {
         Self { variables, directory: std::env::current_dir().unwrap_or_default() }
     }
 
+    /// Makes new files and directories of this process private to its user (umask 077). The libraries create the files
+    /// of tenants, backups and keys as private ones by themselves; this covers all others, such as reports.
+    pub fn keep_files_private() {
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
+
     /// Starts this program again without the variables that PostgreSQL's programs and drivers read (`PG…`). Only this
     /// program's settings decide where a connection goes. A driver would otherwise fill missing parts from these
     /// variables, and a process cannot remove its own variables safely. Returns when there are no such variables.

@@ -89,7 +89,7 @@ impl BackupStore {
         if !root.is_absolute() {
             return Err(store_unusable("a file URL needs an absolute path: file:///srv/backups"));
         }
-        // The process may not have set its umask yet, and backups must be readable by their owner only.
+        // Backups must be readable by their owner only, whatever the process's umask is.
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed)?;
         let objects = LocalFileSystem::new_with_prefix(root)
             .map_err(|error| store_unusable("its directory cannot be opened").with_source(error))?;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::descriptors::{ConnectionPlace, OpenFiles, PER_CONNECTION};
@@ -43,9 +43,9 @@ pub(super) struct DescriptorBudget {
 }
 
 impl DescriptorBudget {
-    /// A budget for `connections_max` connections; `None`: as many as the limit on descriptors allows.
+    /// A budget for `connections_max` connections; `None`: as many as the process's limit of open files allows.
     pub(super) fn new(connections_max: Option<usize>) -> Self {
-        let connections = connections_max.unwrap_or_else(|| connections_for(raise_descriptor_limit()));
+        let connections = connections_max.unwrap_or_else(|| connections_for(getrlimit(Resource::Nofile).current));
         let connections = connections.clamp(CONNECTIONS_MIN as usize, Semaphore::MAX_PERMITS / PER_CONNECTION);
         let total = connections * PER_CONNECTION;
         Self {
@@ -147,19 +147,6 @@ fn connections_full() -> Error {
         ErrorKind::ConnectionsMax,
         "every database connection this process may open is in use; raise the limit on open files or try again",
     )
-}
-
-/// Raises the soft limit on descriptors to the hard limit and returns it; `None`: unlimited.
-fn raise_descriptor_limit() -> Option<u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(error) => {
-            tracing::warn!(%error, "the limit on open files stays as it is");
-            limit.current
-        }
-    }
 }
 
 fn connections_for(descriptors: Option<u64>) -> usize {

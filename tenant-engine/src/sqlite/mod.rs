@@ -27,8 +27,6 @@ use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 
 use budget::DescriptorBudget;
 use disks::ServerDisks;
-use rustix::fs::Mode;
-use rustix::process::umask;
 use tokio::sync::Semaphore;
 use transaction_deadlines::TransactionDeadlines;
 use workers::{WorkerLane, WorkerThreads};
@@ -101,7 +99,7 @@ pub struct SqliteOptions {
     /// Blocking worker threads that all tenants share; `None`: max(8, 4 × cores).
     pub workers: Option<usize>,
     /// Connections that requests and engine operations of this process may hold open, at three descriptors each;
-    /// `None`: from the raised RLIMIT_NOFILE.
+    /// `None`: a share of the process's limit of open files.
     pub connections_max: Option<usize>,
     /// Maximum memory of SQLite in this process in bytes, at least 256 MiB; `None`: half of the machine's memory.
     pub memory_bytes_max: Option<u64>,
@@ -164,15 +162,14 @@ struct SqliteEngineInner {
 }
 
 impl SqliteEngine {
-    /// Starts the workers, raises RLIMIT_NOFILE, sets umask 077, SQLite's memory limit and the directory of its
-    /// temporary files. Refuses a SQLite older than 3.51.3.
+    /// Starts the workers, and sets SQLite's memory limit and the directory of its temporary files, both for the whole
+    /// process. Refuses a SQLite older than 3.51.3. Umask, limits and signals of the process stay as they are.
     ///
     /// # Errors
     /// When the library is too old, a thread cannot be started, or the options allow too little memory.
     pub fn new(options: SqliteOptions) -> Result<Self> {
         require_version(rusqlite::version_number())?;
         let threads = options.workers.unwrap_or_else(default_workers).max(REQUEST_THREADS_MIN + 1);
-        umask(Mode::RWXG | Mode::RWXO);
         heap::limit_heap(options.memory_bytes_max)?;
         let budget = DescriptorBudget::new(options.connections_max);
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);

@@ -5,6 +5,7 @@
 //! [`TempFiles`] is asked while a statement runs. The operating system counts the bytes that each thread writes, and a
 //! statement that reads writes only temporary files.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,7 +51,7 @@ pub(super) fn keep_in(scratch: &Path) -> DiskGauge {
 }
 
 fn set_directory(scratch: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    std::fs::create_dir_all(scratch)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(scratch)?;
     let path = scratch.to_str().ok_or("the path is not UTF-8")?.replace('\'', "''");
     // SQLite itself checks that it can write there.
     Connection::open_in_memory()?.execute_batch(&format!("pragma temp_store_directory = '{path}'"))?;

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use rustix::fs::Mode;
 use tenant_engine::*;
 
 use crate::kit::{BASE, Kit, set};
@@ -21,6 +22,26 @@ async fn a_new_tenant_is_at_the_head_private_and_alone_in_its_directory() {
     assert_eq!(tenant.files(), ["g1-1.db"], "looking leaves nothing");
     let mode: String = tenant.open().query_row("pragma journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn files_of_tenants_are_private_whatever_the_process_allows() {
+    // Each test has a process of its own.
+    rustix::process::umask(Mode::empty());
+    let kit = Kit::new();
+    assert_eq!(rustix::process::umask(Mode::empty()), Mode::empty(), "the engine leaves the umask as it is");
+    let tenant = kit.provisioned(&set(&BASE)).await;
+    let pool = kit.engine.open_pool(&tenant.at, &tenant.expected()).await.unwrap();
+    let mut session = pool.new_session(AccessMode::Write, SessionLimits::default());
+    let insert = SqlStatement { sql: "insert into projects(name) values('one')".to_owned(), params: Vec::new() };
+    session.run_statements(vec![insert], AfterStatements::Commit).await.unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(tenant.files(), ["g1-1.db", "g1-1.db-shm", "g1-1.db-wal"]);
+    let folder = tenant.path().parent().unwrap().to_owned();
+    assert_eq!(mode(&folder), 0o700);
+    for file in tenant.files() {
+        assert_eq!(mode(&folder.join(&file)), 0o600, "{file}");
+    }
 }
 
 #[tokio::test]

@@ -137,14 +137,3 @@ async fn a_file_in_another_journal_mode_is_served_and_becomes_wal_at_the_first_w
     let mode: String = tenant.raw().query_row("pragma journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
 }
-
-#[tokio::test]
-async fn new_files_of_this_process_are_private() {
-    use std::os::unix::fs::PermissionsExt;
-    let fixture = Fixture::new();
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("f");
-    std::fs::write(&file, "").unwrap();
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    drop(fixture);
-}
