@@ -29,7 +29,7 @@ use budget::DescriptorBudget;
 use disks::ServerDisks;
 use tokio::sync::Semaphore;
 use transaction_deadlines::TransactionDeadlines;
-use workers::{WorkerLane, WorkerThreads};
+use workers::{ThreadPriority, WorkerLane, WorkerThreads};
 
 mod apply;
 mod budget;
@@ -119,7 +119,7 @@ impl SqliteOptions {
 /// The first SQLite whose write-ahead log cannot be reset under a reader; older ones may corrupt a database.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// Threads that engine operations leave to requests, so that a long backup or migration never delays every tenant.
+/// Engine operations have this many threads fewer than requests.
 const REQUEST_THREADS_MIN: usize = 2;
 
 /// How long the workers may take to end: longer than the statements of requests may run.
@@ -143,7 +143,10 @@ pub struct SqliteEngine {
 
 #[derive(Debug)]
 struct SqliteEngineInner {
+    /// The threads of requests.
     workers: WorkerThreads,
+    /// The threads of engine operations.
+    operation_workers: WorkerThreads,
     /// The lane of all work other than requests: provision, migrate, snapshot, restore …
     verbs: WorkerLane,
     /// Limits the engine operations that hold a place for a connection, running or queued.
@@ -174,7 +177,8 @@ impl SqliteEngine {
         let budget = DescriptorBudget::new(options.connections_max);
         let turns = (VERBS_QUEUED * threads).min(budget.connections_max() / VERBS_SHARE).max(1);
         let inner = SqliteEngineInner {
-            workers: WorkerThreads::start_threads(threads)?,
+            workers: WorkerThreads::start_threads(threads, ThreadPriority::Normal)?,
+            operation_workers: WorkerThreads::start_threads(threads - REQUEST_THREADS_MIN, ThreadPriority::Low)?,
             verbs: WorkerLane::of_verbs(threads - REQUEST_THREADS_MIN),
             verb_turns: Semaphore::new(turns),
             budget,
@@ -191,7 +195,8 @@ impl SqliteEngine {
     /// Refuses new work, lets running work finish and ends the workers. A worker that is stuck in a statement is
     /// abandoned after `SHUTDOWN_PATIENCE`: it has not committed, and its transaction ends with the process.
     pub async fn shut_down(&self) {
-        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, self.inner.workers.shut_down()).await;
+        let both = async { tokio::join!(self.inner.workers.shut_down(), self.inner.operation_workers.shut_down()) };
+        let _ = tokio::time::timeout(SHUTDOWN_PATIENCE, both).await;
     }
 
     /// True when so many workers are stuck in statements beyond their deadlines that the engine should get no requests.
@@ -208,7 +213,7 @@ impl SqliteEngine {
         &self.inner.shared
     }
 
-    /// Runs the blocking part of an engine operation on the shared workers, at most `workers - 2` of them at once.
+    /// Runs the blocking part of an engine operation on the threads of operations, at most `workers - 2` of them at once.
     /// Dropping the future before the work begins prevents it; work that has begun runs to its end.
     ///
     /// # Errors
@@ -217,7 +222,7 @@ impl SqliteEngine {
         &self,
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.inner.workers.run_job(&self.inner.verbs, work).await
+        self.inner.operation_workers.run_job(&self.inner.verbs, work).await
     }
 
     /// As [`SqliteEngine::run_blocking`], for work that opens one connection at a time to the database at a placement:

@@ -11,6 +11,9 @@
 //! A lane with a heavy job, now or recently, waits in a second queue. No more jobs of that queue run at once than there
 //! are threads without the additional ones. So any number of heavy tenants leaves threads for the rest, and shares few.
 //!
+//! Engine operations have threads of their own, with a lower priority, so that a migration of the whole fleet does not
+//! take the cores from requests.
+//!
 //! Called by `pool.rs`, `session.rs` and the engine operations. It knows nothing of SQL.
 
 use std::collections::VecDeque;
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
 use tokio::sync::{Notify, oneshot};
 
 pub(crate) use super::lanes::WorkerLane;
@@ -51,6 +55,28 @@ const SURPLUS: Duration = Duration::from_millis(500);
 /// use them up.
 pub(super) const EXTRA_MAX: usize = 120;
 
+/// The priority of threads beside all other threads of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ThreadPriority {
+    /// As the process: for requests.
+    Normal,
+    /// Lower: for engine operations. When the cores are busy, a request gets about three times the time of an operation.
+    Low,
+}
+
+impl ThreadPriority {
+    /// The beginning of the names of threads, as the operating system shows them.
+    fn thread_name(self) -> &'static str {
+        match self {
+            Self::Normal => "sqlite",
+            Self::Low => "sqlite-op",
+        }
+    }
+}
+
+/// The nice value of [`ThreadPriority::Low`].
+const LOW_PRIORITY: i32 = 5;
+
 /// Work for one thread. A panic is caught and the job is lost, so a panic must not leave shared state half-changed.
 pub(crate) type WorkerJob = Box<dyn FnOnce() + Send>;
 
@@ -63,13 +89,14 @@ pub(crate) struct WorkerThreads {
 }
 
 impl WorkerThreads {
-    /// Starts `threads` threads.
+    /// Starts `threads` threads, and more of the same priority in the place of slow ones.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] when the operating system refuses a thread.
-    pub(crate) fn start_threads(threads: usize) -> Result<Self> {
+    pub(crate) fn start_threads(threads: usize, priority: ThreadPriority) -> Result<Self> {
         let shared = Arc::new(WorkersShared {
             threads,
+            priority,
             queue: Mutex::new(LaneQueue { heavy_max: threads.max(HEAVY_MIN + 1), ..LaneQueue::default() }),
             wake: Condvar::new(),
             late: Condvar::new(),
@@ -166,6 +193,7 @@ impl Drop for EndWorkersOnDrop {
 #[derive(Debug)]
 struct WorkersShared {
     threads: usize,
+    priority: ThreadPriority,
     queue: Mutex<LaneQueue>,
     wake: Condvar,
     /// Wakes the watching thread when a lane waits and no thread is free.
@@ -277,7 +305,9 @@ impl WorkersShared {
             queue.alive += 1;
             queue.alive
         };
-        let thread = std::thread::Builder::new().name(format!("sqlite-{number}")).stack_size(STACK_BYTES);
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-{number}", shared.priority.thread_name()))
+            .stack_size(STACK_BYTES);
         let working = Arc::clone(shared);
         thread.spawn(move || run_thread(&working, &clock)).map(drop).map_err(|e| {
             lock_ignoring_poison(&shared.queue).alive -= 1;
@@ -403,6 +433,10 @@ fn watch_threads(shared: &Arc<WorkersShared>) {
 /// The work of a thread until shutdown. After a heavy job the thread ends, and the watching thread starts another. The
 /// deepest statements leave a stack of many MiB behind, and a lowered priority cannot be raised again.
 fn run_thread(shared: &WorkersShared, clock: &JobClock) {
+    if shared.priority == ThreadPriority::Low {
+        // For this thread alone on Linux. Has no effect where the system forbids it.
+        let _ = setpriority_process(None, LOW_PRIORITY);
+    }
     while let Some(turn) = shared.next_turn() {
         let began = turn.now;
         let done = serve_turn(shared, clock, turn);

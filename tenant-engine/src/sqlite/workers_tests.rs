@@ -5,7 +5,7 @@ use super::*;
 
 #[tokio::test]
 async fn runs_and_returns() {
-    let workers = WorkerThreads::start_threads(2).unwrap();
+    let workers = WorkerThreads::start_threads(2, ThreadPriority::Normal).unwrap();
     let lane = WorkerLane::new(2);
     assert_eq!(workers.run_job(&lane, || Ok(41 + 1)).await.unwrap(), 42);
     let failed = workers.run_job::<()>(&lane, || Err(Error::new(ErrorKind::Busy, "no"))).await.unwrap_err();
@@ -14,7 +14,7 @@ async fn runs_and_returns() {
 
 #[tokio::test]
 async fn a_panic_is_an_error_and_the_thread_lives() {
-    let workers = WorkerThreads::start_threads(1).unwrap();
+    let workers = WorkerThreads::start_threads(1, ThreadPriority::Normal).unwrap();
     let lane = WorkerLane::new(1);
     let failed = workers.run_job::<()>(&lane, || panic!("a bug")).await.unwrap_err();
     assert_eq!(failed.kind(), ErrorKind::Internal);
@@ -24,7 +24,7 @@ async fn a_panic_is_an_error_and_the_thread_lives() {
 
 #[tokio::test]
 async fn shutdown_runs_what_is_queued_and_refuses_the_rest() {
-    let workers = WorkerThreads::start_threads(2).unwrap();
+    let workers = WorkerThreads::start_threads(2, ThreadPriority::Normal).unwrap();
     let lane = WorkerLane::new(1);
     let done = Arc::new(AtomicUsize::new(0));
     for _ in 0..500 {
@@ -46,7 +46,7 @@ async fn shutdown_runs_what_is_queued_and_refuses_the_rest() {
 
 #[tokio::test]
 async fn a_lane_never_runs_more_than_its_maximum_and_leaves_threads_to_others() {
-    let workers = WorkerThreads::start_threads(4).unwrap();
+    let workers = WorkerThreads::start_threads(4, ThreadPriority::Normal).unwrap();
     let heavy = WorkerLane::new(2);
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (release, gate) = mpsc::channel::<()>();
@@ -72,7 +72,7 @@ async fn a_lane_never_runs_more_than_its_maximum_and_leaves_threads_to_others() 
 
 #[tokio::test]
 async fn lanes_take_turns_and_each_is_first_in_first_out() {
-    let workers = WorkerThreads::start_threads(1).unwrap();
+    let workers = WorkerThreads::start_threads(1, ThreadPriority::Normal).unwrap();
     let (begin, gate) = mpsc::channel::<()>();
     workers
         .submit_job(
@@ -97,7 +97,7 @@ async fn lanes_take_turns_and_each_is_first_in_first_out() {
 
 #[tokio::test]
 async fn dropped_work_that_has_not_begun_never_begins() {
-    let workers = WorkerThreads::start_threads(1).unwrap();
+    let workers = WorkerThreads::start_threads(1, ThreadPriority::Normal).unwrap();
     let lane = WorkerLane::new(1);
     let (begin, gate) = mpsc::channel::<()>();
     workers
@@ -126,7 +126,7 @@ async fn dropped_work_that_has_not_begun_never_begins() {
 
 #[tokio::test]
 async fn slow_jobs_of_many_lanes_do_not_stop_the_others() {
-    let workers = WorkerThreads::start_threads(2).unwrap();
+    let workers = WorkerThreads::start_threads(2, ThreadPriority::Normal).unwrap();
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     for _ in 0..8 {
@@ -145,7 +145,7 @@ async fn slow_jobs_of_many_lanes_do_not_stop_the_others() {
 
 #[tokio::test]
 async fn threads_that_replaced_slow_ones_are_bounded_and_end() {
-    let workers = WorkerThreads::start_threads(1).unwrap();
+    let workers = WorkerThreads::start_threads(1, ThreadPriority::Normal).unwrap();
     let (release, gate) = mpsc::channel::<()>();
     let gate = Arc::new(Mutex::new(gate));
     let began = Arc::new(AtomicUsize::new(0));
@@ -171,7 +171,7 @@ async fn threads_that_replaced_slow_ones_are_bounded_and_end() {
 
 #[tokio::test]
 async fn heavy_lanes_share_few_threads_and_quick_ones_have_the_others() {
-    let workers = WorkerThreads::start_threads(2).unwrap();
+    let workers = WorkerThreads::start_threads(2, ThreadPriority::Normal).unwrap();
     let heavy: Vec<WorkerLane> = (0..EXTRA_MAX + 20).map(|_| WorkerLane::new(2)).collect();
     // Each lane has shown that it is heavy.
     for lane in &heavy {
