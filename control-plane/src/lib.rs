@@ -5,8 +5,9 @@
 //! Steps change the tenant and return an outcome with its effects; only the recorder changes the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock descriptors disks tasks telemetry metrics error · 1 plan tls data_dir · 2 backup auth ·
-//! 3 operations · 4 runner · 5 background scrub · 6 app · 7 http · 8 serve · 9 catalog_admin new_identity.
+//! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth ·
+//! 3 operations · 4 runner · 5 background scrub · 6 app · 7 health · 8 http · 9 serve ·
+//! 10 catalog_admin new_identity.
 
 pub mod clock;
 pub mod config;

@@ -192,17 +192,18 @@ fn uses(code: &str, needle: &str) -> bool {
 /// The layer of a top-level module of the control plane, as ARCHITECTURE.md numbers them.
 fn layer(module: &str) -> Option<u8> {
     Some(match module {
-        "config" | "clock" | "descriptors" | "disks" | "tasks" | "telemetry" | "metrics" | "error" => 0,
+        "config" | "clock" | "descriptors" | "disks" | "tasks" | "telemetry" | "metrics" | "error" | "time_text" => 0,
         "plan" | "tls" | "data_dir" => 1,
         "backup" | "auth" => 2,
         "operations" => 3,
         "runner" => 4,
         "background" | "scrub" => 5,
         "app" => 6,
-        "http" => 7,
-        "serve" => 8,
-        "catalog_admin" | "new_identity" => 9,
-        "lib" => 10,
+        "health" => 7,
+        "http" => 8,
+        "serve" => 9,
+        "catalog_admin" | "new_identity" => 10,
+        "lib" => 11,
         _ => return None,
     })
 }
