@@ -34,7 +34,8 @@ mod enabled {
         Never,
         /// After this many fault points.
         After(usize),
-        At(&'static str),
+        /// At the fault point of this name, when it was passed this many times.
+        AtPass(&'static str, usize),
         /// The work has stopped.
         Now,
     }
@@ -64,8 +65,8 @@ mod enabled {
             super::super::step_context::lock_mutex(&self.passed).clear();
         }
 
-        pub(in super::super) fn halt_at(&self, name: &'static str) {
-            *super::super::step_context::lock_mutex(&self.stop) = FaultTrigger::At(name);
+        pub(in super::super) fn halt_at_pass(&self, name: &'static str, pass: usize) {
+            *super::super::step_context::lock_mutex(&self.stop) = FaultTrigger::AtPass(name, pass);
         }
 
         pub(in super::super) fn passed_points(&self) -> Vec<&'static str> {
@@ -96,13 +97,14 @@ mod enabled {
 
         fn should_halt(&self, name: &'static str) -> bool {
             let mut stop = super::super::step_context::lock_mutex(&self.stop);
-            if let FaultTrigger::After(left) = &mut *stop {
-                *left = left.saturating_sub(1);
+            match &mut *stop {
+                FaultTrigger::After(left) => *left = left.saturating_sub(1),
+                FaultTrigger::AtPass(at, left) if *at == name => *left = left.saturating_sub(1),
+                _ => {}
             }
             let now = match &*stop {
                 FaultTrigger::Never => false,
-                FaultTrigger::After(left) => *left == 0,
-                FaultTrigger::At(at) => *at == name,
+                FaultTrigger::After(left) | FaultTrigger::AtPass(_, left) => *left == 0,
                 FaultTrigger::Now => true,
             };
             if now {

@@ -282,7 +282,13 @@ impl StepContext {
     /// Stops all work at the next pass of this fault point.
     #[cfg(feature = "test-util")]
     pub fn halt_at(&self, name: &'static str) {
-        self.halt.halt_at(name);
+        self.halt.halt_at_pass(name, 1);
+    }
+
+    /// Stops all work at the `pass`-th pass of this fault point from now.
+    #[cfg(feature = "test-util")]
+    pub fn halt_at_pass(&self, name: &'static str, pass: usize) {
+        self.halt.halt_at_pass(name, pass);
     }
 
     /// Continues stopped work where it stopped, as in a process that was paused and not killed.
