@@ -142,7 +142,8 @@ pub async fn prune_operation(tx: &mut WriteTx, op: OperationId) -> Result<bool> 
 /// `Unavailable` when the catalog is not reachable.
 pub async fn prune_events(tx: &mut WriteTx, before: i64) -> Result<i64> {
     // The newest event stays, because the next number follows from it. Only the event names the backup of a tenant that a
-    // process of an older version archived. A release's activation event stays, so that a retry of its operation does not activate it again.
+    // process of an older version archived. A release's activation event stays, so that a retry of its operation does not
+    // activate it again.
     let sql = "delete from events where seq in (select e.seq from events e where e.at < $1 \
                and e.seq < (select max(seq) from events) and not (e.kind = 'tenant.archived' and exists \
                (select 1 from tenants t where t.id = e.tenant_id and t.state = 'archived')) \

@@ -94,7 +94,8 @@ pub async fn update_many(tx: &mut WriteTx, flips: &[TenantUpdate]) -> Result<Vec
 /// Condition of an update after which the tenant does not wait to wake.
 const AWAKE: &str = "v.new_state not in ('archived', 'deleted')";
 
-/// Applies updates of distinct tenants in one statement. Values of waking that an older process left behind are cleared. Returns the tenants that were updated.
+/// Applies updates of distinct tenants in one statement. Clears values of waking that an older process left behind.
+/// Returns the tenants that were updated.
 async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<TenantId>> {
     let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT, INT, INT, TEXT, TEXT, TEXT];
     let now = flips.len() * types.len() + 1;
