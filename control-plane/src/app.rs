@@ -24,7 +24,8 @@ use crate::data_dir::DataDirectory;
 pub use crate::data_dir::InitOutcome;
 use crate::descriptors::DescriptorPlan;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::StepContext;
+use crate::operation::StepContext;
+use crate::operations;
 use crate::plan::TenantSelection;
 use crate::runner::Runner;
 use crate::runner::control::OperationControl;
@@ -53,7 +54,7 @@ pub struct App {
     /// Routes requests of tenants, and reads of operators, to the databases.
     pub router: Router,
     /// The context of operations' steps.
-    pub fleet: Arc<StepContext>,
+    pub context: Arc<StepContext>,
     /// The number of file descriptors that each part of the process may hold.
     pub descriptors: DescriptorPlan,
     runner: Arc<Runner>,
@@ -164,17 +165,18 @@ impl App {
         let router = build_router(&config, &catalog, &all).await?;
         let engines: HashMap<EngineKind, Arc<dyn Engine>> =
             all.into_iter().map(|engine| (engine.kind(), engine)).collect();
-        let fleet = Arc::new(StepContext::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
+        let context = Arc::new(StepContext::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
         let tasks = ProcessTasks::default();
-        let runner = Runner::start_runner(Arc::clone(&fleet), tasks.clone(), descriptors.steps);
+        let runner =
+            Runner::start_runner(Arc::clone(&context), operations::registry(), tasks.clone(), descriptors.steps);
         if config.role == ProcessRole::Serving {
-            background::start_tasks(&fleet, &runner, &tasks);
-        } else if let Err(error) = background::reconcile::close_abandoned(&fleet, &runner).await {
+            background::start_tasks(&context, &runner, &tasks);
+        } else if let Err(error) = background::reconcile::close_abandoned(&context, &runner).await {
             // In a fleet without a serving process, nobody else looks for them. A failed write is repeated at the next
             // start.
             tracing::debug!(code = %error.code(), %error, "leftovers of a dead process were not checked");
         }
-        Ok(Arc::new(Self { config, catalog, engines, router, fleet, descriptors, runner, tasks, sqlite, postgres }))
+        Ok(Arc::new(Self { config, catalog, engines, router, context, descriptors, runner, tasks, sqlite, postgres }))
     }
 
     /// Plans, and with [`SubmitMode::Run`] writes operation, steps and event in one transaction and wakes the runner.
@@ -257,7 +259,7 @@ impl App {
     /// # Errors
     /// `backup_damaged`, `wrong_tenant_backup`, `backup_not_authentic`, `backup_newer`, `backup_store_unavailable`.
     pub async fn backup_manifest(&self, backup: &BackupRecord) -> Result<serde_json::Value> {
-        let manifest = crate::operations::backup_manifest(&self.fleet, backup).await?;
+        let manifest = crate::replacement::backup_trust::trusted_manifest(&self.context, backup).await?;
         serde_json::to_value(manifest)
             .map_err(|error| Error::internal("a manifest is not valid JSON").with_source(error))
     }
@@ -294,7 +296,7 @@ impl App {
             self.runner.expect_exit().await;
             tracing::warn!(tasks = left, "stopped waiting for running steps; their leases will expire");
         }
-        self.fleet.proofs.wait_all_ended(CLOSE_PATIENCE).await;
+        self.context.proofs.wait_all_ended(CLOSE_PATIENCE).await;
         // A statement that never ends keeps its connection open. The process ends without it.
         if tokio::time::timeout(CLOSE_PATIENCE, self.router.shutdown()).await.is_err() {
             tracing::warn!("stopped waiting for connections that are stuck in a statement");

@@ -6,8 +6,8 @@
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
 //! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth ·
-//! 3 operations · 4 runner · 5 background scrub · 6 app · 7 health · 8 http · 9 serve ·
-//! 10 catalog_admin new_identity.
+//! 3 operation · 4 replacement · 5 runner · 6 operations · 7 background scrub · 8 app · 9 health · 10 http · 11 serve ·
+//! 12 catalog_admin new_identity.
 
 pub mod clock;
 pub mod config;
@@ -26,8 +26,11 @@ pub mod plan;
 
 pub mod backup;
 
-pub mod operations;
+pub mod operation;
+pub(crate) mod replacement;
 pub mod runner;
+
+pub mod operations;
 
 pub mod background;
 pub mod scrub;

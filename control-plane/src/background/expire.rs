@@ -3,20 +3,21 @@
 use catalog::retained::RetainedRecord;
 
 use crate::error::Result;
-use crate::operations::{StepContext, drop_retained};
+use crate::operation::StepContext;
+use crate::replacement::retained::drop_retained;
 
 /// Maximum number of databases per run. The rest waits for the next run.
 const BATCH: u32 = 100;
 
 /// Drops expired databases. `now` is the time up to which databases may be dropped; see `steady_time.rs`.
-pub(super) async fn drop_expired(fleet: &StepContext, now: i64) -> Result<()> {
+pub(super) async fn drop_expired(context: &StepContext, now: i64) -> Result<()> {
     let expired = {
-        let mut tx = fleet.catalog.read().await?;
+        let mut tx = context.catalog.read().await?;
         catalog::retained::expired_retained(&mut tx, now, BATCH).await?
     };
     for record in expired {
         // A server that is unreachable must not keep the databases on other servers.
-        if let Err(error) = drop_one(fleet, &record).await {
+        if let Err(error) = drop_one(context, &record).await {
             tracing::warn!(tenant = %record.tenant_id, code = %error.code(), %error, "a replaced database was not dropped");
         }
     }
@@ -25,9 +26,9 @@ pub(super) async fn drop_expired(fleet: &StepContext, now: i64) -> Result<()> {
 
 /// Checks before it deletes. The catalog must name another database for the tenant, and no operation may work on the
 /// tenant: it could be an undo that brings this database back.
-async fn drop_one(fleet: &StepContext, record: &RetainedRecord) -> Result<()> {
+async fn drop_one(context: &StepContext, record: &RetainedRecord) -> Result<()> {
     // The row goes first, in a transaction that sees no running operation. An undo that comes later finds nothing.
-    let mut tx = fleet.catalog.write().await?;
+    let mut tx = context.catalog.write().await?;
     let tenant = catalog::tenants::get(&mut tx, record.tenant_id).await?;
     let in_use = |tenant: &catalog::TenantRecord| {
         tenant.op_id.is_some() || tenant.placement.as_deref() == Some(record.placement.as_str())
@@ -39,9 +40,9 @@ async fn drop_one(fleet: &StepContext, record: &RetainedRecord) -> Result<()> {
     }
     catalog::retained::remove_retained(&mut tx, record.server_id, &record.placement).await?;
     tx.commit().await?;
-    if let Err(error) = drop_retained(fleet, record).await {
+    if let Err(error) = drop_retained(context, record).await {
         // Recorded again: a database that may still exist must stay findable.
-        let mut tx = fleet.catalog.write().await?;
+        let mut tx = context.catalog.write().await?;
         catalog::retained::insert_retained(&mut tx, record).await?;
         tx.commit().await?;
         return Err(error);
@@ -69,19 +70,19 @@ mod tests {
         let clock: CatalogClock = Arc::new(move || reads.load(Ordering::SeqCst));
         crate::app::App::init_with(&config, Arc::clone(&clock)).await.unwrap();
         let app = crate::app::App::open_with(config.clone(), clock).await.unwrap();
-        let record = kept(&app.fleet).await;
+        let record = kept(&app.context).await;
         let file = config.data_dir.join("tenants").join(&record.placement);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "kept").unwrap();
-        drop_expired(&app.fleet, app.catalog.now()).await.unwrap();
+        drop_expired(&app.context, app.catalog.now()).await.unwrap();
         assert!(file.exists());
         now.store(record.keep_until + 1, Ordering::SeqCst);
-        drop_expired(&app.fleet, app.catalog.now()).await.unwrap();
+        drop_expired(&app.context, app.catalog.now()).await.unwrap();
         assert!(!file.exists());
         let left =
             catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap();
         assert!(left.is_empty());
-        drop_expired(&app.fleet, app.catalog.now()).await.unwrap();
+        drop_expired(&app.context, app.catalog.now()).await.unwrap();
     }
 
     #[tokio::test]
@@ -91,7 +92,7 @@ mod tests {
         let clock: CatalogClock = Arc::new(|| 10_000);
         crate::app::App::init_with(&config, Arc::clone(&clock)).await.unwrap();
         let app = crate::app::App::open_with(config, clock).await.unwrap();
-        let record = kept(&app.fleet).await;
+        let record = kept(&app.context).await;
         let undo = catalog::operations::NewOperation {
             id: OperationId::generate(),
             kind: "restore_undo".to_owned(),
@@ -108,7 +109,7 @@ mod tests {
         let mut tx = app.catalog.write().await.unwrap();
         catalog::operations::insert_operation(&mut tx, &undo).await.unwrap();
         tx.commit().await.unwrap();
-        drop_expired(&app.fleet, app.catalog.now()).await.unwrap();
+        drop_expired(&app.context, app.catalog.now()).await.unwrap();
         let left = async || {
             catalog::retained::of_tenant(&mut app.catalog.read().await.unwrap(), record.tenant_id).await.unwrap().len()
         };
@@ -116,13 +117,13 @@ mod tests {
         let mut tx = app.catalog.write().await.unwrap();
         catalog::steps::cancel_pending(&mut tx, undo.id, &[]).await.unwrap();
         tx.commit().await.unwrap();
-        drop_expired(&app.fleet, app.catalog.now()).await.unwrap();
+        drop_expired(&app.context, app.catalog.now()).await.unwrap();
         assert_eq!(left().await, 0);
     }
 
     /// A tenant with a retained database beside its current one.
-    async fn kept(fleet: &StepContext) -> RetainedRecord {
-        let mut tx = fleet.catalog.write().await.unwrap();
+    async fn kept(context: &StepContext) -> RetainedRecord {
+        let mut tx = context.catalog.write().await.unwrap();
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
         let id = catalog::TenantId::generate();
         let name = catalog::TenantName::parse_slug("acme").unwrap();

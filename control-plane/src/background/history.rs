@@ -3,7 +3,7 @@
 use catalog::{OperationId, history};
 
 use crate::error::Result;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 
 /// Operations per query.
 const BATCH: u32 = 1_000;
@@ -12,11 +12,11 @@ const BATCH: u32 = 1_000;
 const LOOK_AGAIN_MS: i64 = 86_400_000;
 
 /// Removes old history. `now` is the time up to which history may be removed; see `steady_time.rs`.
-pub(super) async fn prune_history(fleet: &StepContext, now: i64) -> Result<()> {
-    let policy = history::history_policy(&mut fleet.catalog.read().await?).await?;
+pub(super) async fn prune_history(context: &StepContext, now: i64) -> Result<()> {
+    let policy = history::history_policy(&mut context.catalog.read().await?).await?;
     loop {
         let found = {
-            let mut tx = fleet.catalog.read().await?;
+            let mut tx = context.catalog.read().await?;
             let looked_at = tx.now() - LOOK_AGAIN_MS;
             history::prunable_operations(&mut tx, now - policy.operations_ms, looked_at, BATCH).await?
         };
@@ -24,18 +24,18 @@ pub(super) async fn prune_history(fleet: &StepContext, now: i64) -> Result<()> {
             break;
         }
         for op in found {
-            prune_operation(fleet, op).await?;
+            prune_operation(context, op).await?;
         }
     }
-    while prune_events(fleet, now - policy.events_ms).await? > 0 {}
+    while prune_events(context, now - policy.events_ms).await? > 0 {}
     Ok(())
 }
 
 /// Removes an operation in pieces, one transaction each, so that other writers wait only for one piece.
-async fn prune_operation(fleet: &StepContext, op: OperationId) -> Result<()> {
+async fn prune_operation(context: &StepContext, op: OperationId) -> Result<()> {
     let mut after = Some(String::new());
     while let Some(last) = after {
-        let mut tx = fleet.catalog.write().await?;
+        let mut tx = context.catalog.write().await?;
         after = history::prune_steps(&mut tx, op, &last).await?;
         if after.is_none() {
             history::prune_operation(&mut tx, op).await?;
@@ -45,8 +45,8 @@ async fn prune_operation(fleet: &StepContext, op: OperationId) -> Result<()> {
     Ok(())
 }
 
-async fn prune_events(fleet: &StepContext, before: i64) -> Result<i64> {
-    let mut tx = fleet.catalog.write().await?;
+async fn prune_events(context: &StepContext, before: i64) -> Result<i64> {
+    let mut tx = context.catalog.write().await?;
     let removed = history::prune_events(&mut tx, before).await?;
     tx.commit().await?;
     Ok(removed)
@@ -75,18 +75,18 @@ mod tests {
         let clock: catalog::CatalogClock = Arc::new(move || reads.load(Ordering::SeqCst));
         App::init_with(&config, Arc::clone(&clock)).await.unwrap();
         let app = App::open_with(config, clock).await.unwrap();
-        let old = ended(&app.fleet).await;
+        let old = ended(&app.context).await;
         now.fetch_add(89 * DAY, Ordering::SeqCst);
-        let new = ended(&app.fleet).await;
-        prune_history(&app.fleet, app.catalog.now()).await.unwrap();
-        assert_eq!((is_there(&app.fleet, old).await, is_there(&app.fleet, new).await), (true, true));
+        let new = ended(&app.context).await;
+        prune_history(&app.context, app.catalog.now()).await.unwrap();
+        assert_eq!((is_there(&app.context, old).await, is_there(&app.context, new).await), (true, true));
         now.fetch_add(2 * DAY, Ordering::SeqCst);
-        prune_history(&app.fleet, app.catalog.now()).await.unwrap();
-        assert_eq!((is_there(&app.fleet, old).await, is_there(&app.fleet, new).await), (false, true));
+        prune_history(&app.context, app.catalog.now()).await.unwrap();
+        assert_eq!((is_there(&app.context, old).await, is_there(&app.context, new).await), (false, true));
         app.shut_down(Duration::from_secs(1)).await;
     }
 
-    async fn ended(fleet: &StepContext) -> OperationId {
+    async fn ended(context: &StepContext) -> OperationId {
         let id = OperationId::generate();
         let new = NewOperation {
             id,
@@ -101,14 +101,14 @@ mod tests {
             requested_by: "test".to_owned(),
             reason: None,
         };
-        let mut tx = fleet.catalog.write().await.unwrap();
+        let mut tx = context.catalog.write().await.unwrap();
         operations::insert_operation(&mut tx, &new).await.unwrap();
         operations::finish_if_done(&mut tx, id).await.unwrap();
         tx.commit().await.unwrap();
         id
     }
 
-    async fn is_there(fleet: &StepContext, op: OperationId) -> bool {
-        operations::get(&mut fleet.catalog.read().await.unwrap(), op).await.unwrap().is_some()
+    async fn is_there(context: &StepContext, op: OperationId) -> bool {
+        operations::get(&mut context.catalog.read().await.unwrap(), op).await.unwrap().is_some()
     }
 }

@@ -20,7 +20,8 @@ use std::time::Duration;
 use catalog::TenantId;
 
 use crate::error::{ErrorKind, Result};
-use crate::operations::{OperationParams, StepContext};
+use crate::operation::StepContext;
+use crate::operations::OperationParams;
 use crate::plan::TenantSelection;
 use crate::runner::Runner;
 use crate::runner::submit::{AuditCaller, Submission, SubmitMode};
@@ -29,28 +30,29 @@ use steady_time::SteadyTime;
 use task_lease::TaskLease;
 
 /// Starts all tasks. A period is the longest delay of a task. It doubles when the process that ran the task has died.
-pub fn start_tasks(fleet: &Arc<StepContext>, runner: &Arc<Runner>, tasks: &ProcessTasks) {
+pub fn start_tasks(context: &Arc<StepContext>, runner: &Arc<Runner>, tasks: &ProcessTasks) {
     let owner = uuid::Uuid::now_v7().simple().to_string();
-    let turn = |name, seconds| TaskLease::new(Arc::clone(fleet), &owner, name, Duration::from_secs(seconds));
-    let reconcile =
-        |fleet: Arc<StepContext>, runner: Arc<Runner>| async move { reconcile::close_abandoned(&fleet, &runner).await };
+    let turn = |name, seconds| TaskLease::new(Arc::clone(context), &owner, name, Duration::from_secs(seconds));
+    let reconcile = |context: Arc<StepContext>, runner: Arc<Runner>| async move {
+        reconcile::close_abandoned(&context, &runner).await
+    };
     spawn_periodic(tasks, turn("reconcile", 20), with_runner(runner, reconcile));
     let steady = Arc::new(SteadyTime::default());
     let time = Arc::clone(&steady);
-    spawn_periodic(tasks, turn("expire", 300), move |fleet| {
+    spawn_periodic(tasks, turn("expire", 300), move |context| {
         let time = Arc::clone(&time);
-        async move { expire::drop_expired(&fleet, time.removal_time(&fleet).await?).await }
+        async move { expire::drop_expired(&context, time.removal_time(&context).await?).await }
     });
     let time = Arc::clone(&steady);
-    spawn_periodic(tasks, turn("history", 3_600), move |fleet| {
+    spawn_periodic(tasks, turn("history", 3_600), move |context| {
         let time = Arc::clone(&time);
-        async move { history::prune_history(&fleet, time.removal_time(&fleet).await?).await }
+        async move { history::prune_history(&context, time.removal_time(&context).await?).await }
     });
-    spawn_periodic(tasks, turn("trim", 600), |fleet| async move { trim::trim_catalog(&fleet).await });
+    spawn_periodic(tasks, turn("trim", 600), |context| async move { trim::trim_catalog(&context).await });
     spawn_periodic(tasks, turn("settle", 20), with_runner(runner, settle::submit_repairs));
-    let purge = move |fleet, runner| purge::submit_purges(fleet, runner, Arc::clone(&steady));
+    let purge = move |context, runner| purge::submit_purges(context, runner, Arc::clone(&steady));
     spawn_periodic(tasks, turn("purge", 60), with_runner(runner, purge));
-    let is_due = |fleet: Arc<StepContext>| async move { wake::is_due(&fleet).await };
+    let is_due = |context: Arc<StepContext>| async move { wake::is_due(&context).await };
     spawn_when_due(tasks, turn("wake", 2), is_due, with_runner(runner, wake::submit_wakes));
 }
 
@@ -60,7 +62,7 @@ fn with_runner<F>(
     run: impl Fn(Arc<StepContext>, Arc<Runner>) -> F + Send + 'static,
 ) -> impl Fn(Arc<StepContext>) -> F + Send + 'static {
     let runner = Arc::clone(runner);
-    move |fleet| run(fleet, Arc::clone(&runner))
+    move |context| run(context, Arc::clone(&runner))
 }
 
 /// Submits an operation on these tenants in the fleet's own name. Without tenants it does nothing.
@@ -104,10 +106,10 @@ fn spawn_when_due<D, F>(
                 () = stopping.cancelled() => return turn.release_lease().await,
                 () = tokio::time::sleep(turn.period) => {}
             }
-            if !is_due(Arc::clone(&turn.fleet)).await {
+            if !is_due(Arc::clone(&turn.context)).await {
                 continue;
             }
-            if let Err(error) = turn.run_if_owner(run(Arc::clone(&turn.fleet))).await {
+            if let Err(error) = turn.run_if_owner(run(Arc::clone(&turn.context))).await {
                 tracing::warn!(task = turn.name, code = %error.code(), %error, "a periodic task failed; it runs again");
             }
         }

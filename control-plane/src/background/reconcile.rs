@@ -3,19 +3,19 @@
 //! operations are found by the runner itself.
 
 use crate::error::Result;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 use crate::runner::{Runner, reached_versions};
 
-pub(crate) async fn close_abandoned(fleet: &StepContext, runner: &Runner) -> Result<()> {
-    let abandoned = catalog::steps::abandoned_operations(&mut fleet.catalog.read().await?).await?;
+pub(crate) async fn close_abandoned(context: &StepContext, runner: &Runner) -> Result<()> {
+    let abandoned = catalog::steps::abandoned_operations(&mut context.catalog.read().await?).await?;
     // If this process still runs one of its steps, a clock was changed: the runner ends the operation with its last
     // step.
     for op in abandoned.into_iter().filter(|op| runner.held(*op).is_empty()) {
-        let mut tx = fleet.catalog.write().await?;
+        let mut tx = context.catalog.write().await?;
         catalog::steps::cancel_pending(&mut tx, op, &[]).await?;
         catalog::operations::finish_if_done(&mut tx, op).await?;
         tx.commit().await?;
-        reached_versions::record_reached(fleet, op).await?;
+        reached_versions::record_reached(context, op).await?;
     }
     Ok(())
 }

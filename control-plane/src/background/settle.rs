@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::submit_for_fleet;
 use crate::error::Result;
-use crate::operations::{OperationParams, StepContext, settle};
+use crate::operation::StepContext;
+use crate::operations::{OperationParams, settle};
 use crate::runner::Runner;
 
 /// Maximum number of tenants per operation. The rest waits for the next.
@@ -12,9 +13,9 @@ const BATCH: u32 = 1_000;
 /// Maximum age of a failure that is considered, milliseconds. Within it a tenant is checked once.
 const SINCE_MS: i64 = 600_000;
 
-pub(super) async fn submit_repairs(fleet: Arc<StepContext>, runner: Arc<Runner>) -> Result<()> {
+pub(super) async fn submit_repairs(context: Arc<StepContext>, runner: Arc<Runner>) -> Result<()> {
     let left = {
-        let mut tx = fleet.catalog.read().await?;
+        let mut tx = context.catalog.read().await?;
         let since = tx.now() - SINCE_MS;
         catalog::tenants::unsettled_tenants(&mut tx, since, BATCH).await?
     };

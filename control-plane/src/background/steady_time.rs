@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 
 /// How much faster than measured time the catalog's time may advance. A clock that is wrong for an hour counts as a
 /// day, which is less than any default retention time.
@@ -23,9 +23,9 @@ pub(super) struct SteadyTime {
 
 impl SteadyTime {
     /// The time up to which something may be dropped, milliseconds since 1970. Never later than the clock's.
-    pub(super) async fn removal_time(&self, fleet: &StepContext) -> Result<i64> {
+    pub(super) async fn removal_time(&self, context: &StepContext) -> Result<i64> {
         let elapsed = self.since_last_look(Instant::now());
-        let mut tx = fleet.catalog.write().await?;
+        let mut tx = context.catalog.write().await?;
         let clock = tx.now();
         let before = catalog::fleet::steady_time(&mut tx).await?.unwrap_or(clock);
         let now = advance_time(before, clock, elapsed);
@@ -93,14 +93,14 @@ mod tests {
         let app = App::open_with(config.clone(), Arc::clone(&clock)).await.unwrap();
         let right = now.load(Ordering::SeqCst);
         let (steady, other) = (SteadyTime::default(), SteadyTime::default());
-        assert_eq!(steady.removal_time(&app.fleet).await.unwrap(), right);
+        assert_eq!(steady.removal_time(&app.context).await.unwrap(), right);
         now.store(right + YEAR, Ordering::SeqCst);
         // In the same process, in another one, and at the start of a third.
         for one in [&steady, &other, &SteadyTime::default()] {
-            assert!(one.removal_time(&app.fleet).await.unwrap() < right + DAY);
+            assert!(one.removal_time(&app.context).await.unwrap() < right + DAY);
         }
         now.store(right, Ordering::SeqCst);
-        assert_eq!(steady.removal_time(&app.fleet).await.unwrap(), right, "never after what the clock says");
+        assert_eq!(steady.removal_time(&app.context).await.unwrap(), right, "never after what the clock says");
         app.shut_down(Duration::from_secs(1)).await;
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let config = Config::new(dir.path().canonicalize().unwrap(), ProcessRole::Embedded);
         App::init_with(&config, Arc::new(|| 1_764_000_000_000)).await.unwrap();
         let app = App::open_with(config, Arc::new(|| 1_764_000_000_000 + YEAR)).await.unwrap();
-        assert_eq!(SteadyTime::default().removal_time(&app.fleet).await.unwrap(), 1_764_000_000_000);
+        assert_eq!(SteadyTime::default().removal_time(&app.context).await.unwrap(), 1_764_000_000_000);
         app.shut_down(Duration::from_secs(1)).await;
     }
 }

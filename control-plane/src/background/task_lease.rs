@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 
 /// How often a run renews its lease: several times within the shortest lease.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -18,15 +18,15 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// One task in one process.
 #[derive(Debug)]
 pub(super) struct TaskLease {
-    pub(super) fleet: Arc<StepContext>,
+    pub(super) context: Arc<StepContext>,
     pub(super) name: &'static str,
     pub(super) period: Duration,
     owner: String,
 }
 
 impl TaskLease {
-    pub(super) fn new(fleet: Arc<StepContext>, owner: &str, name: &'static str, period: Duration) -> Self {
-        Self { fleet, name, period, owner: owner.to_owned() }
+    pub(super) fn new(context: Arc<StepContext>, owner: &str, name: &'static str, period: Duration) -> Self {
+        Self { context, name, period, owner: owner.to_owned() }
     }
 
     /// Runs `work` if this process holds or gets the lease.
@@ -56,7 +56,7 @@ impl TaskLease {
     /// lease expires.
     pub(super) async fn release_lease(&self) {
         let told = async {
-            let mut tx = self.fleet.catalog.write().await?;
+            let mut tx = self.context.catalog.write().await?;
             catalog::leases::release_task(&mut tx, self.name, &self.owner).await?;
             tx.commit().await
         };
@@ -66,7 +66,7 @@ impl TaskLease {
     }
 
     async fn take_lease(&self) -> Result<bool> {
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         let lease = i64::try_from(self.period.as_millis()).unwrap_or(i64::MAX / 4).saturating_mul(2);
         let until = tx.now() + lease;
         let mine = catalog::leases::take_task(&mut tx, self.name, &self.owner, until).await?;
@@ -93,7 +93,7 @@ mod tests {
         let clock: catalog::CatalogClock = Arc::new(move || reads.load(Ordering::SeqCst));
         crate::app::App::init_with(&config, Arc::clone(&clock)).await.unwrap();
         let app = crate::app::App::open_with(config, clock).await.unwrap();
-        let turn = |owner| TaskLease::new(Arc::clone(&app.fleet), owner, "expire", Duration::from_secs(300));
+        let turn = |owner| TaskLease::new(Arc::clone(&app.context), owner, "expire", Duration::from_secs(300));
         let (a, b) = (turn("a"), turn("b"));
         let runs = async |turn: &TaskLease| {
             let ran = std::cell::Cell::new(false);

@@ -2,7 +2,7 @@
 //!
 //! Operations pass in a [`tenant_engine::SnapshotImage`] and get one back. A backup exists only if its manifest does,
 //! and the manifest is written last. Nothing here opens a database or reads the catalog. Which manifest is trusted is
-//! decided in `operations/backup_trust.rs`.
+//! decided in `replacement/backup_trust.rs`.
 
 mod flush;
 pub mod key;

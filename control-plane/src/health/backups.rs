@@ -51,7 +51,7 @@ pub(super) async fn backup_store(app: &App, last: &[String]) -> HealthCheck {
     let Ok(keys) = last.iter().map(|key| key.parse()).collect::<std::result::Result<Vec<_>, Error>>() else {
         return HealthCheck::new_failure("backup_store", "the catalog holds a key that is not a backup's", next);
     };
-    let probe = tokio::time::timeout(PROBE_MAX, app.fleet.store.probe_store(&keys)).await;
+    let probe = tokio::time::timeout(PROBE_MAX, app.context.store.probe_store(&keys)).await;
     match probe {
         Ok(Ok(0)) => {
             let detail = format!("an object was written, read and removed; the last {} backups are there", keys.len());

@@ -47,7 +47,7 @@ pub(crate) async fn check_fleet(
     checks.push(disks::reserves_check(app, &known));
     checks.push(directories::markers_check(app, &known));
     checks.push(directories::file_systems(app, &known));
-    checks.push(databases::databases_check(&scrub::run_scrub(&app.fleet, &scrub::InspectionScope::Nothing).await?));
+    checks.push(databases::databases_check(&scrub::run_scrub(&app.context, &scrub::InspectionScope::Nothing).await?));
     checks.push(schema::ledgers_check(app).await?);
     let mut tx = app.catalog.read().await?;
     checks.push(schema::schema_check(&mut tx).await?);

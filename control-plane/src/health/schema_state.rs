@@ -9,7 +9,7 @@ use tenant_engine::MigrationSets;
 
 use crate::app::App;
 use crate::error::{Error, Result};
-use crate::operations::ledgers::{self, KnownLedgers, ReadLedgers};
+use crate::operation::ledgers::{self, KnownLedgers, ReadLedgers};
 use crate::plan::ledgers::LedgerStanding;
 
 /// Maximum number of databases that are read for each answer, about a second's work. For more tenants the catalog's
@@ -56,8 +56,8 @@ pub(crate) async fn load_schema_state(
     let none = ReadLedgers::new();
     let known = ledgers::group_ledgers(&mut app.catalog.read().await?, tenants, &none).await?;
     let read = match reading {
-        LedgerReadScope::Few if tenants.len() > READ_ALWAYS => ledgers::read_ledgers(&app.fleet, &known.unread).await,
-        LedgerReadScope::Few | LedgerReadScope::All => ledgers::read_ledgers(&app.fleet, tenants).await,
+        LedgerReadScope::Few if tenants.len() > READ_ALWAYS => ledgers::read_ledgers(&app.context, &known.unread).await,
+        LedgerReadScope::Few | LedgerReadScope::All => ledgers::read_ledgers(&app.context, tenants).await,
     };
     let known = ledgers::group_ledgers(&mut app.catalog.read().await?, tenants, &read).await?;
     let unreadable = known.unreadable + known.unread.len() as u64;

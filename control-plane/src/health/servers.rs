@@ -25,8 +25,8 @@ pub(super) async fn server_checks(app: &App, record: &ServerRecord) -> Vec<Healt
 
 /// The survey of a known server.
 pub(crate) async fn survey_server(app: &App, record: &ServerRecord) -> Result<ServerSurvey, Error> {
-    let server = app.fleet.load_server(record.id).await?;
-    Ok(app.fleet.engine_of_kind(record.engine)?.survey_server(&server).await?)
+    let server = app.context.load_server(record.id).await?;
+    Ok(app.context.engine_of_kind(record.engine)?.survey_server(&server).await?)
 }
 
 /// Checks a server by its survey. The disk of a directory is checked here.
@@ -81,8 +81,8 @@ fn functions_check(record: &ServerRecord, survey: &ServerSurvey) -> Option<Healt
 }
 
 async fn audit_roles(app: &App, record: &ServerRecord) -> Result<RoleAudit, Error> {
-    let server = app.fleet.load_server(record.id).await?;
-    Ok(app.fleet.engine_of_kind(record.engine)?.audit_roles(&server).await?)
+    let server = app.context.load_server(record.id).await?;
+    Ok(app.context.engine_of_kind(record.engine)?.audit_roles(&server).await?)
 }
 
 /// Maximum number of findings in one line.

@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{EngineKind, IdentityState};
 
-use super::build::{self, SchemaGoal};
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
-    PreparedSubmission, StepContext, StepPlan, SubmissionScope, create, ledger_name,
-};
+use super::create;
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
+    PreparedSubmission, StepContext, StepPlan, SubmissionScope, ledger_name,
+};
+use crate::replacement::build::{self, SchemaGoal};
 
 /// The place that a sealed connection string is bound to.
 const CONTEXT: (&str, &str, &str) = ("operations", "params", "adopt");
@@ -43,12 +44,12 @@ pub struct AdoptParams {
 impl AdoptParams {
     /// Seals the connection string with the fleet's key, because every operator may read an operation's row.
     #[must_use]
-    pub fn seal_source(fleet: &StepContext, source: &SecretString) -> String {
-        fleet.catalog.sealer().seal_value(CONTEXT, source.expose_secret().as_bytes())
+    pub fn seal_source(context: &StepContext, source: &SecretString) -> String {
+        context.catalog.sealer().seal_value(CONTEXT, source.expose_secret().as_bytes())
     }
 
-    fn open_source(&self, fleet: &StepContext) -> Result<SecretString> {
-        let opened = fleet.catalog.sealer().open_sealed(CONTEXT, &self.source)?;
+    fn open_source(&self, context: &StepContext) -> Result<SecretString> {
+        let opened = context.catalog.sealer().open_sealed(CONTEXT, &self.source)?;
         let text = std::str::from_utf8(opened.expose_secret());
         text.map(|text| text.to_owned().into()).map_err(|_| Error::internal("a sealed connection string is not text"))
     }
@@ -56,10 +57,6 @@ impl AdoptParams {
 
 #[async_trait]
 impl FleetOperation for AdoptParams {
-    fn kind_name(&self) -> &'static str {
-        "adopt"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Own
     }
@@ -68,9 +65,9 @@ impl FleetOperation for AdoptParams {
         PlacementUse::Fresh
     }
 
-    async fn prepare_submission(&self, fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, context: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         // Checked before anything is written, so that an invalid connection string never becomes an operation.
-        tenant_engine::postgres::PostgresServer::new(&self.open_source(fleet)?)?;
+        tenant_engine::postgres::PostgresServer::new(&self.open_source(context)?)?;
         Ok(PreparedSubmission {
             named: vec![(TenantId::generate(), TenantName::parse_slug(&self.name)?)],
             ..PreparedSubmission::default()
@@ -100,33 +97,33 @@ impl FleetOperation for AdoptParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.adopt_database(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.adopt_database(context, step).await.into()
     }
 }
 
 impl AdoptParams {
-    async fn adopt_database(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn adopt_database(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
             return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
         }
         let generation = step.tenant.generation.next();
         if let Some(built) =
-            build::finished_earlier(fleet, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
+            build::finished_earlier(context, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
         {
             return Ok(adopted_outcome(step, built.tenant_update(step), built.schema_version, built.size_bytes));
         }
-        fleet.fault_point("adopt: claimed").await;
+        context.fault_point("adopt: claimed").await;
         let _one_of_few =
-            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        let (engine, at) = fleet.fresh_placement(step, generation).await?;
-        let building = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
-        let ledger = ledger_name::of_fleet(&fleet.catalog, EngineKind::Postgres).await?;
-        let copied = engine.adopt_database(&at, &self.open_source(fleet)?, &building, &ledger).await?;
-        fleet.fault_point("adopt: copied").await;
-        let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+            context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+        let (engine, at) = context.fresh_placement(step, generation).await?;
+        let building = step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building);
+        let ledger = ledger_name::of_fleet(&context.catalog, EngineKind::Postgres).await?;
+        let copied = engine.adopt_database(&at, &self.open_source(context)?, &building, &ledger).await?;
+        context.fault_point("adopt: copied").await;
+        let expected = step.expected_at(context.fleet_id(), generation, &[IdentityState::Building]);
         let goal = SchemaGoal::Head(step.op.release_id.filter(|_| copied.schema_version.is_some()));
-        let forward = build::forward_schema(fleet, engine, &at, &expected, goal, copied.schema_version).await;
+        let forward = build::forward_schema(context, engine, &at, &expected, goal, copied.schema_version).await;
         let (version, release) = match forward {
             Ok(reached) => reached,
             Err(error) => {
@@ -138,11 +135,11 @@ impl AdoptParams {
             .stamp_identity(
                 &at,
                 &expected,
-                &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Active),
+                &step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Active),
             )
             .await?;
-        fleet.fault_point("adopt: stamped").await;
-        build::probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Active]))
+        context.fault_point("adopt: stamped").await;
+        build::probe_database(engine, &at, &step.expected_at(context.fleet_id(), generation, &[IdentityState::Active]))
             .await?;
         let size_bytes = engine.database_size(&at).await?;
         let flip = TenantUpdate {

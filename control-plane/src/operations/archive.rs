@@ -13,12 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{ErrorKind, IdentityState, InspectionDepth};
 
-use super::replacement::{act, roll_back, state};
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, image, stamp,
-};
 use crate::error::{Error, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::{act, fence, image, roll_back, stamp, state};
 
 /// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -44,10 +43,6 @@ struct ArchivedDatabase {
 
 #[async_trait]
 impl FleetOperation for ArchiveParams {
-    fn kind_name(&self) -> &'static str {
-        "archive"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Active, TenantState::Suspended])
     }
@@ -65,47 +60,47 @@ impl FleetOperation for ArchiveParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => freeze_tenant(fleet, step).await,
-            BACK_UP => back_up_or_give_up(fleet, step).await,
-            BURY => tombstone_or_give_up(fleet, step).await,
-            DROP => drop_archived(fleet, step).await,
-            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
+            "" => freeze_tenant(context, step).await,
+            BACK_UP => back_up_or_give_up(context, step).await,
+            BURY => tombstone_or_give_up(context, step).await,
+            DROP => drop_archived(context, step).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(context, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
-        roll_back::roll_back_phase(fleet, step, error).await
+    async fn give_up(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(context, step, error).await
     }
 }
 
-async fn freeze_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn freeze_tenant(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Active, TenantState::Suspended])?;
-    fleet.fault_point("archive: claimed").await;
-    let open = act::fence_sound(fleet, step, ReplacementKind::Archive).await?;
-    fleet.fault_point("archive: frozen").await;
+    context.fault_point("archive: claimed").await;
+    let open = act::fence_sound(context, step, ReplacementKind::Archive).await?;
+    context.fault_point("archive: frozen").await;
     Ok(state::fenced_outcome(step, BACK_UP, json!({}), open))
 }
 
-async fn back_up_or_give_up(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-    let Some(open) = state::own_replacement(fleet, step).await? else {
+async fn back_up_or_give_up(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let Some(open) = state::own_replacement(context, step).await? else {
         return Ok(PhaseOutcome::next_phase("", json!({})));
     };
-    match back_up(fleet, step, &open).await {
+    match back_up(context, step, &open).await {
         Err(error) => roll_back::start_rollback(step, &open, error),
         done => done,
     }
 }
 
-async fn back_up(fleet: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<PhaseOutcome> {
-    let expected = step.expected_identity(fleet.fleet_id(), &[IdentityState::Frozen]);
-    let backup = image::store_backup(fleet, step, &expected, "pre_archive").await?;
-    image::prove_backup(fleet, step, &backup).await?;
-    fleet.fault_point("archive: proved").await;
+async fn back_up(context: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<PhaseOutcome> {
+    let expected = step.expected_identity(context.fleet_id(), &[IdentityState::Frozen]);
+    let backup = image::store_backup(context, step, &expected, "pre_archive").await?;
+    image::prove_backup(context, step, &backup).await?;
+    context.fault_point("archive: proved").await;
     let id = backup.id;
     Ok(PhaseOutcome::next_phase(BURY, json!(ArchiveFacts { backup: id }))
         // The version before kept the fence in the facts, which end with this phase.
@@ -117,27 +112,27 @@ async fn back_up(fleet: &StepContext, step: &ClaimedStep, open: &ReplacementReco
         )))
 }
 
-async fn tombstone_or_give_up(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn tombstone_or_give_up(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let ArchiveFacts { backup } = step.parse_facts()?;
-    let Some(open) = state::own_replacement(fleet, step).await? else {
+    let Some(open) = state::own_replacement(context, step).await? else {
         // The fence was lifted and the database may have changed since the backup, so the step starts again.
         return Ok(PhaseOutcome::next_phase("", json!({})));
     };
-    match tombstone_database(fleet, step, &open, backup).await {
+    match tombstone_database(context, step, &open, backup).await {
         Err(error) => roll_back::start_rollback(step, &open, error),
         done => done,
     }
 }
 
 async fn tombstone_database(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     open: &ReplacementRecord,
     backup: BackupId,
 ) -> Result<PhaseOutcome> {
-    stamp::stamp_current(fleet, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
-    fleet.fault_point("archive: stamped").await;
-    let now = fleet.catalog.now();
+    stamp::stamp_current(context, step, &[IdentityState::Frozen], IdentityState::Tombstone).await?;
+    context.fault_point("archive: stamped").await;
+    let now = context.catalog.now();
     let placement = step.tenant.placement.clone().unwrap_or_default();
     let flip = TenantUpdate {
         state: Some(TenantState::Archived),
@@ -169,10 +164,10 @@ async fn tombstone_database(
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.archived", json!({"backup": backup})))))
 }
 
-async fn drop_archived(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn drop_archived(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let ArchivedDatabase { backup, generation, server, placement } = step.parse_facts()?;
-    let (engine, at) = fleet.resolve_placement(server, &placement).await?;
-    let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Tombstone]);
+    let (engine, at) = context.resolve_placement(server, &placement).await?;
+    let expected = step.expected_at(context.fleet_id(), generation, &[IdentityState::Tombstone]);
     if let Err(error) = engine.drop_database(&at, Some(&expected)).await {
         // A missing database counts as dropped, even if the drop returned an error.
         let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await;
@@ -180,6 +175,6 @@ async fn drop_archived(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseO
             return Err(error.into());
         }
     }
-    fleet.fault_point("archive: dropped").await;
+    context.fault_point("archive: dropped").await;
     Ok(PhaseOutcome::step_done(json!({"backup": backup})).with_effect(CatalogEffect::Unretain { server, placement }))
 }

@@ -12,9 +12,9 @@ use catalog::operations::OperationRecord;
 use catalog::{changes, fleet as catalog_fleet};
 use tenant_engine::SnapshotImage;
 
-use super::StepContext;
 use crate::backup::{BackupObjectKey, manifest};
 use crate::error::{Error, Result};
+use crate::operation::StepContext;
 
 /// Pause before the next copy, as a multiple of a copy's duration, if tenants were changed since the last one.
 const PAUSE_TIMES_CHANGED: i64 = 20;
@@ -23,18 +23,18 @@ const PAUSE_TIMES_CHANGED: i64 = 20;
 const PAUSE_TIMES: i64 = 200;
 
 /// Stores a copy after a run of backups, if one is due. It then lists the backups of that run.
-pub(super) async fn store_if_due(fleet: &StepContext, record: &OperationRecord) -> Result<()> {
+pub(super) async fn store_if_due(context: &StepContext, record: &OperationRecord) -> Result<()> {
     let (last, at, change) = {
-        let mut tx = fleet.catalog.read().await?;
+        let mut tx = context.catalog.read().await?;
         (catalog_fleet::last_copy(&mut tx).await?, tx.now(), changes::feed_head(&mut tx).await?)
     };
-    if !is_due(last, at, change, fleet.config.catalog_copy_ms) && has_last_copy(fleet, last).await? {
+    if !is_due(last, at, change, context.config.catalog_copy_ms) && has_last_copy(context, last).await? {
         return Ok(());
     }
     let begun = Instant::now();
-    store_copy(fleet, record, at).await?;
+    store_copy(context, record, at).await?;
     let took_ms = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let mut tx = fleet.catalog.write().await?;
+    let mut tx = context.catalog.write().await?;
     catalog_fleet::note_copy(&mut tx, CatalogCopy { at, change, took_ms, op: record.id }).await?;
     tx.commit().await?;
     Ok(())
@@ -42,9 +42,9 @@ pub(super) async fn store_if_due(fleet: &StepContext, record: &OperationRecord) 
 
 /// Whether this store still holds the last copy. Another store may have been configured since, or this one may have
 /// lost it.
-async fn has_last_copy(fleet: &StepContext, last: Option<CatalogCopy>) -> Result<bool> {
+async fn has_last_copy(context: &StepContext, last: Option<CatalogCopy>) -> Result<bool> {
     let Some(last) = last else { return Ok(false) };
-    fleet.store.contains_object(&BackupObjectKey::of_catalog(fleet.fleet_id(), last.at, last.op)).await
+    context.store.contains_object(&BackupObjectKey::of_catalog(context.fleet_id(), last.at, last.op)).await
 }
 
 /// PURE: whether a copy is due. A clock that went backwards proves nothing about the last copy's age.
@@ -55,25 +55,25 @@ fn is_due(last: Option<CatalogCopy>, now: i64, change: i64, interval_ms: i64) ->
     age < 0 || age >= last.took_ms.saturating_mul(times).min(interval_ms)
 }
 
-async fn store_copy(fleet: &StepContext, record: &OperationRecord, taken_at_ms: i64) -> Result<()> {
+async fn store_copy(context: &StepContext, record: &OperationRecord, taken_at_ms: i64) -> Result<()> {
     // A directory of its own, because the snapshot is written to a name that must not exist yet.
     let folder =
-        tempfile::Builder::new().prefix("catalog-").tempdir_in(&fleet.scratch).map_err(Error::scratch_unwritable)?;
+        tempfile::Builder::new().prefix("catalog-").tempdir_in(&context.scratch).map_err(Error::scratch_unwritable)?;
     let path = folder.path().join("catalog.db");
-    fleet.catalog.snapshot_to(&path).await?;
-    let key = BackupObjectKey::of_catalog(fleet.fleet_id(), taken_at_ms, record.id);
+    context.catalog.snapshot_to(&path).await?;
+    let key = BackupObjectKey::of_catalog(context.fleet_id(), taken_at_ms, record.id);
     let picture = SnapshotImage::File(tempfile::TempPath::try_from_path(&path).map_err(Error::scratch_unwritable)?);
-    let stored = fleet.store.put_image(&key, &picture).await?;
+    let stored = context.store.put_image(&key, &picture).await?;
     let manifest = manifest::CatalogManifest {
         format: manifest::FORMAT,
-        fleet: fleet.fleet_id(),
+        fleet: context.fleet_id(),
         op: record.id,
         taken_at_ms,
         image: stored.image,
         object: stored.object,
         authentication: None,
     };
-    fleet.store.put_manifest(&key, &manifest.into_signed(fleet.catalog.sealer())).await?;
+    context.store.put_manifest(&key, &manifest.into_signed(context.catalog.sealer())).await?;
     Ok(())
 }
 

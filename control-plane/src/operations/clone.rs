@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{IdentityState, Snapshot};
 
-use super::build::{self, BuiltDatabase, SchemaGoal};
 use super::schema_pin::{PreviousSchema, version_text};
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
-    PreparedSubmission, StepContext, StepPlan, SubmissionScope, fence, image,
-};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
+    PreparedSubmission, StepContext, StepPlan, SubmissionScope,
+};
+use crate::replacement::build::{self, BuiltDatabase, SchemaGoal};
+use crate::replacement::{fence, image};
 
 /// The parameters of a clone. The selection names exactly one tenant: the source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,10 +28,6 @@ pub struct CloneParams {
 
 #[async_trait]
 impl FleetOperation for CloneParams {
-    fn kind_name(&self) -> &'static str {
-        "clone"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::One(&[TenantState::Active, TenantState::Suspended])
     }
@@ -39,7 +36,7 @@ impl FleetOperation for CloneParams {
         PlacementUse::Fresh
     }
 
-    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, _context: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         let named = vec![(TenantId::generate(), TenantName::parse_slug(&self.name)?)];
         Ok(PreparedSubmission { named, ..PreparedSubmission::default() })
     }
@@ -72,19 +69,19 @@ impl FleetOperation for CloneParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.clone_source(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.clone_source(context, step).await.into()
     }
 }
 
 impl CloneParams {
-    async fn clone_source(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn clone_source(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         step.require_state(&[TenantState::Provisioning])?;
-        let source = self.load_source(fleet).await?;
+        let source = self.load_source(context).await?;
         // A pinned source is not at the head of its release, so its copy keeps the source's version.
         let goal = if source.pin.is_some() { SchemaGoal::Stay(None) } else { SchemaGoal::Head(source.release_id) };
-        let fill = fill_from_source(fleet, step, &source, goal);
-        let mut built = build::build_new_tenant(fleet, step, IdentityState::Active, goal, fill).await?;
+        let fill = fill_from_source(context, step, &source, goal);
+        let mut built = build::build_new_tenant(context, step, IdentityState::Active, goal, fill).await?;
         built.pin = PreviousSchema::from_catalog(&source).pin_at(built.schema_version, step);
         let flip = TenantUpdate { state: Some(TenantState::Active), ..built.tenant_update(step) };
         let pinned = built.pin.is_some();
@@ -96,41 +93,41 @@ impl CloneParams {
             .with_effect(CatalogEffect::Event(event)))
     }
 
-    async fn load_source(&self, fleet: &StepContext) -> Result<TenantRecord> {
+    async fn load_source(&self, context: &StepContext) -> Result<TenantRecord> {
         let id = self.source.ok_or_else(|| Error::internal("a clone without a source"))?;
-        let found = catalog::tenants::get(&mut fleet.catalog.read().await?, id).await?;
+        let found = catalog::tenants::get(&mut context.catalog.read().await?, id).await?;
         found.ok_or_else(|| Error::internal("a clone of nobody"))
     }
 }
 
 async fn fill_from_source(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     source: &TenantRecord,
     goal: SchemaGoal,
 ) -> Result<BuiltDatabase> {
     let generation = step.tenant.generation.next();
-    fleet.fault_point("clone: claimed").await;
-    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-    let picture = snapshot_source(fleet, step, source).await?;
-    fleet.fault_point("clone: snapshot taken").await;
-    let (engine, at) = fleet.fresh_placement(step, generation).await?;
-    let identity = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+    context.fault_point("clone: claimed").await;
+    let _one_of_few = context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let picture = snapshot_source(context, step, source).await?;
+    context.fault_point("clone: snapshot taken").await;
+    let (engine, at) = context.fresh_placement(step, generation).await?;
+    let identity = step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building);
     let restored = engine.restore_database(&at, picture.image, source.id, &identity).await?;
     let rows = picture.info.rows.as_ref();
     let restored = image::with_same_rows((engine, &at), &identity, rows, restored).await?;
     let restored = image::with_left_out((picture.info.left_out, &picture.info.classes), restored);
-    build::forward_filled(fleet, step, (engine, &at), restored, generation, goal).await
+    build::forward_filled(context, step, (engine, &at), restored, generation, goal).await
 }
 
 /// Takes a snapshot of the source as the catalog knows it now. If the source is being changed at that moment, the step
 /// is tried again later.
-async fn snapshot_source(fleet: &StepContext, step: &ClaimedStep, source: &TenantRecord) -> Result<Snapshot> {
+async fn snapshot_source(context: &StepContext, step: &ClaimedStep, source: &TenantRecord) -> Result<Snapshot> {
     let of_source = ClaimedStep { tenant: source.clone(), ..step.clone() };
     fence::require_unblocked(&of_source)?;
     of_source.require_state(&[TenantState::Active, TenantState::Suspended])?;
-    let (engine, at) = fleet.current_database(source).await?;
-    let expected = of_source.expected_identity(fleet.fleet_id(), &[fence::unfenced_tenant_state(source)]);
+    let (engine, at) = context.current_database(source).await?;
+    let expected = of_source.expected_identity(context.fleet_id(), &[fence::unfenced_tenant_state(source)]);
     let taken = engine.take_snapshot(&at, &expected).await;
     taken.map_err(|error| match error.kind() {
         tenant_engine::ErrorKind::Fenced => Error::from(error).mark_transient(),

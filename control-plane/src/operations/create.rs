@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::build::{self, SchemaGoal};
-use super::{
+use crate::error::{Error, ErrorKind, ITEMS_MAX, ItemError, Result};
+use crate::operation::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope,
 };
-use crate::error::{Error, ErrorKind, ITEMS_MAX, ItemError, Result};
+use crate::replacement::build::{self, SchemaGoal};
 
 /// Maximum number of tenants per operation, because one transaction writes all their rows.
 pub const TENANTS_MAX: usize = 50_000;
@@ -71,10 +71,6 @@ pub enum ExistingNamePolicy {
 
 #[async_trait]
 impl FleetOperation for CreateParams {
-    fn kind_name(&self) -> &'static str {
-        "create"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Own
     }
@@ -83,7 +79,7 @@ impl FleetOperation for CreateParams {
         PlacementUse::Fresh
     }
 
-    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, _context: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         if self.tenants.is_empty() || self.tenants.len() > TENANTS_MAX {
             return Err(Error::new(ErrorKind::Invalid, format!("1 to {TENANTS_MAX} tenants can be created at once")));
         }
@@ -119,8 +115,8 @@ impl FleetOperation for CreateParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        make_database(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        make_database(context, step).await.into()
     }
 }
 
@@ -209,31 +205,31 @@ fn server_full(detail: &str) -> Error {
 
 /// Fills this claim's own placement, opens the database as a request would, and returns the update that activates the
 /// tenant.
-async fn make_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn make_database(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     if step.tenant.state != TenantState::Provisioning {
         return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
     }
     let generation = step.tenant.generation.next();
     if let Some(built) =
-        build::finished_earlier(fleet, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
+        build::finished_earlier(context, step, IdentityState::Active, SchemaGoal::Head(step.op.release_id)).await?
     {
         return Ok(created_outcome(step, built.tenant_update(step), built.schema_version));
     }
-    fleet.fault_point("create: claimed").await;
-    let (engine, at) = fleet.fresh_placement(step, generation).await?;
-    let template = fleet.release_template(step.tenant.server_id, step.op.release_id).await?;
+    context.fault_point("create: claimed").await;
+    let (engine, at) = context.fresh_placement(step, generation).await?;
+    let template = context.release_template(step.tenant.server_id, step.op.release_id).await?;
     engine
         .provision_database(
             &at,
             &template,
-            &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Active),
+            &step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Active),
         )
         .await?;
-    fleet.fault_point("create: provisioned").await;
+    context.fault_point("create: provisioned").await;
     if needs_probe(step) {
-        build::probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Active]))
+        build::probe_database(engine, &at, &step.expected_at(context.fleet_id(), generation, &[IdentityState::Active]))
             .await?;
-        fleet.fault_point("create: probed").await;
+        context.fault_point("create: probed").await;
     }
     let flip = TenantUpdate {
         placement: Some(Some(at.catalog_reference().to_owned())),

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, image, stamp,
-};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::{fence, image, stamp};
 
 /// The parameters of a deletion. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -38,10 +38,6 @@ struct DeletionFacts {
 
 #[async_trait]
 impl FleetOperation for DeleteParams {
-    fn kind_name(&self) -> &'static str {
-        "delete"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(STATES)
     }
@@ -66,30 +62,30 @@ impl FleetOperation for DeleteParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => back_up(fleet, step, self.without_backup).await,
-            TOMBSTONE => tombstone_database(fleet, step).await,
+            "" => back_up(context, step, self.without_backup).await,
+            TOMBSTONE => tombstone_database(context, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 }
 
-async fn back_up(fleet: &StepContext, step: &ClaimedStep, without: bool) -> Result<PhaseOutcome> {
+async fn back_up(context: &StepContext, step: &ClaimedStep, without: bool) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(STATES)?;
     require_unprotected(step)?;
-    fleet.fault_point("delete: claimed").await;
+    context.fault_point("delete: claimed").await;
     if without || step.tenant.state == TenantState::Archived {
         // An archived tenant has a backup and no database.
         let facts = DeletionFacts { backup: None, generation: step.tenant.generation };
         return Ok(PhaseOutcome::next_phase(TOMBSTONE, json!(facts)));
     }
-    let expected = step.expected_identity(fleet.fleet_id(), &[fence::unfenced_tenant_state(&step.tenant)]);
-    let backup = image::store_backup(fleet, step, &expected, "pre_delete").await.map_err(advise_when_full)?;
-    image::prove_backup(fleet, step, &backup).await.map_err(advise_when_full)?;
-    fleet.fault_point("delete: proved").await;
+    let expected = step.expected_identity(context.fleet_id(), &[fence::unfenced_tenant_state(&step.tenant)]);
+    let backup = image::store_backup(context, step, &expected, "pre_delete").await.map_err(advise_when_full)?;
+    image::prove_backup(context, step, &backup).await.map_err(advise_when_full)?;
+    context.fault_point("delete: proved").await;
     let id = backup.id;
     Ok(PhaseOutcome::next_phase(
         TOMBSTONE,
@@ -119,19 +115,19 @@ fn require_unprotected(step: &ClaimedStep) -> Result<()> {
     }
 }
 
-async fn tombstone_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn tombstone_database(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let DeletionFacts { backup, generation } = step.parse_facts()?;
     if generation != step.tenant.generation {
         return Ok(PhaseOutcome::next_phase("", json!({})));
     }
     require_unprotected(step)?;
-    fleet.fault_point("delete: begins").await;
+    context.fault_point("delete: begins").await;
     if step.tenant.placement.is_some() {
-        stamp::stamp_current(fleet, step, &[fence::unfenced_tenant_state(&step.tenant)], IdentityState::Tombstone)
+        stamp::stamp_current(context, step, &[fence::unfenced_tenant_state(&step.tenant)], IdentityState::Tombstone)
             .await?;
     }
-    fleet.fault_point("delete: stamped").await;
-    let purge_after = step.now + fleet.config.purge_after_ms;
+    context.fault_point("delete: stamped").await;
+    let purge_after = step.now + context.config.purge_after_ms;
     let flip = TenantUpdate {
         state: Some(TenantState::Deleted),
         block_writes: Some(fence::saved_block(step.tenant.state, step.tenant.block_writes)),

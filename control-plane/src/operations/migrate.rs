@@ -15,16 +15,17 @@ use serde_json::json;
 use tenant_engine::migration::MigrationFile;
 use tenant_engine::{DatabaseServer, EngineKind, IdentityState, MigrationSets};
 
-use super::planning::NewTenantRelease;
 use super::promotion::{become_current, becomes_current, cannot_build, promotion_effect};
-use super::{
-    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OpenedOperation, OperationTargets, PhaseOutcome,
-    PlanInput, PreparedSubmission, StepContext, StepPlan, StepVerdict, SubmissionScope, fence, ledger_name, ledgers,
-    schema_pin,
-};
+use super::schema_pin;
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::plan::NewTenantRelease;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OpenedOperation, OperationTargets, PhaseOutcome,
+    PlanInput, PreparedSubmission, StepContext, StepPlan, StepVerdict, SubmissionScope, ledger_name, ledgers,
+};
 use crate::plan::ledgers::{AppliedLedger, applied_prefix};
 use crate::plan::refused_texts::RefusedTexts;
+use crate::replacement::fence;
 use crate::tasks;
 
 /// States in which a tenant has a database. A suspended tenant is migrated too, so that it has the fleet's version.
@@ -99,10 +100,6 @@ impl MigrateParams {
 
 #[async_trait]
 impl FleetOperation for MigrateParams {
-    fn kind_name(&self) -> &'static str {
-        "migrate"
-    }
-
     /// True: without tenants the release still becomes current for new ones.
     fn works_without_tenants(&self) -> bool {
         true
@@ -112,9 +109,9 @@ impl FleetOperation for MigrateParams {
         OperationTargets::Selected(STATES)
     }
 
-    async fn prepare_submission(&self, fleet: &StepContext, scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, context: &StepContext, scope: SubmissionScope) -> Result<PreparedSubmission> {
         let sets = match &self.release {
-            ReleaseSource::Id(id) => fleet.release_sets(*id).await?,
+            ReleaseSource::Id(id) => context.release_sets(*id).await?,
             ReleaseSource::Files(files) => Arc::new(MigrationSets::from_files(files)?),
         };
         let versions = sets.version_set();
@@ -130,14 +127,14 @@ impl FleetOperation for MigrateParams {
             _ => NewTenantRelease::Unchanged,
         };
         let refused = refused_texts(&sets).await;
-        let engines = fleet.one_of_each_engine().await?.iter().map(DatabaseServer::engine_kind).collect();
+        let engines = context.one_of_each_engine().await?.iter().map(DatabaseServer::engine_kind).collect();
         Ok(PreparedSubmission { current, sets: Some(sets), refused, engines, ..PreparedSubmission::default() })
     }
 
-    async fn prepare_dry_run(&self, fleet: &StepContext, prepared: PreparedSubmission) -> Result<PreparedSubmission> {
+    async fn prepare_dry_run(&self, context: &StepContext, prepared: PreparedSubmission) -> Result<PreparedSubmission> {
         match (&prepared.current, &prepared.sets) {
             (NewTenantRelease::ToBuild, Some(sets)) => {
-                Ok(PreparedSubmission { current: becomes_current(fleet, sets).await?, ..prepared })
+                Ok(PreparedSubmission { current: becomes_current(context, sets).await?, ..prepared })
             }
             _ => Ok(prepared),
         }
@@ -147,9 +144,9 @@ impl FleetOperation for MigrateParams {
         self.to_build.map(|_| "building the template of new tenants")
     }
 
-    async fn run_opening(&self, fleet: &StepContext, _record: &OperationRecord) -> Result<OpenedOperation> {
+    async fn run_opening(&self, context: &StepContext, _record: &OperationRecord) -> Result<OpenedOperation> {
         let release = self.release_id().ok_or_else(|| Error::internal("an opening needs the id of its release"))?;
-        let current = becomes_current(fleet, &*fleet.release_sets(release).await?).await?;
+        let current = becomes_current(context, &*context.release_sets(release).await?).await?;
         let promotion = self.to_build.filter(|_| !matches!(current, NewTenantRelease::CannotBuild(_)));
         let nothing_done = match &current {
             NewTenantRelease::CannotBuild(why) => Some(cannot_build(why)),
@@ -162,7 +159,7 @@ impl FleetOperation for MigrateParams {
         Ok(OpenedOperation {
             nothing_done,
             data: json!({"release": release, "builds": promotion.is_some(), "refused": refused}),
-            params: super::OperationParams::Migrate(Self { to_build: None, promotes: promotion, ..self.clone() }),
+            operation: Box::new(Self { to_build: None, promotes: promotion, ..self.clone() }),
             promotes: promotion.map(|promotion| (promotion.from, release)),
         })
     }
@@ -247,12 +244,12 @@ impl FleetOperation for MigrateParams {
         left.or_else(|| schema_pin::left_out(tenant).filter(|_| !self.include_pinned))
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.migrate_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.migrate_tenant(context, step).await.into()
     }
 
-    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
-        self.stopped_outcome(fleet, step, error).await
+    async fn give_up(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        self.stopped_outcome(context, step, error).await
     }
 }
 
@@ -340,9 +337,9 @@ impl MigrateParams {
 
     /// Refuses a pin that is newer than this operation, because the caller did not know of it. A retry must not undo a
     /// restore.
-    async fn require_unpinned(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
+    async fn require_unpinned(&self, context: &StepContext, step: &ClaimedStep) -> Result<()> {
         let Some((pin, left)) = step.tenant.pin.zip(schema_pin::left_out(&step.tenant)) else { return Ok(()) };
-        let mut tx = fleet.catalog.read().await?;
+        let mut tx = context.catalog.read().await?;
         if self.include_pinned && !catalog::operations::is_later(&mut tx, pin.op, step.op.id).await? {
             return Ok(());
         }
@@ -350,21 +347,21 @@ impl MigrateParams {
         Err(Error::new(left.kind, left.why).try_next(format!("fleetctl migrate run <directory> {name}")))
     }
 
-    async fn migrate_tenant(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn migrate_tenant(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         fence::require_unblocked(step)?;
         require_writable(step)?;
-        self.require_unpinned(fleet, step).await?;
+        self.require_unpinned(context, step).await?;
         let release = self.release_id().ok_or_else(|| Error::internal("a step needs the id of its release"))?;
-        let sets = fleet.release_sets(release).await?;
-        let (engine, at) = fleet.current_database(&step.tenant).await?;
+        let sets = context.release_sets(release).await?;
+        let (engine, at) = context.current_database(&step.tenant).await?;
         let set = sets.for_engine(at.engine_kind())?;
-        let expected = step.expected_identity(fleet.fleet_id(), &[IdentityState::Active]);
-        fleet.fault_point("migrate: claimed").await;
+        let expected = step.expected_identity(context.fleet_id(), &[IdentityState::Active]);
+        context.fault_point("migrate: claimed").await;
         let migrated = match engine.migrate_database(&at, &expected, set, self.target).await {
             Ok(migrated) => migrated,
-            Err(error) => return Ok(self.stopped_outcome(fleet, step, error.into()).await),
+            Err(error) => return Ok(self.stopped_outcome(context, step, error.into()).await),
         };
-        fleet.fault_point("migrate: applied").await;
+        context.fault_point("migrate: applied").await;
         if let Some(target) = self.target.filter(|target| migrated.to_version > Some(*target)) {
             let reached = TenantRecord { schema_version: migrated.to_version, ..step.tenant.clone() };
             return Err(target_unreachable(&reached, target, None));
@@ -391,30 +388,30 @@ impl MigrateParams {
             return Ok(outcome);
         }
         let mut outcome = outcome.with_effect(CatalogEffect::Event(step.tenant_event("tenant.migrated", facts)));
-        outcome.effects.extend(fleet.size_effect(&step.tenant, migrated.size_bytes).await);
+        outcome.effects.extend(context.size_effect(&step.tenant, migrated.size_bytes).await);
         Ok(outcome)
     }
 }
 
 impl MigrateParams {
     /// The outcome of a failed step, with the version that the database had reached by then.
-    async fn stopped_outcome(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+    async fn stopped_outcome(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
         PhaseOutcome {
             verdict: StepVerdict::Failed(error),
-            effects: self.reached_effects(fleet, step).await.unwrap_or_default(),
+            effects: self.reached_effects(context, step).await.unwrap_or_default(),
         }
     }
 
     /// The part of the database's ledger that the catalog does not know yet. `None` if the ledger cannot be read, or
     /// the catalog is up to date.
-    async fn reached_effects(&self, fleet: &StepContext, step: &ClaimedStep) -> Option<Vec<CatalogEffect>> {
+    async fn reached_effects(&self, context: &StepContext, step: &ClaimedStep) -> Option<Vec<CatalogEffect>> {
         let release = self.release_id()?;
-        let ledger = ledgers::read_one(fleet, &step.tenant).await?;
+        let ledger = ledgers::read_one(context, &step.tenant).await?;
         let version = ledger.last().map(|(version, _)| *version);
-        let (_, at) = fleet.current_database(&step.tenant).await.ok()?;
-        let sets = fleet.release_sets(release).await.ok()?;
+        let (_, at) = context.current_database(&step.tenant).await.ok()?;
+        let sets = context.release_sets(release).await.ok()?;
         let is_of_release = ledger == applied_prefix(sets.for_engine(at.engine_kind()).ok()?, version);
-        if recorded_ledger(fleet, &step.tenant, at.engine_kind()).await? == ledger {
+        if recorded_ledger(context, &step.tenant, at.engine_kind()).await? == ledger {
             return None;
         }
         let ledger = is_of_release.then_some(release);
@@ -429,9 +426,9 @@ impl MigrateParams {
 
 /// The ledger that the catalog records for a tenant: empty without a recorded release, `None` if the release cannot be
 /// read.
-async fn recorded_ledger(fleet: &StepContext, tenant: &TenantRecord, engine: EngineKind) -> Option<AppliedLedger> {
+async fn recorded_ledger(context: &StepContext, tenant: &TenantRecord, engine: EngineKind) -> Option<AppliedLedger> {
     let Some(release) = tenant.ledger_release_id else { return Some(AppliedLedger::new()) };
-    let sets = fleet.release_sets(release).await.ok()?;
+    let sets = context.release_sets(release).await.ok()?;
     Some(applied_prefix(sets.for_engine(engine).ok()?, tenant.schema_version))
 }
 

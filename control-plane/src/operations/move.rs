@@ -15,17 +15,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{Engine, EngineKind, ExpectedIdentity, IdentityState, Placement};
 
-use super::build::{self, BuiltDatabase};
-use super::fence;
-use super::planning::FreePlaces;
-use super::replacement::decide::{Decision, Question, decide};
-use super::replacement::swap::{self, SwapFacts, SwapTimes};
-use super::replacement::{act, leftovers, observe, roll_back, state};
-use super::{
-    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse,
-    PlanInput, StepContext, StepPlan, image,
-};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::plan::FreePlaces;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse,
+    PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::build::{self, BuiltDatabase};
+use crate::replacement::decide::{Decision, Question, decide};
+use crate::replacement::swap::{self, SwapFacts, SwapTimes};
+use crate::replacement::{act, fence, image, leftovers, observe, roll_back, state};
 
 /// The parameters of a move.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -66,10 +65,6 @@ const SWITCH: &str = "switch";
 
 #[async_trait]
 impl FleetOperation for MoveParams {
-    fn kind_name(&self) -> &'static str {
-        "move"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(STATES)
     }
@@ -125,24 +120,24 @@ impl FleetOperation for MoveParams {
         })
     }
 
-    async fn other_server(&self, fleet: &StepContext, step: &ClaimedStep) -> Option<ServerId> {
-        self.destination_server(fleet, step).await.ok()
+    async fn other_server(&self, context: &StepContext, step: &ClaimedStep) -> Option<ServerId> {
+        self.destination_server(context, step).await.ok()
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => self.check_destination(fleet, step).await,
-            FREEZE => freeze_source(fleet, step).await,
-            COPY => self.copy_or_give_up(fleet, step).await,
-            SWITCH => switch_database(fleet, step).await,
-            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
+            "" => self.check_destination(context, step).await,
+            FREEZE => freeze_source(context, step).await,
+            COPY => self.copy_or_give_up(context, step).await,
+            SWITCH => switch_database(context, step).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(context, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
-        roll_back::roll_back_phase(fleet, step, error).await
+    async fn give_up(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(context, step, error).await
     }
 }
 
@@ -225,13 +220,13 @@ impl MoveParams {
         chosen.map_or(only, |chosen| *chosen == tenant.server_id)
     }
 
-    async fn destination_server(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<ServerId> {
-        let engine = fleet.load_server(step.tenant.server_id).await?.engine_kind();
+    async fn destination_server(&self, context: &StepContext, step: &ClaimedStep) -> Result<ServerId> {
+        let engine = context.load_server(step.tenant.server_id).await?.engine_kind();
         Ok(self.choose_destination(step.tenant.id, step.tenant.server_id, engine)?.id)
     }
 
     /// Checks that the other server answers and has room, before any writer is stopped.
-    async fn check_destination(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn check_destination(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         fence::require_unblocked(step)?;
         step.require_state(STATES)?;
         if self.is_already_moved(&step.tenant) {
@@ -239,9 +234,9 @@ impl MoveParams {
                 json!({"to": step.tenant.server_id, "why": "another move brought it there"}),
             ));
         }
-        let to = self.destination_server(fleet, step).await?;
-        takes_tenants(fleet, to).await?;
-        fleet.fault_point("move: claimed").await;
+        let to = self.destination_server(context, step).await?;
+        takes_tenants(context, to).await?;
+        context.fault_point("move: claimed").await;
         if step.tenant.state == TenantState::Archived {
             let flip = TenantUpdate {
                 server_id: Some(to),
@@ -252,18 +247,18 @@ impl MoveParams {
                 .with_effect(CatalogEffect::Flip(flip))
                 .with_effect(CatalogEffect::Event(event)));
         }
-        let server = fleet.load_server(to).await?;
-        let survey = fleet.engine_of_kind(server.engine_kind())?.survey_server(&server).await?;
-        let (source, from) = fleet.current_database(&step.tenant).await?;
+        let server = context.load_server(to).await?;
+        let survey = context.engine_of_kind(server.engine_kind())?.survey_server(&server).await?;
+        let (source, from) = context.current_database(&step.tenant).await?;
         require_space(&step.tenant.name, source.database_size(&from).await?, survey.disk_free_bytes)?;
         Ok(PhaseOutcome::next_phase(FREEZE, json!({})))
     }
 
-    async fn copy_or_give_up(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-        let Some(open) = state::own_replacement(fleet, step).await? else {
+    async fn copy_or_give_up(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+        let Some(open) = state::own_replacement(context, step).await? else {
             return Ok(PhaseOutcome::next_phase("", json!({})));
         };
-        match self.copy_database(fleet, step).await {
+        match self.copy_database(context, step).await {
             Ok(built) => {
                 let new = state::new_database(&built, step);
                 Ok(PhaseOutcome::next_phase(SWITCH, json!(SwapFacts { left_out: built.left_out }))
@@ -273,29 +268,29 @@ impl MoveParams {
         }
     }
 
-    async fn copy_database(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<BuiltDatabase> {
-        let (to, generation) = (self.destination_server(fleet, step).await?, step.tenant.generation.next());
-        if leftovers::drop_earlier_attempts(fleet, to, step, generation).await?.is_some() {
+    async fn copy_database(&self, context: &StepContext, step: &ClaimedStep) -> Result<BuiltDatabase> {
+        let (to, generation) = (self.destination_server(context, step).await?, step.tenant.generation.next());
+        if leftovers::drop_earlier_attempts(context, to, step, generation).await?.is_some() {
             return Err(build::serves_already(step));
         }
-        let (source, from) = fleet.current_database(&step.tenant).await?;
-        let (engine, at) = fleet.fresh_placement_on(to, step, generation).await?;
-        let frozen = step.expected_identity(fleet.fleet_id(), &[IdentityState::Frozen]);
+        let (source, from) = context.current_database(&step.tenant).await?;
+        let (engine, at) = context.fresh_placement_on(to, step, generation).await?;
+        let frozen = step.expected_identity(context.fleet_id(), &[IdentityState::Frozen]);
         let _one_of_few =
-            fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-        fleet.fault_point("move: copies").await;
+            context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+        context.fault_point("move: copies").await;
         let picture = source.take_snapshot(&from, &frozen).await?;
-        let building = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+        let building = step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building);
         let restored = engine.restore_database(&at, picture.image, step.tenant.id, &building).await?;
-        fleet.fault_point("move: filled").await;
-        let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+        context.fault_point("move: filled").await;
+        let expected = step.expected_at(context.fleet_id(), generation, &[IdentityState::Building]);
         // The restore reports these objects as left out, so they do not count as a difference.
         let without: &[&str] = if restored.left_out.is_empty() { &[] } else { &image::TOLD };
         if let Err(error) = prove_copy(step, (engine, &at, &expected), (source, &from, &frozen), without).await {
             engine.drop_database(&at, Some(&expected)).await?;
             return Err(error);
         }
-        fleet.fault_point("move: verified").await;
+        context.fault_point("move: verified").await;
         Ok(BuiltDatabase {
             placement: at.catalog_reference().to_owned(),
             server: Some(to),
@@ -334,8 +329,8 @@ async fn prove_copy(
 
 /// Refuses a destination that takes no tenants. Checked again before the switch, because a server may be drained or
 /// removed during the copy.
-async fn takes_tenants(fleet: &StepContext, to: ServerId) -> Result<()> {
-    let found = catalog::servers::get(&mut fleet.catalog.read().await?, to).await?;
+async fn takes_tenants(context: &StepContext, to: ServerId) -> Result<()> {
+    let found = catalog::servers::get(&mut context.catalog.read().await?, to).await?;
     match found {
         Some(server) if server.state == ServerState::Active => Ok(()),
         _ => Err(Error::new(ErrorKind::ServerCordoned, "the server that it was to go to takes no tenants any more")
@@ -355,27 +350,27 @@ fn require_space(name: &str, size_bytes: u64, free: Option<u64>) -> Result<()> {
     }
 }
 
-async fn freeze_source(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-    fleet.fault_point("move: freezes").await;
+async fn freeze_source(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    context.fault_point("move: freezes").await;
     fence::require_unblocked(step)?;
-    let open = act::fence_sound(fleet, step, ReplacementKind::Move).await?;
-    fleet.fault_point("move: frozen").await;
+    let open = act::fence_sound(context, step, ReplacementKind::Move).await?;
+    context.fault_point("move: frozen").await;
     Ok(state::fenced_outcome(step, COPY, json!({}), open))
 }
 
-async fn switch_database(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-    if let Some(open) = state::own_replacement(fleet, step).await?
+async fn switch_database(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    if let Some(open) = state::own_replacement(context, step).await?
         && let Some(new) = &open.new
-        && let Err(error) = takes_tenants(fleet, new.server_id).await
+        && let Err(error) = takes_tenants(context, new.server_id).await
     {
         // After the retirement there is no way back. The tenant is better served on a server that is being drained than
         // not at all.
-        let seen = observe::observe_replacement(fleet, step, Some(open.clone())).await?;
+        let seen = observe::observe_replacement(context, step, Some(open.clone())).await?;
         if decide(&seen.situation(), Question::FailedSwap) == Decision::RollBack {
             return roll_back::start_rollback(step, &open, error);
         }
     }
-    swap::swap_databases(fleet, step, moved_event).await
+    swap::swap_databases(context, step, moved_event).await
 }
 
 fn moved_event(step: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> (&'static str, serde_json::Value) {

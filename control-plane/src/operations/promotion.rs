@@ -6,16 +6,16 @@ use serde_json::json;
 use tenant_engine::{DatabaseServer, ErrorKind as DatabaseError, MigrationSets};
 
 use super::migrate::ReleasePromotion;
-use super::planning::NewTenantRelease;
-use super::{CatalogEffect, ClaimedStep, PlanInput, StepContext, StepPlan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::plan::NewTenantRelease;
+use crate::operation::{CatalogEffect, ClaimedStep, PlanInput, StepContext, StepPlan};
 
 /// Whether a release may become current. New tenants are copied from its template, so a release whose template cannot
 /// be built on any server must not.
-pub(super) async fn becomes_current(fleet: &StepContext, sets: &MigrationSets) -> Result<NewTenantRelease> {
+pub(super) async fn becomes_current(context: &StepContext, sets: &MigrationSets) -> Result<NewTenantRelease> {
     let (mut builds, mut refusals) = (false, Vec::new());
-    for server in fleet.one_of_each_engine().await? {
-        match builds_on(fleet, &server, sets).await? {
+    for server in context.one_of_each_engine().await? {
+        match builds_on(context, &server, sets).await? {
             None => builds = true,
             Some(why) => refusals.push(format!("{}: {why}", server.engine_kind())),
         }
@@ -28,8 +28,8 @@ pub(super) async fn becomes_current(fleet: &StepContext, sets: &MigrationSets) -
 }
 
 /// Builds the template on this server. Returns the reason if no empty database there can be migrated to the release.
-async fn builds_on(fleet: &StepContext, server: &DatabaseServer, sets: &MigrationSets) -> Result<Option<String>> {
-    let engine = fleet.engine_of_kind(server.engine_kind())?;
+async fn builds_on(context: &StepContext, server: &DatabaseServer, sets: &MigrationSets) -> Result<Option<String>> {
+    let engine = context.engine_of_kind(server.engine_kind())?;
     let built = match sets.for_engine(server.engine_kind()) {
         Ok(set) => engine.prepare_template(server, set).await.map(drop),
         Err(lacking) => Err(lacking),

@@ -7,13 +7,13 @@ use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::replacement::decide::{DropDecision, DropReason, decide_drop};
-use super::replacement::observe;
-use super::replacement::retained::drop_retained;
-use super::{
+use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::replacement::decide::{DropDecision, DropReason, decide_drop};
+use crate::replacement::observe;
+use crate::replacement::retained::drop_retained;
 
 /// The parameters of a purge. The selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -25,10 +25,6 @@ pub struct PurgeParams {
 
 #[async_trait]
 impl FleetOperation for PurgeParams {
-    fn kind_name(&self) -> &'static str {
-        "purge"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Deleted])
     }
@@ -49,18 +45,18 @@ impl FleetOperation for PurgeParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        purge_tenant(fleet, step, self.due).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        purge_tenant(context, step, self.due).await.into()
     }
 }
 
-async fn purge_tenant(fleet: &StepContext, step: &ClaimedStep, due: bool) -> Result<PhaseOutcome> {
+async fn purge_tenant(context: &StepContext, step: &ClaimedStep, due: bool) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Deleted])?;
     if due && step.tenant.purge_after.is_none_or(|at| at > step.now) {
         return Err(Error::new(ErrorKind::Conflict, format!("{} can still be undeleted", step.tenant.name)));
     }
-    fleet.fault_point("purge: claimed").await;
-    let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+    context.fault_point("purge: claimed").await;
+    let kept = catalog::retained::of_tenant(&mut context.catalog.read().await?, step.tenant.id).await?;
     let flip = TenantUpdate {
         state: Some(TenantState::Purged),
         placement: Some(None),
@@ -73,23 +69,23 @@ async fn purge_tenant(fleet: &StepContext, step: &ClaimedStep, due: bool) -> Res
         .with_effect(CatalogEffect::Event(event));
     // The current database is dropped last. If a purge stops before, the tenant can still be undeleted.
     for record in kept {
-        drop_retained(fleet, &record).await?;
-        fleet.fault_point("purge: dropped a kept one").await;
+        drop_retained(context, &record).await?;
+        context.fault_point("purge: dropped a kept one").await;
         outcome =
             outcome.with_effect(CatalogEffect::Unretain { server: record.server_id, placement: record.placement });
     }
-    drop_current(fleet, step).await?;
-    fleet.fault_point("purge: dropped").await;
+    drop_current(context, step).await?;
+    context.fault_point("purge: dropped").await;
     Ok(outcome)
 }
 
 /// Drops the current database, if it holds a tombstone or cannot be read.
-async fn drop_current(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
+async fn drop_current(context: &StepContext, step: &ClaimedStep) -> Result<()> {
     if step.tenant.placement.is_none() {
         return Ok(());
     }
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
-    let owner = (step.tenant.id, fleet.fleet_id());
+    let (engine, at) = context.current_database(&step.tenant).await?;
+    let owner = (step.tenant.id, context.fleet_id());
     let observed = observe::observe_placement(engine, &at, owner, step.tenant.generation).await;
     let expected = match decide_drop(observed.condition, DropReason::Purged) {
         DropDecision::Drop => Some(observe::expected_as_found(&observed.require_identity()?)),

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{
-    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlanInput,
-    StepContext, StepPlan, fence, stamp,
-};
 use crate::error::{ErrorKind, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationTargets, PhaseOutcome, PlanInput,
+    StepContext, StepPlan,
+};
+use crate::replacement::{fence, stamp};
 
 /// States in which a tenant serves requests, so that blocking its writes has an effect.
 const STATES: &[TenantState] = &[TenantState::Active];
@@ -25,10 +26,6 @@ pub struct ReadOnlyParams {
 
 #[async_trait]
 impl FleetOperation for ReadOnlyParams {
-    fn kind_name(&self) -> &'static str {
-        "read_only"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(STATES)
     }
@@ -53,24 +50,24 @@ impl FleetOperation for ReadOnlyParams {
         left.or_else(|| is_so.then(|| ExclusionReason::because_tenant_is(ErrorKind::TenantLeft, tenant, what)))
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.change_block(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.change_block(context, step).await.into()
     }
 }
 
 impl ReadOnlyParams {
-    async fn change_block(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn change_block(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         fence::require_unblocked(step)?;
         step.require_state(STATES)?;
-        fleet.fault_point("read_only: claimed").await;
+        context.fault_point("read_only: claimed").await;
         let (to, block, reason, event) = match self.on {
             true => {
                 (IdentityState::Frozen, Some(BlockWrites::Operator), Some(step.change_reason()), "tenant.read_only")
             }
             false => (IdentityState::Active, None, None, "tenant.writable"),
         };
-        stamp::stamp_current(fleet, step, &[fence::unfenced_tenant_state(&step.tenant)], to).await?;
-        fleet.fault_point("read_only: stamped").await;
+        stamp::stamp_current(context, step, &[fence::unfenced_tenant_state(&step.tenant)], to).await?;
+        context.fault_point("read_only: stamped").await;
         let event = step.tenant_event(event, json!({"reason": reason}));
         let flip = TenantUpdate {
             block_writes: Some(block),

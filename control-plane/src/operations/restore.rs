@@ -17,16 +17,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::build::{self, BuiltDatabase, SchemaGoal};
-use super::fence;
-use super::replacement::swap::{self, SwapFacts, SwapTimes};
-use super::replacement::{act, roll_back, state};
 use super::schema_pin::{PreviousSchema, version_text};
-use super::{
+use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput,
     PreparedSubmission, StepContext, StepPlan, SubmissionScope,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::replacement::build::{self, BuiltDatabase, SchemaGoal};
+use crate::replacement::swap::{self, SwapFacts, SwapTimes};
+use crate::replacement::{act, fence, roll_back, state};
 
 /// The parameters of a restore. The selection names exactly one tenant: the owner of the backup.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -91,10 +90,6 @@ const AS_NEW: &[TenantState] =
 
 #[async_trait]
 impl FleetOperation for RestoreParams {
-    fn kind_name(&self) -> &'static str {
-        "restore"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::One(if self.as_name.is_none() { IN_PLACE } else { AS_NEW })
     }
@@ -103,7 +98,7 @@ impl FleetOperation for RestoreParams {
         PlacementUse::Fresh
     }
 
-    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, _context: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         let named = match &self.as_name {
             Some(name) => vec![(TenantId::generate(), TenantName::parse_slug(name)?)],
             None => Vec::new(),
@@ -126,7 +121,7 @@ impl FleetOperation for RestoreParams {
     fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         let source = seen.tenants.first().ok_or_else(|| Error::internal("a restore is about one tenant"))?;
         let backup = seen.backups.get(&source.id).and_then(|found| found.first());
-        let backup = backup.ok_or_else(|| not_found(&source.name))?;
+        let backup = backup.ok_or_else(|| build::backup_not_found(&source.name))?;
         let taken = jiff::Timestamp::from_millisecond(backup.taken_at).map(|at| at.to_string()).unwrap_or_default();
         let what = format!("backup {} of {taken}", backup.id);
         if self.resolved.is_some_and(|resolved| resolved.is_disputed) {
@@ -152,26 +147,26 @@ impl FleetOperation for RestoreParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match (step.phase.as_str(), &self.as_name) {
-            ("", Some(_)) => self.restore_as_new(fleet, step).await,
-            ("", None) => self.build_in_place(fleet, step).await,
-            (FREEZE, None) => freeze_for_restore(fleet, step).await,
-            (SWAP, None) => swap::swap_databases(fleet, step, restored_event).await,
-            (roll_back::ROLL_BACK, None) => roll_back::roll_back(fleet, step).await,
+            ("", Some(_)) => self.restore_as_new(context, step).await,
+            ("", None) => self.build_in_place(context, step).await,
+            (FREEZE, None) => freeze_for_restore(context, step).await,
+            (SWAP, None) => swap::swap_databases(context, step, restored_event).await,
+            (roll_back::ROLL_BACK, None) => roll_back::roll_back(context, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
-        roll_back::roll_back_phase(fleet, step, error).await
+    async fn give_up(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(context, step, error).await
     }
 }
 
 impl RestoreParams {
     /// Restores as a new tenant. Nobody is served yet, so one phase does all the work.
-    async fn restore_as_new(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn restore_as_new(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
             return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
         }
@@ -181,9 +176,9 @@ impl RestoreParams {
             RestoredSchema::Backup => SchemaGoal::Stay(release),
             RestoredSchema::Current => SchemaGoal::Head(release),
         };
-        let fill = build::from_backup(fleet, step, self.backup_source()?, generation, goal);
-        let mut built = build::build_new_tenant(fleet, step, IdentityState::Active, goal, fill).await?;
-        let head = head_version(&mut fleet.catalog.read().await?, release).await?;
+        let fill = build::from_backup(context, step, self.backup_source()?, generation, goal);
+        let mut built = build::build_new_tenant(context, step, IdentityState::Active, goal, fill).await?;
+        let head = head_version(&mut context.catalog.read().await?, release).await?;
         built.pin = PreviousSchema { version: head, pin: None }.pin_at(built.schema_version, step);
         let (backup, version) = (self.resolved.map(|r| r.backup), built.schema_version);
         let facts =
@@ -195,15 +190,15 @@ impl RestoreParams {
     }
 
     /// Builds the new database in place, while the tenant serves.
-    async fn build_in_place(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-        fence::require_unawaited(fleet, step).await?;
+    async fn build_in_place(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+        fence::require_unawaited(context, step).await?;
         step.require_state(IN_PLACE)?;
         let generation = state::after_swap(step.tenant.generation);
-        let before = PreviousSchema::from_database(fleet, &step.tenant).await?;
-        let goal = self.schema_goal(fleet, step, before).await?;
-        let mut built = build::from_backup(fleet, step, self.backup_source()?, generation, goal).await?;
+        let before = PreviousSchema::from_database(context, &step.tenant).await?;
+        let goal = self.schema_goal(context, step, before).await?;
+        let mut built = build::from_backup(context, step, self.backup_source()?, generation, goal).await?;
         if self.schema == RestoredSchema::Current && built.schema_version != before.version {
-            build::drop_unserved(fleet, step, &state::new_database(&built, step)).await?;
+            build::drop_unserved(context, step, &state::new_database(&built, step)).await?;
             return Err(schema_unreachable(built.schema_version, before.version));
         }
         built.pin = before.pin_at(built.schema_version, step);
@@ -212,14 +207,19 @@ impl RestoreParams {
 
     /// The schema that the new database is migrated to. The tenant's own version is reached with its own release, or
     /// without one with the current release.
-    async fn schema_goal(&self, fleet: &StepContext, step: &ClaimedStep, before: PreviousSchema) -> Result<SchemaGoal> {
+    async fn schema_goal(
+        &self,
+        context: &StepContext,
+        step: &ClaimedStep,
+        before: PreviousSchema,
+    ) -> Result<SchemaGoal> {
         let own = step.tenant.release_id;
         if self.schema == RestoredSchema::Backup || before.version.is_none() {
             return Ok(SchemaGoal::Stay(own));
         }
-        let current = catalog::fleet::current_release(&mut fleet.catalog.read().await?).await?;
+        let current = catalog::fleet::current_release(&mut context.catalog.read().await?).await?;
         for id in [own, current].into_iter().flatten() {
-            let sets = fleet.release_sets(id).await?;
+            let sets = context.release_sets(id).await?;
             if let Some(version) = before.version.filter(|version| sets.version_set().get(*version).is_some()) {
                 return Ok(SchemaGoal::Version(id, version));
             }
@@ -233,21 +233,21 @@ impl RestoreParams {
     }
 }
 
-async fn freeze_for_restore(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn freeze_for_restore(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let built: BuiltDatabase = step.parse_facts()?;
     if !IN_PLACE.contains(&step.tenant.state) {
-        build::drop_unserved(fleet, step, &state::new_database(&built, step)).await?;
+        build::drop_unserved(context, step, &state::new_database(&built, step)).await?;
         step.require_state(IN_PLACE)?;
     }
     if built.generation != state::after_swap(step.tenant.generation) {
         // The tenant was changed between two attempts, so the built database is out of date.
-        build::drop_unserved(fleet, step, &state::new_database(&built, step)).await?;
+        build::drop_unserved(context, step, &state::new_database(&built, step)).await?;
         return Ok(PhaseOutcome::next_phase("", json!({})));
     }
-    fleet.fault_point("restore: freezes").await;
+    context.fault_point("restore: freezes").await;
     let new = state::new_database(&built, step);
-    let open = act::fence_current(fleet, step, ReplacementKind::Restore, Some(new)).await?;
-    fleet.fault_point("restore: frozen").await;
+    let open = act::fence_current(context, step, ReplacementKind::Restore, Some(new)).await?;
+    context.fault_point("restore: frozen").await;
     Ok(state::fenced_outcome(step, SWAP, json!(SwapFacts { left_out: built.left_out }), open))
 }
 
@@ -353,16 +353,10 @@ pub async fn find_backup(tx: &mut ReadTx, tenant: TenantId, name: &str, to: Rest
         RestorePoint::At(at) => catalog::backups::newest_backup(tx, tenant, Some(at)).await?,
         RestorePoint::Backup(id) => catalog::backups::get(tx, id).await?,
     };
-    let found = found.ok_or_else(|| not_found(name))?;
+    let found = found.ok_or_else(|| build::backup_not_found(name))?;
     if found.tenant_id != tenant {
         return Err(Error::new(ErrorKind::WrongTenantBackup, format!("{} is not a backup of {name}", found.id))
             .try_next(format!("fleetctl backup list {name}")));
     }
     Ok(found)
-}
-
-/// The error of a backup that does not exist.
-pub(super) fn not_found(whose: &str) -> Error {
-    Error::new(ErrorKind::BackupNotFound, format!("there is no such backup of {whose}"))
-        .try_next("fleetctl backup list <tenant>")
 }

@@ -14,13 +14,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::{IdentityState, InspectionDepth};
 
-use super::build::{self, BuiltDatabase, SchemaGoal};
-use super::fence;
-use super::replacement::swap::{self, SwapFacts, SwapTimes};
-use super::replacement::{act, roll_back, state};
 use super::schema_pin::{PreviousSchema, version_text};
-use super::{ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan};
+use crate::replacement::build::{self, BuiltDatabase, SchemaGoal};
+use crate::replacement::swap::{self, SwapFacts, SwapTimes};
+use crate::replacement::{act, fence, roll_back, state};
 
 /// The parameters of an undo. The selection names exactly one tenant.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -37,10 +36,6 @@ const SWAP: &str = "swap";
 
 #[async_trait]
 impl FleetOperation for RestoreUndoParams {
-    fn kind_name(&self) -> &'static str {
-        "restore_undo"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::One(STATES)
     }
@@ -68,46 +63,46 @@ impl FleetOperation for RestoreUndoParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         match step.phase.as_str() {
-            "" => self.prepare_undo(fleet, step).await,
-            FREEZE => freeze_for_undo(fleet, step).await,
-            SWAP => swap::swap_databases(fleet, step, undone_event).await,
-            roll_back::ROLL_BACK => roll_back::roll_back(fleet, step).await,
+            "" => self.prepare_undo(context, step).await,
+            FREEZE => freeze_for_undo(context, step).await,
+            SWAP => swap::swap_databases(context, step, undone_event).await,
+            roll_back::ROLL_BACK => roll_back::roll_back(context, step).await,
             _ => Err(step.unknown_phase()),
         }
         .into()
     }
 
-    async fn give_up(&self, fleet: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
-        roll_back::roll_back_phase(fleet, step, error).await
+    async fn give_up(&self, context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+        roll_back::roll_back_phase(context, step, error).await
     }
 }
 
 impl RestoreUndoParams {
-    async fn prepare_undo(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-        fence::require_unawaited(fleet, step).await?;
+    async fn prepare_undo(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+        fence::require_unawaited(context, step).await?;
         step.require_state(STATES)?;
-        let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+        let all = catalog::retained::of_tenant(&mut context.catalog.read().await?, step.tenant.id).await?;
         let kept = all.into_iter().find(|kept| Some(&kept.placement) == self.placement.as_ref());
-        prepare_retained(fleet, step, kept.ok_or_else(|| nothing_to_undo(&step.tenant.name))?).await
+        prepare_retained(context, step, kept.ok_or_else(|| nothing_to_undo(&step.tenant.name))?).await
     }
 }
 
-async fn prepare_retained(fleet: &StepContext, step: &ClaimedStep, kept: RetainedRecord) -> Result<PhaseOutcome> {
-    let (engine, at) = fleet.resolve_placement(kept.server_id, &kept.placement).await?;
-    fleet.fault_point("undo: claimed").await;
+async fn prepare_retained(context: &StepContext, step: &ClaimedStep, kept: RetainedRecord) -> Result<PhaseOutcome> {
+    let (engine, at) = context.resolve_placement(kept.server_id, &kept.placement).await?;
+    context.fault_point("undo: claimed").await;
     let generation = state::after_swap(step.tenant.generation);
-    let building = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
+    let building = step.expected_at(context.fleet_id(), generation, &[IdentityState::Building]);
     if engine.inspect_database(&at, Some(&building), InspectionDepth::Ledger).await.is_err() {
-        prepare_for_undo(fleet, step, &kept, generation).await?;
+        prepare_for_undo(context, step, &kept, generation).await?;
     }
-    fleet.fault_point("undo: building").await;
+    context.fault_point("undo: building").await;
     let goal = SchemaGoal::Stay(step.tenant.release_id);
     let (schema_version, release) =
-        build::forward_schema(fleet, engine, &at, &building, goal, kept.schema_version).await?;
-    let pin = kept.pin.or(PreviousSchema::from_database(fleet, &step.tenant).await?.pin_at(schema_version, step));
-    fleet.fault_point("undo: looked at").await;
+        build::forward_schema(context, engine, &at, &building, goal, kept.schema_version).await?;
+    let pin = kept.pin.or(PreviousSchema::from_database(context, &step.tenant).await?.pin_at(schema_version, step));
+    context.fault_point("undo: looked at").await;
     let size_bytes = engine.database_size(&at).await?;
     let (placement, server) = (kept.placement, Some(kept.server_id));
     Ok(PhaseOutcome::next_phase(
@@ -128,12 +123,12 @@ async fn prepare_retained(fleet: &StepContext, step: &ClaimedStep, kept: Retaine
 /// Checks that the retained database is sound and stamps it `building`. Every state that an earlier attempt may have
 /// left is accepted, because the database is this tenant's and serves nobody.
 async fn prepare_for_undo(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     kept: &RetainedRecord,
     generation: Generation,
 ) -> Result<()> {
-    let (engine, at) = fleet.resolve_placement(kept.server_id, &kept.placement).await?;
+    let (engine, at) = context.resolve_placement(kept.server_id, &kept.placement).await?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Full).await?;
     if let Some(problem) = found.problems.first() {
         return Err(Error::new(ErrorKind::DatabaseCorrupt, format!("the retained database is damaged: {problem}"))
@@ -151,23 +146,27 @@ async fn prepare_for_undo(
     }
     // Active: an undo stamped it, died before the catalog was updated, and was cancelled.
     let states = [IdentityState::Moved, IdentityState::Frozen, IdentityState::Building, IdentityState::Active];
-    let expected = step.expected_at(fleet.fleet_id(), found.identity.generation, &states);
+    let expected = step.expected_at(context.fleet_id(), found.identity.generation, &states);
     engine
-        .stamp_identity(&at, &expected, &step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building))
+        .stamp_identity(
+            &at,
+            &expected,
+            &step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building),
+        )
         .await?;
     Ok(())
 }
 
-async fn freeze_for_undo(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn freeze_for_undo(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let built: BuiltDatabase = step.parse_facts()?;
     step.require_state(STATES)?;
     if built.generation != state::after_swap(step.tenant.generation) {
         return Ok(PhaseOutcome::next_phase("", json!({})));
     }
-    fleet.fault_point("undo: freezes").await;
+    context.fault_point("undo: freezes").await;
     let new = state::new_database(&built, step);
-    let open = act::fence_current(fleet, step, ReplacementKind::Undo, Some(new)).await?;
-    fleet.fault_point("undo: frozen").await;
+    let open = act::fence_current(context, step, ReplacementKind::Undo, Some(new)).await?;
+    context.fault_point("undo: frozen").await;
     Ok(state::fenced_outcome(step, SWAP, json!(SwapFacts::default()), open))
 }
 

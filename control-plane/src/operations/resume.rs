@@ -6,11 +6,11 @@ use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, stamp,
-};
 use crate::error::Result;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::{fence, stamp};
 
 /// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -18,10 +18,6 @@ pub struct ResumeParams {}
 
 #[async_trait]
 impl FleetOperation for ResumeParams {
-    fn kind_name(&self) -> &'static str {
-        "resume"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Suspended])
     }
@@ -33,18 +29,18 @@ impl FleetOperation for ResumeParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        resume_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        resume_tenant(context, step).await.into()
     }
 }
 
-async fn resume_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn resume_tenant(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Suspended])?;
-    fleet.fault_point("resume: claimed").await;
+    context.fault_point("resume: claimed").await;
     let state = fence::unfenced_tenant_state(&step.tenant);
-    stamp::stamp_current(fleet, step, &[state], state).await?;
-    fleet.fault_point("resume: stamped").await;
+    stamp::stamp_current(context, step, &[state], state).await?;
+    context.fault_point("resume: stamped").await;
     // A tenant that is also read-only stays so, and keeps the reason for it.
     let reason = step.tenant.state_reason.clone().filter(|_| step.tenant.block_writes.is_some());
     let flip = TenantUpdate {

@@ -7,8 +7,8 @@
 use catalog::{SchemaPin, TenantRecord};
 use tenant_engine::InspectionDepth;
 
-use super::{ClaimedStep, ExclusionReason, StepContext};
 use crate::error::{ErrorKind, Result};
+use crate::operation::{ClaimedStep, ExclusionReason, StepContext};
 
 /// The tenant's schema before another database replaces its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,9 +25,9 @@ impl PreviousSchema {
 
     /// The schema that the database's own ledger shows, if it can be read. A migration that failed half-way may have
     /// got further than the catalog records.
-    pub(super) async fn from_database(fleet: &StepContext, tenant: &TenantRecord) -> Result<Self> {
+    pub(super) async fn from_database(context: &StepContext, tenant: &TenantRecord) -> Result<Self> {
         let known = Self::from_catalog(tenant);
-        let (engine, at) = fleet.current_database(tenant).await?;
+        let (engine, at) = context.current_database(tenant).await?;
         match engine.inspect_database(&at, None, InspectionDepth::Ledger).await {
             Ok(found) if found.identity.tenant == tenant.id => {
                 Ok(Self { version: known.version.max(found.schema_version()), ..known })

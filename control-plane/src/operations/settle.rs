@@ -15,15 +15,14 @@ use catalog::{BlockWrites, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::replacement::decide::{Decision, Question, decide};
-use super::replacement::observe::{self, Observation};
-use super::replacement::{act, latest, swap};
 use super::schema_pin::PreviousSchema;
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, replacement, stamp,
-};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::decide::{Decision, Question, decide};
+use crate::replacement::observe::{self, Observation};
+use crate::replacement::{act, failed_step, fence, latest, stamp, swap};
 
 /// The parameters of a repair: what to do if it cannot be decided which of two databases served last.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,10 +38,6 @@ pub struct SettleParams {
 
 #[async_trait]
 impl FleetOperation for SettleParams {
-    fn kind_name(&self) -> &'static str {
-        "settle"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(self.eligible_states())
     }
@@ -71,8 +66,8 @@ impl FleetOperation for SettleParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.repair_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.repair_tenant(context, step).await.into()
     }
 }
 
@@ -86,9 +81,9 @@ impl SettleParams {
         }
     }
 
-    async fn repair_tenant(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn repair_tenant(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         step.require_state(self.eligible_states())?;
-        if catalog::steps::is_in_progress(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+        if catalog::steps::is_in_progress(&mut context.catalog.read().await?, step.tenant.id, step.op.id).await? {
             if self.newest {
                 return Err(fence::operation_in_progress(step));
             }
@@ -96,16 +91,16 @@ impl SettleParams {
                 json!({"settled": false, "why": "another operation will continue with it"}),
             ));
         }
-        fleet.fault_point("settle: claimed").await;
+        context.fault_point("settle: claimed").await;
         if self.newest {
-            return use_latest(fleet, step).await;
+            return use_latest(context, step).await;
         }
-        let seen = observe::observe_tenant(fleet, step).await?;
+        let seen = observe::observe_tenant(context, step).await?;
         let open = seen.open.clone();
         match (decide(&seen.situation(), Question::Repair { use_current: self.back }), &open) {
-            (Decision::Nothing, _) => retire_retained_only(fleet, step).await,
-            (Decision::UseCurrent, _) => use_current(fleet, step, seen).await,
-            (Decision::UseNew, Some(open)) => swap::complete_swap(fleet, step, open).await,
+            (Decision::Nothing, _) => retire_retained_only(context, step).await,
+            (Decision::UseCurrent, _) => use_current(context, step, seen).await,
+            (Decision::UseNew, Some(open)) => swap::complete_swap(context, step, open).await,
             (Decision::Refuse(why), _) => Err(act::refusal_error(step, seen, why)),
             (other, _) => Err(Error::internal(format!("a repair was decided as {other:?}"))),
         }
@@ -113,8 +108,8 @@ impl SettleParams {
 }
 
 /// Used when the tenant serves already. Only retires a retained database that an abandoned undo took out.
-async fn retire_retained_only(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-    match replacement::failed_step::retire_all_retained(fleet, step).await? {
+async fn retire_retained_only(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    match failed_step::retire_all_retained(context, step).await? {
         0 => Ok(PhaseOutcome::step_done(json!({"settled": false}))),
         kept => {
             let facts = json!({"settled": true, "kept": kept});
@@ -125,8 +120,8 @@ async fn retire_retained_only(fleet: &StepContext, step: &ClaimedStep) -> Result
 }
 
 /// Lets the database that served last serve on, and records it in the catalog.
-async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
-    let newest = match latest::find_latest(fleet, step).await? {
+async fn use_latest(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    let newest = match latest::find_latest(context, step).await? {
         Some(newest) => newest,
         None if latest::has_no_live_database(&step.tenant) => {
             return Ok(PhaseOutcome::step_done(json!({"settled": false})));
@@ -136,7 +131,7 @@ async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutc
     let comes_back = latest::has_no_live_database(&step.tenant);
     let found = &newest.found.identity;
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let (block, reason) = act::block_before_fence(fleet, step).await?;
+    let (block, reason) = act::block_before_fence(context, step).await?;
     let is_known = step.tenant.placement.as_deref() == Some(newest.placement.as_str())
         && step.tenant.server_id == newest.server
         && step.tenant.generation == found.generation;
@@ -144,23 +139,23 @@ async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutc
         return Ok(PhaseOutcome::step_done(json!({"settled": false})));
     }
     // Checked after the search: a worker that slept meanwhile may have found the result of another worker.
-    if !stamp::is_ours(fleet, step).await? {
+    if !stamp::is_ours(context, step).await? {
         let detail = format!("{} was changed meanwhile", step.tenant.name);
         return Err(
             Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", step.tenant.name))
         );
     }
-    let (engine, at) = fleet.resolve_placement(newest.server, &newest.placement).await?;
+    let (engine, at) = context.resolve_placement(newest.server, &newest.placement).await?;
     let next = found.generation.next();
-    let expected = step.expected_at(fleet.fleet_id(), found.generation, &[found.state]);
+    let expected = step.expected_at(context.fleet_id(), found.generation, &[found.state]);
     stamp::stamp_database(
         engine,
         &at,
         &expected,
-        &step.identity_to_stamp(fleet.fleet_id(), next, fence::state_under_block(block)),
+        &step.identity_to_stamp(context.fleet_id(), next, fence::state_under_block(block)),
     )
     .await?;
-    fleet.fault_point("settle: newest stamped").await;
+    context.fault_point("settle: newest stamped").await;
     let flip = TenantUpdate {
         to: Some(next),
         state: comes_back.then(|| step.tenant.state_on_wake()),
@@ -187,13 +182,13 @@ async fn use_latest(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutc
 }
 
 /// Lets the database that the catalog names serve again, and discards the new one of an unfinished replacement.
-async fn use_current(fleet: &StepContext, step: &ClaimedStep, seen: Observation) -> Result<PhaseOutcome> {
+async fn use_current(context: &StepContext, step: &ClaimedStep, seen: Observation) -> Result<PhaseOutcome> {
     let (open, rests) = (seen.open.clone(), seen.rests);
     let found = seen.current.require_identity()?;
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let (block, reason) = act::block_before_fence(fleet, step).await?;
-    let kept = act::return_to_current(fleet, step, open.as_ref(), (&found, rests)).await?;
-    fleet.fault_point("settle: stamped").await;
+    let (block, reason) = act::block_before_fence(context, step).await?;
+    let kept = act::return_to_current(context, step, open.as_ref(), (&found, rests)).await?;
+    context.fault_point("settle: stamped").await;
     let flip = TenantUpdate {
         block_writes: held.then_some(block),
         reason: held.then_some(reason),

@@ -10,11 +10,11 @@ use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, stamp,
-};
 use crate::error::Result;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::{fence, stamp};
 
 /// No parameters: the selection says which tenants, and the operation's reason says why.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -22,10 +22,6 @@ pub struct SuspendParams {}
 
 #[async_trait]
 impl FleetOperation for SuspendParams {
-    fn kind_name(&self) -> &'static str {
-        "suspend"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Active])
     }
@@ -37,18 +33,18 @@ impl FleetOperation for SuspendParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        suspend_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        suspend_tenant(context, step).await.into()
     }
 }
 
-async fn suspend_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn suspend_tenant(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     fence::require_unblocked(step)?;
     step.require_state(&[TenantState::Active])?;
-    fleet.fault_point("suspend: claimed").await;
+    context.fault_point("suspend: claimed").await;
     let state = fence::unfenced_tenant_state(&step.tenant);
-    stamp::stamp_current(fleet, step, &[state], state).await?;
-    fleet.fault_point("suspend: stamped").await;
+    stamp::stamp_current(context, step, &[state], state).await?;
+    context.fault_point("suspend: stamped").await;
     let reason = step.change_reason();
     let flip = TenantUpdate {
         state: Some(TenantState::Suspended),

@@ -7,13 +7,13 @@ use catalog::{BackupId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::build::{self, SchemaGoal};
-use super::replacement::latest;
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput, StepContext,
-    StepPlan, fence, restore,
-};
 use crate::error::Result;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlacementUse, PlanInput, StepContext,
+    StepPlan,
+};
+use crate::replacement::build::{self, SchemaGoal};
+use crate::replacement::{fence, latest};
 
 /// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -21,10 +21,6 @@ pub struct UnarchiveParams {}
 
 #[async_trait]
 impl FleetOperation for UnarchiveParams {
-    fn kind_name(&self) -> &'static str {
-        "unarchive"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Archived])
     }
@@ -41,23 +37,23 @@ impl FleetOperation for UnarchiveParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        unarchive_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        unarchive_tenant(context, step).await.into()
     }
 }
 
-async fn unarchive_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn unarchive_tenant(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Archived])?;
-    latest::require_none_since(fleet, step).await?;
-    let backup = archived_with(fleet, step).await?;
+    latest::require_none_since(context, step).await?;
+    let backup = archived_with(context, step).await?;
     let source = build::BackupSource { backup, tenant: step.tenant.id };
     let goal = match step.tenant.pin {
         Some(_) => SchemaGoal::Stay(step.tenant.release_id),
         None => SchemaGoal::Head(step.op.release_id.or(step.tenant.release_id)),
     };
-    let fill = build::from_backup(fleet, step, source, step.tenant.generation.next(), goal);
+    let fill = build::from_backup(context, step, source, step.tenant.generation.next(), goal);
     let mut built =
-        build::build_new_tenant(fleet, step, fence::unfenced_tenant_state(&step.tenant), goal, fill).await?;
+        build::build_new_tenant(context, step, fence::unfenced_tenant_state(&step.tenant), goal, fill).await?;
     built.pin = step.tenant.pin;
     let state = step.tenant.state_on_wake();
     let facts = built.add_left_out(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
@@ -68,18 +64,18 @@ async fn unarchive_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<Pha
 
 /// The backup that the tenant was archived with. A process of an older version recorded it only in the audit log. If the
 /// log was trimmed, the newest backup is the right one, because an archived tenant is never backed up.
-async fn archived_with(fleet: &StepContext, step: &ClaimedStep) -> Result<BackupId> {
+async fn archived_with(context: &StepContext, step: &ClaimedStep) -> Result<BackupId> {
     if let Some(recorded) = step.tenant.archive_backup_id {
         return Ok(recorded);
     }
-    let mut tx = fleet.catalog.read().await?;
+    let mut tx = context.catalog.read().await?;
     let data = catalog::events::latest_event_data(&mut tx, step.tenant.id, "tenant.archived").await?;
     let named = data.and_then(|data| serde_json::from_str::<ArchivedEvent>(&data).ok()).map(|archived| archived.backup);
     if let Some(named) = named {
         return Ok(named);
     }
     let newest = catalog::backups::newest_backup(&mut tx, step.tenant.id, None).await?;
-    newest.map(|newest| newest.id).ok_or_else(|| restore::not_found(&step.tenant.name))
+    newest.map(|newest| newest.id).ok_or_else(|| build::backup_not_found(&step.tenant.name))
 }
 
 /// The part of the archive event in the audit log that is needed here.

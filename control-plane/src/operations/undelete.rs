@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenant_engine::IdentityState;
 
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    fence, stamp,
-};
 use crate::error::Result;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
+};
+use crate::replacement::{fence, stamp};
 
 /// No parameters: the selection says which tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -19,10 +19,6 @@ pub struct UndeleteParams {}
 
 #[async_trait]
 impl FleetOperation for UndeleteParams {
-    fn kind_name(&self) -> &'static str {
-        "undelete"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         OperationTargets::Selected(&[TenantState::Deleted])
     }
@@ -40,23 +36,28 @@ impl FleetOperation for UndeleteParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        undelete_tenant(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        undelete_tenant(context, step).await.into()
     }
 }
 
-async fn undelete_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+async fn undelete_tenant(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     step.require_state(&[TenantState::Deleted])?;
-    fleet.fault_point("undelete: claimed").await;
+    context.fault_point("undelete: claimed").await;
     let state = match step.tenant.placement {
         Some(_) => {
-            stamp::stamp_current(fleet, step, &[IdentityState::Tombstone], fence::unfenced_tenant_state(&step.tenant))
-                .await?;
+            stamp::stamp_current(
+                context,
+                step,
+                &[IdentityState::Tombstone],
+                fence::unfenced_tenant_state(&step.tenant),
+            )
+            .await?;
             step.tenant.state_on_wake()
         }
         None => TenantState::Archived,
     };
-    fleet.fault_point("undelete: stamped").await;
+    context.fault_point("undelete: stamped").await;
     let flip = TenantUpdate {
         state: Some(state),
         purge_after: Some(None),

@@ -9,12 +9,12 @@ use catalog::{BackupId, ReadTx, TenantId, TenantState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, StepContext, StepPlan,
-    StepVerdict, SubmissionScope, image,
-};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::PreparedSubmission;
+use crate::operation::{
+    CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, PreparedSubmission,
+    StepContext, StepPlan, StepVerdict, SubmissionScope,
+};
+use crate::replacement::{build::backup_not_found, image};
 
 /// Maximum number of backups named in one request, because the operation's row stores them.
 pub const BACKUPS_MAX: usize = 1_000;
@@ -33,15 +33,11 @@ pub struct VerifyParams {
 
 #[async_trait]
 impl FleetOperation for VerifyParams {
-    fn kind_name(&self) -> &'static str {
-        "verify"
-    }
-
     fn target_tenants(&self) -> OperationTargets {
         if self.backups.is_empty() { OperationTargets::Selected(STATES) } else { OperationTargets::Own }
     }
 
-    async fn prepare_submission(&self, _fleet: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
+    async fn prepare_submission(&self, _context: &StepContext, _scope: SubmissionScope) -> Result<PreparedSubmission> {
         if self.backups.len() > BACKUPS_MAX {
             return Err(Error::new(ErrorKind::Invalid, format!("at most {BACKUPS_MAX} backups can be named at once"))
                 .try_next("select their tenants instead"));
@@ -52,8 +48,7 @@ impl FleetOperation for VerifyParams {
     async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
         let mut owners: BTreeMap<TenantId, Vec<BackupRecord>> = BTreeMap::new();
         for id in &self.backups {
-            let found =
-                catalog::backups::get(tx, *id).await?.ok_or_else(|| super::restore::not_found(&id.to_string()))?;
+            let found = catalog::backups::get(tx, *id).await?.ok_or_else(|| backup_not_found(&id.to_string()))?;
             owners.entry(found.tenant_id).or_default().push(found);
         }
         let ids: Vec<TenantId> = owners.keys().copied().collect();
@@ -76,16 +71,16 @@ impl FleetOperation for VerifyParams {
         Ok(())
     }
 
-    async fn run_phase(&self, fleet: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
-        self.verify_backups(fleet, step).await.into()
+    async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
+        self.verify_backups(context, step).await.into()
     }
 }
 
 impl VerifyParams {
-    async fn verify_backups(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+    async fn verify_backups(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         let (mut effects, mut worst, mut proved, mut left_out) = (Vec::new(), None, Vec::new(), Vec::new());
-        for backup in self.of_tenant(fleet, step).await? {
-            let error = match image::prove_backup(fleet, step, &backup).await {
+        for backup in self.of_tenant(context, step).await? {
+            let error = match image::prove_backup(context, step, &backup).await {
                 Ok(found) => {
                     left_out.extend(found);
                     None
@@ -105,11 +100,11 @@ impl VerifyParams {
         Ok(PhaseOutcome { verdict, effects })
     }
 
-    async fn of_tenant(&self, fleet: &StepContext, step: &ClaimedStep) -> Result<Vec<BackupRecord>> {
-        let mut tx = fleet.catalog.read().await?;
+    async fn of_tenant(&self, context: &StepContext, step: &ClaimedStep) -> Result<Vec<BackupRecord>> {
+        let mut tx = context.catalog.read().await?;
         if self.backups.is_empty() {
             let newest = catalog::backups::newest_backup(&mut tx, step.tenant.id, None).await?;
-            return newest.map(|backup| vec![backup]).ok_or_else(|| super::restore::not_found(&step.tenant.name));
+            return newest.map(|backup| vec![backup]).ok_or_else(|| backup_not_found(&step.tenant.name));
         }
         let mut found = Vec::new();
         for id in &self.backups {

@@ -52,7 +52,7 @@ impl Runner {
         what: OperationControl,
         reason: Option<&str>,
     ) -> Result<OperationRecord> {
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         let given_up = match what {
             OperationControl::Abandon => self.abandon_operation(&mut tx, op).await?,
             _ => Vec::new(),
@@ -70,11 +70,11 @@ impl Runner {
         caller.remember_operation(&mut tx, 200, op).await?;
         tx.commit().await?;
         if matches!(what, OperationControl::Cancel | OperationControl::Abandon) {
-            reached_versions::record_reached(&self.fleet, op).await?;
+            reached_versions::record_reached(&self.context, op).await?;
         }
         for tenant in &given_up {
             // No tenant was ever told of these files. Files that cannot be removed now are found as orphans later.
-            if let Err(error) = crate::operations::drop_unfinished(&self.fleet, tenant).await {
+            if let Err(error) = crate::replacement::leftovers::drop_unfinished(&self.context, tenant).await {
                 tracing::warn!(tenant = %tenant.id, code = %error.code(), %error, "an unfinished database was not removed");
             }
         }

@@ -14,11 +14,12 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::lease::LEASE_MS;
 use super::worker::ClaimedWork;
-use super::{HeldStep, LEASE_MS, POLL, Runner, reached_versions};
+use super::{HeldStep, POLL, Runner, reached_versions};
 use crate::config::ProcessRole;
 use crate::error::{Error, Result};
-use crate::operations::{ClaimedStep, OperationParams, PlacementUse};
+use crate::operation::{ClaimedStep, FleetOperation, PlacementUse};
 
 /// Maximum number of steps of one operation per claim. It limits the transaction, and the work that waits for a lease
 /// when a process dies.
@@ -38,7 +39,7 @@ struct DispatcherCache {
 #[derive(Clone)]
 pub(super) struct RunningOperation {
     pub(super) record: Arc<OperationRecord>,
-    pub(super) params: Arc<OperationParams>,
+    pub(super) operation: Arc<dyn FleetOperation>,
     turns: Arc<Semaphore>,
 }
 
@@ -80,10 +81,10 @@ impl Runner {
 
     /// One round over all open operations. Returns when to look again if nothing happens before.
     async fn dispatch_round(self: &Arc<Self>, known: &mut DispatcherCache) -> Result<Duration> {
-        if self.fleet.config.role == ProcessRole::Embedded && self.lock_state().mine.is_empty() {
+        if self.context.config.role == ProcessRole::Embedded && self.lock_state().mine.is_empty() {
             return Ok(Duration::from_secs(3_600));
         }
-        let open = catalog::operations::open_operations(&mut self.fleet.catalog.read().await?).await?;
+        let open = catalog::operations::open_operations(&mut self.context.catalog.read().await?).await?;
         self.forget_ended(known, &open).await?;
         let open: Vec<OperationRecord> = open.into_iter().filter(|op| self.runs_here(op.id)).collect();
         for record in open {
@@ -94,13 +95,13 @@ impl Runner {
     }
 
     fn runs_here(&self, op: OperationId) -> bool {
-        self.fleet.config.role == ProcessRole::Serving || self.lock_state().mine.contains(&op)
+        self.context.config.role == ProcessRole::Serving || self.lock_state().mine.contains(&op)
     }
 
     /// Ends operations that were cancelled while their last steps ran, and forgets operations that have ended.
     async fn forget_ended(&self, known: &mut DispatcherCache, open: &[OperationRecord]) -> Result<()> {
         for id in self.no_longer_open(known, open) {
-            let found = catalog::operations::get(&mut self.fleet.catalog.read().await?, id).await?;
+            let found = catalog::operations::get(&mut self.context.catalog.read().await?, id).await?;
             match found.map(|record| (record.state, record.finished_at)) {
                 // Cancelled while steps ran, and the last of them has finished.
                 Some((OperationState::Cancelled, None)) => self.end_cancelled(id).await?,
@@ -126,13 +127,13 @@ impl Runner {
     }
 
     async fn end_cancelled(&self, id: OperationId) -> Result<()> {
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         catalog::steps::cancel_pending(&mut tx, id, &self.held(id)).await?;
         if let Some(ended) = catalog::operations::finish_if_done(&mut tx, id).await? {
             append_ended(&mut tx, &ended).await?;
         }
         tx.commit().await?;
-        reached_versions::record_reached(&self.fleet, id).await
+        reached_versions::record_reached(&self.context, id).await
     }
 
     /// Prepares an operation. If this program does not understand its parameters, the operation fails and is not tried
@@ -147,10 +148,10 @@ impl Runner {
         if let Some(prepared) = known.operations.get(&record.id).filter(is_current) {
             return Ok(Some(prepared.clone()));
         }
-        let params = match OperationParams::parse_record(&record) {
-            Ok(params) => Arc::new(params),
+        let operation = match (self.operations.parse_record)(&record) {
+            Ok(operation) => Arc::from(operation),
             Err(error) => {
-                let mut tx = self.fleet.catalog.write().await?;
+                let mut tx = self.context.catalog.write().await?;
                 let failed =
                     catalog::operations::fail_operation(&mut tx, record.id, error.code(), &error.detail).await?;
                 append_ended(&mut tx, &failed).await?;
@@ -159,7 +160,7 @@ impl Runner {
             }
         };
         let turns = Arc::new(Semaphore::new(usize::try_from(record.concurrency).unwrap_or(1).max(1)));
-        let prepared = RunningOperation { record: Arc::new(record), params, turns };
+        let prepared = RunningOperation { record: Arc::new(record), operation, turns };
         known.operations.insert(prepared.record.id, prepared.clone());
         Ok(Some(prepared))
     }
@@ -167,7 +168,7 @@ impl Runner {
     /// Claims as many steps as there is room for. An operation without remaining steps is closed.
     async fn fill_workers(self: &Arc<Self>, prepared: &RunningOperation) -> Result<()> {
         let id = prepared.record.id;
-        if prepared.params.as_operation().describe_opening().is_some() {
+        if prepared.operation.describe_opening().is_some() {
             self.open_once(prepared);
             return Ok(());
         }
@@ -208,8 +209,8 @@ impl Runner {
         room: usize,
         may_run_alone: bool,
     ) -> Result<Vec<(StepRecord, TenantRecord)>> {
-        self.fleet.wait_while_halted().await;
-        let mut tx = self.fleet.catalog.write().await?;
+        self.context.wait_while_halted().await;
+        let mut tx = self.context.catalog.write().await?;
         let lease_until = tx.now() + LEASE_MS;
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
         let held = &self.held(prepared.record.id);
@@ -219,7 +220,7 @@ impl Runner {
             return Ok(Vec::new());
         }
         let ids: Vec<TenantId> = claimed.iter().map(|step| step.tenant_id).collect();
-        if prepared.params.as_operation().placement_use() == PlacementUse::Fresh {
+        if prepared.operation.placement_use() == PlacementUse::Fresh {
             catalog::tenants::next_epochs(&mut tx, &ids).await?;
         }
         let tenants = catalog::tenants::get_many(&mut tx, &ids).await?;
@@ -251,10 +252,11 @@ impl Runner {
             attempt: claimed.attempt,
             deaths: claimed.deaths,
             claim: claimed.lease_epoch,
-            now: self.fleet.catalog.now(),
+            now: self.context.catalog.now(),
+            lease_until: claimed.lease_until.unwrap_or_default(),
             filled: Arc::default(),
         };
-        let work = ClaimedWork { claimed, step, params: Arc::clone(&prepared.params), lost };
+        let work = ClaimedWork { claimed, step, operation: Arc::clone(&prepared.operation), lost };
         self.tasks.spawn_task(Arc::clone(self).work_on_step(work, Arc::clone(&prepared.turns)));
     }
 
@@ -262,7 +264,7 @@ impl Runner {
     /// long.
     async fn close_if_done(self: &Arc<Self>, prepared: &RunningOperation) -> Result<()> {
         let id = prepared.record.id;
-        let progress = catalog::operations::operation_progress(&mut self.fleet.catalog.read().await?, id).await?;
+        let progress = catalog::operations::operation_progress(&mut self.context.catalog.read().await?, id).await?;
         if progress.pending + progress.running > 0 || !self.lock_state().closing.insert(id) {
             return Ok(());
         }
@@ -280,17 +282,17 @@ impl Runner {
 
     async fn close_operation(&self, prepared: &RunningOperation) -> Result<()> {
         let record = &prepared.record;
-        self.fleet.fault_point("operation: closes").await;
+        self.context.fault_point("operation: closes").await;
         let mut failure = None;
         for attempt in 1..=CLOSE_ATTEMPTS_MAX {
-            failure = prepared.params.as_operation().run_closing(&self.fleet, record).await.err();
+            failure = prepared.operation.run_closing(&self.context, record).await.err();
             match &failure {
                 Some(error) if error.transient && attempt < CLOSE_ATTEMPTS_MAX => tokio::time::sleep(AFTER_ERROR).await,
                 _ => break,
             }
         }
-        self.fleet.fault_point("operation: ends").await;
-        let mut tx = self.fleet.catalog.write().await?;
+        self.context.fault_point("operation: ends").await;
+        let mut tx = self.context.catalog.write().await?;
         end_operation(&mut tx, record, failure).await?;
         tx.commit().await?;
         Ok(())
@@ -298,7 +300,7 @@ impl Runner {
 
     /// The time until a retry becomes due or a lease expires.
     async fn next_look(&self) -> Result<Duration> {
-        let mut tx = self.fleet.catalog.read().await?;
+        let mut tx = self.context.catalog.read().await?;
         let now = tx.now();
         let due = catalog::steps::next_due(&mut tx).await?;
         // Steps that are due but not claimed have no room. A worker that ends wakes the dispatcher.

@@ -8,7 +8,7 @@ use catalog::{TenantId, WriteTx};
 
 use super::record::StepReport;
 use crate::error::Result;
-use crate::operations::CatalogEffect;
+use crate::operation::CatalogEffect;
 
 /// Applies the tenant updates. Returns the tenants that were changed by somebody else.
 pub(super) async fn apply_updates(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<HashSet<TenantId>> {

@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use catalog::{OperationId, TenantId};
 
-use super::{LEASE_MS, Runner};
+use super::Runner;
 use crate::error::Result;
+
+/// How long a claim is valid without renewal, milliseconds. Long enough for a stalled disk. Short enough that another
+/// process takes over while an operator still watches.
+pub(super) const LEASE_MS: i64 = 20_000;
 
 const RENEW_EVERY: Duration = Duration::from_millis(LEASE_MS.unsigned_abs() / 3);
 
@@ -32,8 +36,8 @@ impl Runner {
         if claims.is_empty() {
             return Ok(());
         }
-        self.fleet.wait_while_halted().await;
-        let mut tx = self.fleet.catalog.write().await?;
+        self.context.wait_while_halted().await;
+        let mut tx = self.context.catalog.write().await?;
         let until = tx.now() + LEASE_MS;
         let renewed = catalog::steps::renew_claims(&mut tx, &claims, until).await?;
         let live = match usize::try_from(renewed) {

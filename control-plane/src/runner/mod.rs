@@ -33,8 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ProcessRole;
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::StepContext;
-use crate::operations::step::LEASE_MS;
+use crate::operation::{OperationRegistry, StepContext};
 use crate::plan::TenantSelection;
 use crate::tasks::ProcessTasks;
 
@@ -46,7 +45,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// The runner of one process.
 #[derive(Debug)]
 pub struct Runner {
-    fleet: Arc<StepContext>,
+    context: Arc<StepContext>,
+    operations: OperationRegistry,
     tasks: ProcessTasks,
     /// The name in this process's claims. No other process ever has the same.
     owner: String,
@@ -85,11 +85,17 @@ struct HeldStep {
 impl Runner {
     /// Starts the runner's tasks. The configuration may set a number of concurrent steps other than `steps_max`.
     #[must_use]
-    pub fn start_runner(fleet: Arc<StepContext>, tasks: ProcessTasks, steps_max: usize) -> Arc<Self> {
+    pub fn start_runner(
+        context: Arc<StepContext>,
+        operations: OperationRegistry,
+        tasks: ProcessTasks,
+        steps_max: usize,
+    ) -> Arc<Self> {
         let (outcomes, reports) = mpsc::channel(record::QUEUE_MAX);
-        let steps_max = fleet.config.concurrency.unwrap_or(steps_max).max(1);
+        let steps_max = context.config.concurrency.unwrap_or(steps_max).max(1);
         let runner = Arc::new(Self {
-            fleet,
+            context,
+            operations,
             tasks,
             owner: uuid::Uuid::now_v7().simple().to_string(),
             wake: Notify::new(),
@@ -116,7 +122,7 @@ impl Runner {
 
     /// Makes an embedded process run this operation.
     pub fn run_only(&self, op: OperationId) {
-        if self.fleet.config.role == ProcessRole::Embedded {
+        if self.context.config.role == ProcessRole::Embedded {
             self.lock_state().mine.insert(op);
         }
         self.wake.notify_one();
@@ -133,7 +139,7 @@ impl Runner {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
             progress.mark_unchanged();
-            let found = catalog::operations::get(&mut self.fleet.catalog.read().await?, op).await?;
+            let found = catalog::operations::get(&mut self.context.catalog.read().await?, op).await?;
             let found = found.ok_or_else(|| not_found(op))?;
             let ended = found.finished_at.is_some() || found.state == OperationState::Paused;
             if ended || tokio::time::Instant::now() >= deadline {
@@ -167,7 +173,7 @@ impl Runner {
     /// # Errors
     /// As [`Runner::select_tenants`].
     pub async fn select_in(&self, selection: &TenantSelection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
-        let mut tx = self.fleet.catalog.read().await?;
+        let mut tx = self.context.catalog.read().await?;
         select::select_all(&mut tx, selection, states).await
     }
 
@@ -180,7 +186,7 @@ impl Runner {
         selection: &TenantSelection,
         mut look: impl FnMut(Vec<TenantRecord>) + Send,
     ) -> Result<()> {
-        let mut tx = self.fleet.catalog.read().await?;
+        let mut tx = self.context.catalog.read().await?;
         let mut pages = select::SelectionPages::open_pages(&mut tx, selection, &[TenantState::Active]).await?;
         while let Some(page) = pages.next_page(&mut tx).await? {
             look(page);
@@ -197,7 +203,7 @@ impl Runner {
     /// death.
     pub(crate) async fn expect_exit(&self) {
         let noted = async {
-            let mut tx = self.fleet.catalog.write().await?;
+            let mut tx = self.context.catalog.write().await?;
             catalog::steps::expect_exit(&mut tx, &self.owner).await?;
             tx.commit().await
         };

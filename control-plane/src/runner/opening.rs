@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::Runner;
 use super::dispatch::{AFTER_ERROR, CLOSE_ATTEMPTS_MAX, RunningOperation, end_operation};
-use crate::error::{Error, Result};
-use crate::operations::OpenedOperation;
+use crate::error::Result;
+use crate::operation::OpenedOperation;
 
 impl Runner {
     /// Opens an operation in a task, because it may take long. Does nothing if the operation is already being opened.
@@ -37,26 +37,26 @@ impl Runner {
 
     async fn run_opening(&self, prepared: &RunningOperation) -> Result<()> {
         let record = &prepared.record;
-        let operation = prepared.params.as_operation();
+        let operation = &prepared.operation;
         self.begin_opening(record, operation.describe_opening().unwrap_or_default()).await?;
-        self.fleet.fault_point("operation: opens").await;
-        let mut opened = operation.run_opening(&self.fleet, record).await;
+        self.context.fault_point("operation: opens").await;
+        let mut opened = operation.run_opening(&self.context, record).await;
         for _ in 1..CLOSE_ATTEMPTS_MAX {
             if !opened.as_ref().is_err_and(|error| error.transient) {
                 break;
             }
             tokio::time::sleep(AFTER_ERROR).await;
-            opened = operation.run_opening(&self.fleet, record).await;
+            opened = operation.run_opening(&self.context, record).await;
         }
-        self.fleet.fault_point("operation: opened").await;
-        let mut tx = self.fleet.catalog.write().await?;
+        self.context.fault_point("operation: opened").await;
+        let mut tx = self.context.catalog.write().await?;
         record_opening(&mut tx, record, opened).await?;
         tx.commit().await?;
         Ok(())
     }
 
     async fn begin_opening(&self, record: &OperationRecord, what: &str) -> Result<()> {
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         if operations::begin_operation(&mut tx, record.id).await? {
             let event = opening_event(record, "operation.opening", json!({"phase": what}));
             events::append_events(&mut tx, &[event]).await?;
@@ -79,8 +79,7 @@ async fn record_opening(tx: &mut WriteTx, record: &OperationRecord, opened: Resu
     {
         return end_operation(tx, record, Some(error)).await;
     }
-    let params = serde_json::to_string(&opened.params)
-        .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
+    let params = opened.operation.to_json()?;
     if !operations::set_params(tx, record.id, &record.params, &params).await? {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use catalog::{OperationId, TenantId, TenantRecord};
 use serde_json::json;
 
 use crate::error::Result;
-use crate::operations::{StepContext, ledgers};
+use crate::operation::{StepContext, ledgers};
 use crate::plan::ledgers::applied_prefix;
 
 /// Steps read per page.
@@ -23,20 +23,20 @@ const PAGE: u32 = 1_000;
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) async fn record_reached(fleet: &StepContext, op: OperationId) -> Result<()> {
-    let found = catalog::operations::get(&mut fleet.catalog.read().await?, op).await?;
+pub(crate) async fn record_reached(context: &StepContext, op: OperationId) -> Result<()> {
+    let found = catalog::operations::get(&mut context.catalog.read().await?, op).await?;
     let Some(record) = found.filter(|record| record.kind == "migrate") else { return Ok(()) };
-    for tenant in begun_tenants(fleet, op).await? {
-        if let Some(reached) = reached_version(fleet, &record, &tenant).await {
-            write_reached(fleet, &record, &tenant, reached).await?;
+    for tenant in begun_tenants(context, op).await? {
+        if let Some(reached) = reached_version(context, &record, &tenant).await {
+            write_reached(context, &record, &tenant, reached).await?;
         }
     }
     Ok(())
 }
 
 /// Tenants whose steps were claimed and then given up.
-async fn begun_tenants(fleet: &StepContext, op: OperationId) -> Result<Vec<TenantRecord>> {
-    let mut tx = fleet.catalog.read().await?;
+async fn begun_tenants(context: &StepContext, op: OperationId) -> Result<Vec<TenantRecord>> {
+    let mut tx = context.catalog.read().await?;
     let (mut tenants, mut after) = (Vec::new(), None);
     loop {
         let page = catalog::steps::list_steps(&mut tx, op, &[StepState::Cancelled], after, PAGE).await?;
@@ -53,30 +53,30 @@ async fn begun_tenants(fleet: &StepContext, op: OperationId) -> Result<Vec<Tenan
 
 /// The version that a database has reached, if the catalog does not know it yet.
 async fn reached_version(
-    fleet: &StepContext,
+    context: &StepContext,
     record: &OperationRecord,
     tenant: &TenantRecord,
 ) -> Option<ReachedSchema> {
-    let ledger = ledgers::read_one(fleet, tenant).await?;
+    let ledger = ledgers::read_one(context, tenant).await?;
     let version = ledger.last().map(|(version, _)| *version);
     if version == tenant.schema_version {
         return None;
     }
-    let (_, at) = fleet.current_database(tenant).await.ok()?;
+    let (_, at) = context.current_database(tenant).await.ok()?;
     let release = record.release_id?;
-    let sets = fleet.release_sets(release).await.ok()?;
+    let sets = context.release_sets(release).await.ok()?;
     let is_of_release = ledger == applied_prefix(sets.for_engine(at.engine_kind()).ok()?, version);
     Some(ReachedSchema { tenant: tenant.id, version, release: None, ledger: is_of_release.then_some(release) })
 }
 
 /// Writes the reached version, unless the tenant was changed meanwhile.
 async fn write_reached(
-    fleet: &StepContext,
+    context: &StepContext,
     record: &OperationRecord,
     tenant: &TenantRecord,
     reached: ReachedSchema,
 ) -> Result<()> {
-    let mut tx = fleet.catalog.write().await?;
+    let mut tx = context.catalog.write().await?;
     let now = catalog::tenants::get(&mut tx, tenant.id).await?;
     let unchanged = |now: &TenantRecord| {
         (now.op_id, now.generation, now.schema_version) == (None, tenant.generation, tenant.schema_version)

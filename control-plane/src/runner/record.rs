@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Runner, effects};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::CatalogEffect;
+use crate::operation::CatalogEffect;
 
 /// Maximum number of outcomes that wait for the recorder: more than all running steps can produce.
 pub(super) const QUEUE_MAX: usize = 1_024;
@@ -92,10 +92,10 @@ impl Runner {
     }
 
     async fn record_batch(&self, batch: Vec<StepReport>) {
-        self.fleet.fault_point("record: begins").await;
+        self.context.fault_point("record: begins").await;
         let written = self.write_or_try_again(&batch).await;
         self.trouble.note_write(&written);
-        self.fleet.fault_point("record: committed").await;
+        self.context.fault_point("record: committed").await;
         if let Err(error) = &written {
             // The leases expire, and the process that claims the steps next finds their work done.
             tracing::error!(code = %error.code(), %error, outcomes = batch.len(), "outcomes were not recorded");
@@ -141,14 +141,14 @@ impl Runner {
     async fn record_failure(&self, report: &StepReport, error: &Error) -> Result<()> {
         let message = format!("the outcome of the step could not be recorded: {error}");
         let result = StepResult::Failed { code: error.code().to_owned(), message };
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         catalog::steps::record_outcomes(&mut tx, &[StepOutcome { result, ..report.outcome.clone() }]).await?;
         Ok(tx.commit().await?)
     }
 
     /// Writes a batch in one transaction. Returns the indexes of the reports that it contains.
     async fn write_batch(&self, batch: &[StepReport]) -> Result<HashSet<usize>> {
-        let mut tx = self.fleet.catalog.write().await?;
+        let mut tx = self.context.catalog.write().await?;
         let claims: Vec<(OperationId, TenantId, i64)> =
             batch.iter().map(|r| (r.outcome.op_id, r.outcome.tenant_id, r.outcome.lease_epoch)).collect();
         let live = catalog::steps::check_live_claims(&mut tx, &claims).await?;
@@ -236,7 +236,8 @@ mod tests {
         let config = Config::new(dir.path().canonicalize().unwrap(), ProcessRole::Embedded);
         crate::app::App::init_fleet(&config).await.unwrap();
         let app = crate::app::App::open(config).await.unwrap();
-        let runner = Runner::start_runner(Arc::clone(&app.fleet), ProcessTasks::default(), 8);
+        let runner =
+            Runner::start_runner(Arc::clone(&app.context), crate::operations::registry(), ProcessTasks::default(), 8);
         let mut tx = app.catalog.read().await.unwrap();
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
         (app, runner, server.id)

@@ -12,9 +12,9 @@ use serde_json::json;
 use super::select::{self, SelectionPages};
 use super::{Runner, STEPS_MAX};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::ledgers::{self, KnownLedgers};
-use crate::operations::planning::WayBack;
-use crate::operations::{OperationParams, OperationTargets, PlanInput, PreparedSubmission, StepPlan, SubmissionScope};
+use crate::operation::ledgers::{self, KnownLedgers};
+use crate::operation::plan::WayBack;
+use crate::operation::{FleetOperation, OperationTargets, PlanInput, PreparedSubmission, StepPlan, SubmissionScope};
 use crate::plan::{PlanView, TenantSelection};
 
 /// The user who makes a request, for the audit log.
@@ -58,10 +58,10 @@ impl AuditCaller {
 }
 
 /// A request to run an operation.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Submission {
-    /// The operation and its parameters.
-    pub params: OperationParams,
+    /// The operation with its parameters.
+    pub operation: Box<dyn FleetOperation>,
     /// The tenants to work on. Ignored by create, and by verify when it names backups.
     pub targets: TenantSelection,
     /// The reason that the requester gave.
@@ -75,8 +75,19 @@ pub struct Submission {
 impl Submission {
     /// A submission with default options.
     #[must_use]
-    pub fn new(params: OperationParams, targets: TenantSelection) -> Self {
-        Self { params, targets, reason: None, concurrency: None, expect_count: None }
+    pub fn new(operation: impl Into<Box<dyn FleetOperation>>, targets: TenantSelection) -> Self {
+        Self { operation: operation.into(), targets, reason: None, concurrency: None, expect_count: None }
+    }
+}
+
+impl Clone for Submission {
+    fn clone(&self) -> Self {
+        Self {
+            operation: self.operation.clone_boxed(),
+            targets: self.targets.clone(),
+            reason: self.reason.clone(),
+            ..*self
+        }
     }
 }
 
@@ -113,15 +124,15 @@ impl Runner {
     ) -> Result<SubmitOutcome> {
         check_concurrency(submission.concurrency)?;
         let scope = if submission.targets.is_everyone() { SubmissionScope::All } else { SubmissionScope::Some };
-        let prepared = submission.params.as_operation().prepare_submission(&self.fleet, scope).await?;
+        let prepared = submission.operation.prepare_submission(&self.context, scope).await?;
         let prepared = match mode {
-            SubmitMode::Plan => submission.params.as_operation().prepare_dry_run(&self.fleet, prepared).await?,
+            SubmitMode::Plan => submission.operation.prepare_dry_run(&self.context, prepared).await?,
             SubmitMode::Run => prepared,
         };
         let (planning, submission, seen, plan) = self.plan_submission(caller, &submission, prepared, mode).await?;
         check_count(&plan, submission.expect_count)?;
         let PlanTransaction::Real(mut tx) = planning else {
-            return Ok(SubmitOutcome::Planned(plan.plan_view(submission.params.as_operation().kind_name())));
+            return Ok(SubmitOutcome::Planned(plan.plan_view(submission.operation.kind_name())));
         };
         let record = write_operation(&mut tx, caller, &submission, &seen, plan).await?;
         tx.commit().await?;
@@ -166,7 +177,7 @@ impl Runner {
             }
             drop(planning);
             prepared = seen.prepared;
-            prepared.read.extend(ledgers::read_ledgers(&self.fleet, &seen.applied.unread).await);
+            prepared.read.extend(ledgers::read_ledgers(&self.context, &seen.applied.unread).await);
         }
     }
 
@@ -177,10 +188,10 @@ impl Runner {
         mode: SubmitMode,
     ) -> Result<PlanTransaction> {
         if mode == SubmitMode::Plan {
-            return Ok(PlanTransaction::Dry(self.fleet.catalog.read().await?));
+            return Ok(PlanTransaction::Dry(self.context.catalog.read().await?));
         }
-        let mut tx = self.fleet.catalog.write().await?;
-        submission.params.as_operation_mut().store_references(&mut tx, &caller.actor).await?;
+        let mut tx = self.context.catalog.write().await?;
+        submission.operation.store_references(&mut tx, &caller.actor).await?;
         Ok(PlanTransaction::Real(tx))
     }
 }
@@ -193,9 +204,9 @@ async fn plan_in_transaction(
 ) -> Result<(PlanInput, StepPlan)> {
     let targets = &mut submission.targets;
     let when_left = exclusion_rule(targets);
-    targets.allow_empty |= targets.is_everyone() && submission.params.as_operation().works_without_tenants();
+    targets.allow_empty |= targets.is_everyone() && submission.operation.works_without_tenants();
     let server = select::selected_server(tx, targets).await?;
-    let mut pages = match submission.params.as_operation().target_tenants() {
+    let mut pages = match submission.operation.target_tenants() {
         OperationTargets::Own => None,
         OperationTargets::Selected(states) => Some(SelectionPages::open_pages(tx, &submission.targets, states).await?),
         OperationTargets::One(states) => {
@@ -228,13 +239,13 @@ async fn plan_in_transaction(
             let Some(page) = pages.next_page(tx).await? else { break };
             seen.tenants = page;
         }
-        submission.params.as_operation_mut().load_for_page(tx, &mut seen).await?;
-        submission.params.as_operation().plan_page(&seen, &mut plan)?;
+        submission.operation.load_for_page(tx, &mut seen).await?;
+        submission.operation.plan_page(&seen, &mut plan)?;
         if pages.is_none() {
             break;
         }
     }
-    submission.params.as_operation().conclude_plan(&seen, &mut plan)?;
+    submission.operation.conclude_plan(&seen, &mut plan)?;
     // The catalog checks labels too, but a dry run does not write to it.
     plan.new.iter().try_for_each(|tenant| catalog::tenants::check_labels(&tenant.labels))?;
     Ok((seen, plan))
@@ -291,14 +302,12 @@ async fn write_operation(
     if let Some(release) = plan.current {
         catalog::fleet::set_current_release(tx, release).await?;
     }
-    let kind = submission.params.as_operation().kind_name();
-    let params = serde_json::to_string(&submission.params)
-        .map_err(|error| Error::internal("an operation cannot be stored").with_source(error))?;
+    let kind = submission.operation.kind_name();
     let concurrency = submission.concurrency.unwrap_or(STEPS_MAX);
     let new = NewOperation {
         id: seen.op,
         kind: kind.to_owned(),
-        params,
+        params: submission.operation.to_json()?,
         release_id: plan.release,
         tenants: plan.steps,
         skipped: plan.skipped,

@@ -13,16 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::Runner;
 use super::record::{RecordAnswer, StepReport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::{
-    CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, OperationParams, PhaseOutcome, StepVerdict,
-};
+use crate::operation::{CatalogEffect, ClaimedStep, ExclusionReason, FleetOperation, PhaseOutcome, StepVerdict};
 use crate::plan::retry::{self, FailureCause};
+use crate::replacement::failed_step::{self, PossibleLeftovers};
 
 /// A claimed step and its operation.
 pub(super) struct ClaimedWork {
     pub(super) claimed: StepRecord,
     pub(super) step: ClaimedStep,
-    pub(super) params: Arc<OperationParams>,
+    pub(super) operation: Arc<dyn FleetOperation>,
     pub(super) lost: CancellationToken,
 }
 
@@ -74,7 +73,7 @@ impl Runner {
     }
 
     async fn run_one_phase(&self, work: &mut ClaimedWork) -> WorkerNext {
-        self.fleet.fault_point("worker: phase").await;
+        self.context.fault_point("worker: phase").await;
         let outcome = match AssertUnwindSafe(self.run_phase(work)).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::internal("the step failed because of a bug; see the log")).into(),
@@ -82,7 +81,7 @@ impl Runner {
         let PhaseOutcome { verdict, mut effects } = outcome;
         let result = self.step_result(&work.step, verdict);
         if matches!(result, StepResult::Failed { .. }) {
-            effects.extend(work.params.as_operation().put_back(&self.fleet, &work.step).await);
+            effects.extend(self.put_back(work).await);
         }
         let going_on = match &result {
             StepResult::Next { phase, facts } => Some((phase.clone(), facts.clone())),
@@ -96,18 +95,28 @@ impl Runner {
 
     /// Runs the phase. If its attempts are used up, the operation gives the step up instead.
     async fn run_phase(&self, work: &ClaimedWork) -> PhaseOutcome {
-        let (operation, step) = (work.params.as_operation(), &work.step);
+        let (operation, step) = (work.operation.as_ref(), &work.step);
         if let Some(left) = exclusion_by_rule(operation, step) {
             return PhaseOutcome { verdict: StepVerdict::Skipped(left), effects: Vec::new() };
         }
         if retry::may_run(step.attempt, step.deaths) {
-            return operation.run_phase(&self.fleet, step).await;
+            return operation.run_phase(&self.context, step).await;
         }
         let error = process_died(step);
         match retry::may_give_up(step.deaths) {
-            true => operation.give_up(&self.fleet, step, error).await,
+            true => operation.give_up(&self.context, step, error).await,
             false => Err(error).into(),
         }
+    }
+
+    /// Undoes what a step did that has failed permanently. Returns the changes that the catalog records together with
+    /// the failure.
+    async fn put_back(&self, work: &ClaimedWork) -> Vec<CatalogEffect> {
+        let made = PossibleLeftovers {
+            placements: work.operation.placement_use(),
+            elsewhere: work.operation.other_server(&self.context, &work.step).await,
+        };
+        failed_step::after_failure(&self.context, &work.step, made).await
     }
 
     /// The result that is recorded in the catalog.
@@ -126,7 +135,7 @@ impl Runner {
                 let cause = if error.transient { FailureCause::Transient } else { FailureCause::Permanent };
                 let salt = step.tenant.id.uuid().as_u64_pair().1;
                 let (code, message) = (error.code().to_owned(), error.detail);
-                match retry::decide_retry(cause, step.attempt, self.fleet.catalog.now(), salt) {
+                match retry::decide_retry(cause, step.attempt, self.context.catalog.now(), salt) {
                     retry::RetryDecision::At(not_before) => StepResult::Retry { not_before, code, message },
                     retry::RetryDecision::GiveUp if is_busy_elsewhere(step, &error.kind) => {
                         StepResult::Skipped { code, message }
@@ -177,7 +186,7 @@ impl Runner {
     /// mistake the other's work for its own and run the next phase on it.
     async fn reread_tenant(&self, work: &ClaimedWork) -> Result<Option<catalog::TenantRecord>> {
         let id = work.claimed.tenant_id;
-        let mut tx = self.fleet.catalog.read().await?;
+        let mut tx = self.context.catalog.read().await?;
         let live =
             catalog::steps::check_live_claims(&mut tx, &[(work.claimed.op_id, id, work.claimed.lease_epoch)]).await?;
         if live != [true] {

@@ -11,7 +11,7 @@ pub mod quarantine;
 pub mod server_contents;
 
 use crate::error::Result;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 use catalog_claims::CatalogClaims;
 use compare::{ComparisonInput, compare_claims};
 use finding::Finding;
@@ -57,16 +57,16 @@ impl ScrubEvidence {
 ///
 /// # Errors
 /// Those of the catalog. A server or database that does not answer is a finding.
-pub async fn run_scrub(fleet: &StepContext, opening: &InspectionScope) -> Result<ScrubSummary> {
-    Ok(compare_claims(&gather_evidence(fleet, opening).await?.comparison_input()))
+pub async fn run_scrub(context: &StepContext, opening: &InspectionScope) -> Result<ScrubSummary> {
+    Ok(compare_claims(&gather_evidence(context, opening).await?.comparison_input()))
 }
 
-async fn gather_evidence(fleet: &StepContext, opening: &InspectionScope) -> Result<ScrubEvidence> {
-    let before = CatalogClaims::read_claims(&fleet.catalog).await?;
-    let places = server_contents::list_servers(fleet, &before.servers).await;
+async fn gather_evidence(context: &StepContext, opening: &InspectionScope) -> Result<ScrubEvidence> {
+    let before = CatalogClaims::read_claims(&context.catalog).await?;
+    let places = server_contents::list_servers(context, &before.servers).await;
     let nothing = InspectedDatabases::new();
     let seen = ComparisonInput { before: &before, after: &before, places: &places, asked: &nothing };
-    let asked = server_contents::inspect_databases(fleet, &seen, opening).await;
-    let after = CatalogClaims::read_claims(&fleet.catalog).await?;
+    let asked = server_contents::inspect_databases(context, &seen, opening).await;
+    let after = CatalogClaims::read_claims(&context.catalog).await?;
     Ok(ScrubEvidence { before, after, places, asked })
 }

@@ -13,7 +13,7 @@ use super::finding::{DatabaseOwner, FindingSubject};
 use super::server_contents::{InspectionScope, ServerContents};
 use super::{ScrubEvidence, gather_evidence};
 use crate::error::{Error, ErrorKind, Result};
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 use crate::runner::submit::{AuditCaller, SubmitMode};
 
 /// Maximum number of objects per request. Each takes two commits of the catalog and a flush.
@@ -44,7 +44,7 @@ pub struct QuarantineRequester {
 /// # Errors
 /// `invalid` for too many at once, and those of the catalog before anything is done.
 pub async fn run_quarantine(
-    fleet: &StepContext,
+    context: &StepContext,
     asker: &QuarantineRequester,
     subjects: &[FindingSubject],
     mode: SubmitMode,
@@ -53,7 +53,7 @@ pub async fn run_quarantine(
         return Err(Error::new(ErrorKind::Invalid, format!("at most {SUBJECTS_MAX} findings at once")));
     }
     let these = subjects.iter().map(|subject| (subject.server.clone(), subject.name.clone())).collect();
-    let gathered = gather_evidence(fleet, &InspectionScope::These(these)).await?;
+    let gathered = gather_evidence(context, &InspectionScope::These(these)).await?;
     let fresh = compare_claims(&gathered.comparison_input()).findings;
     let fresh: HashMap<(&str, &str), &FindingSubject> =
         fresh.iter().map(|f| ((f.subject.server.as_str(), f.subject.name.as_str()), &f.subject)).collect();
@@ -64,7 +64,7 @@ pub async fn run_quarantine(
         let fate = match check_subject(&gathered, subject, now) {
             Err(error) => QuarantineOutcome::Refused(error),
             Ok(_) if mode == SubmitMode::Plan => QuarantineOutcome::Planned,
-            Ok((place, found)) => match quarantine_object(fleet, asker, (place, found, subject), &label).await {
+            Ok((place, found)) => match quarantine_object(context, asker, (place, found, subject), &label).await {
                 Ok(name) => QuarantineOutcome::Done(name),
                 Err(error) => QuarantineOutcome::Refused(error),
             },
@@ -127,16 +127,16 @@ type QuarantineObject<'a> = (&'a ServerContents, &'a ListedObject, &'a FindingSu
 
 /// Moves one object to quarantine, with an event before and one after.
 async fn quarantine_object(
-    fleet: &StepContext,
+    context: &StepContext,
     asker: &QuarantineRequester,
     object: QuarantineObject<'_>,
     label: &str,
 ) -> Result<String> {
     let (place, found, subject) = object;
-    record_begin(fleet, asker, object).await?;
-    let server = fleet.load_server(place.server.id).await?;
+    record_begin(context, asker, object).await?;
+    let server = context.load_server(place.server.id).await?;
     let expected = subject.identity.map(expected_identity);
-    let engine = fleet.engine_of_kind(place.server.engine)?;
+    let engine = context.engine_of_kind(place.server.engine)?;
     let done = engine.quarantine_object(&server, found, expected.as_ref(), label).await;
     let event = match &done {
         Ok(to) => quarantine_event(asker, object, "database.quarantined", json!({ "to": to })),
@@ -144,7 +144,7 @@ async fn quarantine_object(
             quarantine_event(asker, object, "database.quarantine_refused", json!({ "code": error.kind().code() }))
         }
     };
-    let mut tx = fleet.catalog.write().await?;
+    let mut tx = context.catalog.write().await?;
     catalog::events::append_events(&mut tx, &[event]).await?;
     tx.commit().await?;
     Ok(done?)
@@ -152,8 +152,8 @@ async fn quarantine_object(
 
 /// Checks the catalog a last time, in the transaction that records the intention. No placement is ever named again. So
 /// an object without an owner cannot get one before it is moved.
-async fn record_begin(fleet: &StepContext, asker: &QuarantineRequester, object: QuarantineObject<'_>) -> Result<()> {
-    let mut tx = fleet.catalog.write().await?;
+async fn record_begin(context: &StepContext, asker: &QuarantineRequester, object: QuarantineObject<'_>) -> Result<()> {
+    let mut tx = context.catalog.write().await?;
     if let Some(tenant) = object.1.tenant {
         require_unclaimed(&mut tx, tenant, &object.1.name).await?;
     }

@@ -9,7 +9,7 @@ use tenant_engine::{InspectionDepth, ServerListing};
 use super::compare::{self, ComparisonInput};
 use super::finding::DatabaseOwner;
 use crate::error::Error;
-use crate::operations::StepContext;
+use crate::operation::StepContext;
 
 /// Databases opened at once, over all servers. Each costs a file or a connection for a moment.
 const OPEN_MAX: usize = 16;
@@ -38,22 +38,22 @@ pub(super) struct ServerContents {
 pub(super) type InspectedDatabases = HashMap<(ServerId, String), Result<DatabaseOwner, Error>>;
 
 /// The listing of every server, in the given order.
-pub(super) async fn list_servers(fleet: &StepContext, servers: &[ServerRecord]) -> Vec<ServerContents> {
+pub(super) async fn list_servers(context: &StepContext, servers: &[ServerRecord]) -> Vec<ServerContents> {
     let one = |server: ServerRecord| async move {
-        let listing = list_server(fleet, &server).await;
+        let listing = list_server(context, &server).await;
         ServerContents { server, listing }
     };
     futures_util::stream::iter(servers.to_vec()).map(one).buffered(SERVERS_MAX).collect().await
 }
 
-async fn list_server(fleet: &StepContext, server: &ServerRecord) -> Result<ServerListing, Error> {
-    let at = fleet.load_server(server.id).await?;
-    Ok(fleet.engine_of_kind(server.engine)?.list_databases(&at, None).await?)
+async fn list_server(context: &StepContext, server: &ServerRecord) -> Result<ServerListing, Error> {
+    let at = context.load_server(server.id).await?;
+    Ok(context.engine_of_kind(server.engine)?.list_databases(&at, None).await?)
 }
 
 /// Reads the identities of databases, as far as `opening` requests it and opening is safe.
 pub(super) async fn inspect_databases(
-    fleet: &StepContext,
+    context: &StepContext,
     seen: &ComparisonInput<'_>,
     opening: &InspectionScope,
 ) -> InspectedDatabases {
@@ -69,14 +69,14 @@ pub(super) async fn inspect_databases(
         }
     }
     let one = |(server, reference): (ServerId, String)| async move {
-        let answer = inspect_owner(fleet, server, &reference).await;
+        let answer = inspect_owner(context, server, &reference).await;
         ((server, reference), answer)
     };
     futures_util::stream::iter(which).map(one).buffer_unordered(OPEN_MAX).collect().await
 }
 
-async fn inspect_owner(fleet: &StepContext, server: ServerId, reference: &str) -> Result<DatabaseOwner, Error> {
-    let (engine, at) = fleet.resolve_placement(server, reference).await?;
+async fn inspect_owner(context: &StepContext, server: ServerId, reference: &str) -> Result<DatabaseOwner, Error> {
+    let (engine, at) = context.resolve_placement(server, reference).await?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await?;
     Ok(DatabaseOwner::from(&found.identity))
 }

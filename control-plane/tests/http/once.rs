@@ -83,10 +83,10 @@ async fn a_change_and_its_remembered_answer_are_one_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hand_on_an_operation_and_its_remembered_answer_are_one_transaction() {
     let site = Site::with_tenants(&["acme"]).await;
-    site.app.fleet.halt_at("worker: phase");
+    site.app.context.halt_at("worker: phase");
     let op = site.post("/v1/backups", &json!({ "selection": { "all": true } })).await.ok();
     let op = op["id"].as_str().unwrap();
-    site.app.fleet.wait_until_halted().await;
+    site.app.context.wait_until_halted().await;
     // Its process ended after the change, and before the whole answer was kept.
     let sql = "create trigger keep_none before update of status on idempotency when old.status is not null \
                begin select raise(abort, 'the process ends here'); end";
@@ -110,7 +110,7 @@ async fn a_hand_on_an_operation_and_its_remembered_answer_are_one_transaction() 
     ] {
         is_done_once(&site, &(format!("/v1/operations/{op}/{verb}"), json!({}), kind)).await;
     }
-    site.app.fleet.resume_halted();
+    site.app.context.resume_halted();
     site.stop().await;
 }
 

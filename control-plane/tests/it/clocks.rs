@@ -106,13 +106,13 @@ async fn a_pause_is_measured_while_the_clock_steps() {
     for step in [Duration::from_secs(3_600), Duration::ZERO] {
         let world = tenant().await;
         world.backup("acme").await;
-        world.app.fleet.halt_at("restore: frozen");
+        world.app.context.halt_at("restore: frozen");
         let started = world.start(Submission::new(restoring(RestorePoint::Latest), acme())).await.unwrap();
-        world.app.fleet.wait_until_halted().await;
+        world.app.context.wait_until_halted().await;
         // Not so far ahead that the lease ends.
         world.advance(Duration::from_secs(15));
         world.turn_back(step);
-        world.app.fleet.resume_halted();
+        world.app.context.resume_halted();
         let ended = world.finish(started.id).await;
         let facts: serde_json::Value = serde_json::from_str(&world.steps(ended.id, &[]).await[0].0.facts).unwrap();
         let frozen_ms = facts["frozen_ms"].as_i64().unwrap();

@@ -87,26 +87,26 @@ async fn crash_at(
     let world = World::on(column.on.clone()).await;
     prepare(&world).await;
     let names = names(&world).await;
-    world.app.fleet.halt_after(usize::MAX);
+    world.app.context.halt_after(usize::MAX);
     if let Some((point, pass)) = fault_at {
-        world.app.fleet.halt_at_pass(point, pass);
+        world.app.context.halt_at_pass(point, pass);
     }
     let started = world.start(Submission::new(params(&world), targets())).await.unwrap();
     let at = tokio::select! {
         biased;
-        at = world.app.fleet.wait_until_halted() => Some(at),
+        at = world.app.context.wait_until_halted() => Some(at),
         ended = world.finish(started.id) => {
             let steps = world.steps(ended.id, &[]).await;
             assert_eq!(ended.state, OperationState::Succeeded, "{steps:?}");
             None
         }
     };
-    let points = world.app.fleet.passed_points();
+    let points = world.app.context.passed_points();
     let world = match (at, column.fault) {
         (Some(_), Fault::Killed) => world.crash().await,
         (Some(at), Fault::Stalled) => goes_on(world, started.id, at).await,
         (None, _) => {
-            world.app.fleet.halt_after(usize::MAX);
+            world.app.context.halt_after(usize::MAX);
             world
         }
     };
@@ -132,7 +132,7 @@ async fn goes_on(world: World, op: OperationId, at: &str) -> World {
     let ended = other.wait_for_operation(op, Duration::from_secs(60)).await.unwrap();
     assert!(ended.finished_at.is_some(), "stalled at {at}: {:?}", world.steps(op, &[]).await);
     other.shut_down(Duration::from_secs(5)).await;
-    world.app.fleet.resume_halted();
+    world.app.context.resume_halted();
     world.app.shut_down(Duration::from_secs(30)).await;
     world.crash().await
 }

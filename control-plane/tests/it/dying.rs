@@ -51,11 +51,11 @@ async fn die_at(
     targets: TenantSelection,
     point: &'static str,
 ) -> (World, OperationRecord, usize) {
-    world.app.fleet.halt_at(point);
+    world.app.context.halt_at(point);
     let started = world.start(Submission::new(params, targets)).await.unwrap();
     let mut world = world;
     for deaths in 0..=DEATHS_MAX {
-        let fleet = std::sync::Arc::clone(&world.app.fleet);
+        let fleet = std::sync::Arc::clone(&world.app.context);
         let ended = tokio::select! {
             biased;
             _ = fleet.wait_until_halted() => None,
@@ -66,7 +66,7 @@ async fn die_at(
             return (world, ended, deaths);
         }
         world = world.crash().await;
-        world.app.fleet.halt_at(point);
+        world.app.context.halt_at(point);
     }
     panic!("the process died more than {DEATHS_MAX} times at '{point}'");
 }
@@ -141,7 +141,7 @@ async fn each_tenant_of_a_run_is_given_up_and_the_run_ends() {
         assert!(step.error.unwrap().contains("its process died 5 times"));
     }
     // Whatever ended the process is gone: the run can be done again.
-    world.app.fleet.halt_after(usize::MAX);
+    world.app.context.halt_after(usize::MAX);
     world.migrate(&[TASKS, DONE]).await;
     invariants::check(&world).await;
 }

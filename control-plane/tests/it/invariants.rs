@@ -41,7 +41,7 @@ pub(crate) async fn check(world: &World) {
     databases(world, &tenants, &known, &retained);
     identities(world, &known, &retained).await;
     let scrubbed =
-        control_plane::scrub::run_scrub(&world.app.fleet, &control_plane::scrub::InspectionScope::Everything)
+        control_plane::scrub::run_scrub(&world.app.context, &control_plane::scrub::InspectionScope::Everything)
             .await
             .unwrap();
     assert_eq!(scrubbed.findings, [], "scrub agrees");
@@ -124,7 +124,7 @@ fn databases(
 /// I1 and I5: the current database says what the catalog says; no other is `active`.
 async fn identities(world: &World, known: &BTreeMap<Place, TenantRecord>, retained: &BTreeSet<Place>) {
     for ((server, placement), tenant) in known {
-        let (engine, at) = world.app.fleet.resolve_placement(*server, placement).await.unwrap();
+        let (engine, at) = world.app.context.resolve_placement(*server, placement).await.unwrap();
         let found = engine.inspect_database(&at, None, InspectionDepth::Full).await.unwrap();
         let state = match (tenant.state, tenant.block_writes) {
             (TenantState::Active | TenantState::Suspended, None) => IdentityState::Active,
@@ -142,7 +142,7 @@ async fn identities(world: &World, known: &BTreeMap<Place, TenantRecord>, retain
         assert_eq!(found.schema_version(), tenant.schema_version, "{}: the hint is wrong", tenant.name);
     }
     for (server, placement) in retained {
-        let (engine, at) = world.app.fleet.resolve_placement(*server, placement).await.unwrap();
+        let (engine, at) = world.app.context.resolve_placement(*server, placement).await.unwrap();
         if let Ok(found) = engine.inspect_database(&at, None, InspectionDepth::Ledger).await {
             assert_ne!(found.identity.state, IdentityState::Active, "I1: {placement} is active");
         }

@@ -118,7 +118,7 @@ async fn an_adopted_database_goes_on_with_its_ledger() {
     let row = format!("insert into ops values (1, 'tasks', now(), true, decode('{checksum}', 'hex'), 1)");
     cluster.psql("theirs", &row);
     let adopting = |name: &str| {
-        let source = adopt::AdoptParams::seal_source(&world.app.fleet, &cluster.dsn("theirs").into());
+        let source = adopt::AdoptParams::seal_source(&world.app.context, &cluster.dsn("theirs").into());
         OperationParams::Adopt(adopt::AdoptParams {
             name: name.to_owned(),
             labels: Default::default(),

@@ -25,6 +25,7 @@ mod pinning;
 mod planning;
 mod refusing;
 mod restoring;
+mod runner_contract;
 mod scrubbing;
 mod several_processes;
 mod sizes;

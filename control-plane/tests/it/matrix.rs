@@ -479,7 +479,7 @@ async fn stamped_and_long_forgotten(world: &World) {
 /// So many generations ahead of the catalog, and one ahead of what it is.
 async fn stamp_ahead(world: &World, by: i64, state: IdentityState) {
     let tenant = world.tenant("acme").await;
-    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let (engine, at) = world.app.context.current_database(&tenant).await.unwrap();
     let (fleet, ahead) = (world.app.catalog.fleet_id(), |by| Generation(tenant.generation.0 + by));
     let states = vec![IdentityState::Active, IdentityState::Frozen];
     let now = tenant_engine::ExpectedIdentity { tenant: tenant.id, fleet, generation: ahead(by - 1), states };
@@ -511,7 +511,7 @@ async fn adopt_one(on: &Column) {
     cluster.psql("theirs", "grant select on tasks to public");
     let dsn: secrecy::SecretString = cluster.dsn("theirs").into();
     let params = |world: &World| {
-        let source = adopt::AdoptParams::seal_source(&world.app.fleet, &dsn);
+        let source = adopt::AdoptParams::seal_source(&world.app.context, &dsn);
         OperationParams::Adopt(adopt::AdoptParams {
             name: "acme".to_owned(),
             labels: Default::default(),

@@ -31,12 +31,12 @@ async fn with_another_server(on: On) -> World {
 #[tokio::test]
 async fn who_asks_twice_finds_it_done() {
     let world = with_another_server(On::Sqlite).await;
-    world.app.fleet.halt_at("move: copies");
+    world.app.context.halt_at("move: copies");
     let first = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     // Planned while the tenant still is where it was.
     let second = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.resume_halted();
+    world.app.context.resume_halted();
     for op in [first.id, second.id] {
         let ended = world.finish(op).await;
         assert_eq!(ended.state, OperationState::Succeeded, "{:?}", world.steps(op, &[]).await);
@@ -55,13 +55,13 @@ async fn a_transaction_that_a_move_finds_open_is_told_to_come_back() {
     let tenant = open().await;
     let mut tx = tenant.write();
     tx.execute("insert into tasks values ('undone')", ()).await.unwrap();
-    world.app.fleet.halt_at("move: frozen");
+    world.app.context.halt_at("move: frozen");
     let started = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     let refused = tx.execute("insert into tasks values ('undone too')", ()).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::Fenced, 503), "{refused:?}");
     assert!(refused.retry_after().is_some());
-    world.app.fleet.resume_halted();
+    world.app.context.resume_halted();
     world.finish(started.id).await;
     let again = open().await;
     let mut tx = again.write();

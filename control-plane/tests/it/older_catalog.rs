@@ -66,9 +66,9 @@ fn set_back_running(data: &Path) {
 /// Takes a picture at a point of the operation, lets it end, and writes; returns the fleet whose catalog has only the
 /// picture.
 async fn forgotten(world: World, params: OperationParams, point: &'static str) -> World {
-    world.app.fleet.halt_at(point);
+    world.app.context.halt_at(point);
     let started = world.start(Submission::new(params, acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     picture(&world);
     let world = world.crash().await;
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
@@ -111,9 +111,9 @@ async fn what_replaced_a_retired_database_serves_on() {
 #[tokio::test]
 async fn one_that_went_on_from_there_is_asked_about() {
     let world = with_backup().await;
-    world.app.fleet.halt_at("swap: retired");
+    world.app.context.halt_at("swap: retired");
     let started = world.start(Submission::new(moving(), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     picture(&world);
     let world = world.crash().await;
     world.finish(started.id).await;
@@ -174,20 +174,20 @@ async fn at_work(
     crash: bool,
 ) -> (World, OperationId, PathBuf) {
     let name = if matches!(params, OperationParams::Clone(_)) { "copy" } else { "acme" };
-    world.app.fleet.halt_at(point);
+    world.app.context.halt_at(point);
     let started = world.start(Submission::new(params, acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     picture(&world);
     let world = if crash {
         world.crash().await
     } else {
-        world.app.fleet.resume_halted();
+        world.app.context.resume_halted();
         world
     };
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded, "{point}");
     world.sql(name, "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let tenant = world.tenant(name).await;
-    let (_, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let (_, at) = world.app.context.current_database(&tenant).await.unwrap();
     let file = at.file_path().to_owned();
     (world.reopen(set_back_running).await, started.id, file)
 }
@@ -287,7 +287,7 @@ async fn one_that_may_be_elsewhere_is_not_replaced_by_an_older_one() {
     world.succeed(moving(), acme()).await;
     world.sql("acme", "insert into tasks (id, title) values (2, 'acknowledged since')").await;
     let tenant = world.tenant("acme").await;
-    let serving = world.app.fleet.current_database(&tenant).await.unwrap().1.file_path();
+    let serving = world.app.context.current_database(&tenant).await.unwrap().1.file_path();
     let aside = serving.with_extension("aside");
     let world = world.reopen(set_back).await;
     std::fs::rename(&serving, &aside).unwrap();

@@ -267,9 +267,9 @@ async fn when_the_new_database_is_lost_at_the_last_moment_the_current_one_serves
     let world = two_tenants().await;
     world.backup("acme").await;
     world.sql("acme", "insert into tasks (title) values ('later')").await;
-    world.app.fleet.halt_at("build: activates");
+    world.app.context.halt_at("build: activates");
     let started = world.start(Submission::new(restoring(RestorePoint::Latest), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     // Fenced now: reads go on, writes do not.
     assert!(world.tenant("acme").await.block_writes.is_some());
     let current = world.file("acme").await;
@@ -292,9 +292,9 @@ async fn when_the_new_database_is_lost_at_the_last_moment_the_current_one_serves
 async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
     let world = two_tenants().await;
     world.backup("acme").await;
-    world.app.fleet.halt_at("build: activates");
+    world.app.context.halt_at("build: activates");
     let started = world.start(Submission::new(restoring(RestorePoint::Latest), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     let world = world.crash().await;
     world
         .app
@@ -352,9 +352,9 @@ async fn a_block_of_an_operator_outlives_an_operation_that_died_behind_its_own()
 async fn an_operation_that_finds_the_tenant_deleted_does_nothing() {
     let world = two_tenants().await;
     world.backup("acme").await;
-    world.app.fleet.halt_at("delete: proved");
+    world.app.context.halt_at("delete: proved");
     let deleting = world.start(Submission::new(deleting(), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     let world = world.crash().await;
     // Accepted while the tenant still is active, and run when it is no more.
     let restoring = world.start(Submission::new(restoring(RestorePoint::Latest), acme())).await.unwrap();
@@ -368,9 +368,9 @@ async fn an_operation_that_finds_the_tenant_deleted_does_nothing() {
 
 /// Ends the process at a point of an operation, and cancels the operation before anybody takes its step over.
 async fn cancelled_at(world: World, params: OperationParams, point: &'static str) -> World {
-    world.app.fleet.halt_at(point);
+    world.app.context.halt_at(point);
     let started = world.start(Submission::new(params, acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     let world = world.crash().await;
     world.app.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap();
     assert_eq!(world.finish(started.id).await.state, OperationState::Cancelled);
@@ -417,9 +417,9 @@ async fn when_the_kept_database_is_lost_at_the_last_moment_the_current_one_serve
     let kept = world.file("acme").await;
     world.succeed(restoring(RestorePoint::Latest), acme()).await;
     world.sql("acme", "insert into tasks (title) values ('later')").await;
-    world.app.fleet.halt_at("build: activates");
+    world.app.context.halt_at("build: activates");
     let started = world.start(Submission::new(undoing(), acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     std::fs::remove_file(kept).unwrap();
     let world = world.crash().await;
     let ended = world.finish(started.id).await;
@@ -433,9 +433,9 @@ async fn about_to_give_up() -> (World, OperationId) {
     let world = two_tenants().await;
     world.add_other().await;
     let moving = OperationParams::Move(r#move::MoveParams { to: Some("other".to_owned()), ..Default::default() });
-    world.app.fleet.halt_at("build: stamped");
+    world.app.context.halt_at("build: stamped");
     let started = world.start(Submission::new(moving, acme())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     world.set_state("other", catalog::ServerState::Cordoned).await;
     (world.crash().await, started.id)
 }
@@ -444,10 +444,10 @@ async fn about_to_give_up() -> (World, OperationId) {
 async fn a_swap_that_is_given_up_thaws_through_crashes_and_keeps_what_was_activated() {
     for point in ["thaw: claimed", "thaw: stamped", "record: begins", "record: committed"] {
         let (world, op) = about_to_give_up().await;
-        world.app.fleet.halt_at(point);
+        world.app.context.halt_at(point);
         tokio::select! {
             _ = world.finish(op) => panic!("{point} was not met"),
-            _ = world.app.fleet.wait_until_halted() => {}
+            _ = world.app.context.wait_until_halted() => {}
         }
         let world = world.crash().await;
         let ended = world.finish(op).await;

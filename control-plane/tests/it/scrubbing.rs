@@ -17,7 +17,7 @@ use crate::invariants;
 use crate::world::{TASKS, World, caller, creating, deleting, restoring};
 
 async fn scrubbed(world: &World) -> ScrubSummary {
-    scrub::run_scrub(&world.app.fleet, &InspectionScope::Everything).await.unwrap()
+    scrub::run_scrub(&world.app.context, &InspectionScope::Everything).await.unwrap()
 }
 
 async fn findings(world: &World) -> Vec<Finding> {
@@ -30,7 +30,7 @@ async fn kinds(world: &World) -> Vec<FindingKind> {
 
 async fn put_aside(world: &World, subjects: &[FindingSubject]) -> Vec<QuarantineOutcome> {
     let asker = QuarantineRequester { caller: caller(), reason: Some("looked at".to_owned()) };
-    quarantine::run_quarantine(&world.app.fleet, &asker, subjects, SubmitMode::Run).await.unwrap()
+    quarantine::run_quarantine(&world.app.context, &asker, subjects, SubmitMode::Run).await.unwrap()
 }
 
 fn refused(fate: &QuarantineOutcome) -> &Error {
@@ -51,7 +51,7 @@ async fn plant(world: &World, tenant: TenantId, number: i64) -> PathBuf {
     let root = world.data().join("tenants");
     let at = Placement::new_sqlite(&root, tenant, Generation(1), number);
     let server = tenant_engine::DatabaseServer::new_sqlite(&root);
-    let engine = world.app.fleet.engine_of_kind(tenant_engine::EngineKind::Sqlite).unwrap();
+    let engine = world.app.context.engine_of_kind(tenant_engine::EngineKind::Sqlite).unwrap();
     let set = tenant_engine::MigrationSet::from_files(&[]).unwrap();
     let template = engine.prepare_template(&server, &set).await.unwrap();
     let identity = Identity {
@@ -157,7 +157,7 @@ async fn every_fault_is_found_and_only_orphans_are_put_aside() {
 /// Another tenant's identity in the database that the catalog names.
 async fn restamp(world: &World, name: &str) {
     let tenant = world.tenant(name).await;
-    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let (engine, at) = world.app.context.current_database(&tenant).await.unwrap();
     let identity = |tenant| Identity {
         tenant,
         fleet: world.app.catalog.fleet_id(),
@@ -243,7 +243,7 @@ async fn a_dry_run_moves_nothing() {
     let_things_get_old(&world);
     let subject = findings(&world).await.remove(0).subject;
     let asker = QuarantineRequester { caller: caller(), reason: None };
-    let fates = quarantine::run_quarantine(&world.app.fleet, &asker, &[subject], SubmitMode::Plan).await.unwrap();
+    let fates = quarantine::run_quarantine(&world.app.context, &asker, &[subject], SubmitMode::Plan).await.unwrap();
     assert!(matches!(fates[0], QuarantineOutcome::Planned) && path.exists());
     assert_eq!(events(&world, "database.quarantine_begun").await, 0);
 }
@@ -252,10 +252,10 @@ async fn a_dry_run_moves_nothing() {
 async fn a_tenant_that_an_operation_works_on_is_never_reported() {
     for point in ["create: provisioned", "create: probed"] {
         let world = World::new().await;
-        world.app.fleet.halt_at(point);
+        world.app.context.halt_at(point);
         let creating = Submission::new(creating(&["acme"]), TenantSelection::default());
         let operation = world.start(creating).await.unwrap().id;
-        assert_eq!(world.app.fleet.wait_until_halted().await, point);
+        assert_eq!(world.app.context.wait_until_halted().await, point);
         // The file is there, older than the grace by the fleet's clock, and the catalog does not name it.
         let_things_get_old(&world);
         let report = scrubbed(&world).await;
@@ -274,10 +274,10 @@ async fn a_restore_in_flight_is_never_reported() {
     world.create(&["acme"]).await;
     world.backup("acme").await;
     for point in ["build: filled", "restore: frozen", "build: stamped"] {
-        world.app.fleet.halt_at(point);
+        world.app.context.halt_at(point);
         let restore = Submission::new(restoring(restore::RestorePoint::Latest), TenantSelection::one_tenant("acme"));
         let operation = world.start(restore).await.unwrap().id;
-        assert_eq!(world.app.fleet.wait_until_halted().await, point);
+        assert_eq!(world.app.context.wait_until_halted().await, point);
         let_things_get_old(&world);
         assert_eq!(findings(&world).await, [], "{point}");
         world = world.crash().await;

@@ -16,9 +16,9 @@ async fn an_embedded_process_runs_nothing_that_it_was_not_asked_to() {
     let world = World::new().await;
     let other = world.another(ProcessRole::Embedded).await;
     // Submitted and never run: its process dies first.
-    world.app.fleet.halt_after(1);
+    world.app.context.halt_after(1);
     let left = world.start(Submission::new(creating(&["acme"]), TenantSelection::default())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     let control_plane::runner::submit::SubmitOutcome::Started(own) = other
         .submit_operation(
             &caller(),
@@ -46,9 +46,9 @@ async fn an_embedded_process_runs_nothing_that_it_was_not_asked_to() {
 #[tokio::test]
 async fn a_serving_process_runs_what_others_left() {
     let world = World::new().await;
-    world.app.fleet.halt_after(1);
+    world.app.context.halt_after(1);
     let left = world.start(Submission::new(creating(&["acme", "globex"]), TenantSelection::default())).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     world.app.simulate_kill().await;
     world.advance(Duration::from_secs(61));
     let server = world.another(ProcessRole::Serving).await;

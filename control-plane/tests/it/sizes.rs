@@ -9,7 +9,7 @@ const TASKS: (&str, &str) = ("0001_tasks.sql", "create table tasks (title text n
 
 async fn is_measured(world: &World, when: &str) {
     let tenant = world.tenant("acme").await;
-    let (engine, at) = world.app.fleet.current_database(&tenant).await.unwrap();
+    let (engine, at) = world.app.context.current_database(&tenant).await.unwrap();
     let size = i64::try_from(engine.database_size(&at).await.unwrap()).unwrap();
     let known = tenant.size_bytes.unwrap();
     // A server writes to its own tables now and then: a few pages are no other size.

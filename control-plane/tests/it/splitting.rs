@@ -137,17 +137,17 @@ async fn what_was_made_current_during_a_run_stays() {
         async move { tenant_engine::MigrationSets::from_files(&files).map(|sets| (sets, files)).unwrap() }
     };
     let (sets, other) = stored(vec![TASKS, LATER]).await;
-    world.app.fleet.halt_at("migrate: applied");
+    world.app.context.halt_at("migrate: applied");
     let submission = Submission::new(migrating(&[TASKS, DONE]), TenantSelection::all_tenants());
     let op = world.start(submission).await.unwrap();
-    world.app.fleet.wait_until_halted().await;
+    world.app.context.wait_until_halted().await;
     assert_eq!(current(&world).await, Some(old), "nothing has succeeded yet");
     let made = world.start(Submission::new(creating(&["hooli"]), TenantSelection::default())).await.unwrap();
     let mut tx = world.app.catalog.write().await.unwrap();
     let chosen = catalog::releases::ensure_release(&mut tx, &sets, &other, "test").await.unwrap().id;
     catalog::fleet::set_current_release(&mut tx, chosen).await.unwrap();
     tx.commit().await.unwrap();
-    world.app.fleet.resume_halted();
+    world.app.context.resume_halted();
     world.finish(op.id).await;
     world.finish(made.id).await;
     assert_eq!(current(&world).await, Some(chosen));

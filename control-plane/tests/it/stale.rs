@@ -86,7 +86,7 @@ async fn nothing_goes_to_what_was_replaced(on: On, case: Case) {
     }
     for kept in replaced(&world).await {
         assert_eq!(rows_in(&world, &kept, "after").await, 0, "it wrote to {}", kept.placement);
-        let (engine, at) = world.app.fleet.resolve_placement(kept.server_id, &kept.placement).await.unwrap();
+        let (engine, at) = world.app.context.resolve_placement(kept.server_id, &kept.placement).await.unwrap();
         let identity = engine.inspect_database(&at, None, InspectionDepth::Ledger).await.unwrap().identity;
         assert!(matches!(identity.state, IdentityState::Moved | IdentityState::Tombstone), "{identity:?}");
     }

@@ -257,7 +257,7 @@ impl World {
 
     pub(crate) async fn try_sql(&self, name: &str, sql: &str) -> Result<Rows, Error> {
         let tenant = self.tenant(name).await;
-        let (engine, at) = self.app.fleet.current_database(&tenant).await?;
+        let (engine, at) = self.app.context.current_database(&tenant).await?;
         let expected = tenant_engine::ExpectedIdentity {
             tenant: tenant.id,
             fleet: self.app.catalog.fleet_id(),

@@ -196,7 +196,7 @@ async fn run_backup(
     JsonBody(run): JsonBody<BackupRun>,
 ) -> Result<Response> {
     let submission = Submission {
-        params: OperationParams::Backup(backup::BackupParams::default()),
+        operation: OperationParams::Backup(backup::BackupParams::default()).into(),
         targets: run.selection.into(),
         reason: run.reason,
         concurrency: run.concurrency.map(StepConcurrency::to_u32),
@@ -245,7 +245,7 @@ async fn verify_some(
     }
     let backups = wanted.backups.iter().map(|id| lookup::parse_id(id)).collect::<Result<_>>()?;
     let submission = Submission {
-        params: OperationParams::Verify(verify::VerifyParams { backups }),
+        operation: OperationParams::Verify(verify::VerifyParams { backups }).into(),
         targets,
         reason: wanted.reason,
         concurrency: wanted.concurrency.map(StepConcurrency::to_u32),

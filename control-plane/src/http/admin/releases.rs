@@ -24,8 +24,9 @@ use crate::http::error::{Problem, ProblemBody, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::limits::BULK_BYTES_MAX;
 use crate::http::pages::{PageOf, PageWindow};
-use crate::operations::ledgers::{self, ReadLedgers};
-use crate::operations::{OperationParams, ledger_name, migrate};
+use crate::operation::ledger_name;
+use crate::operation::ledgers::{self, ReadLedgers};
+use crate::operations::{OperationParams, migrate};
 use crate::plan::TenantSelection;
 use crate::runner::submit::{Submission, SubmitMode};
 use crate::time_text;
@@ -233,10 +234,10 @@ async fn admit_release(api: &ApiState, sets: &Arc<MigrationSets>) -> Result<Vec<
     let tenants = api.app.select_in(&everyone, &[TenantState::Active, TenantState::Suspended]).await?;
     let none = ReadLedgers::new();
     let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, &tenants, &none).await?;
-    let read = ledgers::read_ledgers(&api.app.fleet, &known.unread).await;
+    let read = ledgers::read_ledgers(&api.app.context, &known.unread).await;
     let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, &tenants, &read).await?;
     let engines: Vec<EngineKind> =
-        api.app.fleet.one_of_each_engine().await?.iter().map(DatabaseServer::engine_kind).collect();
+        api.app.context.one_of_each_engine().await?.iter().map(DatabaseServer::engine_kind).collect();
     match refused.refuse_all(&engines, &known.ledgers) {
         Some(error) => Err(error.into()),
         None => Ok(refused.engine_notes(&engines, &known.ledgers)),

@@ -201,7 +201,7 @@ impl ScrubFinding {
 #[utoipa::path(post, path = "/v1/scrub", tag = "scrub",
     responses((status = 200, description = "Result of the comparison", body = ScrubReport), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
 async fn scrub_fleet(State(api): State<ApiState>, _caller: AdmittedCaller) -> Result<JsonBody<ScrubReport>> {
-    let report = scrub::run_scrub(&api.app.fleet, &InspectionScope::Everything).await?;
+    let report = scrub::run_scrub(&api.app.context, &InspectionScope::Everything).await?;
     Ok(JsonBody(ScrubReport::new(api.app.catalog.fleet_id().to_string(), report)))
 }
 
@@ -262,7 +262,7 @@ async fn quarantine_findings(
         wish.findings.iter().enumerate().map(|(at, finding)| finding.parse_subject(at)).collect::<Result<_>>()?;
     let mode = if wish.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
     let asker = QuarantineRequester { caller: caller.who, reason: wish.reason };
-    let fates = scrub::quarantine::run_quarantine(&api.app.fleet, &asker, &subjects, mode).await?;
+    let fates = scrub::quarantine::run_quarantine(&api.app.context, &asker, &subjects, mode).await?;
     let items = subjects.into_iter().zip(fates).map(|(subject, fate)| quarantine_item(subject, fate)).collect();
     Ok(JsonBody(QuarantineReport { dry_run: wish.dry_run, items }))
 }

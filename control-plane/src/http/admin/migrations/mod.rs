@@ -80,23 +80,26 @@ struct MigrationRun {
 }
 
 impl MigrationRun {
-    /// The requested operation.
-    fn into_submission(self) -> Result<Submission> {
-        let params = migrate::MigrateParams {
-            release: release_source(self.release.as_deref(), self.files)?,
+    /// The requested migration. Takes the files out of the request.
+    fn take_params(&mut self) -> Result<migrate::MigrateParams> {
+        Ok(migrate::MigrateParams {
+            release: release_source(self.release.as_deref(), self.files.take())?,
             target: self.target.map(MigrationVersion::to_i64),
             look: if self.verify { migrate::StepCoverage::Every } else { migrate::StepCoverage::Hint },
             include_pinned: self.include_pinned,
             promotes: None,
             to_build: None,
-        };
-        Ok(Submission {
-            params: OperationParams::Migrate(params),
+        })
+    }
+
+    fn into_submission(self, params: migrate::MigrateParams) -> Submission {
+        Submission {
+            operation: OperationParams::Migrate(params).into(),
             targets: self.selection.into(),
             reason: self.reason,
             concurrency: self.concurrency.map(StepConcurrency::to_u32),
             expect_count: self.expect_count.map(TenantCount::get),
-        })
+        }
     }
 }
 
@@ -119,10 +122,11 @@ fn release_source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Res
 async fn run_migration(
     State(api): State<ApiState>,
     caller: AdmittedCaller,
-    JsonBody(run): JsonBody<MigrationRun>,
+    JsonBody(mut run): JsonBody<MigrationRun>,
 ) -> Result<Response> {
     let dry_run = run.dry_run;
-    change::submit_or_plan(&api, &caller, run.into_submission()?, dry_run).await
+    let params = run.take_params()?;
+    change::submit_or_plan(&api, &caller, run.into_submission(params), dry_run).await
 }
 
 /// What a migration would do, grouped by version.
@@ -163,16 +167,15 @@ struct PlanAtVersion {
 async fn show_plan(
     State(api): State<ApiState>,
     caller: AdmittedCaller,
-    JsonBody(run): JsonBody<MigrationRun>,
+    JsonBody(mut run): JsonBody<MigrationRun>,
 ) -> Result<JsonBody<MigrationPlan>> {
     check_reason(run.reason.as_deref())?;
     let target = run.target.map(MigrationVersion::to_i64);
-    let submission = run.into_submission()?;
-    let OperationParams::Migrate(params) = &submission.params else {
-        return Err(Error::internal("a migration is one").into());
-    };
-    let (source, selection) = (params.release.clone(), submission.targets.clone());
-    let include_pinned = params.include_pinned || !selection.names.is_empty();
+    let params = run.take_params()?;
+    let (source, include_pinned) = (params.release.clone(), params.include_pinned);
+    let submission = run.into_submission(params);
+    let selection = submission.targets.clone();
+    let include_pinned = include_pinned || !selection.names.is_empty();
     // Refuses with the same error as a run would.
     api.app.submit_operation(&caller.who, submission, SubmitMode::Plan).await?;
     let (release, sets) = describe_release(&api, &caller, source).await?;

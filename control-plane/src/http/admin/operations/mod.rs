@@ -136,9 +136,8 @@ impl OperationView {
 
 /// The description of what an unfinished operation does before its first step.
 fn opening_phase(record: &OperationRecord) -> Option<&'static str> {
-    let params =
-        crate::operations::OperationParams::parse_record(record).ok().filter(|_| record.finished_at.is_none())?;
-    params.as_operation().describe_opening()
+    let params = (crate::operations::registry().parse_record)(record).ok().filter(|_| record.finished_at.is_none())?;
+    params.describe_opening()
 }
 
 /// Filters of a list of operations.

@@ -125,7 +125,7 @@ async fn set_connection(
 ) -> Result<Response> {
     check_reason(entry.reason.as_deref())?;
     let known = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
-    match (api.app.fleet.load_server(known.id).await?, &entry.dsn, &entry.base) {
+    match (api.app.context.load_server(known.id).await?, &entry.dsn, &entry.base) {
         (EngineServer::Postgres(before), Some(dsn), None) => {
             let after = Arc::new(before.with_dsn(dsn).map_err(Error::from)?);
             change_connection(&api, &caller, known, after, &entry).await
@@ -205,7 +205,7 @@ async fn finish_server_change(
     let id = record.id;
     let answer =
         finish_change(tx, caller, dry_run, change, JsonBody(ServerView::new(record, tenants, Ok(survey)))).await;
-    api.app.fleet.forget_server(id);
+    api.app.context.forget_server(id);
     answer
 }
 
@@ -273,7 +273,8 @@ fn reserved_directories(api: &ApiState) -> Vec<std::path::PathBuf> {
 
 /// Surveys the server. Refuses one that does not answer or whose role lacks a right, and names it.
 async fn survey_usable(api: &ApiState, place: &EngineServer) -> Result<ServerSurvey> {
-    let survey = api.app.fleet.engine_of_kind(place.engine_kind())?.survey_server(place).await.map_err(Error::from)?;
+    let survey =
+        api.app.context.engine_of_kind(place.engine_kind())?.survey_server(place).await.map_err(Error::from)?;
     if survey.lacks.is_empty() {
         return Ok(survey);
     }

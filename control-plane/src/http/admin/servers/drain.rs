@@ -55,7 +55,7 @@ async fn drain_server(
     check_reason(run.reason.as_deref())?;
     let server = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
     let submission = Submission {
-        params: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }),
+        operation: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }).into(),
         targets: TenantSelection { server: Some(server.name.clone()), allow_empty: true, ..TenantSelection::default() },
         reason: run.reason.clone(),
         concurrency: Some(run.max_parallel.map_or(PARALLEL, StepConcurrency::to_u32)),

@@ -207,8 +207,9 @@ async fn get_preparation(
     PathParams(name): PathParams<String>,
 ) -> Result<JsonBody<ServerPreparation>> {
     let record = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
-    let server = api.app.fleet.load_server(record.id).await?;
-    let script = api.app.fleet.engine_of_kind(record.engine)?.preparation_script(&server).await.map_err(Error::from)?;
+    let server = api.app.context.load_server(record.id).await?;
+    let script =
+        api.app.context.engine_of_kind(record.engine)?.preparation_script(&server).await.map_err(Error::from)?;
     Ok(JsonBody(ServerPreparation { script }))
 }
 

@@ -56,7 +56,7 @@ async fn adopt_one(
     JsonBody(new): JsonBody<AdoptionRequest>,
 ) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
-    let source = adopt::AdoptParams::seal_source(&api.app.fleet, &new.dsn);
+    let source = adopt::AdoptParams::seal_source(&api.app.context, &new.dsn);
     let params = adopt::AdoptParams { name: new.name, labels: new.labels, server: new.server, source };
     let mut submission = Submission::new(OperationParams::Adopt(params), TenantSelection::default());
     submission.reason = new.reason;

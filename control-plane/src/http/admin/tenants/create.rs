@@ -164,7 +164,7 @@ async fn create_many(
     };
     let params = create::CreateParams { tenants, server: new.server, if_exists };
     let submission = Submission {
-        params: OperationParams::Create(params),
+        operation: OperationParams::Create(params).into(),
         targets: TenantSelection::default(),
         reason: new.reason,
         concurrency: new.concurrency.map(StepConcurrency::to_u32),

@@ -58,7 +58,7 @@ struct LifecycleChange {
 impl LifecycleChange {
     async fn submit_change(self, api: &ApiState, caller: &AdmittedCaller, params: OperationParams) -> Result<Response> {
         let submission = Submission {
-            params,
+            operation: params.into(),
             targets: self.selection.into(),
             reason: self.reason,
             concurrency: self.concurrency.map(StepConcurrency::to_u32),
@@ -172,7 +172,7 @@ async fn settle_tenants(
     JsonBody(run): JsonBody<LifecycleSettle>,
 ) -> Result<Response> {
     let submission = Submission {
-        params: OperationParams::Settle(settle::SettleParams { back: run.back, newest: run.newest }),
+        operation: OperationParams::Settle(settle::SettleParams { back: run.back, newest: run.newest }).into(),
         targets: run.selection.into(),
         reason: run.reason,
         concurrency: run.concurrency.map(StepConcurrency::to_u32),
@@ -250,7 +250,7 @@ async fn move_tenants(
     JsonBody(run): JsonBody<LifecycleMove>,
 ) -> Result<Response> {
     let submission = Submission {
-        params: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }),
+        operation: OperationParams::Move(r#move::MoveParams { to: run.to, ..Default::default() }).into(),
         targets: run.selection.into(),
         reason: run.reason,
         concurrency: run.concurrency.map(StepConcurrency::to_u32),

@@ -6,14 +6,14 @@ use catalog::tenants::TenantUpdate;
 use catalog::{BlockWrites, Generation};
 use tenant_engine::IdentityState;
 
-use super::super::build::BuiltDatabase;
-use super::super::fence::state_under_block;
-use super::super::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext};
+use super::build::BuiltDatabase;
+use super::fence::state_under_block;
 use super::older_facts;
 use crate::error::{Error, Result};
+use crate::operation::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext};
 
 /// The generation of a replacement: one step for the fence around the current database, one for the swap.
-pub(in crate::operations) fn after_swap(generation: Generation) -> Generation {
+pub(crate) fn after_swap(generation: Generation) -> Generation {
     generation.next().next()
 }
 
@@ -22,14 +22,11 @@ pub(in crate::operations) fn after_swap(generation: Generation) -> Generation {
 ///
 /// # Errors
 /// Those of the catalog.
-pub(in crate::operations) async fn open_replacement(
-    fleet: &StepContext,
-    step: &ClaimedStep,
-) -> Result<Option<ReplacementRecord>> {
+pub(crate) async fn open_replacement(context: &StepContext, step: &ClaimedStep) -> Result<Option<ReplacementRecord>> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(None);
     }
-    let mut tx = fleet.catalog.read().await?;
+    let mut tx = context.catalog.read().await?;
     let row = catalog::replacements::of_tenant(&mut tx, step.tenant.id).await?;
     match row.filter(|row| row.generation == step.tenant.generation) {
         Some(row) => Ok(Some(row)),
@@ -42,11 +39,8 @@ pub(in crate::operations) async fn open_replacement(
 ///
 /// # Errors
 /// Those of the catalog.
-pub(in crate::operations) async fn own_replacement(
-    fleet: &StepContext,
-    step: &ClaimedStep,
-) -> Result<Option<ReplacementRecord>> {
-    Ok(open_replacement(fleet, step).await?.filter(|open| open.op_id == step.op.id))
+pub(crate) async fn own_replacement(context: &StepContext, step: &ClaimedStep) -> Result<Option<ReplacementRecord>> {
+    Ok(open_replacement(context, step).await?.filter(|open| open.op_id == step.op.id))
 }
 
 /// The new database of a replacement that is ready.
@@ -58,7 +52,7 @@ pub(super) fn require_new(open: &ReplacementRecord) -> Result<&NewDatabase> {
 }
 
 /// A new database, as the record of a replacement holds it.
-pub(in crate::operations) fn new_database(built: &BuiltDatabase, step: &ClaimedStep) -> NewDatabase {
+pub(crate) fn new_database(built: &BuiltDatabase, step: &ClaimedStep) -> NewDatabase {
     NewDatabase {
         server_id: built.server.unwrap_or(step.tenant.server_id),
         placement: built.placement.clone(),
@@ -76,7 +70,7 @@ pub(super) fn unfenced_state(open: &ReplacementRecord) -> IdentityState {
 }
 
 /// Adds to a tenant update that the block ends, and that the tenant gets back what it had before.
-pub(in crate::operations) fn lift_block(open: &ReplacementRecord, flip: TenantUpdate) -> TenantUpdate {
+pub(crate) fn lift_block(open: &ReplacementRecord, flip: TenantUpdate) -> TenantUpdate {
     TenantUpdate { block_writes: Some(open.previous_block), reason: Some(open.previous_reason.clone()), ..flip }
 }
 
@@ -95,7 +89,7 @@ pub(super) fn update_to_new(step: &ClaimedStep, new: &NewDatabase) -> TenantUpda
 
 /// Ends a phase that has fenced the current database: the catalog blocks the tenant's writes, and records the
 /// replacement, in one transaction.
-pub(in crate::operations) fn fenced_outcome(
+pub(crate) fn fenced_outcome(
     step: &ClaimedStep,
     next: &'static str,
     facts: serde_json::Value,
@@ -112,7 +106,7 @@ pub(in crate::operations) fn fenced_outcome(
 }
 
 /// The effect that records that the new database is ready.
-pub(in crate::operations) fn ready_effect(open: &ReplacementRecord, new: NewDatabase) -> CatalogEffect {
+pub(crate) fn ready_effect(open: &ReplacementRecord, new: NewDatabase) -> CatalogEffect {
     let open = ReplacementRecord { stage: ReplacementStage::Ready, new: Some(new), ..open.clone() };
     CatalogEffect::PutReplacement(Box::new(open))
 }

@@ -20,27 +20,27 @@ use catalog::tenants::TenantUpdate;
 use catalog::{BlockWrites, Generation, ServerId, TenantState};
 use tenant_engine::{Engine, ErrorKind as DatabaseError, Identity, IdentityState, InspectionDepth, Placement};
 
-use super::super::{CatalogEffect, ClaimedStep, PlacementUse, StepContext, fence, image, stamp};
 use super::decide::{DropDecision, DropReason, decide_drop};
-use super::{observe, roll_back};
+use super::{fence, image, observe, roll_back, stamp};
 use crate::error::Result;
+use crate::operation::{CatalogEffect, ClaimedStep, PlacementUse, StepContext};
 
 /// The places where a step may have created databases.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::operations) struct PossibleLeftovers {
-    pub(in crate::operations) placements: PlacementUse,
+pub(crate) struct PossibleLeftovers {
+    pub(crate) placements: PlacementUse,
     /// A server besides the tenant's own.
-    pub(in crate::operations) elsewhere: Option<ServerId>,
+    pub(crate) elsewhere: Option<ServerId>,
 }
 
 /// Undoes what a failed step did. Returns the changes that the catalog records together with the failure. Work that
 /// cannot be done now is logged, and `settle` and `scrub` find it later.
-pub(in crate::operations) async fn after_failure(
-    fleet: &StepContext,
+pub(crate) async fn after_failure(
+    context: &StepContext,
     step: &ClaimedStep,
     made: PossibleLeftovers,
 ) -> Vec<CatalogEffect> {
-    let done = undo_failed_step(fleet, step, made).await;
+    let done = undo_failed_step(context, step, made).await;
     done.unwrap_or_else(|error| {
         tracing::warn!(tenant = %step.tenant.id, op = %step.op.id, code = %error.code(), %error, "a failed step left traces");
         Vec::new()
@@ -48,11 +48,11 @@ pub(in crate::operations) async fn after_failure(
 }
 
 async fn undo_failed_step(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     made: PossibleLeftovers,
 ) -> Result<Vec<CatalogEffect>> {
-    let mut tx = fleet.catalog.read().await?;
+    let mut tx = context.catalog.read().await?;
     let claim = (step.op.id, step.tenant.id, step.claim);
     let is_live = catalog::steps::check_live_claims(&mut tx, &[claim]).await? == [true];
     let tenant = catalog::tenants::get(&mut tx, step.tenant.id).await?.filter(|_| is_live);
@@ -60,19 +60,19 @@ async fn undo_failed_step(
     // Another worker holds the step now, and the traces may be its work.
     let Some(tenant) = tenant else { return Ok(Vec::new()) };
     let step = ClaimedStep { tenant, ..step.clone() };
-    if let Err(error) = image::drop_scratch(fleet, &step).await {
+    if let Err(error) = image::drop_scratch(context, &step).await {
         tracing::warn!(op = %step.op.id, code = %error.code(), %error, "the scratch database of a failed step was not dropped");
     }
     if is_fenced(&step) && step.phase != roll_back::ROLL_BACK {
         return Ok(Vec::new());
     }
-    retire_all_retained(fleet, &step).await?;
+    retire_all_retained(context, &step).await?;
     if made.placements == PlacementUse::Fresh && step.tenant.state != TenantState::Provisioning {
         for server in [Some(step.tenant.server_id), made.elsewhere].into_iter().flatten() {
-            remove_new_databases(fleet, &step, server).await?;
+            remove_new_databases(context, &step, server).await?;
         }
     }
-    Ok(restamp_current(fleet, &step).await?.map(CatalogEffect::Flip).into_iter().collect())
+    Ok(restamp_current(context, &step).await?.map(CatalogEffect::Flip).into_iter().collect())
 }
 
 /// Whether an operation blocks the tenant's writes. Then `roll_back` or `settle` decides which of its databases serves.
@@ -82,15 +82,15 @@ fn is_fenced(step: &ClaimedStep) -> bool {
 
 /// Retires the tenant's retained databases that an undo took out and did not finish with. Returns how many. The caller
 /// must know that no undo is running.
-pub(in crate::operations) async fn retire_all_retained(fleet: &StepContext, step: &ClaimedStep) -> Result<usize> {
-    let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+pub(crate) async fn retire_all_retained(context: &StepContext, step: &ClaimedStep) -> Result<usize> {
+    let all = catalog::retained::of_tenant(&mut context.catalog.read().await?, step.tenant.id).await?;
     let mut count = 0;
     for record in all.iter().filter(|record| !is_current(step, record.server_id, &record.placement)) {
-        let (engine, at) = fleet.resolve_placement(record.server_id, &record.placement).await?;
+        let (engine, at) = context.resolve_placement(record.server_id, &record.placement).await?;
         let found = read_identity(engine, &at).await?;
-        let taken_out = found.filter(|found| is_ours(fleet, step, found) && found.state == IdentityState::Building);
+        let taken_out = found.filter(|found| is_ours(context, step, found) && found.state == IdentityState::Building);
         if let Some(found) = taken_out {
-            retire_retained(fleet, step, record, found.generation).await?;
+            retire_retained(context, step, record, found.generation).await?;
             count += 1;
         }
     }
@@ -98,26 +98,26 @@ pub(in crate::operations) async fn retire_all_retained(fleet: &StepContext, step
 }
 
 /// Restores the stamp of one retained database, if a failed step has changed it under this generation.
-pub(in crate::operations) async fn retire_retained(
-    fleet: &StepContext,
+pub(crate) async fn retire_retained(
+    context: &StepContext,
     step: &ClaimedStep,
     record: &RetainedRecord,
     stamped: Generation,
 ) -> Result<()> {
     use IdentityState::{Active, Building, Frozen, Moved};
-    let (engine, at) = fleet.resolve_placement(record.server_id, &record.placement).await?;
-    let expected = step.expected_at(fleet.fleet_id(), stamped, &[Building, Active, Frozen, Moved]);
-    let identity = step.identity_to_stamp(fleet.fleet_id(), record.generation, IdentityState::Moved);
+    let (engine, at) = context.resolve_placement(record.server_id, &record.placement).await?;
+    let expected = step.expected_at(context.fleet_id(), stamped, &[Building, Active, Frozen, Moved]);
+    let identity = step.identity_to_stamp(context.fleet_id(), record.generation, IdentityState::Moved);
     Ok(engine.stamp_identity(&at, &expected, &identity).await?)
 }
 
 /// Removes the databases that the claims of this step created on a server. A database that was stamped to serve is
 /// removed only if this claim filled it. A catalog that was restored from an older copy may not know that an earlier
 /// claim's database has served.
-async fn remove_new_databases(fleet: &StepContext, step: &ClaimedStep, server: ServerId) -> Result<()> {
-    let kept = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
-    let on = fleet.load_server(server).await?;
-    let engine = fleet.engine_of_kind(on.engine_kind())?;
+async fn remove_new_databases(context: &StepContext, step: &ClaimedStep, server: ServerId) -> Result<()> {
+    let kept = catalog::retained::of_tenant(&mut context.catalog.read().await?, step.tenant.id).await?;
+    let on = context.load_server(server).await?;
+    let engine = context.engine_of_kind(on.engine_kind())?;
     let (last, next) = (step.tenant.placement_epoch, step.tenant.generation.next());
     for number in (last - step.claim + 1).max(1)..=last {
         // After a fence, the catalog's generation is one closer to that of the new database.
@@ -125,7 +125,7 @@ async fn remove_new_databases(fleet: &StepContext, step: &ClaimedStep, server: S
             let at = on.fresh_placement(step.tenant.id, generation, number);
             let is_kept = kept.iter().any(|one| one.server_id == server && one.placement == at.catalog_reference());
             if !is_kept && !is_current(step, server, at.catalog_reference()) {
-                remove_leftover(fleet, step, engine, &at).await?;
+                remove_leftover(context, step, engine, &at).await?;
             }
         }
     }
@@ -133,12 +133,12 @@ async fn remove_new_databases(fleet: &StepContext, step: &ClaimedStep, server: S
 }
 
 async fn remove_leftover(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     engine: &Arc<dyn Engine>,
     at: &Placement,
 ) -> Result<()> {
-    let owner = (step.tenant.id, fleet.fleet_id());
+    let owner = (step.tenant.id, context.fleet_id());
     let observed = observe::observe_placement(engine, at, owner, step.tenant.generation).await;
     let why = DropReason::FailedStep {
         was_filled_here: step.has_filled(at.catalog_reference()),
@@ -158,7 +158,7 @@ async fn remove_leftover(
 }
 
 /// Stamps the current database back to its unfenced state, if this operation stamped it and the catalog does not know.
-async fn restamp_current(fleet: &StepContext, step: &ClaimedStep) -> Result<Option<TenantUpdate>> {
+async fn restamp_current(context: &StepContext, step: &ClaimedStep) -> Result<Option<TenantUpdate>> {
     let tenant = &step.tenant;
     let rests = match tenant.state {
         _ if tenant.placement.is_none() || is_fenced(step) => return Ok(None),
@@ -166,17 +166,17 @@ async fn restamp_current(fleet: &StepContext, step: &ClaimedStep) -> Result<Opti
         TenantState::Deleted => IdentityState::Tombstone,
         TenantState::Provisioning | TenantState::Archived | TenantState::Purged => return Ok(None),
     };
-    let (engine, at) = fleet.current_database(tenant).await?;
+    let (engine, at) = context.current_database(tenant).await?;
     let Some(found) = read_identity(engine, &at).await? else { return Ok(None) };
     let next = tenant.generation.next();
     // As in `stamp::expected_stamped_ahead`: a retired database may have been replaced by one that has served.
     let may_rest = matches!(found.state, IdentityState::Active | IdentityState::Frozen | IdentityState::Tombstone);
-    let is_own = is_ours(fleet, step, &found) && found.op == Some(step.op.id);
+    let is_own = is_ours(context, step, &found) && found.op == Some(step.op.id);
     if !may_rest || !is_own || found.generation != next {
         return Ok(None);
     }
-    let expected = step.expected_at(fleet.fleet_id(), next, &[found.state]);
-    stamp::stamp_database(engine, &at, &expected, &step.identity_to_stamp(fleet.fleet_id(), next, rests)).await?;
+    let expected = step.expected_at(context.fleet_id(), next, &[found.state]);
+    stamp::stamp_database(engine, &at, &expected, &step.identity_to_stamp(context.fleet_id(), next, rests)).await?;
     Ok(Some(TenantUpdate::for_generation(tenant.id, tenant.generation)))
 }
 
@@ -193,8 +193,8 @@ async fn read_identity(engine: &Arc<dyn Engine>, at: &Placement) -> Result<Optio
     }
 }
 
-fn is_ours(fleet: &StepContext, step: &ClaimedStep, found: &Identity) -> bool {
-    found.tenant == step.tenant.id && found.fleet == fleet.fleet_id()
+fn is_ours(context: &StepContext, step: &ClaimedStep, found: &Identity) -> bool {
+    found.tenant == step.tenant.id && found.fleet == context.fleet_id()
 }
 
 fn is_current(step: &ClaimedStep, server: ServerId, placement: &str) -> bool {

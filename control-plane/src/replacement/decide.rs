@@ -18,7 +18,7 @@ use TenantBlock::ByReplacement;
 
 /// Where a database's generation is, in relation to the one that it should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum GenerationPosition {
+pub(crate) enum GenerationPosition {
     /// Older: the database was left behind.
     Behind,
     /// The same.
@@ -31,7 +31,7 @@ pub(in crate::operations) enum GenerationPosition {
 
 /// The condition of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum DatabaseCondition {
+pub(crate) enum DatabaseCondition {
     /// It does not exist.
     Missing,
     /// It cannot be read, or has no identity.
@@ -51,7 +51,7 @@ pub(in crate::operations) enum DatabaseCondition {
 
 /// The condition of the new database of a replacement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum NewCondition {
+pub(crate) enum NewCondition {
     /// The replacement has not made one.
     NotMade,
     /// It is as it was made, and never served.
@@ -66,7 +66,7 @@ pub(in crate::operations) enum NewCondition {
 
 /// Who blocks the tenant's writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum TenantBlock {
+pub(crate) enum TenantBlock {
     /// No operation.
     None,
     /// An operation that left no record.
@@ -77,21 +77,21 @@ pub(in crate::operations) enum TenantBlock {
 
 /// Everything that a decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) struct Situation {
-    pub(in crate::operations) block: TenantBlock,
+pub(crate) struct Situation {
+    pub(crate) block: TenantBlock,
     /// The condition of the current database when its writes were blocked.
-    pub(in crate::operations) found: FencedDatabase,
+    pub(crate) found: FencedDatabase,
     /// The state of the current database while no operation works on it.
-    pub(in crate::operations) rests: IdentityState,
+    pub(crate) rests: IdentityState,
     /// The database that the catalog names.
-    pub(in crate::operations) current: DatabaseCondition,
+    pub(crate) current: DatabaseCondition,
     /// The database that is to replace it.
-    pub(in crate::operations) new: NewCondition,
+    pub(crate) new: NewCondition,
 }
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum Question {
+pub(crate) enum Question {
     /// An operation is about to block the writes of the current database, and its identity is not the expected one.
     Fence,
     /// The swap failed, and cannot be tried again.
@@ -107,7 +107,7 @@ pub(in crate::operations) enum Question {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum Decision {
+pub(crate) enum Decision {
     /// Nothing: catalog and database agree.
     Nothing,
     /// Freeze the current database as it is.
@@ -128,7 +128,7 @@ pub(in crate::operations) enum Decision {
 
 /// Why nothing is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum Refusal {
+pub(crate) enum Refusal {
     /// The current database cannot be read.
     CurrentUnreadable,
     /// No operation leaves a current database like this.
@@ -144,7 +144,7 @@ pub(in crate::operations) enum Refusal {
 }
 
 /// Decides which database serves.
-pub(in crate::operations) fn decide(seen: &Situation, asked: Question) -> Decision {
+pub(crate) fn decide(seen: &Situation, asked: Question) -> Decision {
     use Decision::{Freeze, GoOnWithout, Nothing, Refuse, RollBack, StayFenced, UseCurrent, UseNew};
     use Refusal::{CatalogIsOlder, CurrentUnreadable, NewUnreachable, NewUnusable, RepairFirst, UnexpectedIdentity};
     match (asked, seen.block, seen.current, seen.new) {
@@ -163,16 +163,10 @@ pub(in crate::operations) fn decide(seen: &Situation, asked: Question) -> Decisi
         // The catalog was restored from an older copy. The database is not damaged.
         (Question::Fence, _, Own { state: Moved, at: Next } | Own { at: Further, .. }, _) => Refuse(CatalogIsOlder),
         (Question::Fence, _, Missing, _) => GoOnWithout(FencedDatabase::Missing),
-        (
-            Question::Fence,
-            _,
-            Damaged
-            | Foreign
-            | Own { at: Behind, .. }
-            | Own { state: Building | Tombstone, at: Present }
-            | Own { state: Building, at: Next },
-            _,
-        ) => GoOnWithout(FencedDatabase::Damaged),
+        (Question::Fence, _, Damaged | Foreign | Own { at: Behind, .. }, _)
+        | (Question::Fence, _, Own { state: Building, .. } | Own { state: Tombstone, at: Present }, _) => {
+            GoOnWithout(FencedDatabase::Damaged)
+        }
         (Question::Fence, _, Unreachable, _) => Refuse(CurrentUnreadable),
 
         // The swap failed. A database that was not sound at the fence cannot serve again.
@@ -221,7 +215,7 @@ pub(in crate::operations) fn decide(seen: &Situation, asked: Question) -> Decisi
 
 /// Why a database is to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum DropReason {
+pub(crate) enum DropReason {
     /// The time of a retained database is over. Positions are relative to the generation that it was retained with.
     Retained {
         /// It was not what the catalog expected. It may only have been newer than the catalog.
@@ -242,7 +236,7 @@ pub(in crate::operations) enum DropReason {
 
 /// Whether a database may be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::operations) enum DropDecision {
+pub(crate) enum DropDecision {
     /// Drop it, if its identity is still the one that was found.
     Drop,
     /// Drop it unless it proves to be sound: it may be half on disk after a power failure.
@@ -258,7 +252,7 @@ pub(in crate::operations) enum DropDecision {
 }
 
 /// Decides whether a database may be dropped that the catalog does not name as current.
-pub(in crate::operations) fn decide_drop(found: DatabaseCondition, why: DropReason) -> DropDecision {
+pub(crate) fn decide_drop(found: DatabaseCondition, why: DropReason) -> DropDecision {
     use DropDecision::{Drop, DropUnlessSound, DropUnread, Keep, KeepServing, Unknown};
     match (why, found) {
         (_, Unreachable) => Unknown,
@@ -291,7 +285,7 @@ pub(in crate::operations) fn decide_drop(found: DatabaseCondition, why: DropReas
 
 impl GenerationPosition {
     /// Where `found` is in relation to `now`.
-    pub(in crate::operations) fn relative_to(now: Generation, found: Generation) -> Self {
+    pub(crate) fn relative_to(now: Generation, found: Generation) -> Self {
         match found {
             found if found < now => Behind,
             found if found == now => Present,

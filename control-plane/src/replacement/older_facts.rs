@@ -5,9 +5,9 @@ use catalog::replacements::{FencedDatabase, NewDatabase, ReplacementKind, Replac
 use catalog::{BlockWrites, Generation, OperationId, ReadTx, TenantRecord};
 use serde::Deserialize;
 
-use super::super::ClaimedStep;
-use super::super::build::BuiltDatabase;
+use super::build::BuiltDatabase;
 use crate::error::Result;
+use crate::operation::ClaimedStep;
 
 /// The fence around the current database.
 #[derive(Debug, Deserialize)]

@@ -61,20 +61,20 @@ mod enabled {
 
     impl FaultPoints {
         pub(in super::super) fn halt_after(&self, count: usize) {
-            *super::super::step_context::lock_mutex(&self.stop) = FaultTrigger::After(count);
-            super::super::step_context::lock_mutex(&self.passed).clear();
+            *super::super::context::lock_mutex(&self.stop) = FaultTrigger::After(count);
+            super::super::context::lock_mutex(&self.passed).clear();
         }
 
         pub(in super::super) fn halt_at_pass(&self, name: &'static str, pass: usize) {
-            *super::super::step_context::lock_mutex(&self.stop) = FaultTrigger::AtPass(name, pass);
+            *super::super::context::lock_mutex(&self.stop) = FaultTrigger::AtPass(name, pass);
         }
 
         pub(in super::super) fn passed_points(&self) -> Vec<&'static str> {
-            super::super::step_context::lock_mutex(&self.passed).clone()
+            super::super::context::lock_mutex(&self.passed).clone()
         }
 
         pub(in super::super) async fn pass_point(&self, name: &'static str) {
-            super::super::step_context::lock_mutex(&self.passed).push(name);
+            super::super::context::lock_mutex(&self.passed).push(name);
             let mut resumed = self.resumed.subscribe();
             if self.should_halt(name) {
                 self.reached.send_if_modified(|at| at.is_none().then(|| *at = Some(name)).is_some());
@@ -85,18 +85,18 @@ mod enabled {
 
         pub(in super::super) async fn wait_while_halted(&self) {
             let mut resumed = self.resumed.subscribe();
-            if matches!(*super::super::step_context::lock_mutex(&self.stop), FaultTrigger::Now) {
+            if matches!(*super::super::context::lock_mutex(&self.stop), FaultTrigger::Now) {
                 let _ = resumed.changed().await;
             }
         }
 
         pub(in super::super) fn resume_halted(&self) {
-            *super::super::step_context::lock_mutex(&self.stop) = FaultTrigger::Never;
+            *super::super::context::lock_mutex(&self.stop) = FaultTrigger::Never;
             self.resumed.send_replace(());
         }
 
         fn should_halt(&self, name: &'static str) -> bool {
-            let mut stop = super::super::step_context::lock_mutex(&self.stop);
+            let mut stop = super::super::context::lock_mutex(&self.stop);
             match &mut *stop {
                 FaultTrigger::After(left) => *left = left.saturating_sub(1),
                 FaultTrigger::AtPass(at, left) if *at == name => *left = left.saturating_sub(1),

@@ -6,25 +6,25 @@ use catalog::retained::{RetainedReason, RetainedRecord};
 use catalog::{BlockWrites, Generation};
 use tenant_engine::{ErrorKind as DatabaseError, Identity, IdentityState};
 
-use super::super::{ClaimedStep, StepContext, build, stamp};
 use super::decide::{Decision, Question, Refusal, decide};
 use super::observe::{Observation, observe_tenant};
-use super::{failed_step, latest, state, swap};
+use super::{build, failed_step, latest, stamp, state, swap};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// Stops all writers of the current database, which the catalog is about to put at the next generation. Returns the
 /// record of the replacement, which the caller has recorded together with the block of writes. A damaged or missing
 /// database needs no fence: replacing it is the remedy.
-pub(in crate::operations) async fn fence_current(
-    fleet: &StepContext,
+pub(crate) async fn fence_current(
+    context: &StepContext,
     step: &ClaimedStep,
     kind: ReplacementKind,
     new: Option<NewDatabase>,
 ) -> Result<ReplacementRecord> {
-    let fenced_at = fleet.catalog.now();
-    fleet.pauses.begin_pause(step);
-    let (previous_block, previous_reason) = block_before_fence(fleet, step).await?;
-    let found = stop_writers(fleet, step).await?;
+    let fenced_at = context.catalog.now();
+    context.pauses.begin_pause(step);
+    let (previous_block, previous_reason) = block_before_fence(context, step).await?;
+    let found = stop_writers(context, step).await?;
     Ok(ReplacementRecord {
         tenant_id: step.tenant.id,
         op_id: step.op.id,
@@ -42,12 +42,12 @@ pub(in crate::operations) async fn fence_current(
 }
 
 /// Fences the current database for operations that need its content. They fail if it is damaged or missing.
-pub(in crate::operations) async fn fence_sound(
-    fleet: &StepContext,
+pub(crate) async fn fence_sound(
+    context: &StepContext,
     step: &ClaimedStep,
     kind: ReplacementKind,
 ) -> Result<ReplacementRecord> {
-    let open = fence_current(fleet, step, kind, None).await?;
+    let open = fence_current(context, step, kind, None).await?;
     let name = &step.tenant.name;
     let (kind, what) = match open.found {
         FencedDatabase::Frozen => return Ok(open),
@@ -60,25 +60,25 @@ pub(in crate::operations) async fn fence_sound(
 
 /// Who blocked the tenant's writes before any fence, and why. The block of an ended operation does not count: then the
 /// block from before it is returned.
-pub(in crate::operations) async fn block_before_fence(
-    fleet: &StepContext,
+pub(crate) async fn block_before_fence(
+    context: &StepContext,
     step: &ClaimedStep,
 ) -> Result<(Option<BlockWrites>, Option<String>)> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok((step.tenant.block_writes, step.tenant.state_reason.clone()));
     }
-    let open = state::open_replacement(fleet, step).await?;
+    let open = state::open_replacement(context, step).await?;
     Ok(open.map_or((None, None), |open| (open.previous_block, open.previous_reason)))
 }
 
-async fn stop_writers(fleet: &StepContext, step: &ClaimedStep) -> Result<FencedDatabase> {
+async fn stop_writers(context: &StepContext, step: &ClaimedStep) -> Result<FencedDatabase> {
     if step.tenant.placement.is_none() {
         return Ok(FencedDatabase::Missing);
     }
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
+    let (engine, at) = context.current_database(&step.tenant).await?;
     // The database may already be frozen: by an operator, or by an earlier operation that gave up after its fence.
-    let as_promised = step.expected_identity(fleet.fleet_id(), &[IdentityState::Active, IdentityState::Frozen]);
-    let frozen = step.identity_to_stamp(fleet.fleet_id(), step.tenant.generation.next(), IdentityState::Frozen);
+    let as_promised = step.expected_identity(context.fleet_id(), &[IdentityState::Active, IdentityState::Frozen]);
+    let frozen = step.identity_to_stamp(context.fleet_id(), step.tenant.generation.next(), IdentityState::Frozen);
     match engine.freeze_database(&at, &as_promised, &frozen).await {
         Ok(()) => return Ok(FencedDatabase::Frozen),
         Err(error) => match error.kind() {
@@ -86,11 +86,11 @@ async fn stop_writers(fleet: &StepContext, step: &ClaimedStep) -> Result<FencedD
             _ => return Err(error.into()),
         },
     }
-    let seen = observe_tenant(fleet, step).await?;
+    let seen = observe_tenant(context, step).await?;
     match decide(&seen.situation(), Question::Fence) {
         Decision::Freeze => {
             let found = seen.current.require_identity()?;
-            let expected = step.expected_at(fleet.fleet_id(), found.generation, &[found.state]);
+            let expected = step.expected_at(context.fleet_id(), found.generation, &[found.state]);
             engine.freeze_database(&at, &expected, &frozen).await?;
             Ok(FencedDatabase::Frozen)
         }
@@ -102,53 +102,53 @@ async fn stop_writers(fleet: &StepContext, step: &ClaimedStep) -> Result<FencedD
 
 /// Stamps the new database as active, then the current one as retired. In this order there is always one that can
 /// serve.
-pub(super) async fn stamp_both(fleet: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<()> {
+pub(super) async fn stamp_both(context: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<()> {
     let new = state::require_new(open)?;
-    build::activate_database(fleet, step, new, state::unfenced_state(open)).await?;
-    retire_current(fleet, step, open).await?;
-    fleet.fault_point("swap: retired").await;
+    build::activate_database(context, step, new, state::unfenced_state(open)).await?;
+    retire_current(context, step, open).await?;
+    context.fault_point("swap: retired").await;
     Ok(())
 }
 
 /// Marks the fenced database as retired, because it is about to be replaced. A process that has not heard of the change
 /// cannot even read it any more.
-async fn retire_current(fleet: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<()> {
+async fn retire_current(context: &StepContext, step: &ClaimedStep, open: &ReplacementRecord) -> Result<()> {
     if open.found != FencedDatabase::Frozen {
         return Ok(());
     }
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
-    let expected = step.expected_identity(fleet.fleet_id(), &[IdentityState::Frozen, IdentityState::Moved]);
-    let identity = step.identity_to_stamp(fleet.fleet_id(), step.tenant.generation, IdentityState::Moved);
+    let (engine, at) = context.current_database(&step.tenant).await?;
+    let expected = step.expected_identity(context.fleet_id(), &[IdentityState::Frozen, IdentityState::Moved]);
+    let identity = step.identity_to_stamp(context.fleet_id(), step.tenant.generation, IdentityState::Moved);
     Ok(engine.stamp_identity(&at, &expected, &identity).await?)
 }
 
 /// Lets the current database serve again: stamps it with the next generation, which the catalog gets after it.
 pub(super) async fn serve_current(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     found: &Identity,
     rests: IdentityState,
 ) -> Result<()> {
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
-    let expected = step.expected_at(fleet.fleet_id(), found.generation, &[found.state]);
-    let identity = step.identity_to_stamp(fleet.fleet_id(), step.tenant.generation.next(), rests);
+    let (engine, at) = context.current_database(&step.tenant).await?;
+    let expected = step.expected_at(context.fleet_id(), found.generation, &[found.state]);
+    let identity = step.identity_to_stamp(context.fleet_id(), step.tenant.generation.next(), rests);
     stamp::stamp_database(engine, &at, &expected, &identity).await
 }
 
 /// Lets the current database serve again after a repair, and discards the new one. Returns the record of a new database
 /// that is retained.
-pub(in crate::operations) async fn return_to_current(
-    fleet: &StepContext,
+pub(crate) async fn return_to_current(
+    context: &StepContext,
     step: &ClaimedStep,
     open: Option<&ReplacementRecord>,
     (found, rests): (&Identity, IdentityState),
 ) -> Result<Option<RetainedRecord>> {
     let kept = match open {
-        Some(open) => discard_new(fleet, step, open).await,
+        Some(open) => discard_new(context, step, open).await,
         None => None,
     };
-    failed_step::retire_all_retained(fleet, step).await?;
-    serve_current(fleet, step, found, rests).await?;
+    failed_step::retire_all_retained(context, step).await?;
+    serve_current(context, step, found, rests).await?;
     Ok(kept)
 }
 
@@ -157,32 +157,32 @@ pub(in crate::operations) async fn return_to_current(
 /// was restored from an older copy may not know that it has served. A database that was already retained stays
 /// retained as before.
 pub(super) async fn discard_new(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     open: &ReplacementRecord,
 ) -> Option<RetainedRecord> {
     let new = open.new.as_ref()?;
     if open.kind == ReplacementKind::Undo {
-        if let Err(error) = retire_undone(fleet, step, new).await {
+        if let Err(error) = retire_undone(context, step, new).await {
             tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "a retained database was not retired again");
         }
         return None;
     }
-    let error = build::drop_unserved(fleet, step, new).await.err()?;
+    let error = build::drop_unserved(context, step, new).await.err()?;
     tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "a database that is not needed was not dropped");
-    if let Err(error) = retire_new(fleet, step, new).await
+    if let Err(error) = retire_new(context, step, new).await
         && !error.transient
     {
         // The database has another generation or another owner. This step must neither retain nor drop it.
         tracing::warn!(tenant = %step.tenant.id, code = %error.code(), %error, "the database was not created by this step");
         return None;
     }
-    Some(retained_after_rollback(fleet, step, new))
+    Some(retained_after_rollback(context, step, new))
 }
 
 /// The record of a new database that is not needed after all and is retained for a while.
-fn retained_after_rollback(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> RetainedRecord {
-    let now = fleet.catalog.now();
+fn retained_after_rollback(context: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> RetainedRecord {
+    let now = context.catalog.now();
     RetainedRecord {
         tenant_id: step.tenant.id,
         server_id: new.server_id,
@@ -193,31 +193,31 @@ fn retained_after_rollback(fleet: &StepContext, step: &ClaimedStep, new: &NewDat
         schema_version: step.tenant.schema_version,
         pin: step.tenant.pin,
         created_at: now,
-        keep_until: now + fleet.config.undo_ms,
+        keep_until: now + context.config.undo_ms,
     }
 }
 
 /// Retires the retained database of an undo that is given up. It belonged to this step alone and serves nobody.
-async fn retire_undone(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
-    let all = catalog::retained::of_tenant(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+async fn retire_undone(context: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
+    let all = catalog::retained::of_tenant(&mut context.catalog.read().await?, step.tenant.id).await?;
     let is_it = |kept: &&RetainedRecord| kept.placement == new.placement && kept.server_id == new.server_id;
     match all.iter().find(is_it) {
-        Some(record) => failed_step::retire_retained(fleet, step, record, new.generation).await,
+        Some(record) => failed_step::retire_retained(context, step, record, new.generation).await,
         None => Ok(()),
     }
 }
 
 /// Stamps a new database as retired. It serves nobody from here on.
-async fn retire_new(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
-    let (engine, at) = fleet.resolve_placement(new.server_id, &new.placement).await?;
+async fn retire_new(context: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
+    let (engine, at) = context.resolve_placement(new.server_id, &new.placement).await?;
     let states = [IdentityState::Active, IdentityState::Frozen, IdentityState::Moved];
-    let expected = step.expected_at(fleet.fleet_id(), new.generation, &states);
-    let identity = step.identity_to_stamp(fleet.fleet_id(), new.generation, IdentityState::Moved);
+    let expected = step.expected_at(context.fleet_id(), new.generation, &states);
+    let identity = step.identity_to_stamp(context.fleet_id(), new.generation, IdentityState::Moved);
     Ok(engine.stamp_identity(&at, &expected, &identity).await?)
 }
 
 /// The error of a decision to change nothing.
-pub(in crate::operations) fn refusal_error(step: &ClaimedStep, seen: Observation, why: Refusal) -> Error {
+pub(crate) fn refusal_error(step: &ClaimedStep, seen: Observation, why: Refusal) -> Error {
     let found = seen.current.found_identity().cloned();
     let unexpected = |what: &str| match &found {
         Some(found) => unexpected_identity(step, found, what),

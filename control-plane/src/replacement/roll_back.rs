@@ -5,16 +5,16 @@ use catalog::tenants::TenantUpdate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::super::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext, StepVerdict};
 use super::decide::{Decision, Question, decide};
 use super::{act, observe, state, swap};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext, StepVerdict};
 use crate::plan::retry::ATTEMPTS_MAX;
 
 /// The phase in which the fenced database comes back to service. The catalog records this decision before the database
 /// is stamped. While the fence stands, no phase leads from here back to the swap. So a worker that slept past its lease
 /// finds its stamp made or refused, whatever its successor did. The catalog keeps its older name.
-pub(in crate::operations) const ROLL_BACK: &str = "thaw";
+pub(crate) const ROLL_BACK: &str = "thaw";
 
 /// The facts of a rollback: why the operation cannot finish.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,11 +29,7 @@ pub(super) fn may_retry(step: &ClaimedStep, error: &Error) -> bool {
 }
 
 /// Starts the rollback of an operation that cannot finish, unless another attempt may succeed.
-pub(in crate::operations) fn start_rollback(
-    step: &ClaimedStep,
-    open: &ReplacementRecord,
-    error: Error,
-) -> Result<PhaseOutcome> {
+pub(crate) fn start_rollback(step: &ClaimedStep, open: &ReplacementRecord, error: Error) -> Result<PhaseOutcome> {
     if may_retry(step, &error) || open.found != FencedDatabase::Frozen {
         return Err(error);
     }
@@ -44,14 +40,10 @@ pub(in crate::operations) fn start_rollback(
 }
 
 /// Ends a phase in which processes died too often. If the tenant is fenced, the current database is to serve again.
-pub(in crate::operations) async fn roll_back_phase(
-    fleet: &StepContext,
-    step: &ClaimedStep,
-    error: Error,
-) -> PhaseOutcome {
-    match state::own_replacement(fleet, step).await {
+pub(crate) async fn roll_back_phase(context: &StepContext, step: &ClaimedStep, error: Error) -> PhaseOutcome {
+    match state::own_replacement(context, step).await {
         Ok(Some(open)) => match open.stage {
-            ReplacementStage::Ready => swap::give_up_swap(fleet, step, open, error).await,
+            ReplacementStage::Ready => swap::give_up_swap(context, step, open, error).await,
             ReplacementStage::Fenced => start_rollback(step, &open, error),
             ReplacementStage::RollingBack => Err(error),
         },
@@ -61,23 +53,23 @@ pub(in crate::operations) async fn roll_back_phase(
 }
 
 /// The phase [`ROLL_BACK`]: the fenced database serves again, the replacement is discarded, and the step fails.
-pub(in crate::operations) async fn roll_back(fleet: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
+pub(crate) async fn roll_back(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     let RollbackFacts { code, message } = step.parse_facts()?;
-    let Some(open) = state::own_replacement(fleet, step).await? else {
+    let Some(open) = state::own_replacement(context, step).await? else {
         // The fence was lifted, by somebody between two attempts or by this phase before a retry. As in every phase
         // behind a fence, the remaining work starts again from the beginning.
         return Ok(PhaseOutcome::next_phase("", json!({})));
     };
-    fleet.fault_point("thaw: claimed").await;
-    let seen = observe::observe_replacement(fleet, step, Some(open.clone())).await?;
+    context.fault_point("thaw: claimed").await;
+    let seen = observe::observe_replacement(context, step, Some(open.clone())).await?;
     let found = match decide(&seen.situation(), Question::RollBack) {
         Decision::UseCurrent => seen.current.require_identity()?,
         Decision::Refuse(why) => return Err(act::refusal_error(step, seen, why)),
         other => return Err(Error::internal(format!("a rollback was decided as {other:?}"))),
     };
-    let left = act::discard_new(fleet, step, &open).await;
-    act::serve_current(fleet, step, &found, state::unfenced_state(&open)).await?;
-    fleet.fault_point("thaw: stamped").await;
+    let left = act::discard_new(context, step, &open).await;
+    act::serve_current(context, step, &found, state::unfenced_state(&open)).await?;
+    context.fault_point("thaw: stamped").await;
     let error = Error::new(ErrorKind::Recorded(code), message);
     let flip = state::lift_block(&open, TenantUpdate::for_generation(step.tenant.id, step.tenant.generation));
     let event = step.tenant_event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code()}));

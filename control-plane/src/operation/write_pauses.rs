@@ -16,18 +16,18 @@ const AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// When the write pauses of the running steps began.
 #[derive(Debug, Default)]
-pub(super) struct WritePauses(Mutex<HashMap<(OperationId, TenantId), Instant>>);
+pub(crate) struct WritePauses(Mutex<HashMap<(OperationId, TenantId), Instant>>);
 
 impl WritePauses {
     /// Starts a measurement, or restarts it if the step tries again.
-    pub(super) fn begin_pause(&self, step: &ClaimedStep) {
+    pub(crate) fn begin_pause(&self, step: &ClaimedStep) {
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         begun.retain(|_, since| since.elapsed() < AGE_MAX);
         begun.insert((step.op.id, step.tenant.id), Instant::now());
     }
 
     /// Ends the measurement. Returns the pause in milliseconds; `None` if another process began it.
-    pub(super) fn end_pause(&self, step: &ClaimedStep) -> Option<i64> {
+    pub(crate) fn end_pause(&self, step: &ClaimedStep) -> Option<i64> {
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = begun.remove(&(step.op.id, step.tenant.id))?;
         Some(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX))

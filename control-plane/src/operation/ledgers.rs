@@ -106,14 +106,14 @@ impl LedgerSources {
 }
 
 /// Reads the ledgers of these tenants' databases.
-pub(crate) async fn read_ledgers(fleet: &StepContext, tenants: &[TenantRecord]) -> ReadLedgers {
-    let one = |tenant: TenantRecord| async move { (tenant.id, read_one(fleet, &tenant).await.map(Arc::new)) };
+pub(crate) async fn read_ledgers(context: &StepContext, tenants: &[TenantRecord]) -> ReadLedgers {
+    let one = |tenant: TenantRecord| async move { (tenant.id, read_one(context, &tenant).await.map(Arc::new)) };
     futures_util::stream::iter(tenants.to_vec()).map(one).buffer_unordered(AT_ONCE).collect().await
 }
 
 /// The ledger of a tenant's database. `None` if it cannot be read.
-pub(crate) async fn read_one(fleet: &StepContext, tenant: &TenantRecord) -> Option<AppliedLedger> {
-    let (engine, at) = fleet.current_database(tenant).await.ok()?;
+pub(crate) async fn read_one(context: &StepContext, tenant: &TenantRecord) -> Option<AppliedLedger> {
+    let (engine, at) = context.current_database(tenant).await.ok()?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await.ok()?;
     let mut ledger: AppliedLedger = found.applied.into_iter().map(|row| (row.version, row.checksum)).collect();
     ledger.sort_unstable();

@@ -13,33 +13,33 @@ use tenant_engine::{
     Placement, RestoreOutcome, SessionLimits, SqlStatement,
 };
 
-use super::replacement::{leftovers, state};
-use super::{ClaimedStep, StepContext, backup_trust, image, restore, stamp};
+use super::{backup_trust, image, leftovers, stamp, state};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// A new database, ready to be swapped in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct BuiltDatabase {
-    pub(super) placement: String,
+pub(crate) struct BuiltDatabase {
+    pub(crate) placement: String,
     /// The database's server, if it is not the tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) server: Option<ServerId>,
+    pub(crate) server: Option<ServerId>,
     /// The generation in the database's identity.
-    pub(super) generation: Generation,
-    pub(super) schema_version: Option<i64>,
-    pub(super) release: Option<ReleaseId>,
-    pub(super) size_bytes: u64,
+    pub(crate) generation: Generation,
+    pub(crate) schema_version: Option<i64>,
+    pub(crate) release: Option<ReleaseId>,
+    pub(crate) size_bytes: u64,
     /// Whether the tenant stays at its version; see `schema_pin.rs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) pin: Option<SchemaPin>,
+    pub(crate) pin: Option<SchemaPin>,
     /// What the source has and the new database lacks, for people.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
 }
 
 /// The schema that a new database gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SchemaGoal {
+pub(crate) enum SchemaGoal {
     /// The schema that it has. The release is the one whose head that may be.
     Stay(Option<ReleaseId>),
     /// The head of this release, or without a release the schema that it has. A schema newer than the release stays as
@@ -51,7 +51,7 @@ pub(super) enum SchemaGoal {
 
 impl BuiltDatabase {
     /// Adds to an operation's facts what the new database lacks.
-    pub(super) fn add_left_out(&self, mut facts: serde_json::Value) -> serde_json::Value {
+    pub(crate) fn add_left_out(&self, mut facts: serde_json::Value) -> serde_json::Value {
         if !self.left_out.is_empty() {
             facts["left_out"] = serde_json::json!(self.left_out);
         }
@@ -59,7 +59,7 @@ impl BuiltDatabase {
     }
 
     /// The tenant update that names this database in the catalog.
-    pub(super) fn tenant_update(&self, step: &ClaimedStep) -> TenantUpdate {
+    pub(crate) fn tenant_update(&self, step: &ClaimedStep) -> TenantUpdate {
         TenantUpdate {
             placement: Some(Some(self.placement.clone())),
             server_id: self.server,
@@ -74,33 +74,34 @@ impl BuiltDatabase {
 
 /// A backup and its owner.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BackupSource {
-    pub(super) backup: BackupId,
+pub(crate) struct BackupSource {
+    pub(crate) backup: BackupId,
     /// The tenant whose data the backup holds.
-    pub(super) tenant: TenantId,
+    pub(crate) tenant: TenantId,
 }
 
 /// The complete database that an earlier attempt at a new tenant made and did not report. After the catalog was
 /// restored from an older copy, this finds a database that has served since.
-pub(super) async fn finished_earlier(
-    fleet: &StepContext,
+pub(crate) async fn finished_earlier(
+    context: &StepContext,
     step: &ClaimedStep,
     rests: IdentityState,
     goal: SchemaGoal,
 ) -> Result<Option<BuiltDatabase>> {
     let generation = step.tenant.generation.next();
-    let Some(at) = leftovers::drop_earlier_attempts(fleet, step.tenant.server_id, step, generation).await? else {
+    let Some(at) = leftovers::drop_earlier_attempts(context, step.tenant.server_id, step, generation).await? else {
         return Ok(None);
     };
-    let engine = fleet.engine_of_kind(at.engine_kind())?;
+    let engine = context.engine_of_kind(at.engine_kind())?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await?;
     if found.identity.generation != generation || found.identity.state != rests {
         return Err(serves_already(step));
     }
-    let expected = step.expected_at(fleet.fleet_id(), generation, &[rests]);
+    let expected = step.expected_at(context.fleet_id(), generation, &[rests]);
     // A database without migrations is left so: it was adopted.
     let goal = if found.schema_version().is_some() { goal } else { SchemaGoal::Head(None) };
-    let (schema_version, release) = forward_schema(fleet, engine, &at, &expected, goal, found.schema_version()).await?;
+    let (schema_version, release) =
+        forward_schema(context, engine, &at, &expected, goal, found.schema_version()).await?;
     probe_database(engine, &at, &expected).await?;
     let (placement, size_bytes) = (at.catalog_reference().to_owned(), engine.database_size(&at).await?);
     Ok(Some(BuiltDatabase {
@@ -117,23 +118,23 @@ pub(super) async fn finished_earlier(
 
 /// The database of a tenant that has none yet, ready to be announced. Either an earlier attempt finished it, or `fill`
 /// makes it now.
-pub(super) async fn build_new_tenant(
-    fleet: &StepContext,
+pub(crate) async fn build_new_tenant(
+    context: &StepContext,
     step: &ClaimedStep,
     rests: IdentityState,
     goal: SchemaGoal,
     fill: impl Future<Output = Result<BuiltDatabase>> + Send,
 ) -> Result<BuiltDatabase> {
-    if let Some(built) = finished_earlier(fleet, step, rests, goal).await? {
+    if let Some(built) = finished_earlier(context, step, rests, goal).await? {
         return Ok(built);
     }
     let built = fill.await?;
-    activate_database(fleet, step, &state::new_database(&built, step), rests).await?;
+    activate_database(context, step, &state::new_database(&built, step), rests).await?;
     Ok(built)
 }
 
 /// The error of a step that finds a database which only a newer catalog can have activated.
-pub(super) fn serves_already(step: &ClaimedStep) -> Error {
+pub(crate) fn serves_already(step: &ClaimedStep) -> Error {
     let detail = format!("a database that an earlier attempt made for {} already serves", step.tenant.name);
     Error::new(ErrorKind::DatabaseFenced, detail)
         .try_next("fleetctl scrub      # the catalog is older than the databases")
@@ -141,31 +142,31 @@ pub(super) fn serves_already(step: &ClaimedStep) -> Error {
 
 /// Restores a backup into a new placement, verifies it, and migrates it to the schema of `goal`. Leaves nothing behind
 /// on failure.
-pub(super) async fn from_backup(
-    fleet: &StepContext,
+pub(crate) async fn from_backup(
+    context: &StepContext,
     step: &ClaimedStep,
     source: BackupSource,
     generation: Generation,
     goal: SchemaGoal,
 ) -> Result<BuiltDatabase> {
-    if leftovers::drop_earlier_attempts(fleet, step.tenant.server_id, step, generation).await?.is_some() {
+    if leftovers::drop_earlier_attempts(context, step.tenant.server_id, step, generation).await?.is_some() {
         return Err(serves_already(step));
     }
-    fleet.fault_point("build: claimed").await;
-    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-    let backup = catalog::backups::get(&mut fleet.catalog.read().await?, source.backup).await?;
-    let backup = backup.ok_or_else(|| restore::not_found(&source.backup.to_string()))?;
-    let (manifest, picture) = backup_trust::fetch_backup(fleet, &backup, source.tenant).await?;
-    let (engine, at) = fleet.fresh_placement(step, generation).await?;
-    let identity = step.identity_to_stamp(fleet.fleet_id(), generation, IdentityState::Building);
+    context.fault_point("build: claimed").await;
+    let _one_of_few = context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let backup = catalog::backups::get(&mut context.catalog.read().await?, source.backup).await?;
+    let backup = backup.ok_or_else(|| backup_not_found(&source.backup.to_string()))?;
+    let (manifest, picture) = backup_trust::fetch_backup(context, &backup, source.tenant).await?;
+    let (engine, at) = context.fresh_placement(step, generation).await?;
+    let identity = step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building);
     let restored = image::fill_placement(engine, &at, (&manifest, picture), &identity).await?;
     let restored = image::with_left_out((manifest.left_out, &manifest.classes), restored);
-    forward_filled(fleet, step, (engine, &at), restored, generation, goal).await
+    forward_filled(context, step, (engine, &at), restored, generation, goal).await
 }
 
 /// Migrates a filled database, and drops it when that fails.
-pub(super) async fn forward_filled(
-    fleet: &StepContext,
+pub(crate) async fn forward_filled(
+    context: &StepContext,
     step: &ClaimedStep,
     (engine, at): (&Arc<dyn Engine>, &Placement),
     restored: RestoreOutcome,
@@ -173,9 +174,9 @@ pub(super) async fn forward_filled(
     goal: SchemaGoal,
 ) -> Result<BuiltDatabase> {
     step.note_filled(at.catalog_reference());
-    fleet.fault_point("build: filled").await;
-    let expected = step.expected_at(fleet.fleet_id(), generation, &[IdentityState::Building]);
-    let forward = forward_schema(fleet, engine, at, &expected, goal, restored.schema_version).await;
+    context.fault_point("build: filled").await;
+    let expected = step.expected_at(context.fleet_id(), generation, &[IdentityState::Building]);
+    let forward = forward_schema(context, engine, at, &expected, goal, restored.schema_version).await;
     let (schema_version, release) = match forward {
         Ok(reached) => reached,
         Err(error) => {
@@ -183,7 +184,7 @@ pub(super) async fn forward_filled(
             return Err(error);
         }
     };
-    fleet.fault_point("build: migrated").await;
+    context.fault_point("build: migrated").await;
     // Measured now, because migrations change the size.
     let (placement, size_bytes) = (at.catalog_reference().to_owned(), engine.database_size(at).await?);
     Ok(BuiltDatabase {
@@ -199,31 +200,31 @@ pub(super) async fn forward_filled(
 }
 
 /// Stamps the new database with the generation that the catalog will have, then opens it as a request would.
-pub(super) async fn activate_database(
-    fleet: &StepContext,
+pub(crate) async fn activate_database(
+    context: &StepContext,
     step: &ClaimedStep,
     new: &NewDatabase,
     to: IdentityState,
 ) -> Result<()> {
-    let (engine, at) = fleet.resolve_placement(new.server_id, &new.placement).await?;
-    fleet.fault_point("build: activates").await;
-    let building = step.expected_at(fleet.fleet_id(), new.generation, &[IdentityState::Building]);
-    stamp::stamp_database(engine, &at, &building, &step.identity_to_stamp(fleet.fleet_id(), new.generation, to))
+    let (engine, at) = context.resolve_placement(new.server_id, &new.placement).await?;
+    context.fault_point("build: activates").await;
+    let building = step.expected_at(context.fleet_id(), new.generation, &[IdentityState::Building]);
+    stamp::stamp_database(engine, &at, &building, &step.identity_to_stamp(context.fleet_id(), new.generation, to))
         .await?;
-    fleet.fault_point("build: stamped").await;
-    probe_database(engine, &at, &step.expected_at(fleet.fleet_id(), new.generation, &[to])).await
+    context.fault_point("build: stamped").await;
+    probe_database(engine, &at, &step.expected_at(context.fleet_id(), new.generation, &[to])).await
 }
 
 /// Drops a new database that is not needed after all. It is dropped only if its identity is still the one that this
 /// step made. If another worker has let it serve since, its identity shows that.
-pub(super) async fn drop_unserved(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
-    let (engine, at) = fleet.resolve_placement(new.server_id, &new.placement).await?;
-    let expected = step.expected_at(fleet.fleet_id(), new.generation, &[IdentityState::Building]);
+pub(crate) async fn drop_unserved(context: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> Result<()> {
+    let (engine, at) = context.resolve_placement(new.server_id, &new.placement).await?;
+    let expected = step.expected_at(context.fleet_id(), new.generation, &[IdentityState::Building]);
     Ok(engine.drop_database(&at, Some(&expected)).await?)
 }
 
 /// Opens a database as the router will, with the same call, expected identity and session, and reads from it.
-pub(super) async fn probe_database(
+pub(crate) async fn probe_database(
     engine: &Arc<dyn Engine>,
     at: &Placement,
     expected: &ExpectedIdentity,
@@ -241,8 +242,8 @@ pub(super) async fn probe_database(
 
 /// Migrates a database that does not serve yet to a schema. Returns its version, and the release if it is at that
 /// release's head.
-pub(super) async fn forward_schema(
-    fleet: &StepContext,
+pub(crate) async fn forward_schema(
+    context: &StepContext,
     engine: &Arc<dyn Engine>,
     at: &Placement,
     expected: &ExpectedIdentity,
@@ -250,12 +251,12 @@ pub(super) async fn forward_schema(
     found: Option<i64>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
     let (id, target) = match goal {
-        SchemaGoal::Stay(likely) => return keep_schema(fleet, engine, at, expected, likely).await,
+        SchemaGoal::Stay(likely) => return keep_schema(context, engine, at, expected, likely).await,
         SchemaGoal::Head(None) => return Ok((found, None)),
         SchemaGoal::Head(Some(id)) => (id, None),
         SchemaGoal::Version(id, version) => (id, Some(version)),
     };
-    let sets = fleet.release_sets(id).await?;
+    let sets = context.release_sets(id).await?;
     let set = sets.for_engine(at.engine_kind())?;
     match engine.migrate_database(at, expected, set, target).await {
         Ok(migrated) => Ok((migrated.to_version, (migrated.to_version == set.head_version()).then_some(id))),
@@ -266,20 +267,26 @@ pub(super) async fn forward_schema(
 
 /// The version of a database that keeps its schema, read from its own ledger, and the release whose head it is at.
 async fn keep_schema(
-    fleet: &StepContext,
+    context: &StepContext,
     engine: &Arc<dyn Engine>,
     at: &Placement,
     expected: &ExpectedIdentity,
     likely: Option<ReleaseId>,
 ) -> Result<(Option<i64>, Option<ReleaseId>)> {
     let found = engine.inspect_database(at, Some(expected), InspectionDepth::Ledger).await?;
-    let current = catalog::fleet::current_release(&mut fleet.catalog.read().await?).await?;
+    let current = catalog::fleet::current_release(&mut context.catalog.read().await?).await?;
     for id in [likely, current].into_iter().flatten() {
-        let sets = fleet.release_sets(id).await?;
+        let sets = context.release_sets(id).await?;
         let lacks_nothing = |set| pending_migrations(set, &found.applied).is_ok_and(|todo| todo.is_empty());
         if sets.for_engine(at.engine_kind()).is_ok_and(lacks_nothing) {
             return Ok((found.schema_version(), Some(id)));
         }
     }
     Ok((found.schema_version(), None))
+}
+
+/// The error of a backup that does not exist.
+pub(crate) fn backup_not_found(whose: &str) -> Error {
+    Error::new(ErrorKind::BackupNotFound, format!("there is no such backup of {whose}"))
+        .try_next("fleetctl backup list <tenant>")
 }

@@ -12,10 +12,11 @@ use tenant_engine::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{ClaimedStep, StepContext, backup_trust};
+use super::backup_trust;
 use crate::backup::key::BackupObjectKind;
 use crate::backup::{BackupManifest, BackupObjectKey, manifest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// A generation that no tenant's database ever has: tenants begin at 1.
 const NOBODYS: Generation = Generation(0);
@@ -26,19 +27,19 @@ const CLAIMS_MAX: i64 = 100;
 
 /// Takes a snapshot of the tenant's current database and stores it, manifest last. A crash before the manifest leaves
 /// an object that nothing refers to. A crash after it leaves a backup that the catalog does not list yet.
-pub(super) async fn store_backup(
-    fleet: &StepContext,
+pub(crate) async fn store_backup(
+    context: &StepContext,
     step: &ClaimedStep,
     expected: &ExpectedIdentity,
     reason: &str,
 ) -> Result<BackupRecord> {
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
-    let _one_of_few = fleet.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
-    let (backup, taken_at) = (BackupId::generate(), fleet.catalog.now());
+    let (engine, at) = context.current_database(&step.tenant).await?;
+    let _one_of_few = context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
+    let (backup, taken_at) = (BackupId::generate(), context.catalog.now());
     let snapshot = engine.take_snapshot(&at, expected).await?;
     let key = BackupObjectKey::of_backup(step.tenant.id, taken_at, backup);
-    let stored = fleet.store.put_image(&key, &snapshot.image).await?;
-    fleet.fault_point("backup: stored").await;
+    let stored = context.store.put_image(&key, &snapshot.image).await?;
+    context.fault_point("backup: stored").await;
     let info = snapshot.info;
     let manifest = BackupManifest {
         format: manifest::FORMAT,
@@ -61,10 +62,10 @@ pub(super) async fn store_backup(
         object: stored.object,
         authentication: None,
     };
-    let manifest = manifest.into_signed(fleet.catalog.sealer());
-    let sha256 = fleet.store.put_manifest(&key, &manifest).await?;
-    fleet.fault_point("backup: listed").await;
-    let store = Some(backup_trust::store_name(fleet));
+    let manifest = manifest.into_signed(context.catalog.sealer());
+    let sha256 = context.store.put_manifest(&key, &manifest).await?;
+    context.fault_point("backup: listed").await;
+    let store = Some(backup_trust::store_name(context));
     Ok(BackupRecord { store, ..backup_record(step, &manifest, sha256) })
 }
 
@@ -91,7 +92,7 @@ fn backup_record(step: &ClaimedStep, manifest: &BackupManifest, sha256: String) 
 
 /// Fills a new placement from a backup. The engine checks pages, foreign keys and the identity inside. This function
 /// accepts violations that the source already had, and compares the rows with those of the source.
-pub(super) async fn fill_placement(
+pub(crate) async fn fill_placement(
     engine: &Arc<dyn Engine>,
     at: &Placement,
     (manifest, image): (&BackupManifest, SnapshotImage),
@@ -116,7 +117,7 @@ pub(super) async fn fill_placement(
 
 /// Accepts a copy whose rows are those that its snapshot records, and drops any other. A snapshot that holds the
 /// database's pages records no rows.
-pub(super) async fn with_same_rows(
+pub(crate) async fn with_same_rows(
     (engine, at): (&Arc<dyn Engine>, &Placement),
     identity: &Identity,
     rows: Option<&RowSums>,
@@ -158,17 +159,17 @@ fn require_same(difference: Option<String>) -> Result<()> {
 
 /// Proves a backup by restoring it into scratch space, which is removed afterwards. Returns what the backup or its
 /// restore leaves out, for people.
-pub(super) async fn prove_backup(
-    fleet: &StepContext,
+pub(crate) async fn prove_backup(
+    context: &StepContext,
     step: &ClaimedStep,
     backup: &BackupRecord,
 ) -> Result<Vec<String>> {
-    let one_of_few = Arc::clone(&fleet.images).acquire_owned().await;
+    let one_of_few = Arc::clone(&context.images).acquire_owned().await;
     let one_of_few = one_of_few.map_err(|error| Error::internal("closing").with_source(error))?;
-    let (manifest, image) = backup_trust::fetch_backup(fleet, backup, backup.tenant_id).await?;
+    let (manifest, image) = backup_trust::fetch_backup(context, backup, backup.tenant_id).await?;
     let restored = match backup.engine {
-        EngineKind::Sqlite => prove_in_folder(fleet, (&manifest, image)).await?,
-        EngineKind::Postgres => prove_on_server(fleet, step, (&manifest, image), one_of_few).await?,
+        EngineKind::Sqlite => prove_in_folder(context, (&manifest, image)).await?,
+        EngineKind::Postgres => prove_on_server(context, step, (&manifest, image), one_of_few).await?,
     };
     require_same(object_difference(&manifest.classes, &restored))?;
     Ok(with_left_out((manifest.left_out, &BTreeMap::new()), restored).left_out)
@@ -176,7 +177,7 @@ pub(super) async fn prove_backup(
 
 /// Lists what a restored copy lacks: what its snapshot left out, what the restore left out, and then objects that
 /// differ. A database that is needed is not refused for these. Its rows were compared before.
-pub(super) fn with_left_out(
+pub(crate) fn with_left_out(
     (of_picture, classes): (Vec<String>, &BTreeMap<String, ClassSum>),
     restored: RestoreOutcome,
 ) -> RestoreOutcome {
@@ -186,7 +187,7 @@ pub(super) fn with_left_out(
 }
 
 /// Classes of objects that a restore may leave out and report.
-pub(super) const TOLD: [&str; 4] = ["publication", "event trigger", "comment", "foreign server"];
+pub(crate) const TOLD: [&str; 4] = ["publication", "event trigger", "comment", "foreign server"];
 
 /// The first class in which the copy has other objects than the source. If `expected` is empty, nothing can be
 /// compared.
@@ -203,35 +204,35 @@ fn object_difference(expected: &BTreeMap<String, ClassSum>, restored: &RestoreOu
 
 /// Whether a new backup must be proved at once, because it is the tenant's first at its version. Only a restore shows
 /// whether a server can restore the schema. A page image contains its schema and needs no such proof.
-pub(super) async fn is_unproved(fleet: &StepContext, backup: &BackupRecord) -> Result<bool> {
+pub(crate) async fn is_unproved(context: &StepContext, backup: &BackupRecord) -> Result<bool> {
     if backup.engine == EngineKind::Sqlite {
         return Ok(false);
     }
-    let mut tx = fleet.catalog.read().await?;
+    let mut tx = context.catalog.read().await?;
     Ok(!catalog::backups::is_proved(&mut tx, backup.tenant_id, backup.schema_version).await?)
 }
 
-async fn prove_in_folder(fleet: &StepContext, picture: (&BackupManifest, SnapshotImage)) -> Result<RestoreOutcome> {
-    let folder = tempfile::Builder::new().prefix("verify-").tempdir_in(&fleet.scratch);
+async fn prove_in_folder(context: &StepContext, picture: (&BackupManifest, SnapshotImage)) -> Result<RestoreOutcome> {
+    let folder = tempfile::Builder::new().prefix("verify-").tempdir_in(&context.scratch);
     let folder = folder.map_err(Error::scratch_unwritable)?;
     let at = DatabaseServer::new_sqlite(folder.path()).fresh_placement(picture.0.tenant, Generation::FIRST, 1);
-    let identity = scratch_identity(fleet, picture.0);
-    fill_placement(fleet.engine_of_kind(EngineKind::Sqlite)?, &at, picture, &identity).await
+    let identity = scratch_identity(context, picture.0);
+    fill_placement(context.engine_of_kind(EngineKind::Sqlite)?, &at, picture, &identity).await
 }
 
 /// Proves a backup on the tenant's own server, beside its databases, under a generation that no tenant has. The scratch
 /// database is dropped even if the worker loses its step meanwhile: nobody else would drop it.
 async fn prove_on_server(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     (manifest, image): (&BackupManifest, SnapshotImage),
     one_of_few: OwnedSemaphorePermit,
 ) -> Result<RestoreOutcome> {
-    drop_scratch(fleet, step).await?;
-    let server = fleet.load_server(step.tenant.server_id).await?;
+    drop_scratch(context, step).await?;
+    let server = context.load_server(step.tenant.server_id).await?;
     let (engine, at) =
-        (Arc::clone(fleet.engine_of_kind(EngineKind::Postgres)?), scratch_placement(&server, step, step.claim));
-    let identity = Identity { generation: NOBODYS, ..scratch_identity(fleet, manifest) };
+        (Arc::clone(context.engine_of_kind(EngineKind::Postgres)?), scratch_placement(&server, step, step.claim));
+    let identity = Identity { generation: NOBODYS, ..scratch_identity(context, manifest) };
     let manifest = manifest.clone();
     let proof = async move {
         let restored = fill_placement(&engine, &at, (&manifest, image), &identity).await;
@@ -241,7 +242,7 @@ async fn prove_on_server(
         dropped?;
         Ok(restored)
     };
-    fleet.proofs.run_to_end(proof).await
+    context.proofs.run_to_end(proof).await
 }
 
 /// The placement of one claim's scratch database. Each claim has its own, so that a late worker of an earlier claim
@@ -252,26 +253,26 @@ fn scratch_placement(server: &DatabaseServer, step: &ClaimedStep, claim: i64) ->
 }
 
 /// Drops the scratch databases that claims of this step left on the tenant's server. Other servers have none.
-pub(super) async fn drop_scratch(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
-    let server = fleet.load_server(step.tenant.server_id).await?;
+pub(crate) async fn drop_scratch(context: &StepContext, step: &ClaimedStep) -> Result<()> {
+    let server = context.load_server(step.tenant.server_id).await?;
     if server.engine_kind() != EngineKind::Postgres {
         return Ok(());
     }
-    let engine = fleet.engine_of_kind(EngineKind::Postgres)?;
+    let engine = context.engine_of_kind(EngineKind::Postgres)?;
     for claim in 1..=step.claim.min(CLAIMS_MAX - 1) {
         engine.drop_database(&scratch_placement(&server, step, claim), None).await?;
     }
     Ok(())
 }
 
-fn scratch_identity(fleet: &StepContext, manifest: &BackupManifest) -> Identity {
+fn scratch_identity(context: &StepContext, manifest: &BackupManifest) -> Identity {
     Identity {
         tenant: manifest.tenant,
-        fleet: fleet.fleet_id(),
+        fleet: context.fleet_id(),
         generation: Generation::FIRST,
         state: IdentityState::Building,
         op: None,
-        stamped_at: fleet.catalog.now(),
+        stamped_at: context.catalog.now(),
     }
 }
 

@@ -15,15 +15,15 @@ use tenant_engine::{
     ErrorKind as DatabaseError, Identity, IdentityState, Inspection, InspectionDepth, ListedObjectKind,
 };
 
-use super::super::{ClaimedStep, StepContext};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// A database that is named after the tenant, and its inspection.
 #[derive(Debug)]
-pub(in crate::operations) struct CandidateDatabase {
-    pub(in crate::operations) server: ServerId,
-    pub(in crate::operations) placement: String,
-    pub(in crate::operations) found: Inspection,
+pub(crate) struct CandidateDatabase {
+    pub(crate) server: ServerId,
+    pub(crate) placement: String,
+    pub(crate) found: Inspection,
 }
 
 impl CandidateDatabase {
@@ -37,17 +37,14 @@ impl CandidateDatabase {
 }
 
 /// Whether the catalog says that no database of this tenant serves.
-pub(in crate::operations) fn has_no_live_database(tenant: &TenantRecord) -> bool {
+pub(crate) fn has_no_live_database(tenant: &TenantRecord) -> bool {
     matches!(tenant.state, TenantState::Archived | TenantState::Deleted)
 }
 
 /// Searches all servers. A server that does not answer is an error, because it may hold the database. `None`: no
 /// database has served since the state that the catalog records.
-pub(in crate::operations) async fn find_latest(
-    fleet: &StepContext,
-    step: &ClaimedStep,
-) -> Result<Option<CandidateDatabase>> {
-    let mut tx = fleet.catalog.read().await?;
+pub(crate) async fn find_latest(context: &StepContext, step: &ClaimedStep) -> Result<Option<CandidateDatabase>> {
+    let mut tx = context.catalog.read().await?;
     let servers = catalog::servers::list_servers(&mut tx).await?;
     let kept = catalog::retained::of_tenant(&mut tx, step.tenant.id).await?;
     drop(tx);
@@ -57,8 +54,8 @@ pub(in crate::operations) async fn find_latest(
     };
     let mut candidates = Vec::new();
     for (server, _) in servers {
-        for placement in named_after(fleet, step, server.id).await? {
-            match read_identity(fleet, server.id, &placement).await? {
+        for placement in named_after(context, step, server.id).await? {
+            match read_identity(context, server.id, &placement).await? {
                 IdentityReading::Says(found) => {
                     candidates.push(CandidateDatabase { server: server.id, placement, found: *found })
                 }
@@ -69,7 +66,7 @@ pub(in crate::operations) async fn find_latest(
             }
         }
     }
-    candidates.retain(|one| is_ours(fleet, step, one.found_identity()));
+    candidates.retain(|one| is_ours(context, step, one.found_identity()));
     decide_latest(candidates, &RecordedDatabase::of_tenant(&step.tenant)).map_err(|why| why.into_error(step))
 }
 
@@ -78,18 +75,18 @@ fn same_place(kept: &RetainedRecord, server: ServerId, placement: &str) -> bool 
 }
 
 /// The error of a search that must find a database and found none.
-pub(in crate::operations) fn nothing_found(step: &ClaimedStep) -> Error {
+pub(crate) fn nothing_found(step: &ClaimedStep) -> Error {
     UndecidedReason::Nothing.into_error(step)
 }
 
 /// Refuses to restore an archived tenant from a backup if another database has served since. Only the tenant's own
 /// server is searched, because the operation uses it anyway. Databases that this operation made do not count.
-pub(in crate::operations) async fn require_none_since(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
-    for placement in named_after(fleet, step, step.tenant.server_id).await? {
-        if let IdentityReading::Says(found) = read_identity(fleet, step.tenant.server_id, &placement).await? {
+pub(crate) async fn require_none_since(context: &StepContext, step: &ClaimedStep) -> Result<()> {
+    for placement in named_after(context, step, step.tenant.server_id).await? {
+        if let IdentityReading::Says(found) = read_identity(context, step.tenant.server_id, &placement).await? {
             let found = found.identity;
             let has_served = found.state != IdentityState::Building && found.op != Some(step.op.id);
-            if is_ours(fleet, step, &found) && has_served && found.generation > step.tenant.generation {
+            if is_ours(context, step, &found) && has_served && found.generation > step.tenant.generation {
                 return Err(database_ahead(step, &found));
             }
         }
@@ -107,14 +104,14 @@ pub(super) fn database_ahead(step: &ClaimedStep, found: &Identity) -> Error {
     Error::new(ErrorKind::DatabaseFenced, detail).try_next(format!("fleetctl tenant repair {name} --find-latest"))
 }
 
-fn is_ours(fleet: &StepContext, step: &ClaimedStep, found: &Identity) -> bool {
-    found.tenant == step.tenant.id && found.fleet == fleet.fleet_id()
+fn is_ours(context: &StepContext, step: &ClaimedStep, found: &Identity) -> bool {
+    found.tenant == step.tenant.id && found.fleet == context.fleet_id()
 }
 
 /// The placements on a server that are named after the tenant.
-async fn named_after(fleet: &StepContext, step: &ClaimedStep, server: ServerId) -> Result<Vec<String>> {
-    let at = fleet.load_server(server).await?;
-    let listing = fleet.engine_of_kind(at.engine_kind())?.list_databases(&at, Some(step.tenant.id)).await?;
+async fn named_after(context: &StepContext, step: &ClaimedStep, server: ServerId) -> Result<Vec<String>> {
+    let at = context.load_server(server).await?;
+    let listing = context.engine_of_kind(at.engine_kind())?.list_databases(&at, Some(step.tenant.id)).await?;
     let databases = listing.found.into_iter().filter(|found| found.what == ListedObjectKind::Database);
     Ok(databases.filter_map(|found| found.reference).collect())
 }
@@ -127,8 +124,8 @@ enum IdentityReading {
     Unreadable,
 }
 
-async fn read_identity(fleet: &StepContext, server: ServerId, placement: &str) -> Result<IdentityReading> {
-    let (engine, at) = fleet.resolve_placement(server, placement).await?;
+async fn read_identity(context: &StepContext, server: ServerId, placement: &str) -> Result<IdentityReading> {
+    let (engine, at) = context.resolve_placement(server, placement).await?;
     match engine.inspect_database(&at, None, InspectionDepth::Ledger).await {
         Ok(found) => Ok(IdentityReading::Says(Box::new(found))),
         Err(error) if error.kind() == DatabaseError::Missing => Ok(IdentityReading::Nothing),

@@ -4,15 +4,15 @@
 use catalog::{BlockWrites, TenantRecord, TenantState};
 use tenant_engine::IdentityState;
 
-use super::{ClaimedStep, StepContext};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// The identity state of a tenant's database while no operation works on it.
-pub(super) fn unfenced_tenant_state(tenant: &TenantRecord) -> IdentityState {
+pub(crate) fn unfenced_tenant_state(tenant: &TenantRecord) -> IdentityState {
     state_under_block(tenant.block_writes)
 }
 
-pub(super) fn state_under_block(block: Option<BlockWrites>) -> IdentityState {
+pub(crate) fn state_under_block(block: Option<BlockWrites>) -> IdentityState {
     match block {
         Some(BlockWrites::Operator) => IdentityState::Frozen,
         Some(BlockWrites::Operation) | None => IdentityState::Active,
@@ -22,12 +22,12 @@ pub(super) fn state_under_block(block: Option<BlockWrites>) -> IdentityState {
 /// The write block to remember while a tenant has no live database. Read-only is restored when the tenant wakes. If the
 /// tenant was also suspended, only the suspension is remembered, because one reason serves both. Processes of older
 /// versions also take a reason without a block for a suspension.
-pub(super) fn saved_block(state: TenantState, block: Option<BlockWrites>) -> Option<BlockWrites> {
+pub(crate) fn saved_block(state: TenantState, block: Option<BlockWrites>) -> Option<BlockWrites> {
     block.filter(|block| *block == BlockWrites::Operator && state != TenantState::Suspended)
 }
 
 /// Refuses to start on a tenant that another operation has fenced and will return to.
-pub(super) fn require_unblocked(step: &ClaimedStep) -> Result<()> {
+pub(crate) fn require_unblocked(step: &ClaimedStep) -> Result<()> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(());
     }
@@ -35,7 +35,7 @@ pub(super) fn require_unblocked(step: &ClaimedStep) -> Result<()> {
 }
 
 /// The error of a tenant that another operation will return to.
-pub(super) fn operation_in_progress(step: &ClaimedStep) -> Error {
+pub(crate) fn operation_in_progress(step: &ClaimedStep) -> Error {
     let detail = format!("another operation is replacing the database of {}", step.tenant.name);
     Error::new(ErrorKind::OperationInProgress, detail)
         .try_next(format!("fleetctl tenant repair {}      # if that operation has ended", step.tenant.name))
@@ -43,11 +43,11 @@ pub(super) fn operation_in_progress(step: &ClaimedStep) -> Error {
 
 /// Refuses to start only if the operation that fenced the tenant still runs. Operations that replace the database may
 /// start on a tenant that an ended operation left fenced.
-pub(super) async fn require_unawaited(fleet: &StepContext, step: &ClaimedStep) -> Result<()> {
+pub(crate) async fn require_unawaited(context: &StepContext, step: &ClaimedStep) -> Result<()> {
     if step.tenant.block_writes != Some(BlockWrites::Operation) {
         return Ok(());
     }
-    match catalog::steps::is_in_progress(&mut fleet.catalog.read().await?, step.tenant.id, step.op.id).await? {
+    match catalog::steps::is_in_progress(&mut context.catalog.read().await?, step.tenant.id, step.op.id).await? {
         true => require_unblocked(step),
         false => Ok(()),
     }

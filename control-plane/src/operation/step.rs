@@ -10,10 +10,6 @@ use tenant_engine::{ExpectedIdentity, FleetId, Identity, IdentityState};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long a claim is valid without renewal, milliseconds. Long enough for a stalled disk. Short enough that another
-/// process takes over while an operator still watches.
-pub(crate) const LEASE_MS: i64 = 20_000;
-
 /// A claimed step: the input of a phase.
 #[derive(Debug, Clone)]
 pub struct ClaimedStep {
@@ -33,19 +29,21 @@ pub struct ClaimedStep {
     pub claim: i64,
     /// When the step was claimed, milliseconds since 1970.
     pub now: i64,
+    /// When the claim ends if it is not renewed, milliseconds since 1970.
+    pub lease_until: i64,
     /// The placement of the database that this claim filled in this process; see `has_filled`.
     pub filled: Arc<Mutex<Option<String>>>,
 }
 
 impl ClaimedStep {
     /// Remembers the placement of a database that was filled and is not yet named by the catalog.
-    pub(super) fn note_filled(&self, placement: &str) {
+    pub(crate) fn note_filled(&self, placement: &str) {
         *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(placement.to_owned());
     }
 
     /// Whether this claim filled the database at `placement`. Such a database has served no request while the claim is
     /// valid and the catalog does not name it.
-    pub(super) fn has_filled(&self, placement: &str) -> bool {
+    pub(crate) fn has_filled(&self, placement: &str) -> bool {
         self.filled.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(placement)
     }
 

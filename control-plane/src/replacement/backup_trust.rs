@@ -16,10 +16,10 @@ use catalog::seal::SecretSealer;
 use catalog::{ErrorKind as CatalogError, FleetId, TenantId};
 use tenant_engine::SnapshotImage;
 
-use super::StepContext;
 use crate::backup::key::BackupObjectKind;
 use crate::backup::{BackupManifest, BackupObjectKey, manifest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::StepContext;
 use crate::tasks;
 
 /// The proof of a backup.
@@ -35,47 +35,47 @@ enum BackupProof {
 ///
 /// # Errors
 /// `backup_damaged`, `backup_newer`, `wrong_tenant_backup`, `backup_not_authentic`, `backup_store_unavailable`.
-pub(crate) async fn trusted_manifest(fleet: &StepContext, backup: &BackupRecord) -> Result<BackupManifest> {
-    Ok(prove_manifest(fleet, backup).await?.0)
+pub(crate) async fn trusted_manifest(context: &StepContext, backup: &BackupRecord) -> Result<BackupManifest> {
+    Ok(prove_manifest(context, backup).await?.0)
 }
 
 /// Fetches a backup of `source`: its manifest and its database, both proved.
 ///
 /// # Errors
 /// Those of [`trusted_manifest`].
-pub(super) async fn fetch_backup(
-    fleet: &StepContext,
+pub(crate) async fn fetch_backup(
+    context: &StepContext,
     backup: &BackupRecord,
     source: TenantId,
 ) -> Result<(BackupManifest, SnapshotImage)> {
-    let (manifest, proof) = prove_manifest(fleet, backup).await?;
+    let (manifest, proof) = prove_manifest(context, backup).await?;
     if manifest.tenant != source {
         return Err(wrong_tenant(&format!("its manifest names {} as its owner", manifest.tenant)));
     }
-    let mut image = fleet.store.read_image(&manifest).await?;
+    let mut image = context.store.read_image(&manifest).await?;
     if proof == BackupProof::Content {
         image = require_content(image, backup).await?;
     }
     Ok((manifest, image))
 }
 
-async fn prove_manifest(fleet: &StepContext, backup: &BackupRecord) -> Result<(BackupManifest, BackupProof)> {
+async fn prove_manifest(context: &StepContext, backup: &BackupRecord) -> Result<(BackupManifest, BackupProof)> {
     let key: BackupObjectKey = backup.object_key.parse()?;
-    let (manifest, sha256) = match fleet.store.read_manifest(&key).await {
+    let (manifest, sha256) = match context.store.read_manifest(&key).await {
         Ok(found) => found,
-        Err(error) => return Err(explain_missing(fleet, backup, &key, error).await),
+        Err(error) => return Err(explain_missing(context, backup, &key, error).await),
     };
-    require_same(&manifest, backup, fleet.fleet_id())?;
-    let proof = manifest_proof(&manifest, &sha256, backup, fleet.catalog.sealer())?;
+    require_same(&manifest, backup, context.fleet_id())?;
+    let proof = manifest_proof(&manifest, &sha256, backup, context.catalog.sealer())?;
     Ok((manifest, proof))
 }
 
 /// The name of this process's store as backups record it. A folder inside the data directory is recorded relative to
 /// it, so that the directory can move.
-pub(super) fn store_name(fleet: &StepContext) -> String {
-    let name = fleet.store.display_name();
+pub(crate) fn store_name(context: &StepContext) -> String {
+    let name = context.store.display_name();
     let inside = || {
-        let home = fleet.scratch.parent().filter(|_| fleet.config.catalog_url.is_none())?;
+        let home = context.scratch.parent().filter(|_| context.config.catalog_url.is_none())?;
         Some(Path::new(name.strip_prefix("file://")?).strip_prefix(home).ok()?.to_str()?.to_owned())
     };
     inside().map_or_else(|| name.to_owned(), |folder| format!("file:{folder}"))
@@ -83,12 +83,12 @@ pub(super) fn store_name(fleet: &StepContext) -> String {
 
 /// Explains a backup that is missing here: the catalog may name another store that holds it. A backup that is found
 /// here counts as a copy and needs no explanation.
-async fn explain_missing(fleet: &StepContext, backup: &BackupRecord, key: &BackupObjectKey, error: Error) -> Error {
-    let here = store_name(fleet);
-    let home = fleet.scratch.parent();
+async fn explain_missing(context: &StepContext, backup: &BackupRecord, key: &BackupObjectKey, error: Error) -> Error {
+    let here = store_name(context);
+    let home = context.scratch.parent();
     let is_other = |store: &&str| resolve_store(store, home) != resolve_store(&here, home);
     let Some(store) = backup.store.as_deref().filter(is_other) else { return error };
-    match fleet.store.contains_object(key).await {
+    match context.store.contains_object(key).await {
         Ok(true) => error,
         _ => stored_elsewhere(backup, store, &here).with_source(error),
     }
@@ -206,7 +206,7 @@ async fn require_content(image: SnapshotImage, backup: &BackupRecord) -> Result<
 }
 
 /// The error of a backup that holds another tenant's data, or says so.
-pub(super) fn wrong_tenant(why: &str) -> Error {
+pub(crate) fn wrong_tenant(why: &str) -> Error {
     Error::new(ErrorKind::WrongTenantBackup, format!("the backup is not this tenant's: {why}"))
         .try_next("fleetctl backup list <tenant>")
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use catalog::{Generation, ServerId, TenantRecord};
 use tenant_engine::{Engine, ErrorKind as DatabaseError, InspectionDepth, Placement};
 
-use super::super::{ClaimedStep, StepContext};
 use super::decide::{DropDecision, DropReason, decide_drop};
 use super::observe;
 use crate::error::Result;
+use crate::operation::{ClaimedStep, StepContext};
 
 /// Drops the databases that earlier claims of this step may have left on a server. Their placement numbers belong to
 /// this step alone, and the catalog names none of them. A database that was stamped to serve stays and is returned: a
@@ -16,20 +16,20 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Those of the engine.
-pub(in crate::operations) async fn drop_earlier_attempts(
-    fleet: &StepContext,
+pub(crate) async fn drop_earlier_attempts(
+    context: &StepContext,
     server: ServerId,
     step: &ClaimedStep,
     generation: Generation,
 ) -> Result<Option<Placement>> {
-    let server = fleet.load_server(server).await?;
-    let engine = fleet.engine_of_kind(server.engine_kind())?;
+    let server = context.load_server(server).await?;
+    let engine = context.engine_of_kind(server.engine_kind())?;
     let mut serves = None;
     let last = step.tenant.placement_epoch;
     for number in (last - step.claim + 1).max(1)..last {
         let at = server.fresh_placement(step.tenant.id, generation, number);
         let is_current = step.tenant.placement.as_deref() == Some(at.catalog_reference());
-        if !is_current && drop_attempt(fleet, engine, &at, &step.tenant).await? == AttemptLeft::Serving {
+        if !is_current && drop_attempt(context, engine, &at, &step.tenant).await? == AttemptLeft::Serving {
             serves = Some(at);
         }
     }
@@ -41,12 +41,12 @@ pub(in crate::operations) async fn drop_earlier_attempts(
 ///
 /// # Errors
 /// Those of the engine.
-pub(crate) async fn drop_unfinished(fleet: &StepContext, tenant: &TenantRecord) -> Result<()> {
-    let server = fleet.load_server(tenant.server_id).await?;
-    let engine = fleet.engine_of_kind(server.engine_kind())?;
+pub(crate) async fn drop_unfinished(context: &StepContext, tenant: &TenantRecord) -> Result<()> {
+    let server = context.load_server(tenant.server_id).await?;
+    let engine = context.engine_of_kind(server.engine_kind())?;
     for number in 1..=tenant.placement_epoch {
         let at = server.fresh_placement(tenant.id, tenant.generation.next(), number);
-        drop_attempt(fleet, engine, &at, tenant).await?;
+        drop_attempt(context, engine, &at, tenant).await?;
     }
     Ok(())
 }
@@ -62,12 +62,12 @@ enum AttemptLeft {
 }
 
 async fn drop_attempt(
-    fleet: &StepContext,
+    context: &StepContext,
     engine: &Arc<dyn Engine>,
     at: &Placement,
     tenant: &TenantRecord,
 ) -> Result<AttemptLeft> {
-    let observed = observe::observe_placement(engine, at, (tenant.id, fleet.fleet_id()), tenant.generation).await;
+    let observed = observe::observe_placement(engine, at, (tenant.id, context.fleet_id()), tenant.generation).await;
     let expected = match decide_drop(observed.condition, DropReason::EarlierAttempt) {
         DropDecision::Keep => return Ok(AttemptLeft::Retained),
         DropDecision::KeepServing => return Ok(AttemptLeft::Serving),

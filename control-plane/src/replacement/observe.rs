@@ -9,30 +9,30 @@ use tenant_engine::{
     Engine, ErrorKind as DatabaseError, ExpectedIdentity, FleetId, Identity, IdentityState, InspectionDepth, Placement,
 };
 
-use super::super::fence::{state_under_block, unfenced_tenant_state};
-use super::super::{ClaimedStep, StepContext, stamp};
 use super::decide::{DatabaseCondition, GenerationPosition, NewCondition, Situation, TenantBlock};
-use super::state;
+use super::fence::{state_under_block, unfenced_tenant_state};
+use super::{stamp, state};
 use crate::error::{Error, ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// A tenant whose database is being replaced, or might be, as it was found.
 #[derive(Debug)]
-pub(in crate::operations) struct Observation {
+pub(crate) struct Observation {
     /// The replacement under way.
-    pub(in crate::operations) open: Option<ReplacementRecord>,
+    pub(crate) open: Option<ReplacementRecord>,
     /// Whether an operation blocks the tenant's writes.
     is_blocked: bool,
     /// The state of the database that serves after the block.
-    pub(in crate::operations) rests: IdentityState,
+    pub(crate) rests: IdentityState,
     /// The database that the catalog names.
-    pub(in crate::operations) current: ObservedDatabase,
+    pub(crate) current: ObservedDatabase,
     new: ObservedNew,
 }
 
 /// A database as it was found.
 #[derive(Debug)]
-pub(in crate::operations) struct ObservedDatabase {
-    pub(in crate::operations) condition: DatabaseCondition,
+pub(crate) struct ObservedDatabase {
+    pub(crate) condition: DatabaseCondition,
     identity: Option<Identity>,
     problem: Option<Error>,
 }
@@ -48,7 +48,7 @@ struct ObservedNew {
 
 impl Observation {
     /// What the decision needs of it.
-    pub(in crate::operations) fn situation(&self) -> Situation {
+    pub(crate) fn situation(&self) -> Situation {
         let block = match (&self.open, self.is_blocked) {
             (_, false) => TenantBlock::None,
             (None, true) => TenantBlock::Unexplained,
@@ -60,12 +60,12 @@ impl Observation {
     }
 
     /// What is wrong with the new database, for people.
-    pub(in crate::operations) fn new_problem(&self) -> &str {
+    pub(crate) fn new_problem(&self) -> &str {
         &self.new.detail
     }
 
     /// Why the new database could not be read, or the current one.
-    pub(in crate::operations) fn into_problem(self) -> Option<Error> {
+    pub(crate) fn into_problem(self) -> Option<Error> {
         self.current.problem.or(self.new.problem)
     }
 }
@@ -75,7 +75,7 @@ impl ObservedDatabase {
     ///
     /// # Errors
     /// The reason why it could not be read.
-    pub(in crate::operations) fn require_identity(self) -> Result<Identity> {
+    pub(crate) fn require_identity(self) -> Result<Identity> {
         match (self.identity, self.problem) {
             (Some(identity), _) => Ok(identity),
             (None, Some(problem)) => Err(problem),
@@ -88,12 +88,12 @@ impl ObservedDatabase {
     }
 
     /// Why the database could not be read.
-    pub(in crate::operations) fn into_problem(self) -> Error {
+    pub(crate) fn into_problem(self) -> Error {
         self.problem.unwrap_or_else(|| Error::internal("a database that was read has no problem"))
     }
 
     /// The identity, if the database has one.
-    pub(in crate::operations) fn found_identity(&self) -> Option<&Identity> {
+    pub(crate) fn found_identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
 }
@@ -102,14 +102,14 @@ impl ObservedDatabase {
 ///
 /// # Errors
 /// Those of the catalog; `conflict` for a worker whose step was taken over.
-pub(in crate::operations) async fn observe_tenant(fleet: &StepContext, step: &ClaimedStep) -> Result<Observation> {
-    let open = state::open_replacement(fleet, step).await?;
-    observe_replacement(fleet, step, open).await
+pub(crate) async fn observe_tenant(context: &StepContext, step: &ClaimedStep) -> Result<Observation> {
+    let open = state::open_replacement(context, step).await?;
+    observe_replacement(context, step, open).await
 }
 
 /// As [`observe_tenant`], when the caller has read the record.
-pub(in crate::operations) async fn observe_replacement(
-    fleet: &StepContext,
+pub(crate) async fn observe_replacement(
+    context: &StepContext,
     step: &ClaimedStep,
     open: Option<ReplacementRecord>,
 ) -> Result<Observation> {
@@ -118,24 +118,24 @@ pub(in crate::operations) async fn observe_replacement(
         true => state_under_block(open.as_ref().and_then(|open| open.previous_block)),
         false => unfenced_tenant_state(&step.tenant),
     };
-    let current = observe_current(fleet, step).await?;
+    let current = observe_current(context, step).await?;
     let new = match open.as_ref().and_then(|open| open.new.as_ref()) {
-        Some(new) => observe_new(fleet, step, new).await,
+        Some(new) => observe_new(context, step, new).await,
         None => ObservedNew { condition: NewCondition::NotMade, detail: "there is none".to_owned(), problem: None },
     };
     Ok(Observation { open, is_blocked, rests, current, new })
 }
 
 /// Reads the identity of the database that the catalog names.
-async fn observe_current(fleet: &StepContext, step: &ClaimedStep) -> Result<ObservedDatabase> {
+async fn observe_current(context: &StepContext, step: &ClaimedStep) -> Result<ObservedDatabase> {
     let Some(placement) = step.tenant.placement.as_deref() else {
-        let problem = fleet.current_database(&step.tenant).await.err();
+        let problem = context.current_database(&step.tenant).await.err();
         return Ok(ObservedDatabase { condition: DatabaseCondition::Missing, identity: None, problem });
     };
-    let observed = observe_database(fleet, step, (step.tenant.server_id, placement), step.tenant.generation).await;
+    let observed = observe_database(context, step, (step.tenant.server_id, placement), step.tenant.generation).await;
     let ahead = matches!(observed.condition, DatabaseCondition::Own { at: GenerationPosition::Next, .. });
     // For a late worker, a database that seems one step ahead may be the present one.
-    if ahead && !stamp::is_ours(fleet, step).await? {
+    if ahead && !stamp::is_ours(context, step).await? {
         return Err(Error::new(ErrorKind::Conflict, "another worker holds the step now"));
     }
     Ok(observed)
@@ -143,20 +143,20 @@ async fn observe_current(fleet: &StepContext, step: &ClaimedStep) -> Result<Obse
 
 /// Reads the identity of a database of this tenant, in relation to the generation that it should have.
 async fn observe_database(
-    fleet: &StepContext,
+    context: &StepContext,
     step: &ClaimedStep,
     (server, placement): (ServerId, &str),
     now: Generation,
 ) -> ObservedDatabase {
-    match fleet.resolve_placement(server, placement).await {
-        Ok((engine, at)) => observe_placement(engine, &at, (step.tenant.id, fleet.fleet_id()), now).await,
+    match context.resolve_placement(server, placement).await {
+        Ok((engine, at)) => observe_placement(engine, &at, (step.tenant.id, context.fleet_id()), now).await,
         Err(problem) => ObservedDatabase::unread(DatabaseCondition::Unreachable, problem),
     }
 }
 
 /// Reads the identity of the database at a placement. `owner` is the tenant and fleet that it should have, and `now` the
 /// generation.
-pub(in crate::operations) async fn observe_placement(
+pub(crate) async fn observe_placement(
     engine: &Arc<dyn Engine>,
     at: &Placement,
     owner: (TenantId, FleetId),
@@ -184,9 +184,9 @@ pub(in crate::operations) async fn observe_placement(
 }
 
 /// Reads the new database, and compares its identity with the recorded one.
-async fn observe_new(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> ObservedNew {
+async fn observe_new(context: &StepContext, step: &ClaimedStep, new: &NewDatabase) -> ObservedNew {
     let ObservedDatabase { condition, identity, problem } =
-        observe_database(fleet, step, (new.server_id, &new.placement), new.generation).await;
+        observe_database(context, step, (new.server_id, &new.placement), new.generation).await;
     let detail = match (&identity, &problem) {
         (Some(found), _) => format!("it is at generation {} and {}", found.generation, found.state),
         (None, Some(problem)) => problem.to_string(),
@@ -196,7 +196,7 @@ async fn observe_new(fleet: &StepContext, step: &ClaimedStep, new: &NewDatabase)
 }
 
 /// The identity that an act must still find, so that it is refused after any change since the observation.
-pub(in crate::operations) fn expected_as_found(found: &Identity) -> ExpectedIdentity {
+pub(crate) fn expected_as_found(found: &Identity) -> ExpectedIdentity {
     let Identity { tenant, fleet, generation, state, .. } = *found;
     ExpectedIdentity { tenant, fleet, generation, states: vec![state] }
 }

@@ -5,32 +5,32 @@ use std::sync::Arc;
 
 use tenant_engine::{Engine, ExpectedIdentity, Identity, IdentityState, Placement};
 
-use super::{ClaimedStep, StepContext};
 use crate::error::{ErrorKind, Result};
+use crate::operation::{ClaimedStep, StepContext};
 
 /// Stamps the current database with the generation that the catalog is about to have. A process that only knows the
 /// present generation then stops serving it.
-pub(super) async fn stamp_current(
-    fleet: &StepContext,
+pub(crate) async fn stamp_current(
+    context: &StepContext,
     step: &ClaimedStep,
     from: &[IdentityState],
     to: IdentityState,
 ) -> Result<()> {
-    let (engine, at) = fleet.current_database(&step.tenant).await?;
-    let identity = step.identity_to_stamp(fleet.fleet_id(), step.tenant.generation.next(), to);
-    match stamp_database(engine, &at, &step.expected_identity(fleet.fleet_id(), from), &identity).await {
+    let (engine, at) = context.current_database(&step.tenant).await?;
+    let identity = step.identity_to_stamp(context.fleet_id(), step.tenant.generation.next(), to);
+    match stamp_database(engine, &at, &step.expected_identity(context.fleet_id(), from), &identity).await {
         // An operation stamped the database and died before the catalog was updated. It has served nobody since.
         Err(error)
-            if error.kind == ErrorKind::Engine(tenant_engine::ErrorKind::Fenced) && is_ours(fleet, step).await? =>
+            if error.kind == ErrorKind::Engine(tenant_engine::ErrorKind::Fenced) && is_ours(context, step).await? =>
         {
-            stamp_database(engine, &at, &expected_stamped_ahead(fleet, step), &identity).await
+            stamp_database(engine, &at, &expected_stamped_ahead(context, step), &identity).await
         }
         stamped => stamped,
     }
 }
 
 /// Stamps a database. For the state `frozen` it also fences it against writers.
-pub(super) async fn stamp_database(
+pub(crate) async fn stamp_database(
     engine: &Arc<dyn Engine>,
     at: &Placement,
     expected: &ExpectedIdentity,
@@ -44,16 +44,16 @@ pub(super) async fn stamp_database(
 
 /// True while this operation holds the tenant, at the generation of the claim. For a late worker, a database that seems
 /// one step ahead may be the present one.
-pub(super) async fn is_ours(fleet: &StepContext, step: &ClaimedStep) -> Result<bool> {
-    let now = catalog::tenants::get(&mut fleet.catalog.read().await?, step.tenant.id).await?;
+pub(crate) async fn is_ours(context: &StepContext, step: &ClaimedStep) -> Result<bool> {
+    let now = catalog::tenants::get(&mut context.catalog.read().await?, step.tenant.id).await?;
     Ok(now.is_some_and(|now| now.op_id == Some(step.op.id) && now.generation == step.tenant.generation))
 }
 
 /// The identity of the current database if an operation stamped it and did not update the catalog.
-pub(super) fn expected_stamped_ahead(fleet: &StepContext, step: &ClaimedStep) -> ExpectedIdentity {
+pub(crate) fn expected_stamped_ahead(context: &StepContext, step: &ClaimedStep) -> ExpectedIdentity {
     use IdentityState::{Active, Frozen, Tombstone};
     // Not `moved`: the database is stamped so when the catalog already has the generation, and its replacement may have
     // served.
     let states = [Active, Frozen, Tombstone];
-    step.expected_at(fleet.fleet_id(), step.tenant.generation.next(), &states)
+    step.expected_at(context.fleet_id(), step.tenant.generation.next(), &states)
 }

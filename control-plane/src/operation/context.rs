@@ -12,7 +12,7 @@ use tenant_engine::{
 use tokio::sync::Semaphore;
 
 use super::fault_injection::FaultPoints;
-use super::step::{ClaimedStep, LEASE_MS};
+use super::step::ClaimedStep;
 use super::write_pauses::WritePauses;
 use super::{CatalogEffect, ledger_name};
 use crate::backup::BackupStore;
@@ -48,7 +48,7 @@ pub struct StepContext {
     pub scratch: PathBuf,
     servers: Mutex<HashMap<ServerId, (DatabaseServer, Instant)>>,
     releases: Mutex<Vec<(ReleaseId, Arc<MigrationSets>)>>,
-    pub(super) pauses: WritePauses,
+    pub(crate) pauses: WritePauses,
     halt: FaultPoints,
 }
 
@@ -160,7 +160,7 @@ impl StepContext {
 
     /// An effect that records the database's size: `measured` bytes, or the size that the engine reports now. `None` if
     /// it cannot be read: no step fails because of it.
-    pub(super) async fn size_effect(&self, tenant: &TenantRecord, measured: Option<u64>) -> Option<CatalogEffect> {
+    pub(crate) async fn size_effect(&self, tenant: &TenantRecord, measured: Option<u64>) -> Option<CatalogEffect> {
         let bytes = match measured {
             Some(bytes) => bytes,
             None => {
@@ -215,7 +215,7 @@ impl StepContext {
     /// looked for leftovers, so nobody would find this one. The catalog is asked only when the lease may have run out.
     async fn require_live(&self, step: &ClaimedStep) -> Result<()> {
         // A clock that went backwards does not show how long this worker slept, so the catalog is asked as well.
-        if (step.now..step.now + LEASE_MS).contains(&self.catalog.now()) {
+        if (step.now..step.lease_until).contains(&self.catalog.now()) {
             return Ok(());
         }
         let claim = (step.op.id, step.tenant.id, step.claim);
