@@ -1,10 +1,12 @@
 //! Flags that several commands share: selection of tenants, waiting, confirmation.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use fleet_api::bounded_number::BoundedNumber;
+use fleet_api::selection::SelectionRequest;
 
 use crate::context::CommandContext;
 use crate::error::{CommandFailure, Result};
@@ -49,50 +51,54 @@ impl SelectionArgs {
         names: &[String],
         context: &mut CommandContext,
         empty: WhenEmpty,
-    ) -> Result<Value> {
+    ) -> Result<SelectionRequest> {
         let mut names = names.to_vec();
         if let Some(file) = &self.from_file {
             names.extend(input::read_required_names(file, context)?);
         }
-        let mut out = Map::new();
-        if !names.is_empty() {
-            out.insert("names".into(), json!(names));
-        }
-        if !self.selectors.is_empty() {
-            out.insert("selectors".into(), json!(self.selectors));
-        }
-        if let Some(server) = &self.server {
-            out.insert("server".into(), json!(server));
-        }
-        self.require_selection(out, empty)
+        let selection = SelectionRequest {
+            names,
+            selectors: self.selectors.clone(),
+            server: self.server.clone(),
+            ..SelectionRequest::default()
+        };
+        self.require_selection(selection, empty)
     }
 
-    fn require_selection(&self, mut out: Map<String, Value>, empty: WhenEmpty) -> Result<Value> {
-        if self.all && out.contains_key("names") {
+    fn require_selection(&self, selection: SelectionRequest, empty: WhenEmpty) -> Result<SelectionRequest> {
+        if self.all && !selection.names.is_empty() {
             return Err(CommandFailure::usage_error("--all cannot be combined with names of tenants"));
         }
-        if out.is_empty() && !self.all && empty == WhenEmpty::Refuse {
+        let is_empty = selection.names.is_empty() && selection.selectors.is_empty() && selection.server.is_none();
+        if is_empty && !self.all && empty == WhenEmpty::Refuse {
             return Err(CommandFailure::usage_error("no tenant is selected")
                 .with_cause("a command on tenants never selects all of them by default")
                 .try_next("name the tenants, or use -l k=v, --server S, --from-file F, or --all"));
         }
-        if out.is_empty() {
-            out.insert("all".into(), json!(true));
-        }
-        if self.allow_empty {
-            out.insert("allow_empty".into(), json!(true));
-        }
-        Ok(Value::Object(out))
+        Ok(SelectionRequest { all: is_empty, allow_empty: self.allow_empty, ..selection })
     }
 }
 
 /// True when the selection is more than a list of names, so that the command does not show its size.
-pub(crate) fn is_open_ended(selection: &Value) -> bool {
-    selection.get("names").is_none()
+pub(crate) fn is_open_ended(selection: &SelectionRequest) -> bool {
+    selection.names.is_empty()
 }
 
-pub(crate) fn labels_to_json(labels: &LabelPairs) -> Value {
-    Value::Object(labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect())
+/// The labels as the API expects them.
+pub(crate) fn label_map(labels: Option<&LabelPairs>) -> BTreeMap<String, String> {
+    labels.into_iter().flatten().cloned().collect()
+}
+
+/// A number of a flag as the API expects it.
+///
+/// # Errors
+/// A usage error with the range, if the number is not in it.
+pub(crate) fn in_range<const MIN: u64, const MAX: u64>(
+    flag: &str,
+    number: Option<u64>,
+) -> Result<Option<BoundedNumber<MIN, MAX>>> {
+    let refused = |number| CommandFailure::usage_error(format!("{flag} must be {MIN} to {MAX}, not {number}"));
+    number.map(|number| BoundedNumber::new(number).ok_or_else(|| refused(number))).transpose()
 }
 
 /// Parses `k=v,k2=v2`.
@@ -156,12 +162,22 @@ mod tests {
     #[test]
     fn selecting_nothing_is_refused_or_means_all() {
         let none = SelectionArgs::default();
-        assert_eq!(none.require_selection(Map::new(), WhenEmpty::All).unwrap(), json!({"all": true}));
-        assert!(none.require_selection(Map::new(), WhenEmpty::Refuse).is_err());
+        let nothing = SelectionRequest::default();
+        assert!(none.require_selection(nothing.clone(), WhenEmpty::All).unwrap().all);
+        assert!(none.require_selection(nothing.clone(), WhenEmpty::Refuse).is_err());
         let all = SelectionArgs { all: true, ..SelectionArgs::default() };
-        assert_eq!(all.require_selection(Map::new(), WhenEmpty::Refuse).unwrap(), json!({"all": true}));
-        let named = Map::from_iter([("names".to_owned(), json!(["a"]))]);
+        assert!(all.require_selection(nothing.clone(), WhenEmpty::Refuse).unwrap().all);
+        let named = SelectionRequest { names: vec!["a".to_owned()], ..nothing };
         assert!(all.require_selection(named.clone(), WhenEmpty::Refuse).is_err());
-        assert!(!is_open_ended(&none.require_selection(named, WhenEmpty::Refuse).unwrap()));
+        let named = none.require_selection(named, WhenEmpty::Refuse).unwrap();
+        assert!(!named.all && !is_open_ended(&named));
+    }
+
+    #[test]
+    fn a_number_out_of_range_is_refused_with_its_range() {
+        assert!(in_range::<1, 128>("--concurrency", None).unwrap().is_none());
+        assert_eq!(in_range::<1, 128>("--concurrency", Some(128)).unwrap().map(BoundedNumber::get), Some(128));
+        let refused = in_range::<1, 128>("--concurrency", Some(129)).unwrap_err();
+        assert_eq!(refused.what, "--concurrency must be 1 to 128, not 129");
     }
 }

@@ -10,13 +10,16 @@ use bytes::Bytes;
 use control_plane::ErrorKind;
 use control_plane::auth::operator::InProcess;
 use control_plane::serve::AdminSocket;
+use fleet_api::changes::ChangeOptions;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::error::{CommandExit, CommandFailure, Result};
+use crate::table::plain_text;
 
 /// Maximum size of an answer that is read whole. A page of 1,000 items is much smaller.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -76,12 +79,12 @@ impl ApiRequest {
         Self { method: Method::GET, target: target.into(), body: None, idempotency_key: None }
     }
     /// A POST with its own idempotency key: sending the same value again does not repeat the work.
-    pub(crate) fn post(target: impl Into<String>, body: Value) -> Self {
+    pub(crate) fn post(target: impl Into<String>, body: &impl Serialize) -> Self {
         let key = uuid::Uuid::now_v7().to_string();
-        Self { method: Method::POST, target: target.into(), body: Some(body), idempotency_key: Some(key) }
+        Self { method: Method::POST, target: target.into(), body: Some(body_of(body)), idempotency_key: Some(key) }
     }
-    pub(crate) fn patch(target: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::PATCH, target: target.into(), body: Some(body), idempotency_key: None }
+    pub(crate) fn patch(target: impl Into<String>, body: &impl Serialize) -> Self {
+        Self { method: Method::PATCH, target: target.into(), body: Some(body_of(body)), idempotency_key: None }
     }
     pub(crate) fn delete(target: impl Into<String>) -> Self {
         Self { method: Method::DELETE, target: target.into(), body: None, idempotency_key: None }
@@ -96,11 +99,15 @@ impl ApiRequest {
         }
     }
 
-    /// Adds a field to the body; ignored for requests without a body.
+    /// Adds the options of a change: to the body if there is one, otherwise to the query.
     #[must_use]
-    pub(crate) fn with_field(mut self, key: &str, value: impl Into<Value>) -> Self {
-        if let Some(body) = self.body.as_mut() {
-            body[key] = value.into();
+    pub(crate) fn with_options(mut self, options: &ChangeOptions) -> Self {
+        let Value::Object(fields) = body_of(options) else { return self };
+        for (key, value) in fields {
+            match self.body.as_mut() {
+                Some(body) => body[key] = value,
+                None => self = self.with_query(&key, &plain_text(&value)),
+            }
         }
         self
     }
@@ -112,10 +119,11 @@ impl ApiRequest {
         self.target.push_str(&format!("{key}={}", percent_encode(value)));
         self
     }
+}
 
-    pub(crate) fn has_body(&self) -> bool {
-        self.body.is_some()
-    }
+/// The JSON body of a request. The requests are plain data, so they always have one.
+fn body_of(request: &impl Serialize) -> Value {
+    serde_json::to_value(request).expect("a request is plain JSON")
 }
 
 /// A successful answer whose body has not been read yet.
@@ -418,15 +426,17 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_encoded_and_a_body_gains_fields() {
-        let request = ApiRequest::post("/v1/x", serde_json::json!({"a": 1}))
+    fn a_query_is_encoded_and_options_go_into_the_body_or_the_query() {
+        let options = ChangeOptions { dry_run: true, reason: Some("a b".to_owned()) };
+        let request = ApiRequest::post("/v1/x", &serde_json::json!({"a": 1}))
             .with_query("k", "v w")
             .with_query("l", "1")
-            .with_field("b", true);
+            .with_options(&options);
         assert_eq!(request.target, "/v1/x?k=v%20w&l=1");
-        assert_eq!(request.body, Some(serde_json::json!({"a": 1, "b": true})));
+        assert_eq!(request.body, Some(serde_json::json!({"a": 1, "dry_run": true, "reason": "a b"})));
         assert_ne!(request.idempotency_key, request.with_new_key().idempotency_key);
-        assert_eq!(ApiRequest::get("/").with_field("b", true).body, None);
+        let request = ApiRequest::delete("/v1/x").with_options(&options);
+        assert_eq!((request.target.as_str(), request.body), ("/v1/x?dry_run=true&reason=a%20b", None));
     }
 
     #[tokio::test]

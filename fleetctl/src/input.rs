@@ -4,7 +4,10 @@ use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 use control_plane::ErrorKind;
-use serde_json::{Value, json};
+use fleet_api::releases::ReleaseFile;
+use fleet_api::secret_text::SecretText;
+use secrecy::SecretString;
+use serde_json::Value;
 
 use crate::args::ConfirmArgs;
 use crate::context::CommandContext;
@@ -85,17 +88,15 @@ fn unreadable_file(file: &Path, why: impl std::fmt::Display) -> CommandFailure {
 /// The contents of a migration directory.
 pub(crate) struct MigrationDirectory {
     /// The files, as the API expects them.
-    pub(crate) files: Value,
+    pub(crate) files: Vec<ReleaseFile>,
     /// Entries that are not read.
     pub(crate) ignored: Vec<IgnoredEntry>,
 }
 
-impl MigrationDirectory {
-    /// Adds the entries that are not read to an answer that is printed as JSON.
-    pub(crate) fn add_ignored(&self, answer: &mut Value) {
-        if !self.ignored.is_empty() && answer.is_object() {
-            answer["ignored"] = self.ignored.iter().map(IgnoredEntry::to_json).collect();
-        }
+/// Adds the entries of a directory that are not read to an answer that is printed as JSON.
+pub(crate) fn add_ignored(ignored: &[IgnoredEntry], answer: &mut Value) {
+    if !ignored.is_empty() && answer.is_object() {
+        answer["ignored"] = ignored.iter().map(IgnoredEntry::to_json).collect();
     }
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn migration_files(directory: &Path, context: &mut CommandContext) ->
     let files = names.into_iter().map(|name| migration_file(directory, name, context));
     let mut files = files.collect::<Result<Vec<_>>>()?;
     files.extend(sqlx_settings(directory, context)?);
-    Ok(MigrationDirectory { files: Value::from(files), ignored })
+    Ok(MigrationDirectory { files, ignored })
 }
 
 /// Maximum number of ignored entries that are printed: a project's root has hundreds of entries.
@@ -151,7 +152,7 @@ fn report_ignored(ignored: &mut [IgnoredEntry], context: &mut CommandContext) {
 /// The file with sqlx's settings.
 const SQLX_SETTINGS: &str = "sqlx.toml";
 
-fn sqlx_settings(directory: &Path, context: &CommandContext) -> Result<Option<Value>> {
+fn sqlx_settings(directory: &Path, context: &CommandContext) -> Result<Option<ReleaseFile>> {
     let Some(path) = settings_beside(&context.absolute_path(directory))? else { return Ok(None) };
     let folder = path.parent().unwrap_or(Path::new("."));
     migration_file(folder, SQLX_SETTINGS.to_owned(), context).map(Some)
@@ -218,7 +219,7 @@ fn has_sql(folder: &Path) -> bool {
     entries.take(FILES_MAX).any(|entry| is_sql(entry.file_name()))
 }
 
-fn migration_file(directory: &Path, name: String, context: &CommandContext) -> Result<Value> {
+fn migration_file(directory: &Path, name: String, context: &CommandContext) -> Result<ReleaseFile> {
     let path = directory.join(&name);
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(context.absolute_path(&path));
@@ -227,14 +228,14 @@ fn migration_file(directory: &Path, name: String, context: &CommandContext) -> R
         return Err(unreadable_file(&path, format!("it is longer than {FILE_BYTES_MAX} bytes")));
     }
     let sql = String::from_utf8(bytes).map_err(|_| unreadable_file(&path, "it is not UTF-8"))?;
-    Ok(json!({"name": name, "sql": sql}))
+    Ok(ReleaseFile { name, sql })
 }
 
 /// A connection string from a file or standard input. Secrets are never flags, which other users can see.
-pub(crate) fn read_secret(file: &Path, context: &mut CommandContext) -> Result<String> {
+pub(crate) fn read_secret(file: &Path, context: &mut CommandContext) -> Result<SecretText> {
     let bytes = read_input(file, SECRET_BYTES_MAX, context)?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable_file(file, "it is not UTF-8"))?;
-    Ok(text.trim().to_owned())
+    Ok(SecretString::from(text.trim()).into())
 }
 
 /// Refuses a number of tenants other than `--expect-count`, in a dry run too.

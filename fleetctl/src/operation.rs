@@ -3,6 +3,10 @@
 use std::time::{Duration, Instant};
 
 use control_plane::ErrorKind;
+use fleet_api::changes::{ChangeOptions, ChangePlan, PlanLine, PlannedChange};
+use fleet_api::operations::{FailureDetail, OperationView, StepView, TenantProgress};
+use fleet_api::pages::PageOf;
+use fleet_api::{field, pointer};
 use serde_json::{Value, json};
 use tenant_engine::ErrorKind as DatabaseError;
 
@@ -19,41 +23,35 @@ const FAILED_SHOWN_MAX: usize = 20;
 
 /// How operations are listed.
 pub(crate) const OPERATION: TableView = TableView {
-    name: "/id",
+    name: pointer!(OperationView: id),
     columns: &[
-        TableColumn::of_text("ID", "/id"),
-        TableColumn::of_text("KIND", "/kind"),
-        TableColumn::of_text("STATE", "/state"),
-        TableColumn::of_text("TOTAL", "/progress/total"),
-        TableColumn::of_text("DONE", "/progress/done"),
-        TableColumn::of_text("FAILED", "/progress/failed"),
-        TableColumn::of_text("SKIPPED", "/progress/skipped"),
-        TableColumn::of_text("PHASE", "/phase").only_wide(),
-        TableColumn::of_time("CREATED", "/created_at"),
-        TableColumn::of_time("FINISHED", "/finished_at").only_wide(),
-        TableColumn::of_text("BY", "/requested_by").only_wide(),
-        TableColumn::of_text("REASON", "/reason").only_wide(),
+        TableColumn::of_text("ID", pointer!(OperationView: id)),
+        TableColumn::of_text("KIND", pointer!(OperationView: kind)),
+        TableColumn::of_text("STATE", pointer!(OperationView: state)),
+        TableColumn::of_text("TOTAL", pointer!(OperationView: progress, TenantProgress: total)),
+        TableColumn::of_text("DONE", pointer!(OperationView: progress, TenantProgress: done)),
+        TableColumn::of_text("FAILED", pointer!(OperationView: progress, TenantProgress: failed)),
+        TableColumn::of_text("SKIPPED", pointer!(OperationView: progress, TenantProgress: skipped)),
+        TableColumn::of_text("PHASE", pointer!(OperationView: phase)).only_wide(),
+        TableColumn::of_time("CREATED", pointer!(OperationView: created_at)),
+        TableColumn::of_time("FINISHED", pointer!(OperationView: finished_at)).only_wide(),
+        TableColumn::of_text("BY", pointer!(OperationView: requested_by)).only_wide(),
+        TableColumn::of_text("REASON", pointer!(OperationView: reason)).only_wide(),
     ],
 };
 
 /// How a plan is listed.
 pub(crate) const PLAN: TableView = TableView {
-    name: "/tenant",
-    columns: &[TableColumn::of_text("TENANT", "/tenant"), TableColumn::of_text("ACTION", "/action").may_cut()],
+    name: pointer!(PlanLine: tenant),
+    columns: &[
+        TableColumn::of_text("TENANT", pointer!(PlanLine: tenant)),
+        TableColumn::of_text("ACTION", pointer!(PlanLine: action)).may_cut(),
+    ],
 };
 
 /// Adds the flags of every changing command to a request.
 pub(crate) fn with_change_args(request: ApiRequest, change: &ChangeArgs) -> ApiRequest {
-    let request = match (&change.reason, request.has_body()) {
-        (Some(reason), true) => request.with_field("reason", reason.as_str()),
-        (Some(reason), false) => request.with_query("reason", reason),
-        (None, _) => request,
-    };
-    match (change.dry_run, request.has_body()) {
-        (true, true) => request.with_field("dry_run", true),
-        (true, false) => request.with_query("dry_run", "true"),
-        (false, _) => request,
-    }
+    request.with_options(&ChangeOptions { dry_run: change.dry_run, reason: change.reason.clone() })
 }
 
 /// Sends a change. `None` when it was only planned; the plan has been printed.
@@ -86,29 +84,29 @@ pub(crate) async fn send_one_change(
 }
 
 fn print_plan(context: &mut CommandContext, answer: &Value) -> Result<()> {
-    let plan = &answer["plan"];
-    if answer["dry_run"] != json!(true) || !plan.is_object() {
+    let plan = &answer[field!(PlannedChange: plan)];
+    if answer[field!(PlannedChange: dry_run)] != json!(true) || !plan.is_object() {
         return Err(CommandFailure::unexpected_answer("the answer is not a plan; the change may have been made"));
     }
     if context.out.format == OutputFormat::Json {
         return context.out.print_json(&format!("{answer:#}\n"));
     }
-    let sample = plan["sample"].as_array().cloned().unwrap_or_default();
+    let sample = plan[field!(ChangePlan: sample)].as_array().cloned().unwrap_or_default();
     if !sample.is_empty() {
         let mut list = context.out.begin_list(&PLAN)?;
         list.print_page(&sample)?;
         list.finish_list()?;
     }
     let n = |key: &str| plan[key].as_u64().unwrap_or_default();
-    let (kind, tenants) = (plan["kind"].as_str().unwrap_or("change"), n("tenants"));
-    let left_out = match n("left_out") {
+    let (kind, tenants) = (plan[field!(ChangePlan: kind)].as_str().unwrap_or("change"), n(field!(ChangePlan: tenants)));
+    let left_out = match n(field!(ChangePlan: left_out)) {
         0 => String::new(),
         left_out => format!(", {left_out} are left out"),
     };
-    let skipped = n("skipped");
+    let skipped = n(field!(ChangePlan: skipped));
     let line = format!("dry run: {kind} would act on {tenants}, {skipped} need nothing{left_out}; nothing was done");
     context.out.print_note(&line);
-    for text in plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for text in plan[field!(ChangePlan: notes)].as_array().into_iter().flatten().filter_map(Value::as_str) {
         context.out.print_note(&format!("note: {}", escape_text(text)));
     }
     Ok(())
@@ -265,7 +263,9 @@ pub(crate) async fn finish_operation(
 }
 
 pub(crate) fn id_of(operation: &Value) -> Result<&str> {
-    operation["id"].as_str().ok_or_else(|| CommandFailure::unexpected_answer("the answer does not name an operation"))
+    operation[field!(OperationView: id)]
+        .as_str()
+        .ok_or_else(|| CommandFailure::unexpected_answer("the answer does not name an operation"))
 }
 
 /// With `--no-wait`, prints the id; programs get the whole operation.
@@ -296,15 +296,15 @@ async fn report_end(
         return Ok(exit);
     }
     context.out.print_message(&format!("error: {}", progress::progress_line(operation)));
-    if let Some(detail) = operation["error"]["detail"].as_str() {
+    if let Some(detail) = operation[field!(OperationView: error)][field!(FailureDetail: detail)].as_str() {
         context.out.print_message(&format!(
             "cause: {}: {}",
-            plain_text(&operation["error"]["code"]),
+            plain_text(&operation[field!(OperationView: error)][field!(FailureDetail: code)]),
             escape_text(detail)
         ));
     }
     let codes = print_failed(context, client, id_of(operation)?).await?;
-    if operation["state"] == "paused" {
+    if operation[field!(OperationView: state)] == "paused" {
         context.out.print_message(&format!("try:   fleetctl op resume {}", id_of(operation)?));
     }
     Ok(if exit == CommandExit::Failed { refine_exit(&codes) } else { exit })
@@ -312,17 +312,21 @@ async fn report_end(
 
 /// Prints the skipped tenants with reasons, at most a screenful. Skipped tenants are not failures.
 async fn print_skipped(context: &mut CommandContext, client: &ApiClient, operation: &Value) -> Result<()> {
-    let skipped = operation["progress"]["left"].as_u64().unwrap_or_default();
+    let skipped = operation[field!(OperationView: progress)][field!(TenantProgress: left)].as_u64().unwrap_or_default();
     if skipped == 0 {
         return Ok(());
     }
     let id = id_of(operation)?;
     let request = ApiRequest::get(format!("/v1/operations/{}/steps", path_segment(id)?)).with_query("state", "skipped");
     let page = client.send_for_json(&request.with_query("limit", &FAILED_SHOWN_MAX.to_string())).await?;
-    let steps = page["items"].as_array().cloned().unwrap_or_default();
+    let steps = page[field!(PageOf<Value>: items)].as_array().cloned().unwrap_or_default();
     context.out.print_note(&format!("{skipped} skipped; see all: fleetctl op get {id} --steps skipped"));
     for step in &steps {
-        let line = format!("skipped: {}: {}", plain_text(&step["tenant"]), plain_text(&step["skipped"]["detail"]));
+        let line = format!(
+            "skipped: {}: {}",
+            plain_text(&step[field!(StepView: tenant)]),
+            plain_text(&step[field!(StepView: skipped)][field!(FailureDetail: detail)])
+        );
         context.out.print_note(&escape_text(&line));
     }
     Ok(())
@@ -332,11 +336,15 @@ async fn print_skipped(context: &mut CommandContext, client: &ApiClient, operati
 async fn print_failed(context: &mut CommandContext, client: &ApiClient, id: &str) -> Result<Vec<String>> {
     let request = ApiRequest::get(format!("/v1/operations/{}/steps", path_segment(id)?)).with_query("state", "failed");
     let page = client.send_for_json(&request.with_query("limit", &(FAILED_SHOWN_MAX + 1).to_string())).await?;
-    let steps = page["items"].as_array().cloned().unwrap_or_default();
+    let steps = page[field!(PageOf<Value>: items)].as_array().cloned().unwrap_or_default();
     let mut codes = Vec::new();
     for step in steps.iter().take(FAILED_SHOWN_MAX) {
-        let code = plain_text(&step["error"]["code"]);
-        let line = format!("cause: {}: {code}: {}", plain_text(&step["tenant"]), plain_text(&step["error"]["detail"]));
+        let code = plain_text(&step[field!(StepView: error)][field!(FailureDetail: code)]);
+        let line = format!(
+            "cause: {}: {code}: {}",
+            plain_text(&step[field!(StepView: tenant)]),
+            plain_text(&step[field!(StepView: error)][field!(FailureDetail: detail)])
+        );
         context.out.print_message(&escape_text(&line));
         codes.push(code);
     }

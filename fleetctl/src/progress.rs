@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use fleet_api::field;
+use fleet_api::operations::{OperationView, TenantProgress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
@@ -61,12 +63,15 @@ pub(crate) async fn wait_for_operation(
 
 /// True for a paused operation too: it does not continue until an operator resumes it.
 fn is_over(operation: &Value) -> bool {
-    matches!(operation["state"].as_str(), Some("succeeded" | "partial" | "failed" | "cancelled" | "paused"))
+    matches!(
+        operation[field!(OperationView: state)].as_str(),
+        Some("succeeded" | "partial" | "failed" | "cancelled" | "paused")
+    )
 }
 
 /// The exit code of an operation that ended.
 pub(crate) fn exit_of(operation: &Value) -> Result<CommandExit> {
-    match operation["state"].as_str() {
+    match operation[field!(OperationView: state)].as_str() {
         Some("succeeded") => Ok(CommandExit::Done),
         Some("partial") => Ok(CommandExit::Partial),
         Some("failed" | "cancelled") => Ok(CommandExit::Failed),
@@ -131,16 +136,19 @@ impl ProgressDisplay {
 }
 
 fn progress_counts(operation: &Value) -> (u64, u64) {
-    let n = |key: &str| operation["progress"][key].as_u64().unwrap_or_default();
-    (n("done") + n("failed") + n("skipped"), n("total"))
+    let n = |key: &str| operation[field!(OperationView: progress)][key].as_u64().unwrap_or_default();
+    (
+        n(field!(TenantProgress: done)) + n(field!(TenantProgress: failed)) + n(field!(TenantProgress: skipped)),
+        n(field!(TenantProgress: total)),
+    )
 }
 
 fn bar_message(operation: &Value) -> String {
-    let kind = operation["kind"].as_str().unwrap_or("operation");
-    if let Some(phase) = operation["phase"].as_str() {
+    let kind = operation[field!(OperationView: kind)].as_str().unwrap_or("operation");
+    if let Some(phase) = operation[field!(OperationView: phase)].as_str() {
         return format!("{kind}: {phase}");
     }
-    match operation["progress"]["failed"].as_u64() {
+    match operation[field!(OperationView: progress)][field!(TenantProgress: failed)].as_u64() {
         Some(failed) if failed > 0 => format!("{kind}, {failed} failed"),
         _ => kind.to_owned(),
     }
@@ -149,13 +157,24 @@ fn bar_message(operation: &Value) -> String {
 /// The operation's state as one line of a log.
 pub(crate) fn progress_line(operation: &Value) -> String {
     let text = |key: &str| operation[key].as_str().unwrap_or("?").to_owned();
-    let n = |key: &str| operation["progress"][key].as_u64().unwrap_or_default();
-    let mut out = format!("{} {} {}: {} of {} done", text("kind"), text("id"), text("state"), n("done"), n("total"));
-    if let Some(phase) = operation["phase"].as_str() {
+    let n = |key: &str| operation[field!(OperationView: progress)][key].as_u64().unwrap_or_default();
+    let mut out = format!(
+        "{} {} {}: {} of {} done",
+        text(field!(OperationView: kind)),
+        text(field!(OperationView: id)),
+        text(field!(OperationView: state)),
+        n(field!(TenantProgress: done)),
+        n(field!(TenantProgress: total))
+    );
+    if let Some(phase) = operation[field!(OperationView: phase)].as_str() {
         out.push_str(&format!(", {phase}"));
     }
-    let needed_nothing = n("skipped").saturating_sub(n("left"));
-    for (count, word) in [(n("failed"), "failed"), (n("left"), "skipped"), (needed_nothing, "needed nothing")] {
+    let needed_nothing = n(field!(TenantProgress: skipped)).saturating_sub(n(field!(TenantProgress: left)));
+    for (count, word) in [
+        (n(field!(TenantProgress: failed)), "failed"),
+        (n(field!(TenantProgress: left)), "skipped"),
+        (needed_nothing, "needed nothing"),
+    ] {
         if count > 0 {
             out.push_str(&format!(", {count} {word}"));
         }

@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use fleet_api::field;
+use fleet_api::pages::PageOf;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
@@ -68,7 +70,7 @@ pub(crate) async fn open_operation(client: &ApiClient, kind: &str) -> Result<Opt
         .with_query("state", "pending,running")
         .with_query("limit", "1");
     let mut page = client.send_for_json(&request).await?;
-    Ok(page["items"].as_array_mut().and_then(Vec::pop))
+    Ok(page[field!(PageOf<Value>: items)].as_array_mut().and_then(Vec::pop))
 }
 
 async fn wait_until_free(client: &ApiClient, kind: &str, deadline: Instant) -> Result<()> {

@@ -6,8 +6,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use fleet_api::problem::{BadLine, ProblemBody};
 
 use crate::error::{Error, ErrorKind, ItemError};
 
@@ -34,45 +33,8 @@ pub(crate) enum ErrorAudience {
     Stranger,
 }
 
-/// One invalid entry of a list in the request's body.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct BadLine {
-    /// Position of the entry in the list, from 0.
-    pub(crate) index: usize,
-    /// Name of the entry as it was sent, shortened.
-    pub(crate) name: String,
-    /// Description of the error in the entry.
-    pub(crate) detail: String,
-}
-
-/// The body of every error.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ProblemBody {
-    /// URI of the kind of problem: `urn:fleet:problem:<code>`.
-    #[serde(rename = "type")]
-    pub(crate) type_uri: String,
-    /// Short name of the kind of problem, for people.
-    pub(crate) title: String,
-    /// HTTP status of the response.
-    pub(crate) status: u16,
-    /// Description of what happened, for people.
-    pub(crate) detail: String,
-    /// URI of this occurrence: `urn:fleet:request:<request_id>`. It does not contain the path, so that the answers
-    /// about an unknown and a foreign tenant do not differ.
-    pub(crate) instance: String,
-    /// Stable error code, for programs.
-    pub(crate) code: String,
-    /// Id of the request, to find it in the log.
-    pub(crate) request_id: String,
-    /// Advice, most helpful first.
-    pub(crate) next_steps: Vec<String>,
-    /// Invalid entries of a list in the request, at most 100.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) errors: Vec<BadLine>,
-}
-
-impl BadLine {
-    fn new(item: &ItemError) -> Self {
+impl From<&ItemError> for BadLine {
+    fn from(item: &ItemError) -> Self {
         Self { index: item.index, name: item.name.clone(), detail: item.detail.clone() }
     }
 }
@@ -148,7 +110,7 @@ impl Problem {
             code: self.error.code().to_owned(),
             request_id: request_id.to_owned(),
             next_steps: self.error.next_steps.clone(),
-            errors: self.error.items.iter().map(BadLine::new).collect(),
+            errors: self.error.items.iter().map(BadLine::from).collect(),
         }
     }
 }

@@ -6,8 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use fleet_api::readiness::{ReadinessReport, ReadyCheck};
 
 use super::ApiState;
 use super::extract::JsonBody;
@@ -15,27 +14,6 @@ use super::middleware::OwnBody;
 use crate::descriptors;
 use crate::disks::{self, BaseDirectory};
 use crate::tls::validity::ValidityPhase;
-
-/// The readiness of the process.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Readiness)]
-pub(crate) struct ReadinessReport {
-    /// True if every check succeeded.
-    ready: bool,
-    /// Results of the checks, one per condition.
-    checks: Vec<ReadyCheck>,
-}
-
-/// One condition of readiness.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ReadyCheck {
-    /// Name of the check.
-    name: &'static str,
-    /// True if the condition is met.
-    ok: bool,
-    /// Reason of a failure, or a warning; empty if all is well.
-    detail: String,
-}
 
 /// Report that the process runs.
 #[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "The process runs", body = String)))]
@@ -72,7 +50,7 @@ pub(crate) async fn report_metrics(State(api): State<ApiState>) -> Response {
 }
 
 fn ready_check(name: &'static str, found: Result<(), &'static str>) -> ReadyCheck {
-    ReadyCheck { name, ok: found.is_ok(), detail: found.err().unwrap_or_default().to_owned() }
+    ReadyCheck { name: name.to_owned(), ok: found.is_ok(), detail: found.err().unwrap_or_default().to_owned() }
 }
 
 fn serving_check(api: &ApiState) -> ReadyCheck {
@@ -105,7 +83,7 @@ fn certificate_check(api: &ApiState) -> Option<ReadyCheck> {
     if state.refused.is_some() {
         wrong.push("the new certificate cannot be used; the previous one stays in use");
     }
-    Some(ReadyCheck { name: "certificate", ok: true, detail: wrong.join("; ") })
+    Some(ReadyCheck { name: "certificate".to_owned(), ok: true, detail: wrong.join("; ") })
 }
 
 /// The servers that are directories, and whether the catalog can be read. If it cannot, the servers are those of the
@@ -138,5 +116,5 @@ fn check_writable(api: &ApiState) -> Result<(), &'static str> {
 fn disk_space_check(api: &ApiState, bases: &[BaseDirectory]) -> ReadyCheck {
     let data_dir = disks::of_data_dir(&api.app.config.data_dir, &api.app.catalog);
     let (ok, detail) = disks::disk_readiness(&data_dir, &disks::of_bases(bases));
-    ReadyCheck { name: "disk_space", ok, detail }
+    ReadyCheck { name: "disk_space".to_owned(), ok, detail }
 }

@@ -7,7 +7,6 @@
 
 pub(crate) mod admin;
 pub(crate) mod admission;
-pub(crate) mod bounded_number;
 pub(crate) mod data;
 pub(crate) mod error;
 pub(crate) mod extract;

@@ -2,12 +2,11 @@
 //! of the API. `cargo run -p control-plane --example openapi > docs/openapi.json` writes it again.
 
 use axum::response::{IntoResponse, Response};
+use fleet_api::problem::{BadLine, ProblemBody};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 mod responses;
-
-use super::error::{BadLine, ProblemBody};
 
 /// What the handlers do not say themselves.
 #[derive(OpenApi)]
@@ -60,7 +59,8 @@ mod tests {
     #[test]
     fn no_two_schemas_share_a_name() {
         let mut seen = BTreeSet::new();
-        let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http"))];
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = vec![root.join("src/http"), root.join("../fleet-api/src")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
                 if entry.is_dir() {

@@ -8,13 +8,13 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use catalog::seal::SecretSealer;
+use fleet_api::bounded_number::PageLimit;
+use fleet_api::pages::PageOf;
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::ApiState;
 use super::admission::AdmittedCaller;
-use super::bounded_number::PageLimit;
 use super::error::{Problem, Result};
 use crate::error::ErrorKind;
 
@@ -22,15 +22,6 @@ use crate::error::ErrorKind;
 const LIMIT_DEFAULT: u32 = 100;
 /// Maximum length of a cursor: longer than any that is created here.
 const CURSOR_BYTES_MAX: usize = 4_096;
-
-/// One page of a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PageOf<T> {
-    /// Items of the page, in the list's order.
-    pub(crate) items: Vec<T>,
-    /// Cursor of the next page, to be sent as `cursor`. Null on the last page.
-    pub(crate) next_cursor: Option<String>,
-}
 
 /// The part of a list that a request selects.
 pub(crate) struct PageWindow<'a> {

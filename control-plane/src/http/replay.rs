@@ -6,11 +6,11 @@ use catalog::OperationId;
 
 use super::ApiState;
 use super::admin::change::accepted_response;
-use super::admin::operations::OperationView;
 use super::admin::tenants::create::created_response;
 use super::error::Result;
 use super::extract::JsonBody;
 use crate::error::Error;
+use crate::http::admin::operations::operation_view;
 
 /// Creates again the answer of the route `path`, which started or controlled this operation.
 pub(crate) async fn replay_started(
@@ -24,9 +24,6 @@ pub(crate) async fn replay_started(
     match path {
         "/v1/tenants" | "/v1/tenants/adopt" => created_response(api, record).await,
         _ if status == StatusCode::ACCEPTED => accepted_response(api, record).await,
-        _ => {
-            Ok(JsonBody(OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?)
-                .into_response())
-        }
+        _ => Ok(JsonBody(operation_view(&mut api.app.catalog.read().await?, record).await?).into_response()),
     }
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use catalog::operations::{OperationRecord, OperationState};
 use catalog::{OperationId, ServerId, TenantId, TenantRecord, TenantState};
+use fleet_api::bounded_number::STEPS_MAX;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +38,6 @@ use crate::operation::{OperationRegistry, StepContext};
 use crate::plan::TenantSelection;
 use crate::tasks::ProcessTasks;
 
-/// Maximum concurrency that an operation may request. A process with few file descriptors runs fewer steps.
-pub(crate) const STEPS_MAX: u32 = 128;
 /// How often an idle runner looks for operations of other processes, and a waiting one for their progress.
 const POLL: Duration = Duration::from_secs(1);
 

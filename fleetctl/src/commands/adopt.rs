@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use fleet_api::tenants::AdoptionRequest;
 
-use super::tenant::finish_created;
-use crate::args::{ChangeArgs, LabelPairs, WaitArgs, labels_to_json, parse_labels};
+use super::create::finish_created;
+use crate::args::{ChangeArgs, LabelPairs, WaitArgs, label_map, parse_labels};
 use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
@@ -40,14 +40,15 @@ pub(crate) struct AdoptArgs {
 
 /// Runs `fleetctl tenant adopt`.
 pub(crate) async fn run_adopt_command(args: AdoptArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let mut body = json!({"name": args.name, "dsn": input::read_secret(&args.dsn_file, context)?});
-    if let Some(server) = &args.server {
-        body["server"] = json!(server);
-    }
-    if let Some(labels) = &args.labels {
-        body["labels"] = labels_to_json(labels);
-    }
-    let request = ApiRequest::post("/v1/tenants/adopt", body);
+    let adoption = AdoptionRequest {
+        name: args.name.clone(),
+        dsn: input::read_secret(&args.dsn_file, context)?,
+        labels: label_map(args.labels.as_ref()),
+        server: args.server,
+        dry_run: false,
+        reason: None,
+    };
+    let request = ApiRequest::post("/v1/tenants/adopt", &adoption);
     match operation::start_operation(context, request, &args.change, &args.wait).await? {
         StartedOperation::Answer(answer) => finish_created(context, &answer, &args.name, &args.wait).await,
         StartedOperation::Planned => Ok(CommandExit::Done),

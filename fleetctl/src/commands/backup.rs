@@ -1,10 +1,11 @@
 //! `fleetctl backup`: creates and verifies backups.
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use fleet_api::backups::{BackupRun, BackupVerify, BackupView};
+use fleet_api::pointer;
 
 use super::{print_one, print_pages};
-use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, is_open_ended};
+use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
 use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
@@ -13,20 +14,20 @@ use crate::table::{TableColumn, TableView};
 
 /// How backups are listed.
 pub(crate) const BACKUP: TableView = TableView {
-    name: "/id",
+    name: pointer!(BackupView: id),
     columns: &[
-        TableColumn::of_text("ID", "/id"),
-        TableColumn::of_text("TENANT", "/tenant").may_cut(),
-        TableColumn::of_time("TAKEN", "/taken_at"),
-        TableColumn::of_bytes("SIZE", "/size_bytes"),
-        TableColumn::of_text("WRONG", "/verify_error").may_cut(),
-        TableColumn::of_time("VERIFIED", "/verified_at"),
-        TableColumn::of_text("VERSION", "/schema_version"),
-        TableColumn::of_bytes("STORED", "/stored_bytes"),
-        TableColumn::of_text("REASON", "/reason").may_cut(),
-        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
-        TableColumn::of_text("OBJECT", "/object_key").only_wide(),
-        TableColumn::of_text("HASH", "/content_hash").only_wide(),
+        TableColumn::of_text("ID", pointer!(BackupView: id)),
+        TableColumn::of_text("TENANT", pointer!(BackupView: tenant)).may_cut(),
+        TableColumn::of_time("TAKEN", pointer!(BackupView: taken_at)),
+        TableColumn::of_bytes("SIZE", pointer!(BackupView: size_bytes)),
+        TableColumn::of_text("WRONG", pointer!(BackupView: verify_error)).may_cut(),
+        TableColumn::of_time("VERIFIED", pointer!(BackupView: verified_at)),
+        TableColumn::of_text("VERSION", pointer!(BackupView: schema_version)),
+        TableColumn::of_bytes("STORED", pointer!(BackupView: stored_bytes)),
+        TableColumn::of_text("REASON", pointer!(BackupView: reason)).may_cut(),
+        TableColumn::of_text("TENANT ID", pointer!(BackupView: tenant_id)).only_wide(),
+        TableColumn::of_text("OBJECT", pointer!(BackupView: object_key)).only_wide(),
+        TableColumn::of_text("HASH", pointer!(BackupView: content_hash)).only_wide(),
     ],
 };
 
@@ -108,11 +109,9 @@ pub(crate) async fn run_backup_command(verb: BackupCommand, context: &mut Comman
 async fn back_up_tenants(args: BackupRunArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
     let scope = is_open_ended(&selection).then_some("backup");
-    let mut body = json!({"selection": selection});
-    if let Some(concurrency) = args.concurrency {
-        body["concurrency"] = json!(concurrency);
-    }
-    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups", body), &args.change, &args.wait).await
+    let concurrency = in_range("--concurrency", args.concurrency.map(u64::from))?;
+    let run = BackupRun { selection, concurrency, ..BackupRun::default() };
+    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups", &run), &args.change, &args.wait).await
 }
 
 async fn verify_backups(args: BackupVerifyArgs, context: &mut CommandContext) -> Result<CommandExit> {
@@ -122,13 +121,13 @@ async fn verify_backups(args: BackupVerifyArgs, context: &mut CommandContext) ->
     if !backups.is_empty() && (chosen || args.selection.server.is_some() || args.selection.from_file.is_some()) {
         return Err(CommandFailure::usage_error("name either backups or tenants, not both"));
     }
-    let (body, scope) = if backups.is_empty() {
+    let (wanted, scope) = if backups.is_empty() {
         let selection = args.selection.to_selection(&names, context, WhenEmpty::Refuse)?;
         let scope = is_open_ended(&selection).then_some("verify");
-        (json!({"selection": selection}), scope)
+        (BackupVerify { selection, ..BackupVerify::default() }, scope)
     } else {
-        (json!({"backups": backups}), None)
+        (BackupVerify { backups, ..BackupVerify::default() }, None)
     };
-    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups/verify", body), &args.change, &args.wait)
+    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/backups/verify", &wanted), &args.change, &args.wait)
         .await
 }

@@ -1,6 +1,10 @@
 //! `fleetctl tenant describe`: everything that an operator needs to know about tenants, one page for each.
 
 use clap::Args;
+use fleet_api::events::EventView;
+use fleet_api::migrations::TenantPin;
+use fleet_api::tenants::{LastBackup, TenantDescription, TenantOperation, TenantView};
+use fleet_api::{field, pointer};
 use serde_json::Value;
 
 use super::{ExitTally, note_pin};
@@ -12,49 +16,53 @@ use crate::table::{TableColumn, TableView, plain_text};
 
 /// The facts about a tenant, in this order.
 const DESCRIPTION: TableView = TableView {
-    name: "/name",
+    name: pointer!(TenantView: name),
     columns: &[
-        TableColumn::of_text("NAME", "/name"),
-        TableColumn::of_text("ID", "/id"),
-        TableColumn::of_text("STATE", "/status"),
-        TableColumn::of_text("REASON", "/state_reason"),
-        TableColumn::of_time("SINCE", "/status_since/at"),
-        TableColumn::of_text("CHANGED BY", "/status_since/actor"),
-        TableColumn::of_text("TOKEN OF ACTOR", "/status_since/actor_name").only_wide(),
-        TableColumn::of_text("CHANGED IN", "/status_since/operation_id").only_wide(),
-        TableColumn::of_text("PROTECTED", "/protected"),
-        TableColumn::of_text("ALIASES", "/aliases"),
-        TableColumn::of_text("HOSTS", "/hosts"),
-        TableColumn::of_labels("LABELS", "/labels"),
-        TableColumn::of_text("MEMBERS", "/members"),
-        TableColumn::of_text("ENGINE", "/engine"),
-        TableColumn::of_text("SERVER", "/server"),
-        TableColumn::of_text("SERVER STATE", "/server_state").only_wide(),
-        TableColumn::of_text("DATABASE", "/database"),
-        TableColumn::of_text("GENERATION", "/generation").only_wide(),
-        TableColumn::of_bytes("SIZE", "/size_bytes"),
-        TableColumn::of_text("VERSION", "/schema_version"),
-        TableColumn::of_text("NEWEST VERSION", "/head_version"),
-        TableColumn::of_text("RELEASE", "/release"),
-        TableColumn::of_text("PINNED", "/pin"),
-        TableColumn::of_text("LAST BACKUP", "/last_backup/id"),
-        TableColumn::of_time("  TAKEN", "/last_backup/taken_at"),
-        TableColumn::of_bytes("  SIZE", "/last_backup/size_bytes"),
-        TableColumn::of_bytes("  STORED", "/last_backup/stored_bytes").only_wide(),
-        TableColumn::of_text("  VERSION", "/last_backup/schema_version").only_wide(),
-        TableColumn::of_time("  VERIFIED", "/last_backup/verified_at"),
-        TableColumn::of_text("  WRONG", "/last_backup/verify_error"),
-        TableColumn::of_text("LAST SUCCESS", "/last_success"),
-        TableColumn::of_text("LAST FAILURE", "/last_failure"),
+        TableColumn::of_text("NAME", pointer!(TenantView: name)),
+        TableColumn::of_text("ID", pointer!(TenantView: id)),
+        TableColumn::of_text("STATE", pointer!(TenantView: status)),
+        TableColumn::of_text("REASON", pointer!(TenantView: state_reason)),
+        TableColumn::of_time("SINCE", pointer!(TenantDescription: status_since, EventView: at)),
+        TableColumn::of_text("CHANGED BY", pointer!(TenantDescription: status_since, EventView: actor)),
+        TableColumn::of_text("TOKEN OF ACTOR", pointer!(TenantDescription: status_since, EventView: actor_name))
+            .only_wide(),
+        TableColumn::of_text("CHANGED IN", pointer!(TenantDescription: status_since, EventView: operation_id))
+            .only_wide(),
+        TableColumn::of_text("PROTECTED", pointer!(TenantView: protected)),
+        TableColumn::of_text("ALIASES", pointer!(TenantDescription: aliases)),
+        TableColumn::of_text("HOSTS", pointer!(TenantDescription: hosts)),
+        TableColumn::of_labels("LABELS", pointer!(TenantView: labels)),
+        TableColumn::of_text("MEMBERS", pointer!(TenantDescription: members)),
+        TableColumn::of_text("ENGINE", pointer!(TenantView: engine)),
+        TableColumn::of_text("SERVER", pointer!(TenantView: server)),
+        TableColumn::of_text("SERVER STATE", pointer!(TenantDescription: server_state)).only_wide(),
+        TableColumn::of_text("DATABASE", pointer!(TenantDescription: database)),
+        TableColumn::of_text("GENERATION", pointer!(TenantView: generation)).only_wide(),
+        TableColumn::of_bytes("SIZE", pointer!(TenantView: size_bytes)),
+        TableColumn::of_text("VERSION", pointer!(TenantView: schema_version)),
+        TableColumn::of_text("NEWEST VERSION", pointer!(TenantDescription: head_version)),
+        TableColumn::of_text("RELEASE", pointer!(TenantDescription: release)),
+        TableColumn::of_text("PINNED", pointer!(TenantView: pin)),
+        TableColumn::of_text("LAST BACKUP", pointer!(TenantDescription: last_backup, LastBackup: id)),
+        TableColumn::of_time("  TAKEN", pointer!(TenantDescription: last_backup, LastBackup: taken_at)),
+        TableColumn::of_bytes("  SIZE", pointer!(TenantDescription: last_backup, LastBackup: size_bytes)),
+        TableColumn::of_bytes("  STORED", pointer!(TenantDescription: last_backup, LastBackup: stored_bytes))
+            .only_wide(),
+        TableColumn::of_text("  VERSION", pointer!(TenantDescription: last_backup, LastBackup: schema_version))
+            .only_wide(),
+        TableColumn::of_time("  VERIFIED", pointer!(TenantDescription: last_backup, LastBackup: verified_at)),
+        TableColumn::of_text("  WRONG", pointer!(TenantDescription: last_backup, LastBackup: verify_error)),
+        TableColumn::of_text("LAST SUCCESS", pointer!(TenantDescription: last_success)),
+        TableColumn::of_text("LAST FAILURE", pointer!(TenantDescription: last_failure)),
         TableColumn::of_text("  CODE", "/last_failure_code"),
         TableColumn::of_text("  MESSAGE", "/last_failure_message"),
-        TableColumn::of_text("OPEN OPERATIONS", "/open_operations"),
-        TableColumn::of_text("WRITES BLOCKED BY", "/fenced_by"),
-        TableColumn::of_text("KEPT DATABASES", "/kept_databases"),
-        TableColumn::of_time("CREATED", "/created_at"),
-        TableColumn::of_time("UPDATED", "/updated_at").only_wide(),
-        TableColumn::of_time("DELETED", "/deleted_at"),
-        TableColumn::of_time("PURGED AFTER", "/purge_after_at"),
+        TableColumn::of_text("OPEN OPERATIONS", pointer!(TenantDescription: open_operations)),
+        TableColumn::of_text("WRITES BLOCKED BY", pointer!(TenantDescription: fenced_by)),
+        TableColumn::of_text("KEPT DATABASES", pointer!(TenantDescription: kept_databases)),
+        TableColumn::of_time("CREATED", pointer!(TenantView: created_at)),
+        TableColumn::of_time("UPDATED", pointer!(TenantView: updated_at)).only_wide(),
+        TableColumn::of_time("DELETED", pointer!(TenantView: deleted_at)),
+        TableColumn::of_time("PURGED AFTER", pointer!(TenantView: purge_after_at)),
     ],
 };
 
@@ -118,7 +126,7 @@ fn print_descriptions(context: &mut CommandContext, tenants: Vec<Value>) -> Resu
         if at > 0 {
             context.out.print_text("\n")?;
         }
-        let (name, pin) = (tenant["name"].clone(), tenant["pin"].clone());
+        let (name, pin) = (tenant[field!(TenantView: name)].clone(), tenant[field!(TenantView: pin)].clone());
         context.out.print_facts(&DESCRIPTION, &flatten_description(tenant))?;
         note_pin(context, &name, &pin);
     }
@@ -134,7 +142,11 @@ fn flatten_description(mut tenant: Value) -> Value {
         tenant[at] = text_of_object(&tenant[at], operation_summary);
     }
     tenant["pin"] = text_of_object(&tenant["pin"], |pin| {
-        format!("since {}, by {}", plain_text(&pin["since_at"]), plain_text(&pin["operation_id"]))
+        format!(
+            "since {}, by {}",
+            plain_text(&pin[field!(TenantPin: since_at)]),
+            plain_text(&pin[field!(TenantPin: operation_id)])
+        )
     });
     for (at, one) in
         [("open_operations", operation_summary as fn(&Value) -> String), ("kept_databases", kept_database_summary)]
@@ -155,9 +167,17 @@ fn text_of_object(value: &Value, text: impl Fn(&Value) -> String) -> Value {
 }
 
 fn operation_summary(step: &Value) -> String {
-    let ended = step["finished_at"].as_str().map(|at| format!(" at {at}")).unwrap_or_default();
-    let state = if ended.is_empty() { format!(" {}", plain_text(&step["state"])) } else { String::new() };
-    format!("{}{state}{ended}, {}", plain_text(&step["kind"]), plain_text(&step["id"]))
+    let ended = step[field!(TenantOperation: finished_at)].as_str().map(|at| format!(" at {at}")).unwrap_or_default();
+    let state = if ended.is_empty() {
+        format!(" {}", plain_text(&step[field!(TenantOperation: state)]))
+    } else {
+        String::new()
+    };
+    format!(
+        "{}{state}{ended}, {}",
+        plain_text(&step[field!(TenantOperation: kind)]),
+        plain_text(&step[field!(TenantOperation: id)])
+    )
 }
 
 fn kept_database_summary(database: &Value) -> String {

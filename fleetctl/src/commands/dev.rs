@@ -11,6 +11,15 @@ use clap::Args;
 use control_plane::App;
 use control_plane::config::ProcessRole;
 use control_plane::serve::{ServeOptions, ServerEndpoint};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::field;
+use fleet_api::members::NewMember;
+use fleet_api::migrations::MigrationStatus;
+use fleet_api::operations::OperationView;
+use fleet_api::pages::PageOf;
+use fleet_api::releases::{NewRelease, ReleaseFile, ReleaseView};
+use fleet_api::tenants::{NewTenantRequest, TenantCreated};
+use fleet_api::tokens::{TokenMade, TokenWanted};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -112,20 +121,25 @@ impl ExampleFleet<'_> {
 
     async fn is_empty(&self) -> Result<bool> {
         let page = self.admin.send_for_json(&ApiRequest::get("/v1/tenants?limit=1")).await?;
-        Ok(page["items"].as_array().is_none_or(Vec::is_empty))
+        Ok(page[field!(PageOf<Value>: items)].as_array().is_none_or(Vec::is_empty))
     }
 
     /// Activates the example's schema only in a fleet without a current release.
     async fn ensure_release(&self) -> Result<()> {
         let status = self.admin.send_for_json(&ApiRequest::get("/v1/migrations/status")).await?;
-        if !status["head"].is_null() {
+        if !status[field!(MigrationStatus: head)].is_null() {
             return Ok(());
         }
-        let files: Vec<_> = MIGRATIONS.iter().map(|(name, sql)| json!({"name": name, "sql": sql})).collect();
-        let release = self.admin.send_for_json(&ApiRequest::post("/v1/releases", json!({"files": files}))).await?;
-        let id =
-            release["id"].as_str().ok_or_else(|| CommandFailure::unexpected_answer("the new release has no id"))?;
-        self.admin.send_for_json(&ApiRequest::post(format!("/v1/releases/{id}/activate"), json!({}))).await.map(drop)
+        let file = |(name, sql): &(&str, &str)| ReleaseFile { name: (*name).to_owned(), sql: (*sql).to_owned() };
+        let new = NewRelease { files: MIGRATIONS.iter().map(file).collect(), ..NewRelease::default() };
+        let release = self.admin.send_for_json(&ApiRequest::post("/v1/releases", &new)).await?;
+        let id = release[field!(ReleaseView: id)]
+            .as_str()
+            .ok_or_else(|| CommandFailure::unexpected_answer("the new release has no id"))?;
+        self.admin
+            .send_for_json(&ApiRequest::post(format!("/v1/releases/{id}/activate"), &ChangeOptions::default()))
+            .await
+            .map(drop)
     }
 
     /// True when the tenant was created by this call.
@@ -136,18 +150,19 @@ impl ExampleFleet<'_> {
             Err(failure) if failure.exit == CommandExit::NotFound => {}
             Err(failure) => return Err(failure),
         }
-        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tenants", json!({"name": name}))).await?;
-        let op = made["operation"]["id"]
+        let new = NewTenantRequest { name: name.to_owned(), ..NewTenantRequest::default() };
+        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tenants", &new)).await?;
+        let op = made[field!(TenantCreated: operation)][field!(OperationView: id)]
             .as_str()
             .ok_or_else(|| CommandFailure::unexpected_answer("the new tenant has no operation"))?;
         let wait = ApiRequest::get(format!("/v1/operations/{op}")).with_query("wait_seconds", CREATE_SECONDS_MAX);
         let operation = self.admin.send_for_json(&wait).await?;
-        if operation["state"] != "succeeded" {
+        if operation[field!(OperationView: state)] != "succeeded" {
             return Err(CommandFailure::new(CommandExit::Failed, format!("the tenant {name} could not be created"))
                 .try_next(format!("fleetctl op get {op} --steps")));
         }
-        let body = json!({"principal": member, "role": "manager"});
-        self.admin.send_for_json(&ApiRequest::post(format!("{path}/members"), body)).await?;
+        let new = NewMember { principal: member.to_owned(), role: "manager".to_owned(), ..NewMember::default() };
+        self.admin.send_for_json(&ApiRequest::post(format!("{path}/members"), &new)).await?;
         Ok(true)
     }
 
@@ -158,9 +173,10 @@ impl ExampleFleet<'_> {
         {
             return Ok(secret);
         }
-        let body = json!({"member": member, "label": format!("dev: {member} of {tenant}")});
-        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tokens", body)).await?;
-        made["secret"]
+        let label = Some(format!("dev: {member} of {tenant}"));
+        let wanted = TokenWanted { member: Some(member.to_owned()), label, ..TokenWanted::default() };
+        let made = self.admin.send_for_json(&ApiRequest::post("/v1/tokens", &wanted)).await?;
+        made[field!(TokenMade: secret)]
             .as_str()
             .map(str::to_owned)
             .ok_or_else(|| CommandFailure::unexpected_answer("the new token has no secret"))
@@ -177,7 +193,7 @@ impl ExampleFleet<'_> {
     /// True when the data API answers this query with success.
     async fn query_tenant(&self, tenant: &str, secret: &str, body: &Value) -> Result<bool> {
         let client = self.fleet.data_client(secret.to_owned().into());
-        match client.send_for_json(&ApiRequest::post(format!("/t/{tenant}/query"), body.clone())).await {
+        match client.send_for_json(&ApiRequest::post(format!("/t/{tenant}/query"), body)).await {
             Ok(_) => Ok(true),
             Err(failure) if matches!(failure.exit, CommandExit::NotAuthorised | CommandExit::NotFound) => Ok(false),
             Err(failure) => Err(failure),

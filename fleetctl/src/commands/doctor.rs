@@ -1,6 +1,8 @@
 //! `fleetctl doctor`: checks of disk, limits, servers and backups.
 
 use clap::Args;
+use fleet_api::doctor::{DoctorCheck, DoctorReport};
+use fleet_api::{field, pointer};
 use serde_json::{Value, json};
 
 use crate::client::ApiRequest;
@@ -10,12 +12,12 @@ use crate::output::OutputFormat;
 use crate::table::{TableColumn, TableView};
 
 const CHECK: TableView = TableView {
-    name: "/name",
+    name: pointer!(DoctorCheck: name),
     columns: &[
-        TableColumn::of_text("STATUS", "/status"),
-        TableColumn::of_text("CHECK", "/name"),
-        TableColumn::of_text("DETAIL", "/detail"),
-        TableColumn::of_text("TRY", "/next_step"),
+        TableColumn::of_text("STATUS", pointer!(DoctorCheck: status)),
+        TableColumn::of_text("CHECK", pointer!(DoctorCheck: name)),
+        TableColumn::of_text("DETAIL", pointer!(DoctorCheck: detail)),
+        TableColumn::of_text("TRY", pointer!(DoctorCheck: next_step)),
     ],
 };
 
@@ -36,8 +38,10 @@ pub(crate) async fn run_doctor_command(args: &DoctorArgs, context: &mut CommandC
     let answer = client
         .send_for_json(&ApiRequest::get(format!("/v1/doctor?backup_age_hours={}", args.backup_age_hours)))
         .await?;
-    let checks = answer["checks"].as_array().cloned().unwrap_or_default();
-    let failed = checks.iter().any(|c| c["status"] == json!("fail") || c["status"] == json!("unknown"));
+    let checks = answer[field!(DoctorReport: checks)].as_array().cloned().unwrap_or_default();
+    let failed = checks
+        .iter()
+        .any(|c| c[field!(DoctorCheck: status)] == json!("fail") || c[field!(DoctorCheck: status)] == json!("unknown"));
     // Success is silent and failure is printed, so that cron mails only failures.
     context.out.silent &= !failed;
     print_checks(context, &answer, &checks)?;

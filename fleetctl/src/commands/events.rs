@@ -2,6 +2,8 @@
 
 use clap::Args;
 use control_plane::ErrorKind;
+use fleet_api::events::EventView;
+use fleet_api::{field, pointer};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -14,18 +16,18 @@ use crate::table::{TableColumn, TableView, plain_text};
 
 /// How events are listed, here and by `op events`.
 pub(crate) const EVENT: TableView = TableView {
-    name: "/seq",
+    name: pointer!(EventView: seq),
     columns: &[
-        TableColumn::of_time("AT", "/at"),
-        TableColumn::of_text("KIND", "/kind"),
-        TableColumn::of_text("TENANT", "/tenant").may_cut(),
-        TableColumn::of_text("BY", "/actor").may_cut(),
-        TableColumn::of_text("SEQ", "/seq"),
-        TableColumn::of_text("BY NAME", "/actor_name").only_wide(),
-        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
-        TableColumn::of_text("OPERATION", "/operation_id").only_wide(),
-        TableColumn::of_text("REQUEST", "/request_id").only_wide(),
-        TableColumn::of_text("DATA", "/data").only_wide(),
+        TableColumn::of_time("AT", pointer!(EventView: at)),
+        TableColumn::of_text("KIND", pointer!(EventView: kind)),
+        TableColumn::of_text("TENANT", pointer!(EventView: tenant)).may_cut(),
+        TableColumn::of_text("BY", pointer!(EventView: actor)).may_cut(),
+        TableColumn::of_text("SEQ", pointer!(EventView: seq)),
+        TableColumn::of_text("BY NAME", pointer!(EventView: actor_name)).only_wide(),
+        TableColumn::of_text("TENANT ID", pointer!(EventView: tenant_id)).only_wide(),
+        TableColumn::of_text("OPERATION", pointer!(EventView: operation_id)).only_wide(),
+        TableColumn::of_text("REQUEST", pointer!(EventView: request_id)).only_wide(),
+        TableColumn::of_text("DATA", pointer!(EventView: data)).only_wide(),
     ],
 };
 
@@ -103,7 +105,7 @@ async fn print_events(context: &mut CommandContext, request: ApiRequest, most: u
 
 /// Shows a token by its label, if it has one.
 pub(crate) fn show_token_label(event: &mut Value) {
-    if event["actor_name"].is_string() {
+    if event[field!(EventView: actor_name)].is_string() {
         event["actor"] = Value::from(plain_text(&event["actor_name"]));
     }
 }

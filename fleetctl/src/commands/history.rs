@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use fleet_api::history::HistoryToKeep;
 use serde_json::{Value, json};
 
-use crate::args::ChangeArgs;
+use crate::args::{ChangeArgs, in_range};
 use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
@@ -65,7 +66,7 @@ pub(crate) async fn run_history_command(verb: HistoryCommand, context: &mut Comm
             Ok(CommandExit::Done)
         }
         HistoryCommand::Keep(args) => {
-            let request = ApiRequest::patch("/v1/history", policy_change(&args)?);
+            let request = ApiRequest::patch("/v1/history", &policy_change(&args)?);
             if let Some(policy) =
                 operation::send_change(context, request, &args.change).await?.filter(|item| !item.is_null())
             {
@@ -88,15 +89,13 @@ fn policy_for_display(mut policy: Value, context: &CommandContext) -> Value {
     policy
 }
 
-fn policy_change(args: &HistoryKeepArgs) -> Result<Value> {
+fn policy_change(args: &HistoryKeepArgs) -> Result<HistoryToKeep> {
     if args.operations.is_none() && args.events.is_none() {
         return Err(CommandFailure::usage_error("use --operations or --events"));
     }
-    let mut body = json!({});
-    for (key, kept) in [("operations_seconds", args.operations), ("events_seconds", args.events)] {
-        if let Some(kept) = kept {
-            body[key] = json!(kept.as_secs());
-        }
-    }
-    Ok(body)
+    Ok(HistoryToKeep {
+        operations_seconds: in_range("--operations in seconds", args.operations.map(|kept| kept.as_secs()))?,
+        events_seconds: in_range("--events in seconds", args.events.map(|kept| kept.as_secs()))?,
+        ..HistoryToKeep::default()
+    })
 }

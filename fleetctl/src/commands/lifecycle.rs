@@ -1,11 +1,18 @@
 //! `fleetctl tenant …`: commands that change the state, name or server of existing tenants.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use fleet_api::bounded_number::{StepConcurrency, TenantCount};
+use fleet_api::selection::SelectionRequest;
+use fleet_api::tenants::{
+    LifecycleChange, LifecycleClone, LifecycleMove, LifecycleReadOnly, LifecycleSettle, TenantPatch,
+};
+use serde::Serialize;
+use serde_json::json;
 
+use super::create::finish_created;
 use super::selected_in_state;
-use super::tenant::{TENANT, finish_created};
-use crate::args::{ChangeArgs, ConfirmArgs, SelectionArgs, WaitArgs, WhenEmpty, is_open_ended};
+use super::tenant::TENANT;
+use crate::args::{ChangeArgs, ConfirmArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
 use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
@@ -143,25 +150,39 @@ pub(crate) struct TenantCloneArgs {
 pub(crate) async fn run_lifecycle_command(verb: LifecycleCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
         LifecycleCommand::Rename(args) => rename_tenant(args, context).await,
-        LifecycleCommand::Suspend(args) => submit_operation("suspend", json!({}), args, context).await,
-        LifecycleCommand::Resume(args) => submit_operation("resume", json!({}), args, context).await,
+        LifecycleCommand::Suspend(args) => submit_operation("suspend", plain_change, args, context).await,
+        LifecycleCommand::Resume(args) => submit_operation("resume", plain_change, args, context).await,
         LifecycleCommand::ReadOnly(args) => {
-            submit_operation("read-only", json!({"on": !args.off}), args.many, context).await
+            let change = |selection, concurrency| LifecycleReadOnly {
+                selection,
+                concurrency,
+                on: !args.off,
+                ..LifecycleReadOnly::default()
+            };
+            submit_operation("read-only", change, args.many, context).await
         }
         LifecycleCommand::Move(args) => move_tenants(args, context).await,
         LifecycleCommand::Clone(args) => clone_tenant(args, context).await,
         LifecycleCommand::Archive(args) => submit_confirmed("archive", "active", args, context).await,
-        LifecycleCommand::Unarchive(args) => submit_operation("unarchive", json!({}), args, context).await,
-        LifecycleCommand::Undelete(args) => submit_operation("undelete", json!({}), args, context).await,
+        LifecycleCommand::Unarchive(args) => submit_operation("unarchive", plain_change, args, context).await,
+        LifecycleCommand::Undelete(args) => submit_operation("undelete", plain_change, args, context).await,
         LifecycleCommand::Purge(args) => submit_confirmed("purge", "deleted", args, context).await,
         LifecycleCommand::Settle(args) => {
-            submit_operation("settle", json!({"back": args.back, "newest": args.newest}), args.many, context).await
+            let change = |selection, concurrency| LifecycleSettle {
+                selection,
+                concurrency,
+                back: args.back,
+                newest: args.newest,
+                ..LifecycleSettle::default()
+            };
+            submit_operation("settle", change, args.many, context).await
         }
     }
 }
 
 async fn rename_tenant(args: TenantRenameArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let request = ApiRequest::patch(format!("/v1/tenants/{}", path_segment(&args.tenant)?), json!({"name": args.name}));
+    let patch = TenantPatch { name: Some(args.name), ..TenantPatch::default() };
+    let request = ApiRequest::patch(format!("/v1/tenants/{}", path_segment(&args.tenant)?), &patch);
     super::change_and_print(context, request, &args.change, &TENANT).await
 }
 
@@ -169,7 +190,9 @@ async fn move_tenants(args: TenantMoveArgs, context: &mut CommandContext) -> Res
     let last = args.many.names.last().cloned().filter(|_| args.to.is_none());
     let before = args.many.names.len().saturating_sub(1);
     let others = args.many.names.get(..before).unwrap_or_default().join(" ");
-    match submit_operation("move", json!({"to": args.to}), args.many, context).await {
+    let change =
+        |selection, concurrency| LifecycleMove { selection, concurrency, to: args.to, ..LifecycleMove::default() };
+    match submit_operation("move", change, args.many, context).await {
         // `tenant move acme pg2`: the new server needs a flag.
         Err(failure) if failure.exit == CommandExit::NotFound => match last {
             Some(last) if is_server(context, &last).await => {
@@ -189,20 +212,22 @@ async fn is_server(context: &mut CommandContext, name: &str) -> bool {
     client.send_for_json(&ApiRequest::get(format!("/v1/servers/{path}"))).await.is_ok()
 }
 
-/// Starts one operation for all selected tenants.
-async fn submit_operation(
+/// A change without options of its own.
+fn plain_change(selection: SelectionRequest, concurrency: Option<StepConcurrency>) -> LifecycleChange {
+    LifecycleChange { selection, concurrency, ..LifecycleChange::default() }
+}
+
+/// Starts one operation for all selected tenants. `change` makes the request's body.
+async fn submit_operation<B: Serialize>(
     verb: &'static str,
-    mut body: Value,
+    change: impl FnOnce(SelectionRequest, Option<StepConcurrency>) -> B,
     args: ManyTenantsArgs,
     context: &mut CommandContext,
 ) -> Result<CommandExit> {
     let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
     let scope = is_open_ended(&selection).then_some(verb);
-    body["selection"] = json!(selection);
-    if let Some(concurrency) = args.concurrency {
-        body["concurrency"] = json!(concurrency);
-    }
-    let request = ApiRequest::post(format!("/v1/lifecycle/{verb}"), body);
+    let concurrency = in_range("--concurrency", args.concurrency.map(u64::from))?;
+    let request = ApiRequest::post(format!("/v1/lifecycle/{verb}"), &change(selection, concurrency));
     run_lock::run_exclusively(context, scope, request, &args.change, &args.wait).await
 }
 
@@ -223,16 +248,24 @@ async fn submit_confirmed(
         context.out.print_note(&format!("no selected tenant is {state}; nothing was done"));
         return Ok(CommandExit::Done);
     }
-    let mut body = json!({"selection": {"names": names}, "expect_count": names.len()});
-    if let Some(concurrency) = many.concurrency {
-        body["concurrency"] = json!(concurrency);
-    }
-    operation::run_operation(context, ApiRequest::post(format!("/v1/lifecycle/{verb}"), body), &many.change, &many.wait)
-        .await
+    let change = LifecycleChange {
+        expect_count: TenantCount::new(names.len() as u64),
+        concurrency: in_range("--concurrency", many.concurrency.map(u64::from))?,
+        selection: SelectionRequest { names, ..SelectionRequest::default() },
+        ..LifecycleChange::default()
+    };
+    operation::run_operation(
+        context,
+        ApiRequest::post(format!("/v1/lifecycle/{verb}"), &change),
+        &many.change,
+        &many.wait,
+    )
+    .await
 }
 
 async fn clone_tenant(args: TenantCloneArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let request = ApiRequest::post("/v1/lifecycle/clone", json!({"tenant": args.tenant, "as": args.name}));
+    let copy = LifecycleClone { tenant: args.tenant, as_name: args.name.clone(), ..LifecycleClone::default() };
+    let request = ApiRequest::post("/v1/lifecycle/clone", &copy);
     let StartedOperation::Answer(answer) =
         operation::start_operation(context, request, &args.change, &args.wait).await?
     else {

@@ -1,7 +1,8 @@
 //! `fleetctl member`: the members of a tenant and their roles.
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
+use fleet_api::members::{MemberView, NewMember};
+use fleet_api::pointer;
 
 use super::{change_and_print, print_pages};
 use crate::args::ChangeArgs;
@@ -11,11 +12,11 @@ use crate::error::{CommandExit, Result};
 use crate::table::{TableColumn, TableView};
 
 const MEMBER: TableView = TableView {
-    name: "/principal",
+    name: pointer!(MemberView: principal),
     columns: &[
-        TableColumn::of_text("PRINCIPAL", "/principal").may_cut(),
-        TableColumn::of_text("ROLE", "/role"),
-        TableColumn::of_time("SINCE", "/created_at"),
+        TableColumn::of_text("PRINCIPAL", pointer!(MemberView: principal)).may_cut(),
+        TableColumn::of_text("ROLE", pointer!(MemberView: role)),
+        TableColumn::of_time("SINCE", pointer!(MemberView: created_at)),
     ],
 };
 
@@ -85,8 +86,9 @@ pub(crate) struct MemberRemoveArgs {
 pub(crate) async fn run_member_command(verb: MemberCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
         MemberCommand::Add(args) => {
-            let body = json!({"principal": args.principal, "role": args.role.as_str()});
-            change_and_print(context, ApiRequest::post(members_path(&args.tenant)?, body), &args.change, &MEMBER).await
+            let role = args.role.as_str().to_owned();
+            let new = NewMember { principal: args.principal, role, ..NewMember::default() };
+            change_and_print(context, ApiRequest::post(members_path(&args.tenant)?, &new), &args.change, &MEMBER).await
         }
         MemberCommand::List { tenant } => print_pages(context, ApiRequest::get(members_path(&tenant)?), &MEMBER).await,
         MemberCommand::Remove(args) => {

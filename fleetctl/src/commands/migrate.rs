@@ -3,44 +3,54 @@
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use fleet_api::bounded_number::MigrationVersion;
+use fleet_api::changes::ChangeOptions;
+use fleet_api::migrations::{
+    FailedTenant, MigrationPlan, MigrationRun, MigrationStatus, PinnedTenant, PlanAtVersion, VersionCount,
+};
+use fleet_api::operations::{FailureDetail, OperationView};
+use fleet_api::pages::PageOf;
+use fleet_api::releases::ReleaseView;
+use fleet_api::{field, pointer};
+use serde_json::Value;
 
 use super::{filter_request, note_pin};
-use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, is_open_ended};
+use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
 use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
-use crate::input::{self, MigrationDirectory};
+use crate::ignored::IgnoredEntry;
+use crate::input::{self, add_ignored};
 use crate::operation;
 use crate::output::OutputFormat;
 use crate::run_lock;
 use crate::table::{TableColumn, TableView, count_noun, escape_text};
 
 const STATUS: TableView = TableView {
-    name: "/head/id",
+    name: pointer!(MigrationStatus: head, ReleaseView: id),
     columns: &[
-        TableColumn::of_text("RELEASE", "/head/id"),
-        TableColumn::of_text("HEAD", "/head/head_version"),
-        TableColumn::of_text("TENANTS", "/total"),
-        TableColumn::of_text("UP TO DATE", "/up_to_date"),
-        TableColumn::of_text("PENDING", "/pending"),
-        TableColumn::of_text("AHEAD", "/ahead"),
-        TableColumn::of_text("PINNED", "/pinned"),
-        TableColumn::of_text("DIFFER", "/differ"),
-        TableColumn::of_text("UNREADABLE", "/unreadable"),
-        TableColumn::of_text("READ", "/read"),
-        TableColumn::of_text("UNKNOWN", "/unknown"),
-        TableColumn::of_text("LAST RUN", "/last_operation/id"),
-        TableColumn::of_text("LAST STATE", "/last_operation/state"),
+        TableColumn::of_text("RELEASE", pointer!(MigrationStatus: head, ReleaseView: id)),
+        TableColumn::of_text("HEAD", pointer!(MigrationStatus: head, ReleaseView: head_version)),
+        TableColumn::of_text("TENANTS", pointer!(MigrationStatus: total)),
+        TableColumn::of_text("UP TO DATE", pointer!(MigrationStatus: up_to_date)),
+        TableColumn::of_text("PENDING", pointer!(MigrationStatus: pending)),
+        TableColumn::of_text("AHEAD", pointer!(MigrationStatus: ahead)),
+        TableColumn::of_text("PINNED", pointer!(MigrationStatus: pinned)),
+        TableColumn::of_text("DIFFER", pointer!(MigrationStatus: differ)),
+        TableColumn::of_text("UNREADABLE", pointer!(MigrationStatus: unreadable)),
+        TableColumn::of_text("READ", pointer!(MigrationStatus: read)),
+        TableColumn::of_text("UNKNOWN", pointer!(MigrationStatus: unknown)),
+        TableColumn::of_text("LAST RUN", pointer!(MigrationStatus: last_operation, OperationView: id)),
+        TableColumn::of_text("LAST STATE", pointer!(MigrationStatus: last_operation, OperationView: state)),
     ],
 };
 
 const BY_VERSION: TableView = TableView {
-    name: "/version",
+    name: pointer!(PlanAtVersion: version),
     columns: &[
-        TableColumn::of_text("VERSION", "/version"),
-        TableColumn::of_text("TENANTS", "/tenants"),
-        TableColumn::of_text("TO APPLY", "/pending"),
+        TableColumn::of_text("VERSION", pointer!(PlanAtVersion: version)),
+        TableColumn::of_text("TENANTS", pointer!(PlanAtVersion: tenants)),
+        TableColumn::of_text("TO APPLY", pointer!(PlanAtVersion: pending)),
     ],
 };
 
@@ -155,72 +165,81 @@ pub(crate) async fn run_migrate_command(verb: MigrateCommand, context: &mut Comm
     }
 }
 
-/// The `release` or `files` of a request's body, and the contents of the directory.
-fn migration_set(text: &str, context: &mut CommandContext) -> Result<(Value, Option<MigrationDirectory>)> {
+/// A request with the `release` or the `files`, and the entries of the directory that are not read.
+fn migration_set(text: &str, context: &mut CommandContext) -> Result<(MigrationRun, Vec<IgnoredEntry>)> {
     let path = Path::new(text);
     if text.starts_with("rel_") && !context.absolute_path(path).is_dir() {
-        return Ok((json!({"release": text}), None));
+        return Ok((MigrationRun { release: Some(text.to_owned()), ..MigrationRun::default() }, Vec::new()));
     }
     let found = input::migration_files(path, context)?;
-    Ok((json!({"files": found.files}), Some(found)))
+    Ok((MigrationRun { files: Some(found.files), ..MigrationRun::default() }, found.ignored))
+}
+
+fn version_in_range(target: Option<i64>) -> Result<Option<MigrationVersion>> {
+    match target {
+        Some(negative) if negative < 0 => {
+            Err(CommandFailure::usage_error(format!("--target must be the version of a migration, not {negative}")))
+        }
+        target => in_range("--target", target.map(i64::unsigned_abs)),
+    }
 }
 
 async fn migrate_tenants(args: MigrateRunArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
-    let (mut body, _) = migration_set(&args.set, context)?;
-    if let Some(target) = args.target {
-        body["target"] = json!(target);
-    }
-    if args.verify {
-        body["verify"] = json!(true);
-    }
-    if args.include_pinned {
-        body["include_pinned"] = json!(true);
-    }
-    if let Some(concurrency) = args.concurrency {
-        body["concurrency"] = json!(concurrency);
-    }
+    let (set, _) = migration_set(&args.set, context)?;
     let scope = is_open_ended(&selection).then_some("migrate");
-    body["selection"] = selection;
-    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/migrations", body), &args.change, &args.wait).await
+    let run = MigrationRun {
+        selection,
+        target: version_in_range(args.target)?,
+        verify: args.verify,
+        include_pinned: args.include_pinned,
+        concurrency: in_range("--concurrency", args.concurrency.map(u64::from))?,
+        ..set
+    };
+    run_lock::run_exclusively(context, scope, ApiRequest::post("/v1/migrations", &run), &args.change, &args.wait).await
 }
 
 async fn plan_migration(args: MigratePlanArgs, context: &mut CommandContext) -> Result<CommandExit> {
     let selection = args.selection.to_selection(&args.names, context, WhenEmpty::All)?;
-    let (mut body, found) = match &args.set {
+    let (set, ignored) = match &args.set {
         Some(text) => migration_set(text, context)?,
-        None => (json!({"release": current_release(context).await?}), None),
+        None => {
+            let release = Some(current_release(context).await?);
+            (MigrationRun { release, ..MigrationRun::default() }, Vec::new())
+        }
     };
-    if let Some(target) = args.target {
-        body["target"] = json!(target);
-    }
-    if args.include_pinned {
-        body["include_pinned"] = json!(true);
-    }
-    body["selection"] = selection;
+    let target = version_in_range(args.target)?;
+    let run = MigrationRun { selection, target, include_pinned: args.include_pinned, ..set };
     let client = context.api_client().await?;
-    let mut plan = client.send_for_json(&ApiRequest::post("/v1/migrations/plan", body)).await?;
-    if let Some(found) = found {
-        found.add_ignored(&mut plan);
-    }
+    let mut plan = client.send_for_json(&ApiRequest::post("/v1/migrations/plan", &run)).await?;
+    add_ignored(&ignored, &mut plan);
     if context.out.format == OutputFormat::Json {
         context.out.print_json(&format!("{plan:#}\n"))?;
     } else {
         let mut list = context.out.begin_list(&BY_VERSION)?;
-        list.print_page(plan["by_version"].as_array().map_or(&[][..], Vec::as_slice))?;
+        list.print_page(plan[field!(MigrationPlan: by_version)].as_array().map_or(&[][..], Vec::as_slice))?;
         list.finish_list()?;
         let n = |key: &str| plan[key].as_u64().unwrap_or_default();
-        let line = format!("{} to migrate, {} up to date, {} ahead", n("pending"), n("up_to_date"), n("ahead"));
+        let line = format!(
+            "{} to migrate, {} up to date, {} ahead",
+            n(field!(MigrationPlan: pending)),
+            n(field!(MigrationPlan: up_to_date)),
+            n(field!(MigrationPlan: ahead))
+        );
         context.out.print_note(&line);
         note_pinned(context, &plan);
     }
-    Ok(if args.check && plan["pending"].as_u64() != Some(0) { CommandExit::Found } else { CommandExit::Done })
+    Ok(if args.check && plan[field!(MigrationPlan: pending)].as_u64() != Some(0) {
+        CommandExit::Found
+    } else {
+        CommandExit::Done
+    })
 }
 
 async fn current_release(context: &mut CommandContext) -> Result<String> {
     let client = context.api_client().await?;
     let status = client.send_for_json(&ApiRequest::get("/v1/migrations/status")).await?;
-    status["head"]["id"].as_str().map(str::to_owned).ok_or_else(|| {
+    status[field!(MigrationStatus: head)][field!(ReleaseView: id)].as_str().map(str::to_owned).ok_or_else(|| {
         CommandFailure::new(CommandExit::NotFound, "the fleet has no current release")
             .try_next("fleetctl migrate plan ./migrations/app")
     })
@@ -242,12 +261,12 @@ async fn migration_status(args: MigrateStatusArgs, context: &mut CommandContext)
     }
     note_pinned(context, &status);
     let n = |key: &str| status[key].as_u64().unwrap_or_default();
-    if n("unreadable") > 0 {
-        let databases = count_noun(n("unreadable"), "database");
+    if n(field!(MigrationStatus: unreadable)) > 0 {
+        let databases = count_noun(n(field!(MigrationStatus: unreadable)), "database");
         context.out.print_message(&format!("error: could not look at {databases}: nothing is known of their versions"));
         context.out.print_message("try:   fleetctl scrub      # shows why, and changes nothing");
     }
-    let splits = status["splits"].as_array().cloned().unwrap_or_default();
+    let splits = status[field!(MigrationStatus: splits)].as_array().cloned().unwrap_or_default();
     for split in splits.iter().filter_map(Value::as_str) {
         context.out.print_note(&format!("split: {}", escape_text(split)));
     }
@@ -257,29 +276,35 @@ async fn migration_status(args: MigrateStatusArgs, context: &mut CommandContext)
             .print_note("try:   keep a directory for each text, and run it for the tenants with that text, by name");
         context.out.print_note("try:   or recreate the smaller group of tenants, and copy their rows");
     }
-    let failed = status["failed"].as_array().is_some_and(|failed| !failed.is_empty());
+    let failed = status[field!(MigrationStatus: failed)].as_array().is_some_and(|failed| !failed.is_empty());
     // A pinned tenant is at its version on purpose.
-    let found = n("up_to_date") + n("pinned") < n("total") || !splits.is_empty() || failed;
+    let found = n(field!(MigrationStatus: up_to_date)) + n(field!(MigrationStatus: pinned))
+        < n(field!(MigrationStatus: total))
+        || !splits.is_empty()
+        || failed;
     Ok(if args.check && found { CommandExit::Found } else { CommandExit::Done })
 }
 
 /// Prints the tenants that keep an older version because they are pinned.
 fn note_pinned(context: &mut CommandContext, answer: &Value) {
-    for pin in answer["pinned_tenants"].as_array().into_iter().flatten() {
-        note_pin(context, &pin["tenant"], pin);
+    for pin in answer[field!(MigrationPlan: pinned_tenants)].as_array().into_iter().flatten() {
+        note_pin(context, &pin[field!(PinnedTenant: tenant)], pin);
     }
 }
 
 const VERSIONS: TableView = TableView {
-    name: "/version",
-    columns: &[TableColumn::of_text("VERSION", "/version"), TableColumn::of_text("TENANTS", "/tenants")],
+    name: pointer!(VersionCount: version),
+    columns: &[
+        TableColumn::of_text("VERSION", pointer!(VersionCount: version)),
+        TableColumn::of_text("TENANTS", pointer!(VersionCount: tenants)),
+    ],
 };
 const FAILED: TableView = TableView {
-    name: "/tenant",
+    name: pointer!(FailedTenant: tenant),
     columns: &[
-        TableColumn::of_text("FAILED", "/tenant").may_cut(),
-        TableColumn::of_text("CODE", "/error/code"),
-        TableColumn::of_text("ERROR", "/error/detail").may_cut(),
+        TableColumn::of_text("FAILED", pointer!(FailedTenant: tenant)).may_cut(),
+        TableColumn::of_text("CODE", pointer!(FailedTenant: error, FailureDetail: code)),
+        TableColumn::of_text("ERROR", pointer!(FailedTenant: error, FailureDetail: detail)).may_cut(),
     ],
 };
 
@@ -300,7 +325,7 @@ async fn retry_migration(args: MigrateRetryArgs, context: &mut CommandContext) -
         Some(id) => id,
         None => last_migration(context).await?,
     };
-    let request = ApiRequest::post(format!("/v1/operations/{}/retry", path_segment(&id)?), json!({}));
+    let request = ApiRequest::post(format!("/v1/operations/{}/retry", path_segment(&id)?), &ChangeOptions::default());
     operation::run_operation(context, request, &args.change, &args.wait).await
 }
 
@@ -309,7 +334,7 @@ async fn last_migration(context: &mut CommandContext) -> Result<String> {
     let page = client
         .send_for_json(&ApiRequest::get("/v1/operations").with_query("kind", "migrate").with_query("limit", "1"))
         .await?;
-    page["items"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| {
+    page[field!(PageOf<Value>: items)][0]["id"].as_str().map(str::to_owned).ok_or_else(|| {
         CommandFailure::new(CommandExit::NotFound, "no migration has run yet")
             .try_next("fleetctl migrate run ./migrations/app --all")
     })

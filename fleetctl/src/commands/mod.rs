@@ -6,6 +6,7 @@ pub(crate) mod catalog;
 mod catalog_identity;
 pub(crate) mod completions;
 pub(crate) mod config;
+mod create;
 pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod doctor;
@@ -30,6 +31,10 @@ pub(crate) mod token;
 pub(crate) mod version;
 
 use control_plane::ErrorKind;
+use fleet_api::field;
+use fleet_api::migrations::TenantPin;
+use fleet_api::pages::PageOf;
+use fleet_api::tenants::TenantView;
 use serde_json::Value;
 
 use crate::args::{ChangeArgs, SelectionArgs};
@@ -69,9 +74,9 @@ impl PageWalker {
             None => self.request.clone(),
         };
         let mut page = client.send_for_json(&request).await?;
-        self.cursor = page["next_cursor"].as_str().map(str::to_owned);
+        self.cursor = page[field!(PageOf<Value>: next_cursor)].as_str().map(str::to_owned);
         self.ended = self.cursor.is_none();
-        match page["items"].take() {
+        match page[field!(PageOf<Value>: items)].take() {
             Value::Array(items) => Ok(Some(items)),
             _ => Err(CommandFailure::unexpected_answer("the answer is not a list")),
         }
@@ -102,7 +107,7 @@ async fn print_one(context: &mut CommandContext, request: ApiRequest, view: &Tab
 
 /// Prints that a tenant is pinned, and why. Prints nothing for a tenant that is not pinned.
 fn note_pin(context: &mut CommandContext, name: &Value, pin: &Value) {
-    if pin["since_at"].is_string() {
+    if pin[field!(TenantPin: since_at)].is_string() {
         let [at, head, since, by] =
             ["version", "head_version", "since_at", "operation_id"].map(|key| plain_text(&pin[key]));
         let at = if at.is_empty() { "no version".to_owned() } else { format!("version {at}") };
@@ -152,18 +157,20 @@ async fn selected_in_state(
     state: &str,
 ) -> Result<Vec<String>> {
     let resolved = selection.to_selection(names, context, crate::args::WhenEmpty::Refuse)?;
-    let listed = resolved.get("names").and_then(Value::as_array);
-    if let Some(names) = listed.filter(|_| selection.selectors.is_empty() && selection.server.is_none()) {
-        return Ok(names.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+    let wanted = resolved.names;
+    if !wanted.is_empty() && selection.selectors.is_empty() && selection.server.is_none() {
+        return Ok(wanted);
     }
-    let wanted: Option<Vec<Value>> = listed.cloned();
     let client = context.api_client().await?;
     let mut pages =
         PageWalker::for_request(filter_request(ApiRequest::get("/v1/tenants").with_query("state", state), selection));
     let mut out = Vec::new();
     while let Some(page) = pages.next_page(&client).await? {
-        let fits = |t: &&Value| wanted.as_ref().is_none_or(|w| w.contains(&t["name"]) || w.contains(&t["id"]));
-        out.extend(page.iter().filter(fits).filter_map(|t| t["name"].as_str()).map(str::to_owned));
+        let is_named = |text: &Value| wanted.iter().any(|name| text == name);
+        let fits = |t: &&Value| {
+            wanted.is_empty() || is_named(&t[field!(TenantView: name)]) || is_named(&t[field!(TenantView: id)])
+        };
+        out.extend(page.iter().filter(fits).filter_map(|t| t[field!(TenantView: name)].as_str()).map(str::to_owned));
     }
     if out.is_empty() && !selection.allow_empty {
         let detail = format!("the selection matches no tenant that is {state}");

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::operations::{FailureDetail, OperationView, StepView};
+use fleet_api::{field, pointer};
 use serde_json::json;
 
 use super::events::EVENT;
@@ -15,17 +18,17 @@ use crate::operation::{self, OPERATION, ResultPrinting};
 use crate::table::{TableColumn, TableView};
 
 const STEP: TableView = TableView {
-    name: "/tenant",
+    name: pointer!(StepView: tenant),
     columns: &[
-        TableColumn::of_text("TENANT", "/tenant").may_cut(),
-        TableColumn::of_text("STATE", "/state"),
-        TableColumn::of_text("CODE", "/error/code").may_cut(),
-        TableColumn::of_text("ERROR", "/error/detail").may_cut(),
-        TableColumn::of_text("SKIPPED", "/skipped/detail").may_cut(),
-        TableColumn::of_text("PHASE", "/phase"),
-        TableColumn::of_text("ATTEMPT", "/attempt"),
-        TableColumn::of_time("FINISHED", "/finished_at").only_wide(),
-        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
+        TableColumn::of_text("TENANT", pointer!(StepView: tenant)).may_cut(),
+        TableColumn::of_text("STATE", pointer!(StepView: state)),
+        TableColumn::of_text("CODE", pointer!(StepView: error, FailureDetail: code)).may_cut(),
+        TableColumn::of_text("ERROR", pointer!(StepView: error, FailureDetail: detail)).may_cut(),
+        TableColumn::of_text("SKIPPED", pointer!(StepView: skipped, FailureDetail: detail)).may_cut(),
+        TableColumn::of_text("PHASE", pointer!(StepView: phase)),
+        TableColumn::of_text("ATTEMPT", pointer!(StepView: attempt)),
+        TableColumn::of_time("FINISHED", pointer!(StepView: finished_at)).only_wide(),
+        TableColumn::of_text("TENANT ID", pointer!(StepView: tenant_id)).only_wide(),
     ],
 };
 
@@ -150,7 +153,7 @@ async fn get_operation(args: OpGetArgs, context: &mut CommandContext) -> Result<
         let client = context.api_client().await?;
         let operation = client.send_for_json(&ApiRequest::get(operation_path(&args.operation)?)).await?;
         context.out.print_facts(&OPERATION, &operation)?;
-        if let Some(phase) = operation["phase"].as_str() {
+        if let Some(phase) = operation[field!(OperationView: phase)].as_str() {
             context.out.print_note(&format!("it is {phase}"));
         }
         return Ok(CommandExit::Done);
@@ -163,11 +166,11 @@ async fn get_operation(args: OpGetArgs, context: &mut CommandContext) -> Result<
 }
 
 async fn continue_operation(context: &mut CommandContext, go: &OpContinueArgs, verb: &str) -> Result<CommandExit> {
-    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&go.operation)?), json!({}));
+    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&go.operation)?), &ChangeOptions::default());
     operation::run_operation(context, request, &go.change, &go.wait).await
 }
 
 async fn stop_operation(context: &mut CommandContext, steer: &OpStopArgs, verb: &str) -> Result<CommandExit> {
-    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&steer.operation)?), json!({}));
+    let request = ApiRequest::post(format!("{}/{verb}", operation_path(&steer.operation)?), &ChangeOptions::default());
     change_and_print(context, request, &steer.change, &OPERATION).await
 }

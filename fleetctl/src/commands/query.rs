@@ -1,9 +1,11 @@
 //! `fleetctl query`: runs one read-only statement in many tenants; the first column is the tenant.
 
 use clap::Args;
+use fleet_api::queries::FleetQuery;
+use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 
-use crate::args::{SelectionArgs, WhenEmpty};
+use crate::args::{SelectionArgs, WhenEmpty, in_range};
 use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result, shorten_text};
@@ -44,16 +46,19 @@ pub(crate) struct QueryArgs {
 pub(crate) async fn run_query_command(args: QueryArgs, context: &mut CommandContext) -> Result<CommandExit> {
     require_quoted(&args)?;
     let selection = args.selection.to_selection(&args.names, context, WhenEmpty::Refuse)?;
-    let params: Vec<_> = args.params.iter().map(|p| parse_parameter(p)).collect();
-    let mut body = json!({"sql": args.sql, "params": params, "selection": selection});
-    if let Some(max) = args.rows_max {
-        body["rows_max"] = json!(max);
-    }
-    if let Some(concurrency) = args.concurrency {
-        body["concurrency"] = json!(concurrency);
-    }
+    let params = args.params.iter().map(|text| to_raw_value(&parse_parameter(text)));
+    let query = FleetQuery {
+        sql: args.sql,
+        params: params
+            .collect::<Result<_, _>>()
+            .map_err(|e| CommandFailure::usage_error("a parameter is not JSON").with_cause(e))?,
+        selection,
+        rows_max: in_range("--rows-max", args.rows_max)?,
+        concurrency: in_range("--concurrency", args.concurrency.map(u64::from))?,
+        reason: None,
+    };
     let client = context.api_client().await?;
-    let mut lines = client.send_request(&ApiRequest::post("/v1/queries", body)).await?.into_lines();
+    let mut lines = client.send_request(&ApiRequest::post("/v1/queries", &query)).await?.into_lines();
     let mut printer = QueryPrinter::new(context)?;
     let mut summary = None;
     while let Some(line) = lines.next_line().await? {

@@ -3,27 +3,31 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::releases::{NewRelease, ReleaseView};
+use fleet_api::{field, pointer};
+use serde_json::Value;
 
 use super::{change_and_print, print_one, print_pages};
 use crate::args::ChangeArgs;
 use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
-use crate::input::{self, MigrationDirectory};
+use crate::ignored::IgnoredEntry;
+use crate::input::{self, add_ignored};
 use crate::operation;
 use crate::table::{TableColumn, TableView, escape_text};
 
 const RELEASE: TableView = TableView {
-    name: "/id",
+    name: pointer!(ReleaseView: id),
     columns: &[
-        TableColumn::of_text("ID", "/id"),
-        TableColumn::of_text("HEAD", "/head_version"),
-        TableColumn::of_text("CURRENT", "/current"),
-        TableColumn::of_text("ENGINE", "/engine"),
-        TableColumn::of_time("CREATED", "/created_at"),
-        TableColumn::of_text("BY", "/created_by").only_wide(),
-        TableColumn::of_text("DIGEST", "/digest").only_wide(),
+        TableColumn::of_text("ID", pointer!(ReleaseView: id)),
+        TableColumn::of_text("HEAD", pointer!(ReleaseView: head_version)),
+        TableColumn::of_text("CURRENT", pointer!(ReleaseView: current)),
+        TableColumn::of_text("ENGINE", pointer!(ReleaseView: engine)),
+        TableColumn::of_time("CREATED", pointer!(ReleaseView: created_at)),
+        TableColumn::of_text("BY", pointer!(ReleaseView: created_by)).only_wide(),
+        TableColumn::of_text("DIGEST", pointer!(ReleaseView: digest)).only_wide(),
     ],
 };
 
@@ -72,12 +76,14 @@ pub(crate) async fn run_release_command(verb: ReleaseCommand, context: &mut Comm
         }
         ReleaseCommand::Add(args) => {
             let found = input::migration_files(&args.directory, context)?;
-            let request = ApiRequest::post("/v1/releases", json!({"files": found.files}));
-            add_release(context, request, &args.change, &found).await
+            let new = NewRelease { files: found.files, ..NewRelease::default() };
+            add_release(context, ApiRequest::post("/v1/releases", &new), &args.change, &found.ignored).await
         }
         ReleaseCommand::Activate(args) => {
-            let request =
-                ApiRequest::post(format!("/v1/releases/{}/activate", path_segment(&args.release)?), json!({}));
+            let request = ApiRequest::post(
+                format!("/v1/releases/{}/activate", path_segment(&args.release)?),
+                &ChangeOptions::default(),
+            );
             change_and_print(context, request, &args.change, &RELEASE).await
         }
     }
@@ -87,13 +93,13 @@ async fn add_release(
     context: &mut CommandContext,
     request: ApiRequest,
     change: &ChangeArgs,
-    found: &MigrationDirectory,
+    ignored: &[IgnoredEntry],
 ) -> Result<CommandExit> {
     if let Some(mut release) = operation::send_change(context, request, change).await? {
-        for note in release["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for note in release[field!(ReleaseView: notes)].as_array().into_iter().flatten().filter_map(Value::as_str) {
             context.out.print_message(&format!("warning: {}", escape_text(note)));
         }
-        found.add_ignored(&mut release);
+        add_ignored(ignored, &mut release);
         context.out.print_item(&RELEASE, &release)?;
     }
     Ok(CommandExit::Done)

@@ -1,7 +1,9 @@
 //! `fleetctl restore`: restores a tenant, in place or as a new tenant.
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::json;
+use fleet_api::backups::BackupView;
+use fleet_api::restores::{RestoreAsk, RestorePreview, RestoreRun, RestoreSchema, RestoreUndo};
+use fleet_api::{field, pointer};
 
 use crate::args::{ChangeArgs, ConfirmArgs, WaitArgs};
 use crate::client::{ApiRequest, path_segment};
@@ -9,19 +11,20 @@ use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::table::{TableColumn, TableView};
 use crate::{input, operation};
+use fleet_api::tenants::TenantView;
 
 const PREVIEW: TableView = TableView {
-    name: "/backup/id",
+    name: pointer!(RestorePreview: backup, BackupView: id),
     columns: &[
-        TableColumn::of_text("BACKUP", "/backup/id"),
-        TableColumn::of_time("TAKEN", "/backup/taken_at"),
-        TableColumn::of_text("VERSION", "/backup/schema_version"),
-        TableColumn::of_text("TENANT", "/current/name"),
-        TableColumn::of_text("VERSION NOW", "/current/schema_version"),
-        TableColumn::of_text("VERSION AFTER", "/schema_version"),
-        TableColumn::of_text("PINNED", "/pinned"),
-        TableColumn::of_text("WILL", "/will"),
-        TableColumn::of_time("UNDO UNTIL", "/undo_until_at"),
+        TableColumn::of_text("BACKUP", pointer!(RestorePreview: backup, BackupView: id)),
+        TableColumn::of_time("TAKEN", pointer!(RestorePreview: backup, BackupView: taken_at)),
+        TableColumn::of_text("VERSION", pointer!(RestorePreview: backup, BackupView: schema_version)),
+        TableColumn::of_text("TENANT", pointer!(RestorePreview: current, TenantView: name)),
+        TableColumn::of_text("VERSION NOW", pointer!(RestorePreview: current, TenantView: schema_version)),
+        TableColumn::of_text("VERSION AFTER", pointer!(RestorePreview: schema_version)),
+        TableColumn::of_text("PINNED", pointer!(RestorePreview: pinned)),
+        TableColumn::of_text("WILL", pointer!(RestorePreview: will)),
+        TableColumn::of_time("UNDO UNTIL", pointer!(RestorePreview: undo_until_at)),
     ],
 };
 
@@ -55,10 +58,10 @@ pub(crate) enum RestoreSchemaChoice {
 
 impl RestoreSchemaChoice {
     /// The choice as the API expects it.
-    fn api_text(self) -> &'static str {
+    fn to_api(self) -> RestoreSchema {
         match self {
-            Self::Backup => "backup",
-            Self::Current => "current",
+            Self::Backup => RestoreSchema::Backup,
+            Self::Current => RestoreSchema::Current,
         }
     }
 }
@@ -131,8 +134,8 @@ pub(crate) async fn run_restore_command(verb: RestoreCommand, context: &mut Comm
     match verb {
         RestoreCommand::Run(args) => restore_tenant(args, context).await,
         RestoreCommand::Preview { tenant, point, schema } => {
-            let body = json!({"tenant": tenant, "to": point.checked_target()?, "schema": schema.api_text()});
-            super::print_one(context, ApiRequest::post("/v1/restores/preview", body), &PREVIEW).await
+            let ask = RestoreAsk { tenant, to: point.checked_target()?.to_owned(), schema: schema.to_api() };
+            super::print_one(context, ApiRequest::post("/v1/restores/preview", &ask), &PREVIEW).await
         }
         RestoreCommand::Undo(args) => {
             input::check_expected_count(&args.confirm, std::slice::from_ref(&args.tenant))?;
@@ -144,7 +147,8 @@ pub(crate) async fn run_restore_command(verb: RestoreCommand, context: &mut Comm
                     std::slice::from_ref(&args.tenant),
                 )?;
             }
-            let request = ApiRequest::post("/v1/restores/undo", json!({"tenant": args.tenant}));
+            let undo = RestoreUndo { tenant: args.tenant, ..RestoreUndo::default() };
+            let request = ApiRequest::post("/v1/restores/undo", &undo);
             operation::run_operation(context, request, &args.change, &args.wait).await
         }
     }
@@ -152,14 +156,18 @@ pub(crate) async fn run_restore_command(verb: RestoreCommand, context: &mut Comm
 
 async fn restore_tenant(args: RestoreRunArgs, context: &mut CommandContext) -> Result<CommandExit> {
     input::check_expected_count(&args.confirm, std::slice::from_ref(&args.tenant))?;
-    let mut body = json!({"tenant": args.tenant, "to": args.point.checked_target()?, "schema": args.schema.api_text()});
-    if let Some(name) = &args.new_name {
-        body["as"] = json!(name);
-    } else if !args.change.dry_run {
+    let run = RestoreRun {
+        tenant: args.tenant.clone(),
+        to: args.point.checked_target()?.to_owned(),
+        as_name: args.new_name.clone(),
+        schema: args.schema.to_api(),
+        ..RestoreRun::default()
+    };
+    if args.new_name.is_none() && !args.change.dry_run {
         input::confirm_tenants(context, &args.confirm, "replace the database of", std::slice::from_ref(&args.tenant))?;
     }
     let exit =
-        operation::run_operation(context, ApiRequest::post("/v1/restores", body), &args.change, &args.wait).await?;
+        operation::run_operation(context, ApiRequest::post("/v1/restores", &run), &args.change, &args.wait).await?;
     if exit == CommandExit::Done && !args.change.dry_run && !args.wait.no_wait {
         report_pin(context, args.new_name.as_deref().unwrap_or(&args.tenant)).await?;
     }
@@ -170,8 +178,8 @@ async fn restore_tenant(args: RestoreRunArgs, context: &mut CommandContext) -> R
 async fn report_pin(context: &mut CommandContext, name: &str) -> Result<()> {
     let client = context.api_client().await?;
     let tenant = client.send_for_json(&ApiRequest::get(format!("/v1/tenants/{}", path_segment(name)?))).await?;
-    super::note_pin(context, &tenant["name"], &tenant["pin"]);
-    if tenant["pin"].is_object() {
+    super::note_pin(context, &tenant[field!(TenantView: name)], &tenant[field!(TenantView: pin)]);
+    if tenant[field!(TenantView: pin)].is_object() {
         context.out.print_note(&format!("try:   fleetctl migrate run DIR {name}      # when its data may be migrated"));
     }
     Ok(())

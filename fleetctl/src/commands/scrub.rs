@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fleet_api::operations::FailureDetail;
+use fleet_api::scrub::{QuarantineItem, QuarantineReport, ScrubFinding, ScrubReport};
+use fleet_api::{field, pointer};
 use serde_json::{Value, json};
 
 use super::ExitTally;
@@ -15,29 +18,29 @@ use crate::output::OutputFormat;
 use crate::table::{TableColumn, TableView};
 
 const FINDING: TableView = TableView {
-    name: "/name",
+    name: pointer!(ScrubFinding: name),
     columns: &[
-        TableColumn::of_text("SEVERITY", "/severity"),
-        TableColumn::of_text("KIND", "/kind"),
-        TableColumn::of_text("SERVER", "/server"),
-        TableColumn::of_text("TENANT", "/tenant"),
-        TableColumn::of_text("NAME", "/name"),
-        TableColumn::of_text("DETAIL", "/detail"),
-        TableColumn::of_bytes("SIZE", "/size_bytes").only_wide(),
-        TableColumn::of_text("TENANT ID", "/tenant_id").only_wide(),
-        TableColumn::of_text("PHYSICAL", "/physical").only_wide(),
-        TableColumn::of_text("TRY", "/next_step").only_wide(),
+        TableColumn::of_text("SEVERITY", pointer!(ScrubFinding: severity)),
+        TableColumn::of_text("KIND", pointer!(ScrubFinding: kind)),
+        TableColumn::of_text("SERVER", pointer!(ScrubFinding: server)),
+        TableColumn::of_text("TENANT", pointer!(ScrubFinding: tenant)),
+        TableColumn::of_text("NAME", pointer!(ScrubFinding: name)),
+        TableColumn::of_text("DETAIL", pointer!(ScrubFinding: detail)),
+        TableColumn::of_bytes("SIZE", pointer!(ScrubFinding: size_bytes)).only_wide(),
+        TableColumn::of_text("TENANT ID", pointer!(ScrubFinding: tenant_id)).only_wide(),
+        TableColumn::of_text("PHYSICAL", pointer!(ScrubFinding: physical)).only_wide(),
+        TableColumn::of_text("TRY", pointer!(ScrubFinding: next_step)).only_wide(),
     ],
 };
 
 const ITEM: TableView = TableView {
-    name: "/name",
+    name: pointer!(QuarantineItem: name),
     columns: &[
-        TableColumn::of_text("OUTCOME", "/outcome"),
-        TableColumn::of_text("SERVER", "/server"),
-        TableColumn::of_text("NAME", "/name"),
-        TableColumn::of_text("MOVED TO", "/moved_to"),
-        TableColumn::of_text("WHY", "/error/detail"),
+        TableColumn::of_text("OUTCOME", pointer!(QuarantineItem: outcome)),
+        TableColumn::of_text("SERVER", pointer!(QuarantineItem: server)),
+        TableColumn::of_text("NAME", pointer!(QuarantineItem: name)),
+        TableColumn::of_text("MOVED TO", pointer!(QuarantineItem: moved_to)),
+        TableColumn::of_text("WHY", pointer!(QuarantineItem: error, FailureDetail: detail)),
     ],
 };
 
@@ -89,8 +92,8 @@ async fn scrub_fleet(args: &ScrubArgs, context: &mut CommandContext) -> Result<C
         ));
     }
     let client = context.api_client().await?;
-    let report = client.send_for_json(&ApiRequest::post("/v1/scrub", json!({}))).await?;
-    let findings = report["findings"].as_array().cloned().unwrap_or_default();
+    let report = client.send_for_json(&ApiRequest::post("/v1/scrub", &json!({}))).await?;
+    let findings = report[field!(ScrubReport: findings)].as_array().cloned().unwrap_or_default();
     if let Some(file) = &args.out {
         write_report(&context.absolute_path(file), &report)?;
     }
@@ -156,11 +159,11 @@ async fn quarantine_orphans(file: &Path, args: &ScrubArgs, context: &mut Command
     let mut items = Vec::new();
     for some in orphans.chunks(FINDINGS_MAX) {
         let body = json!({
-            "version": report["version"], "fleet_id": report["fleet_id"], "findings": some,
+            "version": report[field!(ScrubReport: version)], "fleet_id": report[field!(ScrubReport: fleet_id)], "findings": some,
             "dry_run": args.change.dry_run, "reason": args.change.reason,
         });
-        match client.send_for_json(&ApiRequest::post("/v1/scrub/quarantine", body)).await {
-            Ok(answer) => items.extend(answer["items"].as_array().cloned().unwrap_or_default()),
+        match client.send_for_json(&ApiRequest::post("/v1/scrub/quarantine", &body)).await {
+            Ok(answer) => items.extend(answer[field!(QuarantineReport: items)].as_array().cloned().unwrap_or_default()),
             Err(failure) if items.is_empty() => return Err(failure),
             Err(failure) => {
                 // Completed changes are reported, even if a later request fails.
@@ -172,7 +175,11 @@ async fn quarantine_orphans(file: &Path, args: &ScrubArgs, context: &mut Command
     }
     let mut tally = ExitTally::default();
     for item in &items {
-        tally.add_exit(if item["outcome"] == json!("refused") { CommandExit::Conflict } else { CommandExit::Done });
+        tally.add_exit(if item[field!(QuarantineItem: outcome)] == json!("refused") {
+            CommandExit::Conflict
+        } else {
+            CommandExit::Done
+        });
     }
     context.out.silent &= tally.combined_exit() == CommandExit::Done;
     print_outcomes(context, &items)?;
@@ -190,8 +197,9 @@ fn read_report(file: &Path, context: &mut CommandContext) -> Result<(Value, Vec<
     let bytes = input::read_input(file, REPORT_BYTES_MAX, context)?;
     let unreadable = || CommandFailure::usage_error(format!("{} is not a report of fleetctl scrub", file.display()));
     let report: Value = serde_json::from_slice(&bytes).map_err(|e| unreadable().with_cause(e))?;
-    let findings =
-        report["findings"].as_array().filter(|_| report["version"].is_u64() && report["fleet_id"].is_string());
+    let findings = report[field!(ScrubReport: findings)]
+        .as_array()
+        .filter(|_| report[field!(ScrubReport: version)].is_u64() && report[field!(ScrubReport: fleet_id)].is_string());
     let findings = findings.ok_or_else(|| unreadable().try_next("fleetctl scrub --out report.json"))?;
     let (orphans, others): (Vec<Value>, Vec<Value>) = findings.iter().cloned().partition(is_orphan);
     if !others.is_empty() {
@@ -202,7 +210,7 @@ fn read_report(file: &Path, context: &mut CommandContext) -> Result<(Value, Vec<
 
 /// PURE: true for findings that can be quarantined.
 fn is_orphan(finding: &Value) -> bool {
-    finding["kind"].as_str().is_some_and(|kind| kind.starts_with("orphan_"))
+    finding[field!(ScrubFinding: kind)].as_str().is_some_and(|kind| kind.starts_with("orphan_"))
 }
 
 #[cfg(test)]

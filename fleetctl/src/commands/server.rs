@@ -3,10 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::operations::FailureDetail;
+use fleet_api::servers::{ConnectionChange, ServerDrain, ServerPreparation, ServerToAdd, ServerView};
+use fleet_api::{field, pointer};
 use serde_json::{Value, json};
 
 use super::{PageWalker, change_and_print};
-use crate::args::{ChangeArgs, WaitArgs};
+use crate::args::{ChangeArgs, WaitArgs, in_range};
 use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
@@ -14,25 +18,25 @@ use crate::table::{TableColumn, TableView, plain_text};
 use crate::{input, operation};
 
 const SERVER: TableView = TableView {
-    name: "/name",
+    name: pointer!(ServerView: name),
     columns: &[
-        TableColumn::of_text("NAME", "/name"),
-        TableColumn::of_text("ENGINE", "/engine"),
-        TableColumn::of_text("STATE", "/state"),
-        TableColumn::of_text("TENANTS", "/tenants"),
-        TableColumn::of_text("MAX", "/tenants_max"),
-        TableColumn::of_text("HEALTHY", "/healthy"),
-        TableColumn::of_text("FUNCTIONS", "/function_rights").only_wide(),
-        TableColumn::of_text("CONNECTIONS", "/connections_used"),
-        TableColumn::of_text("BUDGET", "/connections_budget"),
-        TableColumn::of_bytes("USED", "/databases_bytes"),
-        TableColumn::of_bytes("FREE", "/disk_free_bytes"),
-        TableColumn::of_bytes("DISK", "/disk_total_bytes"),
-        TableColumn::of_text("BASE", "/base").may_cut(),
-        TableColumn::of_text("MAX CONNECTIONS", "/connections_max").only_wide(),
-        TableColumn::of_text("VERSION", "/version").only_wide(),
-        TableColumn::of_text("PROBLEM", "/problem/detail").only_wide(),
-        TableColumn::of_text("ID", "/id").only_wide(),
+        TableColumn::of_text("NAME", pointer!(ServerView: name)),
+        TableColumn::of_text("ENGINE", pointer!(ServerView: engine)),
+        TableColumn::of_text("STATE", pointer!(ServerView: state)),
+        TableColumn::of_text("TENANTS", pointer!(ServerView: tenants)),
+        TableColumn::of_text("MAX", pointer!(ServerView: tenants_max)),
+        TableColumn::of_text("HEALTHY", pointer!(ServerView: healthy)),
+        TableColumn::of_text("FUNCTIONS", pointer!(ServerView: function_rights)).only_wide(),
+        TableColumn::of_text("CONNECTIONS", pointer!(ServerView: connections_used)),
+        TableColumn::of_text("BUDGET", pointer!(ServerView: connections_budget)),
+        TableColumn::of_bytes("USED", pointer!(ServerView: databases_bytes)),
+        TableColumn::of_bytes("FREE", pointer!(ServerView: disk_free_bytes)),
+        TableColumn::of_bytes("DISK", pointer!(ServerView: disk_total_bytes)),
+        TableColumn::of_text("BASE", pointer!(ServerView: base)).may_cut(),
+        TableColumn::of_text("MAX CONNECTIONS", pointer!(ServerView: connections_max)).only_wide(),
+        TableColumn::of_text("VERSION", pointer!(ServerView: version)).only_wide(),
+        TableColumn::of_text("PROBLEM", pointer!(ServerView: problem, FailureDetail: detail)).only_wide(),
+        TableColumn::of_text("ID", pointer!(ServerView: id)).only_wide(),
     ],
 };
 
@@ -152,8 +156,9 @@ pub(crate) struct ServerDrainArgs {
 }
 
 async fn drain_server(args: ServerDrainArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let body = json!({"to": args.to, "max_parallel": args.max_parallel});
-    let request = ApiRequest::post(format!("/v1/servers/{}/drain", path_segment(&args.server)?), body);
+    let max_parallel = in_range("--max-parallel", args.max_parallel.map(u64::from))?;
+    let drain = ServerDrain { to: args.to, max_parallel, ..ServerDrain::default() };
+    let request = ApiRequest::post(format!("/v1/servers/{}/drain", path_segment(&args.server)?), &drain);
     operation::run_operation(context, request, &args.change, &args.wait).await
 }
 
@@ -181,7 +186,7 @@ async fn get_server(server: &str, context: &mut CommandContext) -> Result<Comman
 /// Prints the names of servers that do not answer, with the cause. Their other columns come from the catalog.
 fn report_unreachable(context: &mut CommandContext, servers: &[Value]) -> CommandExit {
     let mut exit = CommandExit::Done;
-    for server in servers.iter().filter(|server| server["healthy"] == json!(false)) {
+    for server in servers.iter().filter(|server| server[field!(ServerView: healthy)] == json!(false)) {
         let [name, code, detail] = ["/name", "/problem/code", "/problem/detail"]
             .map(|at| server.pointer(at).map(plain_text).unwrap_or_default());
         let failure =
@@ -213,38 +218,39 @@ pub(crate) async fn run_server_command(verb: ServerCommand, context: &mut Comman
 }
 
 async fn add_server(args: ServerAddArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let mut body = json!({"name": args.name, "engine": args.engine});
-    if let Some(path) = &args.base {
-        body["base"] = json!(base_directory(path, context).await?);
-    }
-    if let Some(file) = &args.dsn_file {
-        body["dsn"] = json!(input::read_secret(file, context)?);
-    }
+    let base = match &args.base {
+        Some(path) => Some(base_directory(path, context).await?),
+        None => None,
+    };
+    let dsn = args.dsn_file.as_deref().map(|file| input::read_secret(file, context)).transpose()?;
     if args.base.is_none() && args.dsn_file.is_none() {
         return Err(CommandFailure::usage_error(
             "a server is a directory (--base DIR) or a Postgres server (--engine postgres --dsn-file FILE)",
         ));
     }
-    if let Some(max) = args.tenants_max {
-        body["tenants_max"] = json!(max);
-    }
-    change_and_print(context, ApiRequest::post("/v1/servers", body), &args.change, &SERVER).await
+    let tenants_max = in_range("--tenants-max", args.tenants_max)?;
+    let new = ServerToAdd { name: args.name, engine: args.engine, base, dsn, tenants_max, ..ServerToAdd::default() };
+    change_and_print(context, ApiRequest::post("/v1/servers", &new), &args.change, &SERVER).await
 }
 
 async fn change_server(args: ServerSetArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let body = match (&args.base, &args.dsn_file) {
-        (Some(path), _) => json!({"base": base_directory(path, context).await?}),
-        (None, Some(file)) => json!({"dsn": input::read_secret(file, context)?}),
+    let new = match (&args.base, &args.dsn_file) {
+        (Some(path), _) => {
+            ConnectionChange { base: Some(base_directory(path, context).await?), ..ConnectionChange::default() }
+        }
+        (None, Some(file)) => {
+            ConnectionChange { dsn: Some(input::read_secret(file, context)?), ..ConnectionChange::default() }
+        }
         (None, None) => return Err(CommandFailure::usage_error("use --base DIR or --dsn-file FILE")),
     };
-    let request = ApiRequest::post(format!("/v1/servers/{}/entry", path_segment(&args.server)?), body);
+    let request = ApiRequest::post(format!("/v1/servers/{}/entry", path_segment(&args.server)?), &new);
     change_and_print(context, request, &args.change, &SERVER).await
 }
 
 async fn prepare_server(server: &str, context: &mut CommandContext) -> Result<CommandExit> {
     let request = ApiRequest::get(format!("/v1/servers/{}/preparation", path_segment(server)?));
     let answer = context.api_client().await?.send_for_json(&request).await?;
-    let Some(script) = answer["script"].as_str() else {
+    let Some(script) = answer[field!(ServerPreparation: script)].as_str() else {
         return Err(CommandFailure::usage_error("only Postgres servers need preparation"));
     };
     context.out.print_text(script)?;
@@ -263,6 +269,7 @@ async fn base_directory(path: &Path, context: &mut CommandContext) -> Result<Str
 }
 
 async fn switch_state(context: &mut CommandContext, one: &ServerChangeArgs, verb: &str) -> Result<CommandExit> {
-    let request = ApiRequest::post(format!("/v1/servers/{}/{verb}", path_segment(&one.server)?), json!({}));
+    let request =
+        ApiRequest::post(format!("/v1/servers/{}/{verb}", path_segment(&one.server)?), &ChangeOptions::default());
     change_and_print(context, request, &one.change, &SERVER).await
 }

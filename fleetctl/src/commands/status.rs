@@ -1,5 +1,9 @@
 //! `fleetctl status`: a short summary of the fleet.
 
+use fleet_api::migrations::VersionCount;
+use fleet_api::servers::ServerView;
+use fleet_api::status::FleetStatus;
+use fleet_api::{field, pointer};
 use serde_json::Value;
 
 use crate::client::ApiRequest;
@@ -9,16 +13,16 @@ use crate::output::OutputFormat;
 use crate::table::{TableColumn, TableView, plain_text};
 
 const STATUS: TableView = TableView {
-    name: "/fleet_id",
+    name: pointer!(FleetStatus: fleet_id),
     columns: &[
-        TableColumn::of_text("FLEET", "/fleet_id"),
-        TableColumn::of_text("VERSION", "/version"),
-        TableColumn::of_labels("TENANTS", "/tenants"),
+        TableColumn::of_text("FLEET", pointer!(FleetStatus: fleet_id)),
+        TableColumn::of_text("VERSION", pointer!(FleetStatus: version)),
+        TableColumn::of_labels("TENANTS", pointer!(FleetStatus: tenants)),
         TableColumn::of_text("RELEASE", "/release"),
         TableColumn::of_text("SCHEMA VERSIONS", "/versions"),
-        TableColumn::of_labels("OPERATIONS", "/operations"),
-        TableColumn::of_time("LAST BACKUP", "/last_backup_at"),
-        TableColumn::of_time("OLDEST BACKUP", "/oldest_backup_at"),
+        TableColumn::of_labels("OPERATIONS", pointer!(FleetStatus: operations)),
+        TableColumn::of_time("LAST BACKUP", pointer!(FleetStatus: last_backup_at)),
+        TableColumn::of_time("OLDEST BACKUP", pointer!(FleetStatus: oldest_backup_at)),
         TableColumn::of_text("SERVERS", "/places"),
     ],
 };
@@ -43,13 +47,22 @@ fn flatten_status(mut status: Value) -> Value {
         if parts.is_empty() { Value::Null } else { Value::from(parts.join(", ")) }
     };
     let version = |v: &Value| {
-        let name = if v["version"].is_null() { "none".to_owned() } else { plain_text(&v["version"]) };
-        format!("{name}: {}", plain_text(&v["tenants"]))
+        let name = if v[field!(VersionCount: version)].is_null() {
+            "none".to_owned()
+        } else {
+            plain_text(&v[field!(VersionCount: version)])
+        };
+        format!("{name}: {}", plain_text(&v[field!(VersionCount: tenants)]))
     };
     let server = |s: &Value| {
-        format!("{} ({}, {} tenants)", plain_text(&s["name"]), plain_text(&s["state"]), plain_text(&s["tenants"]))
+        format!(
+            "{} ({}, {} tenants)",
+            plain_text(&s[field!(ServerView: name)]),
+            plain_text(&s[field!(ServerView: state)]),
+            plain_text(&s[field!(ServerView: tenants)])
+        )
     };
-    let release = match &status["current_release"] {
+    let release = match &status[field!(FleetStatus: current_release)] {
         Value::Object(release) => release.get("id").cloned().unwrap_or_default(),
         other => other.clone(),
     };

@@ -1,7 +1,8 @@
 //! `fleetctl token`: secrets that give access to tenants or the admin API.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use fleet_api::pointer;
+use fleet_api::tokens::{TokenMade, TokenView, TokenWanted};
 
 use super::member::MemberRole;
 use super::{change_and_print, print_pages};
@@ -13,31 +14,31 @@ use crate::operation;
 use crate::table::{TableColumn, TableView};
 
 const TOKEN: TableView = TableView {
-    name: "/id",
+    name: pointer!(TokenView: id),
     columns: &[
-        TableColumn::of_text("ID", "/id"),
-        TableColumn::of_text("KIND", "/kind"),
-        TableColumn::of_text("TENANT", "/tenant").may_cut(),
-        TableColumn::of_text("PRINCIPAL", "/principal").may_cut(),
-        TableColumn::of_text("ROLE", "/role"),
-        TableColumn::of_text("LABEL", "/label").may_cut(),
-        TableColumn::of_time("EXPIRES", "/expires_at"),
-        TableColumn::of_time("REVOKED", "/revoked_at"),
-        TableColumn::of_time("CREATED", "/created_at").only_wide(),
+        TableColumn::of_text("ID", pointer!(TokenView: id)),
+        TableColumn::of_text("KIND", pointer!(TokenView: kind)),
+        TableColumn::of_text("TENANT", pointer!(TokenView: tenant)).may_cut(),
+        TableColumn::of_text("PRINCIPAL", pointer!(TokenView: principal)).may_cut(),
+        TableColumn::of_text("ROLE", pointer!(TokenView: role)),
+        TableColumn::of_text("LABEL", pointer!(TokenView: label)).may_cut(),
+        TableColumn::of_time("EXPIRES", pointer!(TokenView: expires_at)),
+        TableColumn::of_time("REVOKED", pointer!(TokenView: revoked_at)),
+        TableColumn::of_time("CREATED", pointer!(TokenView: created_at)).only_wide(),
     ],
 };
 
 /// A new token: its secret is shown only here.
 const CREATED: TableView = TableView {
-    name: "/secret",
+    name: pointer!(TokenMade: secret),
     columns: &[
-        TableColumn::of_text("SECRET", "/secret"),
-        TableColumn::of_text("ID", "/token/id"),
-        TableColumn::of_text("KIND", "/token/kind"),
-        TableColumn::of_text("TENANT", "/token/tenant").may_cut(),
-        TableColumn::of_text("PRINCIPAL", "/token/principal").may_cut(),
-        TableColumn::of_text("ROLE", "/token/role"),
-        TableColumn::of_time("EXPIRES", "/token/expires_at"),
+        TableColumn::of_text("SECRET", pointer!(TokenMade: secret)),
+        TableColumn::of_text("ID", pointer!(TokenMade: token, TokenView: id)),
+        TableColumn::of_text("KIND", pointer!(TokenMade: token, TokenView: kind)),
+        TableColumn::of_text("TENANT", pointer!(TokenMade: token, TokenView: tenant)).may_cut(),
+        TableColumn::of_text("PRINCIPAL", pointer!(TokenMade: token, TokenView: principal)).may_cut(),
+        TableColumn::of_text("ROLE", pointer!(TokenMade: token, TokenView: role)),
+        TableColumn::of_time("EXPIRES", pointer!(TokenMade: token, TokenView: expires_at)),
     ],
 };
 
@@ -137,7 +138,7 @@ pub(crate) async fn run_token_command(verb: TokenCommand, context: &mut CommandC
 }
 
 async fn create_token(args: TokenCreateArgs, context: &mut CommandContext) -> Result<CommandExit> {
-    let request = ApiRequest::post("/v1/tokens", token_spec(&args)?);
+    let request = ApiRequest::post("/v1/tokens", &token_spec(&args)?);
     let Some(made) = operation::send_change(context, request, &args.change).await? else {
         return Ok(CommandExit::Done);
     };
@@ -148,27 +149,23 @@ async fn create_token(args: TokenCreateArgs, context: &mut CommandContext) -> Re
     Ok(CommandExit::Done)
 }
 
-fn token_spec(args: &TokenCreateArgs) -> Result<Value> {
-    let mut body = json!({});
-    for (key, value) in [("tenant", &args.tenant), ("member", &args.member), ("label", &args.label)] {
-        if let Some(value) = value {
-            body[key] = json!(value);
-        }
-    }
-    if args.service {
-        body["service"] = json!(true);
-    }
-    if let Some(role) = args.role {
-        body["role"] = json!(role.as_str());
-    }
-    if let Some(role) = args.operator {
-        body["operator"] = json!(role.as_str());
-    }
-    if let Some(after) = args.expires_in {
-        let at = jiff::Timestamp::now()
-            .checked_add(after)
-            .map_err(|e| CommandFailure::usage_error("--expires-in is too long").with_cause(e))?;
-        body["expires_at"] = json!(at.to_string());
-    }
-    Ok(body)
+fn token_spec(args: &TokenCreateArgs) -> Result<TokenWanted> {
+    let expires_at = match args.expires_in {
+        Some(after) => Some(
+            jiff::Timestamp::now()
+                .checked_add(after)
+                .map_err(|e| CommandFailure::usage_error("--expires-in is too long").with_cause(e))?,
+        ),
+        None => None,
+    };
+    Ok(TokenWanted {
+        tenant: args.tenant.clone(),
+        member: args.member.clone(),
+        service: args.service,
+        role: args.role.map(|role| role.as_str().to_owned()),
+        operator: args.operator.map(|role| role.as_str().to_owned()),
+        label: args.label.clone(),
+        expires_at: expires_at.map(|at| at.to_string()),
+        ..TokenWanted::default()
+    })
 }

@@ -8,7 +8,7 @@ use fleet_tests::{Api, Served};
 use serde_json::json;
 
 /// The crates that describe metrics.
-const CRATES: [&str; 5] = ["tenant-engine", "catalog", "tenant-router", "control-plane", "fleetctl"];
+const CRATES: [&str; 6] = ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleetctl"];
 
 /// Every `.rs` file below a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

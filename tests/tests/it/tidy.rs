@@ -7,9 +7,9 @@ use std::process::Command;
 use fleet_tests::workspace_root;
 
 /// The crates from left to right; each may depend only on those to its left.
-const CRATES: [&str; 5] = ["tenant-engine", "catalog", "tenant-router", "control-plane", "fleetctl"];
+const CRATES: [&str; 6] = ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleetctl"];
 
-/// A source file of the five crates, with the part before its unit tests.
+/// A source file of the crates, with the part before its unit tests.
 struct Source {
     /// Relative to the root, with `/`.
     path: String,
@@ -26,6 +26,14 @@ fn crates_depend_only_on_crates_to_their_left() {
                 .any(|line| line.starts_with(right) && line[right.len()..].starts_with(['.', ' ', '=']));
             assert!(!named, "{name} must not depend on {right}, which is to its right");
         }
+    }
+}
+
+#[test]
+fn the_wire_types_depend_on_no_other_crate() {
+    let manifest = fs::read_to_string(workspace_root().join("fleet-api/Cargo.toml")).unwrap();
+    for name in CRATES.iter().filter(|name| **name != "fleet-api") {
+        assert!(!manifest.lines().any(|line| line.starts_with(name)), "fleet-api must not depend on {name}");
     }
 }
 

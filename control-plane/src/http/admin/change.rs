@@ -4,11 +4,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use catalog::WriteTx;
 use catalog::operations::OperationRecord;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use fleet_api::changes::{ChangePlan, PlanLine, PlannedChange};
 
-use super::operations::OperationView;
 use crate::http::ApiState;
+use crate::http::admin::operations::operation_view;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::JsonBody;
@@ -19,61 +18,11 @@ use crate::runner::submit::{Submission, SubmitMode, SubmitOutcome};
 /// Maximum length of a reason: a sentence, because it is stored with every event.
 const REASON_BYTES_MAX: usize = 1_000;
 
-/// Options of a change that needs no other input.
-#[derive(Debug, Default, Deserialize, ToSchema, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-#[schema(as = Wish)]
-pub(crate) struct ChangeOptions {
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    pub(crate) dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    pub(crate) reason: Option<String>,
-}
-
-/// The answer to a dry run.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Planned)]
-pub(crate) struct PlannedChange {
-    /// Always true: nothing was changed.
-    dry_run: bool,
-    /// Description of the change.
-    plan: ChangePlan,
-}
-
-/// Description of a change that was not made.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Plan)]
-pub(crate) struct ChangePlan {
-    /// Kind of the operation; for a change without an operation, the kind of its event.
-    kind: &'static str,
-    /// Number of tenants that the change would work on.
-    tenants: u64,
-    /// Number of tenants that need no work.
-    skipped: u64,
-    /// Number of selected tenants that are left out, each for a stated reason.
-    left_out: u64,
-    /// The first tenants of the plan, with the action for each.
-    sample: Vec<PlanLine>,
-    /// Facts to consider before the change is made.
-    notes: Vec<String>,
-}
-
-/// The planned action for one tenant.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct PlanLine {
-    /// Name of the tenant.
-    tenant: String,
-    /// Description of the action.
-    action: String,
-}
-
 impl From<PlanView> for ChangePlan {
     fn from(view: PlanView) -> Self {
         let line = |PlanSample { tenant, action }: PlanSample| PlanLine { tenant, action };
         Self {
-            kind: view.kind,
+            kind: view.kind.to_owned(),
             tenants: view.tenants,
             skipped: view.skipped,
             left_out: view.left_out,
@@ -83,18 +32,14 @@ impl From<PlanView> for ChangePlan {
     }
 }
 
-impl PlannedChange {
-    /// The answer to a dry run.
-    pub(crate) fn new(plan: ChangePlan) -> Self {
-        Self { dry_run: true, plan }
-    }
+/// The answer to a dry run.
+pub(crate) fn planned_change(plan: ChangePlan) -> PlannedChange {
+    PlannedChange { dry_run: true, plan }
 }
 
-impl ChangePlan {
-    /// A plan for this many tenants, without their names.
-    pub(crate) fn about_tenants(kind: &'static str, tenants: u64, note: String) -> Self {
-        Self { kind, tenants, skipped: 0, left_out: 0, sample: Vec::new(), notes: vec![note] }
-    }
+/// A plan for this many tenants, without their names.
+pub(crate) fn tenant_plan(kind: &'static str, tenants: u64, note: String) -> ChangePlan {
+    ChangePlan { kind: kind.to_owned(), tenants, skipped: 0, left_out: 0, sample: Vec::new(), notes: vec![note] }
 }
 
 /// A change that is not an operation: one transaction of the catalog.
@@ -123,8 +68,15 @@ pub(crate) async fn finish_change(
         Some(tenant) => (vec![PlanLine { tenant, action: change.action }], Vec::new()),
         None => (Vec::new(), vec![change.action]),
     };
-    let plan = ChangePlan { kind: change.kind, tenants: sample.len() as u64, skipped: 0, left_out: 0, sample, notes };
-    Ok(JsonBody(PlannedChange::new(plan)).into_response())
+    let plan = ChangePlan {
+        kind: change.kind.to_owned(),
+        tenants: sample.len() as u64,
+        skipped: 0,
+        left_out: 0,
+        sample,
+        notes,
+    };
+    Ok(JsonBody(planned_change(plan)).into_response())
 }
 
 /// Plans or starts an operation. Answers 200 with the plan, or 202 with the operation and its location.
@@ -137,7 +89,7 @@ pub(crate) async fn submit_or_plan(
     check_reason(submission.reason.as_deref())?;
     let mode = if dry_run { SubmitMode::Plan } else { SubmitMode::Run };
     match api.app.submit_operation(&caller.who, submission, mode).await? {
-        SubmitOutcome::Planned(view) => Ok(JsonBody(PlannedChange::new(view.into())).into_response()),
+        SubmitOutcome::Planned(view) => Ok(JsonBody(planned_change(view.into())).into_response()),
         SubmitOutcome::Started(record) => accepted_response(api, record).await,
     }
 }
@@ -145,7 +97,7 @@ pub(crate) async fn submit_or_plan(
 /// Answers 202 with the operation and its location.
 pub(crate) async fn accepted_response(api: &ApiState, record: OperationRecord) -> Result<Response> {
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
-    let operation = OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?;
+    let operation = operation_view(&mut api.app.catalog.read().await?, record).await?;
     Ok((StatusCode::ACCEPTED, place, JsonBody(operation)).into_response())
 }
 

@@ -5,65 +5,36 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::members::{self, Role};
 use catalog::{TenantState, events};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use fleet_api::changes::{ChangeOptions, PlannedChange};
+use fleet_api::members::{MemberListQuery, MemberView, NewMember};
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
+use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use crate::error::ErrorKind;
 use crate::http::ApiState;
+use crate::http::admin::words::{parse_choice, word_of};
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list_members, add_member)).routes(routes!(remove_member))
 }
 
-/// A member of a tenant.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Member)]
-pub(crate) struct MemberView {
-    /// Current name of the tenant.
-    tenant: String,
-    /// Id of the tenant: `tnt_…`.
-    tenant_id: String,
-    /// The application's own name for a person or program.
-    principal: String,
-    /// Role of the member: reader, writer or manager.
-    #[schema(value_type = String)]
-    role: Role,
-    /// Time at which the member was added, RFC 3339.
-    created_at: String,
-}
-
-impl MemberView {
-    fn new(member: members::MemberRecord, tenant: &str) -> Self {
-        Self {
-            tenant: tenant.to_owned(),
-            tenant_id: member.tenant_id.to_string(),
-            principal: member.principal,
-            role: member.role,
-            created_at: time_text::format_time(member.created_at),
-        }
+fn member_view(member: members::MemberRecord, tenant: &str) -> MemberView {
+    MemberView {
+        tenant: tenant.to_owned(),
+        tenant_id: member.tenant_id.to_string(),
+        principal: member.principal,
+        role: word_of(&member.role),
+        created_at: time_text::format_time(member.created_at),
     }
-}
-
-/// Page of a list of members.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct MemberListQuery {
-    /// Maximum number of items per page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous page. Absent: the first page.
-    cursor: Option<String>,
 }
 
 /// List the members of a tenant, ordered by principal.
@@ -80,23 +51,7 @@ async fn list_members(
     let window = PageWindow::open_window(&api, &caller, "members", &tenant.id, (part.limit, part.cursor.as_deref()))?;
     let after: Option<String> = window.after_key()?;
     let rows = members::list_members(&mut tx, tenant.id, after.as_deref(), window.rows_to_read()).await?;
-    Ok(JsonBody(window.into_page(rows, |row| row.principal.clone(), |row| MemberView::new(row, &tenant.name))))
-}
-
-/// A member to add, or the new role of a member.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewMember {
-    /// The application's own name for a person or program: 1 to 256 bytes without control characters.
-    principal: String,
-    /// Role of the member: reader, writer or manager.
-    #[schema(value_type = String)]
-    role: Role,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
+    Ok(JsonBody(window.into_page(rows, |row| row.principal.clone(), |row| member_view(row, &tenant.name))))
 }
 
 /// Add a member to a tenant, or change the role of a member.
@@ -108,6 +63,7 @@ async fn add_member(
     PathParams(name): PathParams<String>,
     JsonBody(new): JsonBody<NewMember>,
 ) -> Result<Response> {
+    let role: Role = parse_choice("role", &new.role)?;
     check_principal(&new.principal)?;
     check_reason(new.reason.as_deref())?;
     let mut tx = api.app.catalog.write().await?;
@@ -115,20 +71,14 @@ async fn add_member(
     if matches!(tenant.state, TenantState::Deleted | TenantState::Purged) {
         return Err(Problem::new(ErrorKind::Conflict, "a deleted tenant cannot get members"));
     }
-    let member = members::set_member(&mut tx, tenant.id, &new.principal, new.role).await?;
-    let data = serde_json::json!({ "principal": new.principal, "role": new.role });
+    let member = members::set_member(&mut tx, tenant.id, &new.principal, role).await?;
+    let data = serde_json::json!({ "principal": new.principal, "role": role });
     let event = caller.caller_event("member.set", Some(tenant.id), data, new.reason.as_deref());
     events::append_events(&mut tx, &[event]).await?;
     let action = format!("'{}' would be a member", lookup::display_safe(&new.principal));
     let change = CatalogChange { kind: "member.set", tenant: Some(tenant.name.clone()), action };
-    finish_change(
-        tx,
-        &caller,
-        new.dry_run,
-        change,
-        (StatusCode::CREATED, JsonBody(MemberView::new(member, &tenant.name))),
-    )
-    .await
+    finish_change(tx, &caller, new.dry_run, change, (StatusCode::CREATED, JsonBody(member_view(member, &tenant.name))))
+        .await
 }
 
 /// Remove a member from a tenant.

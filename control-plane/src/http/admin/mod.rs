@@ -19,3 +19,4 @@ pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
+mod words;

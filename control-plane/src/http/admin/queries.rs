@@ -5,58 +5,31 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use catalog::{TenantRecord, events};
+use fleet_api::bounded_number::{AtOnce, ROWS_MAX, RowsMax};
+use fleet_api::operations::FailureDetail;
+use fleet_api::problem::ProblemBody;
+use fleet_api::queries::FleetQuery;
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tenant_engine::{Rows, SqlValue};
 use tenant_router::{OperatorAccess, Params, Router};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::check_reason;
-use super::operations::FailureDetail;
-use super::selection::SelectionRequest;
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::BoundedNumber;
 use crate::http::data::document::AnswerDocument;
-use crate::http::data::value::{SentParameter, parse_parameters};
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::data::value::parse_parameters;
+use crate::http::error::{Problem, Result};
 use crate::http::extract::JsonBody;
 
 /// Default number of tenants that are queried at once. It is low, because tenants' own requests take precedence.
 const CONCURRENCY: u32 = 8;
-/// The requested number of tenants at once. Each open database costs memory and a few descriptors.
-type AtOnce = BoundedNumber<1, 64>;
-/// Maximum number of rows per tenant, the engine's own limit for a session.
-const ROWS_MAX: u32 = 10_000;
-type RowsMax = BoundedNumber<1, { ROWS_MAX as u64 }>;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(run_fleet_query))
-}
-
-/// A query on many tenants.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct FleetQuery {
-    /// One SQL statement that only reads.
-    sql: String,
-    /// Parameters of the statement: null, booleans, numbers, strings, `{"$int":…}`, `{"$blob":…}`.
-    #[serde(default)]
-    #[schema(value_type = Vec<serde_json::Value>)]
-    params: Vec<SentParameter>,
-    /// Tenants to query.
-    selection: SelectionRequest,
-    /// Maximum number of rows per tenant: 1 to 10,000. Default: 10,000. A tenant with more rows answers with an error.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
-    rows_max: Option<RowsMax>,
-    /// Maximum number of tenants that are queried at the same time: 1 to 64. Default: 8.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 64)]
-    concurrency: Option<AtOnce>,
-    /// Reason of the query, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// The statement, ready to run on each tenant.

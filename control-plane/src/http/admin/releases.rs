@@ -7,23 +7,24 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::releases::{self, ReleaseRecord};
 use catalog::{ReadTx, ReleaseId, TenantState, events, fleet};
-use serde::{Deserialize, Serialize};
+use fleet_api::changes::{ChangeOptions, PlannedChange};
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
+use fleet_api::releases::{IgnoredFile, NewRelease, ReleaseFile, ReleaseListQuery, ReleaseVersion, ReleaseView};
 use tenant_engine::migration::{MigrationFile, MigrationSet, MigrationSets, ignored_files};
 use tenant_engine::{DatabaseServer, EngineKind};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
+use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use crate::error::{Error, ErrorKind};
 use crate::http::ApiState;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
 use crate::http::limits::BULK_BYTES_MAX;
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 use crate::operation::ledger_name;
 use crate::operation::ledgers::{self, ReadLedgers};
 use crate::operations::{OperationParams, migrate};
@@ -39,105 +40,39 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(activate_release))
 }
 
-/// A release: an immutable set of migrations.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Release)]
-pub(crate) struct ReleaseView {
-    /// Id of the release: `rel_…`.
-    id: String,
-    /// Digest of the versions and checksums of the migrations.
-    digest: String,
-    /// Engines that the SQL is for: any, sqlite, postgres or sqlite+postgres.
-    engine: String,
-    /// Version of the newest migration; null if there is none.
-    head_version: Option<i64>,
-    /// Migrations of the release, ordered by version.
-    versions: Vec<ReleaseVersion>,
-    /// True if new tenants start from this release.
-    current: bool,
-    /// Time of creation, RFC 3339.
-    created_at: String,
-    /// Actor that stored the release.
-    created_by: String,
-    /// Names of the files of the release. Only in answers about one release.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    files: Option<Vec<String>>,
-    /// Files of the request that are not migrations. Only in the answer that stores the release.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ignored: Vec<IgnoredFile>,
-    /// Notes to read before the release is used. Only in the answer that stores the release.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<String>,
+fn list_ignored(files: &[MigrationFile]) -> Vec<IgnoredFile> {
+    let why = "a name is a number, an underscore and words, as 0001_tasks.sql";
+    ignored_files(files).into_iter().map(|name| IgnoredFile { name, why: why.to_owned() }).collect()
 }
 
-/// One migration of a release.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ReleaseVersion {
-    /// Version: the number before the first underscore of the file's name.
-    version: i64,
-    /// Description: the rest of the file's name.
-    description: String,
-    /// True: runs in a transaction. False: runs outside a transaction.
-    transactional: bool,
+/// The files as the engines read them.
+pub(crate) fn migration_files(files: Vec<ReleaseFile>) -> Vec<MigrationFile> {
+    files.into_iter().map(|ReleaseFile { name, sql }| MigrationFile { name, sql }).collect()
 }
 
-/// A migration file.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ReleaseFile {
-    /// Name of the file as in the directory: `0001_tasks.sql`, or `postgres/0001_tasks.sql` if each engine has its own.
-    name: String,
-    /// Content of the file, byte for byte.
-    sql: String,
-}
-
-/// A file of a request that is not a migration.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct IgnoredFile {
-    /// Name of the file as it was sent.
-    name: String,
-    /// Reason why the file is not a migration.
-    why: String,
-}
-
-impl IgnoredFile {
-    fn ignored_files(files: &[MigrationFile]) -> Vec<Self> {
-        let why = "a name is a number, an underscore and words, as 0001_tasks.sql";
-        ignored_files(files).into_iter().map(|name| Self { name, why: why.to_owned() }).collect()
+pub(crate) fn release_view(record: ReleaseRecord, files: &[MigrationFile], current: Option<ReleaseId>) -> ReleaseView {
+    let versions =
+        MigrationSets::from_files(files).map(|sets| release_versions(sets.version_set())).unwrap_or_default();
+    ReleaseView {
+        current: current == Some(record.id),
+        id: record.id.to_string(),
+        digest: record.digest,
+        engine: record.engine,
+        head_version: record.head_version,
+        versions,
+        created_at: time_text::format_time(record.created_at),
+        created_by: record.created_by,
+        files: None,
+        ignored: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
-impl From<ReleaseFile> for MigrationFile {
-    fn from(file: ReleaseFile) -> Self {
-        Self { name: file.name, sql: file.sql }
-    }
-}
-
-impl ReleaseView {
-    pub(crate) fn new(record: ReleaseRecord, files: &[MigrationFile], current: Option<ReleaseId>) -> Self {
-        let versions =
-            MigrationSets::from_files(files).map(|sets| release_versions(sets.version_set())).unwrap_or_default();
-        Self {
-            current: current == Some(record.id),
-            id: record.id.to_string(),
-            digest: record.digest,
-            engine: record.engine,
-            head_version: record.head_version,
-            versions,
-            created_at: time_text::format_time(record.created_at),
-            created_by: record.created_by,
-            files: None,
-            ignored: Vec::new(),
-            notes: Vec::new(),
-        }
-    }
-
-    /// The API's view of a record, with its files.
-    pub(crate) async fn with_files(tx: &mut ReadTx, record: ReleaseRecord) -> Result<Self> {
-        let current = fleet::current_release(tx).await?;
-        let files = releases::release_files(tx, record.id).await?;
-        Ok(Self::new(record, &files, current))
-    }
+/// The API's view of a record, with its files.
+pub(crate) async fn load_release_view(tx: &mut ReadTx, record: ReleaseRecord) -> Result<ReleaseView> {
+    let current = fleet::current_release(tx).await?;
+    let files = releases::release_files(tx, record.id).await?;
+    Ok(release_view(record, &files, current))
 }
 
 fn release_versions(set: &MigrationSet) -> Vec<ReleaseVersion> {
@@ -147,18 +82,6 @@ fn release_versions(set: &MigrationSet) -> Vec<ReleaseVersion> {
         transactional: m.transactional,
     };
     set.all_migrations().iter().map(version).collect()
-}
-
-/// Page of a list of releases.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ReleaseListQuery {
-    /// Maximum number of items per page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous page. Absent: the first page.
-    cursor: Option<String>,
 }
 
 /// List the releases, newest first.
@@ -175,22 +98,9 @@ async fn list_releases(
     let page = window.into_page(rows, |row| row.id.to_string(), |row| row);
     let mut items = Vec::with_capacity(page.items.len());
     for record in page.items {
-        items.push(ReleaseView::with_files(&mut tx, record).await?);
+        items.push(load_release_view(&mut tx, record).await?);
     }
     Ok(JsonBody(PageOf { items, next_cursor: page.next_cursor }))
-}
-
-/// A release to store.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewRelease {
-    /// All migration files of the directory.
-    files: Vec<ReleaseFile>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// Store a release.
@@ -204,7 +114,7 @@ async fn add_release(
     JsonBody(new): JsonBody<NewRelease>,
 ) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
-    let files: Vec<MigrationFile> = new.files.into_iter().map(MigrationFile::from).collect();
+    let files = migration_files(new.files);
     let sets = Arc::new(sets_of(&files)?);
     let notes = admit_release(&api, &sets).await?;
     let mut tx = api.app.catalog.write().await?;
@@ -212,11 +122,7 @@ async fn add_release(
     let record = releases::ensure_release(&mut tx, &sets, &files, &caller.who.actor).await?;
     let data = serde_json::json!({ "release": record.id, "head_version": record.head_version });
     events::append_events(&mut tx, &[caller.caller_event("release.stored", None, data, new.reason.as_deref())]).await?;
-    let release = ReleaseView {
-        ignored: IgnoredFile::ignored_files(&files),
-        notes,
-        ..ReleaseView::with_files(&mut tx, record).await?
-    };
+    let release = ReleaseView { ignored: list_ignored(&files), notes, ..load_release_view(&mut tx, record).await? };
     let action = format!("a release with head {:?} would be stored", release.head_version);
     let change = CatalogChange { kind: "release.stored", tenant: None, action };
     finish_change(tx, &caller, new.dry_run, change, (StatusCode::CREATED, JsonBody(release))).await
@@ -265,7 +171,7 @@ async fn get_release(
     let mut tx = api.app.catalog.read().await?;
     let record = find_release(&mut tx, &id).await?;
     let files = releases::release_files(&mut tx, record.id).await?;
-    let mut release = ReleaseView::new(record, &files, fleet::current_release(&mut tx).await?);
+    let mut release = release_view(record, &files, fleet::current_release(&mut tx).await?);
     release.files = Some(files.into_iter().map(|file| file.name).collect());
     Ok(JsonBody(release))
 }
@@ -287,7 +193,7 @@ async fn activate_release(
     let data = serde_json::json!({ "release": record.id });
     events::append_events(&mut tx, &[caller.caller_event("release.activated", None, data, wish.reason.as_deref())])
         .await?;
-    let release = ReleaseView::with_files(&mut tx, record).await?;
+    let release = load_release_view(&mut tx, record).await?;
     let action = format!("new tenants would start from {}", release.id);
     finish_change(
         tx,

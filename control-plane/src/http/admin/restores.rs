@@ -4,20 +4,22 @@ use axum::extract::State;
 use axum::response::Response;
 use catalog::backups::{self, BackupRecord};
 use catalog::{ReadTx, TenantId, TenantRecord, servers};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use fleet_api::changes::PlannedChange;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::restores::{RestoreAsk, RestorePreview, RestoreRun, RestoreSchema, RestoreUndo};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::backups::{BackupView, find_backup};
-use super::change::{self, PlannedChange};
+use super::backups::find_backup;
+use super::change;
 use super::lookup;
 use super::migrations::pins;
-use super::operations::OperationView;
-use super::tenants::TenantView;
 use crate::error::ErrorKind;
+use crate::http::admin::backups::backup_view;
+use crate::http::admin::tenants::tenant_view;
 use crate::http::admission::AdmittedCaller;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::JsonBody;
 use crate::http::{ApiState, time};
 use crate::operations::restore::RestorePoint;
@@ -28,39 +30,6 @@ use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(run_restore)).routes(routes!(undo_restore)).routes(routes!(preview_restore))
-}
-
-/// A request to restore a tenant.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RestoreRun {
-    /// Name (slug, alias or host) or id of the tenant.
-    tenant: String,
-    /// Backup to restore: `latest` (the last backup), an RFC 3339 time (the last backup taken at or before it), or
-    /// `bkp_…`.
-    to: String,
-    /// Name of a new tenant that gets the data. Absent: the tenant is restored in place.
-    #[serde(rename = "as")]
-    as_name: Option<String>,
-    /// Schema of the tenant after the restore. Default: that of the backup.
-    #[serde(default)]
-    schema: RestoreSchema,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-}
-
-/// The schema of a restored tenant.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum RestoreSchema {
-    /// The schema of the backup. A tenant that is then behind is pinned to that version until a migration names it.
-    #[default]
-    Backup,
-    /// The tenant's current schema: the restored data is migrated to it.
-    Current,
 }
 
 impl From<RestoreSchema> for restore::RestoredSchema {
@@ -105,19 +74,6 @@ fn parse_point(to: &str) -> Result<RestorePoint> {
     }
 }
 
-/// A request to undo the last restore of a tenant.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RestoreUndo {
-    /// Name (slug, alias or host) or id of the tenant.
-    tenant: String,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-}
-
 /// Undo the last restore of a tenant: return to the database that it replaced.
 #[utoipa::path(post, path = "/v1/restores/undo", tag = "restores", request_body = RestoreUndo,
     responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
@@ -131,36 +87,6 @@ async fn undo_restore(
     let mut submission = Submission::new(params, TenantSelection::one_tenant(tenant.id.to_string()));
     submission.reason = undo.reason;
     change::submit_or_plan(&api, &caller, submission, undo.dry_run).await
-}
-
-/// A restore to describe.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct RestoreAsk {
-    /// Name (slug, alias or host) or id of the tenant.
-    tenant: String,
-    /// Backup to restore; the same values as in a restore.
-    to: String,
-    /// Schema after the restore; the same values as in a restore.
-    #[serde(default)]
-    schema: RestoreSchema,
-}
-
-/// The effect of a restore in place.
-#[derive(Debug, Serialize, ToSchema)]
-struct RestorePreview {
-    /// Backup that would be restored.
-    backup: BackupView,
-    /// The tenant as it is now.
-    current: TenantView,
-    /// Version of the tenant's newest migration after the restore; null if it would have none.
-    schema_version: Option<i64>,
-    /// True if the tenant would be pinned: migrations of many tenants leave it out until one names it.
-    pinned: bool,
-    /// Description of the restore.
-    will: String,
-    /// Time until which a restore made now could be undone, RFC 3339.
-    undo_until_at: String,
 }
 
 /// Show what a restore in place would do.
@@ -184,8 +110,8 @@ async fn preview_restore(
     }
     Ok(JsonBody(RestorePreview {
         will,
-        backup: BackupView::new(backup, &tenant.name),
-        current: TenantView::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?),
+        backup: backup_view(backup, &tenant.name),
+        current: tenant_view(tenant, server.as_ref(), pins::head_version(&mut tx).await?),
         schema_version: outlook.after,
         pinned: outlook.is_pinned,
         undo_until_at,

@@ -7,20 +7,22 @@ use catalog::events;
 use catalog::members::Role;
 use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
 use catalog::{ReadTx, TenantId, TenantState};
+use fleet_api::changes::{ChangeOptions, PlannedChange};
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
+use fleet_api::tokens::{TokenFilters, TokenMade, TokenView, TokenWanted};
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{CatalogChange, ChangeOptions, PlannedChange, check_reason, finish_change};
+use super::change::{CatalogChange, check_reason, finish_change};
 use super::{lookup, members::check_principal};
 use crate::error::ErrorKind;
+use crate::http::admin::words::parse_choice;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 use crate::http::{ApiState, time};
 use crate::time_text;
 
@@ -31,59 +33,24 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
 /// Maximum length of a token's label, a person's note.
 const LABEL_BYTES_MAX: usize = 256;
 
-/// A token without its secret.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Token)]
-pub(crate) struct TokenView {
-    /// Id of the token: `tok_…`.
-    id: String,
-    /// Kind of the token: tenant, member, service or operator.
-    kind: &'static str,
-    /// Id of the tenant; null if the token is not for one tenant.
-    tenant: Option<String>,
-    /// Principal that the token acts as.
-    principal: String,
-    /// Role of the token. Null for a member: the role is looked up in each tenant.
-    role: Option<&'static str>,
-    /// Note for people; null if none was given.
-    label: Option<String>,
-    /// Time of creation, RFC 3339.
-    created_at: String,
-    /// Time at which the token expires, RFC 3339; null if it does not expire.
-    expires_at: Option<String>,
-    /// Time at which the token was revoked, RFC 3339; null if it was not.
-    revoked_at: Option<String>,
-}
-
-/// A new token and its secret. The secret is shown only in this answer.
-#[derive(Serialize, ToSchema)]
-struct TokenMade {
-    /// The new token.
-    token: TokenView,
-    /// Secret of the token. Store it now: it cannot be shown again.
-    secret: String,
-}
-
-impl TokenView {
-    fn new(record: TokenRecord) -> Self {
-        let own_name = || format!("token:{}", record.id);
-        let (kind, tenant, principal, role) = match &record.scope {
-            TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own_name(), Some(role_word(*role))),
-            TokenScope::Member { principal } => ("member", None, principal.clone(), None),
-            TokenScope::Service { role } => ("service", None, own_name(), Some(role_word(*role))),
-            TokenScope::Operator { role } => ("operator", None, own_name(), Some(operator_word(*role))),
-        };
-        Self {
-            id: record.id.to_string(),
-            kind,
-            tenant: tenant.map(|id| id.to_string()),
-            principal,
-            role,
-            label: record.label,
-            created_at: time_text::format_time(record.created_at),
-            expires_at: time_text::format_optional(record.expires_at),
-            revoked_at: time_text::format_optional(record.revoked_at),
-        }
+fn token_view(record: TokenRecord) -> TokenView {
+    let own_name = || format!("token:{}", record.id);
+    let (kind, tenant, principal, role) = match &record.scope {
+        TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own_name(), Some(role_word(*role))),
+        TokenScope::Member { principal } => ("member", None, principal.clone(), None),
+        TokenScope::Service { role } => ("service", None, own_name(), Some(role_word(*role))),
+        TokenScope::Operator { role } => ("operator", None, own_name(), Some(operator_word(*role))),
+    };
+    TokenView {
+        id: record.id.to_string(),
+        kind: kind.to_owned(),
+        tenant: tenant.map(|id| id.to_string()),
+        principal,
+        role: role.map(str::to_owned),
+        label: record.label,
+        created_at: time_text::format_time(record.created_at),
+        expires_at: time_text::format_optional(record.expires_at),
+        revoked_at: time_text::format_optional(record.revoked_at),
     }
 }
 
@@ -103,20 +70,6 @@ fn operator_word(role: OperatorRole) -> &'static str {
     }
 }
 
-/// Filters of a list of tokens.
-#[derive(Debug, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct TokenFilters {
-    /// Only the items of the tenant with this name or id.
-    tenant: Option<String>,
-    /// Maximum number of items per page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous page. Absent: the first page.
-    cursor: Option<String>,
-}
-
 /// List the tokens, including revoked ones, oldest first.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens", params(TokenFilters),
     responses((status = 200, description = "One page of the list", body = PageOf<TokenView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
@@ -133,35 +86,7 @@ async fn list_tokens(
         None => None,
     };
     let rows = tokens::list_tokens(&mut tx, tenant, window.after_key()?, window.rows_to_read()).await?;
-    Ok(JsonBody(window.into_page(rows, |row| row.id.to_string(), TokenView::new)))
-}
-
-/// A token to create: exactly one of `tenant`, `member`, `service` and `operator`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct TokenWanted {
-    /// Access to the tenant with this name or id. Needs `role`.
-    tenant: Option<String>,
-    /// Role for `tenant` or `service`: reader, writer or manager.
-    #[schema(value_type = Option<String>)]
-    role: Option<Role>,
-    /// Access to every tenant of which this principal is a member.
-    member: Option<String>,
-    /// True: access to every tenant. Needs `role`.
-    #[serde(default)]
-    service: bool,
-    /// Access to the admin API with this role: viewer, operator or admin.
-    #[schema(value_type = Option<String>)]
-    operator: Option<OperatorRole>,
-    /// Note for people, at most 256 bytes.
-    label: Option<String>,
-    /// Time at which the token expires, RFC 3339. Absent: it does not expire.
-    expires_at: Option<String>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
+    Ok(JsonBody(window.into_page(rows, |row| row.id.to_string(), token_view)))
 }
 
 /// Create a token, and show its secret once.
@@ -182,9 +107,9 @@ async fn create_token(
     if expires_at.is_some_and(|at| at <= tx.now()) {
         return Err(Problem::invalid("expires_at: expected a time in the future"));
     }
-    let scope = wanted.token_scope(&mut tx).await?;
+    let scope = token_scope(&wanted, &mut tx).await?;
     let (record, secret) = tokens::create_token(&mut tx, scope, label, expires_at).await?;
-    let token = TokenView::new(record.clone());
+    let token = token_view(record.clone());
     let data = serde_json::json!({ "token": &token });
     let event = caller.caller_event("token.created", tenant_of(&record), data, wanted.reason.as_deref());
     events::append_events(&mut tx, &[event]).await?;
@@ -197,30 +122,31 @@ async fn create_token(
     finish_change(tx, &caller, wanted.dry_run, change, (StatusCode::CREATED, JsonBody(made))).await
 }
 
-impl TokenWanted {
-    async fn token_scope(&self, tx: &mut ReadTx) -> Result<TokenScope> {
-        let needs_role = || self.role.ok_or_else(|| Problem::invalid("role: expected reader, writer or manager"));
-        let scope = match (&self.tenant, &self.member, self.service, self.operator) {
-            (Some(tenant), None, false, None) => {
-                TokenScope::Tenant { role: needs_role()?, tenant: living_tenant(tx, tenant).await? }
-            }
-            (None, Some(principal), false, None) => {
-                check_principal(principal)?;
-                TokenScope::Member { principal: principal.clone() }
-            }
-            (None, None, true, None) => TokenScope::Service { role: needs_role()? },
-            (None, None, false, Some(role)) => TokenScope::Operator { role },
-            _ => return Err(Problem::invalid("expected exactly one of tenant, member, service and operator")),
-        };
-        match (&scope, self.role) {
-            (TokenScope::Member { .. }, Some(_)) => {
-                Err(Problem::invalid("role: the tenant assigns a member's role; omit it"))
-            }
-            (TokenScope::Operator { .. }, Some(_)) => {
-                Err(Problem::invalid("role: `operator` already contains it; omit it"))
-            }
-            _ => Ok(scope),
+async fn token_scope(wanted: &TokenWanted, tx: &mut ReadTx) -> Result<TokenScope> {
+    let role: Option<Role> = wanted.role.as_deref().map(|role| parse_choice("role", role)).transpose()?;
+    let operator: Option<OperatorRole> =
+        wanted.operator.as_deref().map(|role| parse_choice("operator", role)).transpose()?;
+    let needs_role = || role.ok_or_else(|| Problem::invalid("role: expected reader, writer or manager"));
+    let scope = match (&wanted.tenant, &wanted.member, wanted.service, operator) {
+        (Some(tenant), None, false, None) => {
+            TokenScope::Tenant { role: needs_role()?, tenant: living_tenant(tx, tenant).await? }
         }
+        (None, Some(principal), false, None) => {
+            check_principal(principal)?;
+            TokenScope::Member { principal: principal.clone() }
+        }
+        (None, None, true, None) => TokenScope::Service { role: needs_role()? },
+        (None, None, false, Some(role)) => TokenScope::Operator { role },
+        _ => return Err(Problem::invalid("expected exactly one of tenant, member, service and operator")),
+    };
+    match (&scope, role) {
+        (TokenScope::Member { .. }, Some(_)) => {
+            Err(Problem::invalid("role: the tenant assigns a member's role; omit it"))
+        }
+        (TokenScope::Operator { .. }, Some(_)) => {
+            Err(Problem::invalid("role: `operator` already contains it; omit it"))
+        }
+        _ => Ok(scope),
     }
 }
 
@@ -260,5 +186,5 @@ async fn revoke_token(
     events::append_events(&mut tx, &[event]).await?;
     let change =
         CatalogChange { kind: "token.revoked", tenant: None, action: format!("{} would be revoked", record.id) };
-    finish_change(tx, &caller, wish.dry_run, change, JsonBody(TokenView::new(record))).await
+    finish_change(tx, &caller, wish.dry_run, change, JsonBody(token_view(record))).await
 }

@@ -3,11 +3,12 @@
 use axum::Router;
 use axum::routing::post;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tenant_engine::SqlStatement;
 
 use super::document::AnswerDocument;
 use super::opened_tenant::OpenedTenant;
-use super::value::{SentParameter, parse_parameters};
+use super::value::parse_parameters;
 use crate::http::ApiState;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::JsonBody;
@@ -32,7 +33,7 @@ pub(crate) fn routes() -> Router<ApiState> {
 struct StatementRequest {
     sql: String,
     #[serde(default)]
-    params: Vec<SentParameter>,
+    params: Vec<Box<RawValue>>,
 }
 
 /// Several statements, in one transaction.

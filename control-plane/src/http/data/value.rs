@@ -5,7 +5,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -14,20 +13,11 @@ use tenant_engine::SqlValue;
 /// The largest integer up to which a double represents all integers exactly.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// A parameter as it was sent. Its text is kept, because JSON parsers drop digits of numbers.
-#[derive(Debug)]
-pub(crate) struct SentParameter(Box<RawValue>);
-
-impl<'de> Deserialize<'de> for SentParameter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(Self)
-    }
-}
-
-/// Parses all parameters of a statement. An error names the refused parameter by its number, and never repeats a value.
-pub(crate) fn parse_parameters(sent: Vec<SentParameter>) -> Result<Vec<SqlValue>, String> {
-    let bind = |(at, sent): (usize, SentParameter)| {
-        parse_parameter(sent.0.get()).map_err(|what| format!("params: number {} is {what}", at + 1))
+/// Parses all parameters of a statement. Their text is kept until here, because JSON parsers drop digits of numbers. An
+/// error names the refused parameter by its number, and never repeats a value.
+pub(crate) fn parse_parameters(sent: Vec<Box<RawValue>>) -> Result<Vec<SqlValue>, String> {
+    let bind = |(at, sent): (usize, Box<RawValue>)| {
+        parse_parameter(sent.get()).map_err(|what| format!("params: number {} is {what}", at + 1))
     };
     sent.into_iter().enumerate().map(bind).collect()
 }

@@ -9,32 +9,39 @@ use axum::response::Response;
 use catalog::operations as catalog_operations;
 use catalog::steps::{self, StepState};
 use catalog::{OperationId, ReadTx, TenantRecord, TenantState, fleet, releases};
-use serde::{Deserialize, Serialize};
-use tenant_engine::migration::{MigrationFile, MigrationSet, MigrationSets};
-use utoipa::{IntoParams, ToSchema};
+use fleet_api::bounded_number::{MigrationVersion, StepConcurrency, TenantCount};
+use fleet_api::changes::PlannedChange;
+use fleet_api::migrations::{
+    FailedTenant, MigrationFilters, MigrationPlan, MigrationRun, MigrationStatus, PlanAtVersion, VersionCount,
+};
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::releases::{ReleaseFile, ReleaseView};
+use tenant_engine::migration::{MigrationSet, MigrationSets};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::pins::{PinnedTenant, split_pinned};
-use super::change::{self, PlannedChange, check_reason};
+use self::pins::split_pinned;
+use super::change::{self, check_reason};
 use super::lookup;
-use super::operations::{FailureDetail, OperationView};
-use super::releases::{ReleaseFile, ReleaseView, sets_of};
-use super::selection::SelectionRequest;
+use super::releases::sets_of;
 use crate::error::Error;
 use crate::health::schema_state::{self, LedgerReadScope};
 use crate::http::ApiState;
+use crate::http::admin::migrations::pins::add_pinned;
+use crate::http::admin::migrations::pins::first_pinned;
+use crate::http::admin::operations::failure_detail;
+use crate::http::admin::operations::operation_view;
+use crate::http::admin::releases::load_release_view;
+use crate::http::admin::releases::migration_files;
+use crate::http::admin::releases::release_view;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::{BoundedNumber, StepConcurrency, TenantCount};
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, QueryParams};
 use crate::http::limits::BULK_BYTES_MAX;
 use crate::operations::{OperationParams, migrate};
 use crate::plan;
 use crate::runner::submit::{Submission, SubmitMode};
-
-/// The version of a migration.
-type MigrationVersion = BoundedNumber<0, { i64::MAX as u64 }>;
 
 /// Maximum number of failed tenants in one status. The operation's steps list all of them.
 const FAILED_MAX: u32 = 100;
@@ -47,59 +54,25 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(migration_status))
 }
 
-/// A request to migrate tenants: exactly one of `release` and `files`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct MigrationRun {
-    /// Id of the release to migrate to: `rel_…`.
-    release: Option<String>,
-    /// Files of a migration directory, instead of a stored release.
-    files: Option<Vec<ReleaseFile>>,
-    /// Tenants to migrate. With `all`, new tenants also start from this release.
-    selection: SelectionRequest,
-    /// Version after which to stop. It must be a version of the release.
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 9_223_372_036_854_775_807_i64)]
-    target: Option<MigrationVersion>,
-    /// True: open every database. False: rely on the versions that the catalog has recorded.
-    #[serde(default)]
-    verify: bool,
-    /// True: migrate pinned tenants, too. Pinned tenants that are named are always migrated.
-    #[serde(default)]
-    include_pinned: bool,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
+/// The requested migration. Takes the files out of the request.
+fn take_params(run: &mut MigrationRun) -> Result<migrate::MigrateParams> {
+    Ok(migrate::MigrateParams {
+        release: release_source(run.release.as_deref(), run.files.take())?,
+        target: run.target.map(MigrationVersion::to_i64),
+        look: if run.verify { migrate::StepCoverage::Every } else { migrate::StepCoverage::Hint },
+        include_pinned: run.include_pinned,
+        promotes: None,
+        to_build: None,
+    })
 }
 
-impl MigrationRun {
-    /// The requested migration. Takes the files out of the request.
-    fn take_params(&mut self) -> Result<migrate::MigrateParams> {
-        Ok(migrate::MigrateParams {
-            release: release_source(self.release.as_deref(), self.files.take())?,
-            target: self.target.map(MigrationVersion::to_i64),
-            look: if self.verify { migrate::StepCoverage::Every } else { migrate::StepCoverage::Hint },
-            include_pinned: self.include_pinned,
-            promotes: None,
-            to_build: None,
-        })
-    }
-
-    fn into_submission(self, params: migrate::MigrateParams) -> Submission {
-        Submission {
-            operation: OperationParams::Migrate(params).into(),
-            targets: self.selection.into(),
-            reason: self.reason,
-            concurrency: self.concurrency.map(StepConcurrency::to_u32),
-            expect_count: self.expect_count.map(TenantCount::get),
-        }
+fn into_submission(run: MigrationRun, params: migrate::MigrateParams) -> Submission {
+    Submission {
+        operation: OperationParams::Migrate(params).into(),
+        targets: run.selection.into(),
+        reason: run.reason,
+        concurrency: run.concurrency.map(StepConcurrency::to_u32),
+        expect_count: run.expect_count.map(TenantCount::get),
     }
 }
 
@@ -108,7 +81,7 @@ fn release_source(release: Option<&str>, files: Option<Vec<ReleaseFile>>) -> Res
     match (release, files) {
         (Some(id), None) => Ok(migrate::ReleaseSource::Id(lookup::parse_id(id)?)),
         (None, Some(files)) => {
-            let files: Vec<MigrationFile> = files.into_iter().map(MigrationFile::from).collect();
+            let files = migration_files(files);
             sets_of(&files)?;
             Ok(migrate::ReleaseSource::Files(files))
         }
@@ -125,38 +98,8 @@ async fn run_migration(
     JsonBody(mut run): JsonBody<MigrationRun>,
 ) -> Result<Response> {
     let dry_run = run.dry_run;
-    let params = run.take_params()?;
-    change::submit_or_plan(&api, &caller, run.into_submission(params), dry_run).await
-}
-
-/// What a migration would do, grouped by version.
-#[derive(Debug, Serialize, ToSchema)]
-struct MigrationPlan {
-    /// Release that the tenants would be migrated to.
-    release: ReleaseView,
-    /// Number of tenants that lack versions of the release.
-    pending: u64,
-    /// Number of tenants that have all versions already.
-    up_to_date: u64,
-    /// Number of tenants that are newer than the release.
-    ahead: u64,
-    /// Number of tenants that lack versions and stay as they are, because they are pinned.
-    pinned: u64,
-    /// The pinned tenants, at most 100.
-    pinned_tenants: Vec<PinnedTenant>,
-    /// Number of tenants for each version that they have now.
-    by_version: Vec<PlanAtVersion>,
-}
-
-/// The tenants at one version.
-#[derive(Debug, Serialize, ToSchema)]
-struct PlanAtVersion {
-    /// Version of their newest migration; null if they have none.
-    version: Option<i64>,
-    /// Number of tenants at this version.
-    tenants: u64,
-    /// Versions that these tenants lack.
-    pending: Vec<i64>,
+    let params = take_params(&mut run)?;
+    change::submit_or_plan(&api, &caller, into_submission(run, params), dry_run).await
 }
 
 /// Show what a migration would do.
@@ -171,9 +114,9 @@ async fn show_plan(
 ) -> Result<JsonBody<MigrationPlan>> {
     check_reason(run.reason.as_deref())?;
     let target = run.target.map(MigrationVersion::to_i64);
-    let params = run.take_params()?;
+    let params = take_params(&mut run)?;
     let (source, include_pinned) = (params.release.clone(), params.include_pinned);
-    let submission = run.into_submission(params);
+    let submission = into_submission(run, params);
     let selection = submission.targets.clone();
     let include_pinned = include_pinned || !selection.names.is_empty();
     // Refuses with the same error as a run would.
@@ -194,7 +137,7 @@ async fn show_plan(
     let count = |page| {
         let (pinned, tenants) = split_pinned(&sets, page, include_pinned);
         plan.pinned += pinned.len() as u64;
-        PinnedTenant::add_all(&mut plan.pinned_tenants, &pinned, head);
+        add_pinned(&mut plan.pinned_tenants, &pinned, head);
         count_versions(&mut counted, &tenants);
     };
     api.app.for_each_page(&selection, count).await?;
@@ -232,7 +175,7 @@ async fn describe_release(
         }
     };
     let sets = MigrationSets::from_files(&files).map_err(Error::from)?;
-    Ok((ReleaseView::new(record, &files, current), sets))
+    Ok((release_view(record, &files, current), sets))
 }
 
 /// Where a tenant stands relative to a migration set.
@@ -264,76 +207,6 @@ fn count_versions(counted: &mut BTreeMap<Option<i64>, u64>, tenants: &[TenantRec
     }
 }
 
-/// Filters of the tenants in the status.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct MigrationFilters {
-    /// Only tenants with all these labels: `k=v,k2=v2`.
-    labels: Option<String>,
-    /// Only tenants on the server with this name.
-    server: Option<String>,
-    /// Only the tenant with this name or id.
-    name: Option<String>,
-    /// True: read the ledger of every database. False: read ledgers in small fleets, and where the catalog does not
-    /// know a tenant's release.
-    #[serde(default)]
-    verify: bool,
-}
-
-/// Migration status of the fleet.
-#[derive(Debug, Serialize, ToSchema)]
-struct MigrationStatus {
-    /// The current release; null before the first release.
-    head: Option<ReleaseView>,
-    /// Number of tenants that serve.
-    total: u64,
-    /// Number of tenants at the newest version of the current release.
-    up_to_date: u64,
-    /// Number of tenants that lack versions of the current release.
-    pending: u64,
-    /// Number of tenants that are newer than the current release.
-    ahead: u64,
-    /// Number of tenants that lack versions and are pinned. They stay as they are until a migration names them.
-    pinned: u64,
-    /// The pinned tenants, at most 100.
-    pinned_tenants: Vec<PinnedTenant>,
-    /// Number of tenants that applied other texts than the release has, or versions that the release lacks.
-    differ: u64,
-    /// Number of tenants with unknown versions, because their databases cannot be read.
-    unreadable: u64,
-    /// Number of tenants whose ledgers were read for this answer. For all others the catalog's record is used.
-    read: u64,
-    /// Versions of which tenants have applied different texts.
-    splits: Vec<String>,
-    /// Number of tenants that are still being created.
-    unknown: u64,
-    /// Number of tenants at each version.
-    versions: Vec<VersionCount>,
-    /// Tenants that failed in the last migration, at most 100.
-    failed: Vec<FailedTenant>,
-    /// The last migration; null if there was none.
-    last_operation: Option<OperationView>,
-}
-
-/// The number of tenants at one version.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct VersionCount {
-    /// Version of their newest migration; null if they have none.
-    pub(crate) version: Option<i64>,
-    /// Number of tenants at this version.
-    pub(crate) tenants: u64,
-}
-
-/// A tenant that failed in a migration.
-#[derive(Debug, Serialize, ToSchema)]
-struct FailedTenant {
-    /// Name of the tenant.
-    tenant: String,
-    /// Error of the failed step; null if none was recorded.
-    error: Option<FailureDetail>,
-}
-
 /// Get the migration status of the tenants.
 ///
 /// In a small fleet the versions come from the databases' ledgers, in a large fleet from the catalog.
@@ -345,7 +218,7 @@ async fn migration_status(
     QueryParams(filters): QueryParams<MigrationFilters>,
 ) -> Result<JsonBody<MigrationStatus>> {
     let tenants =
-        api.app.select_in(&filters.tenant_selection()?, &[TenantState::Active, TenantState::Suspended]).await?;
+        api.app.select_in(&tenant_selection(&filters)?, &[TenantState::Active, TenantState::Suspended]).await?;
     let reading = if filters.verify { LedgerReadScope::All } else { LedgerReadScope::Few };
     let sets = schema_state::current_sets(&mut api.app.catalog.read().await?).await?.1;
     let total = tenants.len() as u64;
@@ -358,13 +231,13 @@ async fn migration_status(
     let unknown = catalog::tenants::count_by_state(&mut tx).await?;
     let unknown = unknown.into_iter().find(|(state, _)| *state == TenantState::Provisioning).map_or(0, |(_, n)| n);
     let head = match schema_state::current_sets(&mut tx).await?.0 {
-        Some(record) => Some(ReleaseView::with_files(&mut tx, record).await?),
+        Some(record) => Some(load_release_view(&mut tx, record).await?),
         None => None,
     };
     let (failed, last_operation) = last_migration(&mut tx).await?;
     Ok(JsonBody(MigrationStatus {
         pinned: pinned.len() as u64,
-        pinned_tenants: PinnedTenant::first_pinned(&pinned, sets.version_set().head_version()),
+        pinned_tenants: first_pinned(&pinned, sets.version_set().head_version()),
         head,
         total,
         up_to_date: state.up_to_date,
@@ -381,19 +254,17 @@ async fn migration_status(
     }))
 }
 
-impl MigrationFilters {
-    fn tenant_selection(&self) -> Result<plan::TenantSelection> {
-        let mut selection =
-            self.name.clone().map_or_else(plan::TenantSelection::default, plan::TenantSelection::one_tenant);
-        // Checked here as well, because this parameter has another name than the field of a selection.
-        self.labels.as_deref().map(lookup::parse_labels).transpose()?;
-        selection.selectors.extend(self.labels.clone());
-        selection.server.clone_from(&self.server);
-        selection.all = selection.is_empty();
-        // A fleet without tenants has a status, too.
-        selection.allow_empty = selection.all;
-        Ok(selection)
-    }
+fn tenant_selection(filters: &MigrationFilters) -> Result<plan::TenantSelection> {
+    let mut selection =
+        filters.name.clone().map_or_else(plan::TenantSelection::default, plan::TenantSelection::one_tenant);
+    // Checked here as well, because this parameter has another name than the field of a selection.
+    filters.labels.as_deref().map(lookup::parse_labels).transpose()?;
+    selection.selectors.extend(filters.labels.clone());
+    selection.server.clone_from(&filters.server);
+    selection.all = selection.is_empty();
+    // A fleet without tenants has a status, too.
+    selection.allow_empty = selection.all;
+    Ok(selection)
 }
 
 /// The last migration, and the tenants that failed in it.
@@ -404,15 +275,16 @@ async fn last_migration(tx: &mut ReadTx) -> Result<(Vec<FailedTenant>, Option<Op
     let steps = steps::list_steps(tx, id, &[StepState::Failed], None, FAILED_MAX).await?;
     let failed = |(step, tenant): (steps::StepRecord, String)| FailedTenant {
         tenant,
-        error: FailureDetail::new(step.error_code, step.error),
+        error: failure_detail(step.error_code, step.error),
     };
     let failed = steps.into_iter().map(failed).collect();
-    Ok((failed, Some(OperationView::with_progress(tx, record).await?)))
+    Ok((failed, Some(operation_view(tx, record).await?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tenant_engine::migration::MigrationFile;
 
     fn set() -> MigrationSet {
         let file = |n: i64| MigrationFile { name: format!("{n:04}_x.sql"), sql: format!("create table t{n} (a)") };

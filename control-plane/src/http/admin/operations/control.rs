@@ -4,15 +4,21 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use catalog::operations as catalog_operations;
 use catalog::{OperationId, ReadTx};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{OperationView, find_operation};
+use super::find_operation;
 use crate::http::ApiState;
-use crate::http::admin::change::{ChangeOptions, ChangePlan, PlannedChange, check_reason};
+use crate::http::admin::change::check_reason;
+use crate::http::admin::change::planned_change;
+use crate::http::admin::change::tenant_plan;
 use crate::http::admin::lookup;
+use crate::http::admin::operations::operation_view;
 use crate::http::admission::AdmittedCaller;
-use crate::http::error::{ProblemBody, Result};
+use crate::http::error::Result;
 use crate::http::extract::{JsonBody, PathParams};
 use crate::runner::control::OperationControl;
 
@@ -98,7 +104,7 @@ async fn apply_control(
         return plan_control(&mut api.app.catalog.read().await?, id, what).await;
     }
     let record = api.app.control_operation(&caller.who, id, what, wish.reason.as_deref()).await?;
-    Ok(JsonBody(OperationView::with_progress(&mut api.app.catalog.read().await?, record).await?).into_response())
+    Ok(JsonBody(operation_view(&mut api.app.catalog.read().await?, record).await?).into_response())
 }
 
 /// The plan of a control: how many steps it concerns, and the operation's state.
@@ -113,5 +119,5 @@ async fn plan_control(tx: &mut ReadTx, id: OperationId, what: OperationControl) 
         OperationControl::Abandon => ("operation.abandon", progress.pending + progress.failed),
     };
     let note = format!("the {} operation is {:?}", record.kind, record.state).to_lowercase();
-    Ok(JsonBody(PlannedChange::new(ChangePlan::about_tenants(kind, steps.unsigned_abs(), note))).into_response())
+    Ok(JsonBody(planned_change(tenant_plan(kind, steps.unsigned_abs(), note))).into_response())
 }

@@ -10,23 +10,24 @@ use axum::response::{IntoResponse, Response};
 use catalog::events;
 use catalog::operations as catalog_operations;
 use catalog::{OperationId, changes};
+use fleet_api::events::EventView;
+use fleet_api::operations::OperationEventQuery;
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use serde::{Deserialize, Serialize};
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{find_operation, is_over};
 use crate::error::ErrorKind;
 use crate::http::ApiState;
-use crate::http::admin::events::EventView;
+use crate::http::admin::events::event_views;
 use crate::http::admin::lookup;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams, text_header};
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 
 /// Maximum number of events sent at once, so that a slow reader holds little memory.
 const EVENTS_MAX: u32 = 100;
@@ -37,18 +38,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(follow_operation))
-}
-
-/// Page of a list of events. A stream ignores it.
-#[derive(Debug, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct OperationEventQuery {
-    /// Maximum number of items of a JSON page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous JSON page. Absent: the first page.
-    cursor: Option<String>,
 }
 
 /// Follow the events of an operation.
@@ -75,7 +64,7 @@ async fn follow_operation(
             events::list_events(&mut tx, None, Some(id), window.after_key()?.unwrap_or(0), window.rows_to_read())
                 .await?;
         let page = window.into_page(rows, |row| row.seq.to_string(), |row| row);
-        let items = EventView::load_names(&mut tx, page.items).await?;
+        let items = event_views(&mut tx, page.items).await?;
         return Ok(JsonBody(PageOf { items, next_cursor: page.next_cursor }).into_response());
     }
     let after = last_event_id(&headers)?;
@@ -128,7 +117,7 @@ impl OperationEventStream {
             let mut tx = self.api.app.catalog.read().await.ok()?;
             let state = catalog_operations::get(&mut tx, self.operation).await.ok()??.state;
             let found = events::list_events(&mut tx, None, Some(self.operation), self.after, EVENTS_MAX).await.ok()?;
-            let found = EventView::load_names(&mut tx, found).await.ok()?;
+            let found = event_views(&mut tx, found).await.ok()?;
             let seen = changes::feed_head(&mut tx).await.ok()?;
             drop(tx);
             self.over = is_over(state) && found.len() < EVENTS_MAX as usize;

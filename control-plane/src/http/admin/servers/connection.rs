@@ -9,70 +9,29 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::servers::{self, NewServer};
 use catalog::{ServerRecord, WriteTx, events};
+use fleet_api::bounded_number::TenantCapacity;
+use fleet_api::changes::PlannedChange;
+use fleet_api::problem::ProblemBody;
+use fleet_api::servers::{ConnectionChange, ServerToAdd, ServerView};
 use secrecy::SecretString;
-use serde::Deserialize;
 use tenant_engine::postgres::PostgresServer;
 use tenant_engine::{DatabaseServer as EngineServer, EngineKind, FleetClaims, ServerSurvey};
-use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{ServerView, directory, relocation};
+use super::{directory, relocation};
 use crate::error::{Error, ErrorKind};
 use crate::http::ApiState;
-use crate::http::admin::change::{CatalogChange, PlannedChange, check_reason, finish_change};
+use crate::http::admin::change::{CatalogChange, check_reason, finish_change};
 use crate::http::admin::lookup;
+use crate::http::admin::servers::server_view;
+use crate::http::admin::words::parse_choice;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::BoundedNumber;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams};
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(add_server)).routes(routes!(set_connection))
-}
-
-/// The maximum number of tenants of a server. The upper limit is far above what one server holds well.
-type TenantCapacity = BoundedNumber<1, 1_000_000>;
-
-/// A server to add.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ServerToAdd {
-    /// Name of the server: 1 to 63 of a-z, 0-9 and '-'.
-    name: String,
-    /// Engine of the server: sqlite or postgres.
-    #[schema(value_type = String)]
-    engine: EngineKind,
-    /// For sqlite: absolute path of an existing directory.
-    base: Option<String>,
-    /// For postgres: `postgres://user:password@host:port/database` of a role that may create databases and roles.
-    #[schema(value_type = Option<String>)]
-    dsn: Option<SecretString>,
-    /// Maximum number of databases on the server: 1 to 1,000,000. Absent: no maximum.
-    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1_000_000)]
-    tenants_max: Option<TenantCapacity>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-}
-
-/// A change of a server's address, password or path.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Entry)]
-struct ConnectionChange {
-    /// For postgres: the new connection string, `postgres://user:password@host:port/database`.
-    #[schema(value_type = Option<String>)]
-    dsn: Option<SecretString>,
-    /// For sqlite: absolute path of the directory to which the databases were moved.
-    base: Option<String>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// Add a server.
@@ -84,15 +43,15 @@ async fn add_server(
     JsonBody(new): JsonBody<ServerToAdd>,
 ) -> Result<Response> {
     check_reason(new.reason.as_deref())?;
+    let engine = parse_choice("engine", &new.engine)?;
     let name = catalog::TenantName::parse_slug(&new.name)?;
-    let place = require_unused(&api, parse_place(&new)?).await?;
+    let place = require_unused(&api, parse_place(engine, &new)?).await?;
     let survey = survey_usable(&api, &place).await?;
     let base = stored_base(&place);
     let mut tx = api.app.catalog.write().await?;
-    refuse_overlap(&mut tx, &base, new.engine).await?;
+    refuse_overlap(&mut tx, &base, engine).await?;
     let secret = connection_secret(&place);
-    let (engine, tenants_max, system_id) =
-        (new.engine, new.tenants_max.map(TenantCapacity::to_i64), survey.system_id.as_deref());
+    let (tenants_max, system_id) = (new.tenants_max.map(TenantCapacity::to_i64), survey.system_id.as_deref());
     let server =
         NewServer { name: name.as_str(), engine, base: &base, tenants_max, secret: secret.as_ref(), system_id };
     let record = servers::insert_server(&mut tx, server).await?;
@@ -103,14 +62,8 @@ async fn add_server(
         // Before the commit: a marked directory without a server is harmless, a server without a marker is not.
         mark_base(&api, &mut tx, root, &record).await?;
     }
-    finish_change(
-        tx,
-        &caller,
-        new.dry_run,
-        change,
-        (StatusCode::CREATED, JsonBody(ServerView::new(record, 0, Ok(survey)))),
-    )
-    .await
+    finish_change(tx, &caller, new.dry_run, change, (StatusCode::CREATED, JsonBody(server_view(record, 0, Ok(survey)))))
+        .await
 }
 
 /// Change the connection of a server: a new password, another address of the same server, or another path of its
@@ -127,7 +80,7 @@ async fn set_connection(
     let known = lookup::find_server(&mut api.app.catalog.read().await?, &name).await?;
     match (api.app.context.load_server(known.id).await?, &entry.dsn, &entry.base) {
         (EngineServer::Postgres(before), Some(dsn), None) => {
-            let after = Arc::new(before.with_dsn(dsn).map_err(Error::from)?);
+            let after = Arc::new(before.with_dsn(dsn.as_secret()).map_err(Error::from)?);
             change_connection(&api, &caller, known, after, &entry).await
         }
         (EngineServer::Sqlite { .. }, None, Some(base)) => change_directory(&api, &caller, known, base, &entry).await,
@@ -203,8 +156,7 @@ async fn finish_server_change(
     let tenants =
         servers::list_servers(&mut tx).await?.into_iter().find(|(s, _)| s.id == record.id).map_or(0, |(_, n)| n);
     let id = record.id;
-    let answer =
-        finish_change(tx, caller, dry_run, change, JsonBody(ServerView::new(record, tenants, Ok(survey)))).await;
+    let answer = finish_change(tx, caller, dry_run, change, JsonBody(server_view(record, tenants, Ok(survey)))).await;
     api.app.context.forget_server(id);
     answer
 }
@@ -229,14 +181,14 @@ async fn append_event(
 }
 
 /// The requested server, checked as far as possible without asking it.
-fn parse_place(new: &ServerToAdd) -> Result<EngineServer> {
-    match (new.engine, &new.base, &new.dsn) {
+fn parse_place(engine: EngineKind, new: &ServerToAdd) -> Result<EngineServer> {
+    match (engine, &new.base, &new.dsn) {
         (EngineKind::Sqlite, Some(base), None) => {
             check_base(base)?;
             Ok(EngineServer::new_sqlite(base))
         }
         (EngineKind::Postgres, None, Some(dsn)) => {
-            Ok(EngineServer::Postgres(Arc::new(PostgresServer::new(dsn).map_err(Error::from)?)))
+            Ok(EngineServer::Postgres(Arc::new(PostgresServer::new(dsn.as_secret()).map_err(Error::from)?)))
         }
         (EngineKind::Sqlite, ..) => Err(Problem::invalid("base: expected for sqlite, and no dsn")),
         (EngineKind::Postgres, ..) => Err(Problem::invalid("dsn: expected for postgres, and no base")),

@@ -3,18 +3,19 @@
 use axum::extract::State;
 use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
-use serde::Deserialize;
-use utoipa::ToSchema;
+use fleet_api::bounded_number::StepConcurrency;
+use fleet_api::changes::PlannedChange;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::servers::ServerDrain;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::ApiState;
-use crate::http::admin::change::{self, PlannedChange, check_reason};
+use crate::http::admin::change::{self, check_reason};
 use crate::http::admin::lookup;
-use crate::http::admin::operations::OperationView;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::StepConcurrency;
-use crate::http::error::{ProblemBody, Result};
+use crate::http::error::Result;
 use crate::http::extract::{JsonBody, PathParams};
 use crate::operations::{OperationParams, r#move};
 use crate::plan::TenantSelection;
@@ -22,22 +23,6 @@ use crate::runner::submit::{Submission, SubmitMode};
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(drain_server))
-}
-
-/// A request to drain a server.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ServerDrain {
-    /// Name of the server that takes the tenants. Absent: all servers that take tenants share them.
-    to: Option<String>,
-    /// Maximum number of tenants that are moved at the same time: 1 to 128. Default: 4.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    max_parallel: Option<StepConcurrency>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// Moves at once: enough to keep a server busy, few enough that it still serves.

@@ -8,24 +8,26 @@ mod relocation;
 use axum::extract::State;
 use axum::response::Response;
 use catalog::{ServerRecord, ServerState, events, servers};
+use fleet_api::changes::ChangeOptions;
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
+use fleet_api::servers::{ServerListQuery, ServerPreparation, ServerView};
 use futures_util::StreamExt as _;
-use serde::{Deserialize, Serialize};
 use tenant_engine::{FunctionRights, ServerSurvey};
-use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::change::{CatalogChange, ChangeOptions, check_reason, finish_change};
+use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
-use super::operations::FailureDetail;
 use crate::error::{Error, ErrorKind};
 use crate::health::servers::survey_server;
 use crate::http::ApiState;
+use crate::http::admin::operations::failure_detail;
+use crate::http::admin::words::word_of;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams};
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 
 /// Servers surveyed at once for a list.
 const SURVEYS_MAX: usize = 8;
@@ -41,91 +43,45 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(drain::routes())
 }
 
-/// A server, with its state and its present load.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Server)]
-pub(crate) struct ServerView {
-    /// Id of the server: `srv_…`.
-    id: String,
-    /// Name of the server, given by operators.
-    name: String,
-    /// Engine of the server: sqlite or postgres.
-    engine: String,
-    /// Place of the databases: the directory, or the address of the PostgreSQL server.
-    base: String,
-    /// State of the server: active, cordoned, draining or removed.
-    #[schema(value_type = String)]
-    state: ServerState,
-    /// Number of databases on the server.
-    tenants: i64,
-    /// Maximum number of databases. At this number the server takes no new ones. Null: no maximum.
-    tenants_max: Option<i64>,
-    /// True if the server answers and its role has all required rights.
-    healthy: bool,
-    /// Reason why the server does not answer, or the rights that its role lacks. Null if the server is healthy.
-    problem: Option<FailureDetail>,
-    /// Version that the server reports; null if the server does not answer.
-    version: Option<String>,
-    /// Rights to run the functions of PostgreSQL that reveal other tenants: granted (to everybody), revoked_in_new,
-    /// outdated or revoked. Null for a directory.
-    function_rights: Option<String>,
-    /// Number of open sessions of all users; null for a directory.
-    connections_used: Option<u64>,
-    /// Number of sessions that the server allows to roles like that of the fleet; null for a directory.
-    connections_max: Option<u64>,
-    /// Number of these sessions that all processes of the fleet together may hold for requests; null for a directory.
-    connections_budget: Option<u64>,
-    /// Size of all databases in bytes; null if the server cannot tell it quickly.
-    databases_bytes: Option<u64>,
-    /// Free space of the server's disk in bytes; null if it is not known.
-    disk_free_bytes: Option<u64>,
-    /// Size of the server's disk in bytes; null if it is not known.
-    disk_total_bytes: Option<u64>,
+/// The API's view of a record, with the server's present survey.
+pub(crate) fn server_view(record: ServerRecord, tenants: i64, survey: Result<ServerSurvey, Error>) -> ServerView {
+    let (survey, problem) = match survey {
+        Ok(survey) => {
+            let lacks = (!survey.lacks.is_empty()).then(|| survey.lacks.join("; "));
+            (
+                survey,
+                lacks.and_then(|lacks| {
+                    failure_detail(Some(ErrorKind::ServerPrivilegeMissing.code().to_owned()), Some(lacks))
+                }),
+            )
+        }
+        Err(error) => (ServerSurvey::default(), failure_detail(Some(error.code().to_owned()), Some(error.detail))),
+    };
+    ServerView {
+        id: record.id.to_string(),
+        name: record.name,
+        engine: record.engine.to_string(),
+        base: record.base,
+        state: word_of(&record.state),
+        tenants,
+        tenants_max: record.tenants_max,
+        healthy: problem.is_none(),
+        problem,
+        version: Some(survey.version).filter(|version| !version.is_empty()),
+        function_rights: survey.function_rights.map(|rights| function_rights(rights).to_owned()),
+        connections_used: survey.connections_used,
+        connections_max: survey.connections_max,
+        connections_budget: survey.connections_budget,
+        databases_bytes: survey.databases_bytes,
+        disk_free_bytes: survey.disk_free_bytes,
+        disk_total_bytes: survey.disk_total_bytes,
+    }
 }
 
-impl ServerView {
-    /// The API's view of a record, with the server's present survey.
-    pub(crate) fn new(record: ServerRecord, tenants: i64, survey: Result<ServerSurvey, Error>) -> Self {
-        let (survey, problem) = match survey {
-            Ok(survey) => {
-                let lacks = (!survey.lacks.is_empty()).then(|| survey.lacks.join("; "));
-                (
-                    survey,
-                    lacks.and_then(|lacks| {
-                        FailureDetail::new(Some(ErrorKind::ServerPrivilegeMissing.code().to_owned()), Some(lacks))
-                    }),
-                )
-            }
-            Err(error) => {
-                (ServerSurvey::default(), FailureDetail::new(Some(error.code().to_owned()), Some(error.detail)))
-            }
-        };
-        Self {
-            id: record.id.to_string(),
-            name: record.name,
-            engine: record.engine.to_string(),
-            base: record.base,
-            state: record.state,
-            tenants,
-            tenants_max: record.tenants_max,
-            healthy: problem.is_none(),
-            problem,
-            version: Some(survey.version).filter(|version| !version.is_empty()),
-            function_rights: survey.function_rights.map(|rights| function_rights(rights).to_owned()),
-            connections_used: survey.connections_used,
-            connections_max: survey.connections_max,
-            connections_budget: survey.connections_budget,
-            databases_bytes: survey.databases_bytes,
-            disk_free_bytes: survey.disk_free_bytes,
-            disk_total_bytes: survey.disk_total_bytes,
-        }
-    }
-
-    /// The API's view of a record. Surveys the server.
-    pub(crate) async fn with_survey(api: &ApiState, record: ServerRecord, tenants: i64) -> Self {
-        let survey = survey_server(&api.app, &record).await;
-        Self::new(record, tenants, survey)
-    }
+/// The API's view of a record. Surveys the server.
+pub(crate) async fn surveyed_view(api: &ApiState, record: ServerRecord, tenants: i64) -> ServerView {
+    let survey = survey_server(&api.app, &record).await;
+    server_view(record, tenants, survey)
 }
 
 fn function_rights(rights: FunctionRights) -> &'static str {
@@ -139,20 +95,8 @@ fn function_rights(rights: FunctionRights) -> &'static str {
 
 /// The views of servers. A few are surveyed at once.
 pub(crate) async fn survey_servers(api: &ApiState, rows: Vec<(ServerRecord, i64)>) -> Vec<ServerView> {
-    let asked = rows.into_iter().map(|(server, tenants)| ServerView::with_survey(api, server, tenants));
+    let asked = rows.into_iter().map(|(server, tenants)| surveyed_view(api, server, tenants));
     futures_util::stream::iter(asked).buffered(SURVEYS_MAX).collect().await
-}
-
-/// Page of a list of servers.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ServerListQuery {
-    /// Maximum number of items per page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous page. Absent: the first page.
-    cursor: Option<String>,
 }
 
 /// List the servers, ordered by name.
@@ -185,15 +129,7 @@ async fn get_server(
     let found = servers::list_servers(&mut tx).await?.into_iter().find(|(server, _)| server.id == id);
     drop(tx);
     let (server, tenants) = found.ok_or_else(|| Problem::not_found("this server no longer exists"))?;
-    Ok(JsonBody(ServerView::with_survey(&api, server, tenants).await))
-}
-
-/// The script that an administrator runs once on a server.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Preparation)]
-struct ServerPreparation {
-    /// Script for psql; null if there is nothing to run.
-    script: Option<String>,
+    Ok(JsonBody(surveyed_view(&api, server, tenants).await))
 }
 
 /// Get the script that prepares a PostgreSQL server.
@@ -270,5 +206,5 @@ async fn change_state(
     events::append_events(&mut tx, &[caller.caller_event(kind, None, data, wish.reason.as_deref())]).await?;
     server.state = to;
     let change = CatalogChange { kind, tenant: None, action: format!("'{}' would change its state", server.name) };
-    finish_change(tx, caller, wish.dry_run, change, JsonBody(ServerView::new(server, tenants, survey))).await
+    finish_change(tx, caller, wish.dry_run, change, JsonBody(server_view(server, tenants, survey))).await
 }

@@ -1,27 +1,28 @@
 //! Creates one tenant, or many.
 
-use std::collections::BTreeMap;
-
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use catalog::operations::OperationRecord;
 use catalog::servers;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use fleet_api::bounded_number::{StepConcurrency, TenantCount};
+use fleet_api::changes::PlannedChange;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::tenants::{ExistingNameChoice, NewTenantRequest, NewTenants, TenantCreated};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::TenantView;
 use crate::error::Error;
 use crate::http::ApiState;
-use crate::http::admin::change::{self, PlannedChange, check_reason};
+use crate::http::admin::change::planned_change;
+use crate::http::admin::change::{self, check_reason};
 use crate::http::admin::lookup;
 use crate::http::admin::migrations::pins;
-use crate::http::admin::operations::OperationView;
+use crate::http::admin::operations::operation_view;
+use crate::http::admin::tenants::tenant_view;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::{StepConcurrency, TenantCount};
-use crate::http::error::{ProblemBody, Result};
+use crate::http::error::Result;
 use crate::http::extract::JsonBody;
 use crate::http::limits::BULK_BYTES_MAX;
 use crate::operations::{OperationParams, create};
@@ -33,34 +34,6 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(create_many))
         .layer(DefaultBodyLimit::max(BULK_BYTES_MAX))
         .routes(routes!(create_one))
-}
-
-/// A tenant to create.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewTenant)]
-struct NewTenantRequest {
-    /// Slug of the tenant: 1 to 63 of a-z, 0-9 and '-'.
-    name: String,
-    /// Labels of the tenant: keys and values, chosen freely.
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-    /// Name of the server. Default: the server with the fewest tenants.
-    server: Option<String>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-}
-
-/// A tenant that is being created, and the operation that creates it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TenantCreated {
-    /// The tenant; its state is provisioning until the operation has ended.
-    tenant: TenantView,
-    /// The operation that creates the tenant.
-    operation: OperationView,
 }
 
 /// Create a tenant.
@@ -81,7 +54,7 @@ async fn create_one(
     let mode = if new.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
     match api.app.submit_operation(&caller.who, submission, mode).await? {
         SubmitOutcome::Started(record) => created_response(&api, record).await,
-        SubmitOutcome::Planned(view) => Ok(JsonBody(PlannedChange::new(view.into())).into_response()),
+        SubmitOutcome::Planned(view) => Ok(JsonBody(planned_change(view.into())).into_response()),
     }
 }
 
@@ -93,57 +66,10 @@ pub(crate) async fn created_response(api: &ApiState, record: OperationRecord) ->
     let tenant = lookup::find_tenant(&mut tx, &step.tenant_id.to_string()).await?;
     let server = servers::get(&mut tx, tenant.server_id).await?;
     let place = [(header::LOCATION, format!("/v1/operations/{}", record.id))];
-    let operation = OperationView::with_progress(&mut tx, record).await?;
-    let tenant = TenantView::new(tenant, server.as_ref(), pins::head_version(&mut tx).await?);
+    let operation = operation_view(&mut tx, record).await?;
+    let tenant = tenant_view(tenant, server.as_ref(), pins::head_version(&mut tx).await?);
     let created = TenantCreated { tenant, operation };
     Ok((StatusCode::ACCEPTED, place, JsonBody(created)).into_response())
-}
-
-/// A list of tenants to create.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewTenants {
-    /// Tenants to create, at most 50,000.
-    tenants: Vec<NewTenantOfMany>,
-    /// Name of the server. Default: the server with the fewest tenants.
-    server: Option<String>,
-    /// Treatment of a name that is already in use.
-    #[serde(default)]
-    if_exists: ExistingNameChoice,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants to create. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
-}
-
-/// One tenant of a list to create.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct NewTenantOfMany {
-    /// Slug of the tenant: 1 to 63 of a-z, 0-9 and '-'.
-    name: String,
-    /// Labels of the tenant: keys and values, chosen freely.
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-/// The treatment of a name that is already in use.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = IfExists)]
-enum ExistingNameChoice {
-    /// Refuse the whole request.
-    #[default]
-    Error,
-    /// Leave the existing tenant as it is.
-    Skip,
 }
 
 /// Create many tenants in one operation.

@@ -2,17 +2,18 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use fleet_api::changes::PlannedChange;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::tenants::DeleteWish;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::ApiState;
-use crate::http::admin::change::{self, PlannedChange};
+use crate::http::admin::change;
 use crate::http::admin::lookup;
-use crate::http::admin::operations::OperationView;
 use crate::http::admission::AdmittedCaller;
-use crate::http::error::{ProblemBody, Result};
+use crate::http::error::Result;
 use crate::http::extract::{PathParams, QueryParams};
 use crate::operations::{OperationParams, delete};
 use crate::plan::TenantSelection;
@@ -20,21 +21,6 @@ use crate::runner::submit::Submission;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(delete_one))
-}
-
-/// Options of a deletion.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct DeleteWish {
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// True: take no final backup, for instance because a full disk has no room for it.
-    #[serde(default)]
-    no_backup: bool,
 }
 
 /// Delete a tenant: take a last backup, verify it, and take the tenant out of service.

@@ -2,19 +2,19 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use utoipa::ToSchema;
+use fleet_api::bounded_number::{StepConcurrency, TenantCount};
+use fleet_api::changes::PlannedChange;
+use fleet_api::operations::OperationView;
+use fleet_api::problem::ProblemBody;
+use fleet_api::tenants::{LifecycleChange, LifecycleClone, LifecycleMove, LifecycleReadOnly, LifecycleSettle};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::ApiState;
-use crate::http::admin::change::{self, PlannedChange};
+use crate::http::admin::change;
 use crate::http::admin::lookup;
-use crate::http::admin::operations::OperationView;
-use crate::http::admin::selection::SelectionRequest;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::{StepConcurrency, TenantCount};
-use crate::http::error::{ProblemBody, Result};
+use crate::http::error::Result;
 use crate::http::extract::JsonBody;
 use crate::operations::{
     OperationParams, archive, clone, r#move, purge, read_only, resume, settle, suspend, unarchive, undelete,
@@ -36,36 +36,20 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(clone_tenant))
 }
 
-/// A request to change the state of tenants.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LifecycleChange {
-    /// Tenants to change.
-    selection: SelectionRequest,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, stored in the audit log and shown with the tenant: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
-}
-
-impl LifecycleChange {
-    async fn submit_change(self, api: &ApiState, caller: &AdmittedCaller, params: OperationParams) -> Result<Response> {
-        let submission = Submission {
-            operation: params.into(),
-            targets: self.selection.into(),
-            reason: self.reason,
-            concurrency: self.concurrency.map(StepConcurrency::to_u32),
-            expect_count: self.expect_count.map(TenantCount::get),
-        };
-        change::submit_or_plan(api, caller, submission, self.dry_run).await
-    }
+async fn submit_change(
+    run: LifecycleChange,
+    api: &ApiState,
+    caller: &AdmittedCaller,
+    params: OperationParams,
+) -> Result<Response> {
+    let submission = Submission {
+        operation: params.into(),
+        targets: run.selection.into(),
+        reason: run.reason,
+        concurrency: run.concurrency.map(StepConcurrency::to_u32),
+        expect_count: run.expect_count.map(TenantCount::get),
+    };
+    change::submit_or_plan(api, caller, submission, run.dry_run).await
 }
 
 /// Suspend tenants: take them out of service.
@@ -78,7 +62,7 @@ async fn suspend_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Suspend(suspend::SuspendParams::default())).await
+    submit_change(run, &api, &caller, OperationParams::Suspend(suspend::SuspendParams::default())).await
 }
 
 /// Resume suspended tenants.
@@ -89,7 +73,7 @@ async fn resume_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Resume(resume::ResumeParams::default())).await
+    submit_change(run, &api, &caller, OperationParams::Resume(resume::ResumeParams::default())).await
 }
 
 /// Archive tenants: back up, verify the backups, and drop the databases.
@@ -100,7 +84,7 @@ async fn archive_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Archive(archive::ArchiveParams::default())).await
+    submit_change(run, &api, &caller, OperationParams::Archive(archive::ArchiveParams::default())).await
 }
 
 /// Restore the databases of archived tenants.
@@ -111,7 +95,7 @@ async fn unarchive_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Unarchive(unarchive::UnarchiveParams::default())).await
+    submit_change(run, &api, &caller, OperationParams::Unarchive(unarchive::UnarchiveParams::default())).await
 }
 
 /// Undelete tenants.
@@ -122,7 +106,7 @@ async fn undelete_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Undelete(undelete::UndeleteParams::default())).await
+    submit_change(run, &api, &caller, OperationParams::Undelete(undelete::UndeleteParams::default())).await
 }
 
 /// Purge deleted tenants: drop their databases permanently.
@@ -133,34 +117,7 @@ async fn purge_tenants(
     caller: AdmittedCaller,
     JsonBody(run): JsonBody<LifecycleChange>,
 ) -> Result<Response> {
-    run.submit_change(&api, &caller, OperationParams::Purge(purge::PurgeParams::default())).await
-}
-
-/// A request to let fenced tenants serve again.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LifecycleSettle {
-    /// Tenants to repair.
-    selection: SelectionRequest,
-    /// True: if the new database is not available, the retired old database may serve again. Data written since the
-    /// replacement is not in it.
-    #[serde(default)]
-    back: bool,
-    /// True: search all servers for the tenant's database that served last, by the identity in each database. For a
-    /// catalog that was restored from an older copy.
-    #[serde(default)]
-    newest: bool,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
+    submit_change(run, &api, &caller, OperationParams::Purge(purge::PurgeParams::default())).await
 }
 
 /// Repair tenants that a failed operation left fenced, so that they serve again.
@@ -181,27 +138,6 @@ async fn settle_tenants(
     change::submit_or_plan(&api, &caller, submission, run.dry_run).await
 }
 
-/// A request to block or allow writes.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LifecycleReadOnly {
-    /// Tenants whose writes are blocked or allowed.
-    selection: SelectionRequest,
-    /// True: block writes. False: allow writes again.
-    on: bool,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, stored in the audit log and shown with the tenant: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
-}
-
 /// Block the writes of tenants, or allow them again.
 #[utoipa::path(post, path = "/v1/lifecycle/read-only", tag = "lifecycle", request_body = LifecycleReadOnly,
     responses((status = 202, description = "The operation has started", body = OperationView), (status = 200, description = "Plan of the dry run; nothing was changed", body = PlannedChange), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
@@ -216,27 +152,6 @@ async fn set_read_only(
     submission.concurrency = run.concurrency.map(StepConcurrency::to_u32);
     submission.expect_count = run.expect_count.map(TenantCount::get);
     change::submit_or_plan(&api, &caller, submission, run.dry_run).await
-}
-
-/// A request to move tenants to another server.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LifecycleMove {
-    /// Tenants to move.
-    selection: SelectionRequest,
-    /// Name of the target server, which must have the same engine. Absent: any server that takes tenants.
-    to: Option<String>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
-    /// Maximum number of steps that run at the same time: 1 to 128. Default: 128.
-    #[schema(value_type = Option<u32>, minimum = 1, maximum = 128)]
-    concurrency: Option<StepConcurrency>,
-    /// Expected number of tenants. The request is refused if the plan has another number.
-    #[schema(value_type = Option<u64>, minimum = 0, maximum = 9_007_199_254_740_991_u64)]
-    expect_count: Option<TenantCount>,
 }
 
 /// Move tenants to another server.
@@ -257,22 +172,6 @@ async fn move_tenants(
         expect_count: run.expect_count.map(TenantCount::get),
     };
     change::submit_or_plan(&api, &caller, submission, run.dry_run).await
-}
-
-/// A request to clone a tenant.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct LifecycleClone {
-    /// Name (slug, alias or host) or id of the tenant.
-    tenant: String,
-    /// Name of the new tenant.
-    #[serde(rename = "as")]
-    as_name: String,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// Clone a tenant: create a new tenant with a copy of its current data.

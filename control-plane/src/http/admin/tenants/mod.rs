@@ -6,28 +6,30 @@ mod delete;
 mod describe;
 mod lifecycle;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use catalog::tenants::TenantCriteria;
 use catalog::{ReadTx, ServerId, ServerRecord, TenantRecord, events, names, servers, tenants};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use fleet_api::pages::PageOf;
+use fleet_api::problem::ProblemBody;
+use fleet_api::tenants::{TenantFilters, TenantPatch, TenantView};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
-use super::migrations::pins::{TenantPin, head_version};
+use super::migrations::pins::head_version;
 use crate::error::ErrorKind;
 use crate::http::ApiState;
+use crate::http::admin::migrations::pins::tenant_pin;
+use crate::http::admin::words::word_of;
 use crate::http::admission::AdmittedCaller;
-use crate::http::bounded_number::PageLimit;
-use crate::http::error::{Problem, ProblemBody, Result};
+use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, PathParams, QueryParams, text_header};
-use crate::http::pages::{PageOf, PageWindow};
+use crate::http::pages::PageWindow;
 use crate::time_text;
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
@@ -41,87 +43,39 @@ pub(crate) fn routes() -> OpenApiRouter<ApiState> {
         .merge(lifecycle::routes())
 }
 
-/// A tenant of the fleet.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Tenant)]
-pub(crate) struct TenantView {
-    /// Id of the tenant: `tnt_…`. It never changes.
-    id: String,
-    /// Current slug of the tenant.
-    name: String,
-    /// State of the tenant: provisioning, active, suspended, archived, deleted or purged.
-    #[schema(value_type = String)]
-    state: catalog::TenantState,
-    /// Status for the tenant's users: the state, or `read-only` while an operator blocks writes.
-    status: String,
-    /// Reason why the tenant is suspended or its writes are blocked; null if none was given.
-    state_reason: Option<String>,
-    /// Engine of the database: sqlite or postgres.
-    engine: String,
-    /// Name of the tenant's server.
-    server: String,
-    /// Version of the newest migration that the catalog has recorded; null if there is none. The database may be newer.
-    schema_version: Option<i64>,
-    /// The pin of the tenant. Null if it is not pinned. A pinned tenant stays at its version: migrations of many
-    /// tenants leave it out.
-    pin: Option<TenantPin>,
-    /// Number that rises with every change of state or placement. It is the tenant's ETag.
-    generation: i64,
-    /// Source of a write block: operation or operator. Null if writes are not blocked.
-    #[schema(value_type = Option<String>)]
-    block_writes: Option<catalog::BlockWrites>,
-    /// True if the tenant is protected: requests to delete it are refused.
-    protected: bool,
-    /// Labels of the tenant: keys and values, chosen freely.
-    labels: BTreeMap<String, String>,
-    /// Size of the database in bytes, as last recorded; null if it is not known.
-    size_bytes: Option<i64>,
-    /// Id of the operation that works on the tenant now; null if there is none.
-    operation_id: Option<String>,
-    /// Time of creation, RFC 3339.
-    created_at: String,
-    /// Time of the last change, RFC 3339.
-    updated_at: String,
-    /// Time of the deletion, RFC 3339; null without a deletion.
-    deleted_at: Option<String>,
-    /// Time after which the data of a deleted tenant may be removed, RFC 3339.
-    purge_after_at: Option<String>,
-    /// All present and former names. Only in answers about one tenant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    names: Option<Vec<String>>,
+/// The API's view of a record. `head_version` is that of the current release.
+pub(crate) fn tenant_view(
+    record: TenantRecord,
+    server: Option<&ServerRecord>,
+    head_version: Option<i64>,
+) -> TenantView {
+    TenantView {
+        pin: tenant_pin(&record, head_version),
+        status: tenant_status(&record).to_owned(),
+        id: record.id.to_string(),
+        name: record.name,
+        state: word_of(&record.state),
+        state_reason: record.state_reason,
+        engine: server.map(|s| s.engine.to_string()).unwrap_or_default(),
+        server: server.map_or_else(|| record.server_id.to_string(), |s| s.name.clone()),
+        schema_version: record.schema_version,
+        generation: record.generation.0,
+        block_writes: record.block_writes.as_ref().map(word_of),
+        protected: record.protected,
+        labels: record.labels,
+        size_bytes: record.size_bytes,
+        operation_id: record.op_id.map(|id| id.to_string()),
+        created_at: time_text::format_time(record.created_at),
+        updated_at: time_text::format_time(record.updated_at),
+        deleted_at: time_text::format_optional(record.deleted_at),
+        purge_after_at: time_text::format_optional(record.purge_after),
+        names: None,
+    }
 }
 
-impl TenantView {
-    /// The API's view of a record. `head_version` is that of the current release.
-    pub(crate) fn new(record: TenantRecord, server: Option<&ServerRecord>, head_version: Option<i64>) -> Self {
-        Self {
-            pin: TenantPin::new(&record, head_version),
-            status: tenant_status(&record).to_owned(),
-            id: record.id.to_string(),
-            name: record.name,
-            state: record.state,
-            state_reason: record.state_reason,
-            engine: server.map(|s| s.engine.to_string()).unwrap_or_default(),
-            server: server.map_or_else(|| record.server_id.to_string(), |s| s.name.clone()),
-            schema_version: record.schema_version,
-            generation: record.generation.0,
-            block_writes: record.block_writes,
-            protected: record.protected,
-            labels: record.labels,
-            size_bytes: record.size_bytes,
-            operation_id: record.op_id.map(|id| id.to_string()),
-            created_at: time_text::format_time(record.created_at),
-            updated_at: time_text::format_time(record.updated_at),
-            deleted_at: time_text::format_optional(record.deleted_at),
-            purge_after_at: time_text::format_optional(record.purge_after),
-            names: None,
-        }
-    }
-
-    /// Adds every name that the tenant has or had.
-    pub(crate) fn with_names(self, names: Vec<String>) -> Self {
-        Self { names: Some(names), ..self }
-    }
+/// Adds every name that the tenant has or had.
+pub(crate) fn with_names(tenant: TenantView, names: Vec<String>) -> TenantView {
+    TenantView { names: Some(names), ..tenant }
 }
 
 /// The state filter for an active tenant whose writes an operator blocks.
@@ -129,27 +83,6 @@ const READ_ONLY: &str = "read-only";
 
 fn tenant_status(record: &TenantRecord) -> &'static str {
     if record.is_read_only() { READ_ONLY } else { record.state.as_str() }
-}
-
-/// Filters of a list of tenants. A tenant must match all of them.
-#[derive(Debug, Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct TenantFilters {
-    /// Only tenants with all these labels: `k=v,k2=v2`.
-    labels: Option<String>,
-    /// Only tenants on the server with this name.
-    server: Option<String>,
-    /// Only tenants in these states, separated by commas. Default: all states except purged. `active` includes
-    /// read-only tenants; `read-only` selects only those.
-    state: Option<String>,
-    /// Only the tenant with this name (slug, alias or host) or id.
-    name: Option<String>,
-    /// Maximum number of items per page: 1 to 1000. Default: 100.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
-    limit: Option<PageLimit>,
-    /// The `next_cursor` of the previous page. Absent: the first page.
-    cursor: Option<String>,
 }
 
 /// List the tenants, oldest first.
@@ -163,7 +96,7 @@ async fn list_tenants(
     let window =
         PageWindow::open_window(&api, &caller, "tenants", &filters, (filters.limit, filters.cursor.as_deref()))?;
     let mut tx = api.app.catalog.read().await?;
-    let selection = filters.to_selection(&mut tx).await?;
+    let selection = to_criteria(&filters, &mut tx).await?;
     let rows = tenants::list_tenants(&mut tx, &selection, window.after_key()?, window.rows_to_read()).await?;
     let servers = servers_by_id(&mut tx).await?;
     let head = head_version(&mut tx).await?;
@@ -172,25 +105,23 @@ async fn list_tenants(
         |row| row.id.to_string(),
         |row| {
             let server = servers.get(&row.server_id);
-            TenantView::new(row, server, head)
+            tenant_view(row, server, head)
         },
     )))
 }
 
-impl TenantFilters {
-    async fn to_selection(&self, tx: &mut ReadTx) -> Result<TenantCriteria> {
-        let server = match &self.server {
-            Some(name) => Some(lookup::find_server(tx, name).await?.id),
-            None => None,
-        };
-        let ids = match &self.name {
-            Some(name) => Some(vec![lookup::find_tenant(tx, name).await?.id]),
-            None => None,
-        };
-        let labels = self.labels.as_deref().map(lookup::parse_labels).transpose()?.unwrap_or_default();
-        let (states, read_only) = parse_state_filter(self.state.as_deref())?;
-        Ok(TenantCriteria { ids, labels, server, states, read_only })
-    }
+async fn to_criteria(filters: &TenantFilters, tx: &mut ReadTx) -> Result<TenantCriteria> {
+    let server = match &filters.server {
+        Some(name) => Some(lookup::find_server(tx, name).await?.id),
+        None => None,
+    };
+    let ids = match &filters.name {
+        Some(name) => Some(vec![lookup::find_tenant(tx, name).await?.id]),
+        None => None,
+    };
+    let labels = filters.labels.as_deref().map(lookup::parse_labels).transpose()?.unwrap_or_default();
+    let (states, read_only) = parse_state_filter(filters.state.as_deref())?;
+    Ok(TenantCriteria { ids, labels, server, states, read_only })
 }
 
 /// The states of a filter, and whether it includes read-only tenants.
@@ -218,24 +149,6 @@ async fn get_tenant(
     let mut tx = api.app.catalog.read().await?;
     let record = lookup::find_tenant(&mut tx, &name).await?;
     tenant_response(&mut tx, record).await
-}
-
-/// A change of a tenant. Absent fields keep their values.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TenantPatch {
-    /// New slug. The old slug still leads to this tenant, and is never given to another tenant.
-    name: Option<String>,
-    /// Labels to set. A null value removes the label.
-    #[serde(default)]
-    labels: BTreeMap<String, Option<String>>,
-    /// True: protect the tenant from deletion. False: allow deletion again.
-    protected: Option<bool>,
-    /// True: only describe the change and do nothing.
-    #[serde(default)]
-    dry_run: bool,
-    /// Reason of the change, for the audit log: one line of at most 1,000 bytes.
-    reason: Option<String>,
 }
 
 /// Change the name, labels and protection of a tenant in one transaction.
@@ -308,6 +221,6 @@ async fn tenant_response(tx: &mut ReadTx, record: TenantRecord) -> Result<Respon
     let names = names::of_tenant(tx, record.id).await?;
     let etag = HeaderValue::from_str(&tenant_etag(&record)).expect("digits in quotes");
     let names = names.into_iter().map(|(name, _)| name.as_str().to_owned()).collect();
-    let body = TenantView::new(record, server.as_ref(), head_version(tx).await?).with_names(names);
+    let body = with_names(tenant_view(record, server.as_ref(), head_version(tx).await?), names);
     Ok(([(header::ETAG, etag)], JsonBody(body)).into_response())
 }

@@ -7,33 +7,56 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::runner::STEPS_MAX;
-
 /// The number of items per page. A page is one read of the catalog and one body in memory.
-pub(crate) type PageLimit = BoundedNumber<1, 1_000>;
+pub type PageLimit = BoundedNumber<1, 1_000>;
+/// The largest number of steps of one operation that run at once.
+pub const STEPS_MAX: u32 = 128;
 /// Steps of an operation at once.
-pub(crate) type StepConcurrency = BoundedNumber<1, { STEPS_MAX as u64 }>;
+pub type StepConcurrency = BoundedNumber<1, { STEPS_MAX as u64 }>;
 /// The number of tenants that a plan must have. The maximum is the largest number that JSON holds exactly in every
 /// language.
-pub(crate) type TenantCount = BoundedNumber<0, 9_007_199_254_740_991>;
+pub type TenantCount = BoundedNumber<0, 9_007_199_254_740_991>;
+
+/// The age of a backup from which the doctor warns, in hours.
+pub type AgeHours = BoundedNumber<1, 87_600>;
+/// How long ended operations and events are kept: a week to a hundred years, in seconds.
+pub type KeptSeconds = BoundedNumber<604_800, 3_162_240_000>;
+/// The version of a migration.
+pub type MigrationVersion = BoundedNumber<0, { i64::MAX as u64 }>;
+/// How long a request waits for the end of an operation, in seconds.
+pub type WaitSeconds = BoundedNumber<0, 60>;
+/// The maximum number of tenants of a server. The upper limit is far above what one server holds well.
+pub type TenantCapacity = BoundedNumber<1, 1_000_000>;
+/// Tenants that are queried at once. Each open database costs memory and a few descriptors.
+pub type AtOnce = BoundedNumber<1, 64>;
+/// The largest number of rows of one tenant that a query returns: the engine's own limit for a session.
+pub const ROWS_MAX: u32 = 10_000;
+/// Rows of each tenant that a query returns at most.
+pub type RowsMax = BoundedNumber<1, { ROWS_MAX as u64 }>;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct BoundedNumber<const MIN: u64, const MAX: u64>(u64);
+pub struct BoundedNumber<const MIN: u64, const MAX: u64>(u64);
 
 impl<const MIN: u64, const MAX: u64> BoundedNumber<MIN, MAX> {
+    /// `None` for a number that is out of range.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Self> {
+        (MIN..=MAX).contains(&number).then_some(Self(number))
+    }
+
     /// The number.
-    pub(crate) fn get(self) -> u64 {
+    pub fn get(self) -> u64 {
         self.0
     }
 
     /// The number as a `u32`. A larger one becomes the largest `u32`.
-    pub(crate) fn to_u32(self) -> u32 {
+    pub fn to_u32(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 
     /// The number as the type of a catalog column.
-    pub(crate) fn to_i64(self) -> i64 {
+    pub fn to_i64(self) -> i64 {
         i64::try_from(self.0).unwrap_or(i64::MAX)
     }
 }
