@@ -26,6 +26,7 @@ pub mod postgres;
 pub mod server;
 pub mod snapshot;
 pub mod sqlite;
+pub mod statement;
 pub mod text_rules;
 pub mod value;
 
@@ -40,7 +41,8 @@ pub use inspection::{Inspection, InspectionDepth};
 pub use listing::{ListedObject, ListedObjectKind, ServerListing};
 pub use migration::{LedgerName, MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
-pub use pool::{AccessMode, AfterStatements, DatabaseSession, Pool, SessionLimits, SqlStatement};
+pub use pool::{DatabaseSession, Pool};
 pub use server::{DatabaseServer, FunctionRights, RoleAudit, RoleFinding, ServerSurvey};
 pub use snapshot::{RestoreOutcome, Snapshot, SnapshotImage, SnapshotInfo};
+pub use statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 pub use value::{Rows, SqlValue};

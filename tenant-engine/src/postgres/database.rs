@@ -15,7 +15,7 @@ use super::sql::{quoted_name, sql_literal, text_column};
 use super::{identity, reassert, rights, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Pause between attempts to drop a database while another session connects to it or copies it.
 const DROP_PAUSE: Duration = Duration::from_millis(200);

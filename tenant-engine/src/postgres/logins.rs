@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Key stretching protects short passwords from being guessed. These have 256 random bits, and each connection costs
 /// both sides this many rounds.

@@ -13,8 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::listing::{ListedObject, ListedObjectKind};
 use crate::placement::parse_postgres;
-use crate::pool::AccessMode;
 use crate::server::DatabaseServer;
+use crate::statement::AccessMode;
 
 /// Maximum bytes of a name on a server.
 const NAME_BYTES_MAX: usize = 63;

@@ -12,7 +12,7 @@ use super::logins::login_name;
 use super::server::PostgresServer;
 use super::sql::{quoted_name, sql_literal};
 use crate::error::Result;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Variables that [`reassert_sql`] needs before `begin`, in a block of PL/pgSQL.
 pub(super) const DECLARATIONS: &str = "changed record;";

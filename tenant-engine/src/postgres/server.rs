@@ -11,7 +11,7 @@ use super::dsn::ServerDsn;
 use super::logins::{LoginKey, login_name, migrator_login};
 use crate::claim::FleetClaims;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// A PostgreSQL server: its address, the role that maintains databases on it, and the key of their logins. Two values
 /// are equal when their addresses are equal. Printing it never shows a secret.

@@ -13,7 +13,7 @@ use super::admin_connection::AdminConnection;
 use super::logins::login_name;
 use super::sql::{quoted_name, sql_literal, text_column};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// A session that is told to end does so at its next check, within milliseconds, unless it writes to a full or broken
 /// disk.

@@ -14,7 +14,7 @@ use super::{PostgresEngine, identity, ledger, reassert, sessions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{ExpectedIdentity, Identity, IdentityState};
 use crate::placement::Placement;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// See [`crate::Engine::stamp_identity`].
 pub(super) async fn stamp_identity(

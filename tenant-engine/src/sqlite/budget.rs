@@ -18,7 +18,7 @@ use super::descriptors::{ConnectionPlace, OpenFiles, PER_CONNECTION};
 use super::pool::SqlitePoolInner;
 use super::workers::lock_ignoring_poison;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// The part of the descriptors that databases may use; the rest is for sockets, the catalog, backups and logs.
 const DESCRIPTORS_SHARE: (u64, u64) = (3, 4);

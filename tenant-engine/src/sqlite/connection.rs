@@ -21,7 +21,7 @@ use super::temp_files::TempFiles;
 use super::{ledger, schema};
 use crate::disk::DiskGauge;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// How long a thread waits for another process's lock; after that the request waits without a thread.
 const BUSY_ON_THREAD: Duration = Duration::from_millis(10);

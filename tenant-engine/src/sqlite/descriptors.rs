@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::workers::lock_ignoring_poison;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Descriptors of one connection: the file, its write-ahead log and its shared memory.
 pub(super) const PER_CONNECTION: usize = 3;

@@ -13,7 +13,7 @@ use super::error::{about_file, from_sqlite};
 use super::pool::SqlitePoolInner;
 use super::transaction::rollback_transaction;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// One checked-out connection, or the right to open one.
 pub(super) struct SqliteLease {

@@ -21,9 +21,10 @@ use crate::inspection::{Inspection, InspectionDepth};
 use crate::listing::{ListedObject, ServerListing};
 use crate::migration::MigrationSet;
 use crate::placement::{EngineKind, Placement};
-use crate::pool::{AccessMode, Pool};
+use crate::pool::Pool;
 use crate::server::{DatabaseServer, ServerSurvey};
 use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
+use crate::statement::AccessMode;
 
 use budget::DescriptorBudget;
 use disks::ServerDisks;

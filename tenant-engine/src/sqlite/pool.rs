@@ -25,7 +25,7 @@ use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
-use crate::pool::{AccessMode, SessionLimits};
+use crate::statement::{AccessMode, SessionLimits};
 
 /// Readers of one tenant at once. A point read takes microseconds. More readers would only help scans, and scans must
 /// not occupy every worker.

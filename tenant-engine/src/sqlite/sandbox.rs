@@ -20,7 +20,7 @@ use super::workers::{HEAVY, lock_ignoring_poison};
 use crate::disk::{DiskGauge, disk_low_error};
 use crate::error::{Error, Result};
 use crate::migration::LedgerName;
-use crate::pool::SessionLimits;
+use crate::statement::SessionLimits;
 
 /// Maximum bytes of one SQL text, whatever a caller allows, because preparing is not interrupted at a deadline.
 pub(crate) const SQL_LENGTH_MAX: usize = 1_000_000;

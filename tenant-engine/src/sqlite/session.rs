@@ -16,7 +16,7 @@ use super::transaction::{
 use super::transaction_deadlines::{DeadlineWatch, SqliteIdleTransaction};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
+use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
 /// First and longest pause of a request that found the database locked by another process.

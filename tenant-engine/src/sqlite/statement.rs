@@ -14,7 +14,7 @@ use super::identity::INTERNAL;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{AccessMode, SessionLimits};
+use crate::statement::{AccessMode, SessionLimits};
 use crate::value::{Rows, SqlValue};
 
 /// Runs one statement to its end and returns its whole answer.

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use super::workers::lock_ignoring_poison;
 use crate::disk::{DiskGauge, low_for_temp};
 use crate::error::{Error, ErrorKind};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Nanoseconds between two checks: some 10 MB on a fast disk. One check costs some microseconds.
 const LOOK_EVERY: u64 = 5_000_000;

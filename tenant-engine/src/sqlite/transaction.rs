@@ -14,7 +14,7 @@ use super::statement;
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::IdentityState;
-use crate::pool::{AccessMode, AfterStatements, SessionLimits};
+use crate::statement::{AccessMode, AfterStatements, SessionLimits};
 use crate::value::{Rows, SqlValue};
 
 const BEGIN_READ: &str = "/*fleet*/ begin deferred";

@@ -19,7 +19,7 @@ use super::tenant_share::{
     ConnectionWaiter, IdleConnection, LOGINS, TenantShare, TenantShareId, WaitTicket, duration_nanos,
 };
 use crate::error::ErrorKind;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 mod turns;
 mod upkeep;

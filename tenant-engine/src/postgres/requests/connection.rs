@@ -18,7 +18,7 @@ use super::server::PostgresServer;
 use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{ExpectedIdentity, Identity, IdentityState};
-use crate::pool::{AccessMode, SessionLimits};
+use crate::statement::{AccessMode, SessionLimits};
 
 /// Prepared statements kept per connection: the working set of one application. Each costs the server's process some 10
 /// KB.

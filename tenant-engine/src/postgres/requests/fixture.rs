@@ -10,7 +10,7 @@ use super::server::PostgresServer;
 use crate::error::Result;
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 const IDENTITY: &str = "create table _fleet_identity(one integer primary key default 1 check(one = 1), \
     tenant_id text not null, fleet_id text not null, generation bigint not null, state text not null, op_id text, \

@@ -13,7 +13,7 @@ use super::connection::PostgresTenantConnection;
 use super::counters::CloseReason;
 use super::server_pool::ServerPool;
 use super::tenant_share::TenantShareId;
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// Longest time to clean an abandoned connection. After that, closing it is cheaper for everyone than waiting.
 const RECOVER_MAX: Duration = Duration::from_millis(250);

@@ -24,7 +24,7 @@ use crate::engine::ConnectionUsage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
-use crate::pool::{AccessMode, SessionLimits};
+use crate::statement::{AccessMode, SessionLimits};
 
 /// Longest time for the first connection of a pool.
 const FIRST_MAX: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use super::sandbox;
 use super::transaction::{AllowedStatement, PostgresSessionCall, deadline_exceeded, first_call, go_on, roll_back};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
+use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
 /// One transaction on one connection.

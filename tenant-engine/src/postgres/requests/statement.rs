@@ -18,7 +18,7 @@ use super::transaction::PostgresSessionCall;
 use super::value::{WireForm, WireParameter, value_noun};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind};
-use crate::pool::{SessionLimits, SqlStatement};
+use crate::statement::{SessionLimits, SqlStatement};
 use crate::value::{Rows, SqlValue};
 
 /// Buffers that grew above this size for a large answer are released after it.

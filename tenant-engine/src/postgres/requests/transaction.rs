@@ -18,7 +18,7 @@ use super::statement::{self, PreparedStatement};
 use super::statement_fault::{ConnectionLoss, FaultCause, StatementFault};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
-use crate::pool::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
+use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
 const BEGIN_READ: &str = "begin isolation level repeatable read read only";

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{BudgetAction, ConnectionBudget, ConnectionWaiter, TenantShare, TenantShareId, duration_nanos};
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// One tenant may use at most this part of a server's connections, so that others always find connections that are not
 /// in use by it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     BudgetAction, CloseReason, ConnectionBudget, IdleConnection, LOGINS, TenantShareId, WaitFailure, account_closed,
 };
-use crate::pool::AccessMode;
+use crate::statement::AccessMode;
 
 /// An idle connection is kept this long: a minute's pause of a user must not cost a login.
 const IDLE_MAX: Duration = Duration::from_secs(300);
