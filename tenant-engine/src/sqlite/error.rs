@@ -1,4 +1,4 @@
-//! Translates SQLite's errors into this crate's errors. Every file in this directory that calls SQLite uses it.
+//! Translates SQLite's errors into this crate's errors. Every file of this engine that calls SQLite uses it.
 
 use std::path::Path;
 
@@ -6,9 +6,12 @@ use rusqlite::Error as Sqlite;
 use rusqlite::ffi::{self, ErrorCode};
 use rustix::fs::{Access, access};
 
-use super::functions::TOO_EXPENSIVE;
 use crate::disk::DiskSpace;
 use crate::error::{Error, ErrorKind};
+
+/// The beginning of the message with which a function of `limits/functions/` refuses a call. The error is recognized by
+/// it.
+pub(super) const TOO_EXPENSIVE: &str = "this call would take too long or too much memory: ";
 
 /// An error from a statement or an operation on an open database.
 pub(crate) fn from_sqlite(error: Sqlite) -> Error {

@@ -1,7 +1,7 @@
 //! The identity row in a SQLite file. The only module that names `_fleet_identity` in SQL.
 //!
-//! Called inside the transaction of every request (by `session.rs`, through [`IdentityFence`]) and of every engine
-//! operation.
+//! Called inside the transaction of every request (by `requests/session.rs`, through [`IdentityFence`]) and of every
+//! engine operation.
 
 use std::str::FromStr;
 

@@ -1,9 +1,17 @@
 //! SQLite: one file per tenant.
 //!
-//! Each operation of the engine has a file of its own; `shared_state.rs` has the state that they share. Requests use
-//! `pool.rs`, `session.rs`, `transaction.rs`, `statement.rs` and `sandbox.rs`. All SQLite calls run on the threads of
-//! `workers.rs`. `budget.rs` and `descriptors.rs` limit open files, `heap.rs` limits memory, and `durability.rs`
-//! explains why no data is lost.
+//! Each folder is a room. A room imports only from rooms to its left, and from the files beside this one; a test
+//! enforces it. The files beside this one import no room.
+//!
+//! ```text
+//! limits  ◀──  storage  ◀──  migrations  ◀──  requests  ◀──  actions
+//! ```
+//!
+//! - `limits/` bounds what SQLite computes for a text, a schema or the process.
+//! - `storage/` is the file of a database: its bytes, its disk, and why no data is lost.
+//! - `migrations/` applies one version to one open database.
+//! - `requests/` has the connections and transactions of tenants' requests, and the threads of all SQLite calls.
+//! - `actions/` has a file for each method of [`Engine`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,73 +34,34 @@ use crate::server::{DatabaseServer, ServerSurvey};
 use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 use crate::statement::AccessMode;
 
-use budget::DescriptorBudget;
-use disks::ServerDisks;
+use actions::{
+    databases, drop, fingerprint, inspect, migrate, provision, quarantine, restore, snapshot, stamp, survey, template,
+};
+use limits::{heap, temp_files};
+use requests::budget::DescriptorBudget;
+use requests::transaction_deadlines::TransactionDeadlines;
+use requests::workers::{ThreadPriority, WorkerLane, WorkerThreads};
+use storage::disks::ServerDisks;
+use storage::shared_state;
 use tokio::sync::Semaphore;
-use transaction_deadlines::TransactionDeadlines;
-use workers::{ThreadPriority, WorkerLane, WorkerThreads};
 
-mod apply;
-mod budget;
-mod commit_decision;
-mod complexity;
-mod connection;
-mod databases;
-mod descriptors;
-mod disk_full;
-mod disks;
-mod drop;
-mod durability;
+mod actions;
 pub(crate) mod error;
-mod files;
-mod fingerprint;
-mod foreign_keys;
-mod functions;
-mod heap;
 pub(crate) mod identity;
-mod image;
-mod inspect;
-mod lanes;
-mod lease;
-mod ledger;
-mod log;
+mod limits;
+mod locks;
+mod migrations;
+mod requests;
+mod storage;
+
 #[cfg(feature = "test-util")]
-pub(crate) mod memory;
-mod migrate;
-mod migration_guard;
-mod open;
-mod pool;
-mod pragmas;
-mod provision;
-mod quarantine;
-mod references;
-mod restore;
-mod row_contents;
-mod rules;
-mod sandbox;
-mod schema;
-mod script;
-mod session;
-mod shared_state;
-mod snapshot;
-mod stamp;
-mod statement;
-mod steps;
-mod survey;
-mod temp_files;
-mod tokens;
-mod transaction;
-mod transaction_deadlines;
-mod views;
-pub(crate) mod workers;
-mod writer;
+pub(crate) use actions::memory;
+pub(crate) use migrations::rules::migration_refusals;
+pub(crate) use storage::image::content_hash;
 
-pub(crate) use image::content_hash;
-pub(crate) use rules::migration_refusals;
-
-pub use pool::SqlitePool;
-pub use session::SqliteSession;
-pub use transaction::SqliteTx;
+pub use requests::pool::SqlitePool;
+pub use requests::session::SqliteSession;
+pub use requests::transaction::SqliteTx;
 
 /// Settings of the SQLite engine; the defaults are for a machine without other programs.
 #[derive(Debug, Clone)]
@@ -276,7 +245,7 @@ impl Engine for SqliteEngine {
         survey::survey_server(self, server).await
     }
     async fn prepare_template(&self, _on: &DatabaseServer, set: &MigrationSet) -> Result<Arc<DatabaseTemplate>> {
-        provision::prepare_template(self, set).await
+        template::prepare_template(self, set).await
     }
     async fn provision_database(&self, at: &Placement, template: &DatabaseTemplate, identity: &Identity) -> Result<()> {
         provision::provision_database(self, at, template, identity).await

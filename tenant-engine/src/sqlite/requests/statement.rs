@@ -1,0 +1,249 @@
+//! Runs one statement of a tenant on an open connection: checks it, binds parameters, steps, and stops at the limits.
+//!
+//! Called on worker threads by `transaction.rs`, inside an open transaction.
+
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Batch, CachedStatement, Row, ToSql};
+
+use super::connection::SqliteTenantConnection;
+use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
+use crate::answers::AnswerHold;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::error::from_sqlite;
+use crate::sqlite::identity::INTERNAL;
+use crate::sqlite::limits::complexity::StatementComplexity;
+use crate::sqlite::storage::disk_full;
+use crate::statement::{AccessMode, SessionLimits};
+use crate::value::{Rows, SqlValue};
+
+/// Runs one statement to its end and returns its whole answer.
+///
+/// # Errors
+/// Every kind under "the caller's SQL" of [`ErrorKind`], and those of the database.
+pub(super) fn execute_statement(
+    conn: &SqliteTenantConnection,
+    access: AccessMode,
+    limits: &SessionLimits,
+    hold: AnswerHold,
+    sql: &str,
+    params: &[SqlValue],
+) -> Result<Rows> {
+    let sql = sql.trim();
+    let values = check_text(sql, limits)?;
+    let _size = ValueSize::lower_limit(conn, value_bytes_max(limits, values))?;
+    let tenant = conn.sandbox_guard().tenant_sql(limits.temp_bytes_max);
+    let ran = run_statement(conn, access, limits, hold, sql, params).map_err(|error| {
+        match conn.sandbox_guard().take_refusal() {
+            Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
+            None if error.kind() == ErrorKind::DeadlineExceeded => match conn.sandbox_guard().stop_reason() {
+                Some(why) => why.with_source(error),
+                None => error,
+            },
+            None => error,
+        }
+    });
+    drop(tenant);
+    ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
+}
+
+fn run_statement(
+    conn: &SqliteTenantConnection,
+    access: AccessMode,
+    limits: &SessionLimits,
+    mut hold: AnswerHold,
+    sql: &str,
+    params: &[SqlValue],
+) -> Result<Rows> {
+    check_single(conn, sql)?;
+    let mut statement = conn.raw_connection().prepare_cached(sql).map_err(from_sqlite)?;
+    let changes = check_prepared(&statement, access)?;
+    bind_params(&mut statement, params)?;
+    let rows = collect_rows(&mut statement, limits, &mut hold)?;
+    let columns = statement.column_names().into_iter().map(str::to_owned).collect();
+    let rows_affected = match changes {
+        ChangeCount::Rows => conn.raw_connection().changes(),
+        ChangeCount::Nothing => 0,
+    };
+    Ok(Rows { columns, rows, rows_affected, hold })
+}
+
+/// Checks that need no SQLite. Returns the maximum number of intermediate values that the statement may hold at once.
+fn check_text(sql: &str, limits: &SessionLimits) -> Result<usize> {
+    let length_max = limits.sql_bytes_max.min(SQL_LENGTH_MAX);
+    if sql.len() > length_max {
+        let message = format!("the SQL is {} bytes long, at most {length_max} are allowed", sql.len());
+        return Err(Error::new(ErrorKind::SqlTooComplex, message));
+    }
+    let mut values = 0;
+    if !StatementComplexity::is_simple(sql) {
+        let measure = StatementComplexity::measure_sql(sql);
+        measure.check_limits().map_err(|why| Error::new(ErrorKind::SqlTooComplex, why))?;
+        values = measure.values;
+    }
+    if sql.contains('\0') {
+        // SQLite would stop reading there and run the first part.
+        return Err(Error::new(ErrorKind::SqlInvalid, "the SQL contains a NUL character"));
+    }
+    if sql.starts_with(INTERNAL) {
+        return Err(Error::new(ErrorKind::SqlForbidden, format!("SQL must not begin with {INTERNAL}")));
+    }
+    Ok(values)
+}
+
+/// Sets another limit on the length of values, while one statement runs.
+struct ValueSize<'a>(&'a SqliteTenantConnection);
+
+impl<'a> ValueSize<'a> {
+    /// `None` when the usual limit is right and nothing must be changed.
+    fn lower_limit(conn: &'a SqliteTenantConnection, bytes_max: usize) -> Result<Option<Self>> {
+        if bytes_max == VALUE_BYTES_MAX {
+            return Ok(None);
+        }
+        conn.bound_values(bytes_max).map_err(from_sqlite)?;
+        Ok(Some(Self(conn)))
+    }
+}
+
+impl Drop for ValueSize<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.bound_values(VALUE_BYTES_MAX);
+    }
+}
+
+/// Refuses a second statement. Only a text with a semicolon before its end can contain one, and then it is split one
+/// statement at a time here: preparing it whole would recurse once per statement.
+fn check_single(conn: &SqliteTenantConnection, sql: &str) -> Result<()> {
+    if !sql.trim_end_matches([';', ' ', '\t', '\r', '\n']).contains(';') {
+        return Ok(());
+    }
+    let mut batch = Batch::new(conn.raw_connection(), sql);
+    let _first = batch.next().map_err(from_sqlite)?;
+    if matches!(batch.next(), Ok(None)) {
+        return Ok(());
+    }
+    // A second statement is an error in itself, so a refusal of its content is discarded.
+    conn.sandbox_guard().take_refusal();
+    Err(from_sqlite(rusqlite::Error::MultipleStatement))
+}
+
+/// Whether `changes()` applies to this statement.
+#[derive(Clone, Copy)]
+enum ChangeCount {
+    Rows,
+    Nothing,
+}
+
+fn check_prepared(statement: &CachedStatement<'_>, access: AccessMode) -> Result<ChangeCount> {
+    if statement.is_explain() != 0 {
+        return Ok(ChangeCount::Nothing);
+    }
+    if !statement.readonly() {
+        return match access {
+            AccessMode::Write => Ok(ChangeCount::Rows),
+            AccessMode::Read => Err(Error::new(
+                ErrorKind::ReadOnlyTransaction,
+                "the statement writes, and this transaction may only read",
+            )),
+        };
+    }
+    if statement.column_count() == 0 && statement.expanded_sql().is_none() {
+        return Err(Error::new(ErrorKind::SqlInvalid, "the text holds no SQL statement"));
+    }
+    Ok(ChangeCount::Nothing)
+}
+
+fn bind_params(statement: &mut CachedStatement<'_>, params: &[SqlValue]) -> Result<()> {
+    let wanted = statement.parameter_count();
+    if wanted != params.len() {
+        return Err(from_sqlite(rusqlite::Error::InvalidParameterCount(params.len(), wanted)));
+    }
+    for (index, param) in params.iter().enumerate() {
+        if matches!(param, SqlValue::Real(real) if real.is_nan()) {
+            let message = format!("parameter ?{} is NaN, which SQLite stores as NULL: send null", index + 1);
+            return Err(Error::new(ErrorKind::ParameterMismatch, message));
+        }
+        statement.raw_bind_parameter(index + 1, BorrowedValue(param)).map_err(from_sqlite)?;
+    }
+    Ok(())
+}
+
+struct BorrowedValue<'a>(&'a SqlValue);
+
+impl ToSql for BorrowedValue<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            SqlValue::Null => ValueRef::Null,
+            SqlValue::Integer(value) => ValueRef::Integer(*value),
+            SqlValue::Boolean(value) => ValueRef::Integer(i64::from(*value)),
+            SqlValue::Real(value) => ValueRef::Real(*value),
+            SqlValue::Text(text) => ValueRef::Text(text.as_bytes()),
+            SqlValue::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn collect_rows(
+    statement: &mut CachedStatement<'_>,
+    limits: &SessionLimits,
+    hold: &mut AnswerHold,
+) -> Result<Vec<Vec<SqlValue>>> {
+    let mut rows = statement.raw_query();
+    let mut collected = Vec::new();
+    let mut bytes = 0_usize;
+    while let Some(row) = rows.next().map_err(from_sqlite)? {
+        if collected.len() >= limits.rows_max {
+            let message = format!("the answer has more than {} rows; ask for fewer", limits.rows_max);
+            return Err(Error::new(ErrorKind::RowsMax, message));
+        }
+        hold.count_row()?;
+        collected.push(read_cells(row, &mut bytes, limits.bytes_max, hold)?);
+    }
+    Ok(collected)
+}
+
+fn read_cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHold) -> Result<Vec<SqlValue>> {
+    // Asked per row: after a schema change, SQLite prepares `select *` again at the first step.
+    let columns = row.as_ref().column_count();
+    let mut cells = Vec::with_capacity(columns);
+    for column in 0..columns {
+        let cell = row.get_ref(column).map_err(from_sqlite)?;
+        *bytes += size_bytes(cell);
+        if *bytes > bytes_max {
+            let message = format!("the answer has more than {bytes_max} bytes; ask for less");
+            return Err(Error::new(ErrorKind::BytesMax, message));
+        }
+        hold.count_cell(heap_bytes(cell))?;
+        cells.push(owned_value(cell));
+    }
+    Ok(cells)
+}
+
+fn heap_bytes(cell: ValueRef<'_>) -> usize {
+    match cell {
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+    }
+}
+
+/// As [`SqlValue::size_bytes`], before anything is copied.
+fn size_bytes(cell: ValueRef<'_>) -> usize {
+    match cell {
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+    }
+}
+
+fn owned_value(cell: ValueRef<'_>) -> SqlValue {
+    match cell {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(value) => SqlValue::Integer(value),
+        ValueRef::Real(value) => SqlValue::Real(value),
+        // SQLite does not check that a stored text is UTF-8. As bytes nothing is lost, and the row stays readable.
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => SqlValue::Text(text.to_owned()),
+            Err(_) => SqlValue::Blob(bytes.to_vec()),
+        },
+        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
+    }
+}
