@@ -11,6 +11,33 @@ use crate::error::{Error, ErrorKind};
 /// `admin_shutdown`: someone ended this session. The session itself sends it, at a point where no work is half done.
 const ENDED: &str = "57P01";
 
+/// Why a statement of an engine operation failed.
+#[derive(Debug)]
+pub(super) enum AdminConnectionError {
+    /// The server refused a statement, or the connection broke.
+    Sql(sqlx::Error),
+    /// The server does not answer.
+    Silent(Error),
+}
+
+impl AdminConnectionError {
+    /// The error for a statement of the maintenance role.
+    pub(super) fn into_ours(self) -> Error {
+        match self {
+            Self::Sql(error) => from_ours(error),
+            Self::Silent(error) => error,
+        }
+    }
+
+    /// The SQLSTATE; empty when the server sent none.
+    pub(super) fn sqlstate_code(&self) -> String {
+        match self {
+            Self::Sql(error) => sqlstate_code(error).unwrap_or_default(),
+            Self::Silent(_) => String::new(),
+        }
+    }
+}
+
 /// The error of a failed statement, connection or transaction.
 pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {

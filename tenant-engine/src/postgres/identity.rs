@@ -80,9 +80,9 @@ fn corrupt_identity(error: impl std::error::Error + Send + Sync + 'static) -> Er
 }
 
 /// The error of reading the identity together with other statements.
-pub(super) fn identity_read_error(why: super::admin_connection::AdminConnectionError) -> Error {
+pub(super) fn identity_read_error(why: super::error::AdminConnectionError) -> Error {
     match why {
-        super::admin_connection::AdminConnectionError::Sql(error)
+        super::error::AdminConnectionError::Sql(error)
             if super::error::sqlstate_code(&error).as_deref() == Some("42P01") =>
         {
             without_table(error)

@@ -1,22 +1,20 @@
 //! PostgreSQL: one database per tenant on servers that hold many.
 //!
-//! [`PostgresServer`] knows how to connect to a server (`dsn.rs`) and which logins its databases have (`logins.rs`).
-//! `identity.rs` reads the identity of a database; `error.rs` translates errors. `requests/` is the other half: the
-//! connections of tenants' requests.
+//! Each folder is a room. A room imports only from rooms to its left, and from the files beside this one; a test
+//! enforces it. The files beside this one import no room.
 //!
-//! Each operation of the engine has a file of its own. They share these modules:
+//! ```text
+//! servers  ◀──  migrations  ◀──  dumps  ◀──  requests  ◀──  actions
+//! ```
 //!
-//! - Servers: `server_state.rs` (what this process remembers about a server), `admin_connection.rs` (a connection with
-//!   a bound on every wait), `prepare.rs` (the roles of a server), `claim.rs` (which copy of a fleet may use a server),
-//!   `audit.rs` (differences on a server).
-//! - Logins and rights: `migrator.rs` (the login that migrates), `reassert.rs` (passwords and settings of logins),
-//!   `rights.rs` and `functions.rs` (functions that tell about other databases).
-//! - Databases: `layout.rs` (the objects of every database), `database.rs` and `sessions.rs` (databases and their
-//!   sessions), `settings.rs` (the settings of every session).
-//! - Migrations: `script.rs`, `rules.rs`, `no_transaction.rs`, `failure.rs` and `ledger.rs`.
-//! - Dumps: `programs.rs`, `archive.rs`, `contents.rs`, `load.rs`, `restore_complaints.rs`, `checks.rs`,
-//!   `generated.rs`, `grants.rs`; `objects.rs` (objects of a copy besides its rows), `locale.rs` (text order),
-//!   `undumpable.rs` and `source.rs` (refused databases).
+//! - `servers/` knows how to connect to a server, and its roles, logins, rights and databases.
+//! - `migrations/` applies the pending versions to one database.
+//! - `dumps/` makes, checks and loads dumps, and says what a dump cannot hold.
+//! - `requests/` has the connections of tenants' requests.
+//! - `actions/` has a file for each method of [`Engine`].
+//!
+//! `identity.rs` reads the identity of a database; `error.rs` and `sqlstate.rs` translate errors; `sql.rs` writes
+//! values as SQL; `migration_lock.rs` excludes two migrations of one database.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,70 +35,34 @@ use crate::pool::Pool;
 use crate::server::{DatabaseServer, RoleAudit, ServerSurvey};
 use crate::snapshot::{RestoreOutcome, Snapshot, SnapshotImage};
 
-use admin_connection::WaitLimits;
-use programs::PostgresTools;
-use server_state::{PostgresServerState, PostgresServerStates};
+use actions::{
+    adopt, audit, databases, drop, fingerprint, inspect, migrate, preparation, provision, quarantine, restore,
+    snapshot, stamp, survey, template,
+};
+use dumps::programs::PostgresTools;
+use servers::admin_connection::WaitLimits;
+use servers::claim;
+use servers::server_state::{PostgresServerState, PostgresServerStates};
 
-mod admin_connection;
-mod adopt;
-mod archive;
-mod audit;
-mod checks;
-mod claim;
-mod contents;
-mod database;
-mod databases;
-mod drop;
-mod dsn;
+mod actions;
+mod dumps;
 mod error;
-mod failure;
-mod fingerprint;
-mod functions;
-mod generated;
-mod grants;
 mod identity;
-mod inspect;
-mod layout;
-mod ledger;
-mod load;
-mod locale;
-mod logins;
-mod migrate;
-mod migrator;
-mod no_transaction;
-mod objects;
-mod prepare;
-mod programs;
-mod provision;
-mod quarantine;
-mod reassert;
+mod migration_lock;
+mod migrations;
 pub mod requests;
-mod restore;
-mod restore_complaints;
-mod rights;
-mod rules;
-mod script;
-mod server;
-mod server_state;
-mod sessions;
-mod settings;
-mod snapshot;
-mod source;
+mod servers;
 mod sql;
 mod sqlstate;
-mod stamp;
-mod survey;
-mod template;
-mod undumpable;
 
-pub(crate) use archive::content_hash;
-pub(crate) use rules::migration_refusals;
+pub(crate) use dumps::archive::content_hash;
+pub(crate) use migrations::rules::migration_refusals;
 
-pub use claim::carried_claim;
 #[cfg(feature = "test-util")]
 pub use requests::fixture;
 pub use requests::{PostgresPool, PostgresSession, RequestConnections, RequestOptions, ServerReport};
-pub use server::PostgresServer;
+pub use servers::claim::carried_claim;
+pub use servers::server::PostgresServer;
 
 /// Settings of the PostgreSQL engine.
 #[derive(Debug, Clone)]
@@ -211,7 +173,7 @@ impl Engine for PostgresEngine {
         survey::survey_server(self, server).await
     }
     async fn preparation_script(&self, on: &DatabaseServer) -> Result<Option<String>> {
-        rights::preparation_script(self, on).await.map(Some)
+        preparation::preparation_script(self, on).await.map(Some)
     }
     async fn audit_roles(&self, on: &DatabaseServer) -> Result<RoleAudit> {
         audit::audit_roles(self, on).await

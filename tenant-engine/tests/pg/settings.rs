@@ -189,7 +189,7 @@ async fn sessions_that_write_migrate_and_restore_have_the_same_settings() {
 async fn every_parameter_that_any_role_may_set_is_given_or_changes_no_result() {
     let kit = with_odd_settings();
     let all = kit.cluster.psql("postgres", "load 'plpgsql'; select name from pg_settings where context = 'user'");
-    let given = include_str!("../../src/postgres/settings.rs").to_lowercase();
+    let given = include_str!("../../src/postgres/servers/settings.rs").to_lowercase();
     let unknown: Vec<_> = all
         .lines()
         .filter(|name| !given.contains(&format!("(\"{}\",", name.to_lowercase())))

@@ -11,13 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use tokio::sync::Notify;
 
-use super::error::{from_connect, from_sqlx, is_ended, never_stood, sqlstate_code};
-use super::identity;
-use super::reassert;
-use super::server::PostgresServer;
-use super::settings::with_session_settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{ExpectedIdentity, Identity, IdentityState};
+use crate::postgres::error::{from_connect, from_sqlx, is_ended, never_stood, sqlstate_code};
+use crate::postgres::identity;
+use crate::postgres::servers::reassert;
+use crate::postgres::servers::server::PostgresServer;
+use crate::postgres::servers::settings::with_session_settings;
 use crate::statement::{AccessMode, SessionLimits};
 
 /// Prepared statements kept per connection: the working set of one application. Each costs the server's process some 10

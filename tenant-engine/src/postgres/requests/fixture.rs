@@ -4,12 +4,12 @@
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
-use super::error::{from_connect, from_sqlx};
-use super::logins::login_name;
-use super::server::PostgresServer;
 use crate::error::Result;
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
+use crate::postgres::error::{from_connect, from_sqlx};
+use crate::postgres::servers::logins::login_name;
+use crate::postgres::servers::server::PostgresServer;
 use crate::statement::AccessMode;
 
 const IDENTITY: &str = "create table _fleet_identity(one integer primary key default 1 check(one = 1), \

@@ -2,10 +2,6 @@
 //! `transaction.rs`, `statement.rs`) borrow connections (`lease.rs`) that all pools of one server share
 //! (`server_pool.rs`); `budget.rs` decides which session gets one.
 
-#[cfg(feature = "test-util")]
-use super::logins;
-use super::{error, functions, identity, reassert, server, settings};
-
 mod budget;
 pub(super) mod capacity;
 mod connection;

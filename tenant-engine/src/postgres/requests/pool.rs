@@ -14,7 +14,6 @@ use super::connection::{ConnectTarget, LastTimeouts, SessionTimeouts};
 use super::counters::CloseReason;
 use super::lease::{LeaseOwner, PostgresLease};
 use super::report::ServerReport;
-use super::server::PostgresServer;
 use super::server_limits::query_limits;
 use super::server_pool::ServerPool;
 use super::session::PostgresSession;
@@ -24,6 +23,7 @@ use crate::engine::ConnectionUsage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
+use crate::postgres::servers::server::PostgresServer;
 use crate::statement::{AccessMode, SessionLimits};
 
 /// Longest time for the first connection of a pool.

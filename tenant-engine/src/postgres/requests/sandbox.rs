@@ -4,12 +4,12 @@
 //! The first word decides: queries, INSERT, UPDATE, DELETE and EXPLAIN of those are allowed. Transaction control,
 //! settings, temporary objects, cursors, prepared statements and DDL are refused. So are functions that reach beyond
 //! the statement: those that change settings, take locks of the session, signal other backends, read files, or run a
-//! text as SQL (`functions.rs`). SQL in a text would hide all this. It reads tokens (`lexer.rs`) and never runs SQL. A
-//! function that a migration made may do what its body says: it belongs to the application.
+//! text as SQL (`servers/functions.rs`). SQL in a text would hide all this. It reads tokens (`lexer.rs`) and never runs
+//! SQL. A function that a migration made may do what its body says: it belongs to the application.
 
-use super::functions;
 use super::lexer::{PostgresLexer, PostgresToken};
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::servers::functions;
 
 /// Maximum bytes of one SQL text: far beyond what a person or an ORM writes, small enough to parse in milliseconds.
 const SQL_LENGTH_MAX: usize = 1_000_000;

@@ -6,9 +6,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
 
 use super::capacity::ServerLimits;
-use super::error::{from_connect, from_sqlx};
-use super::server::PostgresServer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::error::{from_connect, from_sqlx};
+use crate::postgres::servers::server::PostgresServer;
 
 /// Longest wait for the server's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! What a failed step of a transaction means for its connection, and whether the call may be repeated.
 
-use super::error::{ends_connection, from_sqlx, is_ended, is_raised, sqlstate_code, was_ended};
 use crate::error::{Error, ErrorKind};
+use crate::postgres::error::{ends_connection, from_sqlx, is_ended, is_raised, sqlstate_code, was_ended};
 
 /// The server's message when a migration changed the result type of a prepared statement (`feature_not_supported`).
 const STALE: (&str, &str) = ("0A000", "cached plan must not change result type");
