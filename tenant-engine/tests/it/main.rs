@@ -1,21 +1,7 @@
-//! The engine's verbs on real files, one file per noun.
+//! The two engines, each with its operations and its request path, through the public API only: one folder for each.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod aside;
-mod backup;
-mod child;
-mod conformance;
-mod crash;
-mod hostile_schema;
-mod inspect;
-mod kit;
-mod ledger_name;
-mod memory;
-mod migrate;
-mod pragmas;
-mod provision;
-mod references;
-mod sqlx_compat;
-mod stamp;
-mod storage;
-mod temp_files;
+mod postgres;
+mod postgres_pool;
+mod sqlite;
+mod sqlite_pool;

@@ -6,8 +6,8 @@
 //! all of them, and `reset all` returns to them.
 //!
 //! The list has only parameters that any role may set and that every supported version knows: a server refuses the
-//! whole connection for an unknown one. `tests/pg/settings.rs` reads the parameters of a running server. It fails for a
-//! parameter that is neither here nor in its list of parameters that do not change results.
+//! whole connection for an unknown one. `tests/it/postgres/settings.rs` reads the parameters of a running server. It
+//! fails for a parameter that is neither here nor in its list of parameters that do not change results.
 
 use sqlx::postgres::PgConnectOptions;
 
