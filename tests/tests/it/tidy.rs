@@ -9,6 +9,12 @@ use fleet_tests::workspace_root;
 /// The crates from left to right; each may depend only on those to its left.
 const CRATES: [&str; 6] = ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleetctl"];
 
+/// The folders ("rooms") of each engine in `tenant-engine/src`, from left to right.
+const ENGINE_ROOMS: [(&str, &[&str]); 2] = [
+    ("sqlite", &["limits", "storage", "migrations", "requests", "actions"]),
+    ("postgres", &["servers", "migrations", "dumps", "requests", "actions"]),
+];
+
 /// A source file of the crates, with the part before its unit tests.
 struct Source {
     /// Relative to the root, with `/`.
@@ -97,6 +103,29 @@ fn control_plane_layers_import_only_downwards() {
                 "{} (layer {layer}) imports crate::{imported} (layer {other})",
                 source.path
             );
+        }
+    }
+}
+
+#[test]
+fn engine_rooms_import_only_from_rooms_to_their_left() {
+    for (engine, rooms) in ENGINE_ROOMS {
+        let folder = format!("tenant-engine/src/{engine}/");
+        let head = fs::read_to_string(workspace_root().join(&folder).join("mod.rs")).unwrap();
+        assert!(head.contains(&rooms.join("  ◀──  ")), "the head of {folder}mod.rs must tell the order {rooms:?}");
+        let position = |name: &str| rooms.iter().position(|room| *room == name);
+        for source in sources() {
+            // `mod.rs` holds the engine itself, which all rooms may name and which joins them.
+            let Some(inside) = source.path.strip_prefix(&folder).filter(|inside| *inside != "mod.rs") else { continue };
+            // A file beside `mod.rs` is in no room: all rooms use it, and it uses none.
+            let own = inside.split_once('/').map(|(room, _)| {
+                position(room).unwrap_or_else(|| panic!("{room} is not a room: name it here and in {folder}mod.rs"))
+            });
+            for path in used_paths(&source) {
+                let [in_engine, name, ..] = path.as_slice() else { continue };
+                let Some(room) = position(name).filter(|_| in_engine == engine) else { continue };
+                assert!(own.is_some_and(|own| room <= own), "{} imports from {name}", source.path);
+            }
         }
     }
 }
@@ -239,6 +268,66 @@ fn imports(code: &str) -> Vec<String> {
         })
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
         .collect()
+}
+
+/// The paths in code that begin with `crate` or `super`, as segments from the root of the crate.
+fn used_paths(source: &Source) -> Vec<Vec<String>> {
+    let code: Vec<&str> = source.code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let code = code.join("\n");
+    let own = module_segments(&source.path);
+    let mut found = Vec::new();
+    for root in ["crate::", "super::"] {
+        for (at, _) in code.match_indices(root) {
+            // The second `super` of a path, or the end of a longer name.
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let mut rest = &code[at..];
+            let mut base = own.clone();
+            while let Some(above) = rest.strip_prefix("super::") {
+                (rest, base) = (above, base[..base.len().saturating_sub(1)].to_vec());
+            }
+            if let Some(below) = rest.strip_prefix("crate::") {
+                (rest, base) = (below, Vec::new());
+            }
+            add_leaves(rest, base, &mut found);
+        }
+    }
+    found
+}
+
+/// Adds each path of a tree like `a::{b, c::d}`, which begins a text, behind `base`.
+fn add_leaves(tree: &str, mut base: Vec<String>, found: &mut Vec<Vec<String>>) {
+    let Some(group) = tree.strip_prefix('{') else {
+        let name: String = tree.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let rest = &tree[name.len()..];
+        base.push(name);
+        return match rest.strip_prefix("::") {
+            Some(below) => add_leaves(below, base, found),
+            None => found.push(base),
+        };
+    };
+    let (mut depth, mut start) = (0_usize, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth > 0 => depth -= 1,
+            ',' | '}' if depth == 0 => {
+                add_leaves(group[start..at].trim_start(), base.clone(), found);
+                start = at + 1;
+                if c == '}' {
+                    return;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path of a file's module, from the root of its crate.
+fn module_segments(path: &str) -> Vec<String> {
+    let inside = path.split_once("/src/").map_or("", |(_, inside)| inside).trim_end_matches(".rs");
+    inside.split('/').filter(|segment| *segment != "mod").map(str::to_owned).collect()
 }
 
 fn longest_function(code: &str) -> Option<(String, usize)> {
