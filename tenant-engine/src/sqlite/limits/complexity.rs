@@ -16,7 +16,7 @@ const PARENTHESES_MAX: usize = 100;
 
 /// Maximum levels of the tree that SQLite walks by recursion: parentheses, arms of compounds, BETWEEN and the bodies of
 /// common table expressions that use each other. Each takes at most 3 KB of stack, and a worker has
-/// [`crate::sqlite::requests::workers::STACK_BYTES`].
+/// `STACK_BYTES` (`requests/workers.rs`).
 const DEPTH_MAX: usize = 1_000;
 
 /// Maximum levels of a view or trigger in a file from elsewhere. Nobody writes so many, and SQLite needs a second for
