@@ -1,5 +1,6 @@
 //! The architecture's absences, enforced: who may import what, and what stands nowhere.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -127,6 +128,23 @@ fn engine_rooms_import_only_from_rooms_to_their_left() {
                 assert!(own.is_some_and(|own| room <= own), "{} imports from {name}", source.path);
             }
         }
+    }
+}
+
+/// A reader meets a type far from its file. So a name means one thing, or at most two that one reader never meets
+/// together. The exceptions are the names that traits of libraries give, and the error types that each crate has.
+#[test]
+fn no_type_name_is_defined_more_than_twice() {
+    const GIVEN: [&str; 8] = ["Err", "Error", "ErrorKind", "Future", "Item", "Output", "Rejection", "Result"];
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        for name in source.code.lines().filter_map(type_name) {
+            defined.entry(name).or_default().push(source.path.clone());
+        }
+    }
+    assert!(defined.len() > 500, "only {} types were found", defined.len());
+    for (name, places) in defined.iter().filter(|(name, _)| !GIVEN.contains(&name.as_str())) {
+        assert!(places.len() <= 2, "{name} is defined in {places:?}: two words tell them apart");
     }
 }
 
@@ -348,6 +366,14 @@ fn longest_function(code: &str) -> Option<(String, usize)> {
         }
     }
     longest
+}
+
+/// The name that a line defines, if it defines a type.
+fn type_name(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace().skip_while(|word| *word == "pub" || word.starts_with("pub("));
+    let kind = words.next()?;
+    let name = words.next().filter(|_| matches!(kind, "struct" | "enum" | "trait" | "type"))?;
+    Some(name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
 }
 
 fn function_name(line: &str) -> Option<String> {
