@@ -152,7 +152,7 @@ impl Fleet {
         let caller = AuditCaller { actor: "bench".to_owned(), request_id: None, once: None };
         let submitted = self.app.submit_operation(&caller, submission, SubmitMode::Run).await?;
         let SubmitOutcome::Started(operation) = submitted else { bail!("it was only planned") };
-        let ended = self.app.wait_for_operation(operation.id, Duration::from_secs(3_600)).await?;
+        let ended = self.app.runner.wait_for_operation(operation.id, Duration::from_secs(3_600)).await?;
         ensure!(ended.state == OperationState::Succeeded, "{:?}: {:?}", ended.state, ended.error);
         Ok(ended)
     }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::backups::BackupRecord;
-use catalog::operations::OperationRecord;
 use catalog::tokens::{OperatorRole, TokenScope};
-use catalog::{Catalog, CatalogClock, OperationId, TenantRecord, TenantState, WriteTx};
+use catalog::{Catalog, CatalogClock, WriteTx};
 use tenant_engine::disk::DiskReserve;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
@@ -26,9 +25,7 @@ use crate::descriptors::DescriptorPlan;
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::StepContext;
 use crate::operations;
-use crate::plan::TenantSelection;
 use crate::runner::Runner;
-use crate::runner::control::OperationControl;
 use crate::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitOutcome};
 use crate::tasks::ProcessTasks;
 pub(crate) use place::{
@@ -57,7 +54,8 @@ pub struct App {
     pub context: Arc<StepContext>,
     /// The number of file descriptors that each part of the process may hold.
     pub descriptors: DescriptorPlan,
-    runner: Arc<Runner>,
+    /// Plans, runs and controls operations, and selects tenants.
+    pub runner: Arc<Runner>,
     tasks: ProcessTasks,
     sqlite: SqliteEngine,
     postgres: PostgresEngine,
@@ -197,63 +195,6 @@ impl App {
         self.runner.submit_operation(caller, submission, mode).await
     }
 
-    /// Pauses, resumes, retries, cancels or abandons an operation, with an event.
-    ///
-    /// # Errors
-    /// `not_found`; `conflict` when the operation's state does not allow the change.
-    pub async fn control_operation(
-        &self,
-        caller: &AuditCaller,
-        op: OperationId,
-        what: OperationControl,
-        reason: Option<&str>,
-    ) -> Result<OperationRecord> {
-        self.runner.control_operation(caller, op, what, reason).await
-    }
-
-    /// The active tenants of a selection, with labels, in the order of their ids.
-    ///
-    /// # Errors
-    /// `selection_empty`, `not_found` naming unknown names, and those of the catalog.
-    pub async fn select_tenants(&self, selection: &TenantSelection) -> Result<Vec<TenantRecord>> {
-        self.runner.select_tenants(selection).await
-    }
-
-    /// The tenants of a selection that are in one of these states.
-    ///
-    /// # Errors
-    /// As [`App::select_tenants`].
-    pub async fn select_in(&self, selection: &TenantSelection, states: &[TenantState]) -> Result<Vec<TenantRecord>> {
-        self.runner.select_in(selection, states).await
-    }
-
-    /// Passes the active tenants of a selection to `look`, page by page. Memory does not grow with the selection.
-    ///
-    /// # Errors
-    /// As [`App::select_tenants`].
-    pub async fn for_each_page(
-        &self,
-        selection: &TenantSelection,
-        look: impl FnMut(Vec<TenantRecord>) + Send,
-    ) -> Result<()> {
-        self.runner.for_each_page(selection, look).await
-    }
-
-    /// Makes an embedded process run this operation, no matter who submitted it. A serving process runs all operations
-    /// anyway.
-    pub fn run_only(&self, op: OperationId) {
-        self.runner.run_only(op);
-    }
-
-    /// Runs the operation in this process ([`App::run_only`]). Returns its record when it has ended or is paused, or
-    /// its present record after `timeout`.
-    ///
-    /// # Errors
-    /// `not_found`, and those of the catalog.
-    pub async fn wait_for_operation(&self, op: OperationId, timeout: Duration) -> Result<OperationRecord> {
-        self.runner.wait_for_operation(op, timeout).await
-    }
-
     /// The manifest of a backup as the backup store holds it, if it is trusted.
     ///
     /// # Errors
@@ -262,12 +203,6 @@ impl App {
         let manifest = crate::replacement::backup_trust::trusted_manifest(&self.context, backup).await?;
         serde_json::to_value(manifest)
             .map_err(|error| Error::internal("a manifest is not valid JSON").with_source(error))
-    }
-
-    /// Whether steps are claimed and run.
-    #[must_use]
-    pub fn runner_alive(&self) -> bool {
-        self.runner.is_alive()
     }
 
     /// The principal of this process, for the person who started it; see

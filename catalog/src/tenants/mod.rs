@@ -18,7 +18,7 @@ use crate::bulk::{
 use crate::changes;
 use crate::db::{ReadTx, WriteTx};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Generation, OperationId, ReleaseId, TenantId};
+use crate::ids::{Generation, ReleaseId, TenantId};
 use crate::name::TenantName;
 use crate::names;
 use crate::row;
@@ -277,21 +277,6 @@ pub async fn remove_provisioning(tx: &mut WriteTx, id: TenantId) -> Result<()> {
         tx.execute_sql(sqlx::query(sql).bind(id.to_string())).await?;
     }
     changes::append_changes(tx, &[id]).await
-}
-
-/// Frees the operation slots of these tenants that `op` holds.
-///
-/// # Errors
-/// `Unavailable` when the catalog is not reachable.
-pub async fn release_slots(tx: &mut WriteTx, op: OperationId, ids: &[TenantId]) -> Result<()> {
-    for chunk in sized_chunks(ids) {
-        let sql = format!(
-            "update tenants set op_id = null where op_id = $1 and id in ({})",
-            placeholder_list(2, chunk.len())
-        );
-        tx.execute_sql(bind_ids(dynamic_query(sql).bind(op.to_string()), chunk)).await?;
-    }
-    Ok(())
 }
 
 /// The error for a tenant that does not exist.

@@ -43,7 +43,7 @@ pub(super) fn open_files() -> HealthCheck {
 
 /// Checks that steps are claimed and run.
 pub(super) fn runner_check(app: &App) -> HealthCheck {
-    if app.runner_alive() {
+    if app.runner.is_alive() {
         HealthCheck::new_ok("runner", "claims and runs steps")
     } else {
         HealthCheck::new_failure("runner", "steps are not being run", "check the log, then restart")

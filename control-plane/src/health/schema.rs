@@ -46,7 +46,7 @@ fn versions_check(behind: i64, pinned: i64, pins: &str) -> HealthCheck {
 /// Checks whether tenants have applied the same texts as each other and as the current release.
 pub(super) async fn ledgers_check(app: &App) -> Result<HealthCheck> {
     let every = TenantSelection { allow_empty: true, ..TenantSelection::all_tenants() };
-    let tenants = app.select_in(&every, &[TenantState::Active, TenantState::Suspended]).await?;
+    let tenants = app.runner.select_in(&every, &[TenantState::Active, TenantState::Suspended]).await?;
     let sets = schema_state::current_sets(&mut app.catalog.read().await?).await?.1;
     Ok(agreement_check(&schema_state::load_schema_state(app, &tenants, &sets, LedgerReadScope::Few).await?))
 }

@@ -59,7 +59,7 @@ fn serving_check(api: &ApiState) -> ReadyCheck {
 }
 
 fn runner_check(api: &ApiState) -> ReadyCheck {
-    let alive = api.app.runner_alive();
+    let alive = api.app.runner.is_alive();
     ready_check("runner", if alive { Ok(()) } else { Err("steps are not being run") })
 }
 

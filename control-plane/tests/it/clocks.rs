@@ -80,7 +80,7 @@ async fn the_latest_backup_is_the_last_one_although_an_earlier_one_says_a_later_
 async fn by(app: &Arc<App>, params: OperationParams) {
     let submitted = app.submit_operation(&caller(), Submission::new(params, acme()), SubmitMode::Run).await.unwrap();
     let SubmitOutcome::Started(record) = submitted else { panic!("only planned") };
-    let ended = app.wait_for_operation(record.id, Duration::from_secs(60)).await.unwrap();
+    let ended = app.runner.wait_for_operation(record.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(ended.error_code, None);
 }
 
@@ -154,7 +154,7 @@ async fn a_step_that_this_process_runs_keeps_its_tenant_when_the_operation_is_ca
     let script = Arc::default();
     let (world, op) = at_work(&script).await;
     world.turn_back(Duration::from_secs(2 * 3_600));
-    let record = world.app.control_operation(&caller(), op, OperationControl::Cancel, None).await.unwrap();
+    let record = world.app.runner.control_operation(&caller(), op, OperationControl::Cancel, None).await.unwrap();
     assert_eq!((record.finished_at, world.tenant("acme").await.op_id), (None, Some(op)));
     script.let_go();
     world.finish(op).await;

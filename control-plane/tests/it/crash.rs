@@ -129,7 +129,7 @@ async fn goes_on(world: World, op: OperationId, at: &str) -> World {
     drop(world.app.catalog.write().await.unwrap());
     world.advance(STALL);
     let other = world.another(ProcessRole::Serving).await;
-    let ended = other.wait_for_operation(op, Duration::from_secs(60)).await.unwrap();
+    let ended = other.runner.wait_for_operation(op, Duration::from_secs(60)).await.unwrap();
     assert!(ended.finished_at.is_some(), "stalled at {at}: {:?}", world.steps(op, &[]).await);
     other.shut_down(Duration::from_secs(5)).await;
     world.app.context.resume_halted();

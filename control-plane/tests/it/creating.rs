@@ -98,7 +98,7 @@ async fn bad_lists_make_nothing() {
     let elsewhere = OperationParams::Create(create::CreateParams { server: Some("nowhere".to_owned()), ..params });
     assert_eq!(world.run(elsewhere, TenantSelection::default()).await.unwrap_err().code(), "not_found");
     assert_eq!(
-        world.app.select_tenants(&TenantSelection::all_tenants()).await.unwrap_err().code(),
+        world.app.runner.select_tenants(&TenantSelection::all_tenants()).await.unwrap_err().code(),
         "selection_matches_nobody"
     );
 }
@@ -124,7 +124,7 @@ async fn many_are_made_at_once() {
     let names: Vec<String> = (0..600).map(|n| format!("t{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     world.create(&names).await;
-    assert_eq!(world.app.select_tenants(&TenantSelection::all_tenants()).await.unwrap().len(), 600);
+    assert_eq!(world.app.runner.select_tenants(&TenantSelection::all_tenants()).await.unwrap().len(), 600);
     invariants::check(&world).await;
 }
 
@@ -149,7 +149,7 @@ async fn a_step_that_cannot_be_done_is_told_and_can_be_abandoned_or_retried() {
     assert!(steps.iter().all(|(step, _)| step.error_code.is_some()), "{steps:?}");
     std::fs::remove_file(&tenants).unwrap();
     std::fs::create_dir(&tenants).unwrap();
-    world.app.control_operation(&crate::world::caller(), ended.id, OperationControl::Retry, None).await.unwrap();
+    world.app.runner.control_operation(&crate::world::caller(), ended.id, OperationControl::Retry, None).await.unwrap();
     let ended = world.finish(ended.id).await;
     assert_eq!(ended.state, OperationState::Succeeded);
     invariants::check(&world).await;
@@ -171,6 +171,7 @@ async fn an_abandoned_create_frees_its_name() {
     std::fs::create_dir(&tenants).unwrap();
     world
         .app
+        .runner
         .control_operation(&crate::world::caller(), started.id, OperationControl::Abandon, Some("wrong disk"))
         .await
         .unwrap();
@@ -181,7 +182,7 @@ async fn an_abandoned_create_frees_its_name() {
 /// Moves the clock over each delay until the runner gives up.
 async fn finish_through_retries(world: &World, op: catalog::OperationId) -> catalog::operations::OperationRecord {
     for _ in 0..100 {
-        let record = world.app.wait_for_operation(op, std::time::Duration::from_millis(200)).await.unwrap();
+        let record = world.app.runner.wait_for_operation(op, std::time::Duration::from_millis(200)).await.unwrap();
         if record.finished_at.is_some() {
             return record;
         }

@@ -202,7 +202,7 @@ async fn clones((world, script): (World, Arc<Script>)) {
         let met = script.met();
         if ended.state != OperationState::Succeeded {
             // Its tenant is there without a database, for another attempt.
-            world.app.control_operation(&caller(), ended.id, OperationControl::Retry, None).await.unwrap();
+            world.app.runner.control_operation(&caller(), ended.id, OperationControl::Retry, None).await.unwrap();
             assert_eq!(world.finish(ended.id).await.state, OperationState::Succeeded, "{met:?}");
         }
         whole(&world, &format!("clone at call {call}, {met:?}: {}", told(&world, &ended).await)).await;

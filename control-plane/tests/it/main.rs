@@ -1,7 +1,9 @@
-//! Operations end to end: a real fleet in a temporary directory, real files, no HTTP.
+//! The control plane end to end: a real fleet in a temporary directory, real files. `http/` asks it over real sockets,
+//! the other tests call it directly.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod crash;
+mod http;
 mod in_flight;
 mod invariants;
 mod world;

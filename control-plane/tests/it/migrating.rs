@@ -69,7 +69,7 @@ async fn failed_steps_can_be_retried_in_place() {
     let ended = world.run(migrating(&[TASKS, unique]), TenantSelection::all_tenants()).await.unwrap();
     assert_eq!(ended.state, OperationState::Failed);
     world.sql("acme", "delete from tasks where id = 2").await;
-    world.app.control_operation(&caller(), ended.id, OperationControl::Retry, None).await.unwrap();
+    world.app.runner.control_operation(&caller(), ended.id, OperationControl::Retry, None).await.unwrap();
     assert_eq!(world.finish(ended.id).await.state, OperationState::Succeeded);
     invariants::check(&world).await;
 }

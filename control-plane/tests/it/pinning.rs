@@ -268,7 +268,7 @@ async fn a_retry_of_an_older_run_does_not_repeat_what_a_restore_took_back() {
     assert_eq!(started.state, OperationState::Failed);
     world.succeed(restoring(RestorePoint::Latest), acme()).await;
     assert_eq!(acme_at(&world).await, (Some(1), Some(2)), "by the database's own word it was further");
-    world.app.control_operation(&caller(), started.id, OperationControl::Retry, None).await.unwrap();
+    world.app.runner.control_operation(&caller(), started.id, OperationControl::Retry, None).await.unwrap();
     world.finish(started.id).await;
     assert_eq!(whole_rows(&world, "acme").await, 1);
     assert_eq!(acme_at(&world).await, (Some(1), Some(2)));

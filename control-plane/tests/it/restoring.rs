@@ -298,6 +298,7 @@ async fn a_restore_cancelled_behind_its_fence_leaves_a_reason_and_a_way_out() {
     let world = world.crash().await;
     world
         .app
+        .runner
         .control_operation(&caller(), started.id, OperationControl::Cancel, Some("changed my mind"))
         .await
         .unwrap();
@@ -372,7 +373,7 @@ async fn cancelled_at(world: World, params: OperationParams, point: &'static str
     let started = world.start(Submission::new(params, acme())).await.unwrap();
     world.app.context.wait_until_halted().await;
     let world = world.crash().await;
-    world.app.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap();
+    world.app.runner.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap();
     assert_eq!(world.finish(started.id).await.state, OperationState::Cancelled);
     world
 }
@@ -468,7 +469,7 @@ async fn a_move_that_was_given_up_begins_anew_when_it_is_retried() {
     let ended = world.finish(op).await;
     assert_eq!(world.failure(&ended).await, "server_cordoned");
     world.set_state("other", catalog::ServerState::Active).await;
-    world.app.control_operation(&caller(), op, OperationControl::Retry, None).await.unwrap();
+    world.app.runner.control_operation(&caller(), op, OperationControl::Retry, None).await.unwrap();
     assert_eq!(world.finish(op).await.state, OperationState::Succeeded);
     assert_eq!(canary(&world, "acme", "acme").await, 1);
     world.sql("acme", "insert into tasks (title) values ('writes work')").await;

@@ -31,14 +31,14 @@ async fn an_embedded_process_runs_nothing_that_it_was_not_asked_to() {
         panic!("only planned")
     };
     assert_eq!(
-        other.wait_for_operation(own.id, Duration::from_secs(30)).await.unwrap().state,
+        other.runner.wait_for_operation(own.id, Duration::from_secs(30)).await.unwrap().state,
         OperationState::Succeeded
     );
     let untouched = catalog::operations::get(&mut other.catalog.read().await.unwrap(), left.id).await.unwrap().unwrap();
     assert!(untouched.finished_at.is_none());
     // Waiting for it is asking for it.
     world.advance(Duration::from_secs(61));
-    let ended = other.wait_for_operation(left.id, Duration::from_secs(30)).await.unwrap();
+    let ended = other.runner.wait_for_operation(left.id, Duration::from_secs(30)).await.unwrap();
     assert_eq!(ended.state, OperationState::Succeeded);
     other.shut_down(Duration::from_secs(5)).await;
 }
@@ -62,9 +62,9 @@ async fn a_serving_process_runs_what_others_left() {
         tokio::task::yield_now().await;
     };
     assert_eq!(ended.state, OperationState::Succeeded);
-    assert!(server.runner_alive());
+    assert!(server.runner.is_alive());
     server.shut_down(Duration::from_secs(5)).await;
-    assert!(!server.runner_alive());
+    assert!(!server.runner.is_alive());
 }
 
 #[tokio::test]
@@ -78,8 +78,8 @@ async fn two_servers_share_a_run_and_nothing_is_done_twice() {
     let started =
         world.start(Submission::new(migrating(&[TASKS, DONE]), TenantSelection::all_tenants())).await.unwrap();
     let (a, b) = tokio::join!(
-        one.wait_for_operation(started.id, Duration::from_secs(60)),
-        two.wait_for_operation(started.id, Duration::from_secs(60))
+        one.runner.wait_for_operation(started.id, Duration::from_secs(60)),
+        two.runner.wait_for_operation(started.id, Duration::from_secs(60))
     );
     assert_eq!((a.unwrap().state, b.unwrap().state), (OperationState::Succeeded, OperationState::Succeeded));
     let steps = world.steps(started.id, &[]).await;
@@ -98,20 +98,22 @@ async fn a_paused_operation_goes_on_and_a_cancelled_one_does_not() {
     let mut one_by_one = Submission::new(migrating(&[TASKS, DONE]), TenantSelection::all_tenants());
     one_by_one.concurrency = Some(1);
     let started = world.start(one_by_one).await.unwrap();
-    let paused = world.app.control_operation(&caller(), started.id, OperationControl::Pause, Some("look first")).await;
+    let paused =
+        world.app.runner.control_operation(&caller(), started.id, OperationControl::Pause, Some("look first")).await;
     if paused.is_ok() {
         assert_eq!(
-            world.app.wait_for_operation(started.id, Duration::from_secs(30)).await.unwrap().state,
+            world.app.runner.wait_for_operation(started.id, Duration::from_secs(30)).await.unwrap().state,
             OperationState::Paused
         );
-        world.app.control_operation(&caller(), started.id, OperationControl::Resume, None).await.unwrap();
+        world.app.runner.control_operation(&caller(), started.id, OperationControl::Resume, None).await.unwrap();
     }
     assert_eq!(world.finish(started.id).await.state, OperationState::Succeeded);
-    let error = world.app.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap_err();
+    let error =
+        world.app.runner.control_operation(&caller(), started.id, OperationControl::Cancel, None).await.unwrap_err();
     assert_eq!(error.code(), "conflict");
     let unknown = catalog::OperationId::generate();
     assert_eq!(
-        world.app.control_operation(&caller(), unknown, OperationControl::Pause, None).await.unwrap_err().code(),
+        world.app.runner.control_operation(&caller(), unknown, OperationControl::Pause, None).await.unwrap_err().code(),
         "not_found"
     );
     invariants::check(&world).await;
@@ -126,7 +128,7 @@ async fn a_shutdown_gives_back_what_it_did_not_begin() {
     world.app.shut_down(Duration::from_secs(30)).await;
     let next = world.another(ProcessRole::Embedded).await;
     // Without a lease to wait out.
-    let ended = next.wait_for_operation(started.id, Duration::from_secs(30)).await.unwrap();
+    let ended = next.runner.wait_for_operation(started.id, Duration::from_secs(30)).await.unwrap();
     assert_eq!(ended.state, OperationState::Succeeded);
     next.shut_down(Duration::from_secs(5)).await;
 }

@@ -200,7 +200,7 @@ impl World {
     }
 
     pub(crate) async fn finish(&self, op: OperationId) -> OperationRecord {
-        let ended = self.app.wait_for_operation(op, PATIENCE).await.unwrap();
+        let ended = self.app.runner.wait_for_operation(op, PATIENCE).await.unwrap();
         assert!(ended.finished_at.is_some(), "{ended:?} {:?}", self.steps(op, &[]).await);
         ended
     }

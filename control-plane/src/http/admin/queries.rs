@@ -67,7 +67,7 @@ async fn run_fleet_query(
     let concurrency = ask.concurrency.map_or(CONCURRENCY, AtOnce::to_u32) as usize;
     let rows_max = ask.rows_max.map_or(ROWS_MAX, RowsMax::to_u32) as usize;
     let params = parse_parameters(ask.params).map_err(Problem::invalid)?;
-    let tenants = api.app.select_tenants(&ask.selection.into()).await?;
+    let tenants = api.app.runner.select_tenants(&ask.selection.into()).await?;
     audit_query(&api, &caller, &ask.sql, tenants.len(), ask.reason.as_deref()).await?;
     let access = OperatorAccess::new(caller.who.actor, ask.reason.unwrap_or_else(|| "query".to_owned()));
     let question = FleetStatement { sql: ask.sql, params, rows_max };

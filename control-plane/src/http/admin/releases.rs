@@ -137,7 +137,7 @@ async fn admit_release(api: &ApiState, sets: &Arc<MigrationSets>) -> Result<Vec<
     let mut everyone = TenantSelection::all_tenants();
     // A fleet without tenants can have releases, too.
     everyone.allow_empty = true;
-    let tenants = api.app.select_in(&everyone, &[TenantState::Active, TenantState::Suspended]).await?;
+    let tenants = api.app.runner.select_in(&everyone, &[TenantState::Active, TenantState::Suspended]).await?;
     let none = ReadLedgers::new();
     let known = ledgers::group_ledgers(&mut api.app.catalog.read().await?, &tenants, &none).await?;
     let read = ledgers::read_ledgers(&api.app.context, &known.unread).await;

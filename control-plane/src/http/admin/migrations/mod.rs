@@ -140,7 +140,7 @@ async fn show_plan(
         add_pinned(&mut plan.pinned_tenants, &pinned, head);
         count_versions(&mut counted, &tenants);
     };
-    api.app.for_each_page(&selection, count).await?;
+    api.app.runner.for_each_page(&selection, count).await?;
     for (version, tenants) in counted {
         let lacking = lacking_versions(sets.version_set(), version, target);
         let count = match version_standing(sets.version_set(), version, &lacking) {
@@ -218,7 +218,7 @@ async fn migration_status(
     QueryParams(filters): QueryParams<MigrationFilters>,
 ) -> Result<JsonBody<MigrationStatus>> {
     let tenants =
-        api.app.select_in(&tenant_selection(&filters)?, &[TenantState::Active, TenantState::Suspended]).await?;
+        api.app.runner.select_in(&tenant_selection(&filters)?, &[TenantState::Active, TenantState::Suspended]).await?;
     let reading = if filters.verify { LedgerReadScope::All } else { LedgerReadScope::Few };
     let sets = schema_state::current_sets(&mut api.app.catalog.read().await?).await?.1;
     let total = tenants.len() as u64;

@@ -103,7 +103,7 @@ async fn apply_control(
     if wish.dry_run {
         return plan_control(&mut api.app.catalog.read().await?, id, what).await;
     }
-    let record = api.app.control_operation(&caller.who, id, what, wish.reason.as_deref()).await?;
+    let record = api.app.runner.control_operation(&caller.who, id, what, wish.reason.as_deref()).await?;
     Ok(JsonBody(operation_view(&mut api.app.catalog.read().await?, record).await?).into_response())
 }
 

@@ -119,7 +119,7 @@ async fn get_operation(
     let seconds = wait.wait_seconds.map_or(0, WaitSeconds::get);
     if seconds > 0 && !is_over(record.state) {
         record = tokio::select! {
-            record = api.app.wait_for_operation(id, Duration::from_secs(seconds)) => record?,
+            record = api.app.runner.wait_for_operation(id, Duration::from_secs(seconds)) => record?,
             () = api.draining.cancelled() => record,
         };
     }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn a_tenant_is_restored_in_place_undone_and_copied() {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::{Answer, Site, send};
+use crate::http::site::{Answer, Site, send};
 
 async fn as_role(site: &Site, role: &str, path: &str, body: &Value) -> Answer {
     let (_, secret) = site.operator(role).await;

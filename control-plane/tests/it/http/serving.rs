@@ -11,7 +11,7 @@ use control_plane::{App, Config};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn one_serves_a_directory_and_says_where() {
@@ -33,7 +33,7 @@ async fn one_serves_a_directory_and_says_where() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused_with_its_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let base = crate::site::config(&dir);
+    let base = crate::http::site::config(&dir);
     App::init_fleet(&base).await.unwrap();
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = |config: &mut Config| config.listen = holder.local_addr().unwrap();

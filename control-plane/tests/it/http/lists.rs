@@ -8,7 +8,7 @@ use control_plane::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitO
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn pages_hold_everything_once_and_cursors_serve_one_caller_and_one_list() {

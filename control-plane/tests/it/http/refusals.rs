@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::{Answer, Site, send};
-use crate::spoilt::spoilt;
+use crate::http::site::{Answer, Site, send};
+use crate::http::spoilt::spoilt;
 
 /// A request that is asked well.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use catalog::servers::NewServer;
 use catalog::tenants::NewTenant;
 use catalog::{Catalog, FleetId, ServerId, TenantId, TenantName, WriteTx, servers};
 
-use crate::world::World;
+use super::world::World;
 
 /// A moment to start from.
 pub(crate) const START: i64 = 1_790_000_000_000;

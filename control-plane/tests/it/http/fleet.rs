@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn a_release_is_stored_planned_and_run() {

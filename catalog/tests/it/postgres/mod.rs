@@ -1,7 +1,5 @@
 //! What every catalog must do, on a real Postgres, and what only a server can do wrong. The suite opens a world of this
-//! binary.
-
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
+//! module.
 
 mod copying;
 mod feed;

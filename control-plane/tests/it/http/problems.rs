@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::site::{Site, raw, send};
+use crate::http::site::{Site, raw, send};
 
 #[tokio::test]
 async fn whatever_goes_wrong_is_a_problem() {

@@ -7,7 +7,7 @@ use catalog::db::CatalogLocation;
 use catalog::seal::FleetKey;
 use catalog::{Catalog, ErrorKind};
 
-use crate::suite::{Fixture, clock, copy, seed};
+use super::suite::{Fixture, clock, copy, seed};
 
 async fn open(path: &Path, key: &FleetKey) -> catalog::Result<Catalog> {
     Catalog::open(&CatalogLocation::File(path.to_path_buf()), copy(key), clock()).await

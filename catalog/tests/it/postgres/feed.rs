@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use catalog::changes;
 use catalog::{Catalog, TenantId};
 
-use crate::suite::{Fixture, seed};
+use super::suite::{Fixture, seed};
 
 /// Far longer than looking takes, so that a wait which ends by its timeout is seen.
 const LONG: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use catalog::idempotency::{self, IdempotencyClaimant, IdempotencyLookup};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::site::{Answer, Site, send};
+use crate::http::site::{Answer, Site, send};
 
 /// A route that changes at once, and the event that each change appends.
 type Change = (String, Value, &'static str);

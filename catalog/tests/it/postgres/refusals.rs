@@ -10,8 +10,8 @@ use catalog::seal::FleetKey;
 use catalog::{Catalog, ErrorKind};
 use postgres_fixture::{Cluster, PASSWORD, ROLE, Settings};
 
-use crate::suite::{Fixture, clock, create, seed};
-use crate::world::World;
+use super::suite::{Fixture, clock, create, seed};
+use super::world::World;
 
 /// More than the longest of them takes.
 const BOUND: Duration = Duration::from_secs(15);

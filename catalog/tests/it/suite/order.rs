@@ -7,9 +7,9 @@ use catalog::seal::FleetKey;
 use catalog::{BackupId, Generation, OperationId};
 use uuid::Uuid;
 
+use super::super::world::World;
 use super::nouns::backup;
 use super::{Fixture, older_schema, open, seed};
-use crate::world::World;
 
 #[tokio::test]
 async fn the_last_backup_is_the_one_that_was_recorded_last() {

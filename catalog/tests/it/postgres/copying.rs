@@ -13,8 +13,8 @@ use catalog::tokens::{self, TokenScope};
 use catalog::{Catalog, ErrorKind, OperationId, TenantId, events, tenants};
 use secrecy::ExposeSecret as _;
 
-use crate::suite::{clock, copy as same, seed};
-use crate::world::World;
+use super::suite::{clock, copy as same, seed};
+use super::world::World;
 
 async fn file(directory: &Path, key: &FleetKey) -> Catalog {
     Catalog::create(&CatalogLocation::File(directory.join("catalog.db")), same(key), clock()).await.unwrap()

@@ -4,8 +4,8 @@ use catalog::seal::FleetKey;
 use catalog::tenants::{self, TenantUpdate};
 use catalog::{BackupId, BlockWrites, Generation, TenantId, TenantRecord, TenantState};
 
+use super::super::world::World;
 use super::{Fixture, older_schema, open, seed};
-use crate::world::World;
 
 async fn tenant(fixture: &Fixture, id: TenantId) -> TenantRecord {
     tenants::get(&mut fixture.catalog.read().await.unwrap(), id).await.unwrap().unwrap()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn only_an_operators_token_opens_the_admin_api_and_none_learns_why() {

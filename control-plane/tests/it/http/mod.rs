@@ -1,5 +1,4 @@
 //! The HTTP surface on real sockets: a real fleet in a temporary directory, served on free ports.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod site;
 mod spoilt;

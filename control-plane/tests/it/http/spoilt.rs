@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::refusals::Good;
+use crate::http::refusals::Good;
 
 /// What was spoilt, and the request.
 type Spoilt = (String, Good);

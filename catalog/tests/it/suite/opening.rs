@@ -10,8 +10,8 @@ use catalog::servers::NewServer;
 use catalog::tenants::{self, TenantCriteria};
 use catalog::{Catalog, ErrorKind, TenantState, WriteTx, servers};
 
+use super::super::world::World;
 use super::{Fixture, START, copy, create, new_tenant, open, seed, server};
-use crate::world::World;
 
 #[tokio::test]
 async fn a_catalog_outlives_its_process() {

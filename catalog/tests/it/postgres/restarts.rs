@@ -6,9 +6,9 @@ use catalog::tenants::{self, TenantCriteria};
 use catalog::{Catalog, ErrorKind};
 use postgres_fixture::Settings;
 
-use crate::suite::opening::refused_while_busy;
-use crate::suite::{Fixture, new_tenant, seed};
-use crate::world::World;
+use super::suite::opening::refused_while_busy;
+use super::suite::{Fixture, new_tenant, seed};
+use super::world::World;
 
 async fn alone() -> Fixture {
     Fixture::in_world(World::alone(&Settings::default())).await

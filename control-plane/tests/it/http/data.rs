@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 #[tokio::test]
 async fn colliding_ids_never_show_another_tenants_row() {

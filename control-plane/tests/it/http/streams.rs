@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::site::{Site, send};
+use crate::http::site::{Site, send};
 
 /// The ids and kinds of a whole event stream.
 fn parse(stream: &str) -> Vec<(i64, String)> {
