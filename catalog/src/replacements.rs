@@ -1,7 +1,7 @@
 //! Replacements of tenants' databases that are under way: what an operation has done while it blocks a tenant's writes.
 //!
 //! The control plane writes a row in the transaction that blocks the writes, and removes it in the transaction that
-//! allows them again. So a row exists exactly while an operation's block exists.
+//! allows them again. Only an older program blocks writes without a row.
 
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;

@@ -115,7 +115,7 @@ impl SecretSealer {
             return Err(broken());
         };
         if key_id != self.key_id {
-            let message = format!("this was made with key {key_id}, the key at hand is {}", self.key_id);
+            let message = format!("this was made with key {key_id}, but this process has key {}", self.key_id);
             return Err(Error::new(ErrorKind::WrongKey, message));
         }
         STANDARD.decode(text).map_err(|_| broken())

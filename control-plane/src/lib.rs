@@ -1,8 +1,8 @@
 //! The control plane: brings the fleet from one state to the next, one idempotent step at a time, and records each.
 //!
 //! A request becomes an operation ([`runner::submit`]: planned without side effects, written in one transaction).
-//! Workers claim its steps with a lease and run one phase at a time ([`operations`]). The recorder writes each outcome.
-//! Steps change the tenant and return an outcome with its effects; only the recorder changes the catalog.
+//! The dispatcher claims its steps with a lease, and workers run them one phase at a time ([`operations`]). Steps change
+//! databases and return an outcome with effects. The recorder writes both to the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
 //! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth ·

@@ -100,8 +100,8 @@ pub async fn lock_data_directory(config: &Config) -> Result<ExclusiveDataDirecto
 fn may_be_original(home: &DataDirectory) -> Error {
     let here = home.root_dir().display();
     let detail = format!(
-        "nothing shows that {here} is a copy: its original is not there, and nothing else uses its servers; as a fleet of \
-         its own it would lose the servers outside it, their tenants, archived tenants and backups"
+        "{here} may be the original: nothing shows that it is a copy. With a new identity it loses its outside servers, \
+         archived tenants and backups"
     );
     Error::new(ErrorKind::Conflict, detail)
         .try_next("if its original is on another machine: the same command with --not-a-copy")

@@ -1,4 +1,4 @@
-//! Backups.
+//! Requests and answers of `/v1/backups`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};

@@ -1,4 +1,4 @@
-//! Restores.
+//! Requests and answers of `/v1/restores`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

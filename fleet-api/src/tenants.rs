@@ -1,4 +1,4 @@
-//! Tenants.
+//! Requests and answers of `/v1/tenants`.
 
 use std::collections::BTreeMap;
 

@@ -163,9 +163,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Durable when it returns. Repeatable.
     async fn freeze_database(&self, at: &Placement, expected: &ExpectedIdentity, identity: &Identity) -> Result<()>;
 
-    /// Removes the database. Repeatable: a missing database is a success. Checks the identity first. `expected` is
-    /// `None` only for leftovers without an identity (`.part` files, unfinished databases). After a crash some files
-    /// may remain; a repeated call removes them.
+    /// Removes the database. Repeatable: a missing database is a success. With `None` the identity is not
+    /// checked. Pass `None` only for a database that no request can have used. After a crash some files may remain; a
+    /// repeated call removes them.
     async fn drop_database(&self, at: &Placement, expected: Option<&ExpectedIdentity>) -> Result<()>;
 
     /// Lists everything on the server that looks like a database of this program, or like the remains of one. With

@@ -18,9 +18,9 @@ pub enum IdentityState {
     Active,
     /// The database serves reads only, and only while the catalog says that writes are blocked.
     Frozen,
-    /// The tenant has another database now; this one is never served.
+    /// The tenant has another database now. This one is not served in this state.
     Moved,
-    /// The database was deleted or replaced; it is never served.
+    /// The tenant was archived or deleted. The database is not served in this state.
     Tombstone,
 }
 

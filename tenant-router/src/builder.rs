@@ -109,7 +109,7 @@ impl RouterBuilder {
         Self { limits, ..self }
     }
 
-    /// Sets how long a request may wait for an operation or a swap to pass. The default is 2 s.
+    /// Sets how long a request may wait while its database is replaced. The default is 2 s.
     #[must_use]
     pub fn write_wait_max(self, hold: Duration) -> Self {
         Self { hold, ..self }

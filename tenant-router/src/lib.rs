@@ -4,8 +4,8 @@
 //! who asks ─▶ which names ─▶ which tenant ─▶ may they? ─▶ its pool ─▶ Tenant<Read | Write | Manage> ─▶ your handler
 //! principal     key           resolve        authorize     pools        tenant
 //! ```
-//! Each step's output is the only key to the next: no [`Grant`] without [`authorize::authorize`], no pool without a
-//! grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler gets its tenant as an argument.
+//! Each step's output is the only key to the next: no [`Grant`] without [`authorize::authorize`] or
+//! [`authorize::authorize_operator`], no pool without a grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler gets its tenant as an argument.
 //!
 //! # An application
 //!

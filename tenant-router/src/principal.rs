@@ -187,7 +187,7 @@ impl PrincipalCache {
 
     fn is_current(&self, proven: &ProvenCredential) -> bool {
         match proven {
-            ProvenCredential::Nothing(changes) => self.epoch.is_still(*changes),
+            ProvenCredential::Nothing(changes) => self.epoch.is_unchanged_since(*changes),
             ProvenCredential::OfTenant(_, tenant, mark) => *mark == Some(self.epoch.tenant_mark(*tenant)),
             ProvenCredential::OfFleet(_, everything) => self.epoch.reset_count() == *everything,
         }

@@ -63,7 +63,7 @@ impl ChangeCounter {
     }
 
     /// True when nothing has changed since the count of all changes was `before`, and no change is in progress.
-    pub(crate) fn is_still(&self, before: u64) -> bool {
+    pub(crate) fn is_unchanged_since(&self, before: u64) -> bool {
         self.0.begun.load(Ordering::SeqCst) == before
     }
 
@@ -81,7 +81,7 @@ impl ChangeCounter {
     /// The tenant's mark; `None` when anything changed since the count of all changes was `before`.
     pub(crate) fn tenant_mark_since(&self, tenant: TenantId, before: u64) -> Option<TenantMark> {
         let mark = self.tenant_mark(tenant);
-        self.is_still(before).then_some(mark)
+        self.is_unchanged_since(before).then_some(mark)
     }
 
     /// Counts a change of these tenants.
@@ -187,7 +187,10 @@ where
     {
         match self.fresh_answer(&key).await {
             Some(known) => Ok(known.value),
-            None => self.look_up_once(key, look_up, || self.epoch.change_count(), |at| self.epoch.is_still(at)).await,
+            None => {
+                self.look_up_once(key, look_up, || self.epoch.change_count(), |at| self.epoch.is_unchanged_since(at))
+                    .await
+            }
         }
     }
 
@@ -238,7 +241,7 @@ where
     /// Stores an answer that was read when the count of all changes was `epoch`, unless anything changed since.
     pub(crate) async fn store_answer(&self, key: K, value: V, epoch: u64) {
         self.known.insert(key.clone(), CachedAnswer { count: epoch, asked_at: Instant::now(), value }).await;
-        if !self.epoch.is_still(epoch) {
+        if !self.epoch.is_unchanged_since(epoch) {
             self.forget_answer(&key).await;
         }
     }

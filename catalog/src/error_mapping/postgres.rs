@@ -46,7 +46,7 @@ pub(super) fn explain_sql_state(state: &str, message: &str) -> (ErrorKind, Strin
         ),
         "57P01" | "57P02" | "57P03" => (Unavailable, "the catalog's server is restarting or shutting down; try again"),
         "57014" => (Unavailable, "the catalog's server took too long for a statement and ended it"),
-        "25P03" => (Unavailable, "a transaction of the catalog was left alone for too long and ended by its server"),
+        "25P03" => (Unavailable, "the catalog's server ended a transaction that was idle for too long"),
         "53100" => (DiskFull, "the disk that holds the catalog is full; free some space and try again"),
         "55P03" | "40001" | "40P01" => (Unavailable, "the catalog is locked by another process; try again"),
         "25006" => (

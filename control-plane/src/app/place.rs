@@ -277,7 +277,7 @@ fn find_other_catalog(other: &Path, home: &DataDirectory, fleet: &str) -> OtherC
 
 /// The error of a directory whose new identity is unfinished.
 pub(crate) fn identity_unfinished(here: &Path) -> Error {
-    let detail = "the data directory is being given an identity of its own, which was not finished";
+    let detail = "`catalog new-identity` was interrupted in this data directory";
     let next = format!("fleetctl catalog new-identity --data-dir {}", here.display());
     Error::new(ErrorKind::IdentityUnfinished, detail).try_next(next)
 }

@@ -15,7 +15,7 @@ pub(crate) async fn close_abandoned(context: &StepContext, runner: &Runner) -> R
         catalog::steps::cancel_pending(&mut tx, op, &[]).await?;
         catalog::operations::finish_if_done(&mut tx, op).await?;
         tx.commit().await?;
-        reached_versions::record_reached(context, op).await?;
+        reached_versions::record_reached(context, crate::operations::registry(), op).await?;
     }
     Ok(())
 }

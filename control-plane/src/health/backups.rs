@@ -49,7 +49,11 @@ fn freshness_check(found: &backups::BackupFreshness, hours: u32) -> HealthCheck 
 pub(super) async fn backup_store(app: &App, last: &[String]) -> HealthCheck {
     let next = "check that the backup store is there (setting backup_url), then fleetctl backup verify --all";
     let Ok(keys) = last.iter().map(|key| key.parse()).collect::<std::result::Result<Vec<_>, Error>>() else {
-        return HealthCheck::new_failure("backup_store", "the catalog holds a key that is not a backup's", next);
+        return HealthCheck::new_failure(
+            "backup_store",
+            "the catalog lists an object key that does not belong to a backup",
+            next,
+        );
     };
     let probe = tokio::time::timeout(PROBE_MAX, app.context.store.probe_store(&keys)).await;
     match probe {

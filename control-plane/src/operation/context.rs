@@ -34,7 +34,7 @@ const SERVER_AGE_MAX: Duration = Duration::from_secs(2);
 pub struct StepContext {
     /// The configuration of the process.
     pub config: Config,
-    /// The catalog. Steps only read it; the recorder alone writes.
+    /// The catalog. Steps only read it; the recorder writes their effects.
     pub catalog: Catalog,
     /// The engines, one per kind of database.
     pub engines: HashMap<EngineKind, Arc<dyn Engine>>,

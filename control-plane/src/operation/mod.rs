@@ -2,7 +2,7 @@
 //!
 //! An operation is a pure plan and an idempotent step. The plan says which tenants get a step, which need nothing, and
 //! what is refused. The step looks first, then acts, and returns its outcome. `runner/` calls both, and knows no kind.
-//! `operations/` holds the kinds, one file each. Nothing in an operation writes to the catalog, retries or sleeps.
+//! `operations/` holds the kinds, one file each. A step never writes to the catalog, retries or sleeps.
 
 pub mod context;
 pub mod ledger_name;
@@ -136,6 +136,12 @@ pub trait FleetOperation: StoredOperation + Debug + Send + Sync {
     /// fails the step. It never repeats the phase. `tenant repair` finishes what it leaves undone.
     async fn give_up(&self, _context: &StepContext, _step: &ClaimedStep, error: Error) -> PhaseOutcome {
         PhaseOutcome { verdict: StepVerdict::Failed(error), effects: Vec::new() }
+    }
+
+    /// Whether tenants may have reached a version that no step reported, because a process died. Then their ledgers are
+    /// read when the operation is cancelled.
+    fn changes_versions(&self) -> bool {
+        false
     }
 
     /// Runs the work of the whole operation after every step has ended. It must be repeatable.

@@ -68,7 +68,7 @@ pub enum StepVerdict {
 #[derive(Debug)]
 pub enum CatalogEffect {
     /// Updates the tenant's row, if its generation is still the expected one.
-    Flip(TenantUpdate),
+    UpdateTenant(TenantUpdate),
     /// Records the schema that a migration reached.
     Schema {
         /// The migrated tenant.

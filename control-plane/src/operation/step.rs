@@ -101,9 +101,18 @@ impl ClaimedStep {
         if states.contains(&self.tenant.state) {
             return Ok(());
         }
-        let state = serde_json::to_value(self.tenant.state).unwrap_or_default();
-        let detail = format!("{} is {} now", self.tenant.name, state.as_str().unwrap_or("changed"));
-        Err(Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", self.tenant.name)))
+        let expected: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+        let (name, state, expected) = (&self.tenant.name, self.tenant.state.as_str(), expected.join(" or "));
+        let detail = format!("{name} is {state} now, but {} needs a tenant that is {expected}", self.op.kind);
+        Err(Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {name}")))
+    }
+
+    /// The error of a tenant whose creation ended in another way.
+    #[must_use]
+    pub fn not_in_creation(&self) -> Error {
+        let (name, state) = (&self.tenant.name, self.tenant.state.as_str());
+        Error::new(ErrorKind::Conflict, format!("{name} is {state} now, so its creation cannot continue"))
+            .try_next(format!("fleetctl tenant get {name}"))
     }
 
     /// The error of a stored phase that this kind of operation does not have.

@@ -105,7 +105,7 @@ impl FleetOperation for AdoptParams {
 impl AdoptParams {
     async fn adopt_database(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
-            return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
+            return Err(step.not_in_creation());
         }
         let generation = step.tenant.generation.next();
         if let Some(built) =
@@ -156,6 +156,6 @@ impl AdoptParams {
 fn adopted_outcome(step: &ClaimedStep, flip: TenantUpdate, version: Option<i64>, size_bytes: u64) -> PhaseOutcome {
     let facts = json!({"schema_version": version, "size_bytes": size_bytes});
     PhaseOutcome::step_done(facts.clone())
-        .with_effect(CatalogEffect::Flip(TenantUpdate { state: Some(TenantState::Active), ..flip }))
+        .with_effect(CatalogEffect::UpdateTenant(TenantUpdate { state: Some(TenantState::Active), ..flip }))
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.adopted", facts)))
 }

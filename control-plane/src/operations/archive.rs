@@ -103,7 +103,7 @@ async fn back_up(context: &StepContext, step: &ClaimedStep, open: &ReplacementRe
     context.fault_point("archive: proved").await;
     let id = backup.id;
     Ok(PhaseOutcome::next_phase(BURY, json!(ArchiveFacts { backup: id }))
-        // The version before kept the fence in the facts, which end with this phase.
+        // The previous release kept the fence in the facts, which end with this phase.
         .with_effect(CatalogEffect::PutReplacement(Box::new(open.clone())))
         .with_effect(CatalogEffect::Backup(Box::new(backup)))
         .with_effect(CatalogEffect::Verified { backup: id, error: None })
@@ -158,7 +158,7 @@ async fn tombstone_database(
     let generation = step.tenant.generation.next();
     let facts = json!(ArchivedDatabase { backup, generation, server: step.tenant.server_id, placement });
     Ok(PhaseOutcome::next_phase(DROP, facts)
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::EndReplacement(step.tenant.id))
         .with_effect(CatalogEffect::Retain(kept))
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.archived", json!({"backup": backup})))))

@@ -89,7 +89,7 @@ impl CloneParams {
         let facts = built.add_left_out(facts);
         let event = step.tenant_event("tenant.cloned", facts.clone());
         Ok(PhaseOutcome::step_done(facts)
-            .with_effect(CatalogEffect::Flip(flip))
+            .with_effect(CatalogEffect::UpdateTenant(flip))
             .with_effect(CatalogEffect::Event(event)))
     }
 

@@ -207,7 +207,7 @@ fn server_full(detail: &str) -> Error {
 /// tenant.
 async fn make_database(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
     if step.tenant.state != TenantState::Provisioning {
-        return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
+        return Err(step.not_in_creation());
     }
     let generation = step.tenant.generation.next();
     if let Some(built) =
@@ -244,7 +244,7 @@ async fn make_database(context: &StepContext, step: &ClaimedStep) -> Result<Phas
 fn created_outcome(step: &ClaimedStep, flip: TenantUpdate, schema_version: Option<i64>) -> PhaseOutcome {
     let data = json!({"name": step.tenant.name, "schema_version": schema_version});
     PhaseOutcome::step_done(json!({"schema_version": schema_version}))
-        .with_effect(CatalogEffect::Flip(TenantUpdate { state: Some(TenantState::Active), ..flip }))
+        .with_effect(CatalogEffect::UpdateTenant(TenantUpdate { state: Some(TenantState::Active), ..flip }))
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.activated", data)))
 }
 

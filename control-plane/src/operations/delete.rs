@@ -137,6 +137,6 @@ async fn tombstone_database(context: &StepContext, step: &ClaimedStep) -> Result
     };
     let facts = json!({"backup": backup, "purge_after": purge_after});
     Ok(PhaseOutcome::step_done(facts.clone())
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.deleted", facts))))
 }

@@ -244,6 +244,10 @@ impl FleetOperation for MigrateParams {
         left.or_else(|| schema_pin::left_out(tenant).filter(|_| !self.include_pinned))
     }
 
+    fn changes_versions(&self) -> bool {
+        true
+    }
+
     async fn run_phase(&self, context: &StepContext, step: &ClaimedStep) -> PhaseOutcome {
         self.migrate_tenant(context, step).await.into()
     }

@@ -244,7 +244,7 @@ impl MoveParams {
             };
             let event = step.tenant_event("tenant.moved", json!({"to": to}));
             return Ok(PhaseOutcome::step_done(json!({"to": to}))
-                .with_effect(CatalogEffect::Flip(flip))
+                .with_effect(CatalogEffect::UpdateTenant(flip))
                 .with_effect(CatalogEffect::Event(event)));
         }
         let server = context.load_server(to).await?;
@@ -333,7 +333,7 @@ async fn takes_tenants(context: &StepContext, to: ServerId) -> Result<()> {
     let found = catalog::servers::get(&mut context.catalog.read().await?, to).await?;
     match found {
         Some(server) if server.state == ServerState::Active => Ok(()),
-        _ => Err(Error::new(ErrorKind::ServerCordoned, "the server that it was to go to takes no tenants any more")
+        _ => Err(Error::new(ErrorKind::ServerCordoned, "the destination server takes no tenants any more")
             .try_next("fleetctl server list")),
     }
 }

@@ -65,7 +65,7 @@ async fn purge_tenant(context: &StepContext, step: &ClaimedStep, due: bool) -> R
     };
     let event = step.tenant_event("tenant.purged", json!({"databases": kept.len() + 1}));
     let mut outcome = PhaseOutcome::step_done(json!({}))
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::Event(event));
     // The current database is dropped last. If a purge stops before, the tenant can still be undeleted.
     for record in kept {

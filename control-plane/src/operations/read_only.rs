@@ -75,7 +75,7 @@ impl ReadOnlyParams {
             ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
         };
         Ok(PhaseOutcome::step_done(json!({"read_only": self.on}))
-            .with_effect(CatalogEffect::Flip(flip))
+            .with_effect(CatalogEffect::UpdateTenant(flip))
             .with_effect(CatalogEffect::Event(event)))
     }
 }

@@ -1,9 +1,13 @@
 //! restore: fills a new placement from a backup, verifies it, and swaps it in; or makes a new tenant of it.
 //!
-//! In place there are three phases. *build* fills and verifies the new placement while the tenant serves; if the backup
+//! In place there are four phases. *build* fills and verifies the new placement while the tenant serves; if the backup
 //! is bad, nothing changes. *freeze* stops writers of the current database; reads continue. *swap* stamps the new
-//! database and updates the catalog. The replaced database is retained for `restore undo`. As a new tenant there is
-//! only the first phase.
+//! database and updates the catalog. The replaced database is retained for `restore undo`. *thaw* rolls back
+//! (`replacement/roll_back.rs`). As a new tenant there is only the first phase.
+//!
+//! After a crash in *build*, the next worker drops the unfinished database and builds another one. After a crash in
+//! *freeze* or *swap* it makes the same stamps again. When the attempts are used up, `give_up` rolls back, or leaves the
+//! tenant fenced for a repair.
 //!
 //! The schema stays the backup's, unless the tenant's own is requested: migrations since the backup may be the mistake
 //! that the restore is to take back. If that leaves the tenant behind, it is pinned (`schema_pin.rs`).
@@ -168,7 +172,7 @@ impl RestoreParams {
     /// Restores as a new tenant. Nobody is served yet, so one phase does all the work.
     async fn restore_as_new(&self, context: &StepContext, step: &ClaimedStep) -> Result<PhaseOutcome> {
         if step.tenant.state != TenantState::Provisioning {
-            return Err(Error::new(ErrorKind::Conflict, format!("{} is not being created any more", step.tenant.name)));
+            return Err(step.not_in_creation());
         }
         let generation = step.tenant.generation.next();
         let release = step.op.release_id;
@@ -185,7 +189,7 @@ impl RestoreParams {
             built.add_left_out(json!({"backup": backup, "schema_version": version, "pinned": built.pin.is_some()}));
         let flip = TenantUpdate { state: Some(TenantState::Active), ..built.tenant_update(step) };
         Ok(PhaseOutcome::step_done(facts.clone())
-            .with_effect(CatalogEffect::Flip(flip))
+            .with_effect(CatalogEffect::UpdateTenant(flip))
             .with_effect(CatalogEffect::Event(step.tenant_event("tenant.activated", facts))))
     }
 

@@ -1,7 +1,7 @@
 //! restore undo: the only operation that returns to an old placement, that of the database which the last restore
 //! replaced.
 //!
-//! *prepare* checks the retained database and lifts its fence; it does not serve yet. *freeze* stops writers of the
+//! *prepare* checks the retained database and stamps it `building`; it does not serve yet. *freeze* stops writers of the
 //! current database. *swap* stamps both and updates the catalog. The database that was current is retained in turn, so
 //! that an undo can be undone. The old database keeps its own schema, and the tenant gets back the pin that belonged to
 //! it.
@@ -53,8 +53,11 @@ impl FleetOperation for RestoreUndoParams {
     fn plan_page(&self, seen: &PlanInput, plan: &mut StepPlan) -> Result<()> {
         let tenant = seen.tenants.first().ok_or_else(|| Error::internal("an undo is about one tenant"))?;
         let kept = seen.retained.first().ok_or_else(|| nothing_to_undo(&tenant.name))?;
-        let until = jiff::Timestamp::from_millisecond(kept.created_at).map(|at| at.to_string()).unwrap_or_default();
-        plan.add_step(tenant.id, &tenant.name, || format!("returns to the database that was replaced at {until}"));
+        let replaced_at =
+            jiff::Timestamp::from_millisecond(kept.created_at).map(|at| at.to_string()).unwrap_or_default();
+        plan.add_step(tenant.id, &tenant.name, || {
+            format!("returns to the database that was replaced at {replaced_at}")
+        });
         plan.notes.push("the database that is current now is retained in turn".to_owned());
         if kept.schema_version < tenant.schema_version {
             let (then, now) = (version_text(kept.schema_version), version_text(tenant.schema_version));

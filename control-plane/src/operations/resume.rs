@@ -50,6 +50,6 @@ async fn resume_tenant(context: &StepContext, step: &ClaimedStep) -> Result<Phas
     };
     let event = step.tenant_event("tenant.resumed", json!({}));
     Ok(PhaseOutcome::step_done(json!({}))
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::Event(event)))
 }

@@ -2,9 +2,8 @@
 //!
 //! An operation may fail or be given up after its stamp and before the catalog was updated. It leaves a database that
 //! no router serves, or a block that nobody lifts. Then the database that the catalog names is stamped with a next
-//! generation, and the catalog follows. If that database was retired already, its replacement may have served, and the
-//! catalog may have been restored from an older copy since. In that case the swap is completed instead. If nothing is
-//! wrong, nothing is done.
+//! generation, and the catalog follows. If the swap retired that database, the new one decides. An activated one completes
+//! the swap. One that never served is discarded. Otherwise an operator must choose. If nothing is wrong, nothing is done.
 //!
 //! A catalog that was restored from a still older copy knows too little for that. Then an operator has it search for
 //! the tenant's database that served last (`replacement/latest.rs`).
@@ -175,7 +174,7 @@ async fn use_latest(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOu
     // An older catalog may list this database as retained.
     let unkept = CatalogEffect::Unretain { server: newest.server, placement: newest.placement };
     Ok(PhaseOutcome::step_done(facts)
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::EndReplacement(step.tenant.id))
         .with_effect(unkept)
         .with_effect(CatalogEffect::Event(event)))
@@ -197,7 +196,7 @@ async fn use_current(context: &StepContext, step: &ClaimedStep, seen: Observatio
     let facts = json!({"settled": true, "was": {"generation": found.generation, "state": found.state}});
     let event = step.tenant_event("tenant.settled", facts.clone());
     let mut outcome = PhaseOutcome::step_done(facts)
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::EndReplacement(step.tenant.id))
         .with_effect(CatalogEffect::Event(event));
     outcome.effects.extend(kept.map(CatalogEffect::Retain));

@@ -53,6 +53,6 @@ async fn suspend_tenant(context: &StepContext, step: &ClaimedStep) -> Result<Pha
     };
     let event = step.tenant_event("tenant.suspended", json!({"reason": reason}));
     Ok(PhaseOutcome::step_done(json!({}))
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::Event(event)))
 }

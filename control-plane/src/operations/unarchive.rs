@@ -59,7 +59,9 @@ async fn unarchive_tenant(context: &StepContext, step: &ClaimedStep) -> Result<P
     let facts = built.add_left_out(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
     let flip = TenantUpdate { state: Some(state), ..built.tenant_update(step) };
     let event = step.tenant_event("tenant.unarchived", facts.clone());
-    Ok(PhaseOutcome::step_done(facts).with_effect(CatalogEffect::Flip(flip)).with_effect(CatalogEffect::Event(event)))
+    Ok(PhaseOutcome::step_done(facts)
+        .with_effect(CatalogEffect::UpdateTenant(flip))
+        .with_effect(CatalogEffect::Event(event)))
 }
 
 /// The backup that the tenant was archived with. A process of an older version recorded it only in the audit log. If the

@@ -65,6 +65,6 @@ async fn undelete_tenant(context: &StepContext, step: &ClaimedStep) -> Result<Ph
     };
     let event = step.tenant_event("tenant.undeleted", json!({"state": state}));
     Ok(PhaseOutcome::step_done(json!({"state": state}))
-        .with_effect(CatalogEffect::Flip(flip))
+        .with_effect(CatalogEffect::UpdateTenant(flip))
         .with_effect(CatalogEffect::Event(event)))
 }

@@ -14,7 +14,8 @@ use crate::operation::{
     CatalogEffect, ClaimedStep, FleetOperation, OperationTargets, PhaseOutcome, PlanInput, PreparedSubmission,
     StepContext, StepPlan, StepVerdict, SubmissionScope,
 };
-use crate::replacement::{build::backup_not_found, image};
+use crate::replacement::build::{backup_not_found, unlisted_backup};
+use crate::replacement::image;
 
 /// Maximum number of backups named in one request, because the operation's row stores them.
 pub const BACKUPS_MAX: usize = 1_000;
@@ -48,7 +49,7 @@ impl FleetOperation for VerifyParams {
     async fn load_for_page(&mut self, tx: &mut ReadTx, seen: &mut PlanInput) -> Result<()> {
         let mut owners: BTreeMap<TenantId, Vec<BackupRecord>> = BTreeMap::new();
         for id in &self.backups {
-            let found = catalog::backups::get(tx, *id).await?.ok_or_else(|| backup_not_found(&id.to_string()))?;
+            let found = catalog::backups::get(tx, *id).await?.ok_or_else(|| unlisted_backup(*id))?;
             owners.entry(found.tenant_id).or_default().push(found);
         }
         let ids: Vec<TenantId> = owners.keys().copied().collect();

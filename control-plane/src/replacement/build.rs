@@ -155,7 +155,7 @@ pub(crate) async fn from_backup(
     context.fault_point("build: claimed").await;
     let _one_of_few = context.images.acquire().await.map_err(|error| Error::internal("closing").with_source(error))?;
     let backup = catalog::backups::get(&mut context.catalog.read().await?, source.backup).await?;
-    let backup = backup.ok_or_else(|| backup_not_found(&source.backup.to_string()))?;
+    let backup = backup.ok_or_else(|| unlisted_backup(source.backup))?;
     let (manifest, picture) = backup_trust::fetch_backup(context, &backup, source.tenant).await?;
     let (engine, at) = context.fresh_placement(step, generation).await?;
     let identity = step.identity_to_stamp(context.fleet_id(), generation, IdentityState::Building);
@@ -285,8 +285,14 @@ async fn keep_schema(
     Ok((found.schema_version(), None))
 }
 
-/// The error of a backup that does not exist.
-pub(crate) fn backup_not_found(whose: &str) -> Error {
-    Error::new(ErrorKind::BackupNotFound, format!("there is no such backup of {whose}"))
-        .try_next("fleetctl backup list <tenant>")
+/// The error of a tenant without a backup that matches the request.
+pub(crate) fn backup_not_found(tenant: &str) -> Error {
+    Error::new(ErrorKind::BackupNotFound, format!("{tenant} has no matching backup"))
+        .try_next(format!("fleetctl backup list {tenant}"))
+}
+
+/// The error of a backup that the catalog does not list.
+pub(crate) fn unlisted_backup(id: BackupId) -> Error {
+    Error::new(ErrorKind::BackupNotFound, format!("the catalog does not list the backup {id}"))
+        .try_next("fleetctl backup list")
 }

@@ -72,7 +72,7 @@ async fn undo_failed_step(
             remove_new_databases(context, &step, server).await?;
         }
     }
-    Ok(restamp_current(context, &step).await?.map(CatalogEffect::Flip).into_iter().collect())
+    Ok(restamp_current(context, &step).await?.map(CatalogEffect::UpdateTenant).into_iter().collect())
 }
 
 /// Whether an operation blocks the tenant's writes. Then `roll_back` or `settle` decides which of its databases serves.

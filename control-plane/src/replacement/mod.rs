@@ -11,10 +11,11 @@
 //!
 //! `swap.rs` and `roll_back.rs` are the phases that several operations share. `failed_step.rs` cleans up after a step
 //! that failed, `leftovers.rs` after earlier attempts. `latest.rs` finds the current database when the catalog does not
-//! know it. `older_facts.rs` reads replacements that the version before left unfinished.
+//! know it. `older_facts.rs` reads replacements that the previous release of this program left unfinished.
 //!
 //! The parts that also serve new tenants: `build.rs` makes a database, `image.rs` stores and restores one, `stamp.rs`
-//! and `fence.rs` write and check identities, `backup_trust.rs` decides which backup may be used.
+//! writes identities, `fence.rs` says which operations may start on a blocked tenant, `backup_trust.rs` decides which
+//! backup may be used. `state.rs` reads and describes the record of a replacement; `retained.rs` drops expired databases.
 
 pub(crate) mod act;
 pub(crate) mod backup_trust;

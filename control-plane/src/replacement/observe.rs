@@ -64,7 +64,7 @@ impl Observation {
         &self.new.detail
     }
 
-    /// Why the new database could not be read, or the current one.
+    /// Why the current database could not be read, or else the new one.
     pub(crate) fn into_problem(self) -> Option<Error> {
         self.current.problem.or(self.new.problem)
     }
@@ -134,7 +134,7 @@ async fn observe_current(context: &StepContext, step: &ClaimedStep) -> Result<Ob
     };
     let observed = observe_database(context, step, (step.tenant.server_id, placement), step.tenant.generation).await;
     let ahead = matches!(observed.condition, DatabaseCondition::Own { at: GenerationPosition::Next, .. });
-    // For a late worker, a database that seems one step ahead may be the present one.
+    // For a late worker, a database that seems one generation ahead may be the present one.
     if ahead && !stamp::is_ours(context, step).await? {
         return Err(Error::new(ErrorKind::Conflict, "another worker holds the step now"));
     }

@@ -1,4 +1,4 @@
-//! Reads a replacement that the version before this table left unfinished. That version kept its state in the facts of
+//! Reads a replacement that a release before this table left unfinished. That release kept its state in the facts of
 //! the operation's step. Nothing writes these forms any more.
 
 use catalog::replacements::{FencedDatabase, NewDatabase, ReplacementKind, ReplacementRecord, ReplacementStage};

@@ -12,8 +12,8 @@ use crate::operation::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext, St
 use crate::plan::retry::ATTEMPTS_MAX;
 
 /// The phase in which the fenced database comes back to service. The catalog records this decision before the database
-/// is stamped. While the fence stands, no phase leads from here back to the swap. So a worker that slept past its lease
-/// finds its stamp made or refused, whatever its successor did. The catalog keeps its older name.
+/// is stamped. While the fence stands, this phase never leads back to the swap. A late worker finds its stamp already
+/// made, or the engine refuses it. The catalog stores the phase under its older name, `thaw`.
 pub(crate) const ROLL_BACK: &str = "thaw";
 
 /// The facts of a rollback: why the operation cannot finish.
@@ -73,8 +73,11 @@ pub(crate) async fn roll_back(context: &StepContext, step: &ClaimedStep) -> Resu
     let error = Error::new(ErrorKind::Recorded(code), message);
     let flip = state::lift_block(&open, TenantUpdate::for_generation(step.tenant.id, step.tenant.generation));
     let event = step.tenant_event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code()}));
-    let mut effects =
-        vec![CatalogEffect::Flip(flip), CatalogEffect::EndReplacement(step.tenant.id), CatalogEffect::Event(event)];
+    let mut effects = vec![
+        CatalogEffect::UpdateTenant(flip),
+        CatalogEffect::EndReplacement(step.tenant.id),
+        CatalogEffect::Event(event),
+    ];
     effects.extend(left.map(CatalogEffect::Retain));
     Ok(PhaseOutcome { verdict: StepVerdict::Failed(error), effects })
 }

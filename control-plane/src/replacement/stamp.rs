@@ -43,7 +43,7 @@ pub(crate) async fn stamp_database(
 }
 
 /// True while this operation holds the tenant, at the generation of the claim. For a late worker, a database that seems
-/// one step ahead may be the present one.
+/// one generation ahead may be the present one.
 pub(crate) async fn is_ours(context: &StepContext, step: &ClaimedStep) -> Result<bool> {
     let now = catalog::tenants::get(&mut context.catalog.read().await?, step.tenant.id).await?;
     Ok(now.is_some_and(|now| now.op_id == Some(step.op.id) && now.generation == step.tenant.generation))

@@ -12,7 +12,7 @@ use super::older_facts;
 use crate::error::{Error, Result};
 use crate::operation::{CatalogEffect, ClaimedStep, PhaseOutcome, StepContext};
 
-/// The generation of a replacement: one step for the fence around the current database, one for the swap.
+/// The generation after a replacement: the fence raises it by one, the swap by one more.
 pub(crate) fn after_swap(generation: Generation) -> Generation {
     generation.next().next()
 }
@@ -101,7 +101,7 @@ pub(crate) fn fenced_outcome(
         ..TenantUpdate::for_generation(step.tenant.id, step.tenant.generation)
     };
     PhaseOutcome::next_phase(next, facts)
-        .with_effect(CatalogEffect::Flip(block))
+        .with_effect(CatalogEffect::UpdateTenant(block))
         .with_effect(CatalogEffect::PutReplacement(Box::new(open)))
 }
 

@@ -72,7 +72,7 @@ fn done_outcome(
 fn swap_effects(step: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> Result<Vec<CatalogEffect>> {
     let new = state::require_new(open)?;
     let mut effects = vec![
-        CatalogEffect::Flip(state::lift_block(open, state::update_to_new(step, new))),
+        CatalogEffect::UpdateTenant(state::lift_block(open, state::update_to_new(step, new))),
         CatalogEffect::EndReplacement(step.tenant.id),
     ];
     if open.kind == ReplacementKind::Undo {

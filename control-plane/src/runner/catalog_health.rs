@@ -53,9 +53,11 @@ impl CatalogHealth {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
             Some(refused) if refused.since.elapsed() >= TROUBLE_MAX && !refused.is_over() => Err(Error::new(
                 ErrorKind::OperationsPaused,
-                format!("operations are paused: the catalog is not writable: {}", refused.detail),
+                format!("operations cannot continue, because the catalog is not writable: {}", refused.detail),
             )
-            .try_next("fix the cause (is the disk full?), then fleetctl op wait <operation>: it continues from here")),
+            .try_next(
+                "fix the cause (is the disk full?), then fleetctl op wait <operation>; the operation then continues",
+            )),
             _ => Ok(()),
         }
     }

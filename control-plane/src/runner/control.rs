@@ -70,7 +70,7 @@ impl Runner {
         caller.remember_operation(&mut tx, 200, op).await?;
         tx.commit().await?;
         if matches!(what, OperationControl::Cancel | OperationControl::Abandon) {
-            reached_versions::record_reached(&self.context, op).await?;
+            reached_versions::record_reached(&self.context, self.operations, op).await?;
         }
         for tenant in &given_up {
             // No tenant was ever told of these files. Files that cannot be removed now are found as orphans later.

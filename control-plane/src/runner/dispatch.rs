@@ -133,7 +133,7 @@ impl Runner {
             append_ended(&mut tx, &ended).await?;
         }
         tx.commit().await?;
-        reached_versions::record_reached(&self.context, id).await
+        reached_versions::record_reached(&self.context, self.operations, id).await
     }
 
     /// Prepares an operation. If this program does not understand its parameters, the operation fails and is not tried

@@ -14,7 +14,7 @@ use crate::operation::CatalogEffect;
 pub(super) async fn apply_updates(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<HashSet<TenantId>> {
     let flips: Vec<TenantUpdate> = all_effects(reports)
         .filter_map(|effect| match effect {
-            CatalogEffect::Flip(flip) => Some(flip.clone()),
+            CatalogEffect::UpdateTenant(flip) => Some(flip.clone()),
             _ => None,
         })
         .collect();
@@ -30,7 +30,7 @@ pub(super) async fn apply_effects(tx: &mut WriteTx, reports: &[&StepReport]) -> 
     let mut unpinned = Vec::new();
     for effect in all_effects(reports) {
         match effect {
-            CatalogEffect::Flip(_) => {}
+            CatalogEffect::UpdateTenant(_) => {}
             CatalogEffect::Schema { tenant, version, release, ledger } => {
                 reached.push(ReachedSchema { tenant: *tenant, version: *version, release: *release, ledger: *ledger });
             }

@@ -69,7 +69,7 @@ struct RunnerState {
     mine: HashSet<OperationId>,
     /// Steps claimed by this process, each with its cancellation token.
     held: HashMap<(OperationId, TenantId), HeldStep>,
-    /// Operations that are being closed.
+    /// Operations that are being opened or closed.
     closing: HashSet<OperationId>,
 }
 

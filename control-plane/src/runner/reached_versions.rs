@@ -13,19 +13,26 @@ use catalog::{OperationId, TenantId, TenantRecord};
 use serde_json::json;
 
 use crate::error::Result;
-use crate::operation::{StepContext, ledgers};
+use crate::operation::{OperationRegistry, StepContext, ledgers};
 use crate::plan::ledgers::applied_prefix;
 
 /// Steps read per page.
 const PAGE: u32 = 1_000;
 
-/// Updates the catalog with the versions that the tenants of a migration have reached.
+/// Updates the catalog with the versions that the tenants of an operation have reached.
 ///
 /// # Errors
 /// Those of the catalog.
-pub(crate) async fn record_reached(context: &StepContext, op: OperationId) -> Result<()> {
+pub(crate) async fn record_reached(
+    context: &StepContext,
+    operations: OperationRegistry,
+    op: OperationId,
+) -> Result<()> {
     let found = catalog::operations::get(&mut context.catalog.read().await?, op).await?;
-    let Some(record) = found.filter(|record| record.kind == "migrate") else { return Ok(()) };
+    let changes = |record: &OperationRecord| {
+        (operations.parse_record)(record).is_ok_and(|operation| operation.changes_versions())
+    };
+    let Some(record) = found.filter(changes) else { return Ok(()) };
     for tenant in begun_tenants(context, op).await? {
         if let Some(reached) = reached_version(context, &record, &tenant).await {
             write_reached(context, &record, &tenant, reached).await?;

@@ -152,7 +152,9 @@ async fn wrong_state(tx: &mut ReadTx, filter: &Filter) -> Result<Error> {
             not_found(&format!("there is no tenant named {}: it was deleted", tenant.name))
         }
         Some(tenant) => {
-            let detail = format!("{} is {}", tenant.name, state_text(tenant.state));
+            let expected: Vec<String> = filter.states.iter().map(|state| state_text(*state)).collect();
+            let (state, expected) = (state_text(tenant.state), expected.join(" or "));
+            let detail = format!("{} is {state}, but this needs a tenant that is {expected}", tenant.name);
             Error::new(ErrorKind::Conflict, detail).try_next(format!("fleetctl tenant get {}", tenant.name))
         }
         None => not_found("one of the ids does not name a tenant"),

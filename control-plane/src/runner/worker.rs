@@ -223,8 +223,8 @@ fn is_busy_elsewhere(step: &ClaimedStep, kind: &ErrorKind) -> bool {
 fn process_died(step: &ClaimedStep) -> Error {
     let phase = if step.phase.is_empty() { "its first phase" } else { &step.phase };
     let detail = match step.deaths {
-        1 => format!("its process died in {phase}, and its attempts are used up"),
-        deaths => format!("its process died {deaths} times in {phase}"),
+        1 => format!("the process that ran the step died in {phase}, and no attempt is left"),
+        deaths => format!("processes that ran the step died {deaths} times in {phase}"),
     };
     Error::new(ErrorKind::ProcessDied, detail)
         .try_next(format!("find out what ends the process (log, memory), then fleetctl op retry {}", step.op.id))

@@ -87,13 +87,13 @@ fn check_subject<'a>(
     now: Option<&FindingSubject>,
 ) -> Result<(&'a ServerContents, &'a ListedObject)> {
     if !subject.kind.is_orphan() {
-        return Err(Error::new(ErrorKind::Invalid, "only orphans can be quarantined"));
+        return Err(Error::new(ErrorKind::Invalid, "only unowned objects (kinds orphan_…) can be quarantined"));
     }
     let place = gathered.places.iter().find(|place| place.server.name == subject.server);
     let place = place.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such server"))?;
     let listing = place.listing.as_ref().map_err(|error| Error::new(error.kind.clone(), error.detail.clone()))?;
     let found = listing.found.iter().find(|found| found.name == subject.name);
-    let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "it is not there any more"))?;
+    let found = found.ok_or_else(|| Error::new(ErrorKind::NotFound, "the object is not there any more"))?;
     match now {
         Some(now) if now == subject => return Ok((place, found)),
         _ => {}

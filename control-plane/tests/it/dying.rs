@@ -138,7 +138,7 @@ async fn each_tenant_of_a_run_is_given_up_and_the_run_ends() {
     assert_eq!(ended.state, OperationState::Failed);
     for (step, _) in world.steps(ended.id, &[]).await {
         assert_eq!(step.error_code.as_deref(), Some("process_died"));
-        assert!(step.error.unwrap().contains("its process died 5 times"));
+        assert!(step.error.unwrap().contains("processes that ran the step died 5 times"));
     }
     // Whatever ended the process is gone: the run can be done again.
     world.app.context.halt_after(usize::MAX);

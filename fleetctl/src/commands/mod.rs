@@ -1,4 +1,5 @@
-//! One file per noun: its flags, its requests, its columns. A new noun needs a file here and a line in `cli`.
+//! One file per noun: its flags, its requests, its columns. A new noun needs a file here, a variant and a
+//! match arm in `cli.rs`, and a line in `COMMANDS` of `refusals.rs`.
 
 pub(crate) mod adopt;
 pub(crate) mod backup;

@@ -64,7 +64,7 @@ pub(crate) struct ScrubArgs {
     /// Also write the report to this file
     #[arg(long, value_name = "FILE", conflicts_with = "quarantine")]
     out: Option<PathBuf>,
-    /// Quarantine the orphans in this report; - is standard input
+    /// Quarantine the unowned objects in this report; - is standard input
     #[arg(long, value_name = "FILE")]
     quarantine: Option<PathBuf>,
     /// Confirm that the report was read
@@ -203,7 +203,10 @@ fn read_report(file: &Path, context: &mut CommandContext) -> Result<(Value, Vec<
     let findings = findings.ok_or_else(|| unreadable().try_next("fleetctl scrub --out report.json"))?;
     let (orphans, others): (Vec<Value>, Vec<Value>) = findings.iter().cloned().partition(is_orphan);
     if !others.is_empty() {
-        context.out.print_note(&format!("{} findings are not orphans; resolve them yourself", others.len()));
+        context.out.print_note(&format!(
+            "{} findings are not unowned objects; quarantine does not resolve them",
+            others.len()
+        ));
     }
     Ok((report, orphans))
 }

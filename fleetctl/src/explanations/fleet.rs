@@ -3,7 +3,7 @@
 use super::{CodeExplanation, new_explanation};
 
 pub(super) const ALL: &[CodeExplanation] = &[
-    // --- migrations
+    // --- directories and users
     new_explanation(
         "base_in_use",
         "The directory cannot become a server, because something else uses it.",
@@ -85,7 +85,7 @@ pub(super) const ALL: &[CodeExplanation] = &[
     // --- runs over many tenants
     new_explanation(
         "nothing_done",
-        "Every selected tenant was skipped, so the run did nothing.",
+        "All selected tenants left the selection or were left out, so the run did nothing.",
         "all tenants were deleted, archived or changed after the selection, or are not eligible",
         "fleetctl op get OPERATION --steps skipped; if that is right, add --allow-empty",
     ),
@@ -153,8 +153,8 @@ pub(super) const ALL: &[CodeExplanation] = &[
     ),
     new_explanation(
         "catalog_unavailable",
-        "The catalog is not reachable, or was locked for too long.",
-        "another process, or a Postgres server that is down, restarting or out of connections",
+        "The catalog is not reachable, was locked for too long, or cannot be written.",
+        "another process, a full or read-only disk, or a Postgres server that is down, restarting or out of connections",
         "repeat; then fleetctl doctor, or fleetctl catalog check",
     ),
     new_explanation(

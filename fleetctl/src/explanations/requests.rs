@@ -80,7 +80,7 @@ pub(super) const ALL: &[CodeExplanation] = &[
     new_explanation(
         "fenced",
         "The database is not the one that the catalog expects.",
-        "the tenant was just restored or moved, or a database was put back by hand",
+        "the tenant was just restored or moved, an operation failed or was cancelled in the middle, or a database was put back by hand",
         "repeat; if it persists: fleetctl doctor, then fleetctl tenant repair (--find-latest after a restore of the catalog)",
     ),
     new_explanation(

@@ -1,7 +1,7 @@
 //! SQLite: one file per tenant.
 //!
-//! Each folder is a room. A room imports only from rooms to its left, and from the files beside this one; a test
-//! enforces it. The files beside this one import no room.
+//! A folder imports only from folders to its left, and from the files beside this one; a test enforces it. The files
+//! beside this one import from no folder.
 //!
 //! ```text
 //! limits  ◀──  storage  ◀──  migrations  ◀──  requests  ◀──  actions

@@ -1,4 +1,5 @@
-//! The admin API, one file or folder per noun: its JSON shapes, its handlers and its `routes()`.
+//! The admin API, one file or folder per noun: its handlers and its `routes()`. The requests and answers are in the
+//! crate `fleet-api`.
 
 pub(crate) mod change;
 pub(crate) mod lookup;

@@ -126,7 +126,7 @@ async fn backup_at(tx: &mut ReadTx, tenant: TenantId, to: RestorePoint) -> Resul
         RestorePoint::Backup(id) => Some(find_backup(tx, id).await?).filter(|backup| backup.tenant_id == tenant),
     };
     found.ok_or_else(|| {
-        Problem::new(ErrorKind::BackupNotFound, "this tenant has no such backup")
+        Problem::new(ErrorKind::BackupNotFound, "this tenant has no backup that matches `to`")
             .try_next("fleetctl backup list <tenant>")
     })
 }

@@ -84,8 +84,10 @@ async fn set_connection(
             change_connection(&api, &caller, known, after, &entry).await
         }
         (EngineServer::Sqlite { .. }, None, Some(base)) => change_directory(&api, &caller, known, base, &entry).await,
-        (EngineServer::Postgres(_), ..) => Err(Problem::invalid("dsn: expected for a Postgres server, and no base")),
-        (EngineServer::Sqlite { .. }, ..) => Err(Problem::invalid("base: expected for a directory, and no dsn")),
+        (EngineServer::Postgres(_), ..) => {
+            Err(Problem::invalid("dsn: a PostgreSQL server needs dsn and takes no base"))
+        }
+        (EngineServer::Sqlite { .. }, ..) => Err(Problem::invalid("base: a directory needs base and takes no dsn")),
     }
 }
 
@@ -190,8 +192,8 @@ fn parse_place(engine: EngineKind, new: &ServerToAdd) -> Result<EngineServer> {
         (EngineKind::Postgres, None, Some(dsn)) => {
             Ok(EngineServer::Postgres(Arc::new(PostgresServer::new(dsn.as_secret()).map_err(Error::from)?)))
         }
-        (EngineKind::Sqlite, ..) => Err(Problem::invalid("base: expected for sqlite, and no dsn")),
-        (EngineKind::Postgres, ..) => Err(Problem::invalid("dsn: expected for postgres, and no base")),
+        (EngineKind::Sqlite, ..) => Err(Problem::invalid("base: a directory needs base and takes no dsn")),
+        (EngineKind::Postgres, ..) => Err(Problem::invalid("dsn: a PostgreSQL server needs dsn and takes no base")),
     }
 }
 

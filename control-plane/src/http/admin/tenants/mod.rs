@@ -207,8 +207,8 @@ pub(crate) fn require_unchanged(headers: &HeaderMap, record: &TenantRecord) -> R
     if wanted.trim() == "*" || wanted.split(',').any(|tag| tag.trim() == now) {
         return Ok(());
     }
-    let detail = format!("the tenant is at {now}, but the request expects {}", lookup::display_safe(wanted));
-    Err(Problem::new(ErrorKind::PreconditionFailed, detail).try_next("read it again"))
+    let detail = format!("the tenant has the version {now}, but If-Match names {}", lookup::display_safe(wanted));
+    Err(Problem::new(ErrorKind::PreconditionFailed, detail).try_next("read the tenant again"))
 }
 
 fn tenant_etag(record: &TenantRecord) -> String {
