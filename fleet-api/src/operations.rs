@@ -121,7 +121,7 @@ pub struct StepView {
     pub phase: String,
     /// Number of attempts so far.
     pub attempt: i64,
-    /// Earliest time of the next attempt, RFC 3339; null if there is no wait.
+    /// Earliest time of the next attempt, RFC 3339; null if the step need not wait.
     pub not_before_at: Option<String>,
     /// Error of the last attempt; null if there is none.
     pub error: Option<FailureDetail>,

@@ -251,7 +251,7 @@ pub struct LifecycleChange {
     pub expect_count: Option<TenantCount>,
 }
 
-/// A request to let fenced tenants serve again.
+/// A request to repair tenants.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LifecycleSettle {

@@ -5,7 +5,8 @@
 //! principal     key           resolve        authorize     pools        tenant
 //! ```
 //! Each step's output is the only key to the next: no [`Grant`] without [`authorize::authorize`] or
-//! [`authorize::authorize_operator`], no pool without a grant, no [`Tenant`] without a pool. There is no ambient tenant: a handler gets its tenant as an argument.
+//! [`authorize::authorize_operator`], no pool without a grant, no [`Tenant`] without a pool. There is no ambient
+//! tenant: a handler gets its tenant as an argument.
 //!
 //! # An application
 //!

@@ -1,7 +1,7 @@
 //! Measures how long this process has stopped the writers of tenants, by its monotonic clock.
 //!
-//! `act::fence_current` starts a measurement, and `swap.rs` ends it. The wall clock is unsuitable, because it may be changed in between.
-//! A pause that another process began is not measured, because the two share no clock.
+//! `act::fence_current` starts a measurement, and `swap.rs` ends it. The wall clock is unsuitable, because it may be
+//! changed in between. A pause that another process began is not measured, because the two share no clock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

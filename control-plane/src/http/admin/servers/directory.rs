@@ -1,7 +1,8 @@
 //! Decides which directory may become a server: an empty one, or one that this fleet has marked before.
 //!
-//! Called by `connection.rs` before a server is added and when it is added, and by `relocation.rs`. Other files in a directory belong to
-//! somebody, and a scrub must never find them. The marker tells other fleets who owns the directory.
+//! Called by `connection.rs` before a server is added and when it is added, and by `relocation.rs`. Other files in a
+//! directory belong to somebody, and a scrub must never find them. The marker tells other fleets who owns the
+//! directory.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
