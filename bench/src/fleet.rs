@@ -150,7 +150,7 @@ impl Fleet {
     /// Those of the control plane; when it did not succeed.
     pub async fn succeed(&self, submission: Submission) -> Result<OperationRecord> {
         let caller = AuditCaller { actor: "bench".to_owned(), request_id: None, once: None };
-        let submitted = self.app.submit_operation(&caller, submission, SubmitMode::Run).await?;
+        let submitted = self.app.runner.submit_operation(&caller, submission, SubmitMode::Run).await?;
         let SubmitOutcome::Started(operation) = submitted else { bail!("it was only planned") };
         let ended = self.app.runner.wait_for_operation(operation.id, Duration::from_secs(3_600)).await?;
         ensure!(ended.state == OperationState::Succeeded, "{:?}: {:?}", ended.state, ended.error);

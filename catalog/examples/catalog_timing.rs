@@ -97,20 +97,20 @@ async fn writes(catalog: &Catalog, ids: &[TenantId]) {
     for round in 0..3 {
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
-        let flips: Vec<TenantUpdate> = ids[..BATCH]
+        let updates: Vec<TenantUpdate> = ids[..BATCH]
             .iter()
             .map(|id| {
-                let mut flip = TenantUpdate::for_generation(*id, Generation(1 + round));
-                flip.state = Some(TenantState::Active);
-                flip.placement = Some(Some(format!("{}/g{round}-1.db", id.uuid())));
-                flip
+                let mut update = TenantUpdate::for_generation(*id, Generation(1 + round));
+                update.state = Some(TenantState::Active);
+                update.placement = Some(Some(format!("{}/g{round}-1.db", id.uuid())));
+                update
             })
             .collect();
-        assert!(tenants::update_many(&mut tx, &flips).await.unwrap().is_empty());
+        assert!(tenants::update_many(&mut tx, &updates).await.unwrap().is_empty());
         let done = Instant::now();
         tx.commit().await.unwrap();
         println!("{:<44} {:>6}  {:>10.2?}", "  of it: commit", "", done.elapsed());
-        report("flip_many and commit", BATCH, started);
+        report("update_many and commit", BATCH, started);
         let started = Instant::now();
         let mut tx = catalog.write().await.unwrap();
         let at_seven =

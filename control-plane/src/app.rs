@@ -26,7 +26,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::operation::StepContext;
 use crate::operations;
 use crate::runner::Runner;
-use crate::runner::submit::{AuditCaller, Submission, SubmitMode, SubmitOutcome};
 use crate::tasks::ProcessTasks;
 pub(crate) use place::{
     DirectoryState, bring_inside, identity_unfinished, inspect_place, note_place, record_place as settle_place,
@@ -177,24 +176,6 @@ impl App {
         Ok(Arc::new(Self { config, catalog, engines, router, context, descriptors, runner, tasks, sqlite, postgres }))
     }
 
-    /// Plans, and with [`SubmitMode::Run`] writes operation, steps and event in one transaction and wakes the runner.
-    /// For create, the same transaction writes tenants and names. An embedded process runs what it submits.
-    ///
-    /// # Errors
-    /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
-    /// and those of the catalog. On an error nothing was written.
-    pub async fn submit_operation(
-        &self,
-        caller: &AuditCaller,
-        submission: Submission,
-        mode: SubmitMode,
-    ) -> Result<SubmitOutcome> {
-        if self.tasks.stopping_token().is_cancelled() {
-            return Err(Error::new(ErrorKind::ShuttingDown, "this process is shutting down"));
-        }
-        self.runner.submit_operation(caller, submission, mode).await
-    }
-
     /// The manifest of a backup as the backup store holds it, if it is trusted.
     ///
     /// # Errors
@@ -291,7 +272,7 @@ async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Eng
         engines.iter().fold(Router::builder(catalog.clone()), |builder, engine| builder.engine(Arc::clone(engine)));
     builder
         .naming(naming)
-        .write_wait_max(Duration::from_millis(config.hold_ms))
+        .replacement_wait_max(Duration::from_millis(config.hold_ms))
         .limits(config.limits)
         .build()
         .await

@@ -111,7 +111,7 @@ impl RouterBuilder {
 
     /// Sets how long a request may wait while its database is replaced. The default is 2 s.
     #[must_use]
-    pub fn write_wait_max(self, hold: Duration) -> Self {
+    pub fn replacement_wait_max(self, hold: Duration) -> Self {
         Self { hold, ..self }
     }
 
@@ -163,7 +163,7 @@ impl RouterBuilder {
         // Read before anything is cached, so that every later change is seen.
         let own = changes::local_commit_count(catalog);
         let seq = changes::feed_head(&mut catalog.read().await?).await?;
-        let epoch = ChangeCounter::default();
+        let change_counter = ChangeCounter::default();
         let meters = Arc::new(RouterMetrics::new());
         let principals = match &self.authenticate {
             Some(application) => principal::PrincipalSource::Application(Arc::clone(application)),
@@ -174,23 +174,23 @@ impl RouterBuilder {
             None => membership::RoleSource::Members(catalog.clone()),
         };
         Ok(RouterCaches {
-            principals: PrincipalCache::new(principals, &epoch),
-            roles: RoleCache::new(roles, &epoch),
-            directory: TenantDirectory::new(catalog.clone(), &epoch, Arc::clone(&meters)),
+            principals: PrincipalCache::new(principals, &change_counter),
+            roles: RoleCache::new(roles, &change_counter),
+            directory: TenantDirectory::new(catalog.clone(), &change_counter, Arc::clone(&meters)),
             pools: PoolCache::new(
                 catalog.clone(),
                 self.engines.clone(),
                 PoolLimits { pools_max: self.pools_max, answers: self.answers.clone() },
-                &epoch,
+                &change_counter,
                 Arc::clone(&meters),
             ),
-            epoch,
+            change_counter,
             meters,
             news: Notify::new(),
             seq: AtomicI64::new(seq),
-            taking_in: Mutex::new(()),
+            feed_turn: Mutex::new(()),
             own: AtomicU64::new(own),
-            obeying: Mutex::new(()),
+            own_turn: Mutex::new(()),
         })
     }
 }

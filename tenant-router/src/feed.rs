@@ -23,11 +23,11 @@ use crate::single_flight_cache::ChangeCounter;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The pause after a failed read of the feed.
-const REST: Duration = Duration::from_millis(500);
+const FEED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Everything that the router caches.
 pub(crate) struct RouterCaches {
-    pub(crate) epoch: ChangeCounter,
+    pub(crate) change_counter: ChangeCounter,
     pub(crate) principals: PrincipalCache,
     pub(crate) roles: RoleCache,
     pub(crate) directory: TenantDirectory,
@@ -38,11 +38,11 @@ pub(crate) struct RouterCaches {
     /// The position in the feed up to which changes are applied.
     pub(crate) seq: AtomicI64,
     /// Held while changes are applied: one reader at a time, in order.
-    pub(crate) taking_in: Mutex<()>,
+    pub(crate) feed_turn: Mutex<()>,
     /// How many of this process's own commits are applied.
     pub(crate) own: AtomicU64,
     /// Held while own commits are applied. Never held while the catalog is read.
-    pub(crate) obeying: Mutex<()>,
+    pub(crate) own_turn: Mutex<()>,
 }
 
 /// Applies changes until told to stop.
@@ -54,11 +54,11 @@ pub(crate) async fn follow_feed(caches: Arc<RouterCaches>, catalog: Catalog, sto
             () = stop.cancelled() => return,
             heard = changes::wait_for_change(&catalog, seq, WAIT_MAX) => heard,
         };
-        let taken_in = match heard {
+        let caught_up = match heard {
             Ok(()) => caches.catch_up(&catalog).await,
             Err(error) => Err(error.into()),
         };
-        match taken_in {
+        match caught_up {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures = failures.saturating_add(1);
@@ -68,7 +68,7 @@ pub(crate) async fn follow_feed(caches: Arc<RouterCaches>, catalog: Catalog, sto
                     let source = std::error::Error::source(&error).map(tracing::field::display);
                     tracing::warn!(%error, source, "the change feed cannot be read; trying again");
                 }
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(FEED_PAUSE).await;
             }
         }
     }
@@ -81,7 +81,7 @@ impl RouterCaches {
         if self.is_caught_up_locally(catalog) {
             return;
         }
-        let _turn = self.obeying.lock().await;
+        let _turn = self.own_turn.lock().await;
         // The previous holder of the lock may have applied them already.
         if self.is_caught_up_locally(catalog) {
             return;
@@ -101,7 +101,7 @@ impl RouterCaches {
 
     /// Invalidates the caches for all changes since the last call.
     pub(crate) async fn catch_up(&self, catalog: &Catalog) -> Result<()> {
-        let _turn = self.taking_in.lock().await;
+        let _turn = self.feed_turn.lock().await;
         self.apply_changes(catalog).await
     }
 
@@ -129,13 +129,13 @@ impl RouterCaches {
         };
         // Stored last: a reader of the new number must find the caches invalidated.
         self.seq.store(at, Ordering::Release);
-        self.epoch.confirm_reading(began);
+        self.change_counter.confirm_reading(began);
         self.news.notify_waiters();
         Ok(())
     }
 
     async fn forget_tenants(&self, changed: &HashSet<TenantId>) {
-        self.epoch.count_change(changed);
+        self.change_counter.count_change(changed);
         self.directory.forget_tenants(changed).await;
     }
 
@@ -152,7 +152,7 @@ impl RouterCaches {
     }
 
     fn forget_all(&self) {
-        self.epoch.count_reset();
+        self.change_counter.count_reset();
         self.directory.forget_all();
         self.principals.forget_all();
         self.roles.forget_all();

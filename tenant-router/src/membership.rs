@@ -48,12 +48,12 @@ pub(crate) enum RoleSource {
 }
 
 impl RoleCache {
-    pub(crate) fn new(source: RoleSource, epoch: &ChangeCounter) -> Self {
+    pub(crate) fn new(source: RoleSource, counter: &ChangeCounter) -> Self {
         let told = match source {
             RoleSource::Members(_) => InvalidationSource::ByFeed,
             RoleSource::Application(_) => InvalidationSource::ByTimeAlone,
         };
-        Self { source, known: SingleFlightCache::new(epoch, ROLES_MAX, MEMBERSHIP_AGE_MAX, told) }
+        Self { source, known: SingleFlightCache::new(counter, ROLES_MAX, MEMBERSHIP_AGE_MAX, told) }
     }
 
     /// The role of a principal in a tenant; `None` when it is not a member.

@@ -108,7 +108,7 @@ impl PoolCache {
         catalog: Catalog,
         engines: HashMap<EngineKind, Arc<dyn Engine>>,
         sizes: PoolLimits,
-        epoch: &ChangeCounter,
+        counter: &ChangeCounter,
         meters: Arc<RouterMetrics>,
     ) -> Self {
         let evicted = meters.dropped_evicted.clone();
@@ -128,7 +128,7 @@ impl PoolCache {
             open,
             shared: Arc::new(shared),
             engines,
-            servers: SingleFlightCache::new(epoch, SERVERS_MAX, SERVER_AGE_MAX, InvalidationSource::ByTimeAlone),
+            servers: SingleFlightCache::new(counter, SERVERS_MAX, SERVER_AGE_MAX, InvalidationSource::ByTimeAlone),
             slices: Arc::new(ConnectionShares::new(catalog.clone())),
             fleet: catalog.fleet_id(),
             catalog,

@@ -132,7 +132,7 @@ const PRINCIPALS_MAX: u64 = 10_000;
 /// Authenticates credentials and caches the principals for a short time.
 pub(crate) struct PrincipalCache {
     source: PrincipalSource,
-    epoch: ChangeCounter,
+    change_counter: ChangeCounter,
     known: SingleFlightCache<CredentialHash, ProvenCredential>,
 }
 
@@ -157,15 +157,15 @@ pub(crate) enum PrincipalSource {
 }
 
 impl PrincipalCache {
-    pub(crate) fn new(source: PrincipalSource, epoch: &ChangeCounter) -> Self {
+    pub(crate) fn new(source: PrincipalSource, counter: &ChangeCounter) -> Self {
         let told = match source {
             PrincipalSource::Tokens(_) => InvalidationSource::ByFeed,
             PrincipalSource::Application(_) => InvalidationSource::ByTimeAlone,
         };
         Self {
             source,
-            epoch: epoch.clone(),
-            known: SingleFlightCache::new(epoch, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX, told),
+            change_counter: counter.clone(),
+            known: SingleFlightCache::new(counter, PRINCIPALS_MAX, PRINCIPAL_AGE_MAX, told),
         }
     }
 
@@ -187,9 +187,9 @@ impl PrincipalCache {
 
     fn is_current(&self, proven: &ProvenCredential) -> bool {
         match proven {
-            ProvenCredential::Nothing(changes) => self.epoch.is_unchanged_since(*changes),
-            ProvenCredential::OfTenant(_, tenant, mark) => *mark == Some(self.epoch.tenant_mark(*tenant)),
-            ProvenCredential::OfFleet(_, everything) => self.epoch.reset_count() == *everything,
+            ProvenCredential::Nothing(changes) => self.change_counter.is_unchanged_since(*changes),
+            ProvenCredential::OfTenant(_, tenant, mark) => *mark == Some(self.change_counter.tenant_mark(*tenant)),
+            ProvenCredential::OfFleet(_, everything) => self.change_counter.reset_count() == *everything,
         }
     }
 
@@ -199,7 +199,7 @@ impl PrincipalCache {
     }
 
     async fn prove_credential(&self, credential: &str) -> Result<ProvenCredential> {
-        let (before, everything) = (self.epoch.change_count(), self.epoch.reset_count());
+        let (before, everything) = (self.change_counter.change_count(), self.change_counter.reset_count());
         let principal = match &self.source {
             PrincipalSource::Tokens(catalog) => {
                 tokens::by_secret(&mut catalog.read().await?, credential).await?.and_then(principal_from_token)
@@ -208,7 +208,9 @@ impl PrincipalCache {
         };
         let Some(principal) = principal.map(Arc::new) else { return Ok(ProvenCredential::Nothing(before)) };
         Ok(match principal.claimed_tenant() {
-            Some(tenant) => ProvenCredential::OfTenant(principal, tenant, self.epoch.tenant_mark_since(tenant, before)),
+            Some(tenant) => {
+                ProvenCredential::OfTenant(principal, tenant, self.change_counter.tenant_mark_since(tenant, before))
+            }
             None => ProvenCredential::OfFleet(principal, everything),
         })
     }

@@ -31,7 +31,7 @@ type NamedTenant = (TenantId, Option<TenantMark>);
 /// The part of the catalog that requests need, cached.
 pub(crate) struct TenantDirectory {
     catalog: Catalog,
-    epoch: ChangeCounter,
+    change_counter: ChangeCounter,
     names: SingleFlightCache<TenantName, Option<NamedTenant>>,
     missing: SingleFlightCache<TenantName, ()>,
     records: SingleFlightCache<TenantId, Option<Arc<TenantRecord>>>,
@@ -39,13 +39,13 @@ pub(crate) struct TenantDirectory {
 }
 
 impl TenantDirectory {
-    pub(crate) fn new(catalog: Catalog, epoch: &ChangeCounter, meters: Arc<RouterMetrics>) -> Self {
+    pub(crate) fn new(catalog: Catalog, counter: &ChangeCounter, meters: Arc<RouterMetrics>) -> Self {
         Self {
             catalog,
-            epoch: epoch.clone(),
-            names: SingleFlightCache::new(epoch, TENANTS_MAX, RECORD_AGE_MAX, InvalidationSource::ByFeed),
-            missing: SingleFlightCache::new(epoch, MISSING_MAX, MISSING_AGE_MAX, InvalidationSource::ByTimeAlone),
-            records: SingleFlightCache::new(epoch, TENANTS_MAX, RECORD_AGE_MAX, InvalidationSource::ByFeed),
+            change_counter: counter.clone(),
+            names: SingleFlightCache::new(counter, TENANTS_MAX, RECORD_AGE_MAX, InvalidationSource::ByFeed),
+            missing: SingleFlightCache::new(counter, MISSING_MAX, MISSING_AGE_MAX, InvalidationSource::ByTimeAlone),
+            records: SingleFlightCache::new(counter, TENANTS_MAX, RECORD_AGE_MAX, InvalidationSource::ByFeed),
             meters,
         }
     }
@@ -74,7 +74,7 @@ impl TenantDirectory {
 
     /// The tenant's current record in the catalog. Ignores the cache.
     pub(crate) async fn by_id_now(&self, id: TenantId) -> Result<Option<Arc<TenantRecord>>> {
-        let mark = self.epoch.tenant_mark(id);
+        let mark = self.change_counter.tenant_mark(id);
         let record = self.read_record(id).await?;
         self.records.store_tenant_answer(id, record.clone(), mark).await;
         Ok(record)
@@ -99,26 +99,26 @@ impl TenantDirectory {
         if self.missing.is_known(name) {
             return Ok(None);
         }
-        let epoch = self.epoch.change_count();
+        let count_before = self.change_counter.change_count();
         let mut named = self.names.get_or_look_up(name.clone(), || self.read_name(name)).await?;
-        if named.is_some_and(|(id, mark)| mark != Some(self.epoch.tenant_mark(id))) {
+        if named.is_some_and(|(id, mark)| mark != Some(self.change_counter.tenant_mark(id))) {
             self.names.forget_answer(name).await;
             named = self.names.get_or_look_up(name.clone(), || self.read_name(name)).await?;
         }
         if named.is_none() {
             self.names.forget_answer(name).await;
-            self.missing.store_answer(name.clone(), (), epoch).await;
+            self.missing.store_answer(name.clone(), (), count_before).await;
         }
         Ok(named.map(|(id, _)| id))
     }
 
     async fn read_name(&self, name: &TenantName) -> Result<Option<NamedTenant>> {
         self.meters.lookups.increment(1);
-        let epoch = self.epoch.change_count();
+        let count_before = self.change_counter.change_count();
         let record = tenants::by_name(&mut self.catalog.read().await?, name).await?.map(Arc::new);
         let Some(record) = record else { return Ok(None) };
         let id = record.id;
-        let mark = self.epoch.tenant_mark_since(id, epoch);
+        let mark = self.change_counter.tenant_mark_since(id, count_before);
         if let Some(mark) = mark {
             self.records.store_tenant_answer(id, Some(record), mark).await;
         }

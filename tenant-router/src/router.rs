@@ -91,9 +91,9 @@ impl Router {
         }
         self.inner.caches.meters.cold.increment(1);
         // Read before the first look-up: a change during the look-ups then makes the result outdated.
-        let epoch = self.inner.caches.epoch.change_count();
+        let count_before = self.inner.caches.change_counter.change_count();
         let principal = self.prove_caller(request.credential).await?;
-        let standing = Arc::new(in_equal_time(self.resolve_request(principal, &parts, epoch)).await?);
+        let standing = Arc::new(in_equal_time(self.resolve_request(principal, &parts, count_before)).await?);
         if standing.mark.is_some() {
             self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
         }
@@ -111,9 +111,10 @@ impl Router {
         request: &RequestView<'_>,
     ) -> Result<Tenant<A>> {
         self.require_ready().await?;
-        let epoch = self.inner.caches.epoch.change_count();
+        let count_before = self.inner.caches.change_counter.change_count();
         let standing =
-            in_equal_time(self.resolve_request(principal, &self.inner.naming.name_parts(request), epoch)).await?;
+            in_equal_time(self.resolve_request(principal, &self.inner.naming.name_parts(request), count_before))
+                .await?;
         self.open_tenant(Arc::new(standing)).await
     }
 
@@ -123,10 +124,10 @@ impl Router {
     /// As [`Router::open`].
     pub async fn open_id<A: AccessLevel>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
         self.require_ready().await?;
-        let epoch = self.inner.caches.epoch.change_count();
+        let count_before = self.inner.caches.change_counter.change_count();
         let standing = in_equal_time(async {
             let record = self.inner.caches.directory.by_id(tenant).await?;
-            self.resolve_caller(principal, record, epoch).await
+            self.resolve_caller(principal, record, count_before).await
         });
         self.open_tenant(Arc::new(standing.await?)).await
     }
@@ -290,7 +291,7 @@ impl Router {
         &self,
         principal: Arc<Principal>,
         parts: &TenantNameParts<'_>,
-        epoch: u64,
+        count_before: u64,
     ) -> Result<ResolvedCaller> {
         if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
             return Err(ErrorKind::TenantHeaderRefused.into());
@@ -302,7 +303,7 @@ impl Router {
         } else {
             directory.by_names(&names).await?
         };
-        match self.resolve_caller(principal, record, epoch).await {
+        match self.resolve_caller(principal, record, count_before).await {
             Err(error) if names.len() > 1 && error.kind() == ErrorKind::NotFound => {
                 Err(ErrorKind::TenantAmbiguous.into())
             }
@@ -316,14 +317,14 @@ impl Router {
         &self,
         principal: Arc<Principal>,
         record: Option<Arc<TenantRecord>>,
-        epoch: u64,
+        count_before: u64,
     ) -> Result<ResolvedCaller> {
         if !principal.is_valid_at(self.inner.catalog.now()) {
             return Err(ErrorKind::Unauthenticated.into());
         }
         let membership = self.caller_membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
-        let mark = self.inner.caches.epoch.tenant_mark_since(record.id, epoch);
+        let mark = self.inner.caches.change_counter.tenant_mark_since(record.id, count_before);
         let standing = ResolvedCaller { principal, record, membership, mark };
         if standing.has_role() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
     }
@@ -343,7 +344,7 @@ impl Router {
     /// The cached result of the same request, unless its tenant changed since.
     async fn remembered_caller(&self, fingerprint: &RequestFingerprint) -> Option<Arc<ResolvedCaller>> {
         let standing = self.inner.remembered.get(fingerprint).await?;
-        let mark = self.inner.caches.epoch.tenant_mark(standing.record.id);
+        let mark = self.inner.caches.change_counter.tenant_mark(standing.record.id);
         let is_current = standing.mark == Some(mark) && standing.principal.is_valid_at(self.inner.catalog.now());
         is_current.then_some(standing)
     }

@@ -133,7 +133,7 @@ const FEED_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 /// A bounded cache with one look-up in flight per key; see the module.
 pub(crate) struct SingleFlightCache<K, V> {
     known: Cache<K, CachedAnswer<V>>,
-    epoch: ChangeCounter,
+    change_counter: ChangeCounter,
     told: InvalidationSource,
     age_max: Duration,
 }
@@ -161,17 +161,17 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// Keeps at most `entries_max` answers, each for at most `age_max` since it was last known to be true.
-    pub(crate) fn new(epoch: &ChangeCounter, entries_max: u64, age_max: Duration, told: InvalidationSource) -> Self {
+    pub(crate) fn new(counter: &ChangeCounter, entries_max: u64, age_max: Duration, told: InvalidationSource) -> Self {
         let kept = if told == InvalidationSource::ByFeed { FEED_AGE_MAX.max(age_max) } else { age_max };
         let known = Cache::builder().max_capacity(entries_max).time_to_live(kept).build();
-        Self { known, epoch: epoch.clone(), told, age_max }
+        Self { known, change_counter: counter.clone(), told, age_max }
     }
 
     /// The cached answer, if it is not too old.
     async fn fresh_answer(&self, key: &K) -> Option<CachedAnswer<V>> {
         let known = self.known.get(key).await?;
         if self.told == InvalidationSource::ByTimeAlone
-            || known.age_since_confirmed(self.epoch.last_confirmed(), Instant::now()) < self.age_max
+            || known.age_since_confirmed(self.change_counter.last_confirmed(), Instant::now()) < self.age_max
         {
             return Some(known);
         }
@@ -188,8 +188,13 @@ where
         match self.fresh_answer(&key).await {
             Some(known) => Ok(known.value),
             None => {
-                self.look_up_once(key, look_up, || self.epoch.change_count(), |at| self.epoch.is_unchanged_since(at))
-                    .await
+                self.look_up_once(
+                    key,
+                    look_up,
+                    || self.change_counter.change_count(),
+                    |at| self.change_counter.is_unchanged_since(at),
+                )
+                .await
             }
         }
     }
@@ -199,7 +204,7 @@ where
     where
         F: Future<Output = Result<V>>,
     {
-        let count = || self.epoch.tenant_mark(tenant).0;
+        let count = || self.change_counter.tenant_mark(tenant).0;
         match self.fresh_answer(&key).await {
             Some(known) if known.count == count() => return Ok(known.value),
             Some(_) => self.forget_answer(&key).await,
@@ -238,10 +243,10 @@ where
         }
     }
 
-    /// Stores an answer that was read when the count of all changes was `epoch`, unless anything changed since.
-    pub(crate) async fn store_answer(&self, key: K, value: V, epoch: u64) {
-        self.known.insert(key.clone(), CachedAnswer { count: epoch, asked_at: Instant::now(), value }).await;
-        if !self.epoch.is_unchanged_since(epoch) {
+    /// Stores an answer that was read when the count of all changes was `count_before`, unless anything changed since.
+    pub(crate) async fn store_answer(&self, key: K, value: V, count_before: u64) {
+        self.known.insert(key.clone(), CachedAnswer { count: count_before, asked_at: Instant::now(), value }).await;
+        if !self.change_counter.is_unchanged_since(count_before) {
             self.forget_answer(&key).await;
         }
     }
@@ -277,21 +282,21 @@ mod tests {
         TenantId::from_uuid(uuid::Uuid::from_u128(number))
     }
 
-    fn memo(epoch: &ChangeCounter) -> SingleFlightCache<u8, u8> {
-        SingleFlightCache::new(epoch, 10, Duration::from_secs(60), InvalidationSource::ByTimeAlone)
+    fn memo(counter: &ChangeCounter) -> SingleFlightCache<u8, u8> {
+        SingleFlightCache::new(counter, 10, Duration::from_secs(60), InvalidationSource::ByTimeAlone)
     }
 
     #[test]
     fn an_answer_is_as_old_as_the_last_reading_of_the_feed() {
-        let (epoch, start) = (ChangeCounter::default(), Instant::now());
+        let (counter, start) = (ChangeCounter::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         let answer = CachedAnswer { count: 0, asked_at: after(10), value: () };
-        assert_eq!(answer.age_since_confirmed(epoch.last_confirmed(), after(40)), Duration::from_secs(30));
-        epoch.confirm_reading(after(35));
-        epoch.confirm_reading(after(20));
-        let age = answer.age_since_confirmed(epoch.last_confirmed(), after(40));
+        assert_eq!(answer.age_since_confirmed(counter.last_confirmed(), after(40)), Duration::from_secs(30));
+        counter.confirm_reading(after(35));
+        counter.confirm_reading(after(20));
+        let age = answer.age_since_confirmed(counter.last_confirmed(), after(40));
         assert!(age >= Duration::from_secs(5) && age < Duration::from_secs(6), "an older reading counts less: {age:?}");
-        assert_eq!(answer.age_since_confirmed(epoch.last_confirmed(), after(10)), Duration::ZERO);
+        assert_eq!(answer.age_since_confirmed(counter.last_confirmed(), after(10)), Duration::ZERO);
     }
 
     #[tokio::test]
@@ -305,29 +310,29 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_read_before_a_change_does_not_outlive_it() {
-        let epoch = ChangeCounter::default();
-        let memo = memo(&epoch);
+        let counter = ChangeCounter::default();
+        let memo = memo(&counter);
         let old = memo.get_or_look_up(1, async || {
-            epoch.count_change([&tenant(1)]);
+            counter.count_change([&tenant(1)]);
             Ok(7)
         });
         assert_eq!(old.await.unwrap(), 7);
         assert_eq!(memo.get_or_look_up(1, async || Ok(8)).await.unwrap(), 8);
-        memo.store_answer(2, 7, epoch.change_count() - 1).await;
+        memo.store_answer(2, 7, counter.change_count() - 1).await;
         assert!(!memo.is_known(&2));
     }
 
     /// A caller that comes after a change must not get the answer of a look-up that began before it.
     #[tokio::test]
     async fn who_comes_after_a_change_waits_for_no_older_look_up() {
-        let epoch = ChangeCounter::default();
-        let (memo, go_on) = (memo(&epoch), Notify::new());
+        let counter = ChangeCounter::default();
+        let (memo, go_on) = (memo(&counter), Notify::new());
         let older = async || {
             go_on.notified().await;
             Ok(7)
         };
         let later = async {
-            epoch.count_change([&tenant(1)]);
+            counter.count_change([&tenant(1)]);
             let asked = memo.get_or_look_up_for(tenant(1), 1, async || Ok(8));
             go_on.notify_one();
             asked.await
@@ -348,36 +353,36 @@ mod tests {
 
     #[tokio::test]
     async fn changes_of_another_tenant_leave_an_answer_and_its_own_do_not() {
-        let (epoch, ours, other) = (ChangeCounter::default(), tenant(1), tenant(2));
-        let memo = memo(&epoch);
+        let (counter, ours, other) = (ChangeCounter::default(), tenant(1), tenant(2));
+        let memo = memo(&counter);
         let next = AtomicU64::new(0);
         let count = async || Ok(u8::try_from(next.fetch_add(1, Ordering::SeqCst)).unwrap());
         let ask = async || memo.get_or_look_up_for(ours, 1, count).await.unwrap();
         assert_eq!(ask().await, 0);
-        epoch.count_change([&other]);
+        counter.count_change([&other]);
         assert_eq!(ask().await, 0);
-        epoch.count_change([&ours]);
+        counter.count_change([&ours]);
         assert_eq!((ask().await, ask().await), (1, 1));
-        epoch.count_reset();
+        counter.count_reset();
         assert_eq!((ask().await, ask().await), (2, 2));
-        let mark = epoch.tenant_mark(ours);
+        let mark = counter.tenant_mark(ours);
         memo.store_tenant_answer(1, 77, mark).await;
         assert_eq!(ask().await, 77);
-        epoch.count_change([&ours]);
+        counter.count_change([&ours]);
         memo.store_tenant_answer(1, 78, mark).await;
         assert_eq!(ask().await, 3, "read before the change");
     }
 
     #[test]
     fn a_mark_is_of_one_tenant_and_of_everything() {
-        let (epoch, ours, other) = (ChangeCounter::default(), tenant(1), tenant(2));
-        let before = epoch.change_count();
-        let mark = epoch.tenant_mark_since(ours, before).unwrap();
-        epoch.count_change([&other]);
-        assert_eq!((epoch.tenant_mark(ours), epoch.tenant_mark_since(ours, before)), (mark, None));
-        epoch.count_change([&ours]);
-        let changed = epoch.tenant_mark(ours);
-        epoch.count_reset();
-        assert!(mark < changed && changed < epoch.tenant_mark(ours));
+        let (counter, ours, other) = (ChangeCounter::default(), tenant(1), tenant(2));
+        let before = counter.change_count();
+        let mark = counter.tenant_mark_since(ours, before).unwrap();
+        counter.count_change([&other]);
+        assert_eq!((counter.tenant_mark(ours), counter.tenant_mark_since(ours, before)), (mark, None));
+        counter.count_change([&ours]);
+        let changed = counter.tenant_mark(ours);
+        counter.count_reset();
+        assert!(mark < changed && changed < counter.tenant_mark(ours));
     }
 }

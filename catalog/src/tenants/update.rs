@@ -78,14 +78,14 @@ impl TenantUpdate {
 ///
 /// # Errors
 /// `Conflict` when another tenant has a placement; the transaction must not be committed then.
-pub async fn update_many(tx: &mut WriteTx, flips: &[TenantUpdate]) -> Result<Vec<TenantId>> {
+pub async fn update_many(tx: &mut WriteTx, updates: &[TenantUpdate]) -> Result<Vec<TenantId>> {
     let mut stale = Vec::new();
-    for round in distinct_rounds(flips, |flip| flip.tenant) {
+    for round in distinct_rounds(updates, |update| update.tenant) {
         for chunk in sized_chunks(&round) {
             let applied = update_chunk(tx, chunk).await?;
             changes::append_changes(tx, &applied).await?;
             let applied: HashSet<TenantId> = applied.into_iter().collect();
-            stale.extend(chunk.iter().map(|flip| flip.tenant).filter(|tenant| !applied.contains(tenant)));
+            stale.extend(chunk.iter().map(|update| update.tenant).filter(|tenant| !applied.contains(tenant)));
         }
     }
     Ok(stale)
@@ -96,9 +96,9 @@ const AWAKE: &str = "v.new_state not in ('archived', 'deleted')";
 
 /// Applies updates of distinct tenants in one statement. Clears values of waking that an older process left behind.
 /// Returns the tenants that were updated.
-async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<TenantId>> {
+async fn update_chunk(tx: &mut WriteTx, updates: &[&TenantUpdate]) -> Result<Vec<TenantId>> {
     let types = [TEXT, INT, INT, INT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, INT, TEXT, INT, INT, INT, TEXT, TEXT, TEXT];
-    let now = flips.len() * types.len() + 1;
+    let now = updates.len() * types.len() + 1;
     let sql = format!(
         "with v(tenant_id, was, next, sets, new_state, reason, block, place, server, purge, version, release, size, \
            pin_below, pin_at, pin_op, wake, archive) as ({rows}) \
@@ -125,9 +125,9 @@ async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<T
              when wake_generation = v.was then archive_backup_id else null end, \
            wake_generation = v.next \
          from v where tenants.id = v.tenant_id and tenants.generation = v.was returning tenants.id",
-        rows = values_clause(flips.len(), &types)
+        rows = values_clause(updates.len(), &types)
     );
-    let sql = flips.iter().fold(dynamic_query(sql), |sql, flip| bind_update(sql, flip)).bind(tx.now());
+    let sql = updates.iter().fold(dynamic_query(sql), |sql, update| bind_update(sql, update)).bind(tx.now());
     let rows = tx.fetch_rows(sql).await.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             Error::new(ErrorKind::Conflict, "the placement belongs to another tenant").with_source(error)
@@ -138,33 +138,33 @@ async fn update_chunk(tx: &mut WriteTx, flips: &[&TenantUpdate]) -> Result<Vec<T
 }
 
 /// The values of one update in the order of its statement. `sets` has a bit for each column that may become null.
-fn bind_update<'q>(sql: SqlQuery<'q>, flip: &TenantUpdate) -> SqlQuery<'q> {
+fn bind_update<'q>(sql: SqlQuery<'q>, update: &TenantUpdate) -> SqlQuery<'q> {
     let sets = [
-        flip.reason.is_some(),
-        flip.block_writes.is_some(),
-        flip.placement.is_some(),
-        flip.purge_after.is_some(),
-        flip.schema_version.is_some(),
-        flip.release_id.is_some(),
-        flip.pin.is_some(),
+        update.reason.is_some(),
+        update.block_writes.is_some(),
+        update.placement.is_some(),
+        update.purge_after.is_some(),
+        update.schema_version.is_some(),
+        update.release_id.is_some(),
+        update.pin.is_some(),
     ];
     let sets = sets.iter().rev().fold(0i64, |bits, set| bits * 2 + i64::from(*set));
-    sql.bind(flip.tenant.to_string())
-        .bind(flip.from.0)
-        .bind(flip.to.map_or(flip.from.0 + 1, |to| to.0.max(flip.from.0 + 1)))
+    sql.bind(update.tenant.to_string())
+        .bind(update.from.0)
+        .bind(update.to.map_or(update.from.0 + 1, |to| to.0.max(update.from.0 + 1)))
         .bind(sets)
-        .bind(flip.state.map(|state| state.stored_text()))
-        .bind(flip.reason.clone().flatten())
-        .bind(flip.block_writes.flatten().map(|block| block.stored_text()))
-        .bind(flip.placement.clone().flatten())
-        .bind(flip.server_id.map(|id| id.to_string()))
-        .bind(flip.purge_after.flatten())
-        .bind(flip.schema_version.flatten())
-        .bind(flip.release_id.flatten().map(|id| id.to_string()))
-        .bind(flip.size_bytes)
-        .bind(flip.pin.flatten().map(|pin| pin.below))
-        .bind(flip.pin.flatten().map(|pin| pin.at))
-        .bind(flip.pin.flatten().map(|pin| pin.op.to_string()))
-        .bind(flip.wake_state.map(|state| state.stored_text()))
-        .bind(flip.archive_backup_id.map(|id| id.to_string()))
+        .bind(update.state.map(|state| state.stored_text()))
+        .bind(update.reason.clone().flatten())
+        .bind(update.block_writes.flatten().map(|block| block.stored_text()))
+        .bind(update.placement.clone().flatten())
+        .bind(update.server_id.map(|id| id.to_string()))
+        .bind(update.purge_after.flatten())
+        .bind(update.schema_version.flatten())
+        .bind(update.release_id.flatten().map(|id| id.to_string()))
+        .bind(update.size_bytes)
+        .bind(update.pin.flatten().map(|pin| pin.below))
+        .bind(update.pin.flatten().map(|pin| pin.at))
+        .bind(update.pin.flatten().map(|pin| pin.op.to_string()))
+        .bind(update.wake_state.map(|state| state.stored_text()))
+        .bind(update.archive_backup_id.map(|id| id.to_string()))
 }

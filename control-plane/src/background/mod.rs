@@ -76,8 +76,10 @@ async fn submit_for_fleet(runner: &Runner, params: OperationParams, tenants: &[T
     submission.reason = Some(reason.to_owned());
     let caller = AuditCaller { actor: "fleet".to_owned(), request_id: None, once: None };
     match runner.submit_operation(&caller, submission, SubmitMode::Run).await {
-        // Somebody changed one of the tenants a moment ago. The next round sees which are left.
-        Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound) => Ok(()),
+        // A tenant changed a moment ago, or this process is stopping. The next round sees which tenants are left.
+        Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::ShuttingDown) => {
+            Ok(())
+        }
         submitted => submitted.map(drop),
     }
 }

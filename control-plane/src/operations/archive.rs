@@ -1,7 +1,7 @@
 //! archive: only a verified backup of a tenant remains, and its next request wakes it.
 //!
 //! *freeze* stops writers, so that the backup holds everything. *back up* takes the backup and proves it; if that
-//! fails, the tenant serves again. *bury* stamps a tombstone and removes the database from the tenant's row; the
+//! fails, the tenant serves again. *tombstone* stamps a tombstone and removes the database from the tenant's row; the
 //! catalog retains it for a moment. *drop* removes the database.
 
 use async_trait::async_trait;
@@ -24,7 +24,9 @@ use crate::replacement::{act, fence, image, roll_back, stamp, state};
 pub struct ArchiveParams {}
 
 const BACK_UP: &str = "back_up";
-const BURY: &str = "bury";
+const TOMBSTONE: &str = "tombstone";
+/// The name of the phase in operations of older versions.
+const TOMBSTONE_BEFORE: &str = "bury";
 const DROP: &str = "drop";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -64,7 +66,7 @@ impl FleetOperation for ArchiveParams {
         match step.phase.as_str() {
             "" => freeze_tenant(context, step).await,
             BACK_UP => back_up_or_give_up(context, step).await,
-            BURY => tombstone_or_give_up(context, step).await,
+            TOMBSTONE | TOMBSTONE_BEFORE => tombstone_or_give_up(context, step).await,
             DROP => drop_archived(context, step).await,
             roll_back::ROLL_BACK => roll_back::roll_back(context, step).await,
             _ => Err(step.unknown_phase()),
@@ -102,7 +104,7 @@ async fn back_up(context: &StepContext, step: &ClaimedStep, open: &ReplacementRe
     image::prove_backup(context, step, &backup).await?;
     context.fault_point("archive: proved").await;
     let id = backup.id;
-    Ok(PhaseOutcome::next_phase(BURY, json!(ArchiveFacts { backup: id }))
+    Ok(PhaseOutcome::next_phase(TOMBSTONE, json!(ArchiveFacts { backup: id }))
         // The previous release kept the fence in the facts, which end with this phase.
         .with_effect(CatalogEffect::PutReplacement(Box::new(open.clone())))
         .with_effect(CatalogEffect::Backup(Box::new(backup)))

@@ -182,11 +182,11 @@ async fn use_latest(context: &StepContext, step: &ClaimedStep) -> Result<PhaseOu
 
 /// Lets the database that the catalog names serve again, and discards the new one of an unfinished replacement.
 async fn use_current(context: &StepContext, step: &ClaimedStep, seen: Observation) -> Result<PhaseOutcome> {
-    let (open, rests) = (seen.open.clone(), seen.rests);
+    let (open, served_state) = (seen.open.clone(), seen.served_state);
     let found = seen.current.require_identity()?;
     let held = step.tenant.block_writes == Some(BlockWrites::Operation);
     let (block, reason) = act::block_before_fence(context, step).await?;
-    let kept = act::return_to_current(context, step, open.as_ref(), (&found, rests)).await?;
+    let kept = act::return_to_current(context, step, open.as_ref(), (&found, served_state)).await?;
     context.fault_point("settle: stamped").await;
     let flip = TenantUpdate {
         block_writes: held.then_some(block),

@@ -57,10 +57,10 @@ async fn unarchive_tenant(context: &StepContext, step: &ClaimedStep) -> Result<P
     built.pin = step.tenant.pin;
     let state = step.tenant.state_on_wake();
     let facts = built.add_left_out(json!({"backup": backup, "state": state, "schema_version": built.schema_version}));
-    let flip = TenantUpdate { state: Some(state), ..built.tenant_update(step) };
+    let update = TenantUpdate { state: Some(state), ..built.tenant_update(step) };
     let event = step.tenant_event("tenant.unarchived", facts.clone());
     Ok(PhaseOutcome::step_done(facts)
-        .with_effect(CatalogEffect::UpdateTenant(flip))
+        .with_effect(CatalogEffect::UpdateTenant(update))
         .with_effect(CatalogEffect::Event(event)))
 }
 

@@ -127,11 +127,11 @@ pub(super) async fn serve_current(
     context: &StepContext,
     step: &ClaimedStep,
     found: &Identity,
-    rests: IdentityState,
+    served_state: IdentityState,
 ) -> Result<()> {
     let (engine, at) = context.current_database(&step.tenant).await?;
     let expected = step.expected_at(context.fleet_id(), found.generation, &[found.state]);
-    let identity = step.identity_to_stamp(context.fleet_id(), step.tenant.generation.next(), rests);
+    let identity = step.identity_to_stamp(context.fleet_id(), step.tenant.generation.next(), served_state);
     stamp::stamp_database(engine, &at, &expected, &identity).await
 }
 
@@ -141,14 +141,14 @@ pub(crate) async fn return_to_current(
     context: &StepContext,
     step: &ClaimedStep,
     open: Option<&ReplacementRecord>,
-    (found, rests): (&Identity, IdentityState),
+    (found, served_state): (&Identity, IdentityState),
 ) -> Result<Option<RetainedRecord>> {
     let kept = match open {
         Some(open) => discard_new(context, step, open).await,
         None => None,
     };
     failed_step::retire_all_retained(context, step).await?;
-    serve_current(context, step, found, rests).await?;
+    serve_current(context, step, found, served_state).await?;
     Ok(kept)
 }
 

@@ -85,7 +85,7 @@ pub(crate) struct BackupSource {
 pub(crate) async fn finished_earlier(
     context: &StepContext,
     step: &ClaimedStep,
-    rests: IdentityState,
+    served_state: IdentityState,
     goal: SchemaGoal,
 ) -> Result<Option<BuiltDatabase>> {
     let generation = step.tenant.generation.next();
@@ -94,10 +94,10 @@ pub(crate) async fn finished_earlier(
     };
     let engine = context.engine_of_kind(at.engine_kind())?;
     let found = engine.inspect_database(&at, None, InspectionDepth::Ledger).await?;
-    if found.identity.generation != generation || found.identity.state != rests {
+    if found.identity.generation != generation || found.identity.state != served_state {
         return Err(serves_already(step));
     }
-    let expected = step.expected_at(context.fleet_id(), generation, &[rests]);
+    let expected = step.expected_at(context.fleet_id(), generation, &[served_state]);
     // A database without migrations is left so: it was adopted.
     let goal = if found.schema_version().is_some() { goal } else { SchemaGoal::Head(None) };
     let (schema_version, release) =
@@ -121,15 +121,15 @@ pub(crate) async fn finished_earlier(
 pub(crate) async fn build_new_tenant(
     context: &StepContext,
     step: &ClaimedStep,
-    rests: IdentityState,
+    served_state: IdentityState,
     goal: SchemaGoal,
     fill: impl Future<Output = Result<BuiltDatabase>> + Send,
 ) -> Result<BuiltDatabase> {
-    if let Some(built) = finished_earlier(context, step, rests, goal).await? {
+    if let Some(built) = finished_earlier(context, step, served_state, goal).await? {
         return Ok(built);
     }
     let built = fill.await?;
-    activate_database(context, step, &state::new_database(&built, step), rests).await?;
+    activate_database(context, step, &state::new_database(&built, step), served_state).await?;
     Ok(built)
 }
 

@@ -82,7 +82,7 @@ pub(crate) struct Situation {
     /// The condition of the current database when its writes were blocked.
     pub(crate) found: FencedDatabase,
     /// The state of the current database while no operation works on it.
-    pub(crate) rests: IdentityState,
+    pub(crate) served_state: IdentityState,
     /// The database that the catalog names.
     pub(crate) current: DatabaseCondition,
     /// The database that is to replace it.
@@ -187,7 +187,9 @@ pub(crate) fn decide(seen: &Situation, asked: Question) -> Decision {
         (Question::RollBack, _, Foreign | Own { .. }, _) => Refuse(UnexpectedIdentity),
 
         // A repair. Nobody blocks the tenant, and its database is as it should be.
-        (Question::Repair { .. }, TenantBlock::None, Own { state, at: Present }, _) if state == seen.rests => Nothing,
+        (Question::Repair { .. }, TenantBlock::None, Own { state, at: Present }, _) if state == seen.served_state => {
+            Nothing
+        }
         (Question::Repair { .. }, _, Missing | Damaged | Unreachable, _) => Refuse(CurrentUnreadable),
         (Question::Repair { .. }, _, Foreign, _) => Refuse(UnexpectedIdentity),
         // The swap retired the current database. The new one serves if it may have served.

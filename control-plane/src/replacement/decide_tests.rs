@@ -37,10 +37,10 @@ fn everything() -> Vec<(Situation, Question)> {
     let mut all = Vec::new();
     for block in BLOCKS {
         for found in [FencedDatabase::Frozen, FencedDatabase::Damaged, FencedDatabase::Missing] {
-            for rests in [Active, Frozen] {
+            for served_state in [Active, Frozen] {
                 for current in conditions() {
                     for new in NEW {
-                        let seen = Situation { block, found, rests, current, new };
+                        let seen = Situation { block, found, served_state, current, new };
                         all.extend(QUESTIONS.into_iter().map(|asked| (seen, asked)));
                     }
                 }
@@ -99,7 +99,7 @@ fn a_retired_database_comes_back_only_if_its_replacement_never_served_or_an_oper
 fn a_repair_changes_only_what_an_operation_left() {
     for (seen, asked) in everything() {
         let Question::Repair { .. } = asked else { continue };
-        let is_well = seen.block == TenantBlock::None && seen.current == Own { state: seen.rests, at: Present };
+        let is_well = seen.block == TenantBlock::None && seen.current == Own { state: seen.served_state, at: Present };
         assert_eq!(decide(&seen, asked) == Decision::Nothing, is_well, "{seen:?}");
     }
 }
@@ -324,7 +324,7 @@ impl ModelTenant {
         Situation {
             block: self.catalog.open.map_or(TenantBlock::None, |(stage, _)| ByReplacement(stage)),
             found: FencedDatabase::Frozen,
-            rests: Active,
+            served_state: Active,
             current: condition(self.catalog.current, generation),
             new: match self.catalog.open {
                 Some((_, Some(new))) => NewCondition::of_database(condition(new, generation + 1)),

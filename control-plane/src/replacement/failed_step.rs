@@ -160,7 +160,7 @@ async fn remove_leftover(
 /// Stamps the current database back to its unfenced state, if this operation stamped it and the catalog does not know.
 async fn restamp_current(context: &StepContext, step: &ClaimedStep) -> Result<Option<TenantUpdate>> {
     let tenant = &step.tenant;
-    let rests = match tenant.state {
+    let served_state = match tenant.state {
         _ if tenant.placement.is_none() || is_fenced(step) => return Ok(None),
         TenantState::Active | TenantState::Suspended => fence::unfenced_tenant_state(tenant),
         TenantState::Deleted => IdentityState::Tombstone,
@@ -176,7 +176,8 @@ async fn restamp_current(context: &StepContext, step: &ClaimedStep) -> Result<Op
         return Ok(None);
     }
     let expected = step.expected_at(context.fleet_id(), next, &[found.state]);
-    stamp::stamp_database(engine, &at, &expected, &step.identity_to_stamp(context.fleet_id(), next, rests)).await?;
+    stamp::stamp_database(engine, &at, &expected, &step.identity_to_stamp(context.fleet_id(), next, served_state))
+        .await?;
     Ok(Some(TenantUpdate::for_generation(tenant.id, tenant.generation)))
 }
 

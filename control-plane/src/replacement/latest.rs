@@ -139,7 +139,7 @@ async fn read_identity(context: &StepContext, server: ServerId, placement: &str)
 enum UndecidedReason {
     Nothing,
     Retired,
-    BuriedAgain,
+    TombstoneAgain,
     Several(String),
     Older,
     Unreadable(String),
@@ -156,7 +156,7 @@ impl UndecidedReason {
                 "the newest was retired; its replacement is on no server that this catalog knows".to_owned(),
                 "fleetctl server add      # add the server that holds it, then try again".to_owned(),
             ),
-            Self::BuriedAgain => ("the newest was archived or deleted again".to_owned(), aside.to_owned()),
+            Self::TombstoneAgain => ("the newest was archived or deleted again".to_owned(), aside.to_owned()),
             Self::Several(which) => (format!("more than one says that it serves: {which}"), aside.to_owned()),
             Self::Older => ("the newest is older than the one that the catalog records".to_owned(), again()),
             Self::Unreadable(which) => (format!("{which} cannot be read, and may be current"), aside.to_owned()),
@@ -170,13 +170,13 @@ impl UndecidedReason {
 struct RecordedDatabase {
     generation: Generation,
     place: Option<(ServerId, String)>,
-    is_buried: bool,
+    has_no_database: bool,
 }
 
 impl RecordedDatabase {
     fn of_tenant(tenant: &TenantRecord) -> Self {
         let place = tenant.placement.clone().map(|placement| (tenant.server_id, placement));
-        Self { generation: tenant.generation, place, is_buried: has_no_live_database(tenant) }
+        Self { generation: tenant.generation, place, has_no_database: has_no_live_database(tenant) }
     }
 }
 
@@ -190,7 +190,7 @@ fn decide_latest(
     all.retain(|one| one.found_identity().state != Building);
     all.sort_by_key(CandidateDatabase::found_generation);
     let Some(newest) = all.pop() else { return Ok(None) };
-    if known.is_buried && newest.found_generation() <= known.generation {
+    if known.has_no_database && newest.found_generation() <= known.generation {
         return Ok(None);
     }
     let serves_too = |one: &CandidateDatabase| {
@@ -206,7 +206,7 @@ fn decide_latest(
     match newest.found_identity().state {
         _ if newest.found_generation() < known.generation => Err(UndecidedReason::Older),
         Moved | Building => Err(UndecidedReason::Retired),
-        Tombstone if known.is_buried => Err(UndecidedReason::BuriedAgain),
+        Tombstone if known.has_no_database => Err(UndecidedReason::TombstoneAgain),
         // The database was deleted or about to be archived, and is complete.
         Active | Frozen | Tombstone => Ok(Some(newest)),
     }
@@ -246,10 +246,11 @@ mod tests {
     }
 
     /// Decides for a catalog at generation 5 that names the database `g5`.
-    fn taken(is_buried: bool, all: &[(i64, IdentityState)]) -> Result<Option<i64>, UndecidedReason> {
+    fn taken(has_no_database: bool, all: &[(i64, IdentityState)]) -> Result<Option<i64>, UndecidedReason> {
         let server = ServerId::generate();
         let all = all.iter().map(|(generation, state)| one(server, *generation, *state)).collect();
-        let known = RecordedDatabase { generation: Generation(5), place: Some((server, "g5".to_owned())), is_buried };
+        let known =
+            RecordedDatabase { generation: Generation(5), place: Some((server, "g5".to_owned())), has_no_database };
         Ok(decide_latest(all, &known)?.map(|one| one.found_generation().0))
     }
 
@@ -281,11 +282,11 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_buried_stays_so_unless_something_has_served_since() {
+    fn one_that_has_no_database_stays_so_unless_something_has_served_since() {
         use IdentityState::{Active, Moved, Tombstone};
         assert_eq!(taken(true, &[(3, Moved)]), Ok(None));
         assert_eq!(taken(true, &[(3, Moved), (5, Tombstone)]), Ok(None));
         assert_eq!(taken(true, &[(3, Moved), (6, Active)]), Ok(Some(6)));
-        assert_eq!(taken(true, &[(7, Tombstone)]), Err(UndecidedReason::BuriedAgain));
+        assert_eq!(taken(true, &[(7, Tombstone)]), Err(UndecidedReason::TombstoneAgain));
     }
 }

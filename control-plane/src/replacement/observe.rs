@@ -23,7 +23,7 @@ pub(crate) struct Observation {
     /// Whether an operation blocks the tenant's writes.
     is_blocked: bool,
     /// The state of the database that serves after the block.
-    pub(crate) rests: IdentityState,
+    pub(crate) served_state: IdentityState,
     /// The database that the catalog names.
     pub(crate) current: ObservedDatabase,
     new: ObservedNew,
@@ -56,7 +56,7 @@ impl Observation {
         };
         let found = self.open.as_ref().map_or(FencedDatabase::Frozen, |open| open.found);
         let (current, new) = (self.current.condition, self.new.condition);
-        Situation { block, found, rests: self.rests, current, new }
+        Situation { block, found, served_state: self.served_state, current, new }
     }
 
     /// What is wrong with the new database, for people.
@@ -114,7 +114,7 @@ pub(crate) async fn observe_replacement(
     open: Option<ReplacementRecord>,
 ) -> Result<Observation> {
     let is_blocked = step.tenant.block_writes == Some(BlockWrites::Operation);
-    let rests = match is_blocked {
+    let served_state = match is_blocked {
         true => state_under_block(open.as_ref().and_then(|open| open.previous_block)),
         false => unfenced_tenant_state(&step.tenant),
     };
@@ -123,7 +123,7 @@ pub(crate) async fn observe_replacement(
         Some(new) => observe_new(context, step, new).await,
         None => ObservedNew { condition: NewCondition::NotMade, detail: "there is none".to_owned(), problem: None },
     };
-    Ok(Observation { open, is_blocked, rests, current, new })
+    Ok(Observation { open, is_blocked, served_state, current, new })
 }
 
 /// Reads the identity of the database that the catalog names.

@@ -71,10 +71,10 @@ pub(crate) async fn roll_back(context: &StepContext, step: &ClaimedStep) -> Resu
     act::serve_current(context, step, &found, state::unfenced_state(&open)).await?;
     context.fault_point("thaw: stamped").await;
     let error = Error::new(ErrorKind::Recorded(code), message);
-    let flip = state::lift_block(&open, TenantUpdate::for_generation(step.tenant.id, step.tenant.generation));
+    let update = state::lift_block(&open, TenantUpdate::for_generation(step.tenant.id, step.tenant.generation));
     let event = step.tenant_event(&format!("tenant.{}_given_up", step.op.kind), json!({"code": error.code()}));
     let mut effects = vec![
-        CatalogEffect::UpdateTenant(flip),
+        CatalogEffect::UpdateTenant(update),
         CatalogEffect::EndReplacement(step.tenant.id),
         CatalogEffect::Event(event),
     ];

@@ -70,8 +70,8 @@ pub(super) fn unfenced_state(open: &ReplacementRecord) -> IdentityState {
 }
 
 /// Adds to a tenant update that the block ends, and that the tenant gets back what it had before.
-pub(crate) fn lift_block(open: &ReplacementRecord, flip: TenantUpdate) -> TenantUpdate {
-    TenantUpdate { block_writes: Some(open.previous_block), reason: Some(open.previous_reason.clone()), ..flip }
+pub(crate) fn lift_block(open: &ReplacementRecord, update: TenantUpdate) -> TenantUpdate {
+    TenantUpdate { block_writes: Some(open.previous_block), reason: Some(open.previous_reason.clone()), ..update }
 }
 
 /// The tenant update that names the new database.

@@ -12,16 +12,16 @@ use crate::operation::CatalogEffect;
 
 /// Applies the tenant updates. Returns the tenants that were changed by somebody else.
 pub(super) async fn apply_updates(tx: &mut WriteTx, reports: &[&StepReport]) -> Result<HashSet<TenantId>> {
-    let flips: Vec<TenantUpdate> = all_effects(reports)
+    let updates: Vec<TenantUpdate> = all_effects(reports)
         .filter_map(|effect| match effect {
-            CatalogEffect::UpdateTenant(flip) => Some(flip.clone()),
+            CatalogEffect::UpdateTenant(update) => Some(update.clone()),
             _ => None,
         })
         .collect();
-    if flips.is_empty() {
+    if updates.is_empty() {
         return Ok(HashSet::new());
     }
-    Ok(catalog::tenants::update_many(tx, &flips).await?.into_iter().collect())
+    Ok(catalog::tenants::update_many(tx, &updates).await?.into_iter().collect())
 }
 
 /// Applies all other effects.

@@ -111,10 +111,10 @@ pub enum SubmitOutcome {
 
 impl Runner {
     /// Plans, and with [`SubmitMode::Run`] writes operation, steps and event in one transaction and wakes the runner.
-    /// For create, the same transaction writes tenants and names.
+    /// For create, the same transaction writes tenants and names. An embedded process runs what it submits.
     ///
     /// # Errors
-    /// `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
+    /// `shutting_down` after the process was told to stop; `invalid`, `selection_empty`, `not_found`, `already_exists`, `protected`, `count_mismatch`, `backup_not_found`,
     /// and those of the catalog. On an error nothing was written.
     pub async fn submit_operation(
         &self,
@@ -122,6 +122,9 @@ impl Runner {
         submission: Submission,
         mode: SubmitMode,
     ) -> Result<SubmitOutcome> {
+        if self.tasks.stopping_token().is_cancelled() {
+            return Err(Error::new(ErrorKind::ShuttingDown, "this process is shutting down"));
+        }
         check_concurrency(submission.concurrency)?;
         let scope = if submission.targets.is_everyone() { SubmissionScope::All } else { SubmissionScope::Some };
         let prepared = submission.operation.prepare_submission(&self.context, scope).await?;

@@ -78,7 +78,8 @@ async fn the_latest_backup_is_the_last_one_although_an_earlier_one_says_a_later_
 
 /// One operation by one of two processes.
 async fn by(app: &Arc<App>, params: OperationParams) {
-    let submitted = app.submit_operation(&caller(), Submission::new(params, acme()), SubmitMode::Run).await.unwrap();
+    let submitted =
+        app.runner.submit_operation(&caller(), Submission::new(params, acme()), SubmitMode::Run).await.unwrap();
     let SubmitOutcome::Started(record) = submitted else { panic!("only planned") };
     let ended = app.runner.wait_for_operation(record.id, Duration::from_secs(60)).await.unwrap();
     assert_eq!(ended.error_code, None);

@@ -49,7 +49,7 @@ fn one() -> TenantSelection {
 async fn planned(world: &World, params: OperationParams, targets: TenantSelection) -> OperationId {
     let dead = world.another(ProcessRole::Embedded).await;
     dead.simulate_kill().await;
-    match dead.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Run).await.unwrap() {
+    match dead.runner.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Run).await.unwrap() {
         SubmitOutcome::Started(record) => record.id,
         SubmitOutcome::Planned(plan) => panic!("{plan:?}"),
     }

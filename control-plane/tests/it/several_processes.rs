@@ -20,6 +20,7 @@ async fn an_embedded_process_runs_nothing_that_it_was_not_asked_to() {
     let left = world.start(Submission::new(creating(&["acme"]), TenantSelection::default())).await.unwrap();
     world.app.context.wait_until_halted().await;
     let control_plane::runner::submit::SubmitOutcome::Started(own) = other
+        .runner
         .submit_operation(
             &caller(),
             Submission::new(creating(&["globex"]), TenantSelection::default()),

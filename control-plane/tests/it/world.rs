@@ -169,14 +169,14 @@ impl World {
     }
 
     pub(crate) async fn start(&self, submission: Submission) -> Result<OperationRecord, Error> {
-        match self.app.submit_operation(&caller(), submission, SubmitMode::Run).await? {
+        match self.app.runner.submit_operation(&caller(), submission, SubmitMode::Run).await? {
             SubmitOutcome::Started(record) => Ok(record),
             SubmitOutcome::Planned(plan) => panic!("only planned: {plan:?}"),
         }
     }
 
     pub(crate) async fn plan(&self, params: OperationParams, targets: TenantSelection) -> Result<PlanView, Error> {
-        match self.app.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Plan).await? {
+        match self.app.runner.submit_operation(&caller(), Submission::new(params, targets), SubmitMode::Plan).await? {
             SubmitOutcome::Planned(plan) => Ok(plan),
             SubmitOutcome::Started(record) => panic!("started {record:?}"),
         }

@@ -35,10 +35,10 @@ impl Fleet {
         let name = TenantName::parse_slug("acme").unwrap();
         let new = tenants::NewTenant { id: tenant, name, server_id, labels: Default::default() };
         tenants::insert_many(&mut tx, &[new]).await.unwrap();
-        let mut flip = tenants::TenantUpdate::for_generation(tenant, Generation::FIRST);
-        flip.state = Some(TenantState::Active);
-        flip.placement = Some(Some(at.catalog_reference().to_owned()));
-        tenants::update_many(&mut tx, &[flip]).await.unwrap();
+        let mut update = tenants::TenantUpdate::for_generation(tenant, Generation::FIRST);
+        update.state = Some(TenantState::Active);
+        update.placement = Some(Some(at.catalog_reference().to_owned()));
+        tenants::update_many(&mut tx, &[update]).await.unwrap();
         let scope = TokenScope::Tenant { tenant, role: tenant_router::Role::Writer };
         let token = create_token(&mut tx, scope, None, None).await.unwrap().1.expose_secret().to_owned();
         tx.commit().await.unwrap();

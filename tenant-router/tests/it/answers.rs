@@ -17,8 +17,13 @@ async fn a_tenant_that_fills_its_share_waits_is_refused_and_silences_nobody_else
     let world = World::new().await;
     let ids = world.tenants(&["acme", "globex"]).await;
     let answers = AnswerBudget::new(BUDGET);
-    let router =
-        world.builder().answer_budget(answers.clone()).write_wait_max(Duration::from_millis(50)).build().await.unwrap();
+    let router = world
+        .builder()
+        .answer_budget(answers.clone())
+        .replacement_wait_max(Duration::from_millis(50))
+        .build()
+        .await
+        .unwrap();
     let acme = open::<Write>(&router, "acme", &world.token_for(ids[0], Role::Writer).await).await.unwrap();
     let globex = open::<Read>(&router, "globex", &world.token_for(ids[1], Role::Reader).await).await.unwrap();
     let held = acme.query(LARGE, ()).await.unwrap();
@@ -42,7 +47,8 @@ async fn who_waits_for_room_goes_on_when_another_answer_was_sent() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
     let answers = AnswerBudget::new(BUDGET);
-    let router = world.builder().answer_budget(answers).write_wait_max(Duration::from_secs(60)).build().await.unwrap();
+    let router =
+        world.builder().answer_budget(answers).replacement_wait_max(Duration::from_secs(60)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let acme = open::<Write>(&router, "acme", &token).await.unwrap();
     let held = acme.query(LARGE, ()).await.unwrap();

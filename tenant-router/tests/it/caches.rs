@@ -297,7 +297,7 @@ async fn a_change_of_ours_before_the_catalog_went_away_stops_only_whom_it_concer
     for (name, token) in [("acme", &acme), ("globex", &globex)] {
         open::<Read>(&router, name, token).await.unwrap();
     }
-    world.flip(ids[0], |flip| flip.state = Some(catalog::TenantState::Suspended)).await;
+    world.update_tenant(ids[0], |update| update.state = Some(catalog::TenantState::Suspended)).await;
     world.catalog.close().await;
     let known = open::<Read>(&router, "globex", &globex).await.unwrap();
     assert_eq!(note(&known, 1).await.unwrap(), canary("globex", 1));

@@ -37,10 +37,10 @@ async fn a_warm_handle_moves_to_the_new_database() {
 }
 
 #[tokio::test]
-async fn while_nobody_flips_the_row_the_request_waits_and_then_is_refused() {
+async fn while_nobody_updates_the_record_the_request_waits_and_then_is_refused() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().write_wait_max(Duration::from_millis(200)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_millis(200)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let warm = open::<Write>(&router, "acme", &token).await.unwrap();
     world.stamp_ahead(id).await;
@@ -52,7 +52,7 @@ async fn while_nobody_flips_the_row_the_request_waits_and_then_is_refused() {
         assert_eq!(written.kind(), ErrorKind::Fenced);
     }
     assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Fenced);
-    world.flip_row(id, |_| ()).await;
+    world.update_record(id, |_| ()).await;
     assert_eq!(note(&warm, 1).await.unwrap(), canary("acme", 1));
 }
 
@@ -60,7 +60,7 @@ async fn while_nobody_flips_the_row_the_request_waits_and_then_is_refused() {
 async fn a_request_in_the_middle_of_a_flip_gets_through() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().write_wait_max(Duration::from_secs(20)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_secs(20)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
     let warm = Arc::new(open::<Write>(&router, "acme", &token).await.unwrap());
     world.stamp_ahead(id).await;
@@ -69,7 +69,7 @@ async fn a_request_in_the_middle_of_a_flip_gets_through() {
         async move { note(&warm, 1).await }
     });
     tokio::task::yield_now().await;
-    world.flip_row(id, |_| ()).await;
+    world.update_record(id, |_| ()).await;
     assert_eq!(waiting.await.unwrap().unwrap(), canary("acme", 1));
 }
 
@@ -77,7 +77,7 @@ async fn a_request_in_the_middle_of_a_flip_gets_through() {
 async fn another_tenants_database_is_refused_not_served() {
     let world = World::new().await;
     let ids = world.tenants(&["acme", "globex"]).await;
-    let router = world.builder().write_wait_max(Duration::from_millis(100)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_millis(100)).build().await.unwrap();
     let token = world.token_for(ids[0], Role::Reader).await;
     // Somebody put globex's file where acme's was.
     let acme = world.placement(&world.record(ids[0]).await).await;
@@ -94,7 +94,7 @@ async fn another_tenants_database_is_refused_not_served() {
 async fn a_missing_database_is_an_error_and_stays_missing() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().write_wait_max(Duration::from_millis(100)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_millis(100)).build().await.unwrap();
     let token = world.token_for(id, Role::Reader).await;
     let path = world.placement(&world.record(id).await).await.file_path();
     remove(&path);
@@ -109,7 +109,7 @@ async fn a_deleted_tenant_is_gone_for_warm_handles_of_other_programs() {
     let (_, router) = two_routers(&world).await;
     let token = world.token_for(id, Role::Writer).await;
     let warm = open::<Write>(&router, "acme", &token).await.unwrap();
-    world.flip(id, |flip| flip.state = Some(TenantState::Deleted)).await;
+    world.update_tenant(id, |update| update.state = Some(TenantState::Deleted)).await;
     assert_eq!(note(&warm, 1).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(warm.execute("delete from notes", ()).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
@@ -125,7 +125,7 @@ async fn a_read_across_a_flip_sees_the_state_it_began_with() {
     let first = tx.query("select body from notes where id = 1", ()).await.unwrap();
     world.stamp_ahead(id).await;
     world.fill(id, "restored").await;
-    // It began before the flip and sees that state to its end: never half of each.
+    // It began before the update and sees that state to its end: never half of each.
     let second = tx.query("select body from notes where id = 1", ()).await.unwrap();
     assert_eq!(first, second);
     drop(tx);

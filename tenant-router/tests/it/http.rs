@@ -85,7 +85,7 @@ async fn foreign_unknown_and_not_a_member_are_the_same_bytes() {
     let nobody = world.token(TokenScope::Member { principal: "eve".to_owned() }).await;
     world.tenant("removed").await;
     let removed = world.record(world.tenant("gone").await).await.id;
-    world.flip(removed, |flip| flip.state = Some(TenantState::Deleted)).await;
+    world.update_tenant(removed, |update| update.state = Some(TenantState::Deleted)).await;
     let own = world.token_for(removed, Role::Manager).await;
     let mut answers = std::collections::HashSet::new();
     for (name, token) in [

@@ -15,12 +15,12 @@ async fn suspended_tenants_tell_members_only() {
     let member = world.token_for(ids[0], Role::Manager).await;
     let stranger = world.token_for(ids[1], Role::Manager).await;
     let open_before = open::<Read>(&router, "acme", &member).await.unwrap();
-    world.flip(ids[0], |flip| flip.state = Some(TenantState::Suspended)).await;
+    world.update_tenant(ids[0], |update| update.state = Some(TenantState::Suspended)).await;
     assert_eq!(open::<Read>(&router, "acme", &member).await.unwrap_err().kind(), ErrorKind::Suspended);
     assert_eq!(open::<Read>(&router, "acme", &stranger).await.unwrap_err().kind(), ErrorKind::NotFound);
     // A handle from before finds out at its next statement.
     assert_eq!(note(&open_before, 1).await.unwrap_err().kind(), ErrorKind::Suspended);
-    world.flip(ids[0], |flip| flip.state = Some(TenantState::Active)).await;
+    world.update_tenant(ids[0], |update| update.state = Some(TenantState::Active)).await;
     assert_eq!(note(&open::<Read>(&router, "acme", &member).await.unwrap(), 1).await.unwrap(), canary("acme", 1));
 }
 
@@ -30,11 +30,11 @@ async fn gone_tenants_are_like_none_and_archived_ones_ask_for_patience() {
     let id = world.tenant("acme").await;
     let router = world.router().await;
     let token = world.token_for(id, Role::Manager).await;
-    world.flip(id, |flip| flip.state = Some(TenantState::Archived)).await;
+    world.update_tenant(id, |update| update.state = Some(TenantState::Archived)).await;
     let archived = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((archived.kind(), archived.status()), (ErrorKind::Archived, 503));
     assert!(archived.retry_after().is_some());
-    world.flip(id, |flip| flip.state = Some(TenantState::Deleted)).await;
+    world.update_tenant(id, |update| update.state = Some(TenantState::Deleted)).await;
     assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -45,13 +45,13 @@ async fn a_tenant_that_is_archived_again_is_asked_for_again_at_once() {
     let router = world.router().await;
     let token = world.token_for(id, Role::Manager).await;
     for round in 0..3 {
-        world.flip(id, |flip| flip.state = Some(TenantState::Archived)).await;
+        world.update_tenant(id, |update| update.state = Some(TenantState::Archived)).await;
         for _ in 0..2 {
             assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::Archived);
         }
         let wanted = catalog::tenants::wake_requested(&mut world.catalog.read().await.unwrap(), 10).await.unwrap();
         assert_eq!(wanted, [id], "round {round}");
-        world.flip(id, |flip| flip.state = Some(TenantState::Active)).await;
+        world.update_tenant(id, |update| update.state = Some(TenantState::Active)).await;
         open::<Read>(&router, "acme", &token).await.unwrap();
         // The next archive is later than this one.
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
@@ -65,7 +65,7 @@ async fn an_operators_block_leaves_reads() {
     let router = world.router().await;
     let token = world.token_for(id, Role::Writer).await;
     let before = open::<Write>(&router, "acme", &token).await.unwrap();
-    world.flip(id, |flip| flip.block_writes = Some(Some(BlockWrites::Operator))).await;
+    world.update_tenant(id, |update| update.block_writes = Some(Some(BlockWrites::Operator))).await;
     assert_eq!(open::<Write>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(before.execute("delete from notes", ()).await.unwrap_err().kind(), ErrorKind::ReadOnly);
     assert_eq!(note(&open::<Read>(&router, "acme", &token).await.unwrap(), 1).await.unwrap(), canary("acme", 1));
@@ -75,9 +75,9 @@ async fn an_operators_block_leaves_reads() {
 async fn writes_wait_for_an_operation_and_go_on_when_it_ends() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().write_wait_max(Duration::from_secs(20)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_secs(20)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
-    world.flip(id, |flip| flip.block_writes = Some(Some(BlockWrites::Operation))).await;
+    world.update_tenant(id, |update| update.block_writes = Some(Some(BlockWrites::Operation))).await;
     let waiting = tokio::spawn({
         let (router, token) = (router.clone(), token.clone());
         async move { open::<Write>(&router, "acme", &token).await }
@@ -86,7 +86,7 @@ async fn writes_wait_for_an_operation_and_go_on_when_it_ends() {
     let reader = open::<Read>(&router, "acme", &token).await.unwrap();
     assert_eq!(note(&reader, 1).await.unwrap(), canary("acme", 1));
     assert!(!waiting.is_finished());
-    world.flip(id, |flip| flip.block_writes = Some(None)).await;
+    world.update_tenant(id, |update| update.block_writes = Some(None)).await;
     let tenant = waiting.await.unwrap().unwrap();
     tenant.execute("update notes set body = 'late' where id = 1", ()).await.unwrap();
     assert_eq!(note(&tenant, 1).await.unwrap(), "late");
@@ -96,9 +96,9 @@ async fn writes_wait_for_an_operation_and_go_on_when_it_ends() {
 async fn writes_do_not_wait_for_ever() {
     let world = World::new().await;
     let id = world.tenant("acme").await;
-    let router = world.builder().write_wait_max(Duration::from_millis(150)).build().await.unwrap();
+    let router = world.builder().replacement_wait_max(Duration::from_millis(150)).build().await.unwrap();
     let token = world.token_for(id, Role::Writer).await;
-    world.flip(id, |flip| flip.block_writes = Some(Some(BlockWrites::Operation))).await;
+    world.update_tenant(id, |update| update.block_writes = Some(Some(BlockWrites::Operation))).await;
     let begun = Instant::now();
     let refused = open::<Write>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((refused.kind(), refused.status()), (ErrorKind::WritesBlocked, 503));
@@ -121,13 +121,13 @@ async fn a_program_refuses_schemas_it_does_not_know() {
         .unwrap();
     let set = |version| {
         let world = &world;
-        async move { world.flip(id, |flip| flip.schema_version = Some(Some(version))).await }
+        async move { world.update_tenant(id, |update| update.schema_version = Some(Some(version))).await }
     };
     set(1).await;
     let behind = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((behind.kind(), behind.retry_after().is_some()), (ErrorKind::SchemaBehind, true));
     // Waiting does not help a tenant that stays there: the same code, and other words.
-    let pin = |pin| world.flip(id, move |flip| flip.pin = Some(pin));
+    let pin = |pin| world.update_tenant(id, move |update| update.pin = Some(pin));
     pin(Some(catalog::SchemaPin { below: 2, at: 0, op: catalog::OperationId::generate() })).await;
     let pinned = open::<Read>(&router, "acme", &token).await.unwrap_err();
     assert_eq!((pinned.kind(), pinned.code(), pinned.status()), (ErrorKind::SchemaPinned, behind.code(), 503));

@@ -66,7 +66,7 @@ impl World {
         tenants::insert_many(&mut tx, &[new]).await.unwrap();
         tx.commit().await.unwrap();
         self.fill(id, &format!("canary of {name}")).await;
-        self.flip(id, |flip| flip.state = Some(TenantState::Active)).await;
+        self.update_tenant(id, |update| update.state = Some(TenantState::Active)).await;
         id
     }
 
@@ -103,18 +103,18 @@ impl World {
         let expected = ExpectedIdentity { states: vec![IdentityState::Building], ..expected(&next) };
         let active = Identity { state: IdentityState::Active, ..next };
         self.engine.stamp_identity(&at, &expected, &active).await.unwrap();
-        let mut flip = TenantUpdate::for_generation(id, record.generation);
-        flip.placement = Some(Some(at.catalog_reference().to_owned()));
-        self.apply(flip).await;
+        let mut update = TenantUpdate::for_generation(id, record.generation);
+        update.placement = Some(Some(at.catalog_reference().to_owned()));
+        self.apply(update).await;
     }
 
     /// Changes a tenant's row as operations do: first the database gets the generation the row will have, then the row.
-    pub(crate) async fn flip(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
+    pub(crate) async fn update_tenant(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
         self.stamp_ahead(id).await;
-        self.flip_row(id, change).await;
+        self.update_record(id, change).await;
     }
 
-    /// The first half of a flip: the database is ahead of the catalog.
+    /// The first half of an update: the database is ahead of the catalog.
     pub(crate) async fn stamp_ahead(&self, id: TenantId) {
         let record = self.record(id).await;
         let now = self.identity(&record, record.generation, IdentityState::Active);
@@ -123,15 +123,15 @@ impl World {
     }
 
     /// The second half.
-    pub(crate) async fn flip_row(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
-        let mut flip = TenantUpdate::for_generation(id, self.record(id).await.generation);
-        change(&mut flip);
-        self.apply(flip).await;
+    pub(crate) async fn update_record(&self, id: TenantId, change: impl FnOnce(&mut TenantUpdate)) {
+        let mut update = TenantUpdate::for_generation(id, self.record(id).await.generation);
+        change(&mut update);
+        self.apply(update).await;
     }
 
-    async fn apply(&self, flip: TenantUpdate) {
+    async fn apply(&self, update: TenantUpdate) {
         let mut tx = self.catalog.write().await.unwrap();
-        assert!(tenants::update_many(&mut tx, &[flip]).await.unwrap().is_empty(), "somebody else flipped");
+        assert!(tenants::update_many(&mut tx, &[update]).await.unwrap().is_empty(), "another process updated it");
         tx.commit().await.unwrap();
     }
 

@@ -15,13 +15,13 @@ const DAY: i64 = 86_400_000;
 async fn made(fixture: &Fixture, count: usize) -> (ServerId, Vec<TenantId>) {
     let (server, ids) = seed(&fixture.catalog, count).await;
     let mut tx = fixture.catalog.write().await.unwrap();
-    let flip = |id: &TenantId| TenantUpdate {
+    let update = |id: &TenantId| TenantUpdate {
         state: Some(TenantState::Active),
         placement: Some(Some(id.to_string())),
         ..TenantUpdate::for_generation(*id, Generation::FIRST)
     };
-    let flips: Vec<TenantUpdate> = ids.iter().map(flip).collect();
-    assert!(tenants::update_many(&mut tx, &flips).await.unwrap().is_empty());
+    let updates: Vec<TenantUpdate> = ids.iter().map(update).collect();
+    assert!(tenants::update_many(&mut tx, &updates).await.unwrap().is_empty());
     tx.commit().await.unwrap();
     (server, ids)
 }

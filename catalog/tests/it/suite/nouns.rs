@@ -90,7 +90,7 @@ async fn epochs_count_every_attempt() {
 }
 
 #[tokio::test]
-async fn a_flip_sets_clears_and_dates() {
+async fn an_update_sets_clears_and_dates() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 1).await;
     let mut tx = fixture.catalog.write().await.unwrap();

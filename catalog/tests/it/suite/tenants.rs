@@ -39,16 +39,17 @@ async fn a_taken_name_is_named_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn a_flip_applies_once_and_only_where_the_generation_fits() {
+async fn an_update_applies_once_and_only_where_the_generation_fits() {
     let fixture = Fixture::new().await;
     let (_, ids) = seed(&fixture.catalog, 3).await;
-    let mut flips: Vec<TenantUpdate> = ids.iter().map(|id| TenantUpdate::for_generation(*id, Generation(1))).collect();
-    flips[0].state = Some(TenantState::Active);
-    flips[0].placement = Some(Some("a/g2-1.db".to_owned()));
-    flips[1].from = Generation(7);
+    let mut updates: Vec<TenantUpdate> =
+        ids.iter().map(|id| TenantUpdate::for_generation(*id, Generation(1))).collect();
+    updates[0].state = Some(TenantState::Active);
+    updates[0].placement = Some(Some("a/g2-1.db".to_owned()));
+    updates[1].from = Generation(7);
     fixture.advance(5);
     let mut tx = fixture.catalog.write().await.unwrap();
-    assert_eq!(tenants::update_many(&mut tx, &flips).await.unwrap(), [ids[1]]);
+    assert_eq!(tenants::update_many(&mut tx, &updates).await.unwrap(), [ids[1]]);
     tx.commit().await.unwrap();
     let mut tx = fixture.catalog.read().await.unwrap();
     let all = tenants::list_tenants(&mut tx, &TenantCriteria::default(), None, 10).await.unwrap();

@@ -88,7 +88,7 @@ pub(crate) async fn submit_or_plan(
 ) -> Result<Response> {
     check_reason(submission.reason.as_deref())?;
     let mode = if dry_run { SubmitMode::Plan } else { SubmitMode::Run };
-    match api.app.submit_operation(&caller.who, submission, mode).await? {
+    match api.app.runner.submit_operation(&caller.who, submission, mode).await? {
         SubmitOutcome::Planned(view) => Ok(JsonBody(planned_change(view.into())).into_response()),
         SubmitOutcome::Started(record) => accepted_response(api, record).await,
     }

@@ -211,6 +211,7 @@ async fn require_agreement(api: &ApiState, caller: &AdmittedCaller, release: Rel
     let params = OperationParams::Migrate(migrate::MigrateParams::to_head(migrate::ReleaseSource::Id(release)));
     match api
         .app
+        .runner
         .submit_operation(&caller.who, Submission::new(params, TenantSelection::all_tenants()), SubmitMode::Plan)
         .await
     {

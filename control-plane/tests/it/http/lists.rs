@@ -133,8 +133,12 @@ async fn a_key_whose_process_ended_before_it_answered_does_not_do_it_again() {
     let params = OperationParams::Create(create::CreateParams { tenants, ..Default::default() });
     let taken = ClaimedIdempotencyKey { key: "key".to_owned(), owner: "gone".to_owned() };
     let caller = AuditCaller { actor, request_id: None, once: Some(taken) };
-    let submitted =
-        site.app.submit_operation(&caller, Submission::new(params, Default::default()), SubmitMode::Run).await.unwrap();
+    let submitted = site
+        .app
+        .runner
+        .submit_operation(&caller, Submission::new(params, Default::default()), SubmitMode::Run)
+        .await
+        .unwrap();
     let SubmitOutcome::Started(record) = submitted else { panic!("only planned") };
     let again = send(site.admin(Method::POST, "/v1/tenants").header("idempotency-key", "key").json(&body)).await;
     assert_eq!((again.status, &again.headers["idempotency-replayed"]), (202, &"true".parse().unwrap()));

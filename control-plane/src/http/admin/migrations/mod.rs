@@ -120,7 +120,7 @@ async fn show_plan(
     let selection = submission.targets.clone();
     let include_pinned = include_pinned || !selection.names.is_empty();
     // Refuses with the same error as a run would.
-    api.app.submit_operation(&caller.who, submission, SubmitMode::Plan).await?;
+    api.app.runner.submit_operation(&caller.who, submission, SubmitMode::Plan).await?;
     let (release, sets) = describe_release(&api, &caller, source).await?;
     let (_, current) = schema_state::current_sets(&mut api.app.catalog.read().await.map_err(Error::from)?).await?;
     let head = current.version_set().head_version();

@@ -48,7 +48,7 @@ async fn drain_server(
     };
     if !run.dry_run {
         // If the moves cannot be planned, nothing changes, including the server's state.
-        api.app.submit_operation(&caller.who, submission.clone(), SubmitMode::Plan).await?;
+        api.app.runner.submit_operation(&caller.who, submission.clone(), SubmitMode::Plan).await?;
         // The server is closed first, so that no tenant is created on it that the moves do not include.
         close(&api, &caller, &server, run.reason.as_deref()).await?;
     }

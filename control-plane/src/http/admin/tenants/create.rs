@@ -52,7 +52,7 @@ async fn create_one(
     let mut submission = Submission::new(OperationParams::Create(params), TenantSelection::default());
     submission.reason = new.reason;
     let mode = if new.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
-    match api.app.submit_operation(&caller.who, submission, mode).await? {
+    match api.app.runner.submit_operation(&caller.who, submission, mode).await? {
         SubmitOutcome::Started(record) => created_response(&api, record).await,
         SubmitOutcome::Planned(view) => Ok(JsonBody(planned_change(view.into())).into_response()),
     }
