@@ -3,11 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 /// The role that fleets use; may create databases and roles, nothing more.
 pub const ROLE: &str = "fleet";
 /// Its password: these servers hold no secrets and listen on loopback only.
 pub const PASSWORD: &str = "fleet-test";
+
+/// Free memory of the file system in memory below which clusters are made on disk.
+const MEMORY_FREE_MIN: u64 = 4 << 30;
 
 /// Where Debian puts each major version's programs.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -65,18 +69,46 @@ pub(crate) fn run(command: &mut Command, what: &str) -> Output {
 
 /// A directory of this machine's temporary space that the server's user owns.
 pub(crate) fn own_directory(prefix: &str) -> tempfile::TempDir {
-    let dir = tempfile::Builder::new().prefix(prefix).tempdir().expect("the temporary directory can be written");
+    let prefix = format!("{prefix}{}-", std::process::id());
+    let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(scratch_space());
+    let dir = dir.expect("the temporary directory can be written");
     if let Some(user) = server_user() {
         run(Command::new("chown").arg(format!("{user}:{user}")).arg(dir.path()), "chown");
     }
     dir
 }
 
+/// Where clusters are made: in memory, if there is plenty, because creating a database writes hundreds of files.
+fn scratch_space() -> &'static Path {
+    static SPACE: OnceLock<PathBuf> = OnceLock::new();
+    SPACE.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let free = rustix::fs::statvfs(memory).map_or(0, |space| space.f_bavail * space.f_frsize);
+        if free < MEMORY_FREE_MIN {
+            return std::env::temp_dir();
+        }
+        remove_abandoned(memory);
+        memory.to_owned()
+    })
+}
+
+/// Removes the directories of tests that were killed: of every process that has ended.
+fn remove_abandoned(space: &Path) {
+    for entry in fs::read_dir(space).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix("fleet-pg-")?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Another test may be doing the same.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// The data directory that clusters are copies of; made by whoever comes first.
 pub(crate) fn template(other: bool) -> PathBuf {
     let version = run(Command::new(bin("postgres")).arg("--version"), "postgres --version");
     let version: String = String::from_utf8_lossy(&version.stdout).chars().filter(|c| c.is_ascii_digit()).collect();
-    let place = std::env::temp_dir().join(format!(
+    let place = scratch_space().join(format!(
         "fleet-postgres-{version}-{}{}",
         rustix::process::geteuid().as_raw(),
         if other { "-other" } else { "" }
