@@ -35,6 +35,8 @@ pub enum ErrorKind {
     WrongKey,
     /// There is no catalog at this location yet.
     NotInitialised,
+    /// The catalog was moved from this location to a server.
+    Moved,
     /// The catalog is not reachable, or was locked for too long.
     Unavailable,
     /// The catalog's disk is full; nothing was changed.
@@ -65,6 +67,7 @@ impl ErrorKind {
             Self::SchemaNewer => "catalog_newer",
             Self::WrongKey => "wrong_key",
             Self::NotInitialised => "not_initialised",
+            Self::Moved => "catalog_moved",
             Self::Unavailable => "catalog_unavailable",
             Self::DiskFull => "disk_full",
             Self::ReadOnlyStorage => "read_only_storage",

@@ -13,6 +13,7 @@ pub mod error;
 pub mod events;
 pub mod fleet;
 pub mod history;
+pub mod home;
 pub mod idempotency;
 pub mod identity;
 pub mod ids;

@@ -22,6 +22,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use catalog::db::{CatalogDsn, CatalogLocation};
+use catalog::home::{CATALOG_FILE, KEY_FILE, SCRATCH_DIR};
 use catalog::seal::FleetKey;
 use secrecy::{ExposeSecret, SecretString};
 use tenant_engine::FleetClaims;
@@ -72,7 +73,7 @@ impl DataDirectory {
         owner::require_own(&root)?;
         let unusable = |error: io::Error| data_dir_unusable(&root, error);
         let own = ["tenants"].into_iter().filter(|_| config.catalog_url.is_none());
-        for directory in [""].into_iter().chain(own).chain(["scratch"]).map(|name| root.join(name)) {
+        for directory in [""].into_iter().chain(own).chain([SCRATCH_DIR]).map(|name| root.join(name)) {
             DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
         }
         Self::open_existing(config)
@@ -90,7 +91,7 @@ impl DataDirectory {
         })?;
         owner::require_own(&root)?;
         let catalog = match &config.catalog_url {
-            None => CatalogLocation::File(root.join("catalog.db")),
+            None => CatalogLocation::File(root.join(CATALOG_FILE)),
             Some(url) => CatalogLocation::Postgres(CatalogDsn::from_text(url.expose_secret()).map_err(|error| {
                 Error::from(error).try_next("fleetctl config show --origin      # says where the address comes from")
             })?),
@@ -108,7 +109,7 @@ impl DataDirectory {
         }
         let root = absolute_path(&config.data_dir);
         // The tenants' folder and the catalog may be links, or mounts of their own.
-        let places = [root.join("catalog.db"), root.join("tenants")];
+        let places = [root.join(CATALOG_FILE), root.join("tenants")];
         places.iter().try_for_each(|place| file_system::require_safe(place, config.network_file_system))
     }
 
@@ -129,7 +130,7 @@ impl DataDirectory {
     /// # Errors
     /// `data_dir_unusable`.
     pub fn scratch_dir(&self) -> Result<PathBuf> {
-        let scratch = self.root.join("scratch");
+        let scratch = self.root.join(SCRATCH_DIR);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&scratch);
         made.map_err(|error| data_dir_unusable(&self.root, error))?;
         Ok(scratch)
@@ -155,7 +156,7 @@ impl DataDirectory {
         if let Some(given) = &config.fleet_key {
             return Ok(FleetKey::from_text(given.expose_secret())?);
         }
-        let path = self.root.join("fleet.key");
+        let path = self.root.join(KEY_FILE);
         let text = read_small(&path).map_err(|error| {
             let detail = "the fleet's key is not configured, and there is no file fleet.key in the data directory";
             Error::new(ErrorKind::WrongKey, detail)
@@ -172,7 +173,7 @@ impl DataDirectory {
     /// # Errors
     /// As [`DataDirectory::fleet_key`]; `data_dir_unusable`.
     pub fn fleet_key_or_new(&self, config: &Config, fleet: InitOutcome) -> Result<(FleetKey, KeyOrigin)> {
-        let path = self.root.join("fleet.key");
+        let path = self.root.join(KEY_FILE);
         let mut origin = KeyOrigin::Kept;
         if fleet == InitOutcome::Created && config.fleet_key.is_none() && !path.exists() {
             self.write_secret(&path, &FleetKey::generate().secret_text())?;
@@ -187,7 +188,7 @@ impl DataDirectory {
     pub fn take_back(&self, origin: KeyOrigin, error: Error) -> Error {
         if origin == KeyOrigin::New && error.kind == ErrorKind::WrongKey {
             // If the file cannot be removed, the next process reports it as the wrong key.
-            let _ = std::fs::remove_file(self.root.join("fleet.key"));
+            let _ = std::fs::remove_file(self.root.join(KEY_FILE));
         }
         error
     }

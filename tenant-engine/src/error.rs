@@ -32,6 +32,8 @@ pub enum ErrorKind {
     ParameterMismatch,
     /// A column or parameter has a type that has no engine-neutral form: cast it to text.
     UnsupportedType,
+    /// The program used the driver of one engine on a database of the other.
+    OtherEngine,
     /// The answer has more rows than the caller allowed.
     RowsMax,
     /// The answer has more bytes than the caller allowed.
@@ -130,6 +132,7 @@ impl ErrorKind {
             Self::ReadOnlyTransaction => "read_only_transaction",
             Self::ParameterMismatch => "parameter_mismatch",
             Self::UnsupportedType => "unsupported_type",
+            Self::OtherEngine => "other_engine",
             Self::RowsMax => "rows_max",
             Self::BytesMax => "bytes_max",
             Self::MemoryMax => "memory_max",

@@ -2,7 +2,7 @@
 //! enum with one variant per engine, so the request path has no dynamic dispatch.
 
 use crate::answers::AnswerShare;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres;
 use crate::sqlite;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
@@ -24,6 +24,36 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => DatabaseSession::Sqlite(pool.new_session(access, limits)),
             Self::Postgres(pool) => DatabaseSession::Postgres(pool.new_session(access, limits)),
+        }
+    }
+
+    /// A transaction that an application uses through `sqlx` itself.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OtherEngine`] for SQLite; otherwise as [`DatabaseSession::run_statements`].
+    pub async fn lend_sqlx(&self, access: AccessMode, limits: SessionLimits) -> Result<postgres::PostgresLentTx> {
+        match self {
+            Self::Sqlite(_) => Err(Error::new(ErrorKind::OtherEngine, "the tenant's database is SQLite: use rusqlite")),
+            Self::Postgres(pool) => pool.lend_transaction(access, limits).await,
+        }
+    }
+
+    /// Runs code that uses `rusqlite` in a transaction, which is committed if `work` succeeds. `work` runs on a worker
+    /// thread.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OtherEngine`] for PostgreSQL; those of `work`; otherwise as [`DatabaseSession::run_statements`].
+    pub async fn with_rusqlite<T: Send + 'static>(
+        &self,
+        access: AccessMode,
+        limits: SessionLimits,
+        work: impl FnOnce(&sqlite::RusqliteTx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self {
+            Self::Sqlite(pool) => pool.with_transaction(access, limits, |tx| tx.with_rusqlite(work)).await,
+            Self::Postgres(_) => {
+                Err(Error::new(ErrorKind::OtherEngine, "the tenant's database is PostgreSQL: use sqlx"))
+            }
         }
     }
 

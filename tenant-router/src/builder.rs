@@ -1,5 +1,6 @@
 //! Settings of a [`Router`], and its construction.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -54,6 +55,8 @@ pub struct RouterBuilder {
     hold: Duration,
     pools_max: u64,
     answers: AnswerBudget,
+    /// What must stay as long as the router.
+    kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 impl RouterBuilder {
@@ -69,6 +72,7 @@ impl RouterBuilder {
             hold: HOLD_DEFAULT,
             pools_max: POOLS_MAX,
             answers: AnswerBudget::new(ANSWERS_BYTES_MAX),
+            kept: Vec::new(),
         }
     }
 
@@ -128,6 +132,12 @@ impl RouterBuilder {
         Self { answers, ..self }
     }
 
+    /// Keeps a value until the router and all its tenants are dropped.
+    pub(crate) fn keep_until_closed(mut self, value: impl Any + Send + Sync) -> Self {
+        self.kept.push(Box::new(value));
+        self
+    }
+
     /// Reads the position of the change feed and starts following it. Must run inside a Tokio runtime.
     ///
     /// # Errors
@@ -154,6 +164,7 @@ impl RouterBuilder {
             woken: Cache::builder().max_capacity(WOKEN_MAX).time_to_live(WOKEN_AGE_MAX).build(),
             closed: AtomicBool::new(false),
             _stop: stop.drop_guard(),
+            _kept: self.kept,
         };
         Ok(Router { inner: Arc::new(inner) })
     }

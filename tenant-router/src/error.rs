@@ -60,6 +60,13 @@ pub enum ErrorKind {
     ShuttingDown,
     /// The router was built without a required part.
     Misconfigured,
+    /// The fleet could not be opened. The source says why and names the next step.
+    FleetNotOpened(catalog::ErrorKind),
+    /// `fetch_one` found no row.
+    RowNotFound,
+    /// A row of an answer cannot be read as the type that the program asked for. The source is a
+    /// [`RowMismatch`](crate::typed::RowMismatch).
+    RowMismatch,
     /// An error of the database or of the caller's SQL.
     Database(tenant_engine::ErrorKind),
 }
@@ -87,6 +94,9 @@ impl ErrorKind {
             Self::CatalogDiskFull => "disk_full",
             Self::ShuttingDown => "shutting_down",
             Self::Misconfigured => "internal",
+            Self::FleetNotOpened(kind) => kind.code(),
+            Self::RowNotFound => "row_not_found",
+            Self::RowMismatch => "row_mismatch",
             Self::Database(kind) => kind.code(),
         }
     }
@@ -106,8 +116,8 @@ impl ErrorKind {
             Self::TenantUnnamed | Self::TenantNameInvalid | Self::TenantAmbiguous | Self::TenantHeaderRefused => 400,
             Self::Unauthenticated => 401,
             Self::Forbidden | Self::Suspended | Self::ReadOnly => 403,
-            Self::NotFound => 404,
-            Self::Misconfigured => 500,
+            Self::NotFound | Self::RowNotFound => 404,
+            Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => 500,
             Self::CatalogDiskFull => 507,
             Self::Archived
             | Self::WritesBlocked
@@ -164,7 +174,9 @@ impl ErrorKind {
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::CatalogDiskFull => "The disk that holds the catalog is full",
             Self::ShuttingDown => "The server is shutting down",
-            Self::Misconfigured => "The server is misconfigured",
+            Self::Misconfigured | Self::FleetNotOpened(_) => "The server is misconfigured",
+            Self::RowNotFound => "There is no such row",
+            Self::RowMismatch => "A row does not have the type that this program expects",
             Self::Database(kind) => database_title(kind),
         }
     }
@@ -195,7 +207,8 @@ impl ErrorKind {
                 "Or deploy the version of the application that serves its schema.",
             ],
             Self::SchemaAhead => &["Deploy the version of the application that supports the newer schema."],
-            Self::Misconfigured => &["See the log of the server."],
+            Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => &["See the log of the server."],
+            Self::RowNotFound => &["Check the id of the row."],
             Self::CatalogDiskFull => &[
                 "Ask the operator of this service to free space.",
                 "Repeat the request after the time in Retry-After.",
@@ -330,8 +343,14 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    /// The text for the developer and the log. For faults of the program or its configuration it is the cause, which a
+    /// caller of the application does not see.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.detail())
+        use ErrorKind::{FleetNotOpened, Misconfigured, RowMismatch};
+        match (&self.source, self.kind) {
+            (Some(cause), FleetNotOpened(_) | Misconfigured | RowMismatch) => cause.fmt(f),
+            _ => f.write_str(self.detail()),
+        }
     }
 }
 

@@ -18,8 +18,7 @@
 //! use tenant_router::{Error, Read, Router, Tenant, Write, axum::answers};
 //!
 //! async fn list(tenant: Tenant<Read>) -> Result<Json<Vec<String>>, Error> {
-//!     let tasks = tenant.query("select title from tasks order by id", ()).await?;
-//!     Ok(Json(tasks.rows.iter().map(|row| format!("{:?}", row[0])).collect()))
+//!     Ok(Json(tenant.query_as("select title from tasks order by id", ()).fetch_all().await?))
 //! }
 //!
 //! async fn add(tenant: Tenant<Write>, title: String) -> Result<Json<u64>, Error> {
@@ -39,7 +38,7 @@
 //! #     let fleet = Fleet::new("create table tasks (id integer primary key, title text not null)").await;
 //! #     let application = application(fleet.router.clone());
 //! #     assert_eq!(fleet.post(&application, "/t/acme/tasks", "buy milk").await, (200, "1".to_owned()));
-//! #     assert_eq!(fleet.get(&application, "/t/acme/tasks").await, (200, r#"["Text(\"buy milk\")"]"#.to_owned()));
+//! #     assert_eq!(fleet.get(&application, "/t/acme/tasks").await, (200, r#"["buy milk"]"#.to_owned()));
 //! #     assert_eq!(fleet.get(&application, "/t/globex/tasks").await.0, 404);
 //! # }
 //! ```
@@ -86,9 +85,13 @@ pub mod authorize;
 pub mod axum;
 mod builder;
 mod connection_shares;
+mod drivers;
+mod engines;
 pub mod error;
 mod feed;
+pub mod fleet;
 pub mod gate;
+pub mod json;
 pub mod key;
 pub mod membership;
 mod metrics;
@@ -100,18 +103,28 @@ mod retry;
 pub mod router;
 mod single_flight_cache;
 pub mod tenant;
+pub mod typed;
 
 pub use authorize::{Access, Grant, OperatorAccess};
 pub use builder::RouterBuilder;
 pub use catalog::members::Role;
+pub use drivers::SqlxTx;
 pub use error::{Error, ErrorKind, Result};
+pub use fleet::Fleet;
 pub use gate::SchemaRange;
+pub use json::Json;
 pub use key::{Naming, RequestView};
 pub use membership::Memberships;
-pub use params::Params;
+pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
 pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
+pub use tenant_engine::sqlite::RusqliteTx;
+pub use typed::TypedQuery;
+
+// The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because
+// both contain SQLite.
+pub use {rusqlite, sqlx};
 
 /// Compiles the guide for application developers.
 #[cfg(all(doctest, feature = "axum"))]

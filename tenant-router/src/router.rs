@@ -2,6 +2,7 @@
 //!
 //! Each step's output is the only key to the next: principal → names → record → [`Grant`] → pool → [`Tenant`].
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub(crate) struct RouterInner {
     pub(crate) closed: AtomicBool,
     /// Ends the task that follows the change feed.
     pub(crate) _stop: DropGuard,
+    /// Dropped last.
+    pub(crate) _kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
 /// SHA-256 of everything in a request that names the caller and the tenant.

@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
-use tenant_engine::sqlite::SqliteTx;
-use tenant_engine::{self as engine, AfterStatements, DatabaseSession, Pool, Rows, SqlStatement};
+use serde::de::DeserializeOwned;
+use tenant_engine::{self as engine, AfterStatements, DatabaseSession, Pool, Rows, SqlStatement, SqlValue};
 
 use crate::authorize::{Access, Grant};
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +21,7 @@ use crate::pools::OpenPool;
 use crate::principal::Principal;
 use crate::retry::{final_error, is_out_of_step};
 use crate::router::Router;
+use crate::typed::TypedQuery;
 
 mod sealed {
     pub trait SealedLevel {}
@@ -113,6 +114,25 @@ impl<A: AccessLevel> Tenant<A> {
         self.run_statement(engine::AccessMode::Read, sql, params.into()).await
     }
 
+    /// As [`Tenant::query`], with rows of the type `T`.
+    ///
+    /// ```
+    /// # use serde::Deserialize;
+    /// # use tenant_router::{Error, Read, Tenant};
+    /// #[derive(Deserialize)]
+    /// struct Task {
+    ///     id: i64,
+    ///     title: String,
+    /// }
+    ///
+    /// async fn open_tasks(tenant: &Tenant<Read>) -> Result<Vec<Task>, Error> {
+    ///     tenant.query_as("select id, title from tasks where done = ?1", [false]).fetch_all().await
+    /// }
+    /// ```
+    pub fn query_as<'a, T: DeserializeOwned>(&'a self, sql: &'a str, params: impl Into<Params>) -> TypedQuery<'a, T> {
+        TypedQuery::new(self.run_statement(engine::AccessMode::Read, sql, params.into()))
+    }
+
     /// Runs several reading statements on one snapshot of the database, in one hop.
     ///
     /// # Errors
@@ -135,40 +155,10 @@ impl<A: AccessLevel> Tenant<A> {
         self.router.open_id(Arc::clone(self.grant.principal()), self.id()).await
     }
 
-    /// Runs a closure with many statements on one snapshot of the database, in one hop. SQLite only. The closure runs
-    /// on a shared worker thread: it must not wait for anything but the database. It is cloned because the hop may be
-    /// repeated. It runs to its end at most once.
-    /// # Errors
-    /// The closure's error; otherwise as [`Tenant::query`].
-    pub async fn read_with<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
-    {
-        self.run_closure(engine::AccessMode::Read, work).await
-    }
-
-    async fn run_closure<T, F>(&self, access: engine::AccessMode, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
-    {
-        let limits = self.router.inner.limits;
-        self.run_hop(move |pool| {
-            let (pool, work) = (pool.clone(), work.clone());
-            async move {
-                match pool {
-                    Pool::Sqlite(pool) => pool.with_transaction(access, limits, work).await,
-                    Pool::Postgres(_) => Err(engine::Error::new(engine::ErrorKind::Internal, CLOSURES_OF_SQLITE)),
-                }
-            }
-        })
-        .await
-    }
-
     /// Runs one statement in its own transaction.
     async fn run_statement(&self, access: engine::AccessMode, sql: &str, params: Params) -> Result<Rows> {
-        let statements = || vec![new_statement(sql, params.clone())];
+        let values = params.into_values()?;
+        let statements = || vec![new_statement(sql, values.clone())];
         let (_, answers) = self.first_hop(access, &statements, AfterStatements::Commit).await?;
         only_answer(answers)
     }
@@ -190,7 +180,7 @@ impl<A: AccessLevel> Tenant<A> {
 
     /// Runs a hop that begins a transaction. If the database is not the expected one, nothing has run. The whole hop is
     /// then repeated on the database that the catalog now names.
-    async fn run_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    pub(crate) async fn run_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
     {
@@ -261,24 +251,17 @@ impl<A: CanWrite> Tenant<A> {
         self.run_statement(engine::AccessMode::Write, sql, params.into()).await
     }
 
+    /// As [`Tenant::execute`], with `RETURNING` rows of the type `T`.
+    pub fn execute_as<'a, T: DeserializeOwned>(&'a self, sql: &'a str, params: impl Into<Params>) -> TypedQuery<'a, T> {
+        TypedQuery::new(self.run_statement(engine::AccessMode::Write, sql, params.into()))
+    }
+
     /// Runs several statements that may write in one transaction, all or nothing, in one hop.
     ///
     /// # Errors
     /// As [`Tenant::execute`]; the first error rolls back everything.
     pub async fn batch(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
         Ok(self.first_hop(engine::AccessMode::Write, &|| statements.clone(), AfterStatements::Commit).await?.1)
-    }
-
-    /// As [`Tenant::read_with`], but may write. Commits when the closure returns `Ok`, otherwise rolls back.
-    ///
-    /// # Errors
-    /// The closure's error; otherwise as [`Tenant::execute`].
-    pub async fn write_with<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&SqliteTx<'_>) -> engine::Result<T> + Clone + Send + 'static,
-    {
-        self.run_closure(engine::AccessMode::Write, work).await
     }
 
     /// A transaction that may write. It begins with its first statement. Dropped without a commit, it rolls back.
@@ -308,13 +291,14 @@ struct TenantTransaction<'a, A: AccessLevel> {
 
 impl<A: AccessLevel> TenantTransaction<'_, A> {
     async fn run_in_transaction(&mut self, sql: &str, params: Params) -> Result<Rows> {
+        let values = params.into_values()?;
         let answers = match &mut self.session {
             Some(session) => session
-                .run_statements(vec![new_statement(sql, params)], AfterStatements::Keep)
+                .run_statements(vec![new_statement(sql, values)], AfterStatements::Keep)
                 .await
                 .map_err(fenced_transaction_error)?,
             None => {
-                let statements = || vec![new_statement(sql, params.clone())];
+                let statements = || vec![new_statement(sql, values.clone())];
                 let (session, answers) = self.tenant.first_hop(self.access, &statements, AfterStatements::Keep).await?;
                 self.session = Some(session);
                 answers
@@ -335,6 +319,15 @@ impl<A: AccessLevel> ReadTx<'_, A> {
     pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
         self.0.run_in_transaction(sql, params.into()).await
     }
+
+    /// As [`ReadTx::query`], with rows of the type `T`.
+    pub fn query_as<'q, T: DeserializeOwned>(
+        &'q mut self,
+        sql: &'q str,
+        params: impl Into<Params>,
+    ) -> TypedQuery<'q, T> {
+        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
+    }
 }
 
 /// A transaction that may write; see [`Tenant::write`].
@@ -347,6 +340,15 @@ impl<A: CanWrite> WriteTx<'_, A> {
     /// As [`Tenant::execute`]; the error rolls the transaction back.
     pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
         self.0.run_in_transaction(sql, params.into()).await
+    }
+
+    /// As [`WriteTx::query`], with rows of the type `T`.
+    pub fn query_as<'q, T: DeserializeOwned>(
+        &'q mut self,
+        sql: &'q str,
+        params: impl Into<Params>,
+    ) -> TypedQuery<'q, T> {
+        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
     }
 
     /// Runs one statement that may write.
@@ -380,10 +382,6 @@ impl<A: CanWrite> WriteTx<'_, A> {
     }
 }
 
-/// On a server's connection, a closure would block a thread while it waits for the network.
-const CLOSURES_OF_SQLITE: &str =
-    "closures run on SQLite only; this tenant has a PostgreSQL database: use query, execute, batch or a transaction";
-
 /// The error for a transaction whose database was fenced: it is rolled back and may be started again.
 fn fenced_transaction_error(error: engine::Error) -> Error {
     final_error(error.into())
@@ -395,8 +393,8 @@ type StatementFactory<'a> = dyn Fn() -> Vec<SqlStatement> + Sync + 'a;
 /// A hop that succeeded: the session and one answer per statement.
 type CompletedHop = (DatabaseSession, Vec<Rows>);
 
-fn new_statement(sql: &str, params: Params) -> SqlStatement {
-    SqlStatement { sql: sql.to_owned(), params: params.0 }
+fn new_statement(sql: &str, params: Vec<SqlValue>) -> SqlStatement {
+    SqlStatement { sql: sql.to_owned(), params }
 }
 
 /// The result of the only statement.

@@ -4,12 +4,10 @@ use std::path::Path;
 
 use catalog::Catalog;
 use catalog::db::CatalogLocation;
+use catalog::home::{CATALOG_FILE, MOVED_FILE};
 
 use super::{DataDirectory, not_initialised};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The file that says that the catalog was moved, and where to.
-const MOVED: &str = "catalog.moved";
 
 impl DataDirectory {
     /// The location of the catalog.
@@ -74,7 +72,7 @@ impl DataDirectory {
              To go back to that file, and lose all later changes, remove this file.\n",
             to
         );
-        self.write_secret(&self.root.join(MOVED), &text.trim_end().to_owned().into())
+        self.write_secret(&self.root.join(MOVED_FILE), &text.trim_end().to_owned().into())
     }
 
     /// Explains why the catalog could not be opened. SQLite only says "unable to open", so this checks whether the
@@ -85,7 +83,7 @@ impl DataDirectory {
         if self.is_elsewhere() {
             return add_server_advice(error);
         }
-        let catalog = self.root.join("catalog.db");
+        let catalog = self.root.join(CATALOG_FILE);
         match [&self.root, &catalog].into_iter().find_map(|path| Some((path, may_write(path).err()?))) {
             Some((path, refusal)) if may_be_unwritable(&error.kind) => not_writable(path, refusal),
             _ => error,
@@ -93,7 +91,7 @@ impl DataDirectory {
     }
 
     fn require_not_moved(&self) -> Result<()> {
-        let (moved, file) = (self.root.join(MOVED), self.root.join("catalog.db"));
+        let (moved, file) = (self.root.join(MOVED_FILE), self.root.join(CATALOG_FILE));
         if !self.is_elsewhere() && moved.exists() {
             let detail = format!("the catalog of this fleet was moved; {} contains its new location", moved.display());
             return Err(Error::new(ErrorKind::CatalogMoved, detail)
@@ -195,9 +193,9 @@ mod tests {
         let error = home.find_catalog().await.unwrap_err();
         assert_eq!(error.code(), "catalog_moved");
         assert!(error.next_steps[0].contains("FLEET_CATALOG_URL"), "{error:?}");
-        let said = std::fs::read_to_string(directory.path().join(MOVED)).unwrap();
+        let said = std::fs::read_to_string(directory.path().join(MOVED_FILE)).unwrap();
         assert!(said.contains("postgres://fleet@127.0.0.1:1/catalog") && !said.contains("hunter2"), "{said}");
-        std::fs::remove_file(directory.path().join(MOVED)).unwrap();
+        std::fs::remove_file(directory.path().join(MOVED_FILE)).unwrap();
         assert!(home.find_catalog().await.unwrap());
     }
 

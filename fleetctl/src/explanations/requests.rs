@@ -24,6 +24,18 @@ pub(super) const ALL: &[CodeExplanation] = &[
     ),
     // --- one tenant's request
     new_explanation(
+        "row_not_found",
+        "The application asked for one row, and there is none. The HTTP status is 404.",
+        "the id in the request belongs to no row of this tenant",
+        "check the id; in the application, fetch_optional returns None instead",
+    ),
+    new_explanation(
+        "row_mismatch",
+        "A row of an answer cannot be read as the type that the application expects.",
+        "the type of a field, or its name, differs from the column; a column is NULL and its field is not an Option",
+        "see the application's log: it names the column, the expected type and the found type",
+    ),
+    new_explanation(
         "tenant_unnamed",
         "The request names no tenant.",
         "a path without /t/TENANT, and a host that belongs to no tenant",

@@ -53,6 +53,12 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "cast it to text in the statement: select tags::text from …",
     ),
     new_explanation(
+        "other_engine",
+        "The application used sqlx on a SQLite tenant, or rusqlite on a PostgreSQL tenant.",
+        "the fleet has tenants on both engines, or a tenant was moved to the other one",
+        "use query_as and execute, which work on both; or ask the tenant for its engine first",
+    ),
+    new_explanation(
         "tool_missing",
         "pg_dump or pg_restore was not found, or did not start.",
         "PostgreSQL's client programs are not installed on this machine",

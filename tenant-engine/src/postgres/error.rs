@@ -39,7 +39,8 @@ impl AdminConnectionError {
 }
 
 /// The error of a failed statement, connection or transaction.
-pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
+#[must_use]
+pub fn from_sqlx(error: sqlx::Error) -> Error {
     let (kind, message) = match &error {
         sqlx::Error::Database(database) => match database.try_downcast_ref::<PgDatabaseError>() {
             Some(server) => from_server(server),

@@ -58,9 +58,10 @@ mod sqlstate;
 pub(crate) use dumps::archive::content_hash;
 pub(crate) use migrations::rules::migration_refusals;
 
+pub use error::from_sqlx as from_driver;
 #[cfg(feature = "test-util")]
 pub use requests::fixture;
-pub use requests::{PostgresPool, PostgresSession, RequestConnections, RequestOptions, ServerReport};
+pub use requests::{PostgresLentTx, PostgresPool, PostgresSession, RequestConnections, RequestOptions, ServerReport};
 pub use servers::claim::carried_claim;
 pub use servers::server::PostgresServer;
 

@@ -19,6 +19,23 @@ pub(crate) fn from_sqlite(error: Sqlite) -> Error {
     Error::new(kind, message_of(kind, &error)).with_source(error)
 }
 
+/// An error that code of an application got from `rusqlite`. A refusal of this crate is unwrapped from it.
+#[must_use]
+pub fn from_rusqlite(error: Sqlite) -> Error {
+    match error {
+        Sqlite::UserFunctionError(inside) => match inside.downcast::<Error>() {
+            Ok(ours) => *ours,
+            Err(other) => from_sqlite(Sqlite::UserFunctionError(other)),
+        },
+        other => from_sqlite(other),
+    }
+}
+
+/// An error of this crate for code that expects one of `rusqlite`. SQLite's own errors stay themselves.
+pub(super) fn to_rusqlite(error: Error) -> Sqlite {
+    Sqlite::UserFunctionError(Box::new(error))
+}
+
 /// An error from opening `path`. A missing file, a full disk and a read-only folder are distinguished from other
 /// faults.
 pub(crate) fn from_open(error: Sqlite, path: &Path) -> Error {

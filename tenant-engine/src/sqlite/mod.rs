@@ -59,6 +59,8 @@ pub(crate) use actions::memory;
 pub(crate) use migrations::rules::migration_refusals;
 pub(crate) use storage::image::content_hash;
 
+pub use error::from_rusqlite;
+pub use requests::lent::RusqliteTx;
 pub use requests::pool::SqlitePool;
 pub use requests::session::SqliteSession;
 pub use requests::transaction::SqliteTx;

@@ -11,6 +11,8 @@ mod fencing;
 mod http;
 mod isolation;
 mod naming;
+mod opening;
 mod states;
 mod transactions;
+mod typed;
 mod world;

@@ -1,7 +1,7 @@
 //! Transactions through a tenant: what is committed stays, everything else is gone.
 
-use tenant_engine::{Error, SqlStatement, SqlValue};
-use tenant_router::{ErrorKind, Read, Role, Write};
+use tenant_engine::{SqlStatement, SqlValue};
+use tenant_router::{Error, ErrorKind, Read, Role, Write};
 
 use crate::world::{World, canary, note, open};
 
@@ -76,13 +76,18 @@ async fn a_closure_runs_many_statements_in_one_hop() {
     let id = world.tenant("acme").await;
     let router = world.router().await;
     let tenant = open::<Write>(&router, "acme", &world.token_for(id, Role::Writer).await).await.unwrap();
-    let first = tenant.read_with(|tx| tx.query("select body from notes where id = ?1", &[SqlValue::Integer(1)])).await;
-    assert_eq!(first.unwrap().rows[0][0], SqlValue::Text(canary("acme", 1)));
-    let undone = tenant.write_with(|tx| -> Result<(), Error> {
-        tx.query("delete from notes", &[])?;
-        Err(Error::new(tenant_engine::ErrorKind::Constraint, "changed my mind"))
+    let body = "select body from notes where id = ?1";
+    let first = tenant.read_rusqlite(move |tx| Ok(tx.query_row(body, [1], |row| row.get::<_, String>(0))?)).await;
+    assert_eq!(first.unwrap(), canary("acme", 1));
+    let undone = tenant.write_rusqlite(|tx| -> Result<(), Error> {
+        tx.execute("delete from notes", [])?;
+        Err(Error::new(ErrorKind::Forbidden).with_source("changed my mind"))
     });
-    assert_eq!(undone.await.unwrap_err().to_string(), "changed my mind");
+    assert_eq!(undone.await.unwrap_err().kind(), ErrorKind::Forbidden);
+    let none = tenant.read_rusqlite(move |tx| Ok(tx.query_row(body, [9], |row| row.get::<_, String>(0))?)).await;
+    assert_eq!(none.unwrap_err().kind(), ErrorKind::RowNotFound);
+    let other = tenant.write_sqlx().await.unwrap_err();
+    assert_eq!((other.code(), other.status()), ("other_engine", 500));
     assert_eq!(note(&tenant, 1).await.unwrap(), canary("acme", 1));
 }
 

@@ -167,6 +167,12 @@ impl World {
         secret.expose_secret().to_owned()
     }
 
+    /// A tenant of this name, opened by one of its managers.
+    pub(crate) async fn open_as_manager<A: AccessLevel>(&self, name: &str) -> Tenant<A> {
+        let found = tenants::by_name(&mut self.catalog.read().await.unwrap(), &slug(name)).await.unwrap().unwrap();
+        open(&self.router().await, name, &self.token_for(found.id, Role::Manager).await).await.unwrap()
+    }
+
     /// The secret of a token that opens one tenant.
     pub(crate) async fn token_for(&self, tenant: TenantId, role: Role) -> String {
         self.token(TokenScope::Tenant { tenant, role }).await
@@ -210,7 +216,7 @@ fn location(dir: &TempDir) -> CatalogLocation {
     CatalogLocation::File(dir.path().join("catalog.db"))
 }
 
-fn clock() -> catalog::CatalogClock {
+pub(crate) fn clock() -> catalog::CatalogClock {
     Arc::new(|| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         i64::try_from(since.as_millis()).unwrap()

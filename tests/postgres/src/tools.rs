@@ -96,7 +96,8 @@ fn scratch_space() -> &'static Path {
 fn remove_abandoned(space: &Path) {
     for entry in fs::read_dir(space).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix("fleet-pg-")?.split('-').next()?.parse::<u32>().ok());
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix("fleet-pg-")?.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
             // Another test may be doing the same.
             let _ = fs::remove_dir_all(entry.path());

@@ -136,7 +136,7 @@ async fn query_tenant(
         detail: error.detail().to_owned(),
     };
     let open = router.open_for_operator(access, tenant.id).await.map_err(fault)?;
-    let rows = open.query(&question.sql, Params(question.params)).await.map_err(fault)?;
+    let rows = open.query(&question.sql, Params::from(question.params)).await.map_err(fault)?;
     if rows.rows.len() > question.rows_max {
         let detail = format!("more than {} rows; ask for fewer, or raise rows_max", question.rows_max);
         return Err(FailureDetail { code: tenant_engine::ErrorKind::RowsMax.code().to_owned(), detail });

@@ -97,6 +97,8 @@ impl LastTimeouts {
 pub(super) struct PostgresTenantConnection {
     sqlx: PgConnection,
     timeouts: SessionTimeouts,
+    /// The timeouts in the login itself, which a reset restores.
+    timeouts_at_login: SessionTimeouts,
     born: Instant,
     lifetime: Duration,
 }
@@ -129,7 +131,8 @@ impl PostgresTenantConnection {
         let options = connect_options(target, login, timeouts, version);
         let mut sqlx = PgConnection::connect_with(&options).await.map_err(from_login)?;
         prove_identity(&mut sqlx, target, login).await?;
-        Ok(Self { sqlx, timeouts, born: Instant::now(), lifetime: random_lifetime() })
+        let timeouts_at_login = timeouts;
+        Ok(Self { sqlx, timeouts, timeouts_at_login, born: Instant::now(), lifetime: random_lifetime() })
     }
 
     /// Checks the identity of the database again, and that its writing login may write.
@@ -147,6 +150,26 @@ impl PostgresTenantConnection {
 
     pub(super) fn driver_connection(&mut self) -> &mut PgConnection {
         &mut self.sqlx
+    }
+
+    /// The connection as a shared reference.
+    pub(super) fn driver_connection_ref(&self) -> &PgConnection {
+        &self.sqlx
+    }
+
+    /// Rolls back, and gives the session the state of a new one. Prepared statements of the driver stay.
+    ///
+    /// # Errors
+    /// The server's; the connection must then be closed.
+    pub(super) async fn reset_session(&mut self) -> Result<(), sqlx::Error> {
+        let prepared = sqlx::raw_sql(RESET).fetch_all(&mut self.sqlx).await?;
+        self.timeouts = self.timeouts_at_login;
+        let names = prepared.iter().filter_map(|row| row.try_get_unchecked::<Option<String>, _>("name").ok().flatten());
+        let deallocate: String = names.map(|name| format!("deallocate \"{}\";", name.replace('"', "\"\""))).collect();
+        if !deallocate.is_empty() {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(deallocate)).execute(&mut self.sqlx).await?;
+        }
+        Ok(())
     }
 
     /// The time when it was opened.
@@ -178,6 +201,13 @@ impl PostgresTenantConnection {
         let _ = tokio::time::timeout(CLOSE_MAX, self.sqlx.close()).await;
     }
 }
+
+/// Ends everything that SQL of an application can leave in its session: an open transaction, another role, settings,
+/// cursors, notifications, advisory locks, temporary tables and the state of sequences. Returns the statements that were
+/// prepared by SQL. `DISCARD ALL` would also drop the driver's prepared statements, which the driver still counts on.
+const RESET: &str = "rollback; reset session authorization; reset role; reset all; close all; unlisten *; \
+    discard temp; discard sequences; select pg_catalog.pg_advisory_unlock_all(); \
+    select name from pg_catalog.pg_prepared_statements where from_sql";
 
 /// A fence revokes this right of a login first.
 const MAY_WRITE: &str = "select pg_has_role(current_user, 'fleet_write', 'usage')::text";

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::Connection as _;
+use sqlx::{Connection as _, PgConnection};
 
 use super::budget::ConnectionUse;
 use super::connection::PostgresTenantConnection;
@@ -33,6 +33,8 @@ pub(super) enum ConnectionPhase {
     Transaction,
     /// A commit is under way.
     Committing,
+    /// An application uses the driver itself: a transaction may be open, and the session may have any setting.
+    Lent,
 }
 
 /// A connection in use. It counts as in use until it is returned or closed.
@@ -78,6 +80,16 @@ impl PostgresLease {
         &mut held.conn
     }
 
+    /// The driver's connection, for code of the application.
+    pub(super) fn lent_connection(&self) -> &PgConnection {
+        self.held.as_ref().expect("a lease holds a connection until it ends").conn.driver_connection_ref()
+    }
+
+    /// As [`PostgresLease::lent_connection`].
+    pub(super) fn lent_connection_mut(&mut self) -> &mut PgConnection {
+        self.use_connection(ConnectionPhase::Lent).driver_connection()
+    }
+
     pub(super) fn current_phase(&self) -> ConnectionPhase {
         self.held.as_ref().map_or(ConnectionPhase::Clean, |held| held.phase)
     }
@@ -102,9 +114,10 @@ impl Drop for PostgresLease {
             // Reading an answer of any length to its end would occupy a thread: the driver does not pause while data
             // keeps coming.
             ConnectionPhase::Alone | ConnectionPhase::Statement => held.close(CloseReason::Abandoned),
-            ConnectionPhase::Setting | ConnectionPhase::Transaction | ConnectionPhase::Committing => {
-                held.recover_in_background()
-            }
+            ConnectionPhase::Setting
+            | ConnectionPhase::Transaction
+            | ConnectionPhase::Committing
+            | ConnectionPhase::Lent => held.recover_in_background(),
         }
     }
 }
@@ -144,6 +157,7 @@ impl PostgresLeaseContents {
             ConnectionPhase::Transaction => {
                 sqlx::raw_sql("rollback").execute(self.conn.driver_connection()).await.map(drop)
             }
+            ConnectionPhase::Lent => self.conn.reset_session().await,
             _ => self.conn.driver_connection().ping().await,
         }
     }

@@ -10,6 +10,7 @@ mod counters;
 #[cfg(feature = "test-util")]
 pub mod fixture;
 mod lease;
+mod lent;
 mod lexer;
 mod numeric;
 mod opener;
@@ -28,6 +29,7 @@ mod transaction;
 mod value;
 
 pub use counters::CloseReason;
+pub use lent::PostgresLentTx;
 pub use pool::{PostgresPool, RequestConnections, RequestOptions};
 pub use report::ServerReport;
 pub use session::PostgresSession;

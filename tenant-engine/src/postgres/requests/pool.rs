@@ -13,6 +13,7 @@ use super::capacity;
 use super::connection::{ConnectTarget, LastTimeouts, SessionTimeouts};
 use super::counters::CloseReason;
 use super::lease::{LeaseOwner, PostgresLease};
+use super::lent::PostgresLentTx;
 use super::report::ServerReport;
 use super::server_limits::query_limits;
 use super::server_pool::ServerPool;
@@ -188,6 +189,10 @@ pub struct PostgresPool {
 impl PostgresPool {
     pub(crate) fn new_session(&self, access: AccessMode, limits: SessionLimits) -> PostgresSession {
         PostgresSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) async fn lend_transaction(&self, access: AccessMode, limits: SessionLimits) -> Result<PostgresLentTx> {
+        PostgresLentTx::begin(&self.inner, access, limits).await
     }
 
     pub(crate) fn with_answer_share(self, answers: AnswerShare) -> Self {

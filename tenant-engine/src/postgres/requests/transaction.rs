@@ -255,7 +255,8 @@ fn late_fault(call: &PostgresSessionCall, phase: ConnectionPhase) -> StatementFa
         ConnectionPhase::Clean
         | ConnectionPhase::Setting
         | ConnectionPhase::Statement
-        | ConnectionPhase::Transaction => false,
+        | ConnectionPhase::Transaction
+        | ConnectionPhase::Lent => false,
     };
     let error = if unknown {
         let message = "the server did not answer in time: the change may or may not have been made";

@@ -8,6 +8,7 @@ mod commit_decision;
 mod connection;
 mod lanes;
 mod lease;
+pub(super) mod lent;
 mod log;
 pub(super) mod pool;
 mod sandbox;

@@ -4,7 +4,7 @@
 
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Batch, CachedStatement, Row, ToSql};
+use rusqlite::{Batch, CachedStatement, Row, Statement, ToSql};
 
 use super::connection::SqliteTenantConnection;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
@@ -69,7 +69,7 @@ fn run_statement(
 }
 
 /// Checks that need no SQLite. Returns the maximum number of intermediate values that the statement may hold at once.
-fn check_text(sql: &str, limits: &SessionLimits) -> Result<usize> {
+pub(super) fn check_text(sql: &str, limits: &SessionLimits) -> Result<usize> {
     let length_max = limits.sql_bytes_max.min(SQL_LENGTH_MAX);
     if sql.len() > length_max {
         let message = format!("the SQL is {} bytes long, at most {length_max} are allowed", sql.len());
@@ -113,7 +113,7 @@ impl Drop for ValueSize<'_> {
 
 /// Refuses a second statement. Only a text with a semicolon before its end can contain one, and then it is split one
 /// statement at a time here: preparing it whole would recurse once per statement.
-fn check_single(conn: &SqliteTenantConnection, sql: &str) -> Result<()> {
+pub(super) fn check_single(conn: &SqliteTenantConnection, sql: &str) -> Result<()> {
     if !sql.trim_end_matches([';', ' ', '\t', '\r', '\n']).contains(';') {
         return Ok(());
     }
@@ -129,12 +129,12 @@ fn check_single(conn: &SqliteTenantConnection, sql: &str) -> Result<()> {
 
 /// Whether `changes()` applies to this statement.
 #[derive(Clone, Copy)]
-enum ChangeCount {
+pub(super) enum ChangeCount {
     Rows,
     Nothing,
 }
 
-fn check_prepared(statement: &CachedStatement<'_>, access: AccessMode) -> Result<ChangeCount> {
+pub(super) fn check_prepared(statement: &Statement<'_>, access: AccessMode) -> Result<ChangeCount> {
     if statement.is_explain() != 0 {
         return Ok(ChangeCount::Nothing);
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::commit_decision::CommitDecision;
 use super::connection::SqliteTenantConnection;
 use super::lease::SqliteLease;
+use super::lent::RusqliteTx;
 use super::statement;
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +55,14 @@ impl SqliteTx<'_> {
     /// As [`SqliteTx::query`].
     pub fn execute(&self, sql: &str, params: &[SqlValue]) -> Result<u64> {
         self.query(sql, params).map(|rows| rows.rows_affected)
+    }
+
+    /// Runs code that uses `rusqlite` in this transaction. It must not wait for anything but the database.
+    ///
+    /// # Errors
+    /// Those of `work`. The caller ends the transaction.
+    pub fn with_rusqlite<T, E>(&self, work: impl FnOnce(&RusqliteTx<'_>) -> Result<T, E>) -> Result<T, E> {
+        work(&RusqliteTx::new(self.conn, self.access, self.limits))
     }
 }
 

@@ -11,7 +11,7 @@ use super::fixture::{Fixture, cell, keep, statement};
 
 /// Polls at most `polls` times, with a moment for the server between two polls, and drops it then. True when it was
 /// ready.
-async fn give_up_after<F: Future>(polls: usize, future: F) -> bool {
+pub(super) async fn give_up_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = pin!(future);
     for _ in 0..polls {
         if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {

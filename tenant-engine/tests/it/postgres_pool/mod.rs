@@ -4,6 +4,7 @@ mod dropped;
 mod failures;
 mod fairness;
 mod fixture;
+mod lent;
 mod lifecycle;
 mod limits;
 mod raised;

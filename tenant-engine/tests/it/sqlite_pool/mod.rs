@@ -3,6 +3,7 @@
 mod contention;
 mod fence;
 mod fixture;
+mod lent;
 mod lifecycle;
 mod limits;
 mod nesting;
