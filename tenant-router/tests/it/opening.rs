@@ -23,6 +23,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// The settings of this process that a library must not touch.
+#[expect(clippy::disallowed_methods, reason = "the test compares the environment before and after")]
 fn process_settings() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let kept = ["Umask", "SigBlk", "SigIgn", "SigCgt"];
