@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::AnyConnectOptions;
+#[cfg(feature = "postgres")]
 use sqlx::postgres::PgConnectOptions;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -94,6 +95,7 @@ impl CatalogDsn {
     }
 
     /// The driver's options for its listener.
+    #[cfg(feature = "postgres")]
     pub(crate) fn listener_options(&self, application: &str) -> Result<PgConnectOptions> {
         let options: PgConnectOptions = self.url.expose_secret().parse().map_err(|_| invalid_dsn("it is not a URL"))?;
         Ok(options.application_name(application))

@@ -7,9 +7,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgListener;
-
-use crate::opener::CatalogOpener;
+use crate::opener::{CatalogNotifier, CatalogOpener};
 
 /// Poll interval without a listener: half of the promised time.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -23,7 +21,7 @@ const MISSED_MAX: u32 = 1;
 /// Listens for notifications, if the database supports them.
 #[derive(Default)]
 pub(crate) struct ChangeListener {
-    listener: Option<PgListener>,
+    listener: Option<CatalogNotifier>,
     /// True when a notification caused the next poll.
     heard: bool,
     missed: u32,
@@ -54,10 +52,10 @@ impl ChangeListener {
             }
         }
         let Some(listener) = &mut self.listener else { return tokio::time::sleep(POLL_EVERY).await };
-        match tokio::time::timeout(LISTENING_POLL_EVERY, listener.try_recv()).await {
-            Ok(Ok(Some(_))) => self.heard = true,
+        match tokio::time::timeout(LISTENING_POLL_EVERY, listener.next_notice()).await {
+            Ok(true) => self.heard = true,
             // Drops the whole listener: the library would otherwise continue with what is left of the connection.
-            Ok(Ok(None) | Err(_)) => self.listener = None,
+            Ok(false) => self.listener = None,
             Err(_elapsed) => {}
         }
     }

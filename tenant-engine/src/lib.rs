@@ -5,6 +5,11 @@
 //! [`Engine`] to provision, migrate, snapshot, restore, stamp, inspect and drop. Every method that opens a database
 //! takes the [`ExpectedIdentity`] and refuses a database with any other identity.
 
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, unused_imports, reason = "the parts that only the other engine uses")
+)]
+
 pub mod answers;
 pub mod claim;
 #[cfg(feature = "test-util")]
@@ -22,9 +27,17 @@ pub mod listing;
 pub mod migration;
 pub mod placement;
 pub mod pool;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(not(feature = "postgres"))]
+#[path = "absent_postgres.rs"]
 pub mod postgres;
 pub mod server;
 pub mod snapshot;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+#[cfg(not(feature = "sqlite"))]
+#[path = "absent_sqlite.rs"]
 pub mod sqlite;
 pub mod statement;
 pub mod text_rules;

@@ -31,6 +31,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::OtherEngine`] for SQLite; otherwise as [`DatabaseSession::run_statements`].
+    #[cfg(feature = "postgres")]
     pub async fn lend_sqlx(&self, access: AccessMode, limits: SessionLimits) -> Result<postgres::PostgresLentTx> {
         match self {
             Self::Sqlite(_) => Err(Error::new(ErrorKind::OtherEngine, "the tenant's database is SQLite: use rusqlite")),
@@ -43,6 +44,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`ErrorKind::OtherEngine`] for PostgreSQL; those of `work`; otherwise as [`DatabaseSession::run_statements`].
+    #[cfg(feature = "sqlite")]
     pub async fn with_rusqlite<T: Send + 'static>(
         &self,
         access: AccessMode,

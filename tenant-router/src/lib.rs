@@ -12,8 +12,8 @@
 //!
 //! A [`Tenant`] is an extractor. All its methods work on one tenant's database, so no query needs a tenant column.
 //!
-#![cfg_attr(feature = "axum", doc = "```")]
-#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+#![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = "```")]
+#![cfg_attr(not(all(feature = "axum", feature = "sqlite")), doc = "```ignore")]
 //! use axum::{Json, extract::Path, middleware, routing::get};
 //! use tenant_router::{Error, Read, Router, Tenant, Write, axum::answers};
 //!
@@ -108,6 +108,9 @@ pub mod typed;
 pub use authorize::{Access, Grant, OperatorAccess};
 pub use builder::RouterBuilder;
 pub use catalog::members::Role;
+#[cfg(feature = "sqlite")]
+pub use drivers::RusqliteTx;
+#[cfg(feature = "postgres")]
 pub use drivers::SqlxTx;
 pub use error::{Error, ErrorKind, Result};
 pub use fleet::Fleet;
@@ -119,14 +122,16 @@ pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
 pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
-pub use tenant_engine::sqlite::RusqliteTx;
 pub use typed::TypedQuery;
 
 // The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because
 // both contain SQLite.
-pub use {rusqlite, sqlx};
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
+#[cfg(feature = "postgres")]
+pub use sqlx;
 
 /// Compiles the guide for application developers.
-#[cfg(all(doctest, feature = "axum"))]
+#[cfg(all(doctest, feature = "axum", feature = "sqlite", feature = "postgres"))]
 #[doc = include_str!("../../docs/embedding.md")]
 struct EmbeddingGuide;

@@ -1,13 +1,18 @@
 //! Maps the error states of Postgres, called SQLSTATE in its documentation.
 
-use sqlx::postgres::PgDatabaseError;
-
 use crate::error::ErrorKind;
 
 /// The five-character state, when the error comes from Postgres itself.
+#[cfg(feature = "postgres")]
 pub(super) fn sql_state(error: &sqlx::Error) -> Option<&str> {
-    let answered = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    let answered = error.as_database_error()?.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
     Some(answered.code())
+}
+
+/// No error comes from Postgres.
+#[cfg(not(feature = "postgres"))]
+pub(super) fn sql_state(_error: &sqlx::Error) -> Option<&str> {
+    None
 }
 
 /// True for a lock that was not free in time, and for two conflicting transactions.

@@ -3,15 +3,16 @@
 
 mod dump;
 mod file_space;
+mod notifier;
 mod postgres;
 mod sqlite;
 
+pub(crate) use notifier::CatalogNotifier;
 pub(crate) use postgres::answer_within;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sqlx::postgres::PgListener;
 use sqlx::{AnyConnection, Connection as _};
 use tenant_engine::disk::{DiskReserve, require_room};
 
@@ -41,7 +42,11 @@ impl CatalogOpener {
                 let room = Arc::new(CatalogFileSpace::for_catalog(&path));
                 Ok(Self::Sqlite { path, url, room })
             }
-            CatalogLocation::Postgres(dsn) => Ok(Self::Postgres { dsn: dsn.clone() }),
+            CatalogLocation::Postgres(dsn) if cfg!(feature = "postgres") => Ok(Self::Postgres { dsn: dsn.clone() }),
+            CatalogLocation::Postgres(_) => {
+                let message = "this program was built without the feature `postgres`, and the catalog is on PostgreSQL";
+                Err(Error::new(ErrorKind::Refused, message))
+            }
         }
     }
 
@@ -231,10 +236,10 @@ impl CatalogOpener {
     }
 
     /// A listener for commits of other processes; `None` when the database has no notifications.
-    pub(crate) async fn listen_for_changes(&self) -> Result<Option<PgListener>> {
+    pub(crate) async fn listen_for_changes(&self) -> Result<Option<CatalogNotifier>> {
         match self {
             Self::Sqlite { .. } => Ok(None),
-            Self::Postgres { dsn } => postgres::listen_for_changes(dsn).await.map(Some),
+            Self::Postgres { dsn } => CatalogNotifier::connect(dsn).await.map(Some),
         }
     }
 

@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{AnyConnection, ConnectOptions as _};
 
 use super::CatalogOpener;
@@ -35,7 +34,7 @@ pub(super) const BEGIN_WRITE: &str = begin_write!("");
 pub(super) const BEGIN_SCHEMA: &str = begin_write!("set local statement_timeout = 0; ");
 
 /// Notifications carry no data: they only cause a poll, so false ones do no harm.
-const CHANNEL: &str = "fleet_catalog_changes";
+pub(super) const CHANNEL: &str = "fleet_catalog_changes";
 pub(super) const COMMIT_AND_NOTIFY: &str = "select pg_notify('fleet_catalog_changes', ''); commit";
 
 /// The oldest release that gets security updates.
@@ -53,7 +52,7 @@ const SETTINGS: &str = "set client_min_messages = warning; set lock_timeout = '1
     select set_config('client_connection_check_interval', '2s', false)";
 
 /// Maximum time for a server to accept a connection.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a server that restarts, or has no free connection, is tried again.
 const RECONNECT_MAX: Duration = Duration::from_secs(3);
 const RECONNECT_EVERY: Duration = Duration::from_millis(100);
@@ -91,7 +90,7 @@ const HOLDER: &str = "select a.application_name || coalesce(' at ' || host(a.cli
     and a.datname = current_database() and cast(l.classid as bigint) * 4294967296 + cast(l.objid as bigint) = $1 limit 1";
 
 /// The name of this process in the server's lists and log.
-fn application_name() -> String {
+pub(super) fn application_name() -> String {
     format!("fleet catalog, process {}", std::process::id())
 }
 
@@ -158,21 +157,6 @@ pub(super) async fn order_bytewise(connection: &mut AnyConnection) -> Result<()>
 pub(super) async fn columns_out_of_order(connection: &mut AnyConnection) -> Result<i64> {
     let row = sqlx::query(OUT_OF_ORDER).fetch_one(connection).await.map_err(error_mapping::catalog_error)?;
     row::int_column(&row, "columns")
-}
-
-pub(super) async fn listen_for_changes(dsn: &CatalogDsn) -> Result<PgListener> {
-    let options = dsn.listener_options(&format!("{}, listening", application_name()))?.disable_statement_logging();
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_MAX);
-    let pool = pool.max_lifetime(None).idle_timeout(None).connect_lazy_with(options);
-    let attempt = async {
-        let mut listener = PgListener::connect_with(&pool).await?;
-        // A lost connection must be reported and not silently replaced, because missed notifications require a poll.
-        listener.eager_reconnect(false);
-        listener.ignore_pool_close_event(true);
-        listener.listen(CHANNEL).await?;
-        Ok(listener)
-    };
-    answer_within(CONNECT_MAX, attempt).await.map_err(error_mapping::catalog_error)
 }
 
 /// The holder of the lock for an error message, if it can be found.

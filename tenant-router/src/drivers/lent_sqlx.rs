@@ -1,48 +1,18 @@
-//! The drivers themselves on a tenant's database: `rusqlite` on SQLite, `sqlx` on PostgreSQL.
-//!
-//! Both are lent for one checked transaction, and never together with a path, an address or a connection that outlives
-//! it. The transaction begins like all others (`tenant.rs`): if the database is not the one that the catalog names,
-//! nothing has run, and it is begun again on the right one.
+//! `sqlx` for one transaction: a guard that is the connection of the driver, and is returned clean.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 use tenant_engine::postgres::PostgresLentTx;
-use tenant_engine::sqlite::{RusqliteTx, from_rusqlite};
 use tenant_engine::{self as engine, AccessMode};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pools::OpenPool;
 use crate::retry::final_error;
 use crate::tenant::{AccessLevel, CanWrite, Tenant};
 
 impl<A: AccessLevel> Tenant<A> {
-    /// Runs code that uses `rusqlite` on one snapshot of the database, in one hop. Only for tenants on SQLite.
-    ///
-    /// ```
-    /// # use tenant_router::{Error, Read, Tenant};
-    /// async fn titles(tenant: &Tenant<Read>) -> Result<Vec<String>, Error> {
-    ///     let read = |tx: &tenant_router::RusqliteTx<'_>| {
-    ///         let mut statement = tx.prepare("select title from tasks order by id")?;
-    ///         let titles = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    ///         Ok(titles)
-    ///     };
-    ///     tenant.read_rusqlite(read).await
-    /// }
-    /// ```
-    /// The closure runs on a shared worker thread: it must not wait for anything but the database. It is cloned because
-    /// the hop may be repeated. It runs to its end at most once.
-    ///
-    /// # Errors
-    /// The closure's error; `other_engine` for a tenant on PostgreSQL; otherwise as [`Tenant::query`].
-    pub async fn read_rusqlite<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&RusqliteTx<'_>) -> Result<T> + Clone + Send + 'static,
-    {
-        self.run_closure(AccessMode::Read, work).await
-    }
-
     /// Begins a reading transaction for `sqlx`. Only for tenants on PostgreSQL. It sees one snapshot of the database, and
     /// ends when it is dropped.
     ///
@@ -67,41 +37,9 @@ impl<A: AccessLevel> Tenant<A> {
         };
         Ok(SqlxTx { lent: self.run_hop(lend).await?, _pool: Arc::clone(&self.pool) })
     }
-
-    async fn run_closure<T, F>(&self, access: AccessMode, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&RusqliteTx<'_>) -> Result<T> + Clone + Send + 'static,
-    {
-        let limits = self.router.inner.limits;
-        let failure = Arc::new(Mutex::new(None));
-        let failed = Arc::clone(&failure);
-        let hop = move |pool: &engine::Pool| {
-            let (pool, work, failure) = (pool.clone(), work.clone(), Arc::clone(&failed));
-            let work = move |tx: &RusqliteTx<'_>| work(tx).map_err(|error| keep_failure(&failure, error));
-            async move { pool.with_rusqlite(access, limits, work).await }
-        };
-        let done = self.run_hop(hop).await;
-        match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(own) if done.is_err() => Err(own),
-            _ => done,
-        }
-    }
 }
 
 impl<A: CanWrite> Tenant<A> {
-    /// As [`Tenant::read_rusqlite`], but may write. Commits if the closure returns `Ok`, otherwise rolls back.
-    ///
-    /// # Errors
-    /// The closure's error; `other_engine` for a tenant on PostgreSQL; otherwise as [`Tenant::execute`].
-    pub async fn write_rusqlite<T, F>(&self, work: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&RusqliteTx<'_>) -> Result<T> + Clone + Send + 'static,
-    {
-        self.run_closure(AccessMode::Write, work).await
-    }
-
     /// As [`Tenant::read_sqlx`], but may write. Dropped without [`SqlxTx::commit`], it rolls back.
     ///
     /// ```
@@ -130,7 +68,7 @@ impl<A: CanWrite> Tenant<A> {
 pub struct SqlxTx {
     lent: PostgresLentTx,
     /// Keeps the pool open, so that the connection is returned to it.
-    _pool: Arc<crate::pools::OpenPool>,
+    _pool: Arc<OpenPool>,
 }
 
 impl SqlxTx {
@@ -168,21 +106,6 @@ impl DerefMut for SqlxTx {
 impl std::fmt::Debug for SqlxTx {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SqlxTx").finish_non_exhaustive()
-    }
-}
-
-/// Keeps the closure's own error for its caller. The engine only needs to know that the transaction must be rolled back.
-fn keep_failure(kept: &Mutex<Option<Error>>, error: Error) -> engine::Error {
-    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    engine::Error::new(engine::ErrorKind::Internal, "the closure failed")
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        match error {
-            rusqlite::Error::QueryReturnedNoRows => ErrorKind::RowNotFound.into(),
-            other => from_rusqlite(other).into(),
-        }
     }
 }
 
