@@ -12,8 +12,8 @@
 //!
 //! A [`Tenant`] is an extractor. All its methods work on one tenant's database, so no query needs a tenant column.
 //!
-#![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = "```")]
-#![cfg_attr(not(all(feature = "axum", feature = "sqlite")), doc = "```ignore")]
+#![cfg_attr(all(feature = "axum", feature = "sqlite", feature = "test-util"), doc = "```")]
+#![cfg_attr(not(all(feature = "axum", feature = "sqlite", feature = "test-util")), doc = "```ignore")]
 //! use axum::{Json, extract::Path, middleware, routing::get};
 //! use tenant_router::{Error, Read, Router, Tenant, Write, axum::answers};
 //!
@@ -35,11 +35,13 @@
 //! # include!("../tests/doc/fleet.rs");
 //! # #[tokio::main]
 //! # async fn main() {
-//! #     let fleet = Fleet::new("create table tasks (id integer primary key, title text not null)").await;
-//! #     let application = application(fleet.router.clone());
-//! #     assert_eq!(fleet.post(&application, "/t/acme/tasks", "buy milk").await, (200, "1".to_owned()));
-//! #     assert_eq!(fleet.get(&application, "/t/acme/tasks").await, (200, r#"["buy milk"]"#.to_owned()));
-//! #     assert_eq!(fleet.get(&application, "/t/globex/tasks").await.0, 404);
+//! #     let requests = Requests::new("create table tasks (id integer primary key, title text not null)").await;
+//! #     let application = application(requests.fleet.router().clone());
+//! #     let added = requests.send(&application, "POST", "/t/acme/tasks", "buy milk").await;
+//! #     assert_eq!(added, (200, "1".to_owned()));
+//! #     let listed = requests.send(&application, "GET", "/t/acme/tasks", "").await;
+//! #     assert_eq!(listed, (200, r#"["buy milk"]"#.to_owned()));
+//! #     assert_eq!(requests.send(&application, "GET", "/t/globex/tasks", "").await.0, 404);
 //! # }
 //! ```
 //! Without axum, [`Router::open`] takes a [`RequestView`]: path, host, header and credential as text.
@@ -103,6 +105,8 @@ mod retry;
 pub mod router;
 mod single_flight_cache;
 pub mod tenant;
+#[cfg(feature = "test-util")]
+pub mod test_fleet;
 pub mod typed;
 
 pub use authorize::{Access, Grant, OperatorAccess};
@@ -132,6 +136,6 @@ pub use rusqlite;
 pub use sqlx;
 
 /// Compiles the guide for application developers.
-#[cfg(all(doctest, feature = "axum", feature = "sqlite", feature = "postgres"))]
+#[cfg(all(doctest, feature = "axum", feature = "sqlite", feature = "postgres", feature = "test-util"))]
 #[doc = include_str!("../../docs/embedding.md")]
 struct EmbeddingGuide;

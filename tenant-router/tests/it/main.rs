@@ -13,6 +13,7 @@ mod isolation;
 mod naming;
 mod opening;
 mod states;
+mod test_fleets;
 mod transactions;
 mod typed;
 mod world;
