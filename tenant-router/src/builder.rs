@@ -49,6 +49,7 @@ pub struct RouterBuilder {
     engines: HashMap<EngineKind, Arc<dyn Engine>>,
     naming: Naming,
     authenticate: Option<Arc<dyn Authenticate>>,
+    jwt: Option<Arc<dyn Authenticate>>,
     memberships: Option<Arc<dyn Memberships>>,
     schema: Option<SchemaRange>,
     limits: SessionLimits,
@@ -66,6 +67,7 @@ impl RouterBuilder {
             engines: HashMap::new(),
             naming: Naming::default(),
             authenticate: None,
+            jwt: None,
             memberships: None,
             schema: None,
             limits: SessionLimits::default(),
@@ -93,6 +95,13 @@ impl RouterBuilder {
     #[must_use]
     pub fn authenticate(self, by: Arc<dyn Authenticate>) -> Self {
         Self { authenticate: Some(by), ..self }
+    }
+
+    /// Accepts JSON Web Tokens of these issuers, beside the other credentials.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn jwt(self, verifier: Arc<crate::jwt::JwtVerifier>) -> Self {
+        Self { jwt: Some(verifier), ..self }
     }
 
     /// Lets the application decide memberships, instead of the catalog's members.
@@ -184,8 +193,10 @@ impl RouterBuilder {
             Some(application) => membership::RoleSource::Application(Arc::clone(application)),
             None => membership::RoleSource::Members(catalog.clone()),
         };
+        let jwt = self.jwt.clone().map(principal::PrincipalSource::Application);
         Ok(RouterCaches {
             principals: PrincipalCache::new(principals, &change_counter),
+            token_principals: jwt.map(|jwt| PrincipalCache::new(jwt, &change_counter)),
             roles: RoleCache::new(roles, &change_counter),
             directory: TenantDirectory::new(catalog.clone(), &change_counter, Arc::clone(&meters)),
             pools: PoolCache::new(

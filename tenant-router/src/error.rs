@@ -56,6 +56,8 @@ pub enum ErrorKind {
     CatalogUnavailable,
     /// The catalog's disk is too full even for readers of the catalog.
     CatalogDiskFull,
+    /// The public keys of an issuer of tokens cannot be fetched.
+    KeysUnavailable,
     /// The router is shutting down.
     ShuttingDown,
     /// The router was built without a required part.
@@ -92,6 +94,7 @@ impl ErrorKind {
             Self::SchemaAhead => "schema_ahead",
             Self::CatalogUnavailable => "catalog_unavailable",
             Self::CatalogDiskFull => "disk_full",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::ShuttingDown => "shutting_down",
             Self::Misconfigured => "internal",
             Self::FleetNotOpened(kind) => kind.code(),
@@ -126,6 +129,7 @@ impl ErrorKind {
             | Self::SchemaPinned
             | Self::SchemaAhead
             | Self::CatalogUnavailable
+            | Self::KeysUnavailable
             | Self::ShuttingDown => 503,
             Self::Database(kind) => database_status(kind),
         }
@@ -138,6 +142,7 @@ impl ErrorKind {
             Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))
             }
+            Self::KeysUnavailable => Some(Duration::from_secs(10)),
             // An operator must free space first.
             Self::SchemaBehind
             | Self::CatalogDiskFull
@@ -173,6 +178,7 @@ impl ErrorKind {
             Self::SchemaAhead => "The tenant is newer than this program",
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::CatalogDiskFull => "The disk that holds the catalog is full",
+            Self::KeysUnavailable => "The token cannot be checked now, because its issuer does not answer",
             Self::ShuttingDown => "The server is shutting down",
             Self::Misconfigured | Self::FleetNotOpened(_) => "The server is misconfigured",
             Self::RowNotFound => "There is no such row",
@@ -201,6 +207,7 @@ impl ErrorKind {
             | Self::Fenced
             | Self::SchemaBehind
             | Self::CatalogUnavailable
+            | Self::KeysUnavailable
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
             Self::SchemaPinned => &[
                 "Ask an operator to migrate this tenant by name.",

@@ -29,6 +29,9 @@ const FEED_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct RouterCaches {
     pub(crate) change_counter: ChangeCounter,
     pub(crate) principals: PrincipalCache,
+    /// The callers with tokens of issuers, if such tokens are accepted. Apart from the others, because no change of the
+    /// catalog ends them: only time does.
+    pub(crate) token_principals: Option<PrincipalCache>,
     pub(crate) roles: RoleCache,
     pub(crate) directory: TenantDirectory,
     pub(crate) pools: PoolCache,
@@ -155,6 +158,7 @@ impl RouterCaches {
         self.change_counter.count_reset();
         self.directory.forget_all();
         self.principals.forget_all();
+        self.token_principals.iter().for_each(PrincipalCache::forget_all);
         self.roles.forget_all();
         self.pools.forget_servers();
     }

@@ -94,6 +94,8 @@ mod feed;
 pub mod fleet;
 pub mod gate;
 pub mod json;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 pub mod key;
 pub mod membership;
 mod metrics;
@@ -136,6 +138,13 @@ pub use rusqlite;
 pub use sqlx;
 
 /// Compiles the guide for application developers.
-#[cfg(all(doctest, feature = "axum", feature = "sqlite", feature = "postgres", feature = "test-util"))]
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "test-util",
+    feature = "jwt"
+))]
 #[doc = include_str!("../../docs/embedding.md")]
 struct EmbeddingGuide;

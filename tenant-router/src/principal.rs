@@ -21,6 +21,7 @@ pub struct Principal {
     name: String,
     kind: PrincipalKind,
     expires_at: Option<i64>,
+    named_tenant: Option<String>,
 }
 
 /// What a principal may open in general.
@@ -52,25 +53,25 @@ impl Principal {
     /// A user whose memberships decide the access.
     #[must_use]
     pub fn member(name: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Member, expires_at: None }
+        Self { name: name.into(), kind: PrincipalKind::Member, expires_at: None, named_tenant: None }
     }
 
     /// A caller that may open one tenant, without being one of its members.
     #[must_use]
     pub fn of_tenant(name: impl Into<String>, tenant: TenantId, role: Role) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Tenant { tenant, role }, expires_at: None }
+        Self { name: name.into(), kind: PrincipalKind::Tenant { tenant, role }, expires_at: None, named_tenant: None }
     }
 
     /// A program of the operator that acts in every tenant.
     #[must_use]
     pub fn service(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None }
+        Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None, named_tenant: None }
     }
 
     /// An operator: a known caller without access to any tenant.
     #[must_use]
     pub fn operator(name: impl Into<String>, role: OperatorRole) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Operator { role }, expires_at: None }
+        Self { name: name.into(), kind: PrincipalKind::Operator { role }, expires_at: None, named_tenant: None }
     }
 
     /// Makes the principal expire at `at` (milliseconds since 1970), even while it is cached.
@@ -78,6 +79,13 @@ impl Principal {
     pub fn expiring_at(mut self, at: i64) -> Self {
         self.expires_at = Some(at);
         self
+    }
+
+    /// Lets the credential name the tenant of its requests, as a path or a host does. The name must agree with theirs,
+    /// and grants nothing.
+    #[must_use]
+    pub fn naming_tenant(self, name: Option<String>) -> Self {
+        Self { named_tenant: name, ..self }
     }
 
     /// The member's principal, or `token:<id>`. For logs and audit; not a secret.
@@ -96,6 +104,11 @@ impl Principal {
     #[must_use]
     pub fn is_valid_at(&self, now: i64) -> bool {
         self.expires_at.is_none_or(|end| now < end)
+    }
+
+    /// The tenant that the credential names.
+    pub(crate) fn named_tenant(&self) -> Option<&str> {
+        self.named_tenant.as_deref()
     }
 
     /// The tenant of a credential that can open only one tenant.
@@ -214,6 +227,11 @@ impl PrincipalCache {
             None => ProvenCredential::OfFleet(principal, everything),
         })
     }
+}
+
+/// True for a text of the form of a JSON Web Token: three parts with dots between them. API tokens have no dots.
+pub(crate) fn is_token_shaped(credential: &str) -> bool {
+    credential.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
 fn hash_credential(credential: &str) -> CredentialHash {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use catalog::members::Role;
-use catalog::{Catalog, TenantId, TenantRecord};
+use catalog::{Catalog, TenantId, TenantName, TenantRecord};
 use moka::future::Cache;
 use tenant_engine::SessionLimits;
 use tokio_util::sync::DropGuard;
@@ -21,7 +21,7 @@ use crate::feed::RouterCaches;
 use crate::gate::SchemaRange;
 use crate::key::{Naming, RequestView, TenantNameParts};
 use crate::pools::OpenPool;
-use crate::principal::{Principal, PrincipalKind};
+use crate::principal::{Principal, PrincipalKind, is_token_shaped};
 use crate::resolve::nonexistent_tenant;
 use crate::retry::{RetryBudget, final_error, is_temporary};
 use crate::single_flight_cache::TenantMark;
@@ -216,7 +216,12 @@ impl Router {
     }
 
     async fn prove_caller(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
-        self.inner.caches.principals.principal_of(credential, self.inner.catalog.now()).await
+        let caches = &self.inner.caches;
+        let known = match &caches.token_principals {
+            Some(tokens) if credential.is_some_and(is_token_shaped) => tokens,
+            _ => &caches.principals,
+        };
+        known.principal_of(credential, self.inner.catalog.now()).await
     }
 
     /// Opens the resolved tenant. Waits while an operation blocks writes.
@@ -299,7 +304,13 @@ impl Router {
         if parts.header.is_some() && !matches!(principal.kind(), PrincipalKind::Service { .. }) {
             return Err(ErrorKind::TenantHeaderRefused.into());
         }
-        let names = self.inner.naming.tenant_names(parts)?;
+        let mut names = self.inner.naming.tenant_names(parts)?;
+        if let Some(name) = principal.named_tenant() {
+            let name = TenantName::parse_slug(name).map_err(|_| ErrorKind::TenantNameInvalid)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
         let directory = &self.inner.caches.directory;
         let record = if names.is_empty() {
             directory.by_id(principal.claimed_tenant().ok_or(ErrorKind::TenantUnnamed)?).await?

@@ -11,6 +11,12 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "set FLEET_TOKEN or --token-file; create a token: fleetctl token create",
     ),
     new_explanation(
+        "keys_unavailable",
+        "A JSON Web Token cannot be checked, because the public keys of its issuer cannot be fetched.",
+        "the identity provider is down, or its address of keys (JWKS) is wrong or not reachable from here",
+        "repeat the request later; see the application's log for the address and the cause",
+    ),
+    new_explanation(
         "forbidden",
         "The credential is valid, but its role does not allow this.",
         "a viewer that runs an operation, an operator that creates tokens, a reader that manages members",

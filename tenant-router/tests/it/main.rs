@@ -10,6 +10,7 @@ mod caches;
 mod fencing;
 mod http;
 mod isolation;
+mod jwt;
 mod naming;
 mod opening;
 mod states;
