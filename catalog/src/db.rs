@@ -303,6 +303,10 @@ impl ReadTx {
         &self.shared.sealer
     }
 
+    pub(crate) fn fleet_id(&self) -> FleetId {
+        self.shared.fleet_id
+    }
+
     /// The directory of the catalog's file, without links; `None` on Postgres.
     pub(crate) fn catalog_directory(&self) -> Option<PathBuf> {
         self.shared.opener.catalog_directory().map(std::path::Path::to_path_buf)

@@ -9,6 +9,7 @@ use tenant_engine::placement::EngineKind;
 
 use crate::changes;
 use crate::db::{ReadTx, WriteTx};
+use crate::domains;
 use crate::error::Result;
 use crate::fleet;
 use crate::ids::FleetId;
@@ -71,6 +72,7 @@ pub async fn begin_new_identity(tx: &mut WriteTx) -> Result<FleetId> {
     }
     leave_tenants(tx, "state = $2", "archived").await?;
     end_operations(tx).await?;
+    domains::forget_proofs(tx).await?;
     for sql in ["delete from backups", "delete from leases", "delete from idempotency"] {
         tx.execute_sql(sqlx::query(sql)).await?;
     }

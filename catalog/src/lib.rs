@@ -11,6 +11,7 @@ pub mod changes;
 pub mod check;
 pub mod copy;
 pub mod db;
+pub mod domains;
 pub mod error;
 pub mod events;
 pub mod fleet;

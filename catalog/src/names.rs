@@ -1,4 +1,5 @@
-//! Names and the tenants that own them permanently.
+//! Names and the tenants that own them. A slug or an alias belongs to its tenant permanently. A custom domain belongs to
+//! the tenant that has proven control of it; see `domains.rs`.
 
 use std::collections::HashMap;
 
@@ -37,7 +38,7 @@ pub async fn taken_names(tx: &mut ReadTx, names: &[TenantName]) -> Result<Vec<(T
     Ok(names.iter().filter_map(|name| Some((name.clone(), *owners.get(name.as_str())?))).collect())
 }
 
-/// Reserves a name permanently; appends to the change feed.
+/// Reserves a name, permanently unless it is a host; appends to the change feed.
 ///
 /// # Errors
 /// `AlreadyExists` when the name is taken; `NotFound` for an unknown tenant; `Invalid` for a host without a dot, which
@@ -98,6 +99,12 @@ pub(crate) async fn set_slug(tx: &mut WriteTx, tenant: TenantId, name: &TenantNa
     }
     let sql = sqlx::query("update names set kind = 'slug', retired_at = null where name = $1");
     tx.execute_sql(sql.bind(name.as_str().to_owned())).await.map(|_| ())
+}
+
+/// Frees a tenant's custom domain, if the tenant has it. The caller appends to the change feed.
+pub(crate) async fn remove_host(tx: &mut WriteTx, host: &TenantName, tenant: TenantId) -> Result<()> {
+    let sql = sqlx::query("delete from names where name = $1 and tenant_id = $2 and kind = 'host'");
+    tx.execute_sql(sql.bind(host.as_str().to_owned()).bind(tenant.to_string())).await.map(|_| ())
 }
 
 /// All names of one tenant, the current slug first.

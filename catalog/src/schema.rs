@@ -92,6 +92,7 @@ const MIGRATIONS: &[CatalogMigration] = &[
         name: "explicit_state",
         sql: include_str!("../../migrations/catalog/0018_explicit_state.sql"),
     },
+    CatalogMigration { version: 19, name: "domains", sql: include_str!("../../migrations/catalog/0019_domains.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

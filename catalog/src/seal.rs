@@ -98,6 +98,13 @@ impl SecretSealer {
         format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(tag.as_ref()))
     }
 
+    /// A text that nobody can guess without the fleet's key, and that is always the same for this context and these
+    /// bytes: 64 hexadecimal digits. It may be published.
+    #[must_use]
+    pub fn derive_text(&self, context: (&str, &str, &str), bytes: &[u8]) -> String {
+        lower_hex(hmac::sign(&self.signer, &signed_bytes(context, bytes)).as_ref())
+    }
+
     /// Checks a signature of [`SecretSealer::sign_bytes`].
     ///
     /// # Errors

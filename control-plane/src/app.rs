@@ -22,6 +22,7 @@ use crate::config::{Config, ProcessRole};
 use crate::data_dir::DataDirectory;
 pub use crate::data_dir::InitOutcome;
 use crate::descriptors::DescriptorPlan;
+use crate::domains::lookup::{DnsLookup, TxtLookup};
 use crate::error::{Error, ErrorKind, Result};
 use crate::operation::StepContext;
 use crate::operations;
@@ -55,6 +56,8 @@ pub struct App {
     pub descriptors: DescriptorPlan,
     /// Plans, runs and controls operations, and selects tenants.
     pub runner: Arc<Runner>,
+    /// Looks up the records that prove control of custom domains.
+    pub dns: Arc<dyn TxtLookup>,
     tasks: ProcessTasks,
     sqlite: SqliteEngine,
     postgres: PostgresEngine,
@@ -164,16 +167,29 @@ impl App {
             all.into_iter().map(|engine| (engine.kind(), engine)).collect();
         let context = Arc::new(StepContext::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
         let tasks = ProcessTasks::default();
+        let dns: Arc<dyn TxtLookup> = Arc::new(DnsLookup::new(config.dns_server));
         let runner =
             Runner::start_runner(Arc::clone(&context), operations::registry(), tasks.clone(), descriptors.steps);
         if config.role == ProcessRole::Serving {
-            background::start_tasks(&context, &runner, &tasks);
+            background::start_tasks(&context, &runner, &dns, &tasks);
         } else if let Err(error) = background::reconcile::close_abandoned(&context, &runner).await {
             // In a fleet without a serving process, nobody else looks for them. A failed write is repeated at the next
             // start.
             tracing::debug!(code = %error.code(), %error, "leftovers of a dead process were not checked");
         }
-        Ok(Arc::new(Self { config, catalog, engines, router, context, descriptors, runner, tasks, sqlite, postgres }))
+        Ok(Arc::new(Self {
+            config,
+            catalog,
+            engines,
+            router,
+            context,
+            descriptors,
+            runner,
+            dns,
+            tasks,
+            sqlite,
+            postgres,
+        }))
     }
 
     /// The manifest of a backup as the backup store holds it, if it is trusted.
@@ -267,6 +283,10 @@ async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Eng
     let naming = match &config.domain {
         Some(domain) => Naming::default().domain(domain.clone()),
         None => Naming::default(),
+    };
+    let naming = match &config.own_hosts {
+        Some(own) => naming.custom_domains(own.clone()),
+        None => naming,
     };
     let builder =
         engines.iter().fold(Router::builder(catalog.clone()), |builder, engine| builder.engine(Arc::clone(engine)));

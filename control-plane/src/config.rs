@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use catalog::TenantName;
+
 /// Settings of one process.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,11 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The domain under which `tenant.<domain>` names a tenant. `None`: tenants are named only by path.
     pub domain: Option<String>,
+    /// The data API's own hosts, which name no tenant. Any other host then names the tenant of that custom domain. `None`:
+    /// custom domains are off in the data API.
+    pub own_hosts: Option<Vec<String>>,
+    /// The DNS server that is asked about custom domains. `None`: those of `/etc/resolv.conf`.
+    pub dns_server: Option<SocketAddr>,
     /// Certificate chain and key (PEM) of both listeners; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Limits of tenants' statements.
@@ -90,6 +97,8 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             domain: None,
+            own_hosts: None,
+            dns_server: None,
             tls: None,
             limits: tenant_engine::SessionLimits::default(),
             sqlite_memory_bytes_max: None,
@@ -101,4 +110,16 @@ impl Config {
             catalog_copy_ms: 3_600_000,
         }
     }
+}
+
+/// Parses hosts that are separated by commas, into their normal form.
+///
+/// # Errors
+/// A text for people that says which part is not a host.
+pub fn parse_hosts(text: &str) -> Result<Vec<String>, String> {
+    let host = |part: &str| match TenantName::parse_host(part.trim()) {
+        Ok(host) => Ok(host.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    text.split(',').map(host).collect()
 }

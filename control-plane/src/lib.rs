@@ -5,7 +5,7 @@
 //! databases and return an outcome with effects. The recorder writes both to the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth ·
+//! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth domains ·
 //! 3 operation · 4 replacement · 5 runner · 6 operations · 7 background scrub · 8 app · 9 health · 10 http · 11 serve ·
 //! 12 catalog_admin new_identity.
 
@@ -25,6 +25,7 @@ pub mod auth;
 pub mod plan;
 
 pub mod backup;
+pub mod domains;
 
 pub mod operation;
 pub(crate) mod replacement;

@@ -10,6 +10,7 @@ pub mod backups;
 pub mod bounded_number;
 pub mod changes;
 pub mod doctor;
+pub mod domains;
 pub mod events;
 pub mod history;
 pub mod members;

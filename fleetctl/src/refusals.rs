@@ -35,6 +35,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tenant undelete", "TENANT=deleted --dry-run"),
     ("tenant purge", "TENANT=deleted --dry-run"),
     ("tenant repair", "TENANT=acme --dry-run"),
+    ("tenant domain add", "TENANT=acme HOST=shop.example --dry-run"),
+    ("tenant domain list", "TENANT=acme"),
+    ("tenant domain remove", "TENANT=acme HOST=old.example --dry-run"),
     ("server add", "NAME=new --base={base} --dry-run"),
     ("server list", ""),
     ("server get", "SERVER=local"),
@@ -89,6 +92,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("init", "makes a fleet"),
     ("tenant adopt", "needs a Postgres server; the API's own test spoils it"),
     ("server prepare", "needs a Postgres server"),
+    ("tenant domain verify", "needs a DNS server"),
     ("server set", "needs a Postgres server; the API's own test spoils it"),
     ("catalog copy", "needs a Postgres server"),
     ("catalog new-identity", "needs a copy of a data directory"),
@@ -161,6 +165,7 @@ fn make_fleet(directory: &Path) -> Vec<(&'static str, String)> {
     run_ok(directory, "tenant delete deleted --no-backup --yes");
     run_ok(directory, &format!("server add spare --base {}", directory_text("spare")));
     run_ok(directory, "member add acme user-2 --role reader");
+    run_ok(directory, "tenant domain add acme old.example");
     run_ok(directory, "backup run --all");
     run_ok(directory, "restore run globex --to latest --yes");
     let first = |line: &str| run_ok(directory, line).lines().next().unwrap_or_default().to_owned();
@@ -272,6 +277,7 @@ fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
         "DIR|RELEASE" | "DIRECTORY" => texts(&["nowhere", "", "rel_1"]),
         "K=V,…" => texts(&["", "=x", "plan"]),
         "NAME" => texts(&["a b"]),
+        "HOST" => texts(&["", "a b", "127.0.0.1", "shop", "*.shop.example"]),
         "PRINCIPAL" => texts(&["a\nb"]),
         "latest|TIME|BACKUP" => texts(&["", "yesterday", "bkp_1"]),
         "TEXT" => texts(&["two\nlines"]),

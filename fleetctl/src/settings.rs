@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use control_plane::config::{Config, NetworkFileSystem, ProcessRole, TlsFiles};
+use control_plane::config::{Config, NetworkFileSystem, ProcessRole, TlsFiles, parse_hosts};
 use secrecy::SecretString;
 
 use crate::error::{CommandFailure, Result};
@@ -60,6 +60,8 @@ pub(crate) const SETTINGS: &[SettingDefinition] = &[
     plain_setting("listen", "FLEET_LISTEN", Some("127.0.0.1:8080")),
     plain_setting("admin_listen", "FLEET_ADMIN_LISTEN", Some("127.0.0.1:8081")),
     plain_setting("domain", "FLEET_DOMAIN", None),
+    plain_setting("own_hosts", "FLEET_OWN_HOSTS", None),
+    plain_setting("dns_server", "FLEET_DNS_SERVER", None),
     plain_setting("tls_certificate", "FLEET_TLS_CERTIFICATE", None),
     plain_setting("tls_key", "FLEET_TLS_KEY", None),
     plain_setting("backup_url", "FLEET_BACKUP_URL", None),
@@ -306,6 +308,8 @@ impl CommandSettings {
         config.admin_listen =
             self.parse_value("admin_listen", str::parse::<SocketAddr>)?.unwrap_or(config.admin_listen);
         config.domain = self.get("domain").map(str::to_owned);
+        config.own_hosts = self.parse_value("own_hosts", parse_hosts)?;
+        config.dns_server = self.parse_value("dns_server", parse_dns_server)?;
         config.tls = self.tls_files()?;
         config.concurrency = self.parse_value("concurrency", parse_concurrency)?;
         config.hold_ms = self.parse_value("hold_ms", parse_hold_ms)?.unwrap_or(config.hold_ms);
@@ -396,6 +400,10 @@ fn scalar_text(value: &toml::Value) -> Option<String> {
         toml::Value::Integer(i) => Some(i.to_string()),
         _ => None,
     }
+}
+
+fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected the address and port of a DNS server, for instance 127.0.0.1:53".to_owned())
 }
 
 fn parse_hold_ms(text: &str) -> Result<u64, String> {

@@ -270,6 +270,7 @@ pub async fn remove_provisioning(tx: &mut WriteTx, id: TenantId) -> Result<()> {
     }
     for sql in [
         "delete from names where tenant_id = $1",
+        "delete from domains where tenant_id = $1",
         "delete from tenant_labels where tenant_id = $1",
         "delete from members where tenant_id = $1",
         "delete from tokens where tenant_id = $1",

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use crate::bulk::{INT, SqlQuery, TEXT, distinct_rounds, dynamic_query, sized_chunks, values_clause};
 use crate::changes;
 use crate::db::WriteTx;
+use crate::domains;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{BackupId, Generation, ReleaseId, ServerId, TenantId};
 use crate::row;
@@ -85,10 +86,19 @@ pub async fn update_many(tx: &mut WriteTx, updates: &[TenantUpdate]) -> Result<V
             let applied = update_chunk(tx, chunk).await?;
             changes::append_changes(tx, &applied).await?;
             let applied: HashSet<TenantId> = applied.into_iter().collect();
+            free_domains(tx, chunk, &applied).await?;
             stale.extend(chunk.iter().map(|update| update.tenant).filter(|tenant| !applied.contains(tenant)));
         }
     }
     Ok(stale)
+}
+
+/// Removes the domains of the tenants that this update purged.
+async fn free_domains(tx: &mut WriteTx, updates: &[&TenantUpdate], applied: &HashSet<TenantId>) -> Result<()> {
+    let is_purged =
+        |update: &&&TenantUpdate| update.state == Some(TenantState::Purged) && applied.contains(&update.tenant);
+    let purged: Vec<TenantId> = updates.iter().filter(is_purged).map(|update| update.tenant).collect();
+    domains::remove_all_domains(tx, &purged).await
 }
 
 /// Condition of an update after which the tenant does not wait to wake.

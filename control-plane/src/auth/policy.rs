@@ -65,6 +65,11 @@ pub const RULES: &[RouteRule] = &[
     strict_rule("GET", "/v1/tenants/{tenant}/members", Viewer),
     dry_run_rule("POST", "/v1/tenants/{tenant}/members", Admin),
     dry_run_rule("DELETE", "/v1/tenants/{tenant}/members/{principal}", Admin),
+    strict_rule("GET", "/v1/tenants/{tenant}/domains", Viewer),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/domains", Operator),
+    dry_run_rule("DELETE", "/v1/tenants/{tenant}/domains/{host}", Operator),
+    // Even a dry run of this route looks up a name that the caller chose.
+    strict_rule("POST", "/v1/tenants/{tenant}/domains/{host}/verify", Operator),
     strict_rule("GET", "/v1/tokens", Viewer),
     dry_run_rule("POST", "/v1/tokens", Admin),
     dry_run_rule("DELETE", "/v1/tokens/{token}", Admin),

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use catalog::TenantId;
 
+use crate::domains::check::check_due_domains;
+use crate::domains::lookup::TxtLookup;
 use crate::error::{ErrorKind, Result};
 use crate::operation::StepContext;
 use crate::operations::OperationParams;
@@ -30,7 +32,7 @@ use steady_time::SteadyTime;
 use task_lease::TaskLease;
 
 /// Starts all tasks. A period is the longest delay of a task. It doubles when the process that ran the task has died.
-pub fn start_tasks(context: &Arc<StepContext>, runner: &Arc<Runner>, tasks: &ProcessTasks) {
+pub fn start_tasks(context: &Arc<StepContext>, runner: &Arc<Runner>, dns: &Arc<dyn TxtLookup>, tasks: &ProcessTasks) {
     let owner = uuid::Uuid::now_v7().simple().to_string();
     let turn = |name, seconds| TaskLease::new(Arc::clone(context), &owner, name, Duration::from_secs(seconds));
     let reconcile = |context: Arc<StepContext>, runner: Arc<Runner>| async move {
@@ -47,6 +49,11 @@ pub fn start_tasks(context: &Arc<StepContext>, runner: &Arc<Runner>, tasks: &Pro
     spawn_periodic(tasks, turn("history", 3_600), move |context| {
         let time = Arc::clone(&time);
         async move { history::prune_history(&context, time.removal_time(&context).await?).await }
+    });
+    let dns = Arc::clone(dns);
+    spawn_periodic(tasks, turn("domains", 3_600), move |context| {
+        let dns = Arc::clone(&dns);
+        async move { check_due_domains(&context.catalog, dns.as_ref()).await }
     });
     spawn_periodic(tasks, turn("trim", 600), |context| async move { trim::trim_catalog(&context).await });
     spawn_periodic(tasks, turn("settle", 20), with_runner(runner, settle::submit_repairs));

@@ -61,6 +61,10 @@ error_kinds! {
     OperationInProgress => "operation_in_progress",
     /// The tenant is protected from deletion.
     Protected => "protected",
+    /// The DNS has no record that proves control of a custom domain.
+    DomainUnproven => "domain_unproven",
+    /// The DNS did not say whether there is such a record.
+    DnsUnavailable => "dns_unavailable",
 
     /// The `Host` header is missing, repeated or not valid.
     HostInvalid => "host_invalid",
@@ -216,6 +220,7 @@ impl ErrorKind {
             | Self::ShuttingDown
             | Self::BackupStoreUnavailable
             | Self::CatalogUnavailable
+            | Self::DnsUnavailable
             | Self::DiskFull
             | Self::TemporaryFileUnusable => true,
             Self::Engine(kind) => kind.is_transient(),

@@ -176,7 +176,7 @@ statuses! {
         BackupDamaged BackupElsewhere BackupNewer BackupNotAuthentic WrongTenantBackup WrongEngineBackup
         NoDestination ServerFull ServerCordoned ServerDiffers BaseInUse
         NotInitialised DataDirCopied IdentityUnfinished CatalogMoved TwoCatalogs
-        AlreadyServing AddressInUse AddressUnusable;
+        AlreadyServing AddressInUse AddressUnusable DomainUnproven;
     PRECONDITION_FAILED: PreconditionFailed;
     PAYLOAD_TOO_LARGE: BodyTooLarge;
     UNSUPPORTED_MEDIA_TYPE: UnsupportedMediaType;
@@ -184,7 +184,7 @@ statuses! {
         BackupStoreUnusable ServerPrivilegeMissing NetworkFileSystem AdminExposed TlsInvalid;
     INTERNAL_SERVER_ERROR: Internal CopyDiffers ProcessDied BackupKeyInvalid DataDirUnusable WrongKey
         TemporaryFileUnusable ClockSkew CatalogMissing ListenerUnusable;
-    SERVICE_UNAVAILABLE: ShuttingDown BackupStoreUnavailable CatalogUnavailable OperationsPaused;
+    SERVICE_UNAVAILABLE: ShuttingDown BackupStoreUnavailable CatalogUnavailable OperationsPaused DnsUnavailable;
     INSUFFICIENT_STORAGE: DiskFull;
 }
 

@@ -25,6 +25,7 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
         .merge(admin::members::routes())
+        .merge(admin::domains::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
         .merge(admin::releases::routes())
@@ -47,7 +48,10 @@ fn public_routes() -> OpenApiRouter<ApiState> {
 
 /// All documented routes.
 pub(crate) fn documented_routes() -> OpenApiRouter<ApiState> {
-    OpenApiRouter::with_openapi(openapi::OpenApiDocument::openapi()).merge(guarded_routes()).merge(public_routes())
+    OpenApiRouter::with_openapi(openapi::OpenApiDocument::openapi())
+        .merge(guarded_routes())
+        .merge(admin::domains::public_routes())
+        .merge(public_routes())
 }
 
 /// The admin listener's service.
@@ -56,11 +60,13 @@ pub(crate) fn admin_service(api: ApiState) -> Router {
     let shapes = request_shape::RequestShapes::from_document(
         &serde_json::from_str(&document).expect("the document is plain JSON"),
     );
+    let check_shape = from_fn_with_state(Arc::new(shapes), request_shape::check_shape);
     let guarded = guarded_routes()
         .route_layer(from_fn_with_state(api.clone(), idempotency::run_once))
-        .route_layer(from_fn_with_state(Arc::new(shapes), request_shape::check_shape))
+        .route_layer(check_shape.clone())
         .route_layer(from_fn_with_state(api.clone(), admission::admit_request));
-    let (router, _) = guarded.merge(public_routes()).split_for_parts();
+    let questions = admin::domains::public_routes().route_layer(check_shape);
+    let (router, _) = guarded.merge(questions).merge(public_routes()).split_for_parts();
     let transport = api.transport;
     let router =
         router.route("/openapi.json", get(move || openapi::serve_document(Arc::clone(&document)))).with_state(api);

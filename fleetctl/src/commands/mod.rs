@@ -11,6 +11,7 @@ mod create;
 pub(crate) mod describe;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod history;

@@ -65,6 +65,9 @@ pub(crate) enum TenantCommand {
     Protect(TenantProtectArgs),
     /// Delete tenants after a final verified backup; the names stay reserved
     Delete(TenantDeleteArgs),
+    /// Custom domains of a tenant: add, verify, list, remove
+    #[command(subcommand)]
+    Domain(super::domain::DomainCommand),
     #[command(flatten)]
     Lifecycle(super::lifecycle::LifecycleCommand),
 }
@@ -165,6 +168,7 @@ pub(crate) async fn run_tenant_command(verb: TenantCommand, context: &mut Comman
             .await
         }
         TenantCommand::Delete(args) => delete_tenants(args, context).await,
+        TenantCommand::Domain(verb) => super::domain::run_domain_command(verb, context).await,
         TenantCommand::Lifecycle(verb) => super::lifecycle::run_lifecycle_command(verb, context).await,
     }
 }

@@ -28,6 +28,19 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "the port of the data API in --url or FLEET_URL",
         "use the admin address: fleetctl serve prints both when it starts",
     ),
+    // --- custom domains
+    new_explanation(
+        "domain_unproven",
+        "The DNS has no record that proves control of the domain.",
+        "the TXT record is not set, has another value, or other DNS servers do not know it yet",
+        "fleetctl tenant domain list TENANT shows the record; set it, and verify again",
+    ),
+    new_explanation(
+        "dns_unavailable",
+        "The DNS did not say whether the TXT record exists.",
+        "no DNS server is reachable, or the name servers of the domain fail",
+        "verify again later; set dns_server to a server that this machine reaches",
+    ),
     // --- one tenant's request
     new_explanation(
         "row_not_found",

@@ -10,6 +10,7 @@ mod cli_process;
 mod cli_terminal;
 mod copies;
 mod doctor;
+mod domains;
 mod faults;
 mod full_disk;
 mod hidden_copies;

@@ -1,6 +1,7 @@
 //! The suite, and what its functions need.
 
 mod clocks;
+mod domains;
 mod feed;
 mod history;
 mod leases;

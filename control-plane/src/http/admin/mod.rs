@@ -7,6 +7,7 @@ pub(crate) mod selection;
 
 pub(crate) mod backups;
 pub(crate) mod doctor;
+pub(crate) mod domains;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod members;

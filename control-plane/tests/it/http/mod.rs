@@ -1,10 +1,12 @@
 //! The HTTP surface on real sockets: a real fleet in a temporary directory, served on free ports.
 
+mod dns_server;
 mod site;
 mod spoilt;
 
 mod backups;
 mod data;
+mod domains;
 mod fleet;
 mod lists;
 mod logs;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::{TenantName, domains};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::http::spoilt::spoilt;
 pub(crate) struct Good {
     pub(crate) path: String,
     pub(crate) body: Option<Value>,
-    /// Whether it succeeds here, changing nothing; else it lacks a Postgres server, and is only spoilt.
+    /// Whether it succeeds here, changing nothing; else it lacks a Postgres or DNS server, and is only spoilt.
     pub(crate) succeeds: bool,
 }
 
@@ -129,7 +130,8 @@ async fn good_requests(site: &Site) -> Routes {
     let scrub = Good { path: "/v1/scrub".to_owned(), body: None, succeeds: true };
     routes.insert(("POST", "/v1/scrub"), scrub);
     for (template, body) in [tenants(&ids), fleet(&ids), copies(), verbs()].concat() {
-        let succeeds = !["/v1/tenants/adopt", "/v1/servers/{server}/entry"].contains(&template);
+        let verify = "/v1/tenants/{tenant}/domains/{host}/verify";
+        let succeeds = !["/v1/tenants/adopt", "/v1/servers/{server}/entry", verify].contains(&template);
         routes.insert(("POST", template), Good { path: ids.filled(template), body: Some(body), succeeds });
     }
     routes
@@ -160,6 +162,7 @@ impl Ids {
         let deleted = send(site.admin(Method::DELETE, "/v1/tenants/deleted?no_backup=true")).await;
         site.done(&begun(deleted)).await;
         site.post("/v1/tenants/acme/members", &json!({ "principal": "user-1", "role": "reader" })).await.ok();
+        make_domain(site).await;
         let directory = |name: &str| {
             let path = site.dir.path().canonicalize().unwrap().join(name);
             std::fs::create_dir(&path).unwrap();
@@ -185,6 +188,7 @@ impl Ids {
             ("{tenant}", "acme"),
             ("{server}", server),
             ("{principal}", "user-1"),
+            ("{host}", "shop.example"),
             ("{operation}", &self.operation),
             ("{release}", &self.release),
             ("{backup}", &self.backup),
@@ -192,6 +196,17 @@ impl Ids {
         ];
         pairs.iter().fold(template.to_owned(), |path, (name, id)| path.replace(name, id))
     }
+}
+
+/// An active domain of acme.
+async fn make_domain(site: &Site) {
+    site.post("/v1/tenants/acme/domains", &json!({ "host": "shop.example" })).await.ok();
+    let mut tx = site.app.catalog.write().await.unwrap();
+    let host = TenantName::parse_host("shop.example").unwrap();
+    let acme = catalog::tenants::by_name(&mut tx, &TenantName::parse_slug("acme").unwrap()).await.unwrap().unwrap();
+    let claim = domains::get(&mut tx, acme.id, &host).await.unwrap().unwrap();
+    domains::activate_domain(&mut tx, &claim).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
@@ -202,6 +217,7 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tenants/{tenant}",
         "/v1/tenants/{tenant}/description",
         "/v1/tenants/{tenant}/members",
+        "/v1/tenants/{tenant}/domains",
         "/v1/tokens",
         "/v1/servers",
         "/v1/servers/{server}",
@@ -218,11 +234,18 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/events",
         "/v1/history",
     ];
-    templates.map(|template| (template, ids.filled(template))).to_vec()
+    let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
+    all.push(("/v1/domains/ask", "/v1/domains/ask?domain=shop.example".to_owned()));
+    all
 }
 
 fn deletions(ids: &Ids) -> Vec<(&'static str, String)> {
-    let templates = ["/v1/tenants/{tenant}", "/v1/tokens/{token}", "/v1/tenants/{tenant}/members/{principal}"];
+    let templates = [
+        "/v1/tenants/{tenant}",
+        "/v1/tokens/{token}",
+        "/v1/tenants/{tenant}/members/{principal}",
+        "/v1/tenants/{tenant}/domains/{host}",
+    ];
     let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
     all.push(("/v1/servers/{server}", "/v1/servers/spare".to_owned()));
     all
@@ -245,6 +268,8 @@ fn tenants(ids: &Ids) -> Bodies {
         ("/v1/tenants/batch", planned(json!({ "tenants": [{ "name": "initech", "labels": labels }] }))),
         ("/v1/tenants/adopt", planned(json!({ "name": "initech", "dsn": dsn, "labels": labels }))),
         ("/v1/tenants/{tenant}/members", planned(json!({ "principal": "user-2", "role": "reader" }))),
+        ("/v1/tenants/{tenant}/domains", planned(json!({ "host": "new.example" }))),
+        ("/v1/tenants/{tenant}/domains/{host}/verify", planned(json!({}))),
         ("/v1/tokens", planned(json!({ "service": true, "role": "reader" }))),
         ("/v1/servers", planned(json!({ "name": "new", "engine": "sqlite", "base": ids.base }))),
         ("/v1/servers/{server}/entry", planned(json!({ "dsn": dsn }))),

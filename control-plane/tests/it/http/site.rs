@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use control_plane::clock::{CatalogClock, system_clock};
 use control_plane::config::ProcessRole;
 use control_plane::serve::{RunningServer, ServeOptions, start_server};
 use control_plane::{App, Config};
@@ -71,11 +72,16 @@ impl Site {
     }
 
     pub(crate) async fn start_with(options: ServeOptions, change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_at(options, change, system_clock()).await
+    }
+
+    /// With another clock.
+    pub(crate) async fn start_at(options: ServeOptions, change: impl FnOnce(&mut Config), clock: CatalogClock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir);
         change(&mut config);
-        App::init_fleet(&config).await.unwrap();
-        let app = App::open(config.clone()).await.unwrap();
+        App::init_with(&config, Arc::clone(&clock)).await.unwrap();
+        let app = App::open_with(config.clone(), clock).await.unwrap();
         let serving = start_server(Arc::clone(&app), options).await.unwrap();
         let endpoint = serving.server_endpoint().clone();
         let token = std::fs::read_to_string(config.data_dir.join("operator.token")).unwrap().trim().to_owned();

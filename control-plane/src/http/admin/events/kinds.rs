@@ -7,7 +7,6 @@ use crate::http::error::Result;
 /// Every kind but those that end in `_given_up`.
 const WRITTEN: &[&str] = &[
     "backup.created",
-    "catalog.moved",
     "database.quarantine_begun",
     "database.quarantine_refused",
     "database.quarantined",
@@ -37,6 +36,10 @@ const WRITTEN: &[&str] = &[
     "tenant.cloned",
     "tenant.created",
     "tenant.deleted",
+    "tenant.domain_added",
+    "tenant.domain_expired",
+    "tenant.domain_removed",
+    "tenant.domain_verified",
     "tenant.labelled",
     "tenant.migrated",
     "tenant.moved",
