@@ -3,7 +3,6 @@
 use std::fmt;
 
 use control_plane::ErrorKind;
-use serde_json::Value;
 use tenant_engine::ErrorKind as DatabaseError;
 
 /// The result of every fallible function of this crate.
@@ -89,31 +88,62 @@ impl CommandFailure {
         self
     }
 
+    /// Adds all of these steps.
+    #[must_use]
+    fn try_all(mut self, steps: &[String]) -> Self {
+        self.tries.extend_from_slice(steps);
+        self
+    }
+
     /// Adds a step before those named so far.
     #[must_use]
     pub(crate) fn try_first(mut self, step: impl Into<String>) -> Self {
         self.tries.insert(0, step.into());
         self
     }
+}
 
-    /// The failure of an `application/problem+json` answer.
-    pub(crate) fn from_problem(status: u16, problem: &Value) -> Self {
-        let text = |key: &str| problem.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let code = text("code");
-        let detail = [text("detail"), text("title")].into_iter().find(|t| !t.is_empty());
-        let mut out = Self::new(exit_of(status, &code), detail.unwrap_or_else(|| format!("HTTP status {status}")));
-        out.causes = problem_details(problem);
-        let steps = problem.get("next_steps").and_then(Value::as_array).into_iter().flatten();
-        out.tries = steps.filter_map(Value::as_str).map(str::to_owned).collect();
-        if code.is_empty() {
-            // This answer does not come from a control plane, so it says nothing about the requested object.
-            out.exit = if out.exit == CommandExit::NotAuthorised { out.exit } else { CommandExit::Unreachable };
-            out = out
-                .with_cause("the program that answered is not a control plane; it may be a proxy")
-                .try_next("check that this is the address of the admin API: fleetctl config show --origin");
+impl From<fleet_client::Error> for CommandFailure {
+    fn from(error: fleet_client::Error) -> Self {
+        use fleet_client::ErrorKind as Kind;
+        let mut out = Self::new(exit_of_client(&error), error.detail());
+        out.causes = error.causes().to_vec();
+        match error.kind() {
+            Kind::Refused => out = out.code(error.code()).try_all(error.next_steps()),
+            Kind::Invalid => out = out.code(error.code()),
+            Kind::NoProblem => {
+                out = out.try_next("check that this is the address of the admin API: fleetctl config show --origin");
+            }
+            Kind::SocketFailed => out = out.try_all(error.next_steps()),
+            Kind::OtherProgram => out = out.try_all(error.next_steps()).try_next(ORIGIN),
+            Kind::InvalidAddress | Kind::ConnectionFailed => {
+                let steps: Vec<String> = error.next_steps().iter().map(|step| format!("{step} in --url")).collect();
+                out = out.try_all(&steps).try_next(ORIGIN);
+            }
+            // A connection that was refused is not caused by the wrong scheme.
+            Kind::NotListening | Kind::NoAnswer => out = out.try_next(ORIGIN),
+            _ => {}
         }
-        out.code = code;
         out
+    }
+}
+
+/// The step for an address that may be the wrong one.
+const ORIGIN: &str = "fleetctl config show --origin      # says where the address comes from";
+
+/// The exit code of a request that failed. An answer that does not come from a control plane says nothing about the
+/// requested object.
+fn exit_of_client(error: &fleet_client::Error) -> CommandExit {
+    use fleet_client::ErrorKind as Kind;
+    match (error.kind(), error.status()) {
+        (Kind::Refused, status) => exit_of(status.unwrap_or_default(), error.code()),
+        (Kind::NoProblem, Some(401 | 403)) | (Kind::OtherProgram, Some(401 | 403 | 407)) => CommandExit::NotAuthorised,
+        (Kind::NoProblem | Kind::OtherProgram, _) => CommandExit::Unreachable,
+        (Kind::NotListening | Kind::NoAnswer | Kind::ConnectionFailed | Kind::SocketFailed, _) => {
+            CommandExit::Unreachable
+        }
+        (Kind::InvalidAddress | Kind::Invalid, _) => CommandExit::Usage,
+        _ => CommandExit::Failed,
     }
 }
 
@@ -130,20 +160,6 @@ impl From<control_plane::Error> for CommandFailure {
         out.tries = error.next_steps;
         out
     }
-}
-
-/// The lines of a problem's `errors`, which name each wrong input.
-fn problem_details(problem: &Value) -> Vec<String> {
-    let errors = problem.get("errors").and_then(Value::as_array).into_iter().flatten();
-    errors
-        .map(|e| {
-            let detail = e.get("detail").and_then(Value::as_str).unwrap_or_default();
-            match e.get("index").and_then(Value::as_u64) {
-                Some(index) => format!("entry {}: {detail}", index + 1),
-                None => detail.to_owned(),
-            }
-        })
-        .collect()
 }
 
 /// Shortens user input to fit one line of a message.
@@ -188,7 +204,11 @@ pub(crate) fn exit_of(status: u16, code: &str) -> CommandExit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn from_problem(status: u16, problem: &Value) -> CommandFailure {
+        fleet_client::Error::from_problem(status, problem).into()
+    }
 
     #[test]
     fn problems_become_the_documented_exit_codes() {
@@ -210,17 +230,10 @@ mod tests {
             (500, "internal", CommandExit::Failed),
         ] {
             let problem = json!({"code": code, "detail": "d", "next_steps": ["x"]});
-            let failure = CommandFailure::from_problem(status, &problem);
+            let failure = from_problem(status, &problem);
             assert_eq!((failure.exit, failure.what.as_str()), (exit, "d"), "{status} {code}");
             assert_eq!(failure.tries[0], "x");
         }
-    }
-
-    #[test]
-    fn every_bad_entry_of_a_batch_is_named_as_people_count() {
-        let problem = json!({"code": "invalid", "detail": "2 names are wrong",
-            "errors": [{"index": 0, "name": "..", "detail": "'..' is no name"}, {"detail": "too many"}]});
-        assert_eq!(CommandFailure::from_problem(422, &problem).causes, ["entry 1: '..' is no name", "too many"]);
     }
 
     #[test]
@@ -231,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_no_problem_still_says_its_status() {
-        let failure = CommandFailure::from_problem(502, &Value::Null);
+        let failure = from_problem(502, &Value::Null);
         assert_eq!(failure.what, "HTTP status 502");
         assert!(failure.causes[0].contains("not a control plane"), "{failure:?}");
     }

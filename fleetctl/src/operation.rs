@@ -7,11 +7,12 @@ use fleet_api::changes::{ChangeOptions, ChangePlan, PlanLine, PlannedChange};
 use fleet_api::operations::{FailureDetail, OperationView, StepView, TenantProgress};
 use fleet_api::pages::PageOf;
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::{Value, json};
 use tenant_engine::ErrorKind as DatabaseError;
 
 use crate::args::{ChangeArgs, WaitArgs};
-use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result, is_code_of};
 use crate::output::OutputFormat;

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use fleet_api::field;
 use fleet_api::operations::{OperationView, TenantProgress};
+use fleet_client::{ApiRequest, path_segment};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::output::OutputVerbosity;

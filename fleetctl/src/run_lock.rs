@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use fleet_api::field;
 use fleet_api::pages::PageOf;
+use fleet_client::ApiRequest;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::args::{ChangeArgs, WaitArgs};
-use crate::client::{ApiClient, ApiRequest};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation::{self, ResultPrinting};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fleet_api::tenants::AdoptionRequest;
+use fleet_client::ApiRequest;
 
 use super::create::finish_created;
 use crate::args::{ChangeArgs, LabelPairs, WaitArgs, label_map, parse_labels};
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::input;

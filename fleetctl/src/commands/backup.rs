@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use fleet_api::backups::{BackupRun, BackupVerify, BackupView};
 use fleet_api::pointer;
+use fleet_client::{ApiRequest, path_segment};
 
 use super::{print_one, print_pages};
 use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::run_lock;

@@ -10,12 +10,13 @@ use fleet_api::operations::{OperationView, StepView};
 use fleet_api::tenants::{
     ExistingNameChoice, NewTenantOfMany, NewTenantRequest, NewTenants, TenantCreated, TenantView,
 };
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::{Value, json};
 
 use super::tenant::{TENANT, tenant_request};
 use super::{ExitTally, PageWalker};
 use crate::args::{ChangeArgs, LabelPairs, WaitArgs, label_map, parse_labels};
-use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result, is_code_of};
 use crate::input;

@@ -5,10 +5,11 @@ use fleet_api::events::EventView;
 use fleet_api::migrations::TenantPin;
 use fleet_api::tenants::{LastBackup, TenantDescription, TenantOperation, TenantView};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::Value;
 
 use super::{ExitTally, note_pin};
-use crate::client::{ApiClient, ApiRequest, path_segment};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::output::OutputFormat;

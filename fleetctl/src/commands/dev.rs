@@ -20,13 +20,14 @@ use fleet_api::pages::PageOf;
 use fleet_api::releases::{NewRelease, ReleaseFile, ReleaseView};
 use fleet_api::tenants::{NewTenantRequest, TenantCreated};
 use fleet_api::tokens::{TokenMade, TokenWanted};
+use fleet_client::ApiRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::serve::{
     HangupSignal, ListenerArgs, ServerSignals, refuse_url, require_unserved, set_up_log, start_serving,
 };
-use crate::client::{ApiClient, ApiRequest};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::embedded::EmbeddedFleet;
 use crate::error::{CommandExit, CommandFailure, Result};

@@ -3,9 +3,9 @@
 use clap::Args;
 use fleet_api::doctor::{DoctorCheck, DoctorReport};
 use fleet_api::{field, pointer};
+use fleet_client::ApiRequest;
 use serde_json::{Value, json};
 
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::output::OutputFormat;

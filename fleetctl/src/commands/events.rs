@@ -4,11 +4,11 @@ use clap::Args;
 use control_plane::ErrorKind;
 use fleet_api::events::EventView;
 use fleet_api::{field, pointer};
+use fleet_client::ApiRequest;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::PageWalker;
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result, shorten_text};
 use crate::output::OutputFormat;

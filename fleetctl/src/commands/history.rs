@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use fleet_api::history::HistoryToKeep;
+use fleet_client::ApiRequest;
 use serde_json::{Value, json};
 
 use crate::args::{ChangeArgs, in_range};
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;

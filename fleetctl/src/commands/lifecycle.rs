@@ -6,6 +6,7 @@ use fleet_api::selection::SelectionRequest;
 use fleet_api::tenants::{
     LifecycleChange, LifecycleClone, LifecycleMove, LifecycleReadOnly, LifecycleSettle, TenantPatch,
 };
+use fleet_client::{ApiRequest, path_segment};
 use serde::Serialize;
 use serde_json::json;
 
@@ -13,7 +14,6 @@ use super::create::finish_created;
 use super::selected_in_state;
 use super::tenant::TENANT;
 use crate::args::{ChangeArgs, ConfirmArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation::{self, StartedOperation};

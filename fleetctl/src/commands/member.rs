@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand, ValueEnum};
 use fleet_api::members::{MemberView, NewMember};
 use fleet_api::pointer;
+use fleet_client::{ApiRequest, path_segment};
 
 use super::{change_and_print, print_pages};
 use crate::args::ChangeArgs;
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::table::{TableColumn, TableView};

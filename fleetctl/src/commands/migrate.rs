@@ -12,11 +12,11 @@ use fleet_api::operations::{FailureDetail, OperationView};
 use fleet_api::pages::PageOf;
 use fleet_api::releases::ReleaseView;
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::Value;
 
 use super::{filter_request, note_pin};
 use crate::args::{ChangeArgs, SelectionArgs, WaitArgs, WhenEmpty, in_range, is_open_ended};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::ignored::IgnoredEntry;

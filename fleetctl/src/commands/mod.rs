@@ -37,10 +37,11 @@ use fleet_api::field;
 use fleet_api::migrations::TenantPin;
 use fleet_api::pages::PageOf;
 use fleet_api::tenants::TenantView;
+use fleet_client::ApiRequest;
 use serde_json::Value;
 
 use crate::args::{ChangeArgs, SelectionArgs};
-use crate::client::{ApiClient, ApiRequest};
+use crate::client::ApiClient;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;

@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 use fleet_api::changes::ChangeOptions;
 use fleet_api::operations::{FailureDetail, OperationView, StepView};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::json;
 
 use super::events::EVENT;
 use super::{change_and_print, print_pages};
 use crate::args::{ChangeArgs, WaitArgs};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::operation::{self, OPERATION, ResultPrinting};

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use fleet_api::queries::FleetQuery;
+use fleet_client::ApiRequest;
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
 
 use crate::args::{SelectionArgs, WhenEmpty, in_range};
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result, shorten_text};
 use crate::output::{OutputFormat, csv_line};

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 use fleet_api::changes::ChangeOptions;
 use fleet_api::releases::{NewRelease, ReleaseView};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::Value;
 
 use super::{change_and_print, print_one, print_pages};
 use crate::args::ChangeArgs;
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::ignored::IgnoredEntry;

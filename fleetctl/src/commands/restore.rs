@@ -6,12 +6,12 @@ use fleet_api::restores::{RestoreAsk, RestorePreview, RestoreRun, RestoreSchema,
 use fleet_api::{field, pointer};
 
 use crate::args::{ChangeArgs, ConfirmArgs, WaitArgs};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::table::{TableColumn, TableView};
 use crate::{input, operation};
 use fleet_api::tenants::TenantView;
+use fleet_client::{ApiRequest, path_segment};
 
 const PREVIEW: TableView = TableView {
     name: pointer!(RestorePreview: backup, BackupView: id),

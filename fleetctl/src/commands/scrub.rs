@@ -6,11 +6,11 @@ use clap::Args;
 use fleet_api::operations::FailureDetail;
 use fleet_api::scrub::{QuarantineItem, QuarantineReport, ScrubFinding, ScrubReport};
 use fleet_api::{field, pointer};
+use fleet_client::ApiRequest;
 use serde_json::{Value, json};
 
 use super::ExitTally;
 use crate::args::ChangeArgs;
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::input;

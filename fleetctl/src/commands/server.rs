@@ -7,11 +7,11 @@ use fleet_api::changes::ChangeOptions;
 use fleet_api::operations::FailureDetail;
 use fleet_api::servers::{ConnectionChange, ServerDrain, ServerPreparation, ServerToAdd, ServerView};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::{Value, json};
 
 use super::{PageWalker, change_and_print};
 use crate::args::{ChangeArgs, WaitArgs, in_range};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::table::{TableColumn, TableView, plain_text};

@@ -4,9 +4,9 @@ use fleet_api::migrations::VersionCount;
 use fleet_api::servers::ServerView;
 use fleet_api::status::FleetStatus;
 use fleet_api::{field, pointer};
+use fleet_client::ApiRequest;
 use serde_json::Value;
 
-use crate::client::ApiRequest;
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::output::OutputFormat;

@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 use fleet_api::migrations::TenantPin;
 use fleet_api::tenants::{TenantPatch, TenantView};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 
 use super::adopt::AdoptArgs;
 use super::create::{TenantCreateArgs, create_tenants};
 use super::{ExitTally, PageWalker, filter_request, note_pin, selected_names};
 use crate::args::{ChangeArgs, ConfirmArgs, SelectionArgs, WaitArgs};
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::input;

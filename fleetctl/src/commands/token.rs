@@ -3,11 +3,11 @@
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use fleet_api::pointer;
 use fleet_api::tokens::{TokenMade, TokenView, TokenWanted};
+use fleet_client::{ApiRequest, path_segment};
 
 use super::member::MemberRole;
 use super::{change_and_print, print_pages};
 use crate::args::ChangeArgs;
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, CommandFailure, Result};
 use crate::operation;

@@ -141,7 +141,8 @@ fn every_error_code_is_explained() {
     assert!(missing.is_empty(), "not explained: {missing:?}");
 }
 
-const CRATES: [&str; 6] = ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleetctl"];
+const CRATES: [&str; 7] =
+    ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "fleetctl"];
 
 /// Every source below a folder but the explanations themselves.
 fn quoted_in(path: &Path) -> String {

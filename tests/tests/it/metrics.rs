@@ -8,7 +8,8 @@ use fleet_tests::{Api, Served};
 use serde_json::json;
 
 /// The crates that describe metrics.
-const CRATES: [&str; 6] = ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleetctl"];
+const CRATES: [&str; 7] =
+    ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "fleetctl"];
 
 /// Every `.rs` file below a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
