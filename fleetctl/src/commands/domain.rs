@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use fleet_api::changes::ChangeOptions;
 use fleet_api::domains::{DomainView, NewDomain};
 use fleet_api::{field, pointer};
+use fleet_client::{ApiRequest, path_segment};
 use serde_json::Value;
 
 use super::{change_and_print, print_pages};
 use crate::args::ChangeArgs;
-use crate::client::{ApiRequest, path_segment};
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
 use crate::operation;
