@@ -162,7 +162,7 @@ async fn remove_domain(
 
 /// Answer whether a host is an active custom domain: for a proxy that requests certificates on demand.
 #[utoipa::path(get, path = "/v1/domains/ask", tag = "domains", security(()), params(DomainQuestion),
-    responses((status = 200, description = "The host is an active custom domain", body = String), (status = "4XX", description = "It is not, or the request was refused", body = ProblemBody)))]
+    responses((status = 200, description = "The host is an active custom domain", body = String), (status = "4XX", description = "It is not, or the request was refused", body = ProblemBody), (status = "5XX", description = "The catalog gave no answer", body = ProblemBody)))]
 pub(crate) async fn answer_question(
     State(api): State<ApiState>,
     QueryParams(question): QueryParams<DomainQuestion>,
