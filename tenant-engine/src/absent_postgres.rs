@@ -23,13 +23,13 @@ impl PostgresServer {
         Err(Error::new(ErrorKind::ServerInvalid, message))
     }
 
-    /// Never called, because there is no value.
+    /// Never called, because the type has no values.
     #[must_use]
     pub fn with_claims(self, _claims: FleetClaims) -> Self {
         match self.0 {}
     }
 
-    /// Never called, because there is no value.
+    /// Never called, because the type has no values.
     #[must_use]
     pub fn host_and_port(&self) -> &str {
         match self.0 {}

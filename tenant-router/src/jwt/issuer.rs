@@ -81,8 +81,8 @@ impl JwtIssuer {
         Self::new(name.into(), audience.into(), KeySource::PublicKey(algorithms, pem.into()))
     }
 
-    /// Accepts tokens that are signed with a shared secret (`HS256` to `HS512`) of at least 32 bytes. Whoever verifies such
-    /// tokens can also make them.
+    /// Accepts tokens that are signed with a shared secret (`HS256` to `HS512`) of at least 32 bytes. A program that
+    /// verifies such tokens can also make them.
     #[must_use]
     pub fn with_secret(name: impl Into<String>, audience: impl Into<String>, secret: SecretString) -> Self {
         Self::new(name.into(), audience.into(), KeySource::Secret(secret))
@@ -100,7 +100,7 @@ impl JwtIssuer {
     }
 
     /// Put before the claim `sub` to make the name of the member, for instance `google:`. With several issuers, each needs
-    /// its own: two issuers may give the same `sub` to different people.
+    /// its own, because two issuers may give the same `sub` to different people.
     #[must_use]
     pub fn principal_prefix(self, prefix: impl Into<String>) -> Self {
         Self { principal_prefix: prefix.into(), ..self }
@@ -170,6 +170,12 @@ pub(super) struct CheckedIssuer {
 impl CheckedIssuer {
     pub(super) fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// Whether a subject of this issuer and a subject of the other could make the same name of a member.
+    pub(super) fn may_clash(&self, other: &Self) -> bool {
+        let (own, other) = (&self.settings.principal_prefix, &other.settings.principal_prefix);
+        own.starts_with(other.as_str()) || other.starts_with(own.as_str())
     }
 
     /// The principal that the token proves; `None` when it proves none.

@@ -35,12 +35,20 @@ impl JwtVerifier {
     /// A verifier for these issuers. Fetches nothing yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Misconfigured`] when there is no issuer, when two have the same name, or when the settings of one are
-    /// not safe.
+    /// [`ErrorKind::Misconfigured`] when there is no issuer, when two have the same name, when the members of two could
+    /// have the same name, or when the settings of one are not safe.
     pub fn new(issuers: impl IntoIterator<Item = JwtIssuer>) -> Result<Arc<Self>> {
-        let mut checked = HashMap::new();
+        let mut checked: HashMap<String, issuer::CheckedIssuer> = HashMap::new();
         for issuer in issuers {
             let issuer = issuer.check()?;
+            if let Some(other) =
+                checked.values().find(|other| other.name() != issuer.name() && other.may_clash(&issuer))
+            {
+                let (one, two) = (other.name(), issuer.name());
+                let text =
+                    format!("tokens of {one} and {two} could prove the same member: give each a principal_prefix");
+                return Err(misconfigured(text));
+            }
             if let Some(other) = checked.insert(issuer.name().to_owned(), issuer) {
                 return Err(misconfigured(format!("two issuers of tokens have the name {}", other.name())));
             }

@@ -233,6 +233,14 @@ fn settings_that_would_let_strangers_in_are_refused() {
         (vec![], "no issuer"),
         (vec![secret("short")], "less than 32 bytes"),
         (vec![secret(long), secret(long)], "two issuers"),
+        (vec![secret(long), JwtIssuer::with_secret("other", AUDIENCE, long.to_owned().into())], "principal_prefix"),
+        (
+            vec![
+                secret(long).principal_prefix("a"),
+                JwtIssuer::with_secret("other", AUDIENCE, long.to_owned().into()).principal_prefix("ab"),
+            ],
+            "principal_prefix",
+        ),
         (vec![jwks("http://id.example/keys")], "https://"),
         (vec![JwtIssuer::with_secret("", AUDIENCE, long.to_owned().into())], "needs a name"),
         (vec![JwtIssuer::with_secret(ISSUER, "", long.to_owned().into())], "audience"),

@@ -14,7 +14,7 @@ use super::connection::SessionTimeouts;
 use super::counters::CloseReason;
 use super::lease::{ConnectionPhase, PostgresLease};
 use super::pool::PostgresPoolInner;
-use super::transaction::deadline_exceeded;
+use super::transaction::{ROLLBACK_MAX, deadline_exceeded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::error::{ends_connection, from_sqlx, sqlstate_code};
 use crate::statement::{AccessMode, SessionLimits};
@@ -127,7 +127,15 @@ impl PostgresLentTx {
     /// When the connection is lost; the server then rolls back by itself.
     pub async fn rollback(mut self) -> Result<()> {
         let connection = self.lease.use_connection(ConnectionPhase::Lent).driver_connection();
-        sqlx::raw_sql("rollback").execute(connection).await.map(drop).map_err(from_sqlx)
+        let ended = sqlx::raw_sql("rollback").execute(connection);
+        match tokio::time::timeout(ROLLBACK_MAX, ended).await {
+            Ok(ended) => ended.map(drop).map_err(from_sqlx),
+            Err(_) => {
+                self.lease.close(CloseReason::TimedOut);
+                let message = "the server did not answer in time; it rolls the transaction back";
+                Err(Error::new(ErrorKind::ServerUnreachable, message))
+            }
+        }
     }
 }
 

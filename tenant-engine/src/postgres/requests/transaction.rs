@@ -29,7 +29,7 @@ const BEGIN_WRITE: &str = "begin";
 const GRACE: Duration = Duration::from_millis(250);
 
 /// Longest time of a rollback before the connection is closed instead, which also rolls back.
-const ROLLBACK_MAX: Duration = Duration::from_millis(500);
+pub(super) const ROLLBACK_MAX: Duration = Duration::from_millis(500);
 
 /// Maximum repetitions of a call. One is enough for a connection that broke while it was idle. A fence may also end the
 /// session that was just connecting, and then no session can connect any more.

@@ -216,6 +216,29 @@ async fn the_borrowers_future_may_be_dropped_anywhere() {
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_ends_a_rollback_in_an_error() {
+    let fixture = Fixture::new();
+    let pool = new_pool(&fixture).await;
+    let tx = lend(&pool, AccessMode::Write).await;
+    fixture.cluster.freeze();
+    let error = tx.rollback().await.unwrap_err();
+    fixture.cluster.thaw();
+    assert_eq!(error.kind(), ErrorKind::ServerUnreachable, "{error}");
+}
+
+#[tokio::test]
+async fn a_login_that_may_not_write_gets_no_writing_transaction() {
+    let fixture = Fixture::new();
+    let pool = new_pool(&fixture).await;
+    drop(lend(&pool, AccessMode::Write).await);
+    // A fence takes this role from the login before it ends the sessions.
+    fixture.cluster.psql("postgres", "create role fleet_write");
+    let error = pool.lend_sqlx(AccessMode::Write, SessionLimits::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    drop(lend(&pool, AccessMode::Read).await);
+}
+
+#[tokio::test]
 async fn a_lent_transaction_begins_only_on_the_expected_database() {
     let fixture = Fixture::new();
     let tenant = fixture.tenant().await;
