@@ -4,7 +4,6 @@
 //! the router reads. Both rows change in one transaction, which also appends to the change feed. This module looks up
 //! nothing in the DNS: its callers report what they found.
 
-use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
@@ -266,7 +265,7 @@ fn no_such_domain(host: &TenantName) -> Error {
 
 fn new_nonce() -> String {
     let mut bytes = [0; NONCE_BYTES];
-    rand::fill(&mut bytes).expect("the system gives random bytes");
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
     lower_hex(&bytes)
 }
 

@@ -8,8 +8,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{SecretSlice, SecretString};
@@ -38,7 +38,7 @@ impl FleetKey {
     #[must_use]
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
-        rand::fill(bytes.as_mut()).expect("the system gives random bytes");
+        getrandom::fill(bytes.as_mut()).expect("the system gives random bytes");
         Self(bytes)
     }
 
@@ -71,7 +71,7 @@ impl FleetKey {
 
 /// Seals, opens and signs values with one key.
 pub struct SecretSealer {
-    key: RandomizedNonceKey,
+    key: LessSafeKey,
     signer: hmac::Key,
     key_id: String,
 }
@@ -86,9 +86,13 @@ impl SecretSealer {
     /// A sealer with this key.
     #[must_use]
     pub fn new(key: &FleetKey) -> Self {
-        let cipher = RandomizedNonceKey::new(&AES_256_GCM, key.0.as_ref()).expect("the key has the cipher's length");
+        let cipher = UnboundKey::new(&AES_256_GCM, key.0.as_ref()).expect("the key has the cipher's length");
         let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.0.as_ref()), SIGNATURES);
-        Self { key: cipher, signer: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()), key_id: key.key_id() }
+        Self {
+            key: LessSafeKey::new(cipher),
+            signer: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            key_id: key.key_id(),
+        }
     }
 
     /// Signs these bytes for this context: proves later that a holder of the fleet's key wrote them.
@@ -131,12 +135,12 @@ impl SecretSealer {
     /// Seals a value. `context` is (table, column, id); the value can be opened only with the same context.
     #[must_use]
     pub fn seal_value(&self, context: (&str, &str, &str), plain: &[u8]) -> String {
-        let mut data = plain.to_vec();
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(context_bytes(context)), &mut data)
+        let (mut data, mut nonce) = (plain.to_vec(), [0; NONCE_LEN]);
+        getrandom::fill(&mut nonce).expect("the system gives random bytes");
+        self.key
+            .seal_in_place_append_tag(Nonce::from(&nonce), Aad::from(context_bytes(context)), &mut data)
             .expect("a value in memory is shorter than the cipher's limit");
-        let mut sealed = nonce.as_ref().to_vec();
+        let mut sealed = nonce.to_vec();
         sealed.append(&mut data);
         format!("{FORM}:{}:{}", self.key_id, STANDARD.encode(sealed))
     }

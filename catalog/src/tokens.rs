@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use aws_lc_rs::{digest, rand};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -300,7 +300,7 @@ fn check_new_token(scope: &TokenScope, label: Option<&str>) -> Result<()> {
 
 fn new_secret() -> SecretString {
     let mut bytes = Zeroizing::new(vec![0; RANDOM_LEN]);
-    rand::fill(bytes.as_mut()).expect("the system gives random bytes");
+    getrandom::fill(bytes.as_mut()).expect("the system gives random bytes");
     let check = check_bytes(&bytes);
     bytes.extend_from_slice(&check);
     SecretString::from(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))

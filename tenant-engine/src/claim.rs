@@ -56,7 +56,7 @@ impl FleetClaims {
     #[must_use]
     pub fn with_new_id(&self) -> Self {
         let mut bytes = [0; 16];
-        aws_lc_rs::rand::fill(&mut bytes).expect("the system has random numbers");
+        getrandom::fill(&mut bytes).expect("the system has random numbers");
         let id = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self::new(self.0.iter().cloned().chain([id]).collect())
     }

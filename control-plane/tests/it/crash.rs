@@ -11,7 +11,7 @@ use control_plane::plan::TenantSelection;
 use control_plane::runner::submit::Submission;
 
 use crate::invariants;
-use crate::world::{On, World};
+use crate::world::{On, PreparedFleet, World};
 
 /// More points than any operation has; a loop that gets there did not end.
 const POINTS_MAX: usize = 60;
@@ -51,7 +51,8 @@ impl Column {
     }
 }
 
-/// Runs the operation without a fault to learn its points, then once for each of them, each time in a fresh fleet.
+/// Prepares a fleet, runs the operation without a fault to learn its points, then once for each of them. Each run begins
+/// with the prepared fleet.
 /// Returns the points that were met.
 pub(crate) async fn crash_everywhere(
     column: &Column,
@@ -61,13 +62,16 @@ pub(crate) async fn crash_everywhere(
     targets: impl Fn() -> TenantSelection,
     check: impl AsyncFn(&World),
 ) -> Vec<&'static str> {
-    let (_, points) = crash_at(column, None, &prepare, &params, &targets, &check).await;
+    let world = World::on(column.on.clone()).await;
+    prepare(&world).await;
+    let fleet = PreparedFleet::save(world).await;
+    let (_, points) = crash_at(column, &fleet, None, &params, &targets, &check).await;
     assert!(points.len() < POINTS_MAX, "{points:?}");
     let mut met = Vec::new();
     for (index, point) in points.iter().enumerate().filter(|(_, point)| column.has(point)) {
         // By name, because points of different tasks do not always come in the same order.
         let pass = points[..=index].iter().filter(|other| *other == point).count();
-        met.extend(crash_at(column, Some((point, pass)), &prepare, &params, &targets, &check).await.0);
+        met.extend(crash_at(column, &fleet, Some((point, pass)), &params, &targets, &check).await.0);
     }
     let engine = if matches!(column.on, On::Sqlite) { "sqlite" } else { "postgres" };
     println!("cell {what} on {engine}, {:?}: {} points, all passed", column.fault, met.len());
@@ -78,14 +82,13 @@ pub(crate) async fn crash_everywhere(
 /// it passed.
 async fn crash_at(
     column: &Column,
+    fleet: &PreparedFleet,
     fault_at: Option<(&'static str, usize)>,
-    prepare: &impl AsyncFn(&World),
     params: &impl Fn(&World) -> OperationParams,
     targets: &impl Fn() -> TenantSelection,
     check: &impl AsyncFn(&World),
 ) -> (Option<&'static str>, Vec<&'static str>) {
-    let world = World::on(column.on.clone()).await;
-    prepare(&world).await;
+    let world = fleet.open().await;
     let names = names(&world).await;
     world.app.context.halt_after(usize::MAX);
     if let Some((point, pass)) = fault_at {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use postgres_fixture::Cluster;
 use secrecy::SecretString;
 use tenant_engine::{
     ConnectionUsage, DatabaseFingerprint, DatabaseServer, DatabaseTemplate, Engine, EngineKind, Error, ErrorKind,
@@ -13,7 +12,7 @@ use tenant_engine::{
     Placement, Pool, RestoreOutcome, Result, ServerListing, ServerSurvey, Snapshot, SnapshotImage, TenantId,
 };
 
-use crate::world::On;
+use crate::world::{On, PostgresServers};
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +39,11 @@ struct State {
 
 /// Which call fails next, and the servers that can fail.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Mutex<State>, Option<Arc<[Cluster; 2]>>, tokio::sync::Notify);
+pub(crate) struct Script(Mutex<State>, Option<Arc<PostgresServers>>, tokio::sync::Notify);
 
 impl Script {
     pub(crate) fn on(on: &On) -> Self {
-        let servers = if let On::Postgres(clusters) = on { Some(Arc::clone(clusters)) } else { None };
+        let servers = if let On::Postgres(servers) = on { Some(Arc::clone(servers)) } else { None };
         Self(Mutex::default(), servers, tokio::sync::Notify::new())
     }
 
@@ -54,7 +53,7 @@ impl Script {
     }
 
     fn let_in(&self, word: &str) {
-        for server in self.1.iter().flat_map(|servers| servers.iter()) {
+        for server in self.1.iter().flat_map(|servers| servers.started()) {
             server.psql("postgres", &format!("alter role {} {word}", postgres_fixture::ROLE));
         }
     }
@@ -63,7 +62,7 @@ impl Script {
         tokio::time::sleep(WORKED_FOR).await;
         let Some(servers) = self.1.clone() else { return };
         let restart = move || {
-            for server in servers.iter() {
+            for server in servers.started() {
                 server.stop();
                 server.start_again();
             }

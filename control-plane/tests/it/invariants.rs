@@ -104,9 +104,9 @@ fn databases(
     known: &BTreeMap<Place, TenantRecord>,
     retained: &BTreeSet<Place>,
 ) {
-    let On::Postgres(clusters) = &world.on else { return };
+    let On::Postgres(servers) = &world.on else { return };
     let wanted: BTreeSet<&str> = known.keys().chain(retained).map(|(_, placement)| placement.as_str()).collect();
-    for cluster in clusters.iter() {
+    for cluster in servers.started() {
         let databases = cluster.psql("postgres", "select datname from pg_database where datname like 't\\_%'");
         let roles = cluster.psql("postgres", "select rolname from pg_roles where rolname like 't\\_%'");
         for tenant in tenants {

@@ -105,8 +105,8 @@ async fn a_tenant_from_before_the_current_release_has_the_ledger_of_the_stored_o
 async fn an_adopted_database_goes_on_with_its_ledger() {
     let on = On::postgres();
     let world = World::on(on.clone()).await;
-    let On::Postgres(clusters) = &on else { panic!("it is Postgres") };
-    let cluster = &clusters[0];
+    let On::Postgres(servers) = &on else { panic!("it is Postgres") };
+    let cluster = &servers.first;
     let set = MigrationSets::from_files(&files(&[TASKS])).unwrap();
     let checksum = &set.version_set().all_migrations()[0].checksum;
     let checksum: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();

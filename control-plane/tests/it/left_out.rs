@@ -8,10 +8,10 @@ use crate::world::{On, World, restoring, verifying};
 
 /// Gives the tenant's current database a setting, which no dump holds, and a publication that only a superuser may make.
 async fn spoil(world: &World) {
-    let On::Postgres(clusters) = &world.on else { unreachable!("only a dump leaves something out") };
+    let On::Postgres(servers) = &world.on else { unreachable!("only a dump leaves something out") };
     let database = world.tenant("acme").await.placement.unwrap();
     let setting = format!("alter database {database} set work_mem = '8MB'");
-    let here = clusters.iter().find(|cluster| {
+    let here = servers.started().find(|cluster| {
         cluster.psql("postgres", &format!("select count(*) from pg_database where datname = '{database}'")) == "1"
     });
     let here = here.expect("the catalog names a database that is there");

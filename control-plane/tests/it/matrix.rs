@@ -504,8 +504,8 @@ async fn settle_one_with_its_newest(on: &Column) {
 
 /// Only Postgres has databases that somebody else made.
 async fn adopt_one(on: &Column) {
-    let On::Postgres(clusters) = &on.on else { return };
-    let cluster = &clusters[0];
+    let On::Postgres(servers) = &on.on else { return };
+    let cluster = &servers.first;
     cluster.psql("postgres", "create database theirs");
     cluster.psql("theirs", "create table tasks (title text not null); insert into tasks values ('theirs')");
     cluster.psql("theirs", "grant select on tasks to public");

@@ -50,8 +50,8 @@ async fn rows_in(world: &World, kept: &RetainedRecord, title: &str) -> i64 {
             let file = std::path::Path::new(&server.base).join(&kept.placement);
             rusqlite::Connection::open(file).unwrap().query_row(&sql, [], |row| row.get(0)).unwrap()
         }
-        On::Postgres(clusters) => {
-            let cluster = clusters.iter().find(|cluster| server.base.ends_with(&cluster.port().to_string())).unwrap();
+        On::Postgres(servers) => {
+            let cluster = servers.started().find(|cluster| server.base.ends_with(&cluster.port().to_string())).unwrap();
             cluster.psql(&kept.placement, &sql).parse().unwrap()
         }
     }

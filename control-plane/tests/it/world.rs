@@ -1,8 +1,8 @@
 //! A fleet in a temporary directory, with a clock that tests move.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use catalog::backups::BackupRecord;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) app: Arc<App>,
-    pub(crate) dir: TempDir,
+    pub(crate) dir: Arc<TempDir>,
     pub(crate) on: On,
     now: Arc<AtomicI64>,
 }
@@ -37,16 +37,82 @@ pub(crate) struct World {
 #[derive(Clone)]
 pub(crate) enum On {
     Sqlite,
-    /// Two servers, for the second of which there is nothing at first.
-    Postgres(Arc<[Cluster; 2]>),
+    /// Two servers.
+    Postgres(Arc<PostgresServers>),
+}
+
+/// The second server is started when a test needs it.
+#[derive(Debug)]
+pub(crate) struct PostgresServers {
+    pub(crate) first: Cluster,
+    other: OnceLock<Cluster>,
+}
+
+impl PostgresServers {
+    pub(crate) fn other(&self) -> &Cluster {
+        self.other.get_or_init(|| Cluster::with(&Settings { other: true, ..Self::settings() }))
+    }
+
+    /// The servers that run.
+    pub(crate) fn started(&self) -> impl Iterator<Item = &Cluster> {
+        std::iter::once(&self.first).chain(self.other.get())
+    }
+
+    fn settings() -> Settings {
+        Settings { connections_max: 100, ..Settings::default() }
+    }
 }
 
 impl On {
-    pub(crate) fn postgres() -> Self {
-        let settings = Settings { connections_max: 100, ..Settings::default() };
-        let other = Settings { other: true, ..settings.clone() };
-        Self::Postgres(Arc::new([Cluster::with(&settings), Cluster::with(&other)]))
+    /// Calls `act` for each PostgreSQL server that runs.
+    fn for_each_server(&self, act: fn(&Cluster)) {
+        if let Self::Postgres(servers) = self {
+            servers.started().for_each(act);
+        }
     }
+
+    pub(crate) fn postgres() -> Self {
+        let first = Cluster::with(&PostgresServers::settings());
+        Self::Postgres(Arc::new(PostgresServers { first, other: OnceLock::new() }))
+    }
+}
+
+/// A fleet that was prepared once and is used many times, each time in the state of its preparation.
+pub(crate) struct PreparedFleet {
+    dir: Arc<TempDir>,
+    /// A copy of the directory.
+    saved: TempDir,
+    on: On,
+    now: i64,
+}
+
+impl PreparedFleet {
+    /// Closes the fleet and keeps its files.
+    pub(crate) async fn save(world: World) -> Self {
+        world.app.shut_down(Duration::from_secs(5)).await;
+        let World { dir, on, now, .. } = world;
+        let saved = tempfile::tempdir().unwrap();
+        copy_files(dir.path(), saved.path());
+        on.for_each_server(Cluster::save_state);
+        Self { dir, saved, on, now: now.load(Ordering::SeqCst) }
+    }
+
+    /// Opens the fleet as it was saved. Nothing of an earlier use may still be running.
+    pub(crate) async fn open(&self) -> World {
+        // The directory stays: a fleet knows a copy of itself by it.
+        for entry in std::fs::read_dir(self.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.unwrap();
+        }
+        copy_files(self.saved.path(), self.dir.path());
+        self.on.for_each_server(Cluster::load_state);
+        World::at(Arc::clone(&self.dir), self.on.clone(), self.now).await
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(copied.success());
 }
 
 impl World {
@@ -55,7 +121,7 @@ impl World {
     }
 
     pub(crate) async fn on(on: On) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
         let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
@@ -66,15 +132,15 @@ impl World {
 
     /// The server that tenants are made on.
     async fn add_first(&self) {
-        if let On::Postgres(clusters) = &self.on {
-            self.add_postgres("first", &clusters[0]).await;
+        if let On::Postgres(servers) = &self.on {
+            self.add_postgres("first", &servers.first).await;
             self.set_state("local", ServerState::Cordoned).await;
         }
     }
 
     /// A fleet whose engines fail as a script says.
     pub(crate) async fn faulty(script: &Arc<Script>, on: On) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let now = Arc::new(AtomicI64::new(1_764_000_000_000));
         App::init_with(&config(&dir), clock(&now)).await.unwrap();
         let wrap = |inner| Arc::new(Faulty { inner, script: Arc::clone(script) }) as Arc<dyn Engine>;
@@ -86,15 +152,19 @@ impl World {
 
     /// A fleet that is there already, in this directory.
     pub(crate) async fn opened(dir: TempDir) -> Self {
-        let now = Arc::new(AtomicI64::new(1_864_000_000_000));
+        Self::at(Arc::new(dir), On::Sqlite, 1_864_000_000_000).await
+    }
+
+    async fn at(dir: Arc<TempDir>, on: On, now: i64) -> Self {
+        let now = Arc::new(AtomicI64::new(now));
         let app = App::open_with(config(&dir), clock(&now)).await.unwrap();
-        Self { app, dir, on: On::Sqlite, now }
+        Self { app, dir, on, now }
     }
 
     /// Another server of the same engine.
     pub(crate) async fn add_other(&self) {
         match &self.on {
-            On::Postgres(clusters) => self.add_postgres("other", &clusters[1]).await,
+            On::Postgres(servers) => self.add_postgres("other", servers.other()).await,
             On::Sqlite => {
                 let base = self.data().join("other");
                 std::fs::create_dir(&base).unwrap();

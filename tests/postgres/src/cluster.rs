@@ -160,8 +160,38 @@ impl Cluster {
         }
     }
 
+    /// Keeps a copy of every database, role and setting of this server, for [`Cluster::load_state`]. Connections are cut.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    pub fn save_state(&self) {
+        self.end(Signal::INT);
+        self.copy_directory(&self.data(), &self.saved());
+        self.start_again();
+    }
+
+    /// Returns to the state of the last [`Cluster::save_state`], on the same port. Connections are cut.
+    ///
+    /// # Panics
+    /// When no state was saved, or it does not start again.
+    pub fn load_state(&self) {
+        self.end(Signal::QUIT);
+        self.copy_directory(&self.saved(), &self.data());
+        self.start_again();
+    }
+
+    fn copy_directory(&self, from: &Path, to: &Path) {
+        assert!(from.exists(), "there is no {}", from.display());
+        let _ = fs::remove_dir_all(to);
+        run(as_server_user(Path::new("cp")).arg("-a").arg(from).arg(to), "copying a data directory");
+    }
+
     fn data(&self) -> std::path::PathBuf {
         self.dir.path().join("data")
+    }
+
+    fn saved(&self) -> std::path::PathBuf {
+        self.dir.path().join("saved")
     }
 
     fn end(&self, signal: Signal) {
@@ -281,6 +311,20 @@ mod tests {
         drop(cluster);
         assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn it_returns_to_a_saved_state() {
+        let cluster = Cluster::start();
+        cluster.psql("postgres", "create table kept(a integer); insert into kept values (7)");
+        cluster.save_state();
+        for _ in 0..2 {
+            assert_eq!(cluster.psql("postgres", "select a from kept"), "7");
+            cluster.psql("postgres", "update kept set a = 8");
+            cluster.psql("postgres", "create database more");
+            cluster.load_state();
+        }
+        assert_eq!(cluster.psql("postgres", "select count(*) from pg_database where datname = 'more'"), "0");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Site {
         let serving = start_server(Arc::clone(&app), options).await.unwrap();
         let endpoint = serving.server_endpoint().clone();
         let token = std::fs::read_to_string(config.data_dir.join("operator.token")).unwrap().trim().to_owned();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let (admin, data) = (endpoint.admin_url, endpoint.data_url);
         Self { admin, data, token, client, app, dir, serving: Some(serving) }
     }

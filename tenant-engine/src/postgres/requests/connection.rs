@@ -256,7 +256,7 @@ fn connect_options(
 
 fn random_lifetime() -> Duration {
     let mut chance = [0_u8; 2];
-    aws_lc_rs::rand::fill(&mut chance).expect("the system has random numbers");
+    getrandom::fill(&mut chance).expect("the system has random numbers");
     LIFETIME + LIFETIME * u32::from(u16::from_le_bytes(chance)) / u32::from(u16::MAX)
 }
 

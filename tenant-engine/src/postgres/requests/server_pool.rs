@@ -60,7 +60,7 @@ impl ServerPool {
     /// A server with at most `connections` connections. Call it in a runtime, which runs the background work.
     pub(super) fn new(address: &str, connections: usize, version: u32) -> Arc<Self> {
         let mut chance = [0; 8];
-        aws_lc_rs::rand::fill(&mut chance).expect("the system has random numbers");
+        getrandom::fill(&mut chance).expect("the system has random numbers");
         let budget = ConnectionBudget::new(connections, ServerHealth::new(u64::from_le_bytes(chance)));
         Arc::new(Self {
             version,

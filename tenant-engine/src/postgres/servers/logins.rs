@@ -25,7 +25,7 @@ pub(crate) struct LoginKey(Zeroizing<[u8; 32]>);
 impl LoginKey {
     pub(crate) fn generate() -> Self {
         let mut bytes = Zeroizing::new([0; 32]);
-        aws_lc_rs::rand::fill(bytes.as_mut()).expect("the system has random numbers");
+        getrandom::fill(bytes.as_mut()).expect("the system has random numbers");
         Self(bytes)
     }
 
