@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use crate::answers::AnswerShare;
 use crate::claim::FleetClaims;
 use crate::error::{Error, ErrorKind, Result};
+use crate::row_stream::RowStream;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
@@ -42,6 +43,10 @@ pub struct PostgresPool(Infallible);
 
 impl PostgresPool {
     pub(crate) fn new_session(&self, _access: AccessMode, _limits: SessionLimits) -> PostgresSession {
+        match self.0 {}
+    }
+
+    pub(crate) async fn stream_rows(&self, _statement: SqlStatement, _limits: SessionLimits) -> Result<RowStream> {
         match self.0 {}
     }
 

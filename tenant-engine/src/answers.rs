@@ -171,6 +171,11 @@ impl AnswerHold {
         self.reserve_bytes(size_of::<SqlValue>() + heap_bytes)
     }
 
+    /// Bytes that the rows take so far.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used
+    }
+
     fn reserve_bytes(&mut self, bytes: usize) -> Result<()> {
         self.used = self.used.saturating_add(bytes);
         let missing = self.used.saturating_sub(SMALL_BYTES + self.charged);

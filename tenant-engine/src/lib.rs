@@ -32,6 +32,7 @@ pub mod postgres;
 #[cfg(not(feature = "postgres"))]
 #[path = "absent_postgres.rs"]
 pub mod postgres;
+pub mod row_stream;
 pub mod server;
 pub mod snapshot;
 #[cfg(feature = "sqlite")]
@@ -55,6 +56,7 @@ pub use listing::{ListedObject, ListedObjectKind, ServerListing};
 pub use migration::{LedgerName, MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
 pub use pool::{DatabaseSession, Pool};
+pub use row_stream::RowStream;
 pub use server::{DatabaseServer, FunctionRights, RoleAudit, RoleFinding, ServerSurvey};
 pub use snapshot::{RestoreOutcome, Snapshot, SnapshotImage, SnapshotInfo};
 pub use statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};

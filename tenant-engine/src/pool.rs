@@ -4,6 +4,7 @@
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres;
+use crate::row_stream::RowStream;
 use crate::sqlite;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
@@ -24,6 +25,18 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => DatabaseSession::Sqlite(pool.new_session(access, limits)),
             Self::Postgres(pool) => DatabaseSession::Postgres(pool.new_session(access, limits)),
+        }
+    }
+
+    /// Runs one reading statement in its own transaction, and returns its rows while the database still reads them. The
+    /// answer may have any length. It must be read within the `transaction_timeout`.
+    ///
+    /// # Errors
+    /// As [`DatabaseSession::run_statements`]. A later error is one of the stream.
+    pub async fn stream_rows(&self, statement: SqlStatement, limits: SessionLimits) -> Result<RowStream> {
+        match self {
+            Self::Sqlite(pool) => pool.stream_rows(statement, limits).await,
+            Self::Postgres(pool) => pool.stream_rows(statement, limits).await,
         }
     }
 

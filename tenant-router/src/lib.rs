@@ -128,7 +128,7 @@ pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
 pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
-pub use typed::TypedQuery;
+pub use typed::{TypedQuery, TypedStream};
 
 // The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because
 // both contain SQLite.

@@ -21,7 +21,7 @@ use crate::pools::OpenPool;
 use crate::principal::Principal;
 use crate::retry::{final_error, is_out_of_step};
 use crate::router::Router;
-use crate::typed::TypedQuery;
+use crate::typed::{TypedQuery, TypedStream};
 
 mod sealed {
     pub trait SealedLevel {}
@@ -131,6 +131,31 @@ impl<A: AccessLevel> Tenant<A> {
     /// ```
     pub fn query_as<'a, T: DeserializeOwned>(&'a self, sql: &'a str, params: impl Into<Params>) -> TypedQuery<'a, T> {
         TypedQuery::new(self.run_statement(engine::AccessMode::Read, sql, params.into()))
+    }
+
+    /// Runs one reading statement, and returns its rows as `T` while the database still reads them. The answer may be
+    /// longer than the limits on rows and bytes; it must be read within the limit on the time of a transaction.
+    ///
+    /// ```
+    /// # use tenant_router::{Error, Read, Tenant};
+    /// async fn longest_title(tenant: &Tenant<Read>) -> Result<usize, Error> {
+    ///     let mut titles = tenant.stream_as::<String>("select title from tasks", ()).await?;
+    ///     let mut longest = 0;
+    ///     while let Some(title) = titles.next_row().await? {
+    ///         longest = longest.max(title.len());
+    ///     }
+    ///     Ok(longest)
+    /// }
+    /// ```
+    /// # Errors
+    /// As [`Tenant::query`]. A later error is one of the stream.
+    pub async fn stream_as<T: DeserializeOwned>(&self, sql: &str, params: impl Into<Params>) -> Result<TypedStream<T>> {
+        let (limits, values) = (self.router.inner.limits, params.into().into_values()?);
+        let open = |pool: &Pool| {
+            let (pool, statement) = (pool.clone(), new_statement(sql, values.clone()));
+            async move { pool.stream_rows(statement, limits).await }
+        };
+        Ok(TypedStream::new(self.run_hop(open).await?, Arc::clone(&self.pool)))
     }
 
     /// Runs several reading statements on one snapshot of the database, in one hop.

@@ -39,6 +39,7 @@ use actions::{
 };
 use limits::{heap, temp_files};
 use requests::budget::DescriptorBudget;
+use requests::streaming::STREAMS_MAX;
 use requests::transaction_deadlines::TransactionDeadlines;
 use requests::workers::{ThreadPriority, WorkerLane, WorkerThreads};
 use storage::disks::ServerDisks;
@@ -129,6 +130,8 @@ struct SqliteEngineInner {
     /// The disk of temporary files.
     temp: DiskGauge,
     clock: TransactionDeadlines,
+    /// The places of streams, which have threads of their own.
+    streams: Arc<Semaphore>,
     /// Number of requests that were answered at their deadline while a worker is still stuck in them.
     stuck: Arc<AtomicUsize>,
     /// The state that engine operations keep between calls.
@@ -157,6 +160,7 @@ impl SqliteEngine {
             disks: ServerDisks::default(),
             temp: temp_files::keep_in(&options.scratch),
             clock: TransactionDeadlines::start_thread()?,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             stuck: Arc::default(),
             shared: shared_state::SharedState::default(),
             options,

@@ -1,4 +1,4 @@
-//! Rows as the application's own types: [`TypedQuery`], made by `query_as`.
+//! Rows as the application's own types: [`TypedQuery`], made by `query_as`, and [`TypedStream`], made by `stream_as`.
 //!
 //! `row.rs` reads a row as a type, by the names of its columns; `cell.rs` reads one value; `mismatch.rs` says which column
 //! does not fit.
@@ -6,6 +6,7 @@
 mod cell;
 mod mismatch;
 mod row;
+mod stream;
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tenant_engine::Rows;
 use crate::error::{Error, ErrorKind, Result};
 
 pub use mismatch::RowMismatch;
+pub use stream::TypedStream;
 
 /// A statement whose rows are read as `T`. Nothing runs before a `fetch` method is called.
 ///

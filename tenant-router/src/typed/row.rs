@@ -11,7 +11,12 @@ use super::mismatch::RowMismatch;
 /// Reads up to `rows_max` rows.
 pub(super) fn read_rows<T: DeserializeOwned>(rows: Rows, rows_max: usize) -> Result<Vec<T>, RowMismatch> {
     let Rows { columns, rows, .. } = rows;
-    rows.into_iter().take(rows_max).map(|values| T::deserialize(Row { columns: &columns, values })).collect()
+    rows.into_iter().take(rows_max).map(|values| read_row(&columns, values)).collect()
+}
+
+/// Reads one row with these columns.
+pub(super) fn read_row<T: DeserializeOwned>(columns: &[String], values: Vec<SqlValue>) -> Result<T, RowMismatch> {
+    T::deserialize(Row { columns, values })
 }
 
 /// One row with the names of its columns.

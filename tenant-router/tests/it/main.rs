@@ -14,6 +14,7 @@ mod jwt;
 mod naming;
 mod opening;
 mod states;
+mod streams;
 mod test_fleets;
 mod transactions;
 mod typed;

@@ -23,6 +23,7 @@ mod server_pool;
 mod session;
 mod statement;
 mod statement_fault;
+mod streaming;
 mod tenant_share;
 mod timestamps;
 mod transaction;

@@ -18,6 +18,7 @@ use super::report::ServerReport;
 use super::server_limits::query_limits;
 use super::server_pool::ServerPool;
 use super::session::PostgresSession;
+use super::streaming;
 use super::tenant_share::TenantShareId;
 use crate::answers::AnswerShare;
 use crate::engine::ConnectionUsage;
@@ -25,7 +26,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
 use crate::postgres::servers::server::PostgresServer;
-use crate::statement::{AccessMode, SessionLimits};
+use crate::row_stream::RowStream;
+use crate::statement::{AccessMode, SessionLimits, SqlStatement};
 
 /// Longest time for the first connection of a pool.
 const FIRST_MAX: Duration = Duration::from_secs(5);
@@ -189,6 +191,10 @@ pub struct PostgresPool {
 impl PostgresPool {
     pub(crate) fn new_session(&self, access: AccessMode, limits: SessionLimits) -> PostgresSession {
         PostgresSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) async fn stream_rows(&self, statement: SqlStatement, limits: SessionLimits) -> Result<RowStream> {
+        streaming::stream_rows(&self.inner, limits, &self.answers, statement).await
     }
 
     pub(crate) async fn lend_transaction(&self, access: AccessMode, limits: SessionLimits) -> Result<PostgresLentTx> {

@@ -44,6 +44,10 @@ impl PreparedStatement {
     pub(super) fn answers_rows(&self) -> bool {
         !self.forms.is_empty()
     }
+
+    pub(super) fn into_parts(self) -> (PgStatement, Vec<WireForm>, PgArguments) {
+        (self.statement, self.forms, self.arguments)
+    }
 }
 
 /// Prepares one statement and binds its parameters; nothing runs.
@@ -84,9 +88,8 @@ pub(super) async fn run_statement(
     prepared: PreparedStatement,
     verb: StatementEffect,
 ) -> Result<Rows, StatementFault> {
-    let PreparedStatement { statement: prepared, forms, arguments } = prepared;
-    let columns = prepared.columns().iter().map(|column| column.name().to_owned()).collect();
-    let mut answer = CollectedAnswer::new(columns, forms, call);
+    let (prepared, forms, arguments) = prepared.into_parts();
+    let mut answer = CollectedAnswer::new(&prepared, forms, call.limits, call.answers.new_hold());
     collect_answer(connection, prepared, arguments, &mut answer).await?;
     if answer.bytes > BUFFER_KEPT_BYTES {
         sqlx::Connection::shrink_buffers(connection);
@@ -102,7 +105,7 @@ async fn collect_answer(
     connection: &mut PgConnection,
     prepared: PgStatement,
     arguments: PgArguments,
-    answer: &mut CollectedAnswer<'_>,
+    answer: &mut CollectedAnswer,
 ) -> Result<(), StatementFault> {
     let mut parts = connection.fetch_many(prepared.query_with(arguments));
     let mut completed = false;
@@ -191,23 +194,35 @@ fn statement_refused(kind: ErrorKind, message: String) -> StatementFault {
 }
 
 /// The part of the answer that was read so far.
-struct CollectedAnswer<'a> {
+pub(super) struct CollectedAnswer {
     columns: Vec<String>,
     forms: Vec<WireForm>,
-    limits: &'a SessionLimits,
+    limits: SessionLimits,
     rows: Vec<Vec<SqlValue>>,
     bytes: usize,
     affected: u64,
     hold: AnswerHold,
 }
 
-impl<'a> CollectedAnswer<'a> {
-    fn new(columns: Vec<String>, forms: Vec<WireForm>, call: &'a PostgresSessionCall) -> Self {
-        let (limits, hold) = (&call.limits, call.answers.new_hold());
+impl CollectedAnswer {
+    pub(super) fn new(statement: &PgStatement, forms: Vec<WireForm>, limits: SessionLimits, hold: AnswerHold) -> Self {
+        let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
         Self { columns, forms, limits, rows: Vec::new(), bytes: 0, affected: 0, hold }
     }
 
-    fn push_row(&mut self, row: &PgRow) -> Result<(), StatementFault> {
+    /// The memory of the rows so far.
+    pub(super) fn hold(&self) -> &AnswerHold {
+        &self.hold
+    }
+
+    /// Takes the rows so far; the next ones are counted by `hold`.
+    pub(super) fn take_rows(&mut self, hold: AnswerHold) -> Rows {
+        self.bytes = 0;
+        let (rows, hold) = (std::mem::take(&mut self.rows), std::mem::replace(&mut self.hold, hold));
+        Rows { columns: self.columns.clone(), rows, rows_affected: 0, hold }
+    }
+
+    pub(super) fn push_row(&mut self, row: &PgRow) -> Result<(), StatementFault> {
         if self.rows.len() >= self.limits.rows_max {
             let message = format!("the answer has more than {} rows; ask for fewer", self.limits.rows_max);
             return Err(answer_unread(ErrorKind::RowsMax, message));

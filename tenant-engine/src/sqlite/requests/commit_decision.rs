@@ -58,7 +58,8 @@ impl CommitDecision {
         StoppableCall(self)
     }
 
-    fn stop_running(&self) {
+    /// Interrupts the statement that runs now, if it may be interrupted.
+    pub(super) fn stop_running(&self) {
         if let Some(handle) = &*lock_ignoring_poison(&self.running) {
             handle.interrupt();
         }

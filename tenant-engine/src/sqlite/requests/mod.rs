@@ -14,6 +14,7 @@ pub(super) mod pool;
 mod sandbox;
 pub(super) mod session;
 mod statement;
+pub(super) mod streaming;
 pub(super) mod transaction;
 pub(super) mod transaction_deadlines;
 pub(super) mod workers;

@@ -15,18 +15,20 @@ use super::connection::{ConnectionCounter, SqliteTenantConnection};
 use super::lease::SqliteLease;
 use super::log::WriteAheadLog;
 use super::session::{SqliteSession, with_transaction};
+use super::streaming::{TENANT_STREAMS_MAX, stream_rows};
 use super::transaction::SqliteTx;
 use super::workers::{WorkerJob, WorkerLane};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
+use crate::row_stream::RowStream;
 use crate::sqlite::SqliteEngineInner;
 use crate::sqlite::error::about_file;
 use crate::sqlite::identity::IdentityFence;
 use crate::sqlite::locks::lock_ignoring_poison;
 use crate::sqlite::storage::disks::ServerDisk;
-use crate::statement::{AccessMode, SessionLimits};
+use crate::statement::{AccessMode, SessionLimits, SqlStatement};
 
 /// Readers of one tenant at once. A point read takes microseconds. More readers would only help scans, and scans must
 /// not occupy every worker.
@@ -59,6 +61,7 @@ impl SqlitePool {
             lane,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             writer: Arc::new(Semaphore::new(1)),
+            streams: Arc::new(Semaphore::new(TENANT_STREAMS_MAX)),
             waiting: AtomicUsize::new(0),
             idle: Mutex::new(IdleConnections::default()),
             counter: Arc::default(),
@@ -88,6 +91,10 @@ impl SqlitePool {
 
     pub(crate) fn new_session(&self, access: AccessMode, limits: SessionLimits) -> SqliteSession {
         SqliteSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) async fn stream_rows(&self, statement: SqlStatement, limits: SessionLimits) -> Result<RowStream> {
+        stream_rows(&self.inner, limits, &self.answers, statement).await
     }
 
     pub(crate) fn with_answer_share(self, answers: AnswerShare) -> Self {
@@ -122,6 +129,7 @@ pub(super) struct SqlitePoolInner {
     lane: WorkerLane,
     readers: Arc<Semaphore>,
     writer: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<IdleConnections>,
     counter: Arc<ConnectionCounter>,
@@ -151,6 +159,11 @@ impl IdleConnections {
 impl SqlitePoolInner {
     pub(super) fn engine_inner(&self) -> &SqliteEngineInner {
         &self.engine
+    }
+
+    /// The places of this tenant's streams.
+    pub(super) fn streams(&self) -> &Arc<Semaphore> {
+        &self.streams
     }
 
     pub(super) fn worker_lane(&self) -> &WorkerLane {

@@ -10,6 +10,7 @@ use super::connection::SqliteTenantConnection;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
+use crate::row_stream::RowSender;
 use crate::sqlite::error::from_sqlite;
 use crate::sqlite::identity::INTERNAL;
 use crate::sqlite::limits::complexity::StatementComplexity;
@@ -29,19 +30,46 @@ pub(super) fn execute_statement(
     sql: &str,
     params: &[SqlValue],
 ) -> Result<Rows> {
+    run_as_tenant(conn, limits, sql, |sql| run_statement(conn, access, limits, hold, sql, params))
+}
+
+/// Runs one reading statement and gives its rows to `send` in chunks, whose memory is counted by `new_hold`. Returns the
+/// last chunk.
+///
+/// # Errors
+/// As [`execute_statement`], except those about the length of an answer; those of `send`.
+pub(super) fn stream_statement(
+    conn: &SqliteTenantConnection,
+    limits: &SessionLimits,
+    sql: &str,
+    params: &[SqlValue],
+    new_hold: &dyn Fn() -> AnswerHold,
+    send: &dyn Fn(Rows) -> Result<()>,
+) -> Result<Rows> {
+    run_as_tenant(conn, limits, sql, |sql| {
+        let mut statement = prepare_checked(conn, AccessMode::Read, sql, params)?.0;
+        send_rows(&mut statement, limits, new_hold, send)
+    })
+}
+
+/// Calls `run` while the connection treats all SQL as the tenant's, and explains its error.
+fn run_as_tenant<T>(
+    conn: &SqliteTenantConnection,
+    limits: &SessionLimits,
+    sql: &str,
+    run: impl FnOnce(&str) -> Result<T>,
+) -> Result<T> {
     let sql = sql.trim();
     let values = check_text(sql, limits)?;
     let _size = ValueSize::lower_limit(conn, value_bytes_max(limits, values))?;
     let tenant = conn.sandbox_guard().tenant_sql(limits.temp_bytes_max);
-    let ran = run_statement(conn, access, limits, hold, sql, params).map_err(|error| {
-        match conn.sandbox_guard().take_refusal() {
-            Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
-            None if error.kind() == ErrorKind::DeadlineExceeded => match conn.sandbox_guard().stop_reason() {
-                Some(why) => why.with_source(error),
-                None => error,
-            },
+    let ran = run(sql).map_err(|error| match conn.sandbox_guard().take_refusal() {
+        Some(reason) => Error::new(ErrorKind::SqlForbidden, reason).with_source(error),
+        None if error.kind() == ErrorKind::DeadlineExceeded => match conn.sandbox_guard().stop_reason() {
+            Some(why) => why.with_source(error),
             None => error,
-        }
+        },
+        None => error,
     });
     drop(tenant);
     ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
@@ -55,17 +83,31 @@ fn run_statement(
     sql: &str,
     params: &[SqlValue],
 ) -> Result<Rows> {
-    check_single(conn, sql)?;
-    let mut statement = conn.raw_connection().prepare_cached(sql).map_err(from_sqlite)?;
-    let changes = check_prepared(&statement, access)?;
-    bind_params(&mut statement, params)?;
+    let (mut statement, changes) = prepare_checked(conn, access, sql, params)?;
     let rows = collect_rows(&mut statement, limits, &mut hold)?;
-    let columns = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns = column_names(&statement);
     let rows_affected = match changes {
         ChangeCount::Rows => conn.raw_connection().changes(),
         ChangeCount::Nothing => 0,
     };
     Ok(Rows { columns, rows, rows_affected, hold })
+}
+
+fn prepare_checked<'a>(
+    conn: &'a SqliteTenantConnection,
+    access: AccessMode,
+    sql: &str,
+    params: &[SqlValue],
+) -> Result<(CachedStatement<'a>, ChangeCount)> {
+    check_single(conn, sql)?;
+    let mut statement = conn.raw_connection().prepare_cached(sql).map_err(from_sqlite)?;
+    let changes = check_prepared(&statement, access)?;
+    bind_params(&mut statement, params)?;
+    Ok((statement, changes))
+}
+
+fn column_names(statement: &Statement<'_>) -> Vec<String> {
+    statement.column_names().into_iter().map(str::to_owned).collect()
 }
 
 /// Checks that need no SQLite. Returns the maximum number of intermediate values that the statement may hold at once.
@@ -200,6 +242,33 @@ fn collect_rows(
         collected.push(read_cells(row, &mut bytes, limits.bytes_max, hold)?);
     }
     Ok(collected)
+}
+
+/// As [`collect_rows`], but sends each full chunk.
+fn send_rows(
+    statement: &mut CachedStatement<'_>,
+    limits: &SessionLimits,
+    new_hold: &dyn Fn() -> AnswerHold,
+    send: &dyn Fn(Rows) -> Result<()>,
+) -> Result<Rows> {
+    let new_chunk = || Rows { hold: new_hold(), ..Rows::default() };
+    let mut rows = statement.raw_query();
+    let mut chunk = new_chunk();
+    while let Some(row) = rows.next().map_err(from_sqlite)? {
+        if chunk.columns.is_empty() {
+            chunk.columns = column_names(row.as_ref());
+        }
+        chunk.hold.count_row()?;
+        // Each row may be as large as a whole answer.
+        let cells = read_cells(row, &mut 0, limits.bytes_max, &mut chunk.hold)?;
+        chunk.rows.push(cells);
+        if RowSender::is_full(&chunk.hold) {
+            send(std::mem::replace(&mut chunk, new_chunk()))?;
+        }
+    }
+    drop(rows);
+    chunk.columns = column_names(statement);
+    Ok(chunk)
 }
 
 fn read_cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut AnswerHold) -> Result<Vec<SqlValue>> {

@@ -13,9 +13,10 @@ use super::statement;
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::IdentityState;
+use crate::row_stream::RowSender;
 use crate::sqlite::error::from_sqlite;
 use crate::sqlite::identity::IdentityFence;
-use crate::statement::{AccessMode, AfterStatements, SessionLimits};
+use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::{Rows, SqlValue};
 
 const BEGIN_READ: &str = "/*fleet*/ begin deferred";
@@ -55,6 +56,20 @@ impl SqliteTx<'_> {
     /// As [`SqliteTx::query`].
     pub fn execute(&self, sql: &str, params: &[SqlValue]) -> Result<u64> {
         self.query(sql, params).map(|rows| rows.rows_affected)
+    }
+
+    /// Runs one statement, and gives its rows to `send` in chunks. Returns the last chunk.
+    ///
+    /// # Errors
+    /// As [`SqliteTx::query`], and those of `send`.
+    pub(super) fn stream_query(
+        &self,
+        statement: &SqlStatement,
+        sender: &RowSender,
+        send: impl Fn(Rows) -> Result<()>,
+    ) -> Result<Rows> {
+        let SqlStatement { sql, params } = statement;
+        statement::stream_statement(self.conn, self.limits, sql, params, &|| sender.new_hold(), &send)
     }
 
     /// Runs code that uses `rusqlite` in this transaction. It must not wait for anything but the database.

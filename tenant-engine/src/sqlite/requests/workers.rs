@@ -34,7 +34,7 @@ use crate::sqlite::locks::lock_ignoring_poison;
 /// 3 MiB in a build without optimisation. The nesting of a schema alone (views, triggers, cascades) takes 2 KiB per
 /// level. JSON in binary form nests 200,000 levels in the longest value, of some hundred bytes each. Only the touched
 /// part takes memory, until the thread ends.
-const STACK_BYTES: usize = 256 << 20;
+pub(super) const STACK_BYTES: usize = 256 << 20;
 
 /// A job that runs longer is slow: a waiting lane gets another thread, and the operating system shares the cores.
 const SLOW: Duration = Duration::from_millis(5);
