@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use fleet_api::members::{MemberView, NewMember};
+use fleet_api::field;
+use fleet_api::members::{MemberListQuery, MemberView, NewMember};
+use fleet_api::pages::PageOf;
 use fleet_api::tenants::{NewTenantRequest, TenantCreated, TenantView};
 use fleet_api::tokens::TokenWanted;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,6 +18,8 @@ use crate::transport::{HttpTransport, READ_TIMEOUT};
 
 /// How long a repeated request waits for the end of its first attempt. A change without an operation takes far less.
 const FIRST_ATTEMPT_MAX: Duration = Duration::from_secs(10);
+/// Members in one page: the API's maximum.
+const MEMBERS_PER_PAGE: &str = "1000";
 /// The pause between two requests that wait for the same event.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
@@ -112,6 +116,30 @@ impl FleetClient {
         PendingChange::new(self, path.map(|path| ApiRequest::post(path, &new)))
     }
 
+    /// One page of the tenant's members, at most 1,000, ordered by principal. `cursor` is the `next_cursor` of the page
+    /// before it.
+    ///
+    /// # Errors
+    /// `not_found` for the tenant.
+    pub async fn list_members(&self, tenant: &str, cursor: Option<&str>) -> Result<PageOf<MemberView>> {
+        let request = ApiRequest::get(format!("{}/members", tenant_path(tenant)?));
+        let request = request.with_query(field!(MemberListQuery: limit), MEMBERS_PER_PAGE);
+        self.send(&match cursor {
+            Some(cursor) => request.with_query(field!(MemberListQuery: cursor), cursor),
+            None => request,
+        })
+        .await
+    }
+
+    /// Removes a member from the tenant. Tokens of the member no longer open this tenant.
+    ///
+    /// # Errors
+    /// `not_found` when the tenant has no such member. A repeated call has this answer, too.
+    pub async fn remove_member(&self, tenant: &str, principal: &str) -> Result<()> {
+        let path = format!("{}/members/{}", tenant_path(tenant)?, path_segment(principal)?);
+        self.transport.send_request(&ApiRequest::delete(path)).await?.require_success().await.map(drop)
+    }
+
     /// Creates a token. Only this answer contains its secret.
     ///
     /// The answer is an error with `invalid` for a dry run.
@@ -120,8 +148,12 @@ impl FleetClient {
         PendingChange::new(self, request)
     }
 
-    /// Sends a request, and waits while an earlier attempt with the same idempotency key is running.
-    pub(crate) async fn send<A: DeserializeOwned>(&self, request: &ApiRequest) -> Result<A> {
+    /// Sends a request of the admin API that has no method here, and reads the answer as `A`. Waits while an earlier attempt
+    /// with the same idempotency key is running.
+    ///
+    /// # Errors
+    /// The API's problem; `unexpected_answer` when the answer is not an `A`.
+    pub async fn send<A: DeserializeOwned>(&self, request: &ApiRequest) -> Result<A> {
         let give_up = Instant::now() + FIRST_ATTEMPT_MAX;
         loop {
             let answer = self.transport.send_request(request).await?.require_success().await;

@@ -384,6 +384,15 @@ impl<A: CanWrite> WriteTx<'_, A> {
         self.0.run_in_transaction(sql, params.into()).await
     }
 
+    /// As [`WriteTx::execute`], with `RETURNING` rows of the type `T`.
+    pub fn execute_as<'q, T: DeserializeOwned>(
+        &'q mut self,
+        sql: &'q str,
+        params: impl Into<Params>,
+    ) -> TypedQuery<'q, T> {
+        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
+    }
+
     /// Makes all changes durable and visible at once.
     ///
     /// # Errors

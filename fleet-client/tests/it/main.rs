@@ -3,5 +3,6 @@
 
 mod cutting_proxy;
 mod failing;
+mod members;
 mod served_fleet;
 mod signing_up;

@@ -193,6 +193,9 @@ async fn a_transaction_reads_typed_rows_and_returns_what_it_wrote() {
     tx.execute("delete from notes where id = ?1", [added.id]).await.unwrap();
     let left: Vec<i64> = tx.query_as("select id from notes order by id", ()).fetch_all().await.unwrap();
     assert_eq!(left, [1, 2, 3]);
+    let sql = "update notes set body = ?1 where id = 3 returning id, body";
+    let changed: Note = tx.execute_as(sql, ("changed",)).fetch_one().await.unwrap();
+    assert_eq!(changed, Note { id: 3, body: "changed".to_owned() });
     tx.commit().await.unwrap();
     let error = tenant.query_as::<i64>("select ?1", params![u64::MAX]).fetch_one().await.unwrap_err();
     assert_eq!((error.code(), error.status()), ("parameter_mismatch", 400));

@@ -11,6 +11,9 @@ use fleet_tests::workspace_root;
 const CRATES: [&str; 7] =
     ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "fleetctl"];
 
+/// An application that the crates know nothing of.
+const EXAMPLE: &str = "examples/tasks";
+
 /// The folders of each engine in `tenant-engine/src`, from left to right.
 const ENGINE_FOLDERS: [(&str, &[&str]); 2] = [
     ("sqlite", &["limits", "storage", "migrations", "requests", "actions"]),
@@ -64,6 +67,7 @@ fn each_library_is_used_only_where_it_belongs() {
                 "control-plane/src/serve.rs",
                 "tenant-router/src/axum",
                 "fleetctl/src/client.rs",
+                "examples/tasks/src/",
             ],
         ),
         ("reqwest::", &["tenant-router/src/jwt/", "fleet-client/src/transport.rs", "fleetctl/src/ping.rs"]),
@@ -84,7 +88,7 @@ fn each_library_is_used_only_where_it_belongs() {
         ("thread::Builder", &["tenant-engine/src/sqlite/"]),
         // Times are arguments: only the clock of a process reads them.
         ("SystemTime::now", &["control-plane/src/clock.rs", "tenant-router/src/fleet.rs"]),
-        ("Timestamp::now", &["control-plane/src/clock.rs", "fleetctl/src/commands/"]),
+        ("Timestamp::now", &["control-plane/src/clock.rs", "fleetctl/src/commands/", "examples/tasks/src/members.rs"]),
         ("println!", &["fleetctl/src/output.rs"]),
     ];
     for (needle, allowed) in rules {
@@ -222,10 +226,10 @@ fn banned_crates_are_not_built() {
     }
 }
 
-/// The documents for people: at the root, in `docs/` and beside each crate.
+/// The documents for people: at the root, in `docs/`, and beside each crate and the example.
 fn documents() -> Vec<PathBuf> {
     let root = workspace_root();
-    let folders = ["", "docs", "docs/decisions", "bench"].into_iter().chain(CRATES);
+    let folders = ["", "docs", "docs/decisions", "bench", EXAMPLE].into_iter().chain(CRATES);
     let entries =
         folders.flat_map(|folder| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     let found: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
@@ -394,7 +398,8 @@ fn function_name(line: &str) -> Option<String> {
 fn sources() -> Vec<Source> {
     let root = workspace_root();
     CRATES
-        .iter()
+        .into_iter()
+        .chain([EXAMPLE])
         .flat_map(|name| rust_files(&root.join(name).join("src")))
         .filter(|file| !file.ends_with("tests.rs"))
         .map(|file| {

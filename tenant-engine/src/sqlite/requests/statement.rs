@@ -196,18 +196,36 @@ pub(super) fn check_prepared(statement: &Statement<'_>, access: AccessMode) -> R
 }
 
 fn bind_params(statement: &mut CachedStatement<'_>, params: &[SqlValue]) -> Result<()> {
-    let wanted = statement.parameter_count();
+    let numbers = parameter_numbers(statement)?;
+    let wanted = numbers.iter().copied().max().unwrap_or(0);
     if wanted != params.len() {
         return Err(from_sqlite(rusqlite::Error::InvalidParameterCount(params.len(), wanted)));
     }
-    for (index, param) in params.iter().enumerate() {
+    for (index, number) in numbers.into_iter().enumerate() {
+        let param = &params[number - 1];
         if matches!(param, SqlValue::Real(real) if real.is_nan()) {
-            let message = format!("parameter ?{} is NaN, which SQLite stores as NULL: send null", index + 1);
+            let message = format!("parameter {number} is NaN, which SQLite stores as NULL: send null");
             return Err(Error::new(ErrorKind::ParameterMismatch, message));
         }
         statement.raw_bind_parameter(index + 1, BorrowedValue(param)).map_err(from_sqlite)?;
     }
     Ok(())
+}
+
+/// The number of the value for each parameter of the statement. To SQLite, `$2` is only a name, and its number is its
+/// place in the text. Here it means the second value, as on PostgreSQL.
+fn parameter_numbers(statement: &Statement<'_>) -> Result<Vec<usize>> {
+    let dollar_number = |index: usize| statement.parameter_name(index)?.strip_prefix('$')?.parse::<usize>().ok();
+    let count = statement.parameter_count();
+    let dollars: Vec<_> = (1..=count).filter_map(dollar_number).collect();
+    match dollars.len() {
+        0 => Ok((1..=count).collect()),
+        all if all == count && !dollars.contains(&0) => Ok(dollars),
+        _ => {
+            let message = "the statement has parameters of the form $1 and others: use only one form, from $1 or ?1";
+            Err(Error::new(ErrorKind::ParameterMismatch, message))
+        }
+    }
 }
 
 struct BorrowedValue<'a>(&'a SqlValue);

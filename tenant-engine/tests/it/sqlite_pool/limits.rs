@@ -89,6 +89,10 @@ async fn parameters_must_fit() {
         let error = one(&pool, AccessMode::Read, sql, params).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{sql}: {error}");
     }
+    for sql in ["select $1, ?2", "select $1, :a", "select $0", "select $2, $1, $4"] {
+        let error = one(&pool, AccessMode::Read, sql, vec![1.into(), 2.into()]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ParameterMismatch, "{sql}: {error}");
+    }
     // A cached statement keeps nothing of the parameters it had before.
     let rows = one(&pool, AccessMode::Read, "select ?1 is null, ?1", vec![SqlValue::Null]).await.unwrap();
     assert_eq!(rows.rows, [[SqlValue::Integer(1), SqlValue::Null]]);
@@ -221,5 +225,22 @@ async fn a_change_whose_answer_is_refused_is_undone() {
             assert_eq!(error.kind(), kind, "{sql}: {error}");
             assert_eq!(cell(&pool, content).await, before, "{sql}");
         }
+    }
+}
+
+#[tokio::test]
+async fn numbered_parameters_are_bound_by_their_numbers() {
+    let fixture = Fixture::new();
+    let pool = fixture.pool(&fixture.tenant()).await;
+    let values = || vec![1.into(), 2.into(), 3.into()];
+    for (sql, expected) in [
+        ("select $1, $2, $3", [1, 2, 3]),
+        ("select $3, $1, $2", [3, 1, 2]),
+        ("select $2, $3, $2", [2, 3, 2]),
+        ("select ?3, ?1, ?2", [3, 1, 2]),
+        ("select ?, ?, ?", [1, 2, 3]),
+    ] {
+        let rows = one(&pool, AccessMode::Read, sql, values()).await.unwrap();
+        assert_eq!(rows.rows, [expected.map(SqlValue::Integer)], "{sql}");
     }
 }

@@ -1,0 +1,53 @@
+//! The binary: opens the fleet, serves the application, and closes both in order.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use control_plane::telemetry::{LogFormat, init_logging};
+use tasks::fleet_setup::OpenFleet;
+use tasks::options::CommandOptions;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match serve(&CommandOptions::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without stderr there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: &CommandOptions) -> Result<()> {
+    init_logging(LogFormat::for_stderr(), "warn").map_err(anyhow::Error::msg)?;
+    // Watched before the address is printed: a program that reads it may stop this one at once.
+    let signals =
+        StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let listen = options.listen;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let fleet = OpenFleet::open(options).await?;
+    writeln!(std::io::stdout(), "Tasks is at http://{}", listener.local_addr()?)?;
+    let served = axum::serve(listener, fleet.application().routes()).with_graceful_shutdown(signals.wait()).await;
+    fleet.close().await;
+    Ok(served?)
+}
+
+/// The signals that stop the process in order.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    async fn wait(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
