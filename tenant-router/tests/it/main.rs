@@ -7,6 +7,7 @@
 
 mod answers;
 mod caches;
+mod compile_fail;
 mod fencing;
 mod http;
 mod isolation;

@@ -23,8 +23,7 @@ use crate::statement::{AccessMode, SessionLimits};
 /// zero, if the login may not write: a fence revokes that right before it ends the sessions.
 const BEGIN_READ: &str = "begin isolation level repeatable read read only; set local fleet.lent = 'yes'";
 const BEGIN_WRITE: &str = "begin; set local fleet.lent = 'yes'; \
-    select 1 / (not exists (select from pg_catalog.pg_roles \
-      where rolname = 'fleet_write' and not pg_catalog.pg_has_role(oid, 'usage')))::int";
+    select 1 / coalesce(pg_catalog.pg_has_role(pg_catalog.to_regrole('fleet_write'), 'usage'), true)::int";
 
 /// Commits, unless the marked transaction is over. Then the division by zero ends the batch before the commit.
 const COMMIT: &str =
