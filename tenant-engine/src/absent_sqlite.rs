@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use crate::answers::AnswerShare;
 use crate::error::Result;
+use crate::row_reader::RowReader;
 use crate::row_stream::RowStream;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
@@ -15,6 +16,15 @@ pub struct SqlitePool(Infallible);
 
 impl SqlitePool {
     pub(crate) fn new_session(&self, _access: AccessMode, _limits: SessionLimits) -> SqliteSession {
+        match self.0 {}
+    }
+
+    pub(crate) async fn read_rows<R: RowReader>(
+        &self,
+        _statement: SqlStatement,
+        _limits: SessionLimits,
+        _reader: R,
+    ) -> Result<R> {
         match self.0 {}
     }
 

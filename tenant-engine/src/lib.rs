@@ -32,6 +32,7 @@ pub mod postgres;
 #[cfg(not(feature = "postgres"))]
 #[path = "absent_postgres.rs"]
 pub mod postgres;
+pub mod row_reader;
 pub mod row_stream;
 pub mod server;
 pub mod snapshot;
@@ -56,6 +57,7 @@ pub use listing::{ListedObject, ListedObjectKind, ServerListing};
 pub use migration::{LedgerName, MigrationSet, MigrationSets};
 pub use placement::{EngineKind, Placement};
 pub use pool::{DatabaseSession, Pool};
+pub use row_reader::{CellValue, RowCells, RowReader};
 pub use row_stream::RowStream;
 pub use server::{DatabaseServer, FunctionRights, RoleAudit, RoleFinding, ServerSurvey};
 pub use snapshot::{RestoreOutcome, Snapshot, SnapshotImage, SnapshotInfo};

@@ -4,6 +4,7 @@
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres;
+use crate::row_reader::RowReader;
 use crate::row_stream::RowStream;
 use crate::sqlite;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
@@ -25,6 +26,28 @@ impl Pool {
         match self {
             Self::Sqlite(pool) => DatabaseSession::Sqlite(pool.new_session(access, limits)),
             Self::Postgres(pool) => DatabaseSession::Postgres(pool.new_session(access, limits)),
+        }
+    }
+
+    /// Runs one reading statement in its own transaction, and gives each of its rows to `reader`.
+    ///
+    /// # Errors
+    /// As [`DatabaseSession::run_statements`].
+    pub async fn read_rows<R: RowReader>(
+        &self,
+        statement: SqlStatement,
+        limits: SessionLimits,
+        mut reader: R,
+    ) -> Result<R> {
+        match self {
+            Self::Sqlite(pool) => pool.read_rows(statement, limits, reader).await,
+            Self::Postgres(pool) => {
+                let mut session = pool.new_session(AccessMode::Read, limits);
+                let mut answers = session.run_statements(vec![statement], AfterStatements::Commit).await?;
+                let Rows { columns, rows, .. } = answers.pop().unwrap_or_default();
+                rows.into_iter().for_each(|row| reader.read_row(&columns, &mut row.into_iter()));
+                Ok(reader)
+            }
         }
     }
 

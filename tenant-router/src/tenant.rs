@@ -21,7 +21,7 @@ use crate::pools::OpenPool;
 use crate::principal::Principal;
 use crate::retry::{final_error, is_out_of_step};
 use crate::router::Router;
-use crate::typed::{TypedQuery, TypedStream};
+use crate::typed::{TypedQuery, TypedRows, TypedStream};
 
 mod sealed {
     pub trait SealedLevel {}
@@ -129,8 +129,25 @@ impl<A: AccessLevel> Tenant<A> {
     ///     tenant.query_as("select id, title from tasks where done = ?1", [false]).fetch_all().await
     /// }
     /// ```
-    pub fn query_as<'a, T: DeserializeOwned>(&'a self, sql: &'a str, params: impl Into<Params>) -> TypedQuery<'a, T> {
-        TypedQuery::new(self.run_statement(engine::AccessMode::Read, sql, params.into()))
+    pub fn query_as<'a, T>(&'a self, sql: &'a str, params: impl Into<Params>) -> TypedQuery<'a, T>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let params = params.into();
+        TypedQuery::from_fetch(move |rows_max| self.read_typed(sql, params, rows_max))
+    }
+
+    /// Runs one reading statement, whose rows are read as `T` where the engine finds them.
+    async fn read_typed<T>(&self, sql: &str, params: Params, rows_max: usize) -> Result<Vec<T>>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let (limits, values) = (self.router.inner.limits, params.into_values()?);
+        let read = |pool: &Pool| {
+            let (pool, statement) = (pool.clone(), new_statement(sql, values.clone()));
+            async move { pool.read_rows(statement, limits, TypedRows::new(rows_max)).await }
+        };
+        self.run_hop(read).await?.into_rows()
     }
 
     /// Runs one reading statement, and returns its rows as `T` while the database still reads them. The answer may be

@@ -3,9 +3,11 @@
 //! Text in a field that is a struct, a map or a list is read as JSON. Everything else is read only as its own kind: text
 //! is never read as a number, nor a number as text.
 
+use std::borrow::Cow;
+
 use serde::de::value::{SeqDeserializer, StringDeserializer};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer as _, Unexpected, Visitor};
-use tenant_engine::SqlValue;
+use tenant_engine::CellValue;
 
 use super::mismatch::{RowMismatch, value_noun};
 use crate::json::JSON_NAME;
@@ -22,7 +24,7 @@ pub(super) enum TextReading {
 /// One value with the name of its column.
 pub(super) struct Cell<'a> {
     pub(super) column: &'a str,
-    pub(super) value: SqlValue,
+    pub(super) value: CellValue<'a>,
     pub(super) text: TextReading,
 }
 
@@ -42,31 +44,33 @@ impl<'a> Cell<'a> {
 
     fn invalid_type<'de, V: Visitor<'de>>(self, visitor: &V) -> RowMismatch {
         match &self.value {
-            SqlValue::Null => RowMismatch::invalid_type(Unexpected::Unit, visitor),
-            SqlValue::Boolean(value) => RowMismatch::invalid_type(Unexpected::Bool(*value), visitor),
-            SqlValue::Integer(value) => RowMismatch::invalid_type(Unexpected::Signed(*value), visitor),
-            SqlValue::Real(value) => RowMismatch::invalid_type(Unexpected::Float(*value), visitor),
-            SqlValue::Text(text) => RowMismatch::invalid_type(Unexpected::Str(text), visitor),
-            SqlValue::Blob(bytes) => RowMismatch::invalid_type(Unexpected::Bytes(bytes), visitor),
+            CellValue::Null => RowMismatch::invalid_type(Unexpected::Unit, visitor),
+            CellValue::Boolean(value) => RowMismatch::invalid_type(Unexpected::Bool(*value), visitor),
+            CellValue::Integer(value) => RowMismatch::invalid_type(Unexpected::Signed(*value), visitor),
+            CellValue::Real(value) => RowMismatch::invalid_type(Unexpected::Float(*value), visitor),
+            CellValue::Text(text) => RowMismatch::invalid_type(Unexpected::Str(text), visitor),
+            CellValue::Blob(bytes) => RowMismatch::invalid_type(Unexpected::Bytes(bytes), visitor),
         }
     }
 
     /// The value as it is.
     fn visit_value<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Null => visitor.visit_unit(),
-            SqlValue::Boolean(value) => visitor.visit_bool(value),
-            SqlValue::Integer(value) => visitor.visit_i64(value),
-            SqlValue::Real(value) => visitor.visit_f64(value),
-            SqlValue::Text(text) => visitor.visit_string(text),
-            SqlValue::Blob(bytes) => visitor.visit_byte_buf(bytes),
+            CellValue::Null => visitor.visit_unit(),
+            CellValue::Boolean(value) => visitor.visit_bool(value),
+            CellValue::Integer(value) => visitor.visit_i64(value),
+            CellValue::Real(value) => visitor.visit_f64(value),
+            CellValue::Text(Cow::Borrowed(text)) => visitor.visit_str(text),
+            CellValue::Text(Cow::Owned(text)) => visitor.visit_string(text),
+            CellValue::Blob(Cow::Borrowed(bytes)) => visitor.visit_bytes(bytes),
+            CellValue::Blob(Cow::Owned(bytes)) => visitor.visit_byte_buf(bytes),
         }
     }
 
     /// Text, read as JSON by `read`. Any other value does not fit.
     fn visit_json<'de, V: Visitor<'de>>(self, visitor: V, read: JsonReader) -> Result<V::Value, RowMismatch> {
         match &self.value {
-            SqlValue::Text(text) => read_json(text, visitor, read),
+            CellValue::Text(text) => read_json(text, visitor, read),
             _ => Err(self.invalid_type(&visitor)),
         }
     }
@@ -107,7 +111,7 @@ macro_rules! integers {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
             match self.value {
-                SqlValue::Integer(value) => visitor.visit_i64(value),
+                CellValue::Integer(value) => visitor.visit_i64(value),
                 _ => Err(self.invalid_type(&visitor)),
             }
         }
@@ -118,8 +122,8 @@ macro_rules! floats {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
             match self.value {
-                SqlValue::Real(value) => visitor.visit_f64(value),
-                SqlValue::Integer(value) => visitor.visit_i64(value),
+                CellValue::Real(value) => visitor.visit_f64(value),
+                CellValue::Integer(value) => visitor.visit_i64(value),
                 _ => Err(self.invalid_type(&visitor)),
             }
         }
@@ -131,7 +135,7 @@ macro_rules! texts {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
             match self.value {
-                SqlValue::Text(_) | SqlValue::Blob(_) => self.visit_value(visitor),
+                CellValue::Text(_) | CellValue::Blob(_) => self.visit_value(visitor),
                 _ => Err(self.invalid_type(&visitor)),
             }
         }
@@ -143,7 +147,7 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match &self.value {
-            SqlValue::Text(text) if self.text == TextReading::JsonInside && is_json_container(text) => {
+            CellValue::Text(text) if self.text == TextReading::JsonInside && is_json_container(text) => {
                 self.visit_json(visitor, JsonReader::Any)
             }
             _ => self.visit_value(visitor),
@@ -153,8 +157,8 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
     /// SQLite keeps booleans as 0 and 1.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Boolean(value) => visitor.visit_bool(value),
-            SqlValue::Integer(value @ (0 | 1)) => visitor.visit_bool(value == 1),
+            CellValue::Boolean(value) => visitor.visit_bool(value),
+            CellValue::Integer(value @ (0 | 1)) => visitor.visit_bool(value == 1),
             _ => Err(self.invalid_type(&visitor)),
         }
     }
@@ -170,14 +174,14 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Null => visitor.visit_none(),
+            CellValue::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
 
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Null => visitor.visit_unit(),
+            CellValue::Null => visitor.visit_unit(),
             _ => Err(self.invalid_type(&visitor)),
         }
     }
@@ -199,7 +203,7 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
             return visitor.visit_newtype_struct(self);
         }
         match &self.value {
-            SqlValue::Text(text) => {
+            CellValue::Text(text) => {
                 let value: serde_json::Value = serde_json::from_str(text).map_err(RowMismatch::custom)?;
                 visitor.visit_newtype_struct(value).map_err(RowMismatch::custom)
             }
@@ -210,7 +214,7 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
     /// A list of numbers for bytes, otherwise a list in JSON.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Blob(bytes) => visitor.visit_seq(SeqDeserializer::new(bytes.into_iter())),
+            CellValue::Blob(bytes) => visitor.visit_seq(SeqDeserializer::new(bytes.into_owned().into_iter())),
             _ => self.visit_json(visitor, JsonReader::List),
         }
     }
@@ -249,12 +253,12 @@ impl<'de, 'a: 'de> Deserializer<'de> for Cell<'a> {
         visitor: V,
     ) -> Result<V::Value, RowMismatch> {
         match self.value {
-            SqlValue::Text(text) if is_json_container(&text) => {
+            CellValue::Text(text) if is_json_container(&text) => {
                 let value: serde_json::Value = serde_json::from_str(&text).map_err(RowMismatch::custom)?;
                 value.deserialize_enum(name, variants, visitor).map_err(RowMismatch::custom)
             }
-            SqlValue::Text(text) => {
-                let variant: StringDeserializer<RowMismatch> = text.into_deserializer();
+            CellValue::Text(text) => {
+                let variant: StringDeserializer<RowMismatch> = text.into_owned().into_deserializer();
                 variant.deserialize_enum(name, variants, visitor)
             }
             _ => Err(self.invalid_type(&visitor)),

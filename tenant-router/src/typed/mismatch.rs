@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::{Expected, Unexpected};
-use tenant_engine::SqlValue;
+use tenant_engine::CellValue;
 
 /// A row that cannot be read as the program's type. Its text names the column, the expected type and the found type. It
 /// never holds the value, because errors are logged.
@@ -93,14 +93,14 @@ impl serde::de::Error for RowMismatch {
 }
 
 /// The kind of a value in messages.
-pub(super) fn value_noun(value: &SqlValue) -> &'static str {
+pub(super) fn value_noun(value: &CellValue<'_>) -> &'static str {
     match value {
-        SqlValue::Null => "NULL",
-        SqlValue::Boolean(_) => "a boolean",
-        SqlValue::Integer(_) => "an integer",
-        SqlValue::Real(_) => "a float",
-        SqlValue::Text(_) => "text",
-        SqlValue::Blob(_) => "bytes",
+        CellValue::Null => "NULL",
+        CellValue::Boolean(_) => "a boolean",
+        CellValue::Integer(_) => "an integer",
+        CellValue::Real(_) => "a float",
+        CellValue::Text(_) => "text",
+        CellValue::Blob(_) => "bytes",
     }
 }
 

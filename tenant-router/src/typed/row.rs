@@ -3,7 +3,7 @@
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use tenant_engine::{Rows, SqlValue};
+use tenant_engine::{RowCells, Rows};
 
 use super::cell::{Cell, TextReading};
 use super::mismatch::RowMismatch;
@@ -11,53 +11,62 @@ use super::mismatch::RowMismatch;
 /// Reads up to `rows_max` rows.
 pub(super) fn read_rows<T: DeserializeOwned>(rows: Rows, rows_max: usize) -> Result<Vec<T>, RowMismatch> {
     let Rows { columns, rows, .. } = rows;
-    rows.into_iter().take(rows_max).map(|values| read_row(&columns, values)).collect()
+    rows.into_iter().take(rows_max).map(|values| read_row(&columns, &mut values.into_iter())).collect()
 }
 
 /// Reads one row with these columns.
-pub(super) fn read_row<T: DeserializeOwned>(columns: &[String], values: Vec<SqlValue>) -> Result<T, RowMismatch> {
-    T::deserialize(Row { columns, values })
+pub(super) fn read_row<'a, T: DeserializeOwned>(
+    columns: &'a [String],
+    cells: &mut impl RowCells<'a>,
+) -> Result<T, RowMismatch> {
+    T::deserialize(Row { columns, cells })
 }
 
 /// One row with the names of its columns.
-struct Row<'a> {
+struct Row<'a, 'c, C> {
     columns: &'a [String],
-    values: Vec<SqlValue>,
+    cells: &'c mut C,
 }
 
-impl<'a> Row<'a> {
-    fn into_cells(self, text: TextReading) -> RowCells<'a> {
-        RowCells { columns: self.columns.iter(), values: self.values.into_iter(), text, current: None }
+impl<'a, 'c, C: RowCells<'a>> Row<'a, 'c, C> {
+    fn into_named_cells(self, text: TextReading) -> NamedCells<'a, 'c, C> {
+        NamedCells { columns: self.columns.iter(), cells: self.cells, text, current: None }
     }
 
     /// Reads the only column.
     fn read_only_cell<T>(self, read: impl FnOnce(Cell<'a>) -> Result<T, RowMismatch>) -> Result<T, RowMismatch> {
-        match (self.columns, <[SqlValue; 1]>::try_from(self.values)) {
-            ([column], Ok([value])) => read(Cell { column, value, text: TextReading::Plain }),
-            (columns, _) => {
-                let count = columns.len();
-                Err(RowMismatch::new(format!("expected one column, found {count}: read them as a struct or a tuple")))
-            }
-        }
+        let [column] = self.columns else {
+            let count = self.columns.len();
+            return Err(RowMismatch::new(format!(
+                "expected one column, found {count}: read them as a struct or a tuple"
+            )));
+        };
+        let value = self.cells.next_cell().ok_or_else(too_few_cells)?;
+        read(Cell { column, value, text: TextReading::Plain })
     }
 }
 
 /// The cells of a row, as a map from the column's name to the value, and as a sequence.
-struct RowCells<'a> {
+struct NamedCells<'a, 'c, C> {
     columns: std::slice::Iter<'a, String>,
-    values: std::vec::IntoIter<SqlValue>,
+    cells: &'c mut C,
     text: TextReading,
     /// The column whose name was read last.
     current: Option<&'a String>,
 }
 
-impl<'a> RowCells<'a> {
-    fn next_cell(&mut self, column: &'a str) -> Option<Cell<'a>> {
-        self.values.next().map(|value| Cell { column, value, text: self.text })
+impl<'a, C: RowCells<'a>> NamedCells<'a, '_, C> {
+    fn next_cell(&mut self, column: &'a str) -> Result<Cell<'a>, RowMismatch> {
+        let value = self.cells.next_cell().ok_or_else(too_few_cells)?;
+        Ok(Cell { column, value, text: self.text })
     }
 }
 
-impl<'de, 'a: 'de> MapAccess<'de> for RowCells<'a> {
+fn too_few_cells() -> RowMismatch {
+    RowMismatch::new("a row has fewer values than columns")
+}
+
+impl<'de, 'a: 'de, C: RowCells<'a>> MapAccess<'de> for NamedCells<'a, '_, C> {
     type Error = RowMismatch;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, RowMismatch> {
@@ -68,21 +77,20 @@ impl<'de, 'a: 'de> MapAccess<'de> for RowCells<'a> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, RowMismatch> {
         let column = self.current.map_or("", String::as_str);
-        let cell = self.next_cell(column).ok_or_else(|| RowMismatch::new("a row has fewer values than columns"))?;
-        cell.read_with_seed(seed)
+        self.next_cell(column)?.read_with_seed(seed)
     }
 }
 
-impl<'de, 'a: 'de> SeqAccess<'de> for RowCells<'a> {
+impl<'de, 'a: 'de, C: RowCells<'a>> SeqAccess<'de> for NamedCells<'a, '_, C> {
     type Error = RowMismatch;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, RowMismatch> {
         let Some(column) = self.columns.next() else { return Ok(None) };
-        self.next_cell(column).map(|cell| cell.read_with_seed(seed)).transpose()
+        self.next_cell(column)?.read_with_seed(seed).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.values.len())
+        Some(self.cells.cells_left())
     }
 }
 
@@ -95,15 +103,15 @@ macro_rules! only_cell {
     )*};
 }
 
-impl<'de, 'a: 'de> Deserializer<'de> for Row<'a> {
+impl<'de, 'a: 'de, C: RowCells<'a>> Deserializer<'de> for Row<'a, '_, C> {
     type Error = RowMismatch;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
-        visitor.visit_map(self.into_cells(TextReading::Plain))
+        visitor.visit_map(self.into_named_cells(TextReading::Plain))
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
-        visitor.visit_map(self.into_cells(TextReading::Plain))
+        visitor.visit_map(self.into_named_cells(TextReading::Plain))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -112,11 +120,11 @@ impl<'de, 'a: 'de> Deserializer<'de> for Row<'a> {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, RowMismatch> {
-        visitor.visit_map(self.into_cells(TextReading::JsonInside))
+        visitor.visit_map(self.into_named_cells(TextReading::JsonInside))
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
-        visitor.visit_seq(self.into_cells(TextReading::JsonInside))
+        visitor.visit_seq(self.into_named_cells(TextReading::JsonInside))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, RowMismatch> {
@@ -138,9 +146,9 @@ impl<'de, 'a: 'de> Deserializer<'de> for Row<'a> {
 
     /// `None` for NULL in the only column; a row of several columns is always present.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, RowMismatch> {
-        match self.values.as_slice() {
-            [SqlValue::Null] => visitor.visit_none(),
-            _ => visitor.visit_some(self),
+        match self.columns.len() == 1 && self.cells.next_is_null() {
+            true => visitor.visit_none(),
+            false => visitor.visit_some(self),
         }
     }
 

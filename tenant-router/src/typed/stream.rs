@@ -51,7 +51,7 @@ impl<T: DeserializeOwned> TypedStream<T> {
     }
 
     fn read_values(&self, values: Option<Vec<tenant_engine::SqlValue>>) -> Result<Option<T>> {
-        let read = values.map(|values| row::read_row(self.rows.columns(), values)).transpose();
+        let read = values.map(|values| row::read_row(self.rows.columns(), &mut values.into_iter())).transpose();
         read.map_err(Error::from)
     }
 }

@@ -11,6 +11,7 @@ mod lease;
 pub(super) mod lent;
 mod log;
 pub(super) mod pool;
+mod row_cells;
 mod sandbox;
 pub(super) mod session;
 mod statement;

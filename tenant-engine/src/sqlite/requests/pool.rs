@@ -22,6 +22,7 @@ use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::ExpectedIdentity;
 use crate::placement::Placement;
+use crate::row_reader::RowReader;
 use crate::row_stream::RowStream;
 use crate::sqlite::SqliteEngineInner;
 use crate::sqlite::error::about_file;
@@ -91,6 +92,16 @@ impl SqlitePool {
 
     pub(crate) fn new_session(&self, access: AccessMode, limits: SessionLimits) -> SqliteSession {
         SqliteSession::new(Arc::clone(&self.inner), access, limits, self.answers.clone())
+    }
+
+    pub(crate) async fn read_rows<R: RowReader>(
+        &self,
+        statement: SqlStatement,
+        limits: SessionLimits,
+        mut reader: R,
+    ) -> Result<R> {
+        let read = move |tx: &SqliteTx<'_>| tx.read_query(&statement, &mut reader).map(|()| reader);
+        self.with_transaction(AccessMode::Read, limits, read).await
     }
 
     pub(crate) async fn stream_rows(&self, statement: SqlStatement, limits: SessionLimits) -> Result<RowStream> {

@@ -7,9 +7,11 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Batch, CachedStatement, Row, Statement, ToSql};
 
 use super::connection::SqliteTenantConnection;
+use super::row_cells;
 use super::sandbox::{SQL_LENGTH_MAX, VALUE_BYTES_MAX, value_bytes_max};
 use crate::answers::AnswerHold;
 use crate::error::{Error, ErrorKind, Result};
+use crate::row_reader::RowReader;
 use crate::row_stream::RowSender;
 use crate::sqlite::error::from_sqlite;
 use crate::sqlite::identity::INTERNAL;
@@ -31,6 +33,23 @@ pub(super) fn execute_statement(
     params: &[SqlValue],
 ) -> Result<Rows> {
     run_as_tenant(conn, limits, sql, |sql| run_statement(conn, access, limits, hold, sql, params))
+}
+
+/// Runs one reading statement and gives each of its rows to `reader`.
+///
+/// # Errors
+/// As [`execute_statement`].
+pub(super) fn read_statement(
+    conn: &SqliteTenantConnection,
+    limits: &SessionLimits,
+    hold: AnswerHold,
+    (sql, params): (&str, &[SqlValue]),
+    reader: &mut impl RowReader,
+) -> Result<()> {
+    run_as_tenant(conn, limits, sql, |sql| {
+        let mut statement = prepare_checked(conn, AccessMode::Read, sql, params)?.0;
+        row_cells::read_rows(statement.raw_query(), limits, hold, reader)
+    })
 }
 
 /// Runs one reading statement and gives its rows to `send` in chunks, whose memory is counted by `new_hold`. Returns the
@@ -106,7 +125,7 @@ fn prepare_checked<'a>(
     Ok((statement, changes))
 }
 
-fn column_names(statement: &Statement<'_>) -> Vec<String> {
+pub(super) fn column_names(statement: &Statement<'_>) -> Vec<String> {
     statement.column_names().into_iter().map(str::to_owned).collect()
 }
 
@@ -253,8 +272,7 @@ fn collect_rows(
     let mut bytes = 0_usize;
     while let Some(row) = rows.next().map_err(from_sqlite)? {
         if collected.len() >= limits.rows_max {
-            let message = format!("the answer has more than {} rows; ask for fewer", limits.rows_max);
-            return Err(Error::new(ErrorKind::RowsMax, message));
+            return Err(rows_max_exceeded(limits.rows_max));
         }
         hold.count_row()?;
         collected.push(read_cells(row, &mut bytes, limits.bytes_max, hold)?);
@@ -297,8 +315,7 @@ fn read_cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut Ans
         let cell = row.get_ref(column).map_err(from_sqlite)?;
         *bytes += size_bytes(cell);
         if *bytes > bytes_max {
-            let message = format!("the answer has more than {bytes_max} bytes; ask for less");
-            return Err(Error::new(ErrorKind::BytesMax, message));
+            return Err(bytes_max_exceeded(bytes_max));
         }
         hold.count_cell(heap_bytes(cell))?;
         cells.push(owned_value(cell));
@@ -306,15 +323,23 @@ fn read_cells(row: &Row<'_>, bytes: &mut usize, bytes_max: usize, hold: &mut Ans
     Ok(cells)
 }
 
-fn heap_bytes(cell: ValueRef<'_>) -> usize {
+pub(super) fn heap_bytes(cell: ValueRef<'_>) -> usize {
     match cell {
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 0,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
     }
 }
 
+pub(super) fn rows_max_exceeded(rows_max: usize) -> Error {
+    Error::new(ErrorKind::RowsMax, format!("the answer has more than {rows_max} rows; ask for fewer"))
+}
+
+pub(super) fn bytes_max_exceeded(bytes_max: usize) -> Error {
+    Error::new(ErrorKind::BytesMax, format!("the answer has more than {bytes_max} bytes; ask for less"))
+}
+
 /// As [`SqlValue::size_bytes`], before anything is copied.
-fn size_bytes(cell: ValueRef<'_>) -> usize {
+pub(super) fn size_bytes(cell: ValueRef<'_>) -> usize {
     match cell {
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 8,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),

@@ -13,6 +13,7 @@ use super::statement;
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::IdentityState;
+use crate::row_reader::RowReader;
 use crate::row_stream::RowSender;
 use crate::sqlite::error::from_sqlite;
 use crate::sqlite::identity::IdentityFence;
@@ -40,13 +41,7 @@ impl SqliteTx<'_> {
     /// Every kind under "the caller's SQL" of [`ErrorKind`], and those of the database. An error may end the
     /// transaction; then every later statement fails, and so does the commit.
     pub fn query(&self, sql: &str, params: &[SqlValue]) -> Result<Rows> {
-        if !self.conn.in_transaction() {
-            return Err(already_over());
-        }
-        if self.conn.sandbox_guard().deadline_passed() {
-            return Err(deadline_exceeded());
-        }
-        self.conn.sandbox_guard().check_disk()?;
+        self.require_open()?;
         statement::execute_statement(self.conn, self.access, self.limits, self.answers.new_hold(), sql, params)
     }
 
@@ -56,6 +51,26 @@ impl SqliteTx<'_> {
     /// As [`SqliteTx::query`].
     pub fn execute(&self, sql: &str, params: &[SqlValue]) -> Result<u64> {
         self.query(sql, params).map(|rows| rows.rows_affected)
+    }
+
+    fn require_open(&self) -> Result<()> {
+        if !self.conn.in_transaction() {
+            return Err(already_over());
+        }
+        if self.conn.sandbox_guard().deadline_passed() {
+            return Err(deadline_exceeded());
+        }
+        self.conn.sandbox_guard().check_disk()
+    }
+
+    /// Runs one reading statement, and gives each of its rows to `reader`.
+    ///
+    /// # Errors
+    /// As [`SqliteTx::query`].
+    pub(super) fn read_query(&self, statement: &SqlStatement, reader: &mut impl RowReader) -> Result<()> {
+        self.require_open()?;
+        let SqlStatement { sql, params } = statement;
+        statement::read_statement(self.conn, self.limits, self.answers.new_hold(), (sql, params), reader)
     }
 
     /// Runs one statement, and gives its rows to `send` in chunks. Returns the last chunk.
