@@ -14,6 +14,7 @@ use tenant_engine::disk::DiskReserve;
 use tenant_engine::postgres::{PostgresEngine, PostgresOptions};
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
 use tenant_engine::{Engine, EngineKind};
+use tenant_router::jwt::JwtVerifier;
 use tenant_router::{Naming, Router};
 
 use crate::background;
@@ -280,18 +281,16 @@ async fn first_token(tx: &mut WriteTx) -> Result<secrecy::SecretString> {
 }
 
 async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Engine>]) -> Result<Router> {
-    let naming = match &config.domain {
-        Some(domain) => Naming::default().domain(domain.clone()),
-        None => Naming::default(),
-    };
-    let naming = match &config.own_hosts {
-        Some(own) => naming.custom_domains(own.clone()),
-        None => naming,
-    };
     let builder =
         engines.iter().fold(Router::builder(catalog.clone()), |builder, engine| builder.engine(Arc::clone(engine)));
+    let builder = match config.jwt_issuers.as_slice() {
+        [] => builder,
+        issuers => builder.jwt(JwtVerifier::new(issuers.to_vec()).map_err(|error| {
+            Error::new(ErrorKind::JwtInvalid, "the issuers of tokens are not valid").with_source(error)
+        })?),
+    };
     builder
-        .naming(naming)
+        .naming(data_naming(config))
         .replacement_wait_max(Duration::from_millis(config.hold_ms))
         .limits(config.limits)
         .build()
@@ -299,4 +298,17 @@ async fn build_router(config: &Config, catalog: &Catalog, engines: &[Arc<dyn Eng
         .map_err(|error| {
             Error::new(ErrorKind::RouterStart(error.kind()), "the router could not be started").with_source(error)
         })
+}
+
+/// How requests of the data API name their tenants.
+fn data_naming(config: &Config) -> Naming {
+    let naming = Naming::default().path_prefix(config.data_path.prefix());
+    let naming = match &config.domain {
+        Some(domain) => naming.domain(domain.clone()),
+        None => naming,
+    };
+    match &config.own_hosts {
+        Some(own) => naming.custom_domains(own.clone()),
+        None => naming,
+    }
 }

@@ -1,9 +1,14 @@
 //! The configuration of a control plane at its start. Plain values: the binary reads flags, environment and files.
 
+mod data_path;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use catalog::TenantName;
+use tenant_router::jwt::JwtIssuer;
+
+pub use data_path::DataPath;
 
 /// Settings of one process.
 #[derive(Debug, Clone)]
@@ -26,11 +31,15 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address of the admin API.
     pub admin_listen: SocketAddr,
+    /// The path of the data API that names a tenant.
+    pub data_path: DataPath,
     /// The domain under which `tenant.<domain>` names a tenant. `None`: tenants are named only by path.
     pub domain: Option<String>,
     /// The data API's own hosts, which name no tenant. Any other host then names the tenant of that custom domain. `None`:
     /// custom domains are off in the data API.
     pub own_hosts: Option<Vec<String>>,
+    /// The issuers whose JSON Web Tokens the data API accepts, beside the tokens of the catalog.
+    pub jwt_issuers: Vec<JwtIssuer>,
     /// The DNS server that is asked about custom domains. `None`: those of `/etc/resolv.conf`.
     pub dns_server: Option<SocketAddr>,
     /// Certificate chain and key (PEM) of both listeners; `None`: plain HTTP.
@@ -96,8 +105,10 @@ impl Config {
             role,
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            data_path: DataPath::default(),
             domain: None,
             own_hosts: None,
+            jwt_issuers: Vec::new(),
             dns_server: None,
             tls: None,
             limits: tenant_engine::SessionLimits::default(),

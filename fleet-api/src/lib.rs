@@ -1,4 +1,4 @@
-//! The requests and answers of the admin API: one definition, which the server and its clients share.
+//! The requests and answers of the admin API and of the data API: one definition, which the server and its clients share.
 //!
 //! A module holds the types of one noun. A request refuses fields that it does not know, so a mistyped option is never
 //! ignored. An answer accepts them, so a client understands a newer server. Ids, states and times are text: a client
@@ -27,6 +27,7 @@ pub mod scrub;
 pub mod secret_text;
 pub mod selection;
 pub mod servers;
+pub mod statements;
 pub mod status;
 pub mod tenants;
 pub mod tokens;

@@ -117,7 +117,7 @@ pub(crate) struct WaitArgs {
     #[arg(long, conflicts_with = "timeout", help_heading = "Waiting")]
     pub(crate) no_wait: bool,
     /// Stop waiting after this long (exit 6); the operation continues
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration, help_heading = "Waiting")]
+    #[arg(long, value_name = "DURATION", value_parser = crate::setting_values::parse_duration, help_heading = "Waiting")]
     pub(crate) timeout: Option<Duration>,
 }
 

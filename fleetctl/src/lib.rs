@@ -14,11 +14,13 @@ mod error;
 mod explanations;
 mod ignored;
 mod input;
+mod issuer_tables;
 mod operation;
 mod output;
 mod ping;
 mod progress;
 mod run_lock;
+mod setting_values;
 mod settings;
 mod table;
 

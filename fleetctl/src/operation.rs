@@ -139,7 +139,8 @@ pub(crate) async fn start_operation(
         .code("no_server")
         .try_next("fleetctl serve      # in another terminal, or name one with --url"));
     }
-    let patience = context.settings.parse_value("lock_wait", crate::settings::parse_duration)?.unwrap_or_default();
+    let patience =
+        context.settings.parse_value("lock_wait", crate::setting_values::parse_duration)?.unwrap_or_default();
     let deadline = Instant::now() + patience;
     let mut request = with_change_args(request, change);
     context.remember_interrupts()?;

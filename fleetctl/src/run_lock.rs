@@ -33,7 +33,8 @@ pub(crate) async fn run_exclusively(
         return operation::run_operation(context, request, change, wait).await;
     };
     let client = context.api_client().await?;
-    let patience = context.settings.parse_value("lock_wait", crate::settings::parse_duration)?.unwrap_or_default();
+    let patience =
+        context.settings.parse_value("lock_wait", crate::setting_values::parse_duration)?.unwrap_or_default();
     let deadline = Instant::now() + patience;
     let _held = if client.is_embedded() { Some(hold_lock(context, kind, deadline).await?) } else { None };
     if client.is_embedded() {

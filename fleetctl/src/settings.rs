@@ -9,12 +9,17 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use control_plane::config::{Config, NetworkFileSystem, ProcessRole, TlsFiles, parse_hosts};
+use control_plane::ErrorKind;
+use control_plane::config::{Config, DataPath, ProcessRole, TlsFiles, parse_hosts};
 use secrecy::SecretString;
 
 use crate::error::{CommandFailure, Result};
+use crate::issuer_tables::IssuerTables;
+use crate::setting_values::{
+    SQL_BYTES, SQLITE_MEMORY_BYTES, TEMP_BYTES, VALUE_BYTES, parse_bytes, parse_concurrency, parse_dns_server,
+    parse_duration, parse_hold_ms, parse_network_file_system,
+};
 
 /// The definition of one setting.
 #[derive(Debug)]
@@ -59,6 +64,7 @@ pub(crate) const SETTINGS: &[SettingDefinition] = &[
     secret_setting("key", "FLEET_KEY"),
     plain_setting("listen", "FLEET_LISTEN", Some("127.0.0.1:8080")),
     plain_setting("admin_listen", "FLEET_ADMIN_LISTEN", Some("127.0.0.1:8081")),
+    plain_setting("data_path", "FLEET_DATA_PATH", Some("/t/{tenant}")),
     plain_setting("domain", "FLEET_DOMAIN", None),
     plain_setting("own_hosts", "FLEET_OWN_HOSTS", None),
     plain_setting("dns_server", "FLEET_DNS_SERVER", None),
@@ -181,6 +187,7 @@ impl fmt::Display for SettingOrigin {
 pub(crate) struct CommandSettings {
     values: BTreeMap<&'static str, (String, SettingOrigin)>,
     backup_options: Vec<(String, SecretString)>,
+    issuers: IssuerTables,
     directory: PathBuf,
 }
 
@@ -193,6 +200,7 @@ impl CommandSettings {
                 .filter_map(|s| Some((s.key, (s.default?.to_owned(), SettingOrigin::Default))))
                 .collect(),
             backup_options: store_variables(environment),
+            issuers: IssuerTables::default(),
             directory: environment.directory.clone(),
         };
         for file in environment.user_file().into_iter().chain([environment.directory.join("fleet.toml")]) {
@@ -223,6 +231,10 @@ impl CommandSettings {
         for (key, value) in flatten_table(table) {
             if key == "backup_options" {
                 self.add_backup_options(&value).map_err(unusable)?;
+                continue;
+            }
+            if key == "jwt" {
+                self.issuers = IssuerTables::read_tables(path, &value)?;
                 continue;
             }
             let known = SETTINGS.iter().find(|s| s.key == key && s.place == SettingPlace::Anywhere);
@@ -277,6 +289,11 @@ impl CommandSettings {
         self.get(key).map(|p| self.directory.join(p.strip_prefix("./").unwrap_or(p)))
     }
 
+    /// The tables `[[jwt]]` of the nearest file that has some.
+    pub(crate) fn issuer_tables(&self) -> &IssuerTables {
+        &self.issuers
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.value_path("data_dir").unwrap_or_else(|| self.directory.clone())
     }
@@ -307,9 +324,14 @@ impl CommandSettings {
         config.listen = self.parse_value("listen", str::parse::<SocketAddr>)?.unwrap_or(config.listen);
         config.admin_listen =
             self.parse_value("admin_listen", str::parse::<SocketAddr>)?.unwrap_or(config.admin_listen);
+        config.data_path = self.data_path()?;
         config.domain = self.get("domain").map(str::to_owned);
         config.own_hosts = self.parse_value("own_hosts", parse_hosts)?;
         config.dns_server = self.parse_value("dns_server", parse_dns_server)?;
+        // Other commands need no right to read the files of keys and secrets.
+        if role == ProcessRole::Serving {
+            config.jwt_issuers = self.issuers.read_issuers(&self.directory)?;
+        }
         config.tls = self.tls_files()?;
         config.concurrency = self.parse_value("concurrency", parse_concurrency)?;
         config.hold_ms = self.parse_value("hold_ms", parse_hold_ms)?.unwrap_or(config.hold_ms);
@@ -324,6 +346,13 @@ impl CommandSettings {
         config.purge_after_ms =
             self.parse_value("purge_after", parse_duration)?.map_or(config.purge_after_ms, |d| d.as_millis() as i64);
         Ok(config)
+    }
+
+    fn data_path(&self) -> Result<DataPath> {
+        let found = self.parse_value("data_path", DataPath::parse).map_err(|failure| {
+            failure.code(ErrorKind::DataPathInvalid.code()).try_next("use a path such as /orgs/{tenant}")
+        })?;
+        Ok(found.unwrap_or_default())
     }
 
     /// Sets the limits of one statement, and of SQLite in total.
@@ -351,16 +380,20 @@ impl CommandSettings {
 
 /// The only secret in a file, without surrounding white space.
 pub(crate) fn secret_in(file: &Path) -> Result<SecretString> {
+    read_secret(file).map_err(|why| {
+        CommandFailure::usage_error(format!("cannot use the secret in {}", file.display())).with_cause(why)
+    })
+}
+
+/// [`secret_in`], with the reason of a failure alone.
+pub(crate) fn read_secret(file: &Path) -> Result<SecretString, String> {
     /// A longer file is not a secret.
     const SECRET_BYTES_MAX: u64 = 16_384;
-    let unusable = |why: String| {
-        CommandFailure::usage_error(format!("cannot use the secret in {}", file.display())).with_cause(why)
-    };
     let mut text = String::new();
-    let opened = std::fs::File::open(file).map_err(|e| unusable(e.to_string()))?;
-    opened.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| unusable(e.to_string()))?;
+    let opened = std::fs::File::open(file).map_err(|e| e.to_string())?;
+    opened.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| e.to_string())?;
     match text.trim() {
-        "" => Err(unusable("it is empty".to_owned())),
+        "" => Err("it is empty".to_owned()),
         secret => Ok(SecretString::from(secret.to_owned())),
     }
 }
@@ -400,74 +433,6 @@ fn scalar_text(value: &toml::Value) -> Option<String> {
         toml::Value::Integer(i) => Some(i.to_string()),
         _ => None,
     }
-}
-
-fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "expected the address and port of a DNS server, for instance 127.0.0.1:53".to_owned())
-}
-
-fn parse_hold_ms(text: &str) -> Result<u64, String> {
-    /// The maximum wait: later, the client has probably closed the connection.
-    const HOLD_MS_MAX: u64 = 60_000;
-    match text.parse() {
-        Ok(n) if n <= HOLD_MS_MAX => Ok(n),
-        _ => Err(format!("expected milliseconds, at most {HOLD_MS_MAX}")),
-    }
-}
-
-/// Less than a kilobyte is too little for statements. SQLite prepares texts over a megabyte for longer than any
-/// deadline.
-const SQL_BYTES: RangeInclusive<u64> = 1_000..=1_000_000;
-/// A smaller limit would refuse ordinary rows; an answer has at most 16 MiB.
-const VALUE_BYTES: RangeInclusive<u64> = 100_000..=16_777_216;
-/// Less than a megabyte would refuse ordinary sorts; more than a terabyte is a typing error.
-const TEMP_BYTES: RangeInclusive<u64> = 1_000_000..=1_099_511_627_776;
-/// The engine refuses less than 256 MiB; more than a petabyte is a typing error.
-const SQLITE_MEMORY_BYTES: RangeInclusive<u64> = 268_435_456..=1_125_899_906_842_624;
-
-fn parse_bytes(text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    match text.parse() {
-        Ok(n) if range.contains(&n) => Ok(n),
-        _ => Err(format!("expected a number of bytes from {} to {}", range.start(), range.end())),
-    }
-}
-
-fn parse_concurrency(text: &str) -> Result<usize, String> {
-    /// More parallel steps than this would only wait for the same disk.
-    const CONCURRENCY_MAX: usize = 1_024;
-    match text.parse() {
-        Ok(n) if (1..=CONCURRENCY_MAX).contains(&n) => Ok(n),
-        _ => Err(format!("expected a number from 1 to {CONCURRENCY_MAX}")),
-    }
-}
-
-fn parse_network_file_system(text: &str) -> Result<NetworkFileSystem, String> {
-    match text {
-        "refuse" => Ok(NetworkFileSystem::Refused),
-        "accept-data-loss" => Ok(NetworkFileSystem::DataLossAccepted),
-        _ => Err("expected refuse, or accept-data-loss".to_owned()),
-    }
-}
-
-/// Parses one number and one unit: `0`, `500ms`, `30s`, `10m`, `12h`, `7d`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write 30s, 10m, 12h or 7d");
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let milliseconds = match unit {
-        "" if number == 0 => 0,
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    /// A century: a longer time is a typing error and would overflow sums of times.
-    const MILLISECONDS_MAX: u64 = 100 * 366 * 86_400_000;
-    let total = number.checked_mul(milliseconds).filter(|ms| *ms <= MILLISECONDS_MAX).ok_or_else(wrong)?;
-    Ok(Duration::from_millis(total))
 }
 
 #[cfg(test)]
@@ -589,15 +554,5 @@ mod tests {
                 .unwrap();
         let failure = settings.control_plane_config(ProcessRole::Embedded).unwrap_err();
         assert!(failure.what.contains("listen") && failure.causes[1].contains("FLEET_LISTEN"), "{failure:?}");
-    }
-
-    #[test]
-    fn durations_have_one_number_and_one_unit() {
-        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
-        assert_eq!(parse_duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
-        for wrong in ["", "5", "m", "1h30m", "-1s", "1.5s", "99999999999999999999s", "9999999d"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -194,7 +194,7 @@ impl ErrorKind {
             Self::Unauthenticated => {
                 &["Send `Authorization: Bearer <token>` with a token that is neither expired nor revoked."]
             }
-            Self::TenantUnnamed => &["Name the tenant, for instance in the path: /t/<tenant>/…"],
+            Self::TenantUnnamed => &["Name the tenant in the path, the host or the token, as the application expects."],
             Self::TenantNameInvalid => &["A tenant name is 1 to 63 of a-z, 0-9 and '-', with no '-' at either end."],
             Self::TenantAmbiguous => &["Name one tenant only: path, host, header and token must agree."],
             Self::TenantHeaderRefused => &["Name the tenant in the path, or use a service token."],

@@ -207,6 +207,10 @@ error_kinds! {
     AdminExposed => "admin_exposed",
     /// The certificate or its key cannot be used.
     TlsInvalid => "tls_invalid",
+    /// The setting `data_path` cannot be used.
+    DataPathInvalid => "data_path_invalid",
+    /// A table `[[jwt]]` of the settings cannot be used.
+    JwtInvalid => "jwt_invalid",
     /// An unexpected error.
     Internal => "internal",
 }

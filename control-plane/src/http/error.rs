@@ -181,7 +181,8 @@ statuses! {
     PAYLOAD_TOO_LARGE: BodyTooLarge;
     UNSUPPORTED_MEDIA_TYPE: UnsupportedMediaType;
     UNPROCESSABLE_ENTITY: Invalid SelectionEmpty IdempotencyKeyReused MigrationRefused ReleaseNotBuildable
-        BackupStoreUnusable ServerPrivilegeMissing NetworkFileSystem AdminExposed TlsInvalid;
+        BackupStoreUnusable ServerPrivilegeMissing NetworkFileSystem AdminExposed TlsInvalid
+        DataPathInvalid JwtInvalid;
     INTERNAL_SERVER_ERROR: Internal CopyDiffers ProcessDied BackupKeyInvalid DataDirUnusable WrongKey
         TemporaryFileUnusable ClockSkew CatalogMissing ListenerUnusable;
     SERVICE_UNAVAILABLE: ShuttingDown BackupStoreUnavailable CatalogUnavailable OperationsPaused DnsUnavailable;

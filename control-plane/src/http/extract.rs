@@ -23,9 +23,9 @@ use crate::error::ErrorKind;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Advice for a caller whose body has another shape.
-const SEE_BODY: &str = "send only fields of this path; /openapi.json lists those of the admin API";
+const SEE_BODY: &str = "send only fields of this path; /openapi.json lists them";
 /// Advice for a caller that sent other parameters.
-pub(crate) const SEE_QUERY: &str = "send only parameters of this path; /openapi.json lists those of the admin API";
+pub(crate) const SEE_QUERY: &str = "send only parameters of this path; /openapi.json lists them";
 
 /// A JSON body of a request or response. An absent body is read as `{}`, so that requests without options need none.
 #[derive(Debug)]

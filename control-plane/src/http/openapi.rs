@@ -1,12 +1,18 @@
-//! The OpenAPI 3.1 document, generated from the handlers. Stored in `docs/openapi.json`, so that a review shows changes
-//! of the API. `cargo run -p control-plane --example openapi > docs/openapi.json` writes it again.
+//! The OpenAPI 3.1 documents, generated from the handlers. This file has the admin API's, `data.rs` the data API's.
+//!
+//! The first one is stored in `docs/openapi.json`, so that a review shows changes of the API. `cargo run -p control-plane --example openapi > docs/openapi.json` writes it again.
 
 use axum::response::{IntoResponse, Response};
 use fleet_api::problem::{BadLine, ProblemBody};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+mod data;
+mod data_refusals;
 mod responses;
+
+pub(crate) use data::DataDocument;
+pub use data::data_document_json;
 
 /// What the handlers do not say themselves.
 #[derive(OpenApi)]

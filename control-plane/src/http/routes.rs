@@ -15,6 +15,7 @@ use super::error::Problem;
 use super::limits::BODY_BYTES_MAX;
 use super::middleware::{ListenerKind, handle_request, panic_response};
 use super::{ApiState, RequestTransport, admin, admission, data, health, idempotency, openapi, request_shape};
+use crate::config::DataPath;
 use crate::error::ErrorKind;
 
 /// Every route behind the admission.
@@ -73,12 +74,23 @@ pub(crate) fn admin_service(api: ApiState) -> Router {
     add_layers(router, ListenerKind::Admin, transport)
 }
 
+/// All documented routes of the data listener. The statements are at the root, too, where the host, the token or a
+/// header names the tenant.
+pub(crate) fn data_routes(path: &DataPath) -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::DataDocument::openapi())
+        .merge(data::statements::routes())
+        .nest(&path.to_string(), data::statements::routes())
+        .routes(routes!(health::report_liveness))
+        .routes(routes!(health::report_readiness))
+}
+
 /// The data listener's service.
 pub(crate) fn data_service(api: ApiState) -> Router {
-    let transport = api.transport;
-    let health =
-        Router::new().route("/livez", get(health::report_liveness)).route("/readyz", get(health::report_readiness));
-    let router = data::statements::routes().merge(health).with_state(api);
+    let (transport, path) = (api.transport, api.app.config.data_path.clone());
+    let document: Arc<str> = openapi::data_document_json(&path).into();
+    let (router, _) = data_routes(&path).split_for_parts();
+    let router =
+        router.route("/openapi.json", get(move || openapi::serve_document(Arc::clone(&document)))).with_state(api);
     let router = router.route("/v1", any(wrong_listener)).route("/v1/{*rest}", any(wrong_listener));
     add_layers(router, ListenerKind::Data, transport)
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::context::CommandContext;
 use crate::error::{CommandExit, Result};
+use crate::issuer_tables::IssuerTables;
 use crate::settings::{CATALOG_URL, CommandSettings, SETTINGS, SettingPlace};
 use crate::table::{TableColumn, TableView};
 
@@ -40,7 +41,8 @@ pub(crate) struct ConfigShowArgs {
 /// Runs `fleetctl config …`.
 pub(crate) fn run_config_command(verb: &ConfigCommand, context: &mut CommandContext) -> Result<CommandExit> {
     let ConfigCommand::Show(args) = verb;
-    let rows: Vec<_> = SETTINGS.iter().map(|s| setting_row(&context.settings, s)).collect();
+    let mut rows: Vec<_> = SETTINGS.iter().map(|s| setting_row(&context.settings, s)).collect();
+    rows.extend(issuer_rows(context.settings.issuer_tables()));
     let mut list = context.out.begin_list(if args.origin { &WITH_ORIGIN } else { &PLAIN })?;
     list.print_page(&rows)?;
     list.finish_list()?;
@@ -56,6 +58,13 @@ fn setting_row(settings: &CommandSettings, setting: &crate::settings::SettingDef
     });
     let origin = settings.value_origin(setting.key).map(ToString::to_string);
     json!({"key": setting.key, "value": value, "origin": origin, "variable": setting.variable})
+}
+
+/// The rows of the tables `[[jwt]]`. They contain the paths of secrets, never the secrets.
+fn issuer_rows(tables: &IssuerTables) -> impl Iterator<Item = Value> {
+    let origin = tables.file().display().to_string();
+    let row = move |(key, value): (String, &str)| json!({"key": key, "value": without_password(value), "origin": origin, "variable": null});
+    tables.shown_values().map(row)
 }
 
 /// Removes the secret from `scheme://user:secret@host`.

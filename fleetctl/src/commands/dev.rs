@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use control_plane::App;
-use control_plane::config::ProcessRole;
+use control_plane::config::{Config, DataPath, ProcessRole};
 use control_plane::serve::{ServeOptions, ServerEndpoint};
 use fleet_api::changes::ChangeOptions;
 use fleet_api::field;
@@ -75,7 +75,7 @@ pub(crate) async fn run_dev_command(_args: &DevArgs, context: &mut CommandContex
     let data_dir = config.data_dir.clone();
     require_unserved(&data_dir)?;
     App::init_fleet(&config).await?;
-    let fleet = EmbeddedFleet::open(config, &context.environment.actor_name()).await?;
+    let fleet = EmbeddedFleet::open(config.clone(), &context.environment.actor_name()).await?;
     let example = ExampleFleet { admin: fleet.admin_client(), fleet: &fleet, file: data_dir.join("dev.json") };
     let saved = example.ensure_example().await?;
     let ports = "fleetctl dev --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0      # any free ports";
@@ -83,7 +83,7 @@ pub(crate) async fn run_dev_command(_args: &DevArgs, context: &mut CommandContex
     let serving =
         start_serving(fleet.app(), ServeOptions::default()).await.map_err(|failure| failure.try_next(ports))?;
     let operator = std::fs::read_to_string(data_dir.join("operator.token")).unwrap_or_default();
-    context.out.print_text(&welcome_text(&data_dir, serving.server_endpoint(), &saved, operator.trim()))?;
+    context.out.print_text(&welcome_text(&config, serving.server_endpoint(), &saved, operator.trim()))?;
     context.out.flush_stdout()?;
     signals.serve_until_signal(serving).await
 }
@@ -191,10 +191,14 @@ impl ExampleFleet<'_> {
         Ok(())
     }
 
+    fn query_path(&self, tenant: &str) -> String {
+        query_path(&self.fleet.app().config.data_path, tenant)
+    }
+
     /// True when the data API answers this query with success.
     async fn query_tenant(&self, tenant: &str, secret: &str, body: &Value) -> Result<bool> {
         let client = self.fleet.data_client(secret.to_owned().into());
-        match client.send_for_json(&ApiRequest::post(format!("/t/{tenant}/query"), body)).await {
+        match client.send_for_json(&ApiRequest::post(self.query_path(tenant), body)).await {
             Ok(_) => Ok(true),
             Err(failure) if matches!(failure.exit, CommandExit::NotAuthorised | CommandExit::NotFound) => Ok(false),
             Err(failure) => Err(failure),
@@ -230,11 +234,16 @@ fn write_saved(file: &Path, saved: &SavedTokens) -> Result<()> {
         .map_err(|e: std::io::Error| CommandFailure::new(CommandExit::Failed, "cannot save the tokens").with_cause(e))
 }
 
+fn query_path(path: &DataPath, tenant: &str) -> String {
+    format!("{}/query", path.of_tenant(tenant))
+}
+
 /// The text for newcomers: addresses, and commands to paste.
-fn welcome_text(data_dir: &Path, endpoint: &ServerEndpoint, saved: &SavedTokens, operator: &str) -> String {
+fn welcome_text(config: &Config, endpoint: &ServerEndpoint, saved: &SavedTokens, operator: &str) -> String {
     let (data, admin) = (&endpoint.data_url, &endpoint.admin_url);
     let mut out =
-        format!("A fleet in {}. Stop with Ctrl-C.\n\n  data   {data}\n  admin  {admin}\n\n", data_dir.display());
+        format!("A fleet in {}. Stop with Ctrl-C.\n\n  data   {data}\n  admin  {admin}\n\n", config.data_dir.display());
+    let query = |tenant| query_path(&config.data_path, tenant);
     let curl = |flags: &str, path: &str, secret: &str, body: &str| {
         format!(
             "curl {flags} {data}{path} -H 'Authorization: Bearer {secret}' -H 'Content-Type: application/json' -d '{body}'\n\n"
@@ -242,12 +251,12 @@ fn welcome_text(data_dir: &Path, endpoint: &ServerEndpoint, saved: &SavedTokens,
     };
     if let Some(acme) = saved.tokens.iter().find(|t| t.tenant == "acme").map(|t| t.secret.as_str()) {
         out.push_str("# acme's tasks\n");
-        out.push_str(&curl("-s", "/t/acme/query", acme, r#"{"sql":"select id, title, done from tasks"}"#));
+        out.push_str(&curl("-s", &query("acme"), acme, r#"{"sql":"select id, title, done from tasks"}"#));
         out.push_str("# one more\n");
         let insert = r#"{"sql":"insert into tasks (title) values (?1)","params":["Read the README"]}"#;
-        out.push_str(&curl("-s", "/t/acme/query", acme, insert));
+        out.push_str(&curl("-s", &query("acme"), acme, insert));
         out.push_str("# globex with acme's token: 404, as if there were no such tenant\n");
-        out.push_str(&curl("-si", "/t/globex/query", acme, r#"{"sql":"select id, title, done from tasks"}"#));
+        out.push_str(&curl("-si", &query("globex"), acme, r#"{"sql":"select id, title, done from tasks"}"#));
     }
     out.push_str("# the fleet\n");
     out.push_str(&format!("curl -s {admin}/v1/status -H 'Authorization: Bearer {operator}'\n"));
@@ -278,7 +287,7 @@ mod tests {
         let (data_url, admin_url) = ("http://d".into(), "http://a".into());
         let endpoint = ServerEndpoint { data_url, admin_url, pid: 1, admin_socket: None, owner: None, lock: None };
         let saved = SavedTokens { tokens: vec![SavedToken { tenant: "acme".into(), secret: "flt_x".into() }] };
-        let text = welcome_text(Path::new("/x"), &endpoint, &saved, "flt_op");
+        let text = welcome_text(&Config::new("/x".into(), ProcessRole::Serving), &endpoint, &saved, "flt_op");
         let lines: Vec<_> = text.lines().filter(|l| l.starts_with("curl ")).collect();
         assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|l| l.matches('\'').count() % 2 == 0), "{text}");

@@ -120,7 +120,7 @@ fn parse_moment(flag: &str, text: &str, now: Timestamp) -> Result<String> {
     {
         return Ok(start.timestamp().to_string());
     }
-    let ago = crate::settings::parse_duration(text).ok().and_then(|ago| now.checked_sub(ago).ok());
+    let ago = crate::setting_values::parse_duration(text).ok().and_then(|ago| now.checked_sub(ago).ok());
     let wrong = || {
         CommandFailure::usage_error(format!("{flag}: {:?} is not a time, a date or an age", shorten_text(text)))
             .try_next(format!("{flag} 2026-11-23T10:00:00Z, {flag} 2026-11-23 or {flag} 2h"))

@@ -48,10 +48,10 @@ Examples:
 )]
 pub(crate) struct HistoryKeepArgs {
     /// Keep operations and their steps this long after their end; at least 7d
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::setting_values::parse_duration)]
     operations: Option<Duration>,
     /// Keep events this long; at least 7d
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::setting_values::parse_duration)]
     events: Option<Duration>,
     #[command(flatten)]
     change: ChangeArgs,

@@ -44,7 +44,7 @@ pub(crate) enum OpCommand {
         /// The operation's id (`op_…`)
         operation: String,
         /// Stop waiting after this long (exit 6)
-        #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = crate::setting_values::parse_duration)]
         timeout: Option<Duration>,
     },
     /// Show the audit log of an operation

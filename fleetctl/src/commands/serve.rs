@@ -56,6 +56,9 @@ Commands on the same machine that use the data directory connect through a socke
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     listeners: ListenerArgs,
+    /// Path of the data API that names a tenant [FLEET_DATA_PATH] [default: /t/{tenant}]
+    #[arg(long, value_name = "PATH")]
+    data_path: Option<String>,
     /// `tenant.DOMAIN` names a tenant [FLEET_DOMAIN]
     #[arg(long)]
     domain: Option<String>,
@@ -80,6 +83,7 @@ impl ServeArgs {
     /// The flags that are settings, by their keys.
     pub(crate) fn given_settings(&self) -> Vec<(&'static str, String)> {
         let flags = [
+            ("data_path", &self.data_path),
             ("domain", &self.domain),
             ("tls_certificate", &self.tls_certificate),
             ("tls_key", &self.tls_key),

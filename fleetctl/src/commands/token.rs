@@ -92,7 +92,7 @@ pub(crate) struct TokenCreateArgs {
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     /// Time until the token expires
-    #[arg(long, value_name = "DURATION", value_parser = crate::settings::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::setting_values::parse_duration)]
     expires_in: Option<std::time::Duration>,
     #[command(flatten)]
     change: ChangeArgs,

@@ -261,6 +261,18 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "check tls_certificate and tls_key",
     ),
     new_explanation(
+        "data_path_invalid",
+        "The path under which the data API would serve tenants is not usable.",
+        "data_path does not end in {tenant}, has other characters than plain ones, or begins as a path of the data API itself",
+        "use a path such as /orgs/{tenant}; fleetctl config show --origin says where it was set",
+    ),
+    new_explanation(
+        "jwt_invalid",
+        "A table [[jwt]] of the settings is not usable, so nothing was served.",
+        "an unknown or missing key, two sources of keys, an issuer named twice, a short secret, or an address without https://",
+        "correct the key that the error names; docs/configuration.md lists all keys",
+    ),
+    new_explanation(
         "process_died",
         "The process that ran the step died repeatedly, so the step failed.",
         "too little memory, a crash, or machine restarts",

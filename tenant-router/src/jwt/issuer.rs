@@ -112,6 +112,20 @@ impl JwtIssuer {
         Self { keys_age_max: age.min(keys::AGE_MAX), ..self }
     }
 
+    /// The issuer's name, which is the claim `iss` of its tokens.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a subject of this issuer and a subject of the other one could make the same name of a member. A
+    /// [`JwtVerifier`](super::JwtVerifier) refuses two such issuers.
+    #[must_use]
+    pub fn may_share_members(&self, other: &Self) -> bool {
+        let (own, other) = (&self.principal_prefix, &other.principal_prefix);
+        own.starts_with(other.as_str()) || other.starts_with(own.as_str())
+    }
+
     /// Refuses settings that would accept tokens of strangers.
     pub(super) fn check(self) -> Result<CheckedIssuer> {
         if self.name.is_empty() || self.audience.is_empty() {
@@ -172,10 +186,9 @@ impl CheckedIssuer {
         &self.settings.name
     }
 
-    /// Whether a subject of this issuer and a subject of the other could make the same name of a member.
-    pub(super) fn may_clash(&self, other: &Self) -> bool {
-        let (own, other) = (&self.settings.principal_prefix, &other.settings.principal_prefix);
-        own.starts_with(other.as_str()) || other.starts_with(own.as_str())
+    /// See [`JwtIssuer::may_share_members`].
+    pub(super) fn may_share_members(&self, other: &Self) -> bool {
+        self.settings.may_share_members(&other.settings)
     }
 
     /// The principal that the token proves; `None` when it proves none.

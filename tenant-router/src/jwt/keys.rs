@@ -93,6 +93,9 @@ impl KeySet {
     /// accepted on this machine only: somebody on the way could replace the keys.
     pub(super) fn fetched_from(url: &str, family: AlgorithmFamily, age_max: Duration) -> Result<Self> {
         let address = Url::parse(url).map_err(|error| misconfigured(format!("the address of keys {url}: {error}")))?;
+        if !address.username().is_empty() || address.password().is_some() {
+            return Err(misconfigured("the address of keys must not have a user or a password"));
+        }
         if address.scheme() != "https" && !is_this_machine(&address) {
             return Err(misconfigured(format!("the address of keys {url} must begin with https://")));
         }
@@ -270,5 +273,7 @@ mod tests {
         {
             assert!(make(bad).is_err(), "{bad}");
         }
+        let with_password = make("https://user:secret@id.example/keys").unwrap_err();
+        assert!(with_password.contains("password") && !with_password.contains("secret"), "{with_password}");
     }
 }

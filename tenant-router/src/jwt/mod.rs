@@ -42,7 +42,7 @@ impl JwtVerifier {
         for issuer in issuers {
             let issuer = issuer.check()?;
             if let Some(other) =
-                checked.values().find(|other| other.name() != issuer.name() && other.may_clash(&issuer))
+                checked.values().find(|other| other.name() != issuer.name() && other.may_share_members(&issuer))
             {
                 let (one, two) = (other.name(), issuer.name());
                 let text =

@@ -1,11 +1,6 @@
 //! JSON Web Tokens that PyJWT and openssl made: who is let in, and everything that is refused.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,56 +8,12 @@ use tenant_router::jwt::{JwtIssuer, JwtVerifier, SigningAlgorithms};
 use tenant_router::test_fleet::TestFleet;
 use tenant_router::{ErrorKind, Read, RequestView, Role, Router};
 
+use crate::key_server::{KeyServer, made_by_pyjwt};
+
 const ISSUER: &str = "https://id.example/";
 const AUDIENCE: &str = "tasks";
 
-/// Keys and tokens of the script beside this file.
-fn made_by_pyjwt() -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("../target/tools/s3/bin/python");
-    let output = Command::new(&python).arg(root.join("tests/it/jwt_tokens.py")).output();
-    let output = output.unwrap_or_else(|error| panic!("{}: {error}: run tests/tools/install", python.display()));
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// A server of a key set, which counts how often it is asked.
-struct KeyServer {
-    url: String,
-    body: Arc<Mutex<String>>,
-    asked: Arc<AtomicUsize>,
-}
-
 impl KeyServer {
-    fn start(set: &Value) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        let (body, asked) = (Arc::new(Mutex::new(set.to_string())), Arc::new(AtomicUsize::new(0)));
-        let (answer, count) = (Arc::clone(&body), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                count.fetch_add(1, Ordering::SeqCst);
-                let _ = stream.read(&mut [0; 4_096]);
-                let body = answer.lock().unwrap().clone();
-                let status = if body.is_empty() { "503 Service Unavailable" } else { "200 OK" };
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-            }
-        });
-        Self { url, body, asked }
-    }
-
-    fn serve(&self, set: &Value) {
-        *self.body.lock().unwrap() = if set.is_null() { String::new() } else { set.to_string() };
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
     fn issuer(&self, algorithms: SigningAlgorithms) -> JwtIssuer {
         JwtIssuer::with_jwks(ISSUER, AUDIENCE, algorithms, &self.url).tenant_claim("org")
     }

@@ -12,6 +12,7 @@ mod fencing;
 mod http;
 mod isolation;
 mod jwt;
+mod key_server;
 mod naming;
 mod opening;
 mod states;

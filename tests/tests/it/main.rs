@@ -9,6 +9,7 @@ mod cli_offline;
 mod cli_process;
 mod cli_terminal;
 mod copies;
+mod data_settings;
 mod doctor;
 mod domains;
 mod faults;

@@ -1,9 +1,9 @@
-//! The README's `console` blocks, typed in order into one shell, must print what they show.
+//! The `console` blocks of the README and of docs/data-api.md, typed in order into one shell, must print what they show.
 
 use std::process::Command;
 
 use crate::shell::Shell;
-use fleet_tests::workspace_root;
+use fleet_tests::{Served, example_migrations, workspace_root};
 
 /// A typed line and what is shown below it.
 struct Typed {
@@ -19,8 +19,24 @@ fn the_first_five_minutes_print_what_they_show() {
     let typed = typed(&readme);
     assert!(typed.len() > 10, "the blocks were not found");
     for Typed { line, shown } in typed {
-        let printed = print(&shell, &line);
+        let printed = print(&shell, &line, &[]);
         assert_eq!(normal(&printed, &shell), normal(&shown, &shell), "$ {line}\n{printed}");
+    }
+}
+
+#[test]
+fn the_data_api_answers_what_its_page_shows() {
+    let shell = Shell::init();
+    shell.ok(&format!("migrate run {} --all", example_migrations()));
+    shell.ok("tenant create acme globex");
+    let token = shell.ok("token create --tenant acme --role writer -o name");
+    let served = Served::start(shell.path());
+    let page = std::fs::read_to_string(workspace_root().join("docs/data-api.md")).unwrap();
+    let typed = typed(&page);
+    assert!(typed.len() >= 5, "the blocks were not found");
+    for Typed { line, shown } in typed {
+        let printed = print(&shell, &line, &[("DATA", &served.data_url), ("TOKEN", token.trim())]);
+        assert_eq!(printed.trim(), shown.trim(), "$ {line}");
     }
 }
 
@@ -38,13 +54,14 @@ fn typed(readme: &str) -> Vec<Typed> {
 }
 
 /// Both streams together, as a terminal shows them.
-fn print(shell: &Shell, line: &str) -> String {
+fn print(shell: &Shell, line: &str, variables: &[(&str, &str)]) -> String {
     let fleetctl = shell.command();
     let program = std::path::Path::new(fleetctl.get_program());
     let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!("{line} 2>&1")]).current_dir(shell.path());
     bash.env_clear().env("PATH", path).env("HOME", shell.path()).env("NO_COLOR", "1");
+    bash.envs(variables.iter().copied());
     String::from_utf8(bash.output().unwrap().stdout).unwrap()
 }
 

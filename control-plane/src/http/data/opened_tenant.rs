@@ -6,6 +6,7 @@ use tenant_engine::{ErrorKind as DatabaseError, Rows, SqlStatement};
 use tenant_router::{ErrorKind as RouterError, Read, Role, Tenant, Write};
 
 use super::sql::{StatementKind, statement_kind};
+use crate::config::DataPath;
 use crate::error::ErrorKind;
 use crate::http::ApiState;
 use crate::http::error::{Problem, Result};
@@ -20,7 +21,8 @@ impl FromRequestParts<ApiState> for OpenedTenant {
     /// Runs before the body is read, so that nothing is parsed for a caller without access.
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self> {
         let request = tenant_router::axum::request_view(parts).map_err(tenant_router::Error::from)?;
-        let tenant = api.app.router.open::<Read>(&request).await?;
+        let opened = api.app.router.open::<Read>(&request).await;
+        let tenant = opened.map_err(|error| with_path_advice(error, &api.app.config.data_path))?;
         if let Some(context) = parts.extensions.get::<RequestContext>() {
             context.set_tenant(tenant.id());
             context.set_principal(tenant.principal().name());
@@ -51,6 +53,15 @@ impl OpenedTenant {
     async fn run_writing(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
         let tenant = self.0.at::<Write>().await?;
         Ok(tenant.batch(statements).await?)
+    }
+}
+
+/// Names the path at which this listener serves tenants. The router's own advice cannot know it.
+fn with_path_advice(error: tenant_router::Error, path: &DataPath) -> Problem {
+    match error.kind() {
+        RouterError::TenantUnnamed => Problem::new(ErrorKind::Router(error.kind()), error.detail())
+            .try_next(format!("name the tenant in the path: {path}/query or {path}/batch")),
+        _ => error.into(),
     }
 }
 

@@ -12,6 +12,7 @@ mod lists;
 mod logs;
 mod once;
 mod openapi;
+mod openapi_data;
 mod problems;
 mod refusals;
 mod scrubbing;

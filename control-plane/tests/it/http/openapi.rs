@@ -16,7 +16,13 @@ fn the_document_is_the_one_that_is_kept() {
 
 #[test]
 fn every_operation_says_what_it_does_and_every_reference_leads_somewhere() {
-    let document: Value = serde_json::from_str(&control_plane::http::openapi::document_json()).unwrap();
+    let data_path = control_plane::config::DataPath::default();
+    check_references(&control_plane::http::openapi::document_json());
+    check_references(&control_plane::http::openapi::data_document_json(&data_path));
+}
+
+fn check_references(document: &str) {
+    let document: Value = serde_json::from_str(document).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
