@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{ConnectOptions as _, Connection as _, Either, PgConnection, Row as _};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -162,7 +163,34 @@ impl PostgresTenantConnection {
     /// # Errors
     /// The server's; the connection must then be closed.
     pub(super) async fn reset_session(&mut self) -> Result<(), sqlx::Error> {
-        let prepared = sqlx::raw_sql(RESET).fetch_all(&mut self.sqlx).await?;
+        let prepared = sqlx::raw_sql(ROLL_BACK_AND_RESET).fetch_all(&mut self.sqlx).await?;
+        self.finish_reset(&prepared).await
+    }
+
+    /// Commits, and gives the session the state of a new one, in one message.
+    ///
+    /// # Errors
+    /// The server's, when nothing was committed, or when the answer to the commit did not arrive.
+    pub(super) async fn commit_and_reset(&mut self) -> Result<SessionState, sqlx::Error> {
+        let (mut completed, mut prepared) = (0, Vec::new());
+        let mut parts = sqlx::raw_sql(COMMIT_AND_RESET).fetch_many(&mut self.sqlx);
+        loop {
+            match parts.try_next().await {
+                Ok(None) => break,
+                Ok(Some(Either::Left(_))) => completed += 1,
+                Ok(Some(Either::Right(row))) if completed >= COMMIT_STATEMENTS => prepared.push(row),
+                Ok(Some(Either::Right(_))) => {}
+                Err(error) if completed < COMMIT_STATEMENTS => return Err(error),
+                Err(_) => return Ok(SessionState::Unknown),
+            }
+        }
+        drop(parts);
+        let is_clean = self.finish_reset(&prepared).await.is_ok();
+        Ok(if is_clean { SessionState::Clean } else { SessionState::Unknown })
+    }
+
+    /// The last part of a reset: removes the statements that SQL has prepared.
+    async fn finish_reset(&mut self, prepared: &[PgRow]) -> Result<(), sqlx::Error> {
         self.timeouts = self.timeouts_at_login;
         let names = prepared.iter().filter_map(|row| row.try_get_unchecked::<Option<String>, _>("name").ok().flatten());
         let deallocate: String = names.map(|name| format!("deallocate \"{}\";", name.replace('"', "\"\""))).collect();
@@ -202,12 +230,35 @@ impl PostgresTenantConnection {
     }
 }
 
-/// Ends everything that SQL of an application can leave in its session: an open transaction, another role, settings,
-/// cursors, notifications, advisory locks, temporary tables and the state of sequences. Returns the statements that were
-/// prepared by SQL. `DISCARD ALL` would also drop the driver's prepared statements, which the driver still counts on.
-const RESET: &str = "rollback; reset session authorization; reset role; reset all; close all; unlisten *; \
-    discard temp; discard sequences; select pg_catalog.pg_advisory_unlock_all(); \
-    select name from pg_catalog.pg_prepared_statements where from_sql";
+// Ends everything that SQL of an application can leave in its session, once its transaction is over: another role,
+// settings, cursors, notifications, advisory locks, temporary tables and the state of sequences. Returns the statements
+// that were prepared by SQL. `DISCARD ALL` would also drop the driver's prepared statements, which the driver still
+// counts on.
+macro_rules! reset_sql {
+    () => {
+        "; reset session authorization; reset role; reset all; close all; unlisten *; discard temp; \
+         discard sequences; select pg_catalog.pg_advisory_unlock_all(); \
+         select name from pg_catalog.pg_prepared_statement() where from_sql"
+    };
+}
+const ROLL_BACK_AND_RESET: &str = concat!("rollback", reset_sql!());
+
+/// Commits, unless the marked transaction is over. Then the division by zero ends the message before the commit.
+const COMMIT_AND_RESET: &str = concat!(
+    "select 1 / (pg_catalog.current_setting('fleet.lent', true) is not distinct from 'yes')::int; commit",
+    reset_sql!()
+);
+/// Number of the statements of [`COMMIT_AND_RESET`] up to the commit.
+const COMMIT_STATEMENTS: u32 = 2;
+
+/// What is known of a session after its reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionState {
+    /// As new.
+    Clean,
+    /// The connection must be closed.
+    Unknown,
+}
 
 /// A fence revokes this right of a login first.
 const MAY_WRITE: &str = "select pg_has_role(current_user, 'fleet_write', 'usage')::text";

@@ -1,8 +1,8 @@
 //! [`PostgresLentTx`]: an open transaction that an application uses through `sqlx` itself.
 //!
 //! It is begun and ended here, so that it is a checked transaction: the connection is of the expected database, and a
-//! commit succeeds only if this very transaction is still open. Afterwards `lease.rs` resets the session in the
-//! background, or closes it, so that nothing reaches the next borrower.
+//! commit succeeds only if this very transaction is still open. The message of the commit also resets the session.
+//! Without a commit, `lease.rs` resets it in the background, or closes it. So nothing reaches the next borrower.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use sqlx::{Connection as _, PgConnection};
 
-use super::connection::SessionTimeouts;
+use super::connection::{SessionState, SessionTimeouts};
 use super::counters::CloseReason;
 use super::lease::{ConnectionPhase, PostgresLease};
 use super::pool::PostgresPoolInner;
@@ -24,10 +24,6 @@ use crate::statement::{AccessMode, SessionLimits};
 const BEGIN_READ: &str = "begin isolation level repeatable read read only; set local fleet.lent = 'yes'";
 const BEGIN_WRITE: &str = "begin; set local fleet.lent = 'yes'; \
     select 1 / coalesce(pg_catalog.pg_has_role(pg_catalog.to_regrole('fleet_write'), 'usage'), true)::int";
-
-/// Commits, unless the marked transaction is over. Then the division by zero ends the batch before the commit.
-const COMMIT: &str =
-    "select 1 / (pg_catalog.current_setting('fleet.lent', true) is not distinct from 'yes')::int; commit";
 
 /// `division_by_zero` and `in_failed_sql_transaction`.
 const DIVISION_BY_ZERO: &str = "22012";
@@ -93,7 +89,7 @@ impl PostgresLentTx {
         }
     }
 
-    /// Makes all changes durable and visible at once. The connection is reset after this returns.
+    /// Makes all changes durable and visible at once, and resets the session.
     ///
     /// # Errors
     /// When the commit fails, the time of the transaction is over, or the application's own SQL has ended the
@@ -102,10 +98,16 @@ impl PostgresLentTx {
         if Instant::now() >= self.until {
             return Err(deadline_exceeded());
         }
-        let connection = self.lease.use_connection(ConnectionPhase::Lent).driver_connection();
-        let committed = sqlx::raw_sql(COMMIT).execute(connection);
+        let committed = self.lease.use_connection(ConnectionPhase::Lent).commit_and_reset();
         match tokio::time::timeout_at(self.until.into(), committed).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(SessionState::Clean)) => {
+                self.lease.mark_phase(ConnectionPhase::Clean);
+                Ok(())
+            }
+            Ok(Ok(SessionState::Unknown)) => {
+                self.lease.close(CloseReason::Broken);
+                Ok(())
+            }
             Ok(Err(error)) if ends_connection(&error) => {
                 self.lease.close(CloseReason::Broken);
                 let message = "the connection broke during the commit: the changes may or may not have been made";
