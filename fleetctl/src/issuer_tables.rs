@@ -163,7 +163,7 @@ fn read_value(key: &str, value: &toml::Value) -> Result<(&'static str, String), 
     let Some(known) = KEYS.into_iter().find(|known| *known == key) else {
         let advice = match key {
             "secret" => "a secret is not allowed in this file; use secret_file".to_owned(),
-            _ => format!("there is no such key; the keys are {}", KEYS.join(", ")),
+            _ => format!("this key does not exist; the keys are {}", KEYS.join(", ")),
         };
         return Err(TableFault::new(key, advice));
     };
@@ -204,11 +204,14 @@ fn read_public_key(file: &Path) -> Result<String, String> {
     let unusable = |error: std::io::Error| format!("{}: {error}", file.display());
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(unusable)?;
-    opened.take(PUBLIC_KEY_BYTES_MAX).read_to_string(&mut text).map_err(unusable)?;
-    Ok(text)
+    opened.take(PUBLIC_KEY_BYTES_MAX + 1).read_to_string(&mut text).map_err(unusable)?;
+    match text.len() as u64 > PUBLIC_KEY_BYTES_MAX {
+        true => Err(format!("{} has more than {PUBLIC_KEY_BYTES_MAX} bytes", file.display())),
+        false => Ok(text),
+    }
 }
 
-/// Refuses a file that other users can read or change: whoever knows the secret can make tokens.
+/// Refuses a file that other users can read or change: anyone who knows the secret can make tokens.
 fn require_private(file: &Path) -> Result<(), String> {
     let found = std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?;
     match found.permissions().mode() & 0o077 {

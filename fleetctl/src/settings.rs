@@ -391,8 +391,10 @@ pub(crate) fn read_secret(file: &Path) -> Result<SecretString, String> {
     const SECRET_BYTES_MAX: u64 = 16_384;
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|e| e.to_string())?;
-    opened.take(SECRET_BYTES_MAX).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    opened.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
     match text.trim() {
+        // The rest would be cut off without a word.
+        _ if text.len() as u64 > SECRET_BYTES_MAX => Err(format!("it has more than {SECRET_BYTES_MAX} bytes")),
         "" => Err("it is empty".to_owned()),
         secret => Ok(SecretString::from(secret.to_owned())),
     }

@@ -39,7 +39,7 @@ function showRefusal(problem) {
   if (problem.status === 401) {
     showNotice(root, 'You are not signed in', 'Open the sign-in link that you got, or ask a manager for a new one.');
   } else if (problem.status === 404) {
-    showNotice(root, 'Nothing to see here', 'There is no such organisation, or you are not one of its members.');
+    showNotice(root, 'Nothing to see here', 'This organisation does not exist, or you are not one of its members.');
   } else {
     showNotice(root, problem.message, problem.nextStep ?? '');
   }

@@ -110,7 +110,7 @@ impl ExportLine {
     }
 }
 
-/// The text as a cell. A quotation mark before `=`, `+`, `-` or `@` makes a spreadsheet show it and not run it.
+/// The text as a cell. An apostrophe before `=`, `+`, `-` or `@` makes a spreadsheet show it and not run it.
 fn plain_cell(text: &str) -> String {
     match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
         true => format!("'{text}"),

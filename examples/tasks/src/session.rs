@@ -62,7 +62,7 @@ async fn sign_in(
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-/// Removes the cookie, also that of a person who is no longer a member.
+/// Removes the cookie. The caller need not be a member, because a removed member signs out, too.
 async fn sign_out(Path(organisation): Path<String>) -> Result<Response> {
     let cookie = cookie_header(&format!("{COOKIE}=; Max-Age=0"), &organisation)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())

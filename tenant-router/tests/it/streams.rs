@@ -52,6 +52,7 @@ on_both_engines! {
     an_error_in_the_middle_ends_the_stream_as_an_error
     a_row_that_does_not_fit_ends_the_stream
     a_slow_reader_gets_an_error_and_the_connection_is_free_again
+    a_reader_has_the_time_of_a_transaction_not_of_a_statement
     dropped_streams_leave_nothing
     no_row_is_lost_when_the_future_is_dropped
     a_stream_sees_the_columns_of_a_later_migration
@@ -69,7 +70,10 @@ impl Site {
 
     /// A reader whose transactions may take this long.
     async fn hasty_reader(&self, transaction_timeout: Duration) -> Tenant<Read> {
-        let limits = SessionLimits { transaction_timeout, ..SessionLimits::default() };
+        self.limited_reader(SessionLimits { transaction_timeout, ..SessionLimits::default() }).await
+    }
+
+    async fn limited_reader(&self, limits: SessionLimits) -> Tenant<Read> {
         let router = self.fleet.router_builder().await.unwrap().limits(limits).build().await.unwrap();
         self.acme(&router).await
     }
@@ -169,10 +173,23 @@ async fn a_slow_reader_gets_an_error_and_the_connection_is_free_again(site: Site
     }
 }
 
+async fn a_reader_has_the_time_of_a_transaction_not_of_a_statement(site: Site) {
+    let statement_timeout = Duration::from_millis(300);
+    let tenant = site.limited_reader(SessionLimits { statement_timeout, ..SessionLimits::default() }).await;
+    let mut stream = tenant.stream_as::<(i64, i64, String)>(&counting(ROWS, "i"), ()).await.unwrap();
+    stream.next_row().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    for _ in 1..ROWS {
+        stream.next_row().await.unwrap().unwrap();
+    }
+    assert_eq!(stream.next_row().await.unwrap(), None);
+}
+
 async fn dropped_streams_leave_nothing(site: Site) {
     let tenant = site.reader().await;
     for rows in 0..40 {
-        let mut stream = tenant.stream_as::<(i64, i64, String)>(&counting(ROWS, "i"), ()).await.unwrap();
+        let endless = counting(2_000_000_000, "i");
+        let mut stream = tenant.stream_as::<(i64, i64, String)>(&endless, ()).await.unwrap();
         for _ in 0..rows * 50 {
             stream.next_row().await.unwrap().unwrap();
         }

@@ -152,7 +152,7 @@ fn every_wrong_table_is_refused_by_file_number_and_key() {
     let two = |more: &str| format!("{}{}", hmac("secret"), hmac("secret").replace("issuer = 'a'", more));
     let pem = |file: &str| with_line(&format!("public_key_file = '{file}'")).replace("jwks_url", "#");
     for (settings, told) in [
-        (with_line("colour = 'red'"), "table 1: colour: there is no such key"),
+        (with_line("colour = 'red'"), "table 1: colour: this key does not exist"),
         (with_line(&format!("secret = '{LONG_SECRET}'")), "table 1: secret: a secret is not allowed in this file"),
         (with_line("issuer = 7"), "table 1: issuer: it must be a text"),
         (with_line("issuer = ''"), "table 1: issuer: it is empty"),

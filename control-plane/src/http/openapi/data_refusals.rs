@@ -14,7 +14,7 @@ const MEANINGS: [(u16, &str); 13] = [
     (400, "The request, a name of the tenant, or the SQL is not valid"),
     (401, "The credential is missing or not valid"),
     (403, "The caller or the sandbox does not allow this in the tenant"),
-    (404, "There is no such tenant, or the caller is not a member; both have the same answer"),
+    (404, "The tenant does not exist, or the caller is not a member. Both have the same answer"),
     (408, "The body did not arrive in time"),
     (409, "The statement violates a constraint of the tenant's schema; nothing was changed"),
     (413, "The body is too large"),

@@ -45,7 +45,7 @@ async fn an_organisation_keeps_a_manager(running: &RunningTasks) {
     assert_eq!(alice.delete(&own).await.refusal(), (409, "last_manager"));
     let (bob, other) = running.invite(&alice, "acme", "manager").await;
     let others = format!("{MEMBERS}/{other}");
-    // Two managers take the role from each other at the same time. Whoever is later is no manager any more, or is refused.
+    // Two managers take the role from each other at the same time. The later request is refused.
     let (one, two) = tokio::join!(alice.put(&others, &reader), bob.put(&own, &reader));
     let mut statuses = [one.status.as_u16(), two.status.as_u16()];
     statuses.sort_unstable();

@@ -140,6 +140,20 @@ impl PostgresLentTx {
     }
 }
 
+/// For an answer that may be left unread.
+impl PostgresLentTx {
+    /// The connection, to read an answer with. If the transaction is dropped before [`PostgresLentTx::end_reading`], the
+    /// connection is closed: a reset would first read the rest of the answer, of any length.
+    pub(super) fn begin_reading(&mut self) -> &mut PgConnection {
+        self.lease.use_connection(ConnectionPhase::Statement).driver_connection()
+    }
+
+    /// The answer was read to its end, or there is none.
+    pub(super) fn end_reading(&mut self) {
+        self.lease.mark_phase(ConnectionPhase::Lent);
+    }
+}
+
 async fn begin_on(lease: &mut PostgresLease, access: AccessMode, timeouts: SessionTimeouts) -> Result<(), sqlx::Error> {
     lease.use_connection(ConnectionPhase::Setting).set_timeouts(timeouts).await?;
     let begin = if access == AccessMode::Read { BEGIN_READ } else { BEGIN_WRITE };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, Either, Executor as _, Statement as _};
+use sqlx::{AssertSqlSafe, Connection as _, Either, Executor as _, PgConnection, Statement as _};
 use tokio::task::JoinHandle;
 
 use super::lent::PostgresLentTx;
@@ -55,13 +55,13 @@ struct StreamTask {
 
 impl StreamTask {
     async fn run(self, mut lent: PostgresLentTx) {
-        let mut read = self.read_rows(&mut lent).await;
+        let mut read = self.read_answer(&mut lent).await;
         if matches!(&read, Err(StatementFault { cause: FaultCause::Stale, .. })) {
             // A statement from before a migration: no row was sent yet.
             read = match self.lend_without_statements(lent).await {
                 Ok(again) => {
                     lent = again;
-                    self.read_rows(&mut lent).await
+                    self.read_answer(&mut lent).await
                 }
                 Err(error) => {
                     self.sender.send_end(Err(error)).await;
@@ -69,10 +69,7 @@ impl StreamTask {
                 }
             };
         }
-        // The answer was read to its end, so the connection can be used again.
-        if read.is_ok() {
-            let _ = lent.rollback().await;
-        }
+        drop(lent);
         self.sender.send_end(read.map_err(|fault| fault.error)).await;
     }
 
@@ -83,12 +80,27 @@ impl StreamTask {
         Ok(lent)
     }
 
+    /// Reads the answer, and keeps the connection unless a part of the answer is left unread.
+    async fn read_answer(&self, lent: &mut PostgresLentTx) -> Result<Rows, StatementFault> {
+        let read = self.read_rows(lent.begin_reading()).await;
+        let unread = |fault: &StatementFault| {
+            !matches!(fault.cause, FaultCause::Refused | FaultCause::Server | FaultCause::Stale)
+        };
+        if !read.as_ref().is_err_and(unread) {
+            lent.end_reading();
+        }
+        read
+    }
+
     /// Reads and sends all rows but those of the last chunk, which is returned.
-    async fn read_rows(&self, lent: &mut PostgresLentTx) -> Result<Rows, StatementFault> {
-        let prepared = statement::prepare_statement(lent, &self.statement).await?;
+    async fn read_rows(&self, connection: &mut PgConnection) -> Result<Rows, StatementFault> {
+        // The time of the statement includes the time of the reader.
+        let time = format!("set local statement_timeout = {}", self.limits.transaction_timeout.as_millis().max(1));
+        sqlx::raw_sql(AssertSqlSafe(time)).execute(&mut *connection).await.map_err(StatementFault::before_anything)?;
+        let prepared = statement::prepare_statement(connection, &self.statement).await?;
         let (prepared, forms, arguments) = prepared.into_parts();
         let mut chunk = CollectedAnswer::new(&prepared, forms, self.chunk_limits(), self.sender.new_hold());
-        let mut parts = lent.fetch_many(prepared.query_with(arguments));
+        let mut parts = connection.fetch_many(prepared.query_with(arguments));
         while let Some(part) = parts.try_next().await.map_err(StatementFault::before_completion)? {
             let Either::Right(row) = part else { continue };
             chunk.push_row(&row)?;

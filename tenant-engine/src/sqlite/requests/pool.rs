@@ -264,6 +264,7 @@ impl SqlitePoolInner {
         };
         self.readers.close();
         self.writer.close();
+        self.streams.close();
         self.close_later(conns);
     }
 
@@ -331,6 +332,6 @@ impl Drop for SlotWait<'_> {
     }
 }
 
-fn pool_closed() -> Error {
+pub(super) fn pool_closed() -> Error {
     Error::new(ErrorKind::Closed, "the connections to this database are being closed")
 }

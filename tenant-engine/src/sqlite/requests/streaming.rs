@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::commit_decision::CommitDecision;
 use super::lease::SqliteLease;
-use super::pool::SqlitePoolInner;
+use super::pool::{SqlitePoolInner, pool_closed};
 use super::transaction::{HopOutcome, SqliteSessionCall, begin_and_proceed};
 use super::workers::{STACK_BYTES, catch_panic};
 use crate::answers::AnswerShare;
@@ -57,7 +57,7 @@ pub(super) async fn stream_rows(
 async fn take_place(places: &Arc<Semaphore>, deadline: Instant) -> Result<OwnedSemaphorePermit> {
     match tokio::time::timeout_at(deadline.into(), Arc::clone(places).acquire_owned()).await {
         Ok(Ok(place)) => Ok(place),
-        Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the engine is shutting down")),
+        Ok(Err(_)) => Err(pool_closed()),
         Err(_) => Err(Error::new(ErrorKind::Busy, "too many other streams are being read")),
     }
 }
