@@ -14,9 +14,9 @@ pub const PARAMETERS_MAX: usize = 32_766;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "sql": "select id, title from tasks where id = ?1", "params": [1] }))]
 pub struct StatementRequest {
-    /// One SQL statement. Its placeholders are `?1`, `?2` … on SQLite, and `$1`, `$2` … on PostgreSQL.
+    /// One SQL statement. Its parameters are `$1`, `$2` …; SQLite also takes `?1`, `?2` ….
     pub sql: String,
-    /// Values of the placeholders, in their order, at most 32,766.
+    /// Values of the parameters, in their order, at most 32,766.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<StatementValue>, max_items = 32_766)]
     pub params: Vec<Box<RawValue>>,
