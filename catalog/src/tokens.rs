@@ -56,6 +56,13 @@ pub enum TokenScope {
         /// The principal whose memberships count.
         principal: String,
     },
+    /// One tenant, with the role of this principal among its members.
+    TenantMember {
+        /// The only tenant.
+        tenant: TenantId,
+        /// The principal whose membership counts.
+        principal: String,
+    },
     /// Every tenant, with one role. May name the tenant by header.
     Service {
         /// The role in every tenant.
@@ -221,23 +228,33 @@ pub async fn by_label(tx: &mut ReadTx, label: &str) -> Result<Vec<TokenId>> {
     tx.fetch_rows(sql).await?.iter().map(|row| row::parsed_column(row, "id")).collect()
 }
 
-/// A page in the order of ids after `after`, of one tenant if given.
+/// Which tokens a list has. Without a condition, all.
+#[derive(Debug, Clone, Default)]
+pub struct TokenCondition {
+    /// Only tokens that are limited to this tenant.
+    pub tenant: Option<TenantId>,
+    /// Only tokens that act as this principal.
+    pub principal: Option<String>,
+}
+
+/// A page in the order of ids after `after`.
 ///
 /// # Errors
 /// `Unavailable` when the catalog is not reachable.
 pub async fn list_tokens(
     tx: &mut ReadTx,
-    tenant: Option<TenantId>,
+    condition: &TokenCondition,
     after: Option<TokenId>,
     page_limit: u32,
 ) -> Result<Vec<TokenRecord>> {
-    let condition = if tenant.is_some() { "tenant_id = $3 and" } else { "" };
-    let sql = format!("select {COLUMNS} from tokens where {condition} id > $1 order by id limit $2");
-    let mut sql =
+    let values = [("tenant_id", condition.tenant.map(|id| id.to_string())), ("principal", condition.principal.clone())];
+    let wanted: Vec<_> = values.into_iter().filter_map(|(column, value)| Some((column, value?))).collect();
+    let conditions: String =
+        wanted.iter().zip(3..).map(|((column, _), number)| format!("{column} = ${number} and ")).collect();
+    let sql = format!("select {COLUMNS} from tokens where {conditions}id > $1 order by id limit $2");
+    let sql =
         dynamic_query(sql).bind(after.map(|id| id.to_string()).unwrap_or_default()).bind(capped_limit(page_limit));
-    if let Some(tenant) = tenant {
-        sql = sql.bind(tenant.to_string());
-    }
+    let sql = wanted.into_iter().fold(sql, |sql, (_, value)| sql.bind(value));
     tx.fetch_rows(sql).await?.iter().map(token_from_row).collect()
 }
 
@@ -255,6 +272,8 @@ impl StoredTokenScope {
         let (kind, tenant, principal, role) = match scope {
             TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own, Some(role.stored_text())),
             TokenScope::Member { principal } => ("member", None, principal.clone(), None),
+            // A kind of its own: an older program that reads it as `member` would open every tenant of the principal.
+            TokenScope::TenantMember { tenant, principal } => ("tenant_member", Some(*tenant), principal.clone(), None),
             TokenScope::Service { role } => ("service", None, own, Some(role.stored_text())),
             TokenScope::Operator { role } => ("operator", None, own, Some(role.stored_text())),
         };
@@ -268,6 +287,10 @@ fn token_from_row(row: &AnyRow) -> Result<TokenRecord> {
             TokenScope::Tenant { tenant: row::parsed_column(row, "tenant_id")?, role: row::enum_column(row, "role")? }
         }
         "member" => TokenScope::Member { principal: row::text_column(row, "principal")? },
+        "tenant_member" => TokenScope::TenantMember {
+            tenant: row::parsed_column(row, "tenant_id")?,
+            principal: row::text_column(row, "principal")?,
+        },
         "service" => TokenScope::Service { role: row::enum_column(row, "role")? },
         "operator" => TokenScope::Operator { role: row::enum_column(row, "role")? },
         other => {
@@ -288,7 +311,7 @@ fn token_from_row(row: &AnyRow) -> Result<TokenRecord> {
 }
 
 fn check_new_token(scope: &TokenScope, label: Option<&str>) -> Result<()> {
-    if let TokenScope::Member { principal } = scope {
+    if let TokenScope::Member { principal } | TokenScope::TenantMember { principal, .. } = scope {
         check_principal(principal)?;
     }
     if label.is_some_and(|label| label.len() > LABEL_MAX || label.chars().any(char::is_control)) {

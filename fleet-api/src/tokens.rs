@@ -14,7 +14,7 @@ pub struct TokenView {
     pub id: String,
     /// Kind of the token: tenant, member, service or operator.
     pub kind: String,
-    /// Id of the tenant; null if the token is not for one tenant.
+    /// Id of the only tenant that the token opens; null if it is not limited to one tenant.
     pub tenant: Option<String>,
     /// Principal that the token acts as.
     pub principal: String,
@@ -46,6 +46,8 @@ pub struct TokenMade {
 pub struct TokenFilters {
     /// Only the items of the tenant with this name or id.
     pub tenant: Option<String>,
+    /// Only tokens that act as this principal.
+    pub principal: Option<String>,
     /// Maximum number of items per page: 1 to 1000. Default: 100.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     pub limit: Option<PageLimit>,
@@ -53,17 +55,18 @@ pub struct TokenFilters {
     pub cursor: Option<String>,
 }
 
-/// A token to create: exactly one of `tenant`, `member`, `service` and `operator`.
+/// A token to create: exactly one of `tenant`, `member`, `service` and `operator`, or `member` with `tenant`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenWanted {
-    /// Access to the tenant with this name or id. Needs `role`.
+    /// Access to the tenant with this name or id. Needs `role`, or `member`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
     /// Role for `tenant` or `service`: reader, writer or manager.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Access to every tenant of which this principal is a member.
+    /// Access to every tenant of which this principal is a member. With `tenant`: to this tenant only, while the principal
+    /// is a member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
     /// True: access to every tenant. Needs `role`.

@@ -7,7 +7,7 @@ use fleet_api::field;
 use fleet_api::members::{MemberListQuery, MemberView, NewMember};
 use fleet_api::pages::PageOf;
 use fleet_api::tenants::{NewTenantRequest, TenantCreated, TenantView};
-use fleet_api::tokens::TokenWanted;
+use fleet_api::tokens::{TokenFilters, TokenView, TokenWanted};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
@@ -18,8 +18,8 @@ use crate::transport::{HttpTransport, READ_TIMEOUT};
 
 /// How long a repeated request waits for the end of its first attempt. A change without an operation takes far less.
 const FIRST_ATTEMPT_MAX: Duration = Duration::from_secs(10);
-/// Members in one page: the API's maximum.
-const MEMBERS_PER_PAGE: &str = "1000";
+/// Items in one page of a list: the API's maximum.
+const ITEMS_PER_PAGE: &str = "1000";
 /// The pause between two requests that wait for the same event.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
@@ -123,7 +123,7 @@ impl FleetClient {
     /// `not_found` for the tenant.
     pub async fn list_members(&self, tenant: &str, cursor: Option<&str>) -> Result<PageOf<MemberView>> {
         let request = ApiRequest::get(format!("{}/members", tenant_path(tenant)?));
-        let request = request.with_query(field!(MemberListQuery: limit), MEMBERS_PER_PAGE);
+        let request = request.with_query(field!(MemberListQuery: limit), ITEMS_PER_PAGE);
         self.send(&match cursor {
             Some(cursor) => request.with_query(field!(MemberListQuery: cursor), cursor),
             None => request,
@@ -148,6 +148,35 @@ impl FleetClient {
         PendingChange::new(self, request)
     }
 
+    /// One page of the tokens that are limited to this tenant and act as this principal, at most 1,000, including revoked
+    /// ones. `cursor` is the `next_cursor` of the page before it.
+    ///
+    /// # Errors
+    /// `not_found` for the tenant.
+    pub async fn list_member_tokens(
+        &self,
+        tenant: &str,
+        principal: &str,
+        cursor: Option<&str>,
+    ) -> Result<PageOf<TokenView>> {
+        let request = ApiRequest::get("/v1/tokens").with_query(field!(TokenFilters: tenant), tenant);
+        let request = request.with_query(field!(TokenFilters: principal), principal);
+        let request = request.with_query(field!(TokenFilters: limit), ITEMS_PER_PAGE);
+        self.send(&match cursor {
+            Some(cursor) => request.with_query(field!(TokenFilters: cursor), cursor),
+            None => request,
+        })
+        .await
+    }
+
+    /// Revokes a token. A repeated call changes nothing.
+    ///
+    /// # Errors
+    /// `not_found` when no token has this id.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenView> {
+        self.send(&ApiRequest::delete(format!("/v1/tokens/{}", path_segment(id)?))).await
+    }
+
     /// Sends a request of the admin API that has no method here, and reads the answer as `A`. Waits while an earlier attempt
     /// with the same idempotency key is running.
     ///
@@ -167,7 +196,7 @@ impl FleetClient {
     }
 }
 
-fn tenant_path(name_or_id: &str) -> Result<String> {
+pub(crate) fn tenant_path(name_or_id: &str) -> Result<String> {
     Ok(format!("/v1/tenants/{}", path_segment(name_or_id)?))
 }
 

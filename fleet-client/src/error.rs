@@ -51,6 +51,8 @@ pub enum ErrorKind {
     StillRunning,
     /// The tenant exists and is not active.
     NotActive,
+    /// The sign-up was finished, and its first member or its token has ended since.
+    SignUpOver,
 }
 
 impl ErrorKind {
@@ -67,6 +69,7 @@ impl ErrorKind {
             Self::OperationPaused => "operation_paused",
             Self::StillRunning => "still_running",
             Self::NotActive => "not_active",
+            Self::SignUpOver => "sign_up_over",
         }
     }
 }

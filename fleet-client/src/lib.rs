@@ -21,7 +21,7 @@ pub use client::{FleetClient, FleetClientBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use fleet_api;
 pub use request::{ACCEPTED_TYPES, ApiRequest, HttpVerb, path_segment};
-pub use sign_up::{SIGN_UP_LABEL, SignUp, SignedUp};
+pub use sign_up::{SIGN_UP_LABEL, SIGNED_UP_LABEL, SignUp, SignedUp};
 pub use transport::HttpTransport;
 
 /// Compiles the guide in the README.

@@ -44,28 +44,41 @@ pub struct ApiRequest {
     target: String,
     body: Option<Value>,
     idempotency_key: Option<String>,
+    repeatable: bool,
 }
 
 impl ApiRequest {
     /// A request that reads.
     pub fn get(target: impl Into<String>) -> Self {
-        Self { verb: HttpVerb::Get, target: target.into(), body: None, idempotency_key: None }
+        Self { verb: HttpVerb::Get, target: target.into(), body: None, idempotency_key: None, repeatable: false }
     }
 
     /// A POST with its own idempotency key: sending the same value again does not repeat the work.
     pub fn post(target: impl Into<String>, body: &impl Serialize) -> Self {
         let idempotency_key = Some(new_key());
-        Self { verb: HttpVerb::Post, target: target.into(), body: Some(body_of(body)), idempotency_key }
+        Self {
+            verb: HttpVerb::Post,
+            target: target.into(),
+            body: Some(body_of(body)),
+            idempotency_key,
+            repeatable: false,
+        }
     }
 
     /// A change of an object's fields.
     pub fn patch(target: impl Into<String>, body: &impl Serialize) -> Self {
-        Self { verb: HttpVerb::Patch, target: target.into(), body: Some(body_of(body)), idempotency_key: None }
+        Self {
+            verb: HttpVerb::Patch,
+            target: target.into(),
+            body: Some(body_of(body)),
+            idempotency_key: None,
+            repeatable: false,
+        }
     }
 
     /// A removal of an object.
     pub fn delete(target: impl Into<String>) -> Self {
-        Self { verb: HttpVerb::Delete, target: target.into(), body: None, idempotency_key: None }
+        Self { verb: HttpVerb::Delete, target: target.into(), body: None, idempotency_key: None, repeatable: false }
     }
 
     /// The same request with a new key, so that a stored answer for the old key is not used.
@@ -134,9 +147,14 @@ impl ApiRequest {
         self.idempotency_key.as_deref()
     }
 
-    /// True when a server that gets the request twice does its work once.
+    /// Says that a server that gets the request twice ends in the same state.
+    pub(crate) fn repeatable(self) -> Self {
+        Self { repeatable: true, ..self }
+    }
+
+    /// True when the request may be sent again after a lost answer.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.verb == HttpVerb::Get || self.idempotency_key.is_some()
+        self.verb == HttpVerb::Get || self.repeatable || self.idempotency_key.is_some()
     }
 }
 

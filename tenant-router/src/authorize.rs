@@ -106,6 +106,7 @@ pub(crate) fn role_in(principal: &Principal, tenant: TenantId, membership: Optio
     match principal.kind() {
         PrincipalKind::Tenant { tenant: only, role } => (only == tenant).then_some(role),
         PrincipalKind::Member => membership,
+        PrincipalKind::TenantMember { tenant: only } => membership.filter(|_| only == tenant),
         PrincipalKind::Service { role } => Some(role),
         PrincipalKind::Operator { .. } => None,
     }
@@ -203,10 +204,11 @@ mod tests {
     }
 
     /// Every way to have `role` in the tenant: the principal and its role among the members.
-    fn insiders(tenant: TenantId, role: Role) -> [(Principal, Option<Role>); 3] {
+    fn insiders(tenant: TenantId, role: Role) -> [(Principal, Option<Role>); 4] {
         [
             (Principal::of_tenant("t", tenant, role), None),
             (Principal::member("ann"), Some(role)),
+            (Principal::tenant_member("ann", tenant), Some(role)),
             (Principal::service("s", role), None),
         ]
     }
@@ -218,6 +220,7 @@ mod tests {
         for role in ROLES {
             for said in [None, Some(role)] {
                 outsiders.push((Principal::of_tenant("t", TenantId::generate(), Role::Manager), said));
+                outsiders.push((Principal::tenant_member("ann", TenantId::generate()), said));
                 outsiders.push((operator(OperatorRole::Viewer), said));
                 outsiders.push((operator(OperatorRole::Operator), said));
                 outsiders.push((operator(OperatorRole::Admin), said));
@@ -272,7 +275,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(cases, 6 * 3 * 3 * 3 * 3);
+        assert_eq!(cases, 6 * 3 * 3 * 3 * 4);
     }
 
     #[test]

@@ -64,8 +64,14 @@ impl Fleet {
         let location = location.as_ref();
         match location.starts_with("postgres://") || location.starts_with("postgresql://") {
             true => Self { data_dir: None, catalog_url: Some(location.to_owned().into()), key: None },
-            false => Self { data_dir: Some(location.into()), catalog_url: None, key: None },
+            false => Self::in_directory(location),
         }
+    }
+
+    /// The fleet in a data directory, whatever the text of its path. Opens nothing yet.
+    #[must_use]
+    pub fn in_directory(path: impl Into<PathBuf>) -> Self {
+        Self { data_dir: Some(path.into()), catalog_url: None, key: None }
     }
 
     /// The fleet that the environment names, as for `fleetctl`: `FLEET_DATA_DIR`, `FLEET_CATALOG_URL`, `FLEET_KEY`.

@@ -113,6 +113,7 @@ pub mod typed;
 
 pub use authorize::{Access, Grant, OperatorAccess};
 pub use builder::RouterBuilder;
+pub use catalog::TenantId;
 pub use catalog::members::Role;
 #[cfg(feature = "sqlite")]
 pub use drivers::RusqliteTx;
@@ -120,7 +121,7 @@ pub use drivers::RusqliteTx;
 pub use drivers::SqlxTx;
 pub use error::{Error, ErrorKind, Result};
 pub use fleet::Fleet;
-pub use gate::SchemaRange;
+pub use gate::{NewerSchemaPolicy, SchemaRange};
 pub use json::Json;
 pub use key::{Naming, RequestView};
 pub use membership::Memberships;
@@ -128,6 +129,7 @@ pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
 pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
+pub use tenant_engine::{AnswerBudget, SessionLimits, SqlStatement, SqlValue};
 pub use typed::{TypedQuery, TypedStream};
 
 // The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because

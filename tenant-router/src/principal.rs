@@ -37,6 +37,11 @@ pub enum PrincipalKind {
     },
     /// Every tenant that the principal is a member of, with its role there.
     Member,
+    /// One tenant, with the role that the principal has there as a member.
+    TenantMember {
+        /// The only tenant that the principal may open.
+        tenant: TenantId,
+    },
     /// Every tenant, with one role. May name the tenant by header.
     Service {
         /// The principal's role in every tenant.
@@ -53,25 +58,35 @@ impl Principal {
     /// A user whose memberships decide the access.
     #[must_use]
     pub fn member(name: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Member, expires_at: None, named_tenant: None }
+        Self::of_kind(name, PrincipalKind::Member)
+    }
+
+    /// A user whose membership of one tenant counts, and no other.
+    #[must_use]
+    pub fn tenant_member(name: impl Into<String>, tenant: TenantId) -> Self {
+        Self::of_kind(name, PrincipalKind::TenantMember { tenant })
     }
 
     /// A caller that may open one tenant, without being one of its members.
     #[must_use]
     pub fn of_tenant(name: impl Into<String>, tenant: TenantId, role: Role) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Tenant { tenant, role }, expires_at: None, named_tenant: None }
+        Self::of_kind(name, PrincipalKind::Tenant { tenant, role })
     }
 
     /// A program of the operator that acts in every tenant.
     #[must_use]
     pub fn service(name: impl Into<String>, role: Role) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Service { role }, expires_at: None, named_tenant: None }
+        Self::of_kind(name, PrincipalKind::Service { role })
     }
 
     /// An operator: a known caller without access to any tenant.
     #[must_use]
     pub fn operator(name: impl Into<String>, role: OperatorRole) -> Self {
-        Self { name: name.into(), kind: PrincipalKind::Operator { role }, expires_at: None, named_tenant: None }
+        Self::of_kind(name, PrincipalKind::Operator { role })
+    }
+
+    fn of_kind(name: impl Into<String>, kind: PrincipalKind) -> Self {
+        Self { name: name.into(), kind, expires_at: None, named_tenant: None }
     }
 
     /// Makes the principal expire at `at` (milliseconds since 1970), even while it is cached.
@@ -114,7 +129,7 @@ impl Principal {
     /// The tenant of a credential that can open only one tenant.
     pub(crate) fn claimed_tenant(&self) -> Option<TenantId> {
         match self.kind {
-            PrincipalKind::Tenant { tenant, .. } => Some(tenant),
+            PrincipalKind::Tenant { tenant, .. } | PrincipalKind::TenantMember { tenant } => Some(tenant),
             _ => None,
         }
     }
@@ -249,6 +264,7 @@ fn principal_from_token(token: TokenRecord) -> Option<Principal> {
     let principal = match token.scope {
         TokenScope::Tenant { tenant, role } => Principal::of_tenant(name(), tenant, role),
         TokenScope::Member { principal } => Principal::member(principal),
+        TokenScope::TenantMember { tenant, principal } => Principal::tenant_member(principal, tenant),
         TokenScope::Service { role } => Principal::service(name(), role),
         TokenScope::Operator { role } => Principal::operator(name(), role),
     };

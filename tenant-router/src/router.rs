@@ -347,7 +347,7 @@ impl Router {
     /// the response time does not reveal whether a tenant exists.
     async fn caller_membership(&self, who: &Principal, record: Option<&Arc<TenantRecord>>) -> Result<Option<Role>> {
         match who.kind() {
-            PrincipalKind::Member => {
+            PrincipalKind::Member | PrincipalKind::TenantMember { .. } => {
                 let tenant = record.map_or_else(nonexistent_tenant, |record| record.id);
                 self.inner.caches.roles.role_of(tenant, who.name()).await
             }

@@ -36,5 +36,5 @@ function parse(text) {
 /** The API below a path: `api('/orgs/acme/api').get('tasks')`. */
 export function api(base) {
   const call = (method) => (path, body) => send(method, `${base}/${path}`, body);
-  return { get: call('GET'), post: call('POST'), put: call('PUT'), delete: call('DELETE') };
+  return { base, get: call('GET'), post: call('POST'), put: call('PUT'), delete: call('DELETE') };
 }

@@ -1,7 +1,7 @@
 // Starts the page: the start page at `/`, an organisation at `/orgs/{name}`. The part after `#` names the section.
 
 import { api } from './api.js';
-import { clone, fill, initials, isAtLeast, onClick, report } from './dom.js';
+import { clone, fill, initials, isAtLeast, onClick, report, toast } from './dom.js';
 import { showExports } from './exports.js';
 import { addKnown, removeKnown, showHome, showNotice } from './home.js';
 import { showMembers } from './members.js';
@@ -11,18 +11,20 @@ const ROLE_NAMES = { reader: 'Viewer', writer: 'Editor', manager: 'Manager' };
 const SECTIONS = { tasks: showTasks, members: showMembers, exports: showExports };
 
 const root = document.getElementById('app');
-const place = /^\/orgs\/([^/]+)\/?$/.exec(location.pathname);
+const place = /^\/orgs\/([^/]+)$/.exec(location.pathname);
 
 start().catch(report);
 
 async function start() {
   if (!place) return showHome(root);
   const organisation = api(`/orgs/${place[1]}/api`);
+  const linkProblem = await useLink(organisation).catch((problem) => problem);
   try {
-    await useLink(organisation);
     showWorkspace(organisation, await organisation.get('session'));
+    // A link that ended does not end a session.
+    if (linkProblem) toast('This link has ended', 'You are still signed in.', linkProblem.code);
   } catch (problem) {
-    showRefusal(problem);
+    showRefusal(linkProblem ?? problem);
   }
 }
 
@@ -32,14 +34,16 @@ async function useLink(organisation) {
   if (!link) return;
   // Removed at once: the address stays in the history of the browser.
   history.replaceState(null, '', location.pathname);
-  await organisation.post('session', { token: link[1] });
+  const { organisation: name } = await organisation.post('session', { token: link[1] });
+  // The cookie is for the organisation's name. The address may have a former name.
+  if (name !== place[1]) location.replace(`/orgs/${name}`);
 }
 
 function showRefusal(problem) {
   if (problem.status === 401) {
     showNotice(root, 'You are not signed in', 'Open the sign-in link that you got, or ask a manager for a new one.');
   } else if (problem.status === 404) {
-    showNotice(root, 'Nothing to see here', 'This organisation does not exist, or you are not one of its members.');
+    showNotice(root, 'Organisation not found', 'This organisation does not exist, or you are not one of its members.');
   } else {
     showNotice(root, problem.message, problem.nextStep ?? '');
   }
@@ -70,15 +74,17 @@ function showWorkspace(organisation, session) {
 
 async function showSection(organisation, session) {
   if (location.hash.startsWith('#sign-in=')) return location.reload();
+  const view = root.querySelector('.view');
+  // A notice has replaced the sections.
+  if (!view) return location.reload();
   const wanted = location.hash.slice(1);
-  const isAllowed = wanted in SECTIONS && (wanted !== 'members' || isAtLeast(session.role, 'manager'));
+  const isAllowed = Object.hasOwn(SECTIONS, wanted) && (wanted !== 'members' || isAtLeast(session.role, 'manager'));
   const section = isAllowed ? wanted : 'tasks';
   for (const tab of root.querySelectorAll('.tabs a')) {
     if (tab.hash === `#${section}`) tab.setAttribute('aria-current', 'page');
     else tab.removeAttribute('aria-current');
   }
   document.getElementById('toasts').replaceChildren();
-  const view = root.querySelector('.view');
   view.dataset.section = section;
   try {
     const content = await SECTIONS[section](organisation, session);

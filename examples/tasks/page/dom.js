@@ -77,6 +77,10 @@ export function toast(title, text = '', code = '') {
 
 export const initials = (name) => name.split(/\s+/).slice(0, 2).map((word) => [...word][0] ?? '').join('');
 
+/** How many of a thing: `1 task`, `2 tasks`. */
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? '' : 's'}`;
+
+// The Swedish form of a date is the one of ISO 8601, which the API uses.
 export const today = () => new Date().toLocaleDateString('sv');
 
 const format = (options) => (text) => new Intl.DateTimeFormat(undefined, options).format(new Date(text));

@@ -2,6 +2,7 @@
 
 import { api } from './api.js';
 import { clone, fill, onSubmit, values } from './dom.js';
+import { forgetKey, keyFor } from './form-key.js';
 
 export function showHome(root) {
   const home = clone('home');
@@ -12,8 +13,8 @@ export function showHome(root) {
   name.addEventListener('input', () => { name.dataset.own = 'yes'; });
   onSubmit(form, async () => {
     const wanted = values(form);
-    const { organisation } = await api('/api').post('organisations', { key: keyFor(wanted), ...wanted });
-    sessionStorage.removeItem('sign-up');
+    const { organisation } = await api('/api').post('organisations', { key: keyFor('sign-up', wanted), ...wanted });
+    forgetKey('sign-up');
     location.assign(`/orgs/${organisation}`);
   });
   showKnown(home.querySelector('.known'));
@@ -23,18 +24,6 @@ export function showHome(root) {
 
 const slug = (title) =>
   title.normalize('NFKD').toLowerCase().replace(/[^a-z0-9]+/g, '-').slice(0, 63).replace(/^-+|-+$/g, '');
-
-// If the form is sent again with the same values, for instance after a lost answer, the same key makes the server
-// continue. Without it, the address would belong to somebody else: to the first attempt.
-function keyFor(wanted) {
-  const text = JSON.stringify(wanted);
-  const saved = JSON.parse(sessionStorage.getItem('sign-up'));
-  if (saved?.text === text) return saved.key;
-  const random = crypto.getRandomValues(new Uint8Array(16));
-  const key = [...random].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-  sessionStorage.setItem('sign-up', JSON.stringify({ text, key }));
-  return key;
-}
 
 // The organisations that this browser was signed in to: names only. The cookies are not readable here.
 const known = () => JSON.parse(localStorage.getItem('organisations') ?? '{}');

@@ -1,6 +1,7 @@
 // The members: invite, change a role, make a sign-in link, remove. Only managers see this section.
 
 import { clone, fill, initials, onClick, onSecondClick, onSubmit, report, toast, values } from './dom.js';
+import { forgetKey, keyFor } from './form-key.js';
 
 export async function showMembers(organisation, session) {
   const view = clone('members-view');
@@ -8,12 +9,17 @@ export async function showMembers(organisation, session) {
   const form = view.querySelector('.invite');
   onSubmit(form, async () => {
     const invitation = values(form);
-    showLink(section, invitation.name, await organisation.post('members', invitation));
+    const key = keyFor('invitation', invitation);
+    await showLink(section, invitation.name, await organisation.post('members', { key, ...invitation }));
+    forgetKey('invitation');
     form.reset();
     await load(section);
   });
   onClick(view.querySelector('.copy'), async () => {
-    await navigator.clipboard.writeText(view.querySelector('.link-address').value);
+    const address = view.querySelector('.link-address');
+    // A page on plain HTTP has no clipboard. The person copies the selected text.
+    if (!navigator.clipboard) return address.select();
+    await navigator.clipboard.writeText(address.value);
     toast('Copied', 'The link is in the clipboard.');
   });
   await load(section);
@@ -30,17 +36,17 @@ function memberRow(section, member) {
   const row = fill(clone('member-row'), { '.member-name': member.name, '.avatar': initials(member.name) });
   const isMe = member.id === session.person;
   row.querySelector('.you').hidden = !isMe;
-  const path = `members/${encodeURIComponent(member.id)}`;
+  const path = memberPath(member);
   const role = row.querySelector('.role');
   role.value = member.role;
   role.setAttribute('aria-label', `Role of ${member.name}`);
   role.addEventListener('change', () => changeRole(section, member, role));
   onClick(row.querySelector('.make-link'), async () => {
-    showLink(section, member.name, await organisation.post(`${path}/link`));
+    await showLink(section, member.name, await organisation.post(`${path}/link`));
   });
   onSecondClick(row.querySelector('.remove'), 'Really remove?', async () => {
     await organisation.delete(path);
-    // Who has removed oneself has no members to load.
+    // A person who left can no longer load the members.
     if (isMe) return location.reload();
     toast('Removed', member.name);
     await load(section);
@@ -50,7 +56,8 @@ function memberRow(section, member) {
 
 async function changeRole(section, member, role) {
   try {
-    await section.organisation.put(`members/${encodeURIComponent(member.id)}`, { role: role.value });
+    await section.organisation.put(memberPath(member), { role: role.value });
+    member.role = role.value;
     toast('Role changed', member.name);
     if (member.id === section.session.person) location.reload();
   } catch (problem) {
@@ -59,7 +66,11 @@ async function changeRole(section, member, role) {
   }
 }
 
-function showLink({ session, view }, name, { token }) {
+const memberPath = ({ id }) => `members/${encodeURIComponent(id)}`;
+
+async function showLink({ organisation, session, view }, name, { member, token }) {
+  // A new link ends the sessions of its member. This browser goes on with the new one.
+  if (member === session.person) await organisation.post('session', { token });
   const link = view.querySelector('.link');
   link.hidden = false;
   fill(link, { '.link-title': `Send this link to ${name}` });

@@ -54,7 +54,12 @@ function connect(open) {
     await onChange();
   });
   onSecondClick(sheet.querySelector('.delete'), 'Really delete?', async () => {
-    await organisation.delete(path);
+    try {
+      await organisation.delete(path, { version: task.version });
+    } catch (problem) {
+      if (problem.code === 'task_changed') await showCurrent(open);
+      throw problem;
+    }
     sheet.close();
     toast('Deleted', task.title);
     await onChange();
@@ -74,10 +79,16 @@ function connect(open) {
   });
 }
 
-// Somebody else was faster: their texts replace the form's. The list behind the sheet shows them, too.
+// Somebody else was faster: the fields show the task as it is now. Texts that the person wrote stay in the notes, below the
+// others' text, so that nothing is lost. The list behind the sheet shows the change, too.
 async function showCurrent(open) {
+  const form = open.sheet.querySelector('.task-form');
+  const mine = values(form);
+  const seen = { ...open.task };
   Object.assign(open.task, await open.organisation.get(`tasks/${open.task.id}`));
-  showFields(open.sheet.querySelector('.task-form').elements, open.task);
+  showFields(form.elements, open.task);
+  const lost = ['title', 'notes'].filter((field) => mine[field] !== seen[field] && mine[field] !== open.task[field]);
+  form.elements.notes.value = [open.task.notes, ...lost.map((field) => mine[field])].filter(Boolean).join('\n\n');
   await open.onChange();
 }
 

@@ -1,6 +1,6 @@
 // The list of tasks: add, mark as done, filter. A click on a task opens it at the side.
 
-import { clone, fill, initials, isAtLeast, onSubmit, report, showDay, today, toast, values } from './dom.js';
+import { clone, counted, fill, initials, isAtLeast, onSubmit, report, showDay, today, toast, values } from './dom.js';
 import { openTask } from './task-sheet.js';
 
 const EMPTY = {
@@ -57,7 +57,7 @@ function taskRow(list, task) {
   fill(row, {
     '.task-title': task.title,
     '.due': task.due_on ? showDay(task.due_on) : '',
-    '.comment-count': task.comments ? `${task.comments} ${task.comments === 1 ? 'comment' : 'comments'}` : '',
+    '.comment-count': task.comments ? counted(task.comments, 'comment') : '',
   });
   row.classList.toggle('done', task.done);
   markDue(row.querySelector('.due'), task);
@@ -87,6 +87,8 @@ function showAssignee(avatar, name) {
 async function markDone(list, row, task, check) {
   const { done } = Object.assign(task, { done: check.checked });
   row.classList.toggle('done', done);
+  // A second click has to wait: it would send the old version.
+  check.disabled = true;
   try {
     const changed = await list.organisation.put(`tasks/${task.id}/done`, { done, version: task.version });
     task.version = changed.version;

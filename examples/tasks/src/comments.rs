@@ -9,11 +9,12 @@ use tenant_router::{Read, Tenant, Write, WriteTx, params};
 use crate::Application;
 use crate::error::{RequestError, Result};
 use crate::input::{JsonBody, RowPath, checked_text};
-use crate::tasks::{TaskPath, require_task};
+use crate::tasks::{TaskPath, no_such_task, require_task};
 
 /// Maximum length of a comment in characters.
 const TEXT_MAX: usize = 2_000;
-/// Maximum number of comments on one task, because the page shows all of them.
+/// Maximum number of comments on one task, because the page shows all of them. On PostgreSQL, comments that are added at the
+/// same moment may exceed it.
 const COMMENTS_MAX: i64 = 200;
 
 pub(crate) fn routes() -> Router<Application> {
@@ -35,6 +36,9 @@ struct NewComment {
 }
 
 async fn list_comments(tenant: Tenant<Read>, RowPath(path): RowPath<TaskPath>) -> Result<Json<Vec<CommentView>>> {
+    let found: Option<i64> =
+        tenant.query_as("select id from tasks where id = $1", [path.task]).fetch_optional().await?;
+    found.ok_or_else(no_such_task)?;
     let sql = "select id, author, text, created_at from comments where task_id = $1 order by id";
     Ok(Json(tenant.query_as(sql, [path.task]).fetch_all().await?))
 }

@@ -52,7 +52,7 @@ impl RequestError {
 
 /// The answer for a path without a route.
 pub(crate) async fn unknown_route() -> RequestError {
-    RequestError::not_found("This address leads nowhere")
+    RequestError::not_found("This address does not exist")
 }
 
 impl IntoResponse for RequestError {

@@ -46,7 +46,7 @@ impl OpenFleet {
             client = client.ca_file(ca_file);
         }
         let fleet = match &options.data_dir {
-            Some(data_dir) => Fleet::at(data_dir.to_string_lossy()),
+            Some(data_dir) => Fleet::in_directory(data_dir),
             None => Fleet::from_environment()?,
         };
         let application = Application { router: open_router(fleet).await?, fleet: client.build()?, new_server: None };
@@ -57,7 +57,7 @@ impl OpenFleet {
     async fn open_local(data_dir: Option<PathBuf>, postgres: Option<&SecretString>) -> Result<Self> {
         let data_dir = data_dir.unwrap_or_else(|| DATA_DIR.into());
         let local = LocalFleet::start(&data_dir, postgres).await?;
-        let router = open_router(Fleet::at(data_dir.to_string_lossy())).await?;
+        let router = open_router(Fleet::in_directory(&data_dir)).await?;
         let new_server = Some(local.new_server().to_owned());
         let application = Application { router, fleet: local.client().clone(), new_server };
         Ok(Self { application, local: Some(local) })

@@ -14,6 +14,7 @@ pub mod options;
 mod comments;
 mod error;
 mod exports;
+mod form_key;
 mod input;
 mod local_fleet;
 mod members;

@@ -53,7 +53,7 @@ impl LocalFleet {
         let token = token.with_context(|| format!("cannot read {}", token_file.display()))?;
         let client = FleetClient::new(&*server.server_endpoint().admin_url, token.trim())?;
         let mut fleet = Self { server, client, new_server: SQLITE_SERVER };
-        match fleet.prepare_servers(postgres).await {
+        match fleet.prepare_fleet(postgres).await {
             Ok(()) => Ok(fleet),
             Err(error) => {
                 fleet.stop().await;
@@ -77,7 +77,7 @@ impl LocalFleet {
         self.server.stop_serving().await;
     }
 
-    async fn prepare_servers(&mut self, postgres: Option<&SecretString>) -> Result<()> {
+    async fn prepare_fleet(&mut self, postgres: Option<&SecretString>) -> Result<()> {
         if let Some(address) = postgres {
             self.connect_postgres(address).await.context("cannot use the PostgreSQL server")?;
             self.new_server = POSTGRES_SERVER;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
@@ -10,6 +11,10 @@ use tasks::fleet_setup::OpenFleet;
 use tasks::options::CommandOptions;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long running requests may take after the signal to stop.
+const REQUESTS_END_MAX: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,9 +37,25 @@ async fn serve(options: &CommandOptions) -> Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let fleet = OpenFleet::open(options).await?;
     writeln!(std::io::stdout(), "Tasks is at http://{}", listener.local_addr()?)?;
-    let served = axum::serve(listener, fleet.application().routes()).with_graceful_shutdown(signals.wait()).await;
+    let (stop, stopped) = watch::channel(());
+    let application = fleet.application().routes();
+    let served = axum::serve(listener, application).with_graceful_shutdown(async move {
+        signals.wait().await;
+        drop(stop);
+    });
+    let result = tokio::select! {
+        result = served => result,
+        () = give_up(stopped) => Ok(()),
+    };
     fleet.close().await;
-    Ok(served?)
+    Ok(result?)
+}
+
+/// Returns some time after the signal to stop: a connection that sends nothing must not keep the process.
+async fn give_up(mut stopped: watch::Receiver<()>) {
+    // The sender is dropped at the signal.
+    let _ = stopped.changed().await;
+    tokio::time::sleep(REQUESTS_END_MAX).await;
 }
 
 /// The signals that stop the process in order.

@@ -1,23 +1,25 @@
 //! Members: list, invite, change a role, make a sign-in link, remove.
 //!
 //! Who is a member, and with which role, is in the catalog of the fleet. The names of people are in the organisation's own
-//! database. Each person belongs to one organisation. So a sign-in link that a manager makes opens nothing else.
+//! database. The token of a sign-in link is limited to one organisation. So a link that a manager makes opens nothing else.
+//!
+//! A change has two places, and may end between them. Each change can be sent again, and then does what is left.
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Json, Router, routing};
 use fleet_client::fleet_api::members::MemberView;
 use fleet_client::fleet_api::tokens::TokenWanted;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use tenant_router::{Manage, Read, Role, Tenant, WriteTx, params};
-use uuid::Uuid;
+use tenant_router::{Manage, PrincipalKind, Read, Role, Tenant, WriteTx, params};
 
 use crate::Application;
 use crate::error::{RequestError, Result};
+use crate::form_key::FormKey;
 use crate::input::{JsonBody, RowPath, checked_line};
-use crate::session::SESSION_DAYS;
+use crate::session::SESSION_MAX;
 
 /// Maximum length of a person's name in characters.
 pub(crate) const NAME_MAX: usize = 80;
@@ -54,6 +56,7 @@ struct MemberWithRole {
 
 #[derive(Debug, Deserialize)]
 struct Invitation {
+    key: FormKey,
     name: String,
     role: Role,
 }
@@ -96,16 +99,19 @@ async fn invite_member(
     JsonBody(invitation): JsonBody<Invitation>,
 ) -> Result<(StatusCode, Json<SignInToken>)> {
     let name = checked_line("name", &invitation.name, NAME_MAX)?;
-    let member = format!("person-{}", Uuid::now_v7().simple());
+    let member = invitation.key.derive_id("person", &tenant.id().to_string());
     let mut tx = lock_members(&tenant).await?;
-    if application.members_of(&tenant).await?.len() >= MEMBERS_MAX {
-        let title = format!("An organisation may have {MEMBERS_MAX} members");
-        return Err(RequestError::new(StatusCode::CONFLICT, "too_many_members", title, "Remove a member first."));
+    let members = application.members_of(&tenant).await?;
+    require_still_manager(&members, &tenant)?;
+    let sql = "insert into people (id, name) values ($1, $2) on conflict do nothing";
+    tx.execute(sql, params![&member, name]).await?;
+    // A repeated invitation does not set the role again, which may have been changed since.
+    if !is_member(&members, &member) {
+        require_room(&members)?;
+        application.set_role(&tenant, &member, invitation.role).await?;
     }
-    tx.execute("insert into people (id, name) values ($1, $2)", params![&member, name]).await?;
-    application.set_role(&tenant, &member, invitation.role).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(application.new_token(member).await?)))
+    Ok((StatusCode::CREATED, Json(application.new_token(&tenant, member).await?)))
 }
 
 async fn change_role(
@@ -116,6 +122,7 @@ async fn change_role(
 ) -> Result<StatusCode> {
     let tx = lock_members(&tenant).await?;
     let members = application.members_of(&tenant).await?;
+    require_still_manager(&members, &tenant)?;
     require_member(&members, &path.member)?;
     if new.role != Role::Manager {
         require_other_manager(&members, &path.member)?;
@@ -132,28 +139,29 @@ async fn remove_member(
 ) -> Result<StatusCode> {
     let mut tx = lock_members(&tenant).await?;
     let members = application.members_of(&tenant).await?;
-    require_member(&members, &path.member)?;
-    require_other_manager(&members, &path.member)?;
+    require_still_manager(&members, &tenant)?;
+    if is_member(&members, &path.member) {
+        require_other_manager(&members, &path.member)?;
+        application.fleet.remove_member(&tenant.id().to_string(), &path.member).await?;
+    }
+    application.end_tokens(&tenant, &path.member).await?;
     // Tasks and comments stay, without the name.
-    tx.execute("delete from people where id = $1", [&*path.member]).await?;
-    application.fleet.remove_member(&tenant.id().to_string(), &path.member).await?;
-    application.router.catch_up().await?;
+    let deleted = tx.execute("delete from people where id = $1", [&*path.member]).await?;
     tx.commit().await?;
-    Ok(StatusCode::NO_CONTENT)
+    match deleted.rows_affected == 0 && !is_member(&members, &path.member) {
+        true => Err(not_a_member()),
+        false => Ok(StatusCode::NO_CONTENT),
+    }
 }
 
-/// A new link for a member, who may have lost the old one or uses another browser.
+/// A new link for a member, who may have lost the old one. The old link ends, and so does every session of the member.
 async fn make_link(
     State(application): State<Application>,
     tenant: Tenant<Manage>,
     RowPath(path): RowPath<MemberPath>,
 ) -> Result<(StatusCode, Json<SignInToken>)> {
     require_member(&application.members_of(&tenant).await?, &path.member)?;
-    // An operator may have added a member who belongs to other organisations, too. That person is not among the people.
-    let sql = "select id from people where id = $1";
-    let own: Option<String> = tenant.query_as(sql, [&*path.member]).fetch_optional().await?;
-    let member = own.ok_or_else(|| RequestError::not_found("This person was not invited here"))?;
-    Ok((StatusCode::CREATED, Json(application.new_token(member).await?)))
+    Ok((StatusCode::CREATED, Json(application.new_token(&tenant, path.member).await?)))
 }
 
 /// Lets changes of members wait for each other, so that two managers cannot remove each other at the same time.
@@ -175,15 +183,33 @@ impl Application {
         Ok(self.router.catch_up().await?)
     }
 
-    async fn new_token(&self, member: String) -> Result<SignInToken> {
-        let expires_at = Timestamp::now() + SignedDuration::from_hours(24 * SESSION_DAYS);
+    /// The only token of a member. It opens no other organisation.
+    async fn new_token(&self, tenant: &Tenant<Manage>, member: String) -> Result<SignInToken> {
+        self.end_tokens(tenant, &member).await?;
+        let expires_at = Timestamp::now() + SESSION_MAX;
         let wanted = TokenWanted {
+            tenant: Some(tenant.id().to_string()),
             member: Some(member.clone()),
             expires_at: Some(expires_at.to_string()),
             ..TokenWanted::default()
         };
         let token = self.fleet.create_token(&wanted).await?;
         Ok(SignInToken { member, token: token.secret.expose_secret().to_owned() })
+    }
+
+    async fn end_tokens(&self, tenant: &Tenant<Manage>, member: &str) -> Result<()> {
+        let mut cursor = None;
+        loop {
+            let page = self.fleet.list_member_tokens(&tenant.id().to_string(), member, cursor.as_deref()).await?;
+            for token in page.items.iter().filter(|token| token.revoked_at.is_none()) {
+                self.fleet.revoke_token(&token.id).await?;
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                // The tokens end with the next request, and not only within a second.
+                return Ok(self.router.catch_up().await?);
+            }
+        }
     }
 }
 
@@ -195,10 +221,40 @@ fn role_word(role: Role) -> &'static str {
     }
 }
 
+fn is_member(members: &[MemberView], id: &str) -> bool {
+    members.iter().any(|member| member.principal == id)
+}
+
 fn require_member(members: &[MemberView], id: &str) -> Result<()> {
-    match members.iter().any(|member| member.principal == id) {
+    if is_member(members, id) { Ok(()) } else { Err(not_a_member()) }
+}
+
+fn not_a_member() -> RequestError {
+    RequestError::not_found("This person is not a member")
+}
+
+fn require_room(members: &[MemberView]) -> Result<()> {
+    if members.len() < MEMBERS_MAX {
+        return Ok(());
+    }
+    let title = format!("An organisation may have {MEMBERS_MAX} members");
+    Err(RequestError::new(StatusCode::CONFLICT, "too_many_members", title, "Remove a member first."))
+}
+
+/// Checks the caller again, under the lock: another manager may just have removed the caller. An operator's token of the
+/// organisation is no member.
+fn require_still_manager(members: &[MemberView], tenant: &Tenant<Manage>) -> Result<()> {
+    let caller = tenant.principal();
+    let is_person = matches!(caller.kind(), PrincipalKind::Member | PrincipalKind::TenantMember { .. });
+    let is_manager = |member: &MemberView| member.principal == caller.name() && member.role == role_word(Role::Manager);
+    match !is_person || members.iter().any(is_manager) {
         true => Ok(()),
-        false => Err(RequestError::not_found("This person is not a member")),
+        false => Err(RequestError::new(
+            StatusCode::FORBIDDEN,
+            "not_manager",
+            "You are not a manager of this organisation any more",
+            "Load the page again.",
+        )),
     }
 }
 

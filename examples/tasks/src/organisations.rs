@@ -1,8 +1,7 @@
 //! The sign-up of an organisation: a tenant, its first member, and a browser that is signed in.
 //!
-//! The page chooses the key of the sign-up and keeps it until the answer comes. If the form is sent again, the same
-//! organisation is the answer. Who has the key gets the token of the first member, so the key is a secret. Everything that
-//! others can see is derived from it in one direction.
+//! The page chooses the key of the form and keeps it until the answer comes. If the form is sent again, the answer is this
+//! organisation. The answer contains a token of the first member, so the key is a secret.
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,13 +13,13 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::json;
 use tenant_router::{RequestView, Tenant, Write};
-use uuid::Uuid;
 
 use crate::Application;
 use crate::error::{RequestError, Result};
+use crate::form_key::FormKey;
 use crate::input::{JsonBody, checked_line};
 use crate::members::NAME_MAX;
-use crate::session::session_cookie;
+use crate::session::{SESSION_MAX, session_cookie};
 
 /// Maximum length of an organisation's title in characters.
 const TITLE_MAX: usize = 80;
@@ -34,14 +33,13 @@ pub(crate) fn routes() -> Router<Application> {
 /// The form of the start page.
 #[derive(Debug, Deserialize)]
 struct NewOrganisation {
-    /// Random, and the same for each attempt to send one form.
-    key: Uuid,
+    key: FormKey,
     /// The name in addresses: `/orgs/{name}`.
     name: String,
     /// The title for people.
     title: String,
     /// The name of the first member.
-    person: String,
+    founder: String,
 }
 
 async fn sign_up(
@@ -50,27 +48,28 @@ async fn sign_up(
     JsonBody(form): JsonBody<NewOrganisation>,
 ) -> Result<Response> {
     let title = checked_line("title", &form.title, TITLE_MAX)?;
-    let person = checked_line("person", &form.person, NAME_MAX)?;
+    let founder = checked_line("founder", &form.founder, NAME_MAX)?;
     let wanted = SignUp {
-        key: derived_id("organisation", form.key),
+        key: form.key.derive_id("organisation", "sign-up"),
         tenant: NewTenantRequest {
             name: checked_slug(&form.name)?,
             server: application.new_server.clone(),
             ..NewTenantRequest::default()
         },
-        member: derived_id("person", form.key),
+        member: form.key.derive_id("person", "sign-up"),
         role: "manager".to_owned(),
+        token_lifetime: Some(SESSION_MAX),
         ..SignUp::default()
     };
     let signed_up = application.fleet.sign_up(&wanted).await.map_err(sign_up_refusal)?;
-    introduce_founder(&application, &signed_up, &title, &person).await?;
+    introduce_founder(&application, &signed_up, &title, &founder).await?;
     let cookie = session_cookie(&headers, &signed_up.tenant.name, &signed_up.token.secret)?;
     let body = Json(json!({ "organisation": signed_up.tenant.name }));
     Ok((StatusCode::CREATED, [(header::SET_COOKIE, cookie)], body).into_response())
 }
 
 /// Writes the first rows of the organisation's database. A repeated sign-up changes nothing.
-async fn introduce_founder(application: &Application, new: &SignedUp, title: &str, person: &str) -> Result<()> {
+async fn introduce_founder(application: &Application, new: &SignedUp, title: &str, founder: &str) -> Result<()> {
     // The control plane has changed the catalog: without this, the router would know it within a second.
     application.router.catch_up().await?;
     let path = format!("/orgs/{}", new.tenant.name);
@@ -80,16 +79,8 @@ async fn introduce_founder(application: &Application, new: &SignedUp, title: &st
     let mut tx = tenant.write();
     tx.execute("update organisation set title = $1 where title = ''", [title]).await?;
     let sql = "insert into people (id, name) values ($1, $2) on conflict do nothing";
-    tx.execute(sql, [&*new.member.principal, person]).await?;
+    tx.execute(sql, [&*new.member.principal, founder]).await?;
     Ok(tx.commit().await?)
-}
-
-/// An id that is the same for each attempt and does not tell the key.
-fn derived_id(purpose: &str, key: Uuid) -> String {
-    let hash = blake3::derive_key(&format!("tasks example 2026-11-29 {purpose}"), key.as_bytes());
-    let mut half = [0; 16];
-    half.copy_from_slice(&hash[..16]);
-    format!("{purpose}-{}", Uuid::from_bytes(half).simple())
 }
 
 fn checked_slug(name: &str) -> Result<String> {
@@ -113,6 +104,9 @@ fn sign_up_refusal(error: fleet_client::Error) -> RequestError {
         "idempotency_key_reused" => {
             refusal("form_sent", "This form was sent before with other values", "Load the page again.")
         }
+        "sign_up_over" => {
+            refusal("form_used", "This form was sent long ago", "Ask a manager of the organisation for a link.")
+        }
         "invalid" | "tenant_name_invalid" => RequestError::invalid("This address cannot be used"),
         _ => error.into(),
     }
@@ -121,14 +115,6 @@ fn sign_up_refusal(error: fleet_client::Error) -> RequestError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_ids_of_a_sign_up_are_stable_and_do_not_tell_the_key() {
-        let key = Uuid::from_u128(7);
-        assert_eq!(derived_id("person", key), derived_id("person", key));
-        assert_ne!(derived_id("person", key)[7..], derived_id("organisation", key)[13..]);
-        assert!(!derived_id("person", key).contains(&key.simple().to_string()));
-    }
 
     #[test]
     fn an_address_is_a_slug() {

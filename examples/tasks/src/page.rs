@@ -30,12 +30,13 @@ macro_rules! page_file {
     };
 }
 
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     page_file!("style.css", "text/css; charset=utf-8"),
     page_file!("icon.svg", "image/svg+xml"),
     page_file!("app.js", "text/javascript; charset=utf-8"),
     page_file!("api.js", "text/javascript; charset=utf-8"),
     page_file!("dom.js", "text/javascript; charset=utf-8"),
+    page_file!("form-key.js", "text/javascript; charset=utf-8"),
     page_file!("home.js", "text/javascript; charset=utf-8"),
     page_file!("tasks.js", "text/javascript; charset=utf-8"),
     page_file!("task-sheet.js", "text/javascript; charset=utf-8"),

@@ -3,6 +3,8 @@
 //! A browser also sends a cookie with requests that other sites cause. So a request with the cookie may change something
 //! only if it comes from this application's own page. `README.md` tells how an identity provider replaces this file.
 
+use std::time::Duration;
+
 use axum::extract::{OriginalUri, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -10,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tenant_router::{Read, RequestView, Role, Tenant};
 
 use crate::Application;
@@ -18,8 +21,8 @@ use crate::input::JsonBody;
 
 /// The name of the cookie.
 const COOKIE: &str = "tasks_session";
-/// How long a browser stays signed in.
-pub(crate) const SESSION_DAYS: i64 = 90;
+/// How long a browser stays signed in: 90 days.
+pub(crate) const SESSION_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 pub(crate) fn routes() -> Router<Application> {
     Router::new().route("/session", routing::get(show_session).post(sign_in).delete(sign_out))
@@ -48,7 +51,8 @@ async fn show_session(tenant: Tenant<Read>) -> Result<Json<SessionView>> {
     Ok(Json(SessionView { organisation: tenant.name().to_owned(), title, name, person, role: tenant.role() }))
 }
 
-/// Exchanges the token of a link for a cookie, if the token opens this organisation.
+/// Exchanges the token of a link for a cookie, if the token opens this organisation. Answers the name of the organisation,
+/// because the cookie is for this name, and the address may have a former one.
 async fn sign_in(
     State(application): State<Application>,
     OriginalUri(uri): OriginalUri,
@@ -59,7 +63,8 @@ async fn sign_in(
     let request = RequestView { credential, path: uri.path(), ..RequestView::default() };
     let tenant: Tenant<Read> = application.router.open(&request).await?;
     let cookie = session_cookie(&headers, tenant.name(), &link.token)?;
-    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+    let body = Json(json!({ "organisation": tenant.name() }));
+    Ok(([(header::SET_COOKIE, cookie)], body).into_response())
 }
 
 /// Removes the cookie. The caller need not be a member, because a removed member signs out, too.
@@ -71,7 +76,7 @@ async fn sign_out(Path(organisation): Path<String>) -> Result<Response> {
 /// The cookie that signs a browser in to one organisation. It is sent to this organisation's paths only, so that a person
 /// can be signed in to several organisations.
 pub(crate) fn session_cookie(headers: &HeaderMap, organisation: &str, token: &SecretString) -> Result<HeaderValue> {
-    let max_age = SESSION_DAYS * 24 * 3_600;
+    let max_age = SESSION_MAX.as_secs();
     // The browser names the scheme that it used. A proxy that ends TLS hides it from this process.
     let is_tls = header_text(headers, header::ORIGIN).is_some_and(|origin| origin.starts_with("https://"));
     let secure = if is_tls { "; Secure" } else { "" };
@@ -82,7 +87,7 @@ fn cookie_header(start: &str, organisation: &str) -> Result<HeaderValue> {
     let is_plain = organisation.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let text = format!("{start}; Path=/orgs/{organisation}; HttpOnly; SameSite=Strict");
     let cookie = HeaderValue::from_str(&text).ok().filter(|_| is_plain);
-    cookie.ok_or_else(|| RequestError::not_found("This address leads nowhere"))
+    cookie.ok_or_else(|| RequestError::not_found("This address does not exist"))
 }
 
 /// A middleware that turns the cookie into a credential, and refuses what another site may have sent.

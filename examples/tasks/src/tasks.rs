@@ -17,7 +17,8 @@ use crate::input::{JsonBody, RowPath, checked_line, checked_text};
 const TITLE_MAX: usize = 200;
 /// Maximum length of notes in characters.
 const NOTES_MAX: usize = 2_000;
-/// Maximum number of tasks of one organisation. So the list and an export are complete and small.
+/// Maximum number of tasks of one organisation, because the page shows all of them. On PostgreSQL, tasks that are added at
+/// the same moment may exceed it.
 const TASKS_MAX: i64 = 1_000;
 
 pub(crate) fn routes() -> Router<Application> {
@@ -84,6 +85,12 @@ struct TaskEdit {
     version: i64,
 }
 
+/// The version of a task that the person saw.
+#[derive(Debug, Deserialize)]
+struct SeenVersion {
+    version: i64,
+}
+
 /// Whether a task is done, for a person who saw it at this version.
 #[derive(Debug, Deserialize)]
 struct DoneMark {
@@ -129,7 +136,7 @@ async fn edit_task(
                where id = $5 and version = $6 returning *";
     let values = params![title, notes, due_on, assignee, path.task, edit.version];
     let task = tx.execute_as(sql, values).fetch_optional().await?;
-    finish_change(tx, path.task, task).await
+    finish_change(tx, path.task, task).await.map(Json)
 }
 
 async fn mark_done(
@@ -140,23 +147,27 @@ async fn mark_done(
     let mut tx = tenant.write();
     let sql = "update tasks set done = $1, version = version + 1 where id = $2 and version = $3 returning *";
     let task = tx.execute_as(sql, params![mark.done, path.task, mark.version]).fetch_optional().await?;
-    finish_change(tx, path.task, task).await
+    finish_change(tx, path.task, task).await.map(Json)
 }
 
-async fn delete_task(tenant: Tenant<Write>, RowPath(path): RowPath<TaskPath>) -> Result<StatusCode> {
+async fn delete_task(
+    tenant: Tenant<Write>,
+    RowPath(path): RowPath<TaskPath>,
+    JsonBody(seen): JsonBody<SeenVersion>,
+) -> Result<StatusCode> {
+    let mut tx = tenant.write();
     // Its comments go with it.
-    let deleted = tenant.execute("delete from tasks where id = $1", [path.task]).await?;
-    match deleted.rows_affected {
-        0 => Err(no_such_task()),
-        _ => Ok(StatusCode::NO_CONTENT),
-    }
+    let sql = "delete from tasks where id = $1 and version = $2 returning *";
+    let task = tx.execute_as(sql, [path.task, seen.version]).fetch_optional().await?;
+    finish_change(tx, path.task, task).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Commits the change of a task. Without a changed row, the same transaction says whether the task has another version.
-async fn finish_change(mut tx: WriteTx<'_, Write>, id: i64, changed: Option<TaskDetail>) -> Result<Json<TaskDetail>> {
+async fn finish_change(mut tx: WriteTx<'_, Write>, id: i64, changed: Option<TaskDetail>) -> Result<TaskDetail> {
     if let Some(task) = changed {
         tx.commit().await?;
-        return Ok(Json(task));
+        return Ok(task);
     }
     require_task(&mut tx, id).await?;
     Err(RequestError::new(
@@ -183,7 +194,7 @@ async fn require_room(tx: &mut WriteTx<'_, Write>) -> Result<()> {
         return Ok(());
     }
     let title = format!("An organisation may have {TASKS_MAX} tasks");
-    Err(RequestError::new(StatusCode::CONFLICT, "too_many_tasks", title, "Export the tasks and delete finished ones."))
+    Err(RequestError::new(StatusCode::CONFLICT, "too_many_tasks", title, "Delete finished tasks."))
 }
 
 /// Refuses an assignee who is not a person of this organisation.

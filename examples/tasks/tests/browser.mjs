@@ -140,6 +140,7 @@ async function refusesOldVersion(page) {
   await sheet.getByRole('button', { name: 'Save' }).click();
   await sheet.getByText('task_changed').waitFor();
   assert.equal(await sheet.getByLabel('Title').inputValue(), 'Order spelt flour');
+  assert.equal(await sheet.getByLabel('Notes').inputValue(), '=25 kg\n\nLost', 'the text of the person is kept');
   await sheet.getByRole('button', { name: 'Close' }).click();
   await row(page, 'Order spelt flour').waitFor();
 }
@@ -184,7 +185,7 @@ async function viewsOnly(page, link) {
     assert.equal(await sheet.getByRole('button', { name, exact: true }).count(), 0, name);
   }
   await sheet.getByRole('button', { name: 'Close' }).click();
-  // Who writes the request by hand is refused, too.
+  // A request that was written by hand is refused, too.
   expected.push(403);
   const code = await page.evaluate(async () => {
     const headers = { 'content-type': 'application/json' };
@@ -213,9 +214,9 @@ async function removesMember(alice, bob) {
   await alice.getByRole('listitem').filter({ hasText: 'Bob' }).getByRole('button', { name: 'Remove' }).click();
   await alice.getByRole('button', { name: 'Really remove?' }).click();
   await alice.getByLabel('Role of Bob').waitFor({ state: 'detached' });
-  expected.push(404);
+  expected.push(401);
   await bob.reload();
-  await bob.getByText('Nothing to see here').waitFor();
+  await bob.getByText('You are not signed in').waitFor();
   expected.push(409);
   await alice.getByLabel('Role of Alice').selectOption({ label: 'Viewer' });
   await alice.getByText('An organisation needs a manager').waitFor();

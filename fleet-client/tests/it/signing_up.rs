@@ -58,6 +58,35 @@ async fn a_sign_up_continues_with_another_token_of_the_admin_api() {
     fleet.stop().await;
 }
 
+/// The second client has another token, so it gets no stored answers: as a call that is repeated after a day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_sign_up_changes_no_member() {
+    let fleet = ServedFleet::start().await;
+    let (client, mut wanted) = (fleet.client(), customer("acme"));
+    let day = Duration::from_secs(86_400);
+    wanted.token_lifetime = Some(day);
+    let first = client.sign_up(&wanted).await.unwrap();
+    let (tenant, ends) = (&first.tenant.id, first.token.token.expires_at.clone());
+    assert_eq!(first.token.token.tenant.as_ref(), Some(tenant), "the token opens this tenant only");
+    let operator = TokenWanted { operator: Some("admin".to_owned()), ..TokenWanted::default() };
+    let later =
+        fleet_client::FleetClient::new(fleet.url.as_str(), client.create_token(&operator).await.unwrap().secret);
+    let later = later.unwrap();
+
+    client.add_member(tenant, &wanted.member, "reader").await.unwrap();
+    let again = later.sign_up(&wanted).await.unwrap();
+    assert_eq!((again.member.role.as_str(), again.token.token.expires_at), ("reader", ends), "the new role stays");
+
+    wanted.token_lifetime = Some(Duration::from_millis(1));
+    assert_eq!(later.sign_up(&wanted).await.unwrap_err().kind(), ErrorKind::SignUpOver);
+    wanted.token_lifetime = Some(day);
+    client.remove_member(tenant, &wanted.member).await.unwrap();
+    let over = later.sign_up(&wanted).await.unwrap_err();
+    assert_eq!((over.code(), over.is_transient()), ("sign_up_over", false));
+    assert!(client.list_members(tenant, None).await.unwrap().items.is_empty(), "the member does not come back");
+    fleet.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_answers_make_no_second_tenant() {
     let fleet = ServedFleet::start().await;

@@ -1,8 +1,9 @@
 //! `fleetctl token`: secrets that give access to tenants or the admin API.
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use fleet_api::field;
 use fleet_api::pointer;
-use fleet_api::tokens::{TokenMade, TokenView, TokenWanted};
+use fleet_api::tokens::{TokenFilters, TokenMade, TokenView, TokenWanted};
 use fleet_client::{ApiRequest, path_segment};
 
 use super::member::MemberRole;
@@ -49,9 +50,12 @@ pub(crate) enum TokenCommand {
     Create(TokenCreateArgs),
     /// List tokens, never their secrets
     List {
-        /// Only of this tenant
+        /// Only tokens that are limited to this tenant
         #[arg(long)]
         tenant: Option<String>,
+        /// Only tokens that act as this principal
+        #[arg(long)]
+        principal: Option<String>,
     },
     /// Revoke a token
     Revoke {
@@ -65,28 +69,30 @@ pub(crate) enum TokenCommand {
 /// Flags of `token create`.
 #[derive(Debug, Args)]
 #[command(
-    group = ArgGroup::new("opens").required(true).args(["tenant", "member", "service", "operator"]),
+    group = ArgGroup::new("opens").required(true).multiple(true).args(["tenant", "member", "service", "operator"]),
     after_help = "Examples:
   fleetctl token create --tenant acme --role writer -o name
+  fleetctl token create --member user-17 --tenant acme
   fleetctl token create --member user-17
   fleetctl token create --service --role reader
   fleetctl token create --operator viewer --label dashboard --expires-in 90d"
 )]
 pub(crate) struct TokenCreateArgs {
     /// Give access to this tenant
-    #[arg(long, requires = "role")]
+    #[arg(long, conflicts_with_all = ["service", "operator"])]
     tenant: Option<String>,
-    /// Give access to every tenant of which this principal is a member, with the role in that tenant
-    #[arg(long, value_name = "PRINCIPAL", conflicts_with = "role")]
+    /// Give access to every tenant of which this principal is a member, with the role in that tenant; with --tenant, to
+    /// that tenant only
+    #[arg(long, value_name = "PRINCIPAL", conflicts_with_all = ["role", "service", "operator"])]
     member: Option<String>,
     /// Give access to every tenant, for an application that names the tenant itself
-    #[arg(long, requires = "role")]
+    #[arg(long, conflicts_with = "operator")]
     service: bool,
     /// Give access to the admin API
     #[arg(long, value_enum, value_name = "ROLE", conflicts_with = "role")]
     operator: Option<OperatorRoleArg>,
     /// The token's role in a tenant
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, required_unless_present_any = ["member", "operator"])]
     role: Option<MemberRole>,
     /// A note that is shown in lists
     #[arg(long, value_name = "TEXT")]
@@ -123,11 +129,11 @@ impl OperatorRoleArg {
 pub(crate) async fn run_token_command(verb: TokenCommand, context: &mut CommandContext) -> Result<CommandExit> {
     match verb {
         TokenCommand::Create(args) => create_token(args, context).await,
-        TokenCommand::List { tenant } => {
-            let mut request = ApiRequest::get("/v1/tokens");
-            if let Some(tenant) = tenant {
-                request = request.with_query("tenant", &tenant);
-            }
+        TokenCommand::List { tenant, principal } => {
+            let conditions = [(field!(TokenFilters: tenant), tenant), (field!(TokenFilters: principal), principal)];
+            let request = conditions.into_iter().fold(ApiRequest::get("/v1/tokens"), |request, (name, value)| {
+                value.map_or(request.clone(), |value| request.with_query(name, &value))
+            });
             print_pages(context, request, &TOKEN).await
         }
         TokenCommand::Revoke { token, change } => {

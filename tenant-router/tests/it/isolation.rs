@@ -59,6 +59,27 @@ async fn members_enter_where_they_are_members() {
     assert_eq!(more.kind(), ErrorKind::Forbidden);
 }
 
+/// The token is limited to one tenant, and follows the membership there.
+#[tokio::test]
+async fn a_member_token_of_one_tenant_opens_no_other() {
+    let world = World::new().await;
+    let ids = world.tenants(&["acme", "globex"]).await;
+    let mut tx = world.catalog.write().await.unwrap();
+    for id in &ids {
+        members::set_member(&mut tx, *id, "ann", Role::Manager).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let token = world.token(TokenScope::TenantMember { tenant: ids[0], principal: "ann".to_owned() }).await;
+    let router = world.router().await;
+    assert_eq!(open::<Write>(&router, "acme", &token).await.unwrap().principal().name(), "ann");
+    assert_eq!(open::<Read>(&router, "globex", &token).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let mut tx = world.catalog.write().await.unwrap();
+    members::remove_member(&mut tx, ids[0], "ann").await.unwrap();
+    tx.commit().await.unwrap();
+    router.catch_up().await.unwrap();
+    assert_eq!(open::<Read>(&router, "acme", &token).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
 #[tokio::test]
 async fn a_write_in_one_tenant_leaves_the_others_alone() {
     let world = World::new().await;

@@ -18,8 +18,9 @@ fn the_first_five_minutes_print_what_they_show() {
     let readme = std::fs::read_to_string(workspace_root().join("README.md")).unwrap();
     let typed = typed(&readme);
     assert!(typed.len() > 10, "the blocks were not found");
+    assert!(readme.contains("export FLEET_DATA_DIR=first-fleet "), "the commands use this directory");
     for Typed { line, shown } in typed {
-        let printed = print(&shell, &line, &[]);
+        let printed = print(&shell, &line, &[("FLEET_DATA_DIR", "first-fleet")]);
         assert_eq!(normal(&printed, &shell), normal(&shown, &shell), "$ {line}\n{printed}");
     }
 }

@@ -10,7 +10,7 @@ use catalog::name::NameKind;
 use catalog::retained::{self, RetainedReason, RetainedRecord};
 use catalog::servers;
 use catalog::tenants::{self, TenantUpdate};
-use catalog::tokens::{self, OperatorRole, TokenScope};
+use catalog::tokens::{self, OperatorRole, TokenCondition, TokenScope};
 use catalog::{
     BackupId, ErrorKind, Generation, OperationId, ReleaseId, ServerId, ServerState, TenantId, TenantName, TenantState,
     WriteTx, fleet, names, releases,
@@ -206,6 +206,7 @@ async fn a_token_is_found_by_its_secret_alone() {
         TokenScope::Member { principal: "ann".to_owned() },
         TokenScope::Service { role: Role::Reader },
         TokenScope::Operator { role: OperatorRole::Admin },
+        TokenScope::TenantMember { tenant: ids[0], principal: "ann".to_owned() },
     ];
     let mut tx = fixture.catalog.write().await.unwrap();
     let mut made = Vec::new();
@@ -224,10 +225,17 @@ async fn a_token_is_found_by_its_secret_alone() {
     for bad in ["", "flt_x", foreign.as_str(), &"flt_".repeat(1_000)] {
         assert_eq!(tokens::by_secret(&mut tx, bad).await.unwrap(), None);
     }
-    let of_first = tokens::list_tokens(&mut tx, Some(ids[0]), None, 9).await.unwrap();
-    assert_eq!(of_first, [made[0].0.clone()]);
-    let rest = tokens::list_tokens(&mut tx, None, Some(made[1].0.id), 9).await.unwrap();
-    assert_eq!(rest, [made[2].0.clone(), made[3].0.clone()]);
+    let (tenant, principal) = (Some(ids[0]), Some("ann".to_owned()));
+    for (condition, after, expected) in [
+        (TokenCondition { tenant, principal: None }, None, vec![0, 4]),
+        (TokenCondition { tenant: None, principal: principal.clone() }, None, vec![1, 4]),
+        (TokenCondition { tenant, principal }, None, vec![4]),
+        (TokenCondition::default(), Some(made[1].0.id), vec![2, 3, 4]),
+    ] {
+        let listed = tokens::list_tokens(&mut tx, &condition, after, 9).await.unwrap();
+        let expected: Vec<_> = expected.into_iter().map(|number: usize| made[number].0.clone()).collect();
+        assert_eq!(listed, expected, "{condition:?}");
+    }
 }
 
 async fn tokens_of_another_catalog() -> (tokens::TokenRecord, String) {

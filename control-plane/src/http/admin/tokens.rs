@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use catalog::events;
 use catalog::members::Role;
-use catalog::tokens::{self, OperatorRole, TokenRecord, TokenScope};
+use catalog::tokens::{self, OperatorRole, TokenCondition, TokenRecord, TokenScope};
 use catalog::{ReadTx, TenantId, TenantState};
 use fleet_api::changes::{ChangeOptions, PlannedChange};
 use fleet_api::pages::PageOf;
@@ -38,6 +38,7 @@ fn token_view(record: TokenRecord) -> TokenView {
     let (kind, tenant, principal, role) = match &record.scope {
         TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own_name(), Some(role_word(*role))),
         TokenScope::Member { principal } => ("member", None, principal.clone(), None),
+        TokenScope::TenantMember { tenant, principal } => ("member", Some(*tenant), principal.clone(), None),
         TokenScope::Service { role } => ("service", None, own_name(), Some(role_word(*role))),
         TokenScope::Operator { role } => ("operator", None, own_name(), Some(operator_word(*role))),
     };
@@ -85,7 +86,9 @@ async fn list_tokens(
         Some(name) => Some(lookup::find_tenant(&mut tx, name).await?.id),
         None => None,
     };
-    let rows = tokens::list_tokens(&mut tx, tenant, window.after_key()?, window.rows_to_read()).await?;
+    filters.principal.as_deref().map_or(Ok(()), check_principal)?;
+    let condition = TokenCondition { tenant, principal: filters.principal.clone() };
+    let rows = tokens::list_tokens(&mut tx, &condition, window.after_key()?, window.rows_to_read()).await?;
     Ok(JsonBody(window.into_page(rows, |row| row.id.to_string(), token_view)))
 }
 
@@ -131,16 +134,24 @@ async fn token_scope(wanted: &TokenWanted, tx: &mut ReadTx) -> Result<TokenScope
         (Some(tenant), None, false, None) => {
             TokenScope::Tenant { role: needs_role()?, tenant: living_tenant(tx, tenant).await? }
         }
-        (None, Some(principal), false, None) => {
+        (tenant, Some(principal), false, None) => {
             check_principal(principal)?;
-            TokenScope::Member { principal: principal.clone() }
+            let principal = principal.clone();
+            match tenant {
+                Some(tenant) => TokenScope::TenantMember { tenant: living_tenant(tx, tenant).await?, principal },
+                None => TokenScope::Member { principal },
+            }
         }
         (None, None, true, None) => TokenScope::Service { role: needs_role()? },
         (None, None, false, Some(role)) => TokenScope::Operator { role },
-        _ => return Err(Problem::invalid("expected exactly one of tenant, member, service and operator")),
+        _ => {
+            return Err(Problem::invalid(
+                "expected exactly one of tenant, member, service and operator, or member with tenant",
+            ));
+        }
     };
     match (&scope, role) {
-        (TokenScope::Member { .. }, Some(_)) => {
+        (TokenScope::Member { .. } | TokenScope::TenantMember { .. }, Some(_)) => {
             Err(Problem::invalid("role: the tenant assigns a member's role; omit it"))
         }
         (TokenScope::Operator { .. }, Some(_)) => {
@@ -162,7 +173,7 @@ async fn living_tenant(tx: &mut ReadTx, name: &str) -> Result<TenantId> {
 
 fn tenant_of(record: &TokenRecord) -> Option<TenantId> {
     match record.scope {
-        TokenScope::Tenant { tenant, .. } => Some(tenant),
+        TokenScope::Tenant { tenant, .. } | TokenScope::TenantMember { tenant, .. } => Some(tenant),
         _ => None,
     }
 }

@@ -57,6 +57,7 @@ fn bad_texts(name: &str, schema: &Value) -> Vec<String> {
         (_, "order") => texts(&["", "NEWEST", "newest first", "random"]),
         (_, "cursor") => texts(&["", "AAAA", "1"]),
         (_, "labels") => texts(&["", "plan!", "=pro", "plan in", "plan=a,,b=c"]),
+        (_, "principal") => vec![String::new(), "a\0b".to_owned(), "x".repeat(1_001)],
         (_, "reason") => vec!["two\nlines".to_owned(), "x".repeat(1_001)],
         (_, name) => panic!("the query parameter {name} is new: say in bad_texts what it refuses"),
     }

@@ -15,7 +15,7 @@ async fn an_export_holds_the_tasks_of_its_moment(running: &RunningTasks) {
     let created_at = alice.post("/orgs/acme/api/tasks", &task).await.body["created_at"].as_str().unwrap().to_owned();
     let made = alice.post(exports, &Value::Null).await;
     assert_eq!((made.status.as_u16(), &made.body["task_count"]), (201, &json!(1)), "{}", made.text);
-    alice.delete("/orgs/acme/api/tasks/1").await;
+    alice.delete_seen("/orgs/acme/api/tasks/1", 1).await;
     let file = alice.get(&format!("{exports}/1")).await;
     assert_eq!(file.header("content-type"), "text/csv; charset=utf-8");
     assert_eq!(file.header("content-disposition"), "attachment; filename=\"acme-tasks-1.csv\"");

@@ -4,23 +4,26 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both_engines;
-use crate::running::{Browser, RunningTasks};
+use crate::running::{Browser, RunningTasks, invitation};
 
 on_both_engines! { a_member_of_one_organisation_finds_nothing_in_another }
+
+/// Every route that reads.
+const READS: [&str; 8] =
+    ["session", "tasks", "tasks/1", "tasks/1/comments", "exports", "exports/1", "people", "members"];
 
 /// Every route of an organisation, with a body that it accepts.
 fn routes(member: &str) -> Vec<(Method, String, Value)> {
     let task = json!({ "title": "stolen", "version": 1 });
-    let reads = ["session", "tasks", "tasks/1", "tasks/1/comments", "exports", "exports/1", "people", "members"];
-    let reads = reads.map(|path| (Method::GET, path.to_owned(), Value::Null));
+    let reads = READS.map(|path| (Method::GET, path.to_owned(), Value::Null));
     let changes = [
         (Method::POST, "tasks".to_owned(), task.clone()),
         (Method::PUT, "tasks/1".to_owned(), task),
         (Method::PUT, "tasks/1/done".to_owned(), json!({ "done": true, "version": 1 })),
-        (Method::DELETE, "tasks/1".to_owned(), Value::Null),
+        (Method::DELETE, "tasks/1".to_owned(), json!({ "version": 1 })),
         (Method::POST, "tasks/1/comments".to_owned(), json!({ "text": "stolen" })),
         (Method::POST, "exports".to_owned(), Value::Null),
-        (Method::POST, "members".to_owned(), json!({ "name": "Eve", "role": "manager" })),
+        (Method::POST, "members".to_owned(), invitation("Eve", "manager")),
         (Method::PUT, format!("members/{member}"), json!({ "role": "reader" })),
         (Method::POST, format!("members/{member}/link"), Value::Null),
         (Method::DELETE, format!("members/{member}"), Value::Null),
@@ -39,7 +42,7 @@ async fn fill(browser: &Browser, name: &str) {
 /// Everything that a manager sees of the organisation.
 async fn everything(browser: &Browser, name: &str) -> String {
     let mut seen = String::new();
-    for path in ["session", "tasks", "tasks/1", "tasks/1/comments", "exports", "exports/1", "people", "members"] {
+    for path in READS {
         let answer = browser.get(&format!("/orgs/{name}/api/{path}")).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text);
         seen.push_str(&answer.text);

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_both_engines;
-use crate::running::RunningTasks;
+use crate::running::{RunningTasks, invitation};
 
 on_both_engines! { each_role_may_do_what_it_is_for }
 
@@ -25,7 +25,7 @@ async fn each_role_may_do_what_it_is_for(running: &RunningTasks) {
         (Method::PUT, "tasks/1/done", json!({ "done": true, "version": 2 }), 200),
         (Method::POST, "tasks/1/comments", json!({ "text": "hello" }), 201),
         (Method::POST, "exports", Value::Null, 201),
-        (Method::DELETE, "tasks/1", Value::Null, 204),
+        (Method::DELETE, "tasks/1", json!({ "version": 3 }), 204),
     ];
     for (method, path, body, success) in writes {
         let path = format!("/orgs/acme/api/{path}");
@@ -37,7 +37,7 @@ async fn each_role_may_do_what_it_is_for(running: &RunningTasks) {
     let member = format!("members/{viewer_id}");
     let managing = [
         (Method::GET, "members", Value::Null),
-        (Method::POST, "members", json!({ "name": "Eve", "role": "manager" })),
+        (Method::POST, "members", invitation("Eve", "manager")),
         (Method::PUT, &*member, json!({ "role": "manager" })),
         (Method::POST, &*format!("{member}/link"), Value::Null),
         (Method::DELETE, &*member, Value::Null),

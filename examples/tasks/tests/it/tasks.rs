@@ -32,10 +32,13 @@ async fn a_task_lives_from_its_first_title_to_its_end(running: &RunningTasks) {
     // The removed assignee leaves the task without one, and the task's comments go with it.
     alice.delete(&format!("/orgs/acme/api/members/{bob}")).await;
     assert_eq!(alice.get(&format!("{TASKS}/1")).await.body["assignee"], Value::Null);
-    assert_eq!(alice.delete(&format!("{TASKS}/1")).await.status, 204);
-    assert_eq!(alice.delete(&format!("{TASKS}/1")).await.refusal(), (404, "not_found"));
+    let task = format!("{TASKS}/1");
+    let version = alice.get(&task).await.body["version"].as_i64().unwrap();
+    assert_eq!(alice.delete_seen(&task, version - 1).await.refusal(), (409, "task_changed"));
+    assert_eq!(alice.delete_seen(&task, version).await.status, 204);
+    assert_eq!(alice.delete_seen(&task, version).await.refusal(), (404, "not_found"));
     assert_eq!(alice.get(&format!("{TASKS}/1")).await.refusal(), (404, "not_found"));
-    assert_eq!(alice.get(&format!("{TASKS}/1/comments")).await.body, json!([]));
+    assert_eq!(alice.get(&format!("{TASKS}/1/comments")).await.refusal(), (404, "not_found"));
     let late = alice.post(&format!("{TASKS}/1/comments"), &json!({ "text": "too late" })).await;
     assert_eq!(late.refusal(), (404, "not_found"));
 }
