@@ -12,6 +12,7 @@ use tenant_engine::{AnswerBudget, Engine, EngineKind, SessionLimits};
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
+use crate::cache::TenantValues;
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::{self, RouterCaches};
 use crate::gate::SchemaRange;
@@ -28,6 +29,9 @@ use crate::single_flight_cache::ChangeCounter;
 /// Default number of unused pools that stay open. Each costs about 120 KB and three file descriptors per connection. A
 /// process often has only 20,000 descriptors.
 const POOLS_MAX: u64 = 2_000;
+
+/// How many of the application's own values are cached.
+const CACHED_VALUES_MAX: u64 = 10_000;
 
 /// About sixteen answers of the largest size that [`SessionLimits`] allows by default.
 const ANSWERS_BYTES_MAX: usize = 256 << 20;
@@ -55,6 +59,7 @@ pub struct RouterBuilder {
     limits: SessionLimits,
     hold: Duration,
     pools_max: u64,
+    cached_values_max: u64,
     answers: AnswerBudget,
     /// What must stay as long as the router.
     kept: Vec<Box<dyn Any + Send + Sync>>,
@@ -73,6 +78,7 @@ impl RouterBuilder {
             limits: SessionLimits::default(),
             hold: HOLD_DEFAULT,
             pools_max: POOLS_MAX,
+            cached_values_max: CACHED_VALUES_MAX,
             answers: AnswerBudget::new(ANSWERS_BYTES_MAX),
             kept: Vec::new(),
         }
@@ -134,6 +140,12 @@ impl RouterBuilder {
         Self { pools_max, ..self }
     }
 
+    /// Sets how many of the application's own values are cached, of all tenants together. The default is 10,000.
+    #[must_use]
+    pub fn cached_values_max(self, values_max: u64) -> Self {
+        Self { cached_values_max: values_max, ..self }
+    }
+
     /// Sets the memory for answers that are being read or sent at the same time. The default is 256 MiB. One tenant may
     /// use half of it.
     #[must_use]
@@ -169,6 +181,7 @@ impl RouterBuilder {
             limits: self.limits,
             hold: self.hold,
             caches,
+            tenant_values: TenantValues::new(self.cached_values_max),
             remembered: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_AGE_MAX).build(),
             woken: Cache::builder().max_capacity(WOKEN_MAX).time_to_live(WOKEN_AGE_MAX).build(),
             closed: AtomicBool::new(false),

@@ -86,6 +86,7 @@ pub mod authorize;
 #[cfg(feature = "axum")]
 pub mod axum;
 mod builder;
+pub mod cache;
 mod connection_shares;
 mod drivers;
 mod engines;
@@ -99,20 +100,24 @@ pub mod jwt;
 pub mod key;
 pub mod membership;
 mod metrics;
+mod object_key;
 pub mod params;
 mod pools;
 pub mod principal;
 mod resolve;
 mod retry;
 pub mod router;
+mod signed_link;
 mod single_flight_cache;
 pub mod tenant;
+mod tenant_key;
 #[cfg(feature = "test-util")]
 pub mod test_fleet;
 pub mod typed;
 
 pub use authorize::{Access, Grant, OperatorAccess};
 pub use builder::RouterBuilder;
+pub use cache::{CacheKey, CacheNamespace, PublicCache, TenantCache};
 pub use catalog::TenantId;
 pub use catalog::members::Role;
 #[cfg(feature = "sqlite")]
@@ -125,11 +130,14 @@ pub use gate::{NewerSchemaPolicy, SchemaRange};
 pub use json::Json;
 pub use key::{Naming, RequestView};
 pub use membership::Memberships;
+pub use object_key::ObjectKey;
 pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
+pub use signed_link::LinkPurpose;
 pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
 pub use tenant_engine::{AnswerBudget, SessionLimits, SqlStatement, SqlValue};
+pub use tenant_key::TenantKey;
 pub use typed::{TypedQuery, TypedStream};
 
 // The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because

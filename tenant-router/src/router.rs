@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use catalog::members::Role;
-use catalog::{Catalog, TenantId, TenantName, TenantRecord};
+use catalog::{Catalog, Generation, TenantId, TenantName, TenantRecord};
 use moka::future::Cache;
 use tenant_engine::SessionLimits;
 use tokio_util::sync::DropGuard;
 
 use crate::authorize::{Access, Grant, OperatorAccess, authorize, authorize_operator, role_in};
 use crate::builder::RouterBuilder;
+use crate::cache::TenantValues;
 use crate::error::{ErrorKind, Result};
 use crate::feed::RouterCaches;
 use crate::gate::SchemaRange;
@@ -41,6 +42,8 @@ pub(crate) struct RouterInner {
     pub(crate) limits: SessionLimits,
     pub(crate) hold: Duration,
     pub(crate) caches: Arc<RouterCaches>,
+    /// The application's own cached values.
+    pub(crate) tenant_values: TenantValues,
     pub(crate) remembered: Cache<RequestFingerprint, Arc<ResolvedCaller>>,
     /// Archived tenants that this process recently asked to wake, with the catalog's record at that time. A tenant that
     /// is archived again gets a new wake request.
@@ -133,6 +136,34 @@ impl Router {
             self.resolve_caller(principal, record, count_before).await
         });
         self.open_tenant(Arc::new(standing.await?)).await
+    }
+
+    /// Opens the tenant that a request names by path and host, for the caller that `prove` finds for this tenant and
+    /// generation. Its refusal takes the same time as that of an unknown tenant.
+    pub(crate) async fn open_proven<A: AccessLevel, T>(
+        &self,
+        request: &RequestView<'_>,
+        prove: impl FnOnce(TenantId, Generation) -> Result<(Arc<Principal>, T)> + Send,
+    ) -> Result<(Tenant<A>, T)>
+    where
+        T: Send,
+    {
+        self.require_ready().await?;
+        let parts = self.inner.naming.name_parts(&RequestView { tenant_header: None, credential: None, ..*request });
+        let count_before = self.inner.caches.change_counter.change_count();
+        let mut proof = None;
+        let standing = in_equal_time(async {
+            let names = self.inner.naming.tenant_names(&parts)?;
+            if names.is_empty() {
+                return Err(ErrorKind::TenantUnnamed.into());
+            }
+            let record = self.inner.caches.directory.by_names(&names).await?.ok_or(ErrorKind::NotFound)?;
+            let (principal, found) = prove(record.id, record.generation)?;
+            proof = Some(found);
+            self.resolve_caller(principal, Some(record), count_before).await
+        });
+        let tenant = self.open_tenant(Arc::new(standing.await?)).await?;
+        Ok((tenant, proof.ok_or(ErrorKind::NotFound)?))
     }
 
     /// Opens a tenant by its id for an operator's query across the fleet, read-only. The caller has recorded the

@@ -42,6 +42,12 @@ struct ChangeCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TenantMark(u64);
 
+impl TenantMark {
+    pub(crate) fn count(self) -> u64 {
+        self.0
+    }
+}
+
 impl Default for ChangeCounter {
     fn default() -> Self {
         let tenants = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
@@ -104,6 +110,11 @@ impl ChangeCounter {
     pub(crate) fn confirm_reading(&self, at: Instant) {
         let at = u64::try_from(at.duration_since(self.0.started).as_millis()).unwrap_or(u64::MAX);
         self.0.confirmed_ms.fetch_max(at, Ordering::AcqRel);
+    }
+
+    /// Time since the last read of the feed that reported every change until then.
+    pub(crate) fn time_since_confirmed(&self) -> Duration {
+        self.last_confirmed().elapsed()
     }
 
     /// The time until which every change is known.

@@ -9,7 +9,7 @@ use catalog::{TenantId, TenantState};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tenant_router::axum::answers;
+use tenant_router::axum::{PublicAnswer, answers};
 use tenant_router::{Error, Read, Role, Router, Tenant, Write};
 use tower::ServiceExt as _;
 
@@ -35,8 +35,20 @@ async fn add_note(tenant: Tenant<Write>) -> Result<Json<u64>, Error> {
     Ok(Json(added.rows_affected))
 }
 
+/// A page that every visitor may see; `?fail` makes it an error.
+async fn front_page(uri: http::Uri) -> PublicAnswer<Result<String, Error>> {
+    let answer = match uri.query() {
+        None => Ok("welcome".to_owned()),
+        Some(_) => Err(tenant_router::ErrorKind::NotFound.into()),
+    };
+    PublicAnswer { answer, age_max: std::time::Duration::from_secs(60) }
+}
+
 fn application(router: Router) -> axum::Router {
-    let notes = axum::Router::new().route("/notes/first", get(first_note)).route("/notes", post(add_note));
+    let notes = axum::Router::new()
+        .route("/notes/first", get(first_note))
+        .route("/notes", post(add_note))
+        .route("/front", get(front_page));
     axum::Router::new()
         .nest("/t/{tenant}", notes)
         .layer(middleware::from_fn(answers))
@@ -63,6 +75,19 @@ async fn fleet() -> (World, Vec<TenantId>, axum::Router) {
     let ids = world.tenants(&["acme", "globex"]).await;
     let application = application(world.router().await);
     (world, ids, application)
+}
+
+#[tokio::test]
+async fn only_a_public_answer_may_be_kept() {
+    let (_world, _, application) = fleet().await;
+    for (path, expected) in [
+        ("/t/acme/front", "public, max-age=60"),
+        ("/t/acme/front?fail", "private, no-store"),
+        ("/t/acme/notes/first", "private, no-store"),
+    ] {
+        let answer = application.clone().oneshot(request("GET", path, None)).await.unwrap();
+        assert_eq!(answer.headers()["cache-control"], expected, "{path}");
+    }
 }
 
 #[tokio::test]

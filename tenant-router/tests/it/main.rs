@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod access_log;
 mod answers;
 mod caches;
 mod compile_fail;
@@ -13,6 +14,7 @@ mod http;
 mod isolation;
 mod jwt;
 mod key_server;
+mod links;
 mod naming;
 mod opening;
 mod states;
@@ -20,4 +22,5 @@ mod streams;
 mod test_fleets;
 mod transactions;
 mod typed;
+mod values;
 mod world;
