@@ -93,6 +93,11 @@ const MIGRATIONS: &[CatalogMigration] = &[
         sql: include_str!("../../migrations/catalog/0018_explicit_state.sql"),
     },
     CatalogMigration { version: 19, name: "domains", sql: include_str!("../../migrations/catalog/0019_domains.sql") },
+    CatalogMigration {
+        version: 20,
+        name: "impersonation",
+        sql: include_str!("../../migrations/catalog/0020_impersonation.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

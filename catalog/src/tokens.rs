@@ -63,6 +63,10 @@ pub enum TokenScope {
         /// The principal whose membership counts.
         principal: String,
     },
+    /// Nothing yet: [`redeem_ticket`] exchanges it once for an [`TokenScope::Impersonation`].
+    ImpersonationTicket(Impersonation),
+    /// One tenant, with the role of a member, for an operator who acts as this member.
+    Impersonation(Impersonation),
     /// Every tenant, with one role. May name the tenant by header.
     Service {
         /// The role in every tenant.
@@ -73,6 +77,17 @@ pub enum TokenScope {
         /// The role in the admin API.
         role: OperatorRole,
     },
+}
+
+/// An operator who acts as a member of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Impersonation {
+    /// The only tenant.
+    pub tenant: TenantId,
+    /// The member whose role counts.
+    pub principal: String,
+    /// The operator, as the audit log names it.
+    pub staff: String,
 }
 
 /// One row of `tokens`; never the secret.
@@ -105,7 +120,7 @@ const SECRET_MAX: usize = 256;
 /// Maximum length of a label in bytes.
 const LABEL_MAX: usize = 256;
 
-const COLUMNS: &str = "id, kind, tenant_id, principal, role, label, created_at, expires_at, revoked_at";
+const COLUMNS: &str = "id, kind, tenant_id, principal, staff, role, label, created_at, expires_at, revoked_at";
 
 impl TextEnum for OperatorRole {
     const NOUN: &'static str = "role of an operator";
@@ -128,8 +143,8 @@ pub async fn create_token(
     let secret = new_secret();
     let now = tx.now();
     let stored = StoredTokenScope::from_scope(&scope, id);
-    let sql = "insert into tokens (id, secret_hash, kind, tenant_id, principal, role, label, created_at, expires_at) \
-               values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let sql = "insert into tokens (id, secret_hash, kind, tenant_id, principal, role, label, created_at, expires_at, \
+               staff) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let sql = sqlx::query(sql)
         .bind(id.to_string())
         .bind(hash_secret(secret.expose_secret()))
@@ -139,7 +154,8 @@ pub async fn create_token(
         .bind(stored.role)
         .bind(label.map(str::to_owned))
         .bind(now)
-        .bind(expires_at);
+        .bind(expires_at)
+        .bind(stored.staff);
     tx.execute_sql(sql).await.map_err(|error| match (error.kind(), stored.tenant) {
         (ErrorKind::NotFound, Some(tenant)) => tenants::tenant_not_found(tenant),
         _ => error,
@@ -160,6 +176,33 @@ pub async fn by_secret(tx: &mut ReadTx, secret: &str) -> Result<Option<TokenReco
     let sql = format!("select {COLUMNS} from tokens where secret_hash = $1");
     let row = tx.fetch_row(dynamic_query(sql).bind(hash_secret(secret))).await?;
     row.as_ref().map(token_from_row).transpose()
+}
+
+/// Exchanges a ticket of this tenant for a session that ends at `ends_at` (milliseconds since 1970). `None` when the ticket is
+/// unknown, of another tenant, over, revoked, or was exchanged before.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn redeem_ticket(
+    tx: &mut WriteTx,
+    secret: &str,
+    tenant: TenantId,
+    ends_at: i64,
+) -> Result<Option<(TokenRecord, Impersonation, SecretString)>> {
+    if !is_well_formed(secret) {
+        return Ok(None);
+    }
+    let now = tx.now();
+    let sql = format!(
+        "update tokens set revoked_at = $3 where secret_hash = $1 and tenant_id = $2 and kind = 'impersonation_ticket' \
+         and revoked_at is null and expires_at > $3 returning {COLUMNS}"
+    );
+    let sql = dynamic_query(sql).bind(hash_secret(secret)).bind(tenant.to_string()).bind(now);
+    let Some(row) = tx.fetch_row(sql).await? else { return Ok(None) };
+    let TokenScope::ImpersonationTicket(impersonation) = token_from_row(&row)?.scope else { return Ok(None) };
+    let scope = TokenScope::Impersonation(impersonation.clone());
+    let (session, secret) = create_token(tx, scope, None, Some(ends_at)).await?;
+    Ok(Some((session, impersonation, secret)))
 }
 
 /// The token with this id; `None` when there is none.
@@ -264,6 +307,7 @@ struct StoredTokenScope {
     tenant: Option<TenantId>,
     principal: String,
     role: Option<&'static str>,
+    staff: Option<String>,
 }
 
 impl StoredTokenScope {
@@ -274,10 +318,18 @@ impl StoredTokenScope {
             TokenScope::Member { principal } => ("member", None, principal.clone(), None),
             // A kind of its own: an older program that reads it as `member` would open every tenant of the principal.
             TokenScope::TenantMember { tenant, principal } => ("tenant_member", Some(*tenant), principal.clone(), None),
+            TokenScope::ImpersonationTicket(of) => {
+                ("impersonation_ticket", Some(of.tenant), of.principal.clone(), None)
+            }
+            TokenScope::Impersonation(of) => ("impersonation", Some(of.tenant), of.principal.clone(), None),
             TokenScope::Service { role } => ("service", None, own, Some(role.stored_text())),
             TokenScope::Operator { role } => ("operator", None, own, Some(role.stored_text())),
         };
-        Self { kind, tenant, principal, role }
+        let staff = match scope {
+            TokenScope::ImpersonationTicket(of) | TokenScope::Impersonation(of) => Some(of.staff.clone()),
+            _ => None,
+        };
+        Self { kind, tenant, principal, role, staff }
     }
 }
 
@@ -291,6 +343,8 @@ fn token_from_row(row: &AnyRow) -> Result<TokenRecord> {
             tenant: row::parsed_column(row, "tenant_id")?,
             principal: row::text_column(row, "principal")?,
         },
+        "impersonation_ticket" => TokenScope::ImpersonationTicket(impersonation_from_row(row)?),
+        "impersonation" => TokenScope::Impersonation(impersonation_from_row(row)?),
         "service" => TokenScope::Service { role: row::enum_column(row, "role")? },
         "operator" => TokenScope::Operator { role: row::enum_column(row, "role")? },
         other => {
@@ -307,6 +361,14 @@ fn token_from_row(row: &AnyRow) -> Result<TokenRecord> {
         created_at: row::int_column(row, "created_at")?,
         expires_at: row::nullable_int(row, "expires_at")?,
         revoked_at: row::nullable_int(row, "revoked_at")?,
+    })
+}
+
+fn impersonation_from_row(row: &AnyRow) -> Result<Impersonation> {
+    Ok(Impersonation {
+        tenant: row::parsed_column(row, "tenant_id")?,
+        principal: row::text_column(row, "principal")?,
+        staff: row::text_column(row, "staff")?,
     })
 }
 

@@ -6,6 +6,7 @@
 //!
 //! The crate knows no database and no HTTP. The OpenAPI document is made from these types.
 
+pub mod audit;
 pub mod backups;
 pub mod bounded_number;
 pub mod changes;
@@ -13,6 +14,7 @@ pub mod doctor;
 pub mod domains;
 pub mod events;
 pub mod history;
+pub mod impersonations;
 pub mod members;
 pub mod migrations;
 pub mod operations;

@@ -12,12 +12,14 @@ use crate::changes::is_false;
 pub struct TokenView {
     /// Id of the token: `tok_…`.
     pub id: String,
-    /// Kind of the token: tenant, member, service or operator.
+    /// Kind of the token: tenant, member, service, operator, impersonation_ticket or impersonation.
     pub kind: String,
     /// Id of the only tenant that the token opens; null if it is not limited to one tenant.
     pub tenant: Option<String>,
     /// Principal that the token acts as.
     pub principal: String,
+    /// Operator who acts as the principal; null if the token is not for an impersonation.
+    pub staff: Option<String>,
     /// Role of the token. Null for a member: the role is looked up in each tenant.
     pub role: Option<String>,
     /// Note for people; null if none was given.

@@ -82,6 +82,7 @@
 //!   [`principal::PRINCIPAL_AGE_MAX`] for the limit while the catalog cannot be read.
 //! - All caches have a size limit and hold no secrets.
 
+mod audit_log;
 pub mod authorize;
 #[cfg(feature = "axum")]
 pub mod axum;
@@ -94,6 +95,7 @@ pub mod error;
 mod feed;
 pub mod fleet;
 pub mod gate;
+mod impersonation;
 pub mod json;
 #[cfg(feature = "jwt")]
 pub mod jwt;
@@ -115,6 +117,7 @@ mod tenant_key;
 pub mod test_fleet;
 pub mod typed;
 
+pub use audit_log::{AuditEntry, AuditPage};
 pub use authorize::{Access, Grant, OperatorAccess};
 pub use builder::RouterBuilder;
 pub use cache::{CacheKey, CacheNamespace, PublicCache, TenantCache};
@@ -127,6 +130,7 @@ pub use drivers::SqlxTx;
 pub use error::{Error, ErrorKind, Result};
 pub use fleet::Fleet;
 pub use gate::{NewerSchemaPolicy, SchemaRange};
+pub use impersonation::ImpersonationSession;
 pub use json::Json;
 pub use key::{Naming, RequestView};
 pub use membership::Memberships;

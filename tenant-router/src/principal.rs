@@ -22,6 +22,7 @@ pub struct Principal {
     kind: PrincipalKind,
     expires_at: Option<i64>,
     named_tenant: Option<String>,
+    staff: Option<String>,
 }
 
 /// What a principal may open in general.
@@ -86,7 +87,7 @@ impl Principal {
     }
 
     fn of_kind(name: impl Into<String>, kind: PrincipalKind) -> Self {
-        Self { name: name.into(), kind, expires_at: None, named_tenant: None }
+        Self { name: name.into(), kind, expires_at: None, named_tenant: None, staff: None }
     }
 
     /// Makes the principal expire at `at` (milliseconds since 1970), even while it is cached.
@@ -101,6 +102,12 @@ impl Principal {
     #[must_use]
     pub fn naming_tenant(self, name: Option<String>) -> Self {
         Self { named_tenant: name, ..self }
+    }
+
+    /// The operator who acts as this principal, if there is one. Show it to the people who see what the principal does.
+    #[must_use]
+    pub fn staff(&self) -> Option<&str> {
+        self.staff.as_deref()
     }
 
     /// The member's principal, or `token:<id>`. For logs and audit; not a secret.
@@ -265,6 +272,11 @@ fn principal_from_token(token: TokenRecord) -> Option<Principal> {
         TokenScope::Tenant { tenant, role } => Principal::of_tenant(name(), tenant, role),
         TokenScope::Member { principal } => Principal::member(principal),
         TokenScope::TenantMember { tenant, principal } => Principal::tenant_member(principal, tenant),
+        // A ticket is not a credential: it is exchanged for one.
+        TokenScope::ImpersonationTicket(_) => return None,
+        TokenScope::Impersonation(of) => {
+            Principal { staff: Some(of.staff), ..Principal::tenant_member(of.principal, of.tenant) }
+        }
         TokenScope::Service { role } => Principal::service(name(), role),
         TokenScope::Operator { role } => Principal::operator(name(), role),
     };

@@ -166,6 +166,16 @@ impl Router {
         Ok((tenant, proof.ok_or(ErrorKind::NotFound)?))
     }
 
+    /// The tenant that a request names by path and host.
+    pub(crate) async fn named_tenant(&self, request: &RequestView<'_>) -> Result<Option<TenantId>> {
+        let parts = self.inner.naming.name_parts(&RequestView { tenant_header: None, credential: None, ..*request });
+        let names = self.inner.naming.tenant_names(&parts)?;
+        if names.is_empty() {
+            return Err(ErrorKind::TenantUnnamed.into());
+        }
+        Ok(self.inner.caches.directory.by_names(&names).await?.map(|record| record.id))
+    }
+
     /// Opens a tenant by its id for an operator's query across the fleet, read-only. The caller has recorded the
     /// access.
     ///
@@ -394,7 +404,7 @@ impl Router {
         is_current.then_some(standing)
     }
 
-    async fn require_ready(&self) -> Result<()> {
+    pub(crate) async fn require_ready(&self) -> Result<()> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err(ErrorKind::ShuttingDown.into());
         }

@@ -65,6 +65,7 @@ pub const RULES: &[RouteRule] = &[
     strict_rule("GET", "/v1/tenants/{tenant}/members", Viewer),
     dry_run_rule("POST", "/v1/tenants/{tenant}/members", Admin),
     dry_run_rule("DELETE", "/v1/tenants/{tenant}/members/{principal}", Admin),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/impersonations", Admin),
     strict_rule("GET", "/v1/tenants/{tenant}/domains", Viewer),
     dry_run_rule("POST", "/v1/tenants/{tenant}/domains", Operator),
     dry_run_rule("DELETE", "/v1/tenants/{tenant}/domains/{host}", Operator),

@@ -27,6 +27,7 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::tenants::routes())
         .merge(admin::members::routes())
         .merge(admin::domains::routes())
+        .merge(admin::impersonations::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
         .merge(admin::releases::routes())
@@ -79,7 +80,8 @@ pub(crate) fn admin_service(api: ApiState) -> Router {
 pub(crate) fn data_routes(path: &DataPath) -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::DataDocument::openapi())
         .merge(data::statements::routes())
-        .nest(&path.to_string(), data::statements::routes())
+        .merge(data::audit::routes())
+        .nest(&path.to_string(), data::statements::routes().merge(data::audit::routes()))
         .routes(routes!(health::report_liveness))
         .routes(routes!(health::report_readiness))
 }

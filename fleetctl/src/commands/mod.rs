@@ -15,6 +15,7 @@ pub(crate) mod domain;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod history;
+pub(crate) mod impersonate;
 pub(crate) mod init;
 pub(crate) mod lifecycle;
 pub(crate) mod man;

@@ -65,6 +65,8 @@ pub(crate) enum TenantCommand {
     Protect(TenantProtectArgs),
     /// Delete tenants after a final verified backup; the names stay reserved
     Delete(TenantDeleteArgs),
+    /// Make a ticket to act as a member of a tenant, for support
+    Impersonate(super::impersonate::ImpersonateArgs),
     /// Custom domains of a tenant: add, verify, list, remove
     #[command(subcommand)]
     Domain(super::domain::DomainCommand),
@@ -168,6 +170,7 @@ pub(crate) async fn run_tenant_command(verb: TenantCommand, context: &mut Comman
             .await
         }
         TenantCommand::Delete(args) => delete_tenants(args, context).await,
+        TenantCommand::Impersonate(args) => super::impersonate::impersonate_member(args, context).await,
         TenantCommand::Domain(verb) => super::domain::run_domain_command(verb, context).await,
         TenantCommand::Lifecycle(verb) => super::lifecycle::run_lifecycle_command(verb, context).await,
     }

@@ -27,7 +27,8 @@ pub(super) struct RequestLog {
 impl RequestLog {
     pub(super) fn new(id: &str, request: &Request) -> Self {
         // A span of the highest level: lines of every level have its fields, also if the log has errors only.
-        let span = tracing::error_span!("request", request_id = id, tenant = Empty, principal = Empty);
+        let span =
+            tracing::error_span!("request", request_id = id, tenant = Empty, principal = Empty, on_behalf_of = Empty);
         let route = request.extensions().get::<MatchedPath>().cloned();
         Self { span, began: Instant::now(), method: request.method().clone(), route }
     }
@@ -52,6 +53,10 @@ impl RequestLog {
 pub(super) fn name_tenant<A: AccessLevel>(extensions: &Extensions, tenant: &Tenant<A>) {
     if let Some(RequestSpan(span)) = extensions.get() {
         span.record("tenant", tracing::field::display(tenant.id()));
-        span.record("principal", tenant.principal().name());
+        let principal = tenant.principal();
+        span.record("principal", principal.staff().unwrap_or(principal.name()));
+        if principal.staff().is_some() {
+            span.record("on_behalf_of", principal.name());
+        }
     }
 }

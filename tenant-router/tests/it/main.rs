@@ -17,6 +17,7 @@ mod key_server;
 mod links;
 mod naming;
 mod opening;
+mod staff;
 mod states;
 mod streams;
 mod test_fleets;

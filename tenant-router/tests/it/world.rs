@@ -161,8 +161,17 @@ impl World {
 
     /// The secret of a new token.
     pub(crate) async fn token(&self, scope: TokenScope) -> String {
+        self.create_token(scope, None).await
+    }
+
+    /// The secret of a new token that ends at this time.
+    pub(crate) async fn token_until(&self, scope: TokenScope, expires_at: i64) -> String {
+        self.create_token(scope, Some(expires_at)).await
+    }
+
+    async fn create_token(&self, scope: TokenScope, expires_at: Option<i64>) -> String {
         let mut tx = self.catalog.write().await.unwrap();
-        let (_, secret) = tokens::create_token(&mut tx, scope, None, None).await.unwrap();
+        let (_, secret) = tokens::create_token(&mut tx, scope, None, expires_at).await.unwrap();
         tx.commit().await.unwrap();
         secret.expose_secret().to_owned()
     }

@@ -227,3 +227,35 @@ async fn an_operation_is_cancelled_while_its_template_is_built() {
     assert_eq!(status["current_release"], Value::Null);
     assert_eq!(api.get("/v1/tenants/acme").await.ok()["schema_version"], Value::Null);
 }
+
+#[test]
+fn staff_act_as_a_member_by_a_ticket_for_a_reason_that_the_tenant_sees() {
+    let shell = Shell::init();
+    shell.ok("tenant create acme");
+    shell.ok("member add acme user-1 --role reader");
+    let manager = shell.ok("token create --tenant acme --role manager -o name");
+    let without = shell.run("tenant impersonate acme user-1");
+    assert!(without.code == Some(2) && without.stderr.contains("reason"), "{without:?}");
+    shell.refused("tenant impersonate acme nobody --reason test", 5);
+    shell.refused("tenant impersonate nowhere user-1 --reason test", 5);
+    let served = Served::start(shell.path());
+    let made = shell.json("tenant impersonate acme user-1 --reason 'ticket 4711'");
+    assert_eq!((&made["tenant"], &made["member"]), (&json!("acme"), &json!("user-1")));
+    let name = shell.ok("tenant impersonate acme user-1 --reason 'ticket 4711' -o name");
+    assert!(name.trim().starts_with("ftk_"), "{name}");
+    let audit = |token: &str| {
+        let answer = std::process::Command::new("curl")
+            .args(["-s", &format!("{}/t/acme/audit", served.data_url), "-H", &format!("Authorization: Bearer {token}")])
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&answer.stdout).unwrap()
+    };
+    assert_eq!(audit(made["ticket"].as_str().unwrap())["code"], "unauthenticated", "a ticket is not a credential");
+    let log = audit(manager.trim());
+    let entry = &log["items"][0];
+    assert_eq!(
+        (&entry["kind"], &entry["on_behalf_of"], &entry["reason"]),
+        (&json!("impersonation.requested"), &json!("user-1"), &json!("ticket 4711")),
+        "{log:#}"
+    );
+}

@@ -10,7 +10,7 @@ use catalog::name::NameKind;
 use catalog::retained::{self, RetainedReason, RetainedRecord};
 use catalog::servers;
 use catalog::tenants::{self, TenantUpdate};
-use catalog::tokens::{self, OperatorRole, TokenCondition, TokenScope};
+use catalog::tokens::{self, Impersonation, OperatorRole, TokenCondition, TokenScope};
 use catalog::{
     BackupId, ErrorKind, Generation, OperationId, ReleaseId, ServerId, ServerState, TenantId, TenantName, TenantState,
     WriteTx, fleet, names, releases,
@@ -207,6 +207,7 @@ async fn a_token_is_found_by_its_secret_alone() {
         TokenScope::Service { role: Role::Reader },
         TokenScope::Operator { role: OperatorRole::Admin },
         TokenScope::TenantMember { tenant: ids[0], principal: "ann".to_owned() },
+        TokenScope::ImpersonationTicket(acting_as(ids[1], "bob")),
     ];
     let mut tx = fixture.catalog.write().await.unwrap();
     let mut made = Vec::new();
@@ -230,12 +231,43 @@ async fn a_token_is_found_by_its_secret_alone() {
         (TokenCondition { tenant, principal: None }, None, vec![0, 4]),
         (TokenCondition { tenant: None, principal: principal.clone() }, None, vec![1, 4]),
         (TokenCondition { tenant, principal }, None, vec![4]),
-        (TokenCondition::default(), Some(made[1].0.id), vec![2, 3, 4]),
+        (TokenCondition::default(), Some(made[1].0.id), vec![2, 3, 4, 5]),
     ] {
         let listed = tokens::list_tokens(&mut tx, &condition, after, 9).await.unwrap();
         let expected: Vec<_> = expected.into_iter().map(|number: usize| made[number].0.clone()).collect();
         assert_eq!(listed, expected, "{condition:?}");
     }
+}
+
+fn acting_as(tenant: TenantId, principal: &str) -> Impersonation {
+    Impersonation { tenant, principal: principal.to_owned(), staff: "token:tok_1".to_owned() }
+}
+
+#[tokio::test]
+async fn a_ticket_is_exchanged_once_by_its_tenant_and_in_time() {
+    let fixture = Fixture::new().await;
+    let (_, ids) = seed(&fixture.catalog, 2).await;
+    let mut tx = fixture.catalog.write().await.unwrap();
+    let ticket = TokenScope::ImpersonationTicket(acting_as(ids[0], "ann"));
+    let (_, secret) = tokens::create_token(&mut tx, ticket.clone(), None, Some(START + 5)).await.unwrap();
+    let (_, over) = tokens::create_token(&mut tx, ticket, None, Some(START)).await.unwrap();
+    let scope = TokenScope::TenantMember { tenant: ids[0], principal: "ann".to_owned() };
+    let (_, other) = tokens::create_token(&mut tx, scope, None, Some(START + 5)).await.unwrap();
+    for (secret, tenant, refused) in
+        [(&secret, ids[1], "another tenant"), (&over, ids[0], "over"), (&other, ids[0], "another kind")]
+    {
+        let redeemed = tokens::redeem_ticket(&mut tx, secret.expose_secret(), tenant, START + 9).await.unwrap();
+        assert!(redeemed.is_none(), "{refused}");
+    }
+    let redeemed = tokens::redeem_ticket(&mut tx, secret.expose_secret(), ids[0], START + 9).await.unwrap();
+    let (session, of, session_secret) = redeemed.unwrap();
+    assert_eq!((&of, session.expires_at), (&acting_as(ids[0], "ann"), Some(START + 9)));
+    assert_eq!(session.scope, TokenScope::Impersonation(of));
+    let found = tokens::by_secret(&mut tx, session_secret.expose_secret()).await.unwrap();
+    assert_eq!(found, Some(session));
+    let again = tokens::redeem_ticket(&mut tx, secret.expose_secret(), ids[0], START + 9).await.unwrap();
+    assert!(again.is_none(), "a second time");
+    assert!(tokens::redeem_ticket(&mut tx, "x", ids[0], START + 9).await.unwrap().is_none());
 }
 
 async fn tokens_of_another_catalog() -> (tokens::TokenRecord, String) {

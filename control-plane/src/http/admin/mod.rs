@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod domains;
 pub(crate) mod events;
 pub(crate) mod history;
+pub(crate) mod impersonations;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod operations;

@@ -39,11 +39,18 @@ fn token_view(record: TokenRecord) -> TokenView {
         TokenScope::Tenant { tenant, role } => ("tenant", Some(*tenant), own_name(), Some(role_word(*role))),
         TokenScope::Member { principal } => ("member", None, principal.clone(), None),
         TokenScope::TenantMember { tenant, principal } => ("member", Some(*tenant), principal.clone(), None),
+        TokenScope::ImpersonationTicket(of) => ("impersonation_ticket", Some(of.tenant), of.principal.clone(), None),
+        TokenScope::Impersonation(of) => ("impersonation", Some(of.tenant), of.principal.clone(), None),
         TokenScope::Service { role } => ("service", None, own_name(), Some(role_word(*role))),
         TokenScope::Operator { role } => ("operator", None, own_name(), Some(operator_word(*role))),
     };
+    let staff = match &record.scope {
+        TokenScope::ImpersonationTicket(of) | TokenScope::Impersonation(of) => Some(of.staff.clone()),
+        _ => None,
+    };
     TokenView {
         id: record.id.to_string(),
+        staff,
         kind: kind.to_owned(),
         tenant: tenant.map(|id| id.to_string()),
         principal,
@@ -174,7 +181,8 @@ async fn living_tenant(tx: &mut ReadTx, name: &str) -> Result<TenantId> {
 fn tenant_of(record: &TokenRecord) -> Option<TenantId> {
     match record.scope {
         TokenScope::Tenant { tenant, .. } | TokenScope::TenantMember { tenant, .. } => Some(tenant),
-        _ => None,
+        TokenScope::ImpersonationTicket(ref of) | TokenScope::Impersonation(ref of) => Some(of.tenant),
+        TokenScope::Member { .. } | TokenScope::Service { .. } | TokenScope::Operator { .. } => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The data API: tenants' statements. Every request goes through the router, which alone decides about access.
 
+pub(crate) mod audit;
 pub(crate) mod document;
 pub(crate) mod opened_tenant;
 pub(crate) mod sql;

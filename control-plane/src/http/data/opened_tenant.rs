@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use tenant_engine::{ErrorKind as DatabaseError, Rows, SqlStatement};
-use tenant_router::{ErrorKind as RouterError, Read, Role, Tenant, Write};
+use tenant_router::{AuditPage, ErrorKind as RouterError, Manage, Read, Role, Tenant, Write};
 
 use super::sql::{StatementKind, statement_kind};
 use crate::config::DataPath;
@@ -48,6 +48,11 @@ impl OpenedTenant {
             },
             answer => Ok(answer?),
         }
+    }
+
+    /// The tenant's audit log, for a manager.
+    pub(crate) async fn audit_log(&self, before: Option<i64>, entries_max: u32) -> Result<AuditPage> {
+        Ok(self.0.at::<Manage>().await?.audit_log(before, entries_max).await?)
     }
 
     async fn run_writing(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {

@@ -17,7 +17,7 @@ use crate::config::DataPath;
     info(
         title = "Fleet data API",
         version = "1",
-        description = "SQL on the database of one tenant. The path, the host, the token or the header X-Tenant names the tenant. Names that disagree are refused. Every error is application/problem+json. Any other path answers 404, and another method 405 (`method_not_allowed`). There are no idempotency keys: after `connection_lost` the change may have been applied.",
+        description = "SQL on the database of one tenant. A manager also reads the audit log of the tenant. The path, the host, the token or the header X-Tenant names the tenant. Names that disagree are refused. Every error is application/problem+json. Any other path answers 404, and another method 405 (`method_not_allowed`). There are no idempotency keys: after `connection_lost` the change may have been applied.",
         license(name = "MIT OR Apache-2.0")
     ),
     components(schemas(ProblemBody, BadLine)),
@@ -63,7 +63,9 @@ fn complete_operations(document: &mut Value) {
 }
 
 fn complete_one<'a>(operation: &mut Value, names_tenant: bool, statuses: impl Iterator<Item = &'a u16>) {
-    operation["parameters"] = parameters(names_tenant).into();
+    let mut own = operation["parameters"].as_array().cloned().unwrap_or_default();
+    own.extend(parameters(names_tenant));
+    operation["parameters"] = own.into();
     if names_tenant {
         let id = operation["operationId"].as_str().unwrap_or_default();
         operation["operationId"] = format!("{id}_of_path").into();
@@ -79,7 +81,7 @@ fn refusal_name(status: u16) -> String {
     format!("Refused{status}")
 }
 
-/// The parameters of a statement that are not in its body.
+/// The parameters that every operation on a tenant has.
 fn parameters(names_tenant: bool) -> Vec<Value> {
     let parameter = |place: &str, name: &str, text: &str, schema: Value| json!({ "in": place, "name": name, "description": text, "required": place == "path", "schema": schema });
     let name = json!({ "type": "string", "maxLength": 63, "pattern": "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$" });

@@ -27,8 +27,9 @@ const MEANINGS: [(u16, &str); 13] = [
 ];
 
 /// Errors of requests. The first one of each status is its example.
-const OF_REQUESTS: [ErrorKind; 8] = [
+const OF_REQUESTS: [ErrorKind; 9] = [
     ErrorKind::InvalidJson,
+    ErrorKind::InvalidQuery,
     ErrorKind::HostInvalid,
     ErrorKind::ReadOnly,
     ErrorKind::BodyTimeout,

@@ -38,7 +38,8 @@ async fn the_listener_serves_what_its_document_says_and_nothing_else() {
     let document = served.ok();
     let paths = document["paths"].as_object().unwrap();
     let names: Vec<_> = paths.keys().map(String::as_str).collect();
-    assert_eq!(names, ["/batch", "/livez", "/orgs/{tenant}/batch", "/orgs/{tenant}/query", "/query", "/readyz"]);
+    let of_tenants = ["/orgs/{tenant}/audit", "/orgs/{tenant}/batch", "/orgs/{tenant}/query"];
+    assert_eq!(names, [&["/audit", "/batch", "/livez"], &of_tenants[..], &["/query", "/readyz"]].concat());
     for (path, item) in paths {
         for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS] {
             let answer = call(method.clone(), path).await;
@@ -133,6 +134,21 @@ async fn real_requests_and_answers_have_the_documented_shapes() {
     ] {
         exchanges.add("/t/{tenant}/batch", &sent, &post("/t/{tenant}/batch", &writer, &sent).await, status);
     }
+    let manager = site.tenant_token("acme", "manager").await;
+    site.post("/v1/tenants/acme/members", &json!({ "principal": "ann", "role": "writer", "reason": "new" })).await.ok();
+    let audit = async |query: &str, token: &str| {
+        send(site.client.get(format!("{}/t/acme/audit{query}", site.data)).bearer_auth(token)).await
+    };
+    let log = audit("", &manager).await;
+    let newest = log.ok()["items"][0].clone();
+    assert_eq!((&newest["kind"], &newest["reason"]), (&json!("member.set"), &json!("new")));
+    let before = format!("?before={}", newest["seq"]);
+    let older = audit(&before, &manager).await;
+    assert!(older.ok()["items"].as_array().unwrap().iter().all(|item| item["seq"].as_i64() < newest["seq"].as_i64()));
+    for (answer, status) in [(log, 200), (older, 200), (audit("?before=x", &manager).await, 400)] {
+        exchanges.add("/t/{tenant}/audit", &Value::Null, &answer, status);
+    }
+    exchanges.add("/t/{tenant}/audit", &Value::Null, &audit("", &writer).await, 403);
     let one = json!({ "sql": "select 1" });
     exchanges.add("/t/{tenant}/query", &one, &post("/t/{tenant}/query", "flt_x", &one).await, 401);
     exchanges.add("/t/{tenant}/query", &one, &post("/t/globex/query", &reader, &one).await, 404);

@@ -268,6 +268,7 @@ fn tenants(ids: &Ids) -> Bodies {
         ("/v1/tenants/batch", planned(json!({ "tenants": [{ "name": "initech", "labels": labels }] }))),
         ("/v1/tenants/adopt", planned(json!({ "name": "initech", "dsn": dsn, "labels": labels }))),
         ("/v1/tenants/{tenant}/members", planned(json!({ "principal": "user-2", "role": "reader" }))),
+        ("/v1/tenants/{tenant}/impersonations", planned(json!({ "member": "user-1" }))),
         ("/v1/tenants/{tenant}/domains", planned(json!({ "host": "new.example" }))),
         ("/v1/tenants/{tenant}/domains/{host}/verify", planned(json!({}))),
         ("/v1/tokens", planned(json!({ "service": true, "role": "reader" }))),
