@@ -10,6 +10,9 @@ import { showTasks } from './tasks.js';
 const ROLE_NAMES = { reader: 'Viewer', writer: 'Editor', manager: 'Manager' };
 const SECTIONS = { tasks: showTasks, members: showMembers, exports: showExports };
 
+// A sign-in link has its token behind `#`, so that no server and no log sees it in an address. An operator's link has a ticket.
+const LINK = /^#(sign-in|support)=(.+)$/;
+
 const root = document.getElementById('app');
 const place = /^\/orgs\/([^/]+)$/.exec(location.pathname);
 
@@ -28,13 +31,15 @@ async function start() {
   }
 }
 
-// A sign-in link has its token behind `#`, so that no server and no log sees it in an address.
 async function useLink(organisation) {
-  const link = /^#sign-in=(.+)$/.exec(location.hash);
+  const link = LINK.exec(location.hash);
   if (!link) return;
   // Removed at once: the address stays in the history of the browser.
   history.replaceState(null, '', location.pathname);
-  const { organisation: name } = await organisation.post('session', { token: link[1] });
+  const [, kind, secret] = link;
+  const { organisation: name } = kind === 'support'
+    ? await organisation.post('session/support', { ticket: secret })
+    : await organisation.post('session', { token: secret });
   // The cookie is for the organisation's name. The address may have a former name.
   if (name !== place[1]) location.replace(`/orgs/${name}`);
 }
@@ -60,7 +65,10 @@ function showWorkspace(organisation, session) {
     '.me .avatar': initials(name),
   });
   document.title = `${title} – Tasks`;
-  addKnown(session.organisation, title);
+  const banner = parts.querySelector('.support');
+  banner.hidden = !session.staff;
+  if (session.staff) banner.textContent = `Support: ${session.staff} acts as ${name}. ${title} sees this in its audit log.`;
+  else addKnown(session.organisation, title);
   onClick(parts.querySelector('.sign-out'), async () => {
     await organisation.delete('session');
     removeKnown(session.organisation);
@@ -73,7 +81,7 @@ function showWorkspace(organisation, session) {
 }
 
 async function showSection(organisation, session) {
-  if (location.hash.startsWith('#sign-in=')) return location.reload();
+  if (LINK.test(location.hash)) return location.reload();
   const view = root.querySelector('.view');
   // A notice has replaced the sections.
   if (!view) return location.reload();

@@ -27,5 +27,12 @@ function exportRow(organisation, made) {
   const link = row.querySelector('.download');
   link.href = `${organisation.base}/exports/${made.id}`;
   link.setAttribute('aria-label', `Download the export of ${showTime(made.created_at)}`);
+  onClick(row.querySelector('.share'), async () => {
+    const { path } = await organisation.post(`exports/${made.id}/link`);
+    const address = `${location.origin}${path}`;
+    // A page on plain HTTP has no clipboard.
+    if (navigator.clipboard) await navigator.clipboard.writeText(address);
+    toast(navigator.clipboard ? 'Copied' : 'Link', navigator.clipboard ? 'Anyone can use it for ten minutes.' : address);
+  });
   return row;
 }

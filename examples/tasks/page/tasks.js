@@ -29,9 +29,15 @@ export async function showTasks(organisation, session) {
 
 async function load(list) {
   const [tasks, people] = await Promise.all([list.organisation.get('tasks'), list.organisation.get('people')]);
+  await showCounts(list);
   list.tasks = tasks;
   list.names = new Map(people.map(({ id, name }) => [id, name]));
   render(list);
+}
+
+async function showCounts({ organisation, view }) {
+  const { open, done } = await organisation.get('counts');
+  view.querySelector('.counts').textContent = `${open} open, ${done} done`;
 }
 
 function setFilter(list, filter) {
@@ -92,6 +98,7 @@ async function markDone(list, row, task, check) {
   try {
     const changed = await list.organisation.put(`tasks/${task.id}/done`, { done, version: task.version });
     task.version = changed.version;
+    await showCounts(list);
     if (list.filter !== 'all') toast(done ? 'Done' : 'Open again', task.title);
     render(list);
   } catch (problem) {

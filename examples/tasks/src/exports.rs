@@ -1,17 +1,25 @@
 //! Exports: the tasks as CSV. An export is a row in the organisation's own database, so backups and moves include it.
+//!
+//! A signed link opens one export without a sign-in, for ten minutes. It is bound to the organisation and to the generation
+//! of its database.
 
+use std::time::Duration;
+
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router, routing};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
-use tenant_router::{Read, Tenant, Write, params};
+use tenant_router::{LinkPurpose, Read, RequestView, Tenant, Write, params};
 
 use crate::Application;
 use crate::error::{RequestError, Result};
 use crate::input::RowPath;
 
+/// Links to an export, with its id.
+const DOWNLOAD: LinkPurpose<i64> = LinkPurpose::new("export", Duration::from_secs(600));
 /// Maximum size of an export. The router's default limit for one value is a little more, 1,000,000 bytes.
 const CONTENT_BYTES_MAX: usize = 900_000;
 /// The first line of the file.
@@ -24,6 +32,12 @@ pub(crate) fn routes() -> Router<Application> {
     Router::new()
         .route("/exports", routing::get(list_exports).post(create_export))
         .route("/exports/{export}", routing::get(download_export))
+        .route("/exports/{export}/link", routing::post(make_link))
+}
+
+/// The route of links, which needs no session.
+pub(crate) fn link_routes() -> Router<Application> {
+    Router::new().route("/orgs/{tenant}/download/{link}", routing::get(follow_link))
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +51,17 @@ struct ExportSummary {
     id: i64,
     task_count: i64,
     created_at: Timestamp,
+}
+
+/// A signed link: the path of an address.
+#[derive(Debug, Serialize)]
+struct ExportLink {
+    path: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LinkPath {
+    link: String,
 }
 
 /// One line of the file.
@@ -72,15 +97,42 @@ async fn create_export(tenant: Tenant<Write>) -> Result<(StatusCode, Json<Export
 }
 
 async fn download_export(tenant: Tenant<Read>, RowPath(path): RowPath<ExportPath>) -> Result<Response> {
+    export_file(&tenant, path.export).await
+}
+
+async fn make_link(tenant: Tenant<Read>, RowPath(path): RowPath<ExportPath>) -> Result<(StatusCode, Json<ExportLink>)> {
+    let sql = "select id from exports where id = $1";
+    let found: Option<i64> = tenant.query_as(sql, [path.export]).fetch_optional().await?;
+    let export = found.ok_or_else(no_such_export)?;
+    let link = tenant.sign_link(&DOWNLOAD, &export)?;
+    Ok((StatusCode::CREATED, Json(ExportLink { path: format!("/orgs/{}/download/{link}", tenant.name()) })))
+}
+
+/// The holder of a link gets the file of the organisation that the path names.
+async fn follow_link(
+    State(application): State<Application>,
+    OriginalUri(uri): OriginalUri,
+    RowPath(path): RowPath<LinkPath>,
+) -> Result<Response> {
+    let request = RequestView { path: uri.path(), ..RequestView::default() };
+    let (tenant, export) = application.router.open_link(&request, &DOWNLOAD, &path.link).await?;
+    export_file(&tenant, export).await
+}
+
+async fn export_file(tenant: &Tenant<Read>, export: i64) -> Result<Response> {
     let sql = "select content from exports where id = $1";
-    let content: Option<String> = tenant.query_as(sql, [path.export]).fetch_optional().await?;
-    let content = content.ok_or_else(|| RequestError::not_found("This export does not exist any more"))?;
+    let content: Option<String> = tenant.query_as(sql, [export]).fetch_optional().await?;
+    let content = content.ok_or_else(no_such_export)?;
     // The name of a tenant consists of letters, digits and hyphens.
-    let disposition = format!("attachment; filename=\"{}-tasks-{}.csv\"", tenant.name(), path.export);
+    let disposition = format!("attachment; filename=\"{}-tasks-{}.csv\"", tenant.name(), export);
     let disposition =
         HeaderValue::from_str(&disposition).unwrap_or(HeaderValue::from_static("attachment; filename=\"tasks.csv\""));
     let content_type = HeaderValue::from_static("text/csv; charset=utf-8");
     Ok(([(header::CONTENT_TYPE, content_type), (header::CONTENT_DISPOSITION, disposition)], content).into_response())
+}
+
+fn no_such_export() -> RequestError {
+    RequestError::not_found("This export does not exist any more")
 }
 
 fn csv_content(lines: &[ExportLine]) -> Result<String> {

@@ -12,6 +12,7 @@ pub mod fleet_setup;
 pub mod options;
 
 mod comments;
+mod counts;
 mod error;
 mod exports;
 mod form_key;
@@ -62,10 +63,12 @@ impl Application {
             .merge(session::routes())
             .merge(tasks::routes())
             .merge(comments::routes())
+            .merge(counts::routes())
             .merge(exports::routes())
             .merge(members::routes());
         let api = axum::Router::new()
             .merge(organisations::routes())
+            .merge(exports::link_routes())
             .nest("/orgs/{tenant}/api", of_organisation)
             .fallback(error::unknown_route)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -13,7 +13,7 @@ use axum::{Json, Router, routing};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenant_router::{Read, RequestView, Role, Tenant};
+use tenant_router::{ErrorKind, Read, RequestView, Role, Tenant};
 
 use crate::Application;
 use crate::error::{RequestError, Result};
@@ -25,13 +25,21 @@ const COOKIE: &str = "tasks_session";
 pub(crate) const SESSION_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 pub(crate) fn routes() -> Router<Application> {
-    Router::new().route("/session", routing::get(show_session).post(sign_in).delete(sign_out))
+    Router::new()
+        .route("/session", routing::get(show_session).post(sign_in).delete(sign_out))
+        .route("/session/support", routing::post(begin_support))
 }
 
 /// The token of a sign-in link.
 #[derive(Debug, Deserialize)]
 struct SignInLink {
     token: SecretString,
+}
+
+/// The ticket of `fleetctl tenant impersonate`.
+#[derive(Debug, Deserialize)]
+struct SupportTicket {
+    ticket: SecretString,
 }
 
 /// Who is signed in, and to which organisation.
@@ -42,13 +50,16 @@ struct SessionView {
     person: String,
     name: Option<String>,
     role: Role,
+    /// The operator who acts as this person. The page shows it.
+    staff: Option<String>,
 }
 
 async fn show_session(tenant: Tenant<Read>) -> Result<Json<SessionView>> {
     let sql = "select title, (select name from people where id = $1) from organisation";
-    let person = tenant.principal().name().to_owned();
+    let (principal, organisation) = (tenant.principal(), tenant.name().to_owned());
+    let (person, staff) = (principal.name().to_owned(), principal.staff().map(str::to_owned));
     let (title, name) = tenant.query_as(sql, [&*person]).fetch_one().await?;
-    Ok(Json(SessionView { organisation: tenant.name().to_owned(), title, name, person, role: tenant.role() }))
+    Ok(Json(SessionView { organisation, title, name, person, role: tenant.role(), staff }))
 }
 
 /// Exchanges the token of a link for a cookie, if the token opens this organisation. Answers the name of the organisation,
@@ -59,16 +70,48 @@ async fn sign_in(
     headers: HeaderMap,
     JsonBody(link): JsonBody<SignInLink>,
 ) -> Result<Response> {
-    let credential = Some(link.token.expose_secret());
-    let request = RequestView { credential, path: uri.path(), ..RequestView::default() };
+    signed_in(&application, uri.path(), &headers, &link.token).await
+}
+
+/// Exchanges the ticket of an operator for a session as a member. The organisation sees it in its audit log.
+async fn begin_support(
+    State(application): State<Application>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    JsonBody(support): JsonBody<SupportTicket>,
+) -> Result<Response> {
+    let request = RequestView { path: uri.path(), ..RequestView::default() };
+    let session = application.router.start_impersonation(&request, support.ticket.expose_secret()).await?;
+    signed_in(&application, uri.path(), &headers, &session.secret).await
+}
+
+/// The answer with the cookie, if the token opens the organisation that the path names.
+async fn signed_in(
+    application: &Application,
+    path: &str,
+    headers: &HeaderMap,
+    token: &SecretString,
+) -> Result<Response> {
+    let request = RequestView { credential: Some(token.expose_secret()), path, ..RequestView::default() };
     let tenant: Tenant<Read> = application.router.open(&request).await?;
-    let cookie = session_cookie(&headers, tenant.name(), &link.token)?;
+    let cookie = session_cookie(headers, tenant.name(), token)?;
     let body = Json(json!({ "organisation": tenant.name() }));
     Ok(([(header::SET_COOKIE, cookie)], body).into_response())
 }
 
-/// Removes the cookie. The caller need not be a member, because a removed member signs out, too.
-async fn sign_out(Path(organisation): Path<String>) -> Result<Response> {
+/// Removes the cookie. The caller need not be a member, because a removed member signs out, too. The session of an operator
+/// ends; the token of a member stays valid for the member's other browsers.
+async fn sign_out(
+    State(application): State<Application>,
+    Path(organisation): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    if let Some(token) = header_text(&headers, header::AUTHORIZATION).and_then(|text| text.strip_prefix("Bearer ")) {
+        match application.router.end_impersonation(&token.into()).await {
+            Err(error) if error.kind() != ErrorKind::Unauthenticated => return Err(error.into()),
+            _ => {}
+        }
+    }
     let cookie = cookie_header(&format!("{COOKIE}=; Max-Age=0"), &organisation)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tenant_router::{Read, Tenant, Write, WriteTx, params};
 
 use crate::Application;
+use crate::counts::forget_counts;
 use crate::error::{RequestError, Result};
 use crate::input::{JsonBody, RowPath, checked_line, checked_text};
 
@@ -121,6 +122,7 @@ async fn add_task(
     let sql = "insert into tasks (title, notes, due_on, assignee) values ($1, $2, $3, $4) returning *";
     let task = tx.execute_as(sql, params![title, notes, due_on, assignee]).fetch_one().await?;
     tx.commit().await?;
+    forget_counts(&tenant);
     Ok((StatusCode::CREATED, Json(task)))
 }
 
@@ -147,7 +149,9 @@ async fn mark_done(
     let mut tx = tenant.write();
     let sql = "update tasks set done = $1, version = version + 1 where id = $2 and version = $3 returning *";
     let task = tx.execute_as(sql, params![mark.done, path.task, mark.version]).fetch_optional().await?;
-    finish_change(tx, path.task, task).await.map(Json)
+    let task = finish_change(tx, path.task, task).await?;
+    forget_counts(&tenant);
+    Ok(Json(task))
 }
 
 async fn delete_task(
@@ -160,6 +164,7 @@ async fn delete_task(
     let sql = "delete from tasks where id = $1 and version = $2 returning *";
     let task = tx.execute_as(sql, [path.task, seen.version]).fetch_optional().await?;
     finish_change(tx, path.task, task).await?;
+    forget_counts(&tenant);
     Ok(StatusCode::NO_CONTENT)
 }
 

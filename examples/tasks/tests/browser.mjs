@@ -1,11 +1,11 @@
 // Drives the page in a real browser: two organisations, three people, every feature.
-// Arguments: the driver, and the address of the application. A failed step ends with an error.
+// Arguments: the driver, the address of the application, and the directory of its fleet. A failed step ends with an error.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { pathToFileURL } from 'node:url';
 
-const [driver, address] = process.argv.slice(2);
+const [driver, address, dataDir] = process.argv.slice(2);
 const { chromium } = await import(pathToFileURL(driver));
 const executablePath = '/usr/bin/chromium';
 const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
@@ -86,6 +86,7 @@ async function play() {
   await alice.getByText('Nothing to do').waitFor();
   assert.equal(new URL(alice.url()).pathname, '/orgs/acme-bakery');
   await worksOnTasks(alice);
+  await supports(await newPerson(), await newTicket(alice));
   await exportsTasks(alice);
   const bob = await newPerson();
   const link = await invites(alice, 'Bob');
@@ -145,6 +146,30 @@ async function refusesOldVersion(page) {
   await row(page, 'Order spelt flour').waitFor();
 }
 
+/** The control plane's ticket to act as the person of this page. */
+async function newTicket(page) {
+  const { person } = await page.evaluate(async () => (await fetch('/orgs/acme-bakery/api/session')).json());
+  const { admin_url } = JSON.parse(await readFile(`${dataDir}/endpoint.json`, 'utf8'));
+  const token = (await readFile(`${dataDir}/operator.token`, 'utf8')).trim();
+  const answer = await fetch(`${admin_url}/v1/tenants/acme-bakery/impersonations`, {
+    method: 'POST',
+    headers: { 'authorization': `Bearer ${token}`, 'content-type': 'application/json', 'idempotency-key': person },
+    body: JSON.stringify({ member: person, reason: 'ticket 4711' }),
+  });
+  assert.equal(answer.status, 201);
+  return (await answer.json()).ticket;
+}
+
+// The control plane makes a ticket, and the page exchanges it for a session as this member.
+async function supports(staff, ticket) {
+  await staff.goto(`${address}/orgs/acme-bakery#support=${ticket}`);
+  await staff.getByText(/^Support: token:tok_\w+ acts as Alice\. Acme Bakery sees this/).waitFor();
+  assert.equal(new URL(staff.url()).hash, '', 'the ticket does not stay in the address');
+  await staff.getByText('1 open, 0 done').waitFor();
+  await staff.getByRole('button', { name: 'Sign out' }).click();
+  await staff.getByRole('heading', { name: 'Create an organisation' }).waitFor();
+}
+
 async function exportsTasks(page) {
   await section(page, 'Exports');
   await page.getByText('No exports yet').waitFor();
@@ -158,6 +183,13 @@ async function exportsTasks(page) {
   assert.equal(head, 'id,title,done,due_on,assignee,notes,created_at');
   assert.match(line, /^2,Order spelt flour,false,2027-01-31,Alice,'=25 kg,20\d\d-/);
   assert.deepEqual(rest, ['']);
+  // Anyone who has the link gets the file, without a sign-in.
+  const { path } = await page.evaluate(async () => {
+    const headers = { 'content-type': 'application/json' };
+    return (await fetch('/orgs/acme-bakery/api/exports/1/link', { method: 'POST', headers })).json();
+  });
+  const shared = await fetch(`${address}${path}`);
+  assert.equal((await shared.text()).split('\n')[0], head);
 }
 
 async function invites(page, name) {

@@ -9,6 +9,7 @@ use http::{Extensions, Method};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
+use super::client_address::ClientAddress;
 use crate::tenant::{AccessLevel, Tenant};
 
 /// The span of a request, for the extractor of a tenant.
@@ -27,8 +28,17 @@ pub(super) struct RequestLog {
 impl RequestLog {
     pub(super) fn new(id: &str, request: &Request) -> Self {
         // A span of the highest level: lines of every level have its fields, also if the log has errors only.
-        let span =
-            tracing::error_span!("request", request_id = id, tenant = Empty, principal = Empty, on_behalf_of = Empty);
+        let span = tracing::error_span!(
+            "request",
+            request_id = id,
+            client = Empty,
+            tenant = Empty,
+            principal = Empty,
+            on_behalf_of = Empty
+        );
+        if let Some(ClientAddress(client)) = request.extensions().get() {
+            span.record("client", tracing::field::display(client));
+        }
         let route = request.extensions().get::<MatchedPath>().cloned();
         Self { span, began: Instant::now(), method: request.method().clone(), route }
     }

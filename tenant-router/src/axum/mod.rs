@@ -19,8 +19,10 @@ use crate::router::Router;
 use crate::tenant::{AccessLevel, Tenant};
 
 mod access_log;
+mod client_address;
 mod responses;
 
+pub use client_address::{ClientAddress, ProxyInvalid, TrustedProxies, client_address};
 pub use responses::{PublicAnswer, answers};
 
 impl<A: AccessLevel, S> FromRequestParts<S> for Tenant<A>

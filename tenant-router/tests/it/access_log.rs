@@ -1,14 +1,16 @@
 //! What an application's log says of a request, without help of the handler.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::routing::get;
 use axum::{Json, middleware};
 use http::Request;
 use serde_json::Value;
-use tenant_router::axum::answers;
+use tenant_router::axum::{TrustedProxies, answers, client_address};
 use tenant_router::{Error, Read, Role, Tenant};
 use tower::ServiceExt as _;
 use tracing_subscriber::fmt::MakeWriter;
@@ -63,9 +65,12 @@ async fn every_line_names_request_tenant_and_principal() {
     let application = axum::Router::new()
         .route("/t/{tenant}/notes/{of}", get(notes))
         .layer(middleware::from_fn(answers))
+        .layer(middleware::from_fn_with_state(TrustedProxies::new(["127.0.0.1"]).unwrap(), client_address))
         .with_state(router);
     for (token, status) in [(&*token, 200), ("wrong", 401)] {
         let request = Request::get("/t/acme/notes/secret-person?key=secret-query").header("x-request-id", "req-7");
+        let peer = ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 4711)));
+        let request = request.header("x-forwarded-for", "6.6.6.6, 198.51.100.1").extension(peer);
         let request = request.header("authorization", format!("Bearer {token}")).body(Body::empty()).unwrap();
         assert_eq!(application.clone().oneshot(request).await.unwrap().status(), status);
     }
@@ -78,7 +83,7 @@ async fn every_line_names_request_tenant_and_principal() {
     for line in [handler[0], ends[0]] {
         let span = &line["span"];
         assert_eq!((&span["name"], &span["request_id"]), (&Value::from("request"), &Value::from("req-7")));
-        assert_eq!(span["tenant"], acme.to_string());
+        assert_eq!((&span["tenant"], &span["client"]), (&acme.to_string().into(), &Value::from("198.51.100.1")));
         assert!(span["principal"].as_str().unwrap().starts_with("token:tok_"), "{span}");
     }
     let fields = &ends[0]["fields"];

@@ -14,7 +14,7 @@ fn drives_the_page(cluster: Option<&Cluster>) {
     let driver = package.join("../../target/tools/browser/node_modules/playwright-core/index.mjs");
     assert!(driver.exists(), "the browser's driver is not installed: run ./check, which installs it");
     let mut node = Command::new("node");
-    node.arg(package.join("tests/browser.mjs")).arg(driver.canonicalize().unwrap()).arg(&process.url);
+    node.arg(package.join("tests/browser.mjs")).arg(driver.canonicalize().unwrap()).arg(&process.url).arg(dir.path());
     let output = node.output().expect("node is installed by ./check");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}\n{err}");

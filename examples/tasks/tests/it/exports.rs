@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::on_both_engines;
 use crate::running::RunningTasks;
 
-on_both_engines! { an_export_holds_the_tasks_of_its_moment }
+on_both_engines! { an_export_holds_the_tasks_of_its_moment a_link_opens_one_export_of_one_organisation }
 
 async fn an_export_holds_the_tasks_of_its_moment(running: &RunningTasks) {
     let alice = running.sign_up("acme").await;
@@ -28,4 +28,25 @@ async fn an_export_holds_the_tasks_of_its_moment(running: &RunningTasks) {
     let ids: Vec<_> = kept.as_array().unwrap().iter().map(|export| export["id"].as_i64().unwrap()).collect();
     assert_eq!(ids, (2..=21).rev().collect::<Vec<_>>(), "the newest are kept");
     assert_eq!(alice.get(&format!("{exports}/1")).await.refusal(), (404, "not_found"));
+}
+
+async fn a_link_opens_one_export_of_one_organisation(running: &RunningTasks) {
+    let (alice, bob, visitor) = (running.sign_up("acme").await, running.sign_up("globex").await, running.visitor());
+    for (browser, name) in [(&alice, "acme"), (&bob, "globex")] {
+        browser.post(&format!("/orgs/{name}/api/tasks"), &json!({ "title": format!("of {name}") })).await;
+        browser.post(&format!("/orgs/{name}/api/exports"), &Value::Null).await;
+    }
+    let made = alice.post("/orgs/acme/api/exports/1/link", &Value::Null).await;
+    let path = made.body["path"].as_str().unwrap();
+    let file = visitor.get(path).await;
+    assert_eq!(file.header("content-disposition"), "attachment; filename=\"acme-tasks-1.csv\"");
+    assert!(file.text.contains("of acme"), "{}", file.text);
+    assert_eq!(file.header("cache-control"), "private, no-store");
+    let stolen = path.replace("/orgs/acme/", "/orgs/globex/");
+    for wrong in [&*stolen, &path[..path.len() - 1], "/orgs/acme/download/x", &path.replace("/orgs/acme/", "/orgs/no/")]
+    {
+        assert_eq!(visitor.get(wrong).await.refusal(), (404, "not_found"), "{wrong}");
+    }
+    let missing = alice.post("/orgs/acme/api/exports/9/link", &Value::Null).await;
+    assert_eq!(missing.refusal(), (404, "not_found"));
 }

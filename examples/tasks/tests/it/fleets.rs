@@ -80,7 +80,8 @@ async fn an_organisation_that_lacks_the_schema_is_migrated_at_the_start() {
     let signed_in = alice.post("/orgs/acme/api/session", &json!({ "token": token })).await;
     alice.keep_cookie(&signed_in);
     let session = alice.get("/orgs/acme/api/session").await.body;
-    let expected = json!({ "organisation": "acme", "title": "", "person": "alice", "name": null, "role": "manager" });
+    let expected = json!({ "organisation": "acme", "title": "", "person": "alice", "name": null, "role": "manager",
+                           "staff": null });
     assert_eq!(session, expected);
     // A member whom the application does not know by name may do the same as all others.
     assert_eq!(alice.post("/orgs/acme/api/tasks", &json!({ "title": "first" })).await.status, 201);

@@ -9,8 +9,8 @@ use crate::running::{Browser, RunningTasks, invitation};
 on_both_engines! { a_member_of_one_organisation_finds_nothing_in_another }
 
 /// Every route that reads.
-const READS: [&str; 8] =
-    ["session", "tasks", "tasks/1", "tasks/1/comments", "exports", "exports/1", "people", "members"];
+const READS: [&str; 9] =
+    ["session", "tasks", "counts", "tasks/1", "tasks/1/comments", "exports", "exports/1", "people", "members"];
 
 /// Every route of an organisation, with a body that it accepts.
 fn routes(member: &str) -> Vec<(Method, String, Value)> {
@@ -23,6 +23,7 @@ fn routes(member: &str) -> Vec<(Method, String, Value)> {
         (Method::DELETE, "tasks/1".to_owned(), json!({ "version": 1 })),
         (Method::POST, "tasks/1/comments".to_owned(), json!({ "text": "stolen" })),
         (Method::POST, "exports".to_owned(), Value::Null),
+        (Method::POST, "exports/1/link".to_owned(), Value::Null),
         (Method::POST, "members".to_owned(), invitation("Eve", "manager")),
         (Method::PUT, format!("members/{member}"), json!({ "role": "reader" })),
         (Method::POST, format!("members/{member}/link"), Value::Null),

@@ -11,6 +11,7 @@ mod refusals;
 mod roles;
 mod running;
 mod sign_up;
+mod support;
 mod tasks;
 
 /// Runs each test once with organisations on SQLite and once on PostgreSQL.

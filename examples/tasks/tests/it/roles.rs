@@ -14,7 +14,7 @@ async fn each_role_may_do_what_it_is_for(running: &RunningTasks) {
     manager.post("/orgs/acme/api/exports", &Value::Null).await;
     let (viewer, viewer_id) = running.invite(&manager, "acme", "reader").await;
     let (editor, _) = running.invite(&manager, "acme", "writer").await;
-    for path in ["session", "tasks", "tasks/1", "tasks/1/comments", "people", "exports", "exports/1"] {
+    for path in ["session", "tasks", "counts", "tasks/1", "tasks/1/comments", "people", "exports", "exports/1"] {
         for browser in [&viewer, &editor] {
             assert_eq!(browser.get(&format!("/orgs/acme/api/{path}")).await.status, 200, "{path}");
         }

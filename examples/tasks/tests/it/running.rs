@@ -8,6 +8,7 @@ use tasks::Application;
 use tasks::fleet_setup::OpenFleet;
 use tasks::options::CommandOptions;
 use tempfile::TempDir;
+use tenant_router::{Manage, RequestView, Tenant};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -50,6 +51,14 @@ impl RunningTasks {
 
     pub(crate) fn application(&self) -> Application {
         self.fleet.application()
+    }
+
+    /// The organisation, opened with the cookie of one of its managers.
+    pub(crate) async fn tenant_of(&self, manager: &Browser, organisation: &str) -> Tenant<Manage> {
+        let credential = manager.cookie.as_deref().unwrap().split_once('=').map(|(_, token)| token);
+        let path = format!("/orgs/{organisation}");
+        let request = RequestView { credential, path: &path, ..RequestView::default() };
+        self.application().router.open(&request).await.unwrap()
     }
 
     /// A browser that is signed in nowhere.

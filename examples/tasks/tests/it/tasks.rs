@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use crate::on_both_engines;
 use crate::running::RunningTasks;
 
-on_both_engines! { a_task_lives_from_its_first_title_to_its_end an_edit_of_an_old_version_is_refused }
+on_both_engines! {
+    a_task_lives_from_its_first_title_to_its_end
+    an_edit_of_an_old_version_is_refused
+    the_counts_follow_every_change_of_their_organisation
+}
 
 const TASKS: &str = "/orgs/acme/api/tasks";
 
@@ -60,4 +64,21 @@ async fn an_edit_of_an_old_version_is_refused(running: &RunningTasks) {
     assert_eq!(statuses, [200, 409], "of two edits at the same time one wins");
     let task = alice.get(&path).await.body;
     assert_eq!((&task["version"], &task["done"]), (&json!(3), &json!(false)));
+}
+
+async fn the_counts_follow_every_change_of_their_organisation(running: &RunningTasks) {
+    let (alice, bob) = (running.sign_up("acme").await, running.sign_up("globex").await);
+    let counts = async || {
+        let body = alice.get("/orgs/acme/api/counts").await.body;
+        (body["open"].as_i64().unwrap(), body["done"].as_i64().unwrap())
+    };
+    assert_eq!(counts().await, (0, 0));
+    alice.post(TASKS, &json!({ "title": "first" })).await;
+    alice.post(TASKS, &json!({ "title": "second" })).await;
+    assert_eq!(counts().await, (2, 0));
+    alice.put(&format!("{TASKS}/1/done"), &json!({ "done": true, "version": 1 })).await;
+    assert_eq!(counts().await, (1, 1));
+    alice.delete_seen(&format!("{TASKS}/2"), 1).await;
+    assert_eq!(counts().await, (0, 1));
+    assert_eq!(bob.get("/orgs/globex/api/counts").await.body, json!({ "open": 0, "done": 0 }));
 }
