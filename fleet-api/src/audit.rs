@@ -12,11 +12,11 @@ pub struct AuditEntryView {
     pub at: String,
     /// Kind of the entry: noun.verb, for instance `impersonation.started`.
     pub kind: String,
-    /// Actor, for instance `token:tok_…`.
+    /// Actor, for instance `token:tok_…`; `operator` for an operator without a token.
     pub actor: String,
     /// Member in whose name the actor acted; null if the actor acted in its own name.
     pub on_behalf_of: Option<String>,
-    /// Reason that the actor gave; null if none was given.
+    /// Reason of an impersonation; null for other kinds.
     pub reason: Option<String>,
 }
 

@@ -5,8 +5,10 @@ use catalog::events::{self, EventFilter, EventOrder, EventRecord};
 use crate::error::Result;
 use crate::tenant::{Manage, Tenant};
 
+const IMPERSONATIONS: &str = "impersonation.";
+
 /// The kinds of events that a tenant sees. Others, such as the placement of its database, concern the operator.
-const VISIBLE: [&str; 4] = ["impersonation.", "member.", "token.", "tenant."];
+const VISIBLE: [&str; 4] = [IMPERSONATIONS, "member.", "token.", "tenant."];
 
 /// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,11 +19,11 @@ pub struct AuditEntry {
     pub at: i64,
     /// Kind of the entry, for instance `impersonation.started`.
     pub kind: String,
-    /// Actor, for instance `token:tok_…`.
+    /// Actor, for instance `token:tok_…`; `operator` for an operator without a token.
     pub actor: String,
     /// The member in whose name the actor acted.
     pub on_behalf_of: Option<String>,
-    /// Reason that the actor gave.
+    /// Reason of an impersonation. Reasons of other changes are notes of the operator.
     pub reason: Option<String>,
 }
 
@@ -58,8 +60,13 @@ fn audit_entry(record: &EventRecord) -> AuditEntry {
         seq: record.seq,
         at: record.at,
         kind: record.event.kind.clone(),
-        actor: record.event.actor.clone(),
+        actor: shown_actor(&record.event.actor).to_owned(),
         on_behalf_of: text("on_behalf_of"),
-        reason: text("reason"),
+        reason: text("reason").filter(|_| record.event.kind.starts_with(IMPERSONATIONS)),
     }
+}
+
+/// The actor without the name of an operator's account and machine.
+fn shown_actor(actor: &str) -> &str {
+    if actor.starts_with("token:") { actor } else { "operator" }
 }

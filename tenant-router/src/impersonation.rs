@@ -44,8 +44,13 @@ impl Router {
     /// `Unauthenticated` when the ticket is not of this tenant, is over, or was exchanged before; `CatalogUnavailable`.
     pub async fn start_impersonation(&self, request: &RequestView<'_>, ticket: &str) -> Result<ImpersonationSession> {
         self.require_ready().await?;
-        let tenant = self.named_tenant(request).await?.ok_or(ErrorKind::Unauthenticated)?;
         let catalog = &self.inner.catalog;
+        // Read first: a stranger's text must neither lock the catalog nor tell which tenants exist.
+        let known = tokens::by_secret(&mut catalog.read().await?, ticket).await?.map(|token| token.scope);
+        if !matches!(known, Some(TokenScope::ImpersonationTicket(_))) {
+            return Err(ErrorKind::Unauthenticated.into());
+        }
+        let tenant = self.named_tenant(request).await?.ok_or(ErrorKind::Unauthenticated)?;
         let session_ms = i64::try_from(SESSION_MAX.as_millis()).unwrap_or(i64::MAX);
         let ends_at = catalog.now().saturating_add(session_ms);
         let mut tx = catalog.write().await?;
@@ -62,8 +67,9 @@ impl Router {
     /// # Errors
     /// `Unauthenticated` when the credential is not such a session; `CatalogUnavailable`.
     pub async fn end_impersonation(&self, credential: &SecretString) -> Result<()> {
-        let mut tx = self.inner.catalog.write().await?;
-        let known = tokens::by_secret(&mut tx, credential.expose_secret()).await?;
+        let catalog = &self.inner.catalog;
+        // Read first: a stranger's text must not lock the catalog.
+        let known = tokens::by_secret(&mut catalog.read().await?, credential.expose_secret()).await?;
         let session = known.ok_or(ErrorKind::Unauthenticated)?;
         let TokenScope::Impersonation(of) = session.scope else {
             return Err(ErrorKind::Unauthenticated.into());
@@ -71,6 +77,7 @@ impl Router {
         if session.revoked_at.is_some() {
             return Ok(());
         }
+        let mut tx = catalog.write().await?;
         tokens::revoke_token(&mut tx, session.id).await?;
         let data = json!({ "on_behalf_of": of.principal, "token": session.id });
         events::append_events(&mut tx, &[staff_event("impersonation.ended", &of, data)]).await?;

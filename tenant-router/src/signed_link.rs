@@ -64,7 +64,7 @@ struct LinkContents<T> {
     generation: Generation,
     /// Milliseconds since 1970.
     ends_at: i64,
-    /// The principal that made the link.
+    /// The principal that made the link, or the operator who acted as it.
     by: String,
     value: T,
 }
@@ -79,7 +79,7 @@ impl<A: AccessLevel> Tenant<A> {
         let catalog = &self.router.inner.catalog;
         let valid_ms = i64::try_from(purpose.valid_for.as_millis()).unwrap_or(i64::MAX);
         let ends_at = catalog.now().saturating_add(valid_ms);
-        let by = self.principal().name().to_owned();
+        let by = self.principal().staff().unwrap_or(self.principal().name()).to_owned();
         let contents = LinkContents { generation: self.generation(), ends_at, by, value };
         let contents = serde_json::to_vec(&contents)
             .map_err(|error| Error::new(ErrorKind::Misconfigured).with_source(error.to_string()))?;

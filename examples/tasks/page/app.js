@@ -25,7 +25,7 @@ async function start() {
   try {
     showWorkspace(organisation, await organisation.get('session'));
     // A link that ended does not end a session.
-    if (linkProblem) toast('This link has ended', 'You are still signed in.', linkProblem.code);
+    if (linkProblem) toast(linkProblem.message, 'You are still signed in.', linkProblem.code);
   } catch (problem) {
     showRefusal(linkProblem ?? problem);
   }

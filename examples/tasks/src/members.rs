@@ -98,6 +98,7 @@ async fn invite_member(
     tenant: Tenant<Manage>,
     JsonBody(invitation): JsonBody<Invitation>,
 ) -> Result<(StatusCode, Json<SignInToken>)> {
+    refuse_support(&tenant)?;
     let name = checked_line("name", &invitation.name, NAME_MAX)?;
     let member = invitation.key.derive_id("person", &tenant.id().to_string());
     let mut tx = lock_members(&tenant).await?;
@@ -160,6 +161,7 @@ async fn make_link(
     tenant: Tenant<Manage>,
     RowPath(path): RowPath<MemberPath>,
 ) -> Result<(StatusCode, Json<SignInToken>)> {
+    refuse_support(&tenant)?;
     require_member(&application.members_of(&tenant).await?, &path.member)?;
     Ok((StatusCode::CREATED, Json(application.new_token(&tenant, path.member).await?)))
 }
@@ -241,8 +243,21 @@ fn require_room(members: &[MemberView]) -> Result<()> {
     Err(RequestError::new(StatusCode::CONFLICT, "too_many_members", title, "Remove a member first."))
 }
 
+/// Refuses an operator who acts as a manager. A new token would outlive the support session, and would not name the operator.
+fn refuse_support(tenant: &Tenant<Manage>) -> Result<()> {
+    match tenant.principal().staff() {
+        None => Ok(()),
+        Some(_) => Err(RequestError::new(
+            StatusCode::FORBIDDEN,
+            "support_session",
+            "Support cannot make sign-in links",
+            "Let a manager of the organisation make the link.",
+        )),
+    }
+}
+
 /// Checks the caller again, under the lock: another manager may just have removed the caller. An operator's token of the
-/// organisation is no member.
+/// organisation is not a member.
 fn require_still_manager(members: &[MemberView], tenant: &Tenant<Manage>) -> Result<()> {
     let caller = tenant.principal();
     let is_person = matches!(caller.kind(), PrincipalKind::Member | PrincipalKind::TenantMember { .. });

@@ -90,7 +90,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// A middleware that finds the client's address, and puts it into the extensions of the request as [`ClientAddress`]. The
 /// layer [`answers`](super::answers) inside it adds the address to the log. The server must give the address of the
-/// connection (`into_make_service_with_connect_info`); without it there is no client address.
+/// connection (`into_make_service_with_connect_info`); without it the request gets no [`ClientAddress`].
 pub async fn client_address(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>() {
         let client = proxies.client_of(peer.ip(), request.headers());

@@ -27,7 +27,11 @@ async fn a_session_has_the_rights_of_the_member_and_names_the_operator() {
     let ticket = world.token_until(TokenScope::ImpersonationTicket(of), minute).await;
     let router = world.router().await;
     let refused = ErrorKind::Unauthenticated;
-    assert_eq!(open::<Read>(&router, "acme", &ticket).await.unwrap_err().kind(), refused, "a ticket is no credential");
+    assert_eq!(
+        open::<Read>(&router, "acme", &ticket).await.unwrap_err().kind(),
+        refused,
+        "a ticket is not a credential"
+    );
     for (tenant, ticket) in [("globex", &*ticket), ("nowhere", &*ticket), ("acme", "wrong"), ("acme", "")] {
         assert_eq!(start(&router, tenant, ticket).await.unwrap_err(), refused, "{tenant} {ticket}");
     }

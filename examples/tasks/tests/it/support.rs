@@ -5,9 +5,12 @@ use fleet_client::fleet_api::impersonations::{ImpersonationRequest, Impersonatio
 use serde_json::json;
 
 use crate::on_both_engines;
-use crate::running::{Browser, RunningTasks};
+use crate::running::{Browser, RunningTasks, invitation};
 
-on_both_engines! { an_operator_acts_as_a_member_and_the_organisation_sees_it }
+on_both_engines! {
+    an_operator_acts_as_a_member_and_the_organisation_sees_it
+    an_operator_makes_no_token_that_outlives_the_session
+}
 
 async fn new_ticket(running: &RunningTasks, organisation: &str, member: &str) -> String {
     let reason = Some("ticket 4711".to_owned());
@@ -51,4 +54,15 @@ async fn an_operator_acts_as_a_member_and_the_organisation_sees_it(running: &Run
     assert_eq!(kinds, ["impersonation.ended", "impersonation.started", "impersonation.requested"]);
     let requested = log.iter().find(|entry| entry.kind == "impersonation.requested").unwrap();
     assert_eq!((requested.on_behalf_of.as_ref(), requested.reason.as_deref()), (Some(&reader), Some("ticket 4711")));
+}
+
+async fn an_operator_makes_no_token_that_outlives_the_session(running: &RunningTasks) {
+    let alice = running.sign_up("acme").await;
+    let me = alice.get("/orgs/acme/api/session").await.body["person"].as_str().unwrap().to_owned();
+    let staff = begin(running, "acme", &new_ticket(running, "acme", &me).await).await.unwrap();
+    let link = staff.post(&format!("/orgs/acme/api/members/{me}/link"), &json!(null)).await;
+    assert_eq!(link.refusal(), (403, "support_session"));
+    let invited = staff.post("/orgs/acme/api/members", &invitation("Eve", "manager")).await;
+    assert_eq!(invited.refusal(), (403, "support_session"));
+    assert_eq!(alice.get("/orgs/acme/api/members").await.body.as_array().unwrap().len(), 1);
 }
