@@ -98,6 +98,16 @@ const MIGRATIONS: &[CatalogMigration] = &[
         name: "impersonation",
         sql: include_str!("../../migrations/catalog/0020_impersonation.sql"),
     },
+    CatalogMigration {
+        version: 21,
+        name: "job_queues",
+        sql: include_str!("../../migrations/catalog/0021_job_queues.sql"),
+    },
+    CatalogMigration {
+        version: 22,
+        name: "external_accounts",
+        sql: include_str!("../../migrations/catalog/0022_external_accounts.sql"),
+    },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

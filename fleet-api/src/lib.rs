@@ -6,6 +6,7 @@
 //!
 //! The crate knows no database and no HTTP. The OpenAPI document is made from these types.
 
+pub mod accounts;
 pub mod audit;
 pub mod backups;
 pub mod bounded_number;
@@ -15,6 +16,7 @@ pub mod domains;
 pub mod events;
 pub mod history;
 pub mod impersonations;
+pub mod jobs;
 pub mod members;
 pub mod migrations;
 pub mod operations;

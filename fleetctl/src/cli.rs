@@ -3,8 +3,8 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, catalog, completions, config, dev, doctor, events, explain, history, init, man, member, migrate, op, query,
-    release, restore, serve, server, status, tenant, token, version,
+    backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, man, member, migrate, op,
+    query, release, restore, serve, server, status, tenant, token, version,
 };
 use crate::context::CommandContext;
 use crate::error::CommandExit;
@@ -139,6 +139,9 @@ pub(crate) enum CliCommand {
     /// Operations on the fleet: list, get, wait, events, retry, cancel, pause, resume, abandon
     #[command(subcommand, aliases = ["ops", "operation", "operations"])]
     Op(op::OpCommand),
+    /// Background jobs of tenants: list, retry and drop them
+    #[command(subcommand, alias = "jobs")]
+    Job(job::JobCommand),
     /// Read the audit log: who changed what, newest first
     #[command(alias = "event")]
     Events(events::EventsArgs),
@@ -204,6 +207,7 @@ pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandC
         CliCommand::Backup(verb) => backup::run_backup_command(verb, context).await,
         CliCommand::Restore(verb) => restore::run_restore_command(verb, context).await,
         CliCommand::Op(verb) => op::run_op_command(verb, context).await,
+        CliCommand::Job(verb) => job::run_job_command(verb, context).await,
         CliCommand::Events(args) => events::run_events_command(args, context).await,
         CliCommand::History(verb) => history::run_history_command(verb, context).await,
         CliCommand::Catalog(verb) => catalog::run_catalog_command(&verb, context).await,

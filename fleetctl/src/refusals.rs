@@ -35,6 +35,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tenant undelete", "TENANT=deleted --dry-run"),
     ("tenant purge", "TENANT=deleted --dry-run"),
     ("tenant repair", "TENANT=acme --dry-run"),
+    ("tenant account link", "TENANT=acme PROVIDER=crm ACCOUNT=7 --dry-run"),
+    ("tenant account list", "TENANT=acme"),
+    ("tenant account unlink", "TENANT=acme PROVIDER=crm ACCOUNT=4711 --dry-run"),
     ("tenant domain add", "TENANT=acme HOST=shop.example --dry-run"),
     ("tenant domain list", "TENANT=acme"),
     ("tenant domain remove", "TENANT=acme HOST=old.example --dry-run"),
@@ -76,6 +79,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("op pause", "OPERATION={operation} --dry-run"),
     ("op resume", "OPERATION={operation} --dry-run"),
     ("op abandon", "OPERATION={operation} --dry-run"),
+    ("job list", "TENANT=acme"),
     ("query", "SQL=select_1 TENANT=acme"),
     ("events", "--limit=5"),
     ("history show", ""),
@@ -98,6 +102,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("catalog copy", "needs a Postgres server"),
     ("catalog new-identity", "needs a copy of a data directory"),
     ("catalog take-over", "needs a copy of a data directory"),
+    ("job retry", "needs a job, which only an application enqueues"),
+    ("job drop", "needs a job, which only an application enqueues"),
     ("completions", "prints a script"),
     ("man", "prints the manual"),
 ];
@@ -167,6 +173,7 @@ fn make_fleet(directory: &Path) -> Vec<(&'static str, String)> {
     run_ok(directory, &format!("server add spare --base {}", directory_text("spare")));
     run_ok(directory, "member add acme user-2 --role reader");
     run_ok(directory, "tenant domain add acme old.example");
+    run_ok(directory, "tenant account link acme crm 4711");
     run_ok(directory, "backup run --all");
     run_ok(directory, "restore run globex --to latest --yes");
     let first = |line: &str| run_ok(directory, line).lines().next().unwrap_or_default().to_owned();
@@ -279,6 +286,8 @@ fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
         "K=V,…" => texts(&["", "=x", "plan"]),
         "NAME" => texts(&["a b"]),
         "HOST" => texts(&["", "a b", "127.0.0.1", "shop", "*.shop.example"]),
+        "PROVIDER" => texts(&["", "Stripe", "a/b"]),
+        "ACCOUNT" => texts(&["", "a\nb"]),
         "PRINCIPAL" => texts(&["a\nb"]),
         "MEMBER" => texts(&["a\nb", "nobody", ""]),
         "latest|TIME|BACKUP" => texts(&["", "yesterday", "bkp_1"]),

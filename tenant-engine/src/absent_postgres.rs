@@ -80,6 +80,14 @@ impl PostgresSession {
         match self.0 {}
     }
 
+    pub(crate) async fn run_own_statements(
+        &mut self,
+        _all: Vec<SqlStatement>,
+        _after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        match self.0 {}
+    }
+
     pub(crate) async fn commit(&mut self) -> Result<()> {
         match self.0 {}
     }

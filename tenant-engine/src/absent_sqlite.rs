@@ -66,6 +66,14 @@ impl SqliteSession {
         match self.0 {}
     }
 
+    pub(crate) async fn run_own_statements(
+        &mut self,
+        _all: Vec<SqlStatement>,
+        _after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        match self.0 {}
+    }
+
     pub(crate) async fn commit(&mut self) -> Result<()> {
         match self.0 {}
     }

@@ -6,6 +6,7 @@
 #![expect(clippy::missing_panics_doc, reason = "panicking is how a law says that it does not hold")]
 
 mod kit;
+mod own_tables;
 
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ pub async fn run_all(subject: &EngineUnderTest) {
     the_wrong_caller_is_refused_by_every_verb(subject).await;
     if subject.serving == PoolSupport::Pools {
         a_pool_serves_what_the_identity_allows(subject).await;
+        own_tables::own_tables_commit_with_the_data(subject).await;
     }
 }
 

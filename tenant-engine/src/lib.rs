@@ -25,6 +25,7 @@ pub mod ids;
 pub mod inspection;
 pub mod listing;
 pub mod migration;
+mod own_tables;
 pub mod placement;
 pub mod pool;
 #[cfg(feature = "postgres")]

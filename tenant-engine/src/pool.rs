@@ -169,6 +169,23 @@ impl DatabaseSession {
         }
     }
 
+    /// As [`DatabaseSession::run_statements`], for statements on the fleet's own tables (`own_tables.rs`), which no SQL of a
+    /// tenant may name. Their texts are constants of the caller and never come from a request. A writing session makes
+    /// missing tables first. A reading session without them has no rows.
+    ///
+    /// # Errors
+    /// As [`DatabaseSession::run_statements`].
+    pub async fn run_own_statements(
+        &mut self,
+        statements: Vec<SqlStatement>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        match self {
+            Self::Sqlite(session) => session.run_own_statements(statements, after).await,
+            Self::Postgres(session) => session.run_own_statements(statements, after).await,
+        }
+    }
+
     /// Commits a transaction that [`AfterStatements::Keep`] left open. Succeeds when no statement ran, or when
     /// everything is already committed.
     ///

@@ -34,7 +34,7 @@ impl Access {
     }
 }
 
-/// The proof that a principal has access to a tenant. Only [`authorize`] and [`authorize_operator`] make one. A
+/// The proof that a principal has access to a tenant. Only the functions of this file make one. A
 /// tenant's database cannot be opened without it.
 ///
 /// ```compile_fail
@@ -142,6 +142,20 @@ pub fn authorize_operator(operator: &OperatorAccess, record: Option<&Arc<TenantR
     admit_access(gate::serving_mode(record), Access::Read)?;
     let principal = Arc::new(Principal::of_tenant(operator.actor(), record.id, Role::Reader));
     Ok(Grant { principal, record: Arc::clone(record), access: Access::Read, role: Role::Reader })
+}
+
+/// A grant for changing a tenant's job queue on an operator's behalf. The caller changes nothing else with it.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], and errors about the tenant's state, as for a member that writes.
+pub(crate) fn authorize_queue(
+    operator: &OperatorAccess,
+    record: Option<&Arc<TenantRecord>>,
+) -> Result<Grant, ErrorKind> {
+    let record = record.ok_or(ErrorKind::NotFound)?;
+    admit_access(gate::serving_mode(record), Access::Write)?;
+    let principal = Arc::new(Principal::of_tenant(operator.actor(), record.id, Role::Writer));
+    Ok(Grant { principal, record: Arc::clone(record), access: Access::Write, role: Role::Writer })
 }
 
 /// Checks whether a tenant in this serving mode allows this access to a member.

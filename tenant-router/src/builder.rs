@@ -16,6 +16,7 @@ use crate::cache::TenantValues;
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::{self, RouterCaches};
 use crate::gate::SchemaRange;
+use crate::jobs::JobMarks;
 use crate::key::Naming;
 use crate::membership::{self, Memberships, RoleCache};
 use crate::metrics::RouterMetrics;
@@ -174,7 +175,11 @@ impl RouterBuilder {
         let stop = CancellationToken::new();
         tokio::spawn(feed::follow_feed(Arc::clone(&caches), self.catalog.clone(), stop.clone()));
         tokio::spawn(caches.pools.connection_shares().keep_shares(stop.clone()));
+        let job_marks = Arc::new(JobMarks::new());
+        let (marks, catalog, until) = (Arc::clone(&job_marks), self.catalog.clone(), stop.clone());
+        tokio::spawn(async move { marks.keep_writing(catalog, until).await });
         let inner = RouterInner {
+            job_marks,
             catalog: self.catalog,
             naming,
             schema: self.schema,

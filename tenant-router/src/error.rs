@@ -66,6 +66,14 @@ pub enum ErrorKind {
     FleetNotOpened(catalog::ErrorKind),
     /// `fetch_one` found no row.
     RowNotFound,
+    /// The signature, the time or the account of a webhook is wrong.
+    WebhookRefused,
+    /// A loop over tenants selects none, or does not say who runs it and why.
+    LoopInvalid,
+    /// A job, its key or its schedule is not valid.
+    JobInvalid,
+    /// Another process runs the job meanwhile: this run may change nothing.
+    JobClaimLost,
     /// A row of an answer cannot be read as the type that the program asked for. The source is a
     /// [`RowMismatch`](crate::typed::RowMismatch).
     RowMismatch,
@@ -99,6 +107,10 @@ impl ErrorKind {
             Self::Misconfigured => "internal",
             Self::FleetNotOpened(kind) => kind.code(),
             Self::RowNotFound => "row_not_found",
+            Self::WebhookRefused => "webhook_refused",
+            Self::LoopInvalid => "loop_invalid",
+            Self::JobInvalid => "job_invalid",
+            Self::JobClaimLost => "job_claim_lost",
             Self::RowMismatch => "row_mismatch",
             Self::Database(kind) => kind.code(),
         }
@@ -117,10 +129,12 @@ impl ErrorKind {
     pub fn status(self) -> u16 {
         match self {
             Self::TenantUnnamed | Self::TenantNameInvalid | Self::TenantAmbiguous | Self::TenantHeaderRefused => 400,
-            Self::Unauthenticated => 401,
+            Self::Unauthenticated | Self::WebhookRefused => 401,
             Self::Forbidden | Self::Suspended | Self::ReadOnly => 403,
             Self::NotFound | Self::RowNotFound => 404,
             Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => 500,
+            Self::JobClaimLost => 409,
+            Self::JobInvalid | Self::LoopInvalid => 422,
             Self::CatalogDiskFull => 507,
             Self::Archived
             | Self::WritesBlocked
@@ -182,6 +196,10 @@ impl ErrorKind {
             Self::ShuttingDown => "The server is shutting down",
             Self::Misconfigured | Self::FleetNotOpened(_) => "The server is misconfigured",
             Self::RowNotFound => "There is no such row",
+            Self::WebhookRefused => "The webhook is not accepted",
+            Self::LoopInvalid => "The loop over tenants is not valid",
+            Self::JobInvalid => "The job is not valid",
+            Self::JobClaimLost => "Another process runs this job meanwhile; nothing was changed",
             Self::RowMismatch => "A row does not have the type that this program expects",
             Self::Database(kind) => database_title(kind),
         }
@@ -216,6 +234,10 @@ impl ErrorKind {
             Self::SchemaAhead => &["Deploy the version of the application that supports the newer schema."],
             Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => &["See the log of the server."],
             Self::RowNotFound => &["Check the id of the row."],
+            Self::WebhookRefused => &["Check the secret, the clock, and that the account is linked to a tenant."],
+            Self::LoopInvalid => &["Name an actor, a reason, and a selection that matches tenants."],
+            Self::JobInvalid => &["Store large data in a table, and refer to it in the job."],
+            Self::JobClaimLost => &["Return from the handler: the other run ends the job."],
             Self::CatalogDiskFull => &[
                 "Ask the operator of this service to free space.",
                 "Repeat the request after the time in Retry-After.",
@@ -310,6 +332,12 @@ impl Error {
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Adds the text that the caller may read, instead of the kind's title.
+    pub(crate) fn with_detail(mut self, detail: impl Into<String>) -> Self {
+        self.message = Some(detail.into());
         self
     }
 

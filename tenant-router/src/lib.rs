@@ -94,8 +94,10 @@ mod engines;
 pub mod error;
 mod feed;
 pub mod fleet;
+mod fleet_loop;
 pub mod gate;
 mod impersonation;
+pub mod jobs;
 pub mod json;
 #[cfg(feature = "jwt")]
 pub mod jwt;
@@ -115,7 +117,9 @@ pub mod tenant;
 mod tenant_key;
 #[cfg(feature = "test-util")]
 pub mod test_fleet;
+mod transaction;
 pub mod typed;
+pub mod webhooks;
 
 pub use audit_log::{AuditEntry, AuditPage};
 pub use authorize::{Access, Grant, OperatorAccess};
@@ -129,8 +133,10 @@ pub use drivers::RusqliteTx;
 pub use drivers::SqlxTx;
 pub use error::{Error, ErrorKind, Result};
 pub use fleet::Fleet;
+pub use fleet_loop::{FleetLoop, LoopReport};
 pub use gate::{NewerSchemaPolicy, SchemaRange};
 pub use impersonation::ImpersonationSession;
+pub use jobs::{Job, JobError, JobOptions, JobRun, JobRunner, JobSchedule};
 pub use json::Json;
 pub use key::{Naming, RequestView};
 pub use membership::Memberships;
@@ -139,10 +145,12 @@ pub use params::{IntoSqlValue, Params};
 pub use principal::{Authenticate, Principal, PrincipalKind};
 pub use router::Router;
 pub use signed_link::LinkPurpose;
-pub use tenant::{AccessLevel, CanWrite, Manage, Read, ReadTx, Tenant, Write, WriteTx};
+pub use tenant::{AccessLevel, CanWrite, Manage, Read, Tenant, Write};
 pub use tenant_engine::{AnswerBudget, SessionLimits, SqlStatement, SqlValue};
 pub use tenant_key::TenantKey;
+pub use transaction::{ReadTx, WriteTx};
 pub use typed::{TypedQuery, TypedStream};
+pub use webhooks::{AccountSource, ReceivedWebhook, WebhookProvider};
 
 // The drivers in the versions that this crate uses. Two versions of `rusqlite` or `sqlx` cannot be linked together, because
 // both contain SQLite.

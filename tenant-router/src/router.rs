@@ -20,6 +20,7 @@ use crate::cache::TenantValues;
 use crate::error::{ErrorKind, Result};
 use crate::feed::RouterCaches;
 use crate::gate::SchemaRange;
+use crate::jobs::JobMarks;
 use crate::key::{Naming, RequestView, TenantNameParts};
 use crate::pools::OpenPool;
 use crate::principal::{Principal, PrincipalKind, is_token_shaped};
@@ -45,6 +46,7 @@ pub(crate) struct RouterInner {
     /// The application's own cached values.
     pub(crate) tenant_values: TenantValues,
     pub(crate) remembered: Cache<RequestFingerprint, Arc<ResolvedCaller>>,
+    pub(crate) job_marks: Arc<JobMarks>,
     /// Archived tenants that this process recently asked to wake, with the catalog's record at that time. A tenant that
     /// is archived again gets a new wake request.
     pub(crate) woken: Cache<(TenantId, i64), ()>,
@@ -210,6 +212,9 @@ impl Router {
     /// Refuses new requests. Returns when every pool is closed; a pool closes when its last user releases it.
     pub async fn shutdown(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        if let Err(error) = self.inner.job_marks.write_last(&self.inner.catalog).await {
+            tracing::warn!(%error, "the catalog does not know all new jobs; another process will look for them");
+        }
         self.inner.caches.pools.close_all().await;
         self.inner.caches.pools.connection_shares().release_all().await;
     }

@@ -21,6 +21,7 @@ use crate::pools::OpenPool;
 use crate::principal::Principal;
 use crate::retry::{final_error, is_out_of_step};
 use crate::router::Router;
+use crate::transaction::{ReadTx, TenantTransaction, WriteTx};
 use crate::typed::{TypedQuery, TypedRows, TypedStream};
 
 mod sealed {
@@ -186,7 +187,7 @@ impl<A: AccessLevel> Tenant<A> {
     /// A transaction that reads one snapshot of the database. It begins with its first statement and ends when dropped.
     #[must_use]
     pub fn read(&self) -> ReadTx<'_, A> {
-        ReadTx(TenantTransaction { tenant: self, access: engine::AccessMode::Read, session: None })
+        ReadTx(TenantTransaction::new(self, engine::AccessMode::Read))
     }
 
     /// Opens the tenant for the caller at another level, by the rules of [`Router::open`](crate::Router::open).
@@ -206,7 +207,7 @@ impl<A: AccessLevel> Tenant<A> {
     }
 
     /// The hop that begins a transaction.
-    async fn first_hop(
+    pub(crate) async fn first_hop(
         &self,
         access: engine::AccessMode,
         statements: &StatementFactory<'_>,
@@ -218,6 +219,26 @@ impl<A: AccessLevel> Tenant<A> {
             async move { session.run_statements(statements, after).await.map(|rows| (session, rows)) }
         })
         .await
+    }
+
+    /// As [`Tenant::first_hop`], on the fleet's own tables.
+    pub(crate) async fn first_own_hop(
+        &self,
+        access: engine::AccessMode,
+        statement: &SqlStatement,
+        after: AfterStatements,
+    ) -> Result<CompletedHop> {
+        let limits = self.router.inner.limits;
+        self.run_hop(|pool| {
+            let (mut session, statements) = (pool.new_session(access, limits), vec![statement.clone()]);
+            async move { session.run_own_statements(statements, after).await.map(|rows| (session, rows)) }
+        })
+        .await
+    }
+
+    /// Reads the fleet's own tables. Without them, the answer has no rows.
+    pub(crate) async fn read_own(&self, statement: SqlStatement) -> Result<Rows> {
+        only_answer(self.first_own_hop(engine::AccessMode::Read, &statement, AfterStatements::Commit).await?.1)
     }
 
     /// Runs a hop that begins a transaction. If the database is not the expected one, nothing has run. The whole hop is
@@ -306,10 +327,15 @@ impl<A: CanWrite> Tenant<A> {
         Ok(self.first_hop(engine::AccessMode::Write, &|| statements.clone(), AfterStatements::Commit).await?.1)
     }
 
+    /// Changes the fleet's own tables, in a transaction of its own.
+    pub(crate) async fn write_own(&self, statement: SqlStatement) -> Result<Rows> {
+        only_answer(self.first_own_hop(engine::AccessMode::Write, &statement, AfterStatements::Commit).await?.1)
+    }
+
     /// A transaction that may write. It begins with its first statement. Dropped without a commit, it rolls back.
     #[must_use]
     pub fn write(&self) -> WriteTx<'_, A> {
-        WriteTx(TenantTransaction { tenant: self, access: engine::AccessMode::Write, session: None })
+        WriteTx(TenantTransaction::new(self, engine::AccessMode::Write))
     }
 }
 
@@ -323,132 +349,22 @@ impl<A: AccessLevel> std::fmt::Debug for Tenant<A> {
     }
 }
 
-/// The common part of both kinds of transaction.
-struct TenantTransaction<'a, A: AccessLevel> {
-    tenant: &'a Tenant<A>,
-    access: engine::AccessMode,
-    /// `None` until the first statement.
-    session: Option<DatabaseSession>,
-}
-
-impl<A: AccessLevel> TenantTransaction<'_, A> {
-    async fn run_in_transaction(&mut self, sql: &str, params: Params) -> Result<Rows> {
-        let values = params.into_values()?;
-        let answers = match &mut self.session {
-            Some(session) => session
-                .run_statements(vec![new_statement(sql, values)], AfterStatements::Keep)
-                .await
-                .map_err(fenced_transaction_error)?,
-            None => {
-                let statements = || vec![new_statement(sql, values.clone())];
-                let (session, answers) = self.tenant.first_hop(self.access, &statements, AfterStatements::Keep).await?;
-                self.session = Some(session);
-                answers
-            }
-        };
-        only_answer(answers)
-    }
-}
-
-/// A transaction that reads; see [`Tenant::read`].
-pub struct ReadTx<'a, A: AccessLevel>(TenantTransaction<'a, A>);
-
-impl<A: AccessLevel> ReadTx<'_, A> {
-    /// Runs one reading statement.
-    ///
-    /// # Errors
-    /// As [`Tenant::query`]; the error ends the transaction.
-    pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run_in_transaction(sql, params.into()).await
-    }
-
-    /// As [`ReadTx::query`], with rows of the type `T`.
-    pub fn query_as<'q, T: DeserializeOwned>(
-        &'q mut self,
-        sql: &'q str,
-        params: impl Into<Params>,
-    ) -> TypedQuery<'q, T> {
-        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
-    }
-}
-
-/// A transaction that may write; see [`Tenant::write`].
-pub struct WriteTx<'a, A: CanWrite>(TenantTransaction<'a, A>);
-
-impl<A: CanWrite> WriteTx<'_, A> {
-    /// Runs one reading statement. It sees the changes of this transaction.
-    ///
-    /// # Errors
-    /// As [`Tenant::execute`]; the error rolls the transaction back.
-    pub async fn query(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run_in_transaction(sql, params.into()).await
-    }
-
-    /// As [`WriteTx::query`], with rows of the type `T`.
-    pub fn query_as<'q, T: DeserializeOwned>(
-        &'q mut self,
-        sql: &'q str,
-        params: impl Into<Params>,
-    ) -> TypedQuery<'q, T> {
-        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
-    }
-
-    /// Runs one statement that may write.
-    ///
-    /// # Errors
-    /// As [`Tenant::execute`]; the error rolls the transaction back.
-    pub async fn execute(&mut self, sql: &str, params: impl Into<Params>) -> Result<Rows> {
-        self.0.run_in_transaction(sql, params.into()).await
-    }
-
-    /// As [`WriteTx::execute`], with `RETURNING` rows of the type `T`.
-    pub fn execute_as<'q, T: DeserializeOwned>(
-        &'q mut self,
-        sql: &'q str,
-        params: impl Into<Params>,
-    ) -> TypedQuery<'q, T> {
-        TypedQuery::new(self.0.run_in_transaction(sql, params.into()))
-    }
-
-    /// Makes all changes durable and visible at once.
-    ///
-    /// # Errors
-    /// When the commit fails; all changes are then rolled back.
-    pub async fn commit(mut self) -> Result<()> {
-        match &mut self.0.session {
-            Some(session) => session.commit().await.map_err(fenced_transaction_error),
-            None => Ok(()),
-        }
-    }
-
-    /// Rolls back all changes and waits for the end of the rollback. Dropping rolls back without waiting.
-    ///
-    /// # Errors
-    /// When the connection is lost; the database then rolls back by itself.
-    pub async fn rollback(mut self) -> Result<()> {
-        match &mut self.0.session {
-            Some(session) => Ok(session.rollback().await?),
-            None => Ok(()),
-        }
-    }
-}
-
 /// The error for a transaction whose database was fenced: it is rolled back and may be started again.
-fn fenced_transaction_error(error: engine::Error) -> Error {
+pub(crate) fn fenced_transaction_error(error: engine::Error) -> Error {
     final_error(error.into())
 }
 
 /// Makes the statements of a hop anew for each try.
-type StatementFactory<'a> = dyn Fn() -> Vec<SqlStatement> + Sync + 'a;
+pub(crate) type StatementFactory<'a> = dyn Fn() -> Vec<SqlStatement> + Sync + 'a;
 
 /// A hop that succeeded: the session and one answer per statement.
-type CompletedHop = (DatabaseSession, Vec<Rows>);
+pub(crate) type CompletedHop = (DatabaseSession, Vec<Rows>);
 
-fn new_statement(sql: &str, params: Vec<SqlValue>) -> SqlStatement {
+pub(crate) fn new_statement(sql: &str, params: Vec<SqlValue>) -> SqlStatement {
     SqlStatement { sql: sql.to_owned(), params }
 }
 
 /// The result of the only statement.
-fn only_answer(mut answers: Vec<Rows>) -> Result<Rows> {
+pub(crate) fn only_answer(mut answers: Vec<Rows>) -> Result<Rows> {
     answers.pop().ok_or_else(|| ErrorKind::Misconfigured.into())
 }

@@ -71,6 +71,13 @@ pub const RULES: &[RouteRule] = &[
     dry_run_rule("DELETE", "/v1/tenants/{tenant}/domains/{host}", Operator),
     // Even a dry run of this route looks up a name that the caller chose.
     strict_rule("POST", "/v1/tenants/{tenant}/domains/{host}/verify", Operator),
+    strict_rule("GET", "/v1/tenants/{tenant}/accounts", Viewer),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/accounts", Operator),
+    dry_run_rule("DELETE", "/v1/tenants/{tenant}/accounts/{provider}/{account}", Operator),
+    strict_rule("GET", "/v1/jobs", Viewer),
+    strict_rule("GET", "/v1/tenants/{tenant}/jobs", Viewer),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/jobs/retry", Operator),
+    dry_run_rule("POST", "/v1/tenants/{tenant}/jobs/drop", Operator),
     strict_rule("GET", "/v1/tokens", Viewer),
     dry_run_rule("POST", "/v1/tokens", Admin),
     dry_run_rule("DELETE", "/v1/tokens/{token}", Admin),

@@ -28,6 +28,8 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::members::routes())
         .merge(admin::domains::routes())
         .merge(admin::impersonations::routes())
+        .merge(admin::accounts::routes())
+        .merge(admin::jobs::routes())
         .merge(admin::tokens::routes())
         .merge(admin::servers::routes())
         .merge(admin::releases::routes())

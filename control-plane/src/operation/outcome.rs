@@ -5,7 +5,7 @@ use catalog::events::NewEvent;
 use catalog::replacements::ReplacementRecord;
 use catalog::retained::RetainedRecord;
 use catalog::tenants::TenantUpdate;
-use catalog::{BackupId, OperationId, ReleaseId, ServerId, TenantId};
+use catalog::{BackupId, Generation, OperationId, ReleaseId, ServerId, TenantId};
 
 use super::plan::ExclusionReason;
 use crate::error::{Error, Result};
@@ -114,6 +114,15 @@ pub enum CatalogEffect {
     PutReplacement(Box<ReplacementRecord>),
     /// Ends the record of a tenant's replacement, together with the block of its writes.
     EndReplacement(TenantId),
+    /// Makes the tenant's waiting jobs dead letters: those enqueued below this generation.
+    BuryJobs {
+        /// The tenant whose jobs are in the database that the operation brings back or ends.
+        tenant: TenantId,
+        /// The first generation whose jobs run.
+        below: Generation,
+        /// The reason, as `job list` shows it.
+        reason: &'static str,
+    },
     /// Unpins a tenant that was migrated by name. Migrations of many tenants include it again.
     Unpin(TenantId),
     /// Records the size of a tenant's database.

@@ -138,5 +138,10 @@ async fn tombstone_database(context: &StepContext, step: &ClaimedStep) -> Result
     let facts = json!({"backup": backup, "purge_after": purge_after});
     Ok(PhaseOutcome::step_done(facts.clone())
         .with_effect(CatalogEffect::UpdateTenant(flip))
+        .with_effect(CatalogEffect::BuryJobs {
+            tenant: step.tenant.id,
+            below: step.tenant.generation.next(),
+            reason: "the tenant was deleted",
+        })
         .with_effect(CatalogEffect::Event(step.tenant_event("tenant.deleted", facts))))
 }

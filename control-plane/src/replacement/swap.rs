@@ -68,6 +68,9 @@ fn done_outcome(
     Ok(PhaseOutcome { effects, ..PhaseOutcome::step_done(facts) })
 }
 
+/// A job of the restored database may have run after the backup was made.
+const JOBS_RESTORED: &str = "the database was restored, and the job may have run already";
+
 /// The effects that point the catalog to the new database, retain the replaced one and end the replacement.
 fn swap_effects(step: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) -> Result<Vec<CatalogEffect>> {
     let new = state::require_new(open)?;
@@ -75,6 +78,10 @@ fn swap_effects(step: &ClaimedStep, open: &ReplacementRecord, times: SwapTimes) 
         CatalogEffect::UpdateTenant(state::lift_block(open, state::update_to_new(step, new))),
         CatalogEffect::EndReplacement(step.tenant.id),
     ];
+    if matches!(open.kind, ReplacementKind::Restore | ReplacementKind::Undo) {
+        let below = new.generation;
+        effects.push(CatalogEffect::BuryJobs { tenant: step.tenant.id, below, reason: JOBS_RESTORED });
+    }
     if open.kind == ReplacementKind::Undo {
         effects.push(CatalogEffect::Unretain { server: new.server_id, placement: new.placement.clone() });
     }

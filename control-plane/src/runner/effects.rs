@@ -43,6 +43,7 @@ pub(super) async fn apply_effects(tx: &mut WriteTx, reports: &[&StepReport]) -> 
             | CatalogEffect::Unretain { .. }
             | CatalogEffect::PutReplacement(_)
             | CatalogEffect::EndReplacement(_)
+            | CatalogEffect::BuryJobs { .. }
             | CatalogEffect::Promote { .. } => {}
         }
     }
@@ -86,6 +87,9 @@ async fn apply_rare(tx: &mut WriteTx, effect: &CatalogEffect) -> Result<()> {
         }
         CatalogEffect::PutReplacement(open) => catalog::replacements::put_replacement(tx, open).await?,
         CatalogEffect::EndReplacement(tenant) => catalog::replacements::end_replacement(tx, *tenant).await?,
+        CatalogEffect::BuryJobs { tenant, below, reason } => {
+            catalog::job_queues::bury_jobs(tx, *tenant, *below, reason).await?
+        }
         CatalogEffect::Retain(record) => catalog::retained::insert_retained(tx, record).await?,
         CatalogEffect::Unretain { server, placement } => {
             match catalog::retained::remove_retained(tx, *server, placement).await {

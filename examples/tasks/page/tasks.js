@@ -1,6 +1,6 @@
 // The list of tasks: add, mark as done, filter. A click on a task opens it at the side.
 
-import { clone, counted, fill, initials, isAtLeast, onSubmit, report, showDay, today, toast, values } from './dom.js';
+import { clone, counted, fill, initials, isAtLeast, onClick, onSubmit, report, showDay, showTime, today, toast, values } from './dom.js';
 import { openTask } from './task-sheet.js';
 
 const EMPTY = {
@@ -23,13 +23,14 @@ export async function showTasks(organisation, session) {
     await load(list);
     form.elements.title.focus();
   });
+  onClick(view.querySelector('.make-digest'), () => makeDigest(list));
   await load(list);
   return view;
 }
 
 async function load(list) {
   const [tasks, people] = await Promise.all([list.organisation.get('tasks'), list.organisation.get('people')]);
-  await showCounts(list);
+  await Promise.all([showCounts(list), showDigest(list)]);
   list.tasks = tasks;
   list.names = new Map(people.map(({ id, name }) => [id, name]));
   render(list);
@@ -38,6 +39,23 @@ async function load(list) {
 async function showCounts({ organisation, view }) {
   const { open, done } = await organisation.get('counts');
   view.querySelector('.counts').textContent = `${open} open, ${done} done`;
+}
+
+// A job makes the digest, in a moment.
+async function makeDigest(list) {
+  const madeAt = async () => (await list.organisation.get('digest'))?.made_at;
+  const before = await madeAt();
+  await list.organisation.post('digest');
+  for (let tries = 0; tries < 50 && (await madeAt()) === before; tries += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  await showDigest(list);
+}
+
+async function showDigest({ organisation, view }) {
+  const [digest, { plan }] = await Promise.all([organisation.get('digest'), organisation.get('plan')]);
+  const made = digest ? `Digest of ${showTime(digest.made_at)}: ${digest.open} open, ${digest.overdue} overdue.` : 'No digest yet.';
+  view.querySelector('.digest').textContent = `Plan: ${plan}. ${made}`;
 }
 
 function setFilter(list, filter) {

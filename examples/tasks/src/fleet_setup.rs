@@ -1,26 +1,32 @@
 //! Opens the fleet: one that is deployed elsewhere, or one inside this process.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fleet_client::FleetClient;
 use secrecy::SecretString;
 use tenant_router::gate::NewerSchemaPolicy;
-use tenant_router::{Fleet, Router, SchemaRange};
+use tenant_router::{Fleet, JobRunner, Router, SchemaRange};
 
 use crate::Application;
+use crate::digests;
 use crate::local_fleet::LocalFleet;
 use crate::options::CommandOptions;
 
 /// The data directory of a fleet inside this process.
 const DATA_DIR: &str = "tasks-data";
+/// How long running jobs may take after the signal to stop. Then they wait for the next process.
+const JOBS_END_MAX: Duration = Duration::from_secs(5);
 /// The versions of the schema that this program can serve. An organisation that waits for a migration gets 503.
-const SCHEMA: SchemaRange = SchemaRange { min: 1, max: 1, ahead: NewerSchemaPolicy::Serve };
+const SCHEMA: SchemaRange = SchemaRange { min: 2, max: 2, ahead: NewerSchemaPolicy::Serve };
 
 /// An open fleet and the application on it.
 #[derive(Debug)]
 pub struct OpenFleet {
     application: Application,
+    /// Runs the background jobs.
+    jobs: JobRunner,
     /// The control plane inside this process; `None` when it runs elsewhere.
     local: Option<LocalFleet>,
 }
@@ -50,7 +56,8 @@ impl OpenFleet {
             None => Fleet::from_environment()?,
         };
         let application = Application { router: open_router(fleet).await?, fleet: client.build()?, new_server: None };
-        Ok(Self { application, local: None })
+        let jobs = digests::start_jobs(&application)?;
+        Ok(Self { application, jobs, local: None })
     }
 
     /// A fleet inside this process. Creates it if the directory has none.
@@ -60,7 +67,9 @@ impl OpenFleet {
         let router = open_router(Fleet::in_directory(&data_dir)).await?;
         let new_server = Some(local.new_server().to_owned());
         let application = Application { router, fleet: local.client().clone(), new_server };
-        Ok(Self { application, local: Some(local) })
+        digests::schedule_digests(&application).await?;
+        let jobs = digests::start_jobs(&application)?;
+        Ok(Self { application, jobs, local: Some(local) })
     }
 
     /// The application, for the routes.
@@ -71,6 +80,7 @@ impl OpenFleet {
 
     /// Finishes running work and closes every database.
     pub async fn close(self) {
+        self.jobs.shutdown(JOBS_END_MAX).await;
         self.application.router.shutdown().await;
         if let Some(local) = self.local {
             local.stop().await;

@@ -8,6 +8,7 @@
 //! No statement has a tenant column, and no handler checks a role: the type of its argument says what it may do.
 //! `fleet_setup.rs` opens the fleet, `local_fleet.rs` starts one inside this process.
 
+pub mod digests;
 pub mod fleet_setup;
 pub mod options;
 
@@ -21,6 +22,7 @@ mod local_fleet;
 mod members;
 mod organisations;
 mod page;
+mod payments;
 mod session;
 mod tasks;
 
@@ -64,6 +66,8 @@ impl Application {
             .merge(tasks::routes())
             .merge(comments::routes())
             .merge(counts::routes())
+            .merge(digests::routes())
+            .merge(payments::routes())
             .merge(exports::routes())
             .merge(members::routes());
         let api = axum::Router::new()
@@ -73,6 +77,8 @@ impl Application {
             .fallback(error::unknown_route)
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .layer(from_fn(session::use_cookie))
+            // A service has no cookie, and sends from another site.
+            .merge(payments::webhook_routes())
             .layer(from_fn(answers));
         page::routes().merge(api).layer(from_fn(page::add_headers)).with_state(self)
     }

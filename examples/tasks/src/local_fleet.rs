@@ -21,9 +21,11 @@ use fleet_client::{ApiRequest, FleetClient};
 use secrecy::SecretString;
 
 /// The migrations of both engines, as `fleetctl migrate run examples/tasks/migrations --all` reads them.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("sqlite/0001_tasks.sql", include_str!("../migrations/sqlite/0001_tasks.sql")),
+    ("sqlite/0002_background.sql", include_str!("../migrations/sqlite/0002_background.sql")),
     ("postgres/0001_tasks.sql", include_str!("../migrations/postgres/0001_tasks.sql")),
+    ("postgres/0002_background.sql", include_str!("../migrations/postgres/0002_background.sql")),
 ];
 /// Longer than the migration of every organisation on one machine takes.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(600);

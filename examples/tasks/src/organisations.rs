@@ -15,6 +15,7 @@ use serde_json::json;
 use tenant_router::{RequestView, Tenant, Write};
 
 use crate::Application;
+use crate::digests::schedule_digest;
 use crate::error::{RequestError, Result};
 use crate::form_key::FormKey;
 use crate::input::{JsonBody, checked_line};
@@ -80,6 +81,7 @@ async fn introduce_founder(application: &Application, new: &SignedUp, title: &st
     tx.execute("update organisation set title = $1 where title = ''", [title]).await?;
     let sql = "insert into people (id, name) values ($1, $2) on conflict do nothing";
     tx.execute(sql, [&*new.member.principal, founder]).await?;
+    schedule_digest(&mut tx).await?;
     Ok(tx.commit().await?)
 }
 

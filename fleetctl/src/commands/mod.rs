@@ -1,6 +1,7 @@
 //! One file per noun: its flags, its requests, its columns. A new noun needs a file here, a variant and a
 //! match arm in `cli.rs`, and a line in `COMMANDS` of `refusals.rs`.
 
+pub(crate) mod account;
 pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod catalog;
@@ -17,6 +18,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub(crate) mod impersonate;
 pub(crate) mod init;
+pub(crate) mod job;
 pub(crate) mod lifecycle;
 pub(crate) mod man;
 pub(crate) mod member;

@@ -67,6 +67,9 @@ pub(crate) enum TenantCommand {
     Delete(TenantDeleteArgs),
     /// Make a ticket to act as a member of a tenant, for support
     Impersonate(super::impersonate::ImpersonateArgs),
+    /// Accounts of a tenant with other services, which send webhooks: link, list, unlink
+    #[command(subcommand)]
+    Account(super::account::AccountCommand),
     /// Custom domains of a tenant: add, verify, list, remove
     #[command(subcommand)]
     Domain(super::domain::DomainCommand),
@@ -171,6 +174,7 @@ pub(crate) async fn run_tenant_command(verb: TenantCommand, context: &mut Comman
         }
         TenantCommand::Delete(args) => delete_tenants(args, context).await,
         TenantCommand::Impersonate(args) => super::impersonate::impersonate_member(args, context).await,
+        TenantCommand::Account(verb) => super::account::run_account_command(verb, context).await,
         TenantCommand::Domain(verb) => super::domain::run_domain_command(verb, context).await,
         TenantCommand::Lifecycle(verb) => super::lifecycle::run_lifecycle_command(verb, context).await,
     }

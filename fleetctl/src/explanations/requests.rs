@@ -28,6 +28,32 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "the port of the data API in --url or FLEET_URL",
         "use the admin address: fleetctl serve prints both when it starts",
     ),
+    // --- webhooks from other services
+    new_explanation(
+        "webhook_refused",
+        "A webhook of another service was not accepted, and changed nothing.",
+        "a wrong secret, a clock that is more than five minutes off, a changed body, or an account that is linked to no tenant",
+        "fleetctl tenant account list TENANT shows the accounts; link the account again with the service's secret",
+    ),
+    // --- background jobs
+    new_explanation(
+        "job_invalid",
+        "A job, its key or its schedule is not valid, and was not enqueued.",
+        "the job is larger than 100,000 bytes as JSON, a name is empty or too long, or a schedule names no time",
+        "store large data in a table and refer to it; write a schedule of five fields, for instance 0 3 * * *",
+    ),
+    new_explanation(
+        "loop_invalid",
+        "A program's loop over many tenants was not begun.",
+        "its selection matches no tenant that serves, or it does not say who runs it and why",
+        "check the labels: fleetctl tenant list -l LABELS; give an actor and a reason",
+    ),
+    new_explanation(
+        "job_claim_lost",
+        "Another process runs the job meanwhile, so this run was rolled back.",
+        "the process stood still for longer than its claim lasts, or an operator dropped the job",
+        "nothing: the other run ends the job; for slow machines, set a longer lease of the job runner",
+    ),
     // --- custom domains
     new_explanation(
         "domain_unproven",

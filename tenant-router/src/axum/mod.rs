@@ -17,6 +17,7 @@ use crate::key::{RequestView, TENANT_HEADER};
 use crate::principal::Principal;
 use crate::router::Router;
 use crate::tenant::{AccessLevel, Tenant};
+use crate::webhooks::WebhookHeaders;
 
 mod access_log;
 mod client_address;
@@ -41,6 +42,12 @@ where
         };
         access_log::name_tenant(&parts.extensions, &tenant);
         Ok(tenant)
+    }
+}
+
+impl WebhookHeaders for HeaderMap {
+    fn header(&self, name: &str) -> Option<&str> {
+        single_header(self, name).ok().flatten()
     }
 }
 

@@ -7,7 +7,7 @@ use catalog::db::CatalogLocation;
 use catalog::seal::FleetKey;
 use catalog::tenants::{NewTenant, TenantUpdate};
 use catalog::tokens::TokenScope;
-use catalog::{Catalog, Generation, ServerId, TenantId, TenantName, TenantRecord, TenantState};
+use catalog::{Catalog, CatalogClock, Generation, ServerId, TenantId, TenantName, TenantRecord, TenantState};
 use catalog::{servers, tenants, tokens};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -26,13 +26,20 @@ pub(crate) struct World {
     server: ServerId,
     key: String,
     dir: TempDir,
+    clock: CatalogClock,
 }
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_clock(clock()).await
+    }
+
+    /// A fleet whose clock the test moves.
+    pub(crate) async fn with_clock(clock: CatalogClock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = FleetKey::generate().secret_text().expose_secret().to_owned();
-        let catalog = Catalog::create(&location(&dir), FleetKey::from_text(&key).unwrap(), clock()).await.unwrap();
+        let catalog =
+            Catalog::create(&location(&dir), FleetKey::from_text(&key).unwrap(), Arc::clone(&clock)).await.unwrap();
         let mut tx = catalog.write().await.unwrap();
         let root = dir.path().join("tenants");
         std::fs::create_dir(&root).unwrap();
@@ -42,12 +49,14 @@ impl World {
         let scratch = dir.path().join("scratch");
         let options = SqliteOptions::new(scratch);
         let engine = Arc::new(SqliteEngine::new(options).unwrap());
-        Self { catalog, engine, server, key, dir }
+        Self { catalog, engine, server, key, dir, clock }
     }
 
     /// Another process's view of the same catalog.
     pub(crate) async fn other_catalog(&self) -> Catalog {
-        Catalog::open(&location(&self.dir), FleetKey::from_text(&self.key).unwrap(), clock()).await.unwrap()
+        Catalog::open(&location(&self.dir), FleetKey::from_text(&self.key).unwrap(), Arc::clone(&self.clock))
+            .await
+            .unwrap()
     }
 
     pub(crate) fn builder(&self) -> RouterBuilder {

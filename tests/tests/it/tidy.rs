@@ -83,6 +83,7 @@ fn each_library_is_used_only_where_it_belongs() {
                 "control-plane/src/serve/",
                 "control-plane/src/tasks.rs",
                 "tenant-router/src/builder.rs",
+                "tenant-router/src/jobs/runner.rs",
             ],
         ),
         ("thread::Builder", &["tenant-engine/src/sqlite/"]),
@@ -93,6 +94,7 @@ fn each_library_is_used_only_where_it_belongs() {
             &[
                 "control-plane/src/clock.rs",
                 "fleetctl/src/commands/",
+                "examples/tasks/src/digests.rs",
                 "examples/tasks/src/members.rs",
                 "fleet-client/src/sign_up.rs",
             ],

@@ -2,8 +2,10 @@
 
 mod clocks;
 mod domains;
+mod external_accounts;
 mod feed;
 mod history;
+mod job_queues;
 mod leases;
 mod nouns;
 pub(crate) mod opening;

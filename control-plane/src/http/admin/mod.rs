@@ -1,6 +1,7 @@
 //! The admin API, one file or folder per noun: its handlers and its `routes()`. The requests and answers are in the
 //! crate `fleet-api`.
 
+pub(crate) mod accounts;
 pub(crate) mod change;
 pub(crate) mod lookup;
 pub(crate) mod selection;
@@ -11,6 +12,7 @@ pub(crate) mod domains;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod impersonations;
+pub(crate) mod jobs;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod operations;

@@ -131,7 +131,9 @@ async fn good_requests(site: &Site) -> Routes {
     routes.insert(("POST", "/v1/scrub"), scrub);
     for (template, body) in [tenants(&ids), fleet(&ids), copies(), verbs()].concat() {
         let verify = "/v1/tenants/{tenant}/domains/{host}/verify";
-        let succeeds = !["/v1/tenants/adopt", "/v1/servers/{server}/entry", verify].contains(&template);
+        // The fleet of this test has no job.
+        let jobs = template.contains("/jobs/");
+        let succeeds = !jobs && !["/v1/tenants/adopt", "/v1/servers/{server}/entry", verify].contains(&template);
         routes.insert(("POST", template), Good { path: ids.filled(template), body: Some(body), succeeds });
     }
     routes
@@ -162,6 +164,7 @@ impl Ids {
         let deleted = send(site.admin(Method::DELETE, "/v1/tenants/deleted?no_backup=true")).await;
         site.done(&begun(deleted)).await;
         site.post("/v1/tenants/acme/members", &json!({ "principal": "user-1", "role": "reader" })).await.ok();
+        site.post("/v1/tenants/acme/accounts", &json!({ "provider": "crm", "account": "4711" })).await.ok();
         make_domain(site).await;
         let directory = |name: &str| {
             let path = site.dir.path().canonicalize().unwrap().join(name);
@@ -189,6 +192,8 @@ impl Ids {
             ("{server}", server),
             ("{principal}", "user-1"),
             ("{host}", "shop.example"),
+            ("{provider}", "crm"),
+            ("{account}", "4711"),
             ("{operation}", &self.operation),
             ("{release}", &self.release),
             ("{backup}", &self.backup),
@@ -218,6 +223,9 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tenants/{tenant}/description",
         "/v1/tenants/{tenant}/members",
         "/v1/tenants/{tenant}/domains",
+        "/v1/tenants/{tenant}/accounts",
+        "/v1/jobs",
+        "/v1/tenants/{tenant}/jobs",
         "/v1/tokens",
         "/v1/servers",
         "/v1/servers/{server}",
@@ -245,6 +253,7 @@ fn deletions(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tokens/{token}",
         "/v1/tenants/{tenant}/members/{principal}",
         "/v1/tenants/{tenant}/domains/{host}",
+        "/v1/tenants/{tenant}/accounts/{provider}/{account}",
     ];
     let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
     all.push(("/v1/servers/{server}", "/v1/servers/spare".to_owned()));
@@ -271,6 +280,9 @@ fn tenants(ids: &Ids) -> Bodies {
         ("/v1/tenants/{tenant}/impersonations", planned(json!({ "member": "user-1" }))),
         ("/v1/tenants/{tenant}/domains", planned(json!({ "host": "new.example" }))),
         ("/v1/tenants/{tenant}/domains/{host}/verify", planned(json!({}))),
+        ("/v1/tenants/{tenant}/accounts", planned(json!({ "provider": "crm", "account": "7" }))),
+        ("/v1/tenants/{tenant}/jobs/retry", planned(json!({ "all_dead": true }))),
+        ("/v1/tenants/{tenant}/jobs/drop", planned(json!({ "job": "0190" }))),
         ("/v1/tokens", planned(json!({ "service": true, "role": "reader" }))),
         ("/v1/servers", planned(json!({ "name": "new", "engine": "sqlite", "base": ids.base }))),
         ("/v1/servers/{server}/entry", planned(json!({ "dsn": dsn }))),

@@ -1,6 +1,7 @@
 //! The application over HTTP, with a real fleet in a temporary directory, on both engines.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod background;
 mod browser;
 mod exports;
 mod fleets;

@@ -18,6 +18,7 @@ use sqlx::postgres::PgRow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::{DatabaseFingerprint, RowSums, TableSum};
 use crate::identity::ExpectedIdentity;
+use crate::own_tables::is_own_table;
 use crate::placement::Placement;
 use crate::postgres::dumps::objects;
 use crate::postgres::dumps::programs::WHOLE_MAX;
@@ -191,6 +192,8 @@ async fn sum_tables(work: &mut AdminConnection, tables: &[PgRow]) -> Result<Data
     for some in tables.chunks(TABLES_AT_ONCE) {
         add_tables(work, some, &mut print).await?;
     }
+    // A database has no such table before its first job, and a restored copy of it has an empty one.
+    print.tables.retain(|name, table| table.rows > 0 || !name.strip_prefix("public.").is_some_and(is_own_table));
     Ok(print)
 }
 

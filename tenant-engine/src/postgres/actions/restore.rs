@@ -19,6 +19,7 @@ use crate::postgres::migrations::{layout, ledger};
 use crate::postgres::servers::admin_connection::AdminConnection;
 use crate::postgres::servers::database::{self, DatabaseCreation, PlacementContents};
 use crate::postgres::servers::migrator;
+use crate::postgres::servers::own_tables;
 use crate::postgres::servers::prepare;
 use crate::postgres::servers::server_state::PostgresServerState;
 use crate::postgres::{PostgresEngine, identity};
@@ -85,6 +86,9 @@ async fn fill_database(
     let name = &contents.ledger;
     let layout = if contents.grants.is_some() { layout::tables_sql(name) } else { layout::layout_sql(name) };
     work.run_sql(layout).await?;
+    if contents.has_own_tables() {
+        work.run_sql(format!("begin; {} commit;", own_tables::own_tables_sql())).await?;
+    }
     work.close().await;
     migrator::admit_login(site, database).await?;
     let left_out = DumpLoad { engine, site, database, dump }.restore_all(contents).await?;

@@ -12,6 +12,7 @@ use super::programs::{PostgresTools, start_program};
 use crate::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::LedgerName;
+use crate::own_tables;
 use crate::postgres::migrations::ledger;
 use crate::postgres::servers::locale::DatabaseLocale;
 
@@ -199,7 +200,17 @@ fn is_ours_to_restore(line: &str, ledger: &LedgerName) -> bool {
     let object = |entry: &str| entry.rsplit_once(' ').map_or(entry, |(object, _owner)| object).to_owned();
     parse_entry(line).is_none_or(|entry| {
         let object = object(entry);
-        !NOT_RESTORED.contains(&object.as_str()) && !is_of_ledger(&object, ledger)
+        !NOT_RESTORED.contains(&object.as_str()) && !is_of_ledger(&object, ledger) && !is_own_definition(&object)
+    })
+}
+
+/// One of the fleet's own tables, with its keys, indexes and rights. Its rows are restored into the table that a restore makes.
+fn is_own_definition(object: &str) -> bool {
+    own_tables::own_table_names().any(|name| {
+        object == format!("TABLE public {name}")
+            || object == format!("ACL public TABLE {name}")
+            || object.strip_prefix("CONSTRAINT public ").is_some_and(|rest| rest.starts_with(&format!("{name} ")))
+            || object.strip_prefix("INDEX public ").is_some_and(|index| index.starts_with(name))
     })
 }
 

@@ -17,6 +17,7 @@ use super::restore_complaints::RestoreComplaints;
 use super::{archive, checks, generated, grants};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::LedgerName;
+use crate::own_tables::own_table_names;
 use crate::postgres::PostgresEngine;
 use crate::postgres::migrations::failure::{EXTENSION_CURE, is_of_extension};
 use crate::postgres::servers::locale::DatabaseLocale;
@@ -40,6 +41,15 @@ pub(in crate::postgres) struct DumpContents {
     pub(in crate::postgres) locale: DatabaseLocale,
     /// Name of its ledger.
     pub(in crate::postgres) ledger: LedgerName,
+}
+
+impl DumpContents {
+    /// Whether the dump has rows of the fleet's own tables. A dump of a database without jobs does not.
+    pub(in crate::postgres) fn has_own_tables(&self) -> bool {
+        let is_own =
+            |line: &String| own_table_names().any(|name| line.contains(&format!(" TABLE DATA public {name} ")));
+        self.data.iter().any(is_own)
+    }
 }
 
 /// An examined dump, and the empty database that it is loaded into.

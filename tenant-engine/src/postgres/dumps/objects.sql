@@ -5,7 +5,7 @@
 with ours as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname <> 'information_schema'),
 ext as (select classid, objid from pg_depend where deptype = 'e'),
 rel as (select c.*, c.oid::regclass::text as shown from pg_class c join ours n on n.oid = c.relnamespace
-  where c.relpersistence <> 't' and c.oid::regclass::text <> 'public._fleet_identity' and c.oid is distinct from to_regclass('{ledger}')
+  where c.relpersistence <> 't' and c.oid::regclass::text not in ('public._fleet_identity', 'public._fleet_jobs', 'public._fleet_received') and c.oid is distinct from to_regclass('{ledger}')
   and not exists (select from ext where classid = 'pg_class'::regclass and objid = c.oid)),
 found(class, name, definition) as (
   select 'schema', nspname, '' from ours where nspname <> 'public' and not exists (select from ext where classid = 'pg_namespace'::regclass and objid = ours.oid)

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::script::{ScriptStatement, byte_order_mark, split_statements};
 use crate::migration::Migration;
+use crate::own_tables::own_table_names;
 use crate::text_rules::MigrationRefusal;
 
 /// A statement that a migration may not hold.
@@ -19,6 +20,8 @@ const ROLE: &str = "a migration runs as fleet_owner and cannot change its role";
 const STDIN: &str = "COPY … FROM STDIN needs psql; write INSERT, or load the data another way";
 const COPY_OUT: &str = "COPY … TO STDOUT has no receiver here; leave it out of the migration";
 const PSQL: &str = "a line that begins with a backslash is a command of psql, not SQL: leave it out";
+const OWN_TABLE: &str =
+    "a table that holds jobs or received webhooks belongs to the engine; a migration may not change it";
 const IDENTITY: &str = "'_fleet_identity' belongs to the engine; a migration may not change it";
 const OPEN_END: &str = "the file ends inside a transaction that it began";
 const OUTSIDE: &str =
@@ -73,6 +76,9 @@ fn forbidden_reason(statement: &ScriptStatement<'_>, migration: &Migration) -> O
         ["COPY", rest @ ..] if rest.windows(2).any(|pair| pair == ["TO", "STDOUT"]) => Some(COPY_OUT),
         _ if statement.text.starts_with('\\') => Some(PSQL),
         _ if changes_table(&words, ["_FLEET_IDENTITY", "\"_fleet_identity\""]) => Some(IDENTITY),
+        _ if own_table_names().any(|name| changes_table(&words, [&name.to_uppercase(), &format!("\"{name}\"")])) => {
+            Some(OWN_TABLE)
+        }
         _ if transactional && runs_outside(&words) => Some(OUTSIDE),
         ["PREPARE", "TRANSACTION", ..] | ["COMMIT" | "ROLLBACK", "PREPARED", ..] => Some(CONTROL),
         ["ROLLBACK" | "ABORT", ..] if transactional && transaction_step(statement) == TransactionStep::Ends => {
@@ -313,6 +319,9 @@ mod tests {
             ("alter table t rename to _sqlx_migrations", LEDGER),
             ("alter table public._fleet_identity add column x int", IDENTITY),
             ("delete from _fleet_identity", IDENTITY),
+            ("alter table public._fleet_jobs add column x int", OWN_TABLE),
+            ("create index on \"_fleet_received\" (account)", OWN_TABLE),
+            ("drop table if exists _fleet_jobs", OWN_TABLE),
             ("vacuum t", OUTSIDE),
             ("create unique index concurrently i on t(a)", OUTSIDE),
             ("drop index concurrently i", OUTSIDE),

@@ -14,6 +14,7 @@ mod lent;
 mod lexer;
 mod numeric;
 mod opener;
+mod own_statement;
 mod pool;
 mod report;
 mod sandbox;

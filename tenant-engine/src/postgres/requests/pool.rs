@@ -4,6 +4,7 @@
 //! used. A pool is a share in that budget and a target to connect to. It holds no connection itself, and needs no task.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,7 @@ impl RequestConnections {
         });
         let account = host.register_target(Arc::clone(&target));
         let pool = PostgresPool {
-            inner: Arc::new(PostgresPoolInner { host, account, target }),
+            inner: Arc::new(PostgresPoolInner { host, account, target, own_tables: AtomicBool::new(false) }),
             answers: AnswerShare::default(),
         };
         pool.inner.check_out(AccessMode::Read, Instant::now() + FIRST_MAX).await?;
@@ -233,9 +234,19 @@ pub(super) struct PostgresPoolInner {
     host: Arc<ServerPool>,
     account: TenantShareId,
     target: Arc<ConnectTarget>,
+    /// True when the fleet's own tables were found or made in this database.
+    own_tables: AtomicBool,
 }
 
 impl PostgresPoolInner {
+    pub(super) fn own_tables_exist(&self) -> bool {
+        self.own_tables.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn remember_own_tables(&self) {
+        self.own_tables.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn server_pool(&self) -> &Arc<ServerPool> {
         &self.host
     }

@@ -229,7 +229,7 @@ impl<'a> SandboxReader<'a> {
     }
 }
 
-fn statement_effect(word: &str) -> Option<StatementEffect> {
+pub(super) fn statement_effect(word: &str) -> Option<StatementEffect> {
     const READS: [&str; 3] = ["select", "values", "table"];
     const CHANGES: [&str; 4] = ["insert", "update", "delete", "merge"];
     let among = |words: &[&str]| words.iter().any(|known| same_word(word, known));

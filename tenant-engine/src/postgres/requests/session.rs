@@ -10,11 +10,13 @@ use std::time::Instant;
 use tokio::task::JoinHandle;
 
 use super::lease::PostgresLease;
+use super::own_statement;
 use super::pool::{PostgresPoolInner, pool_closed};
 use super::sandbox;
 use super::transaction::{AllowedStatement, PostgresSessionCall, deadline_exceeded, first_call, go_on, roll_back};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::servers::own_tables;
 use crate::statement::{AccessMode, AfterStatements, SessionLimits, SqlStatement};
 use crate::value::Rows;
 
@@ -67,6 +69,15 @@ impl PostgresSession {
         statements: Vec<SqlStatement>,
         after: AfterStatements,
     ) -> Result<Vec<Rows>> {
+        self.run_allowed(check_statements(statements), after).await
+    }
+
+    /// Runs statements that were checked; a refusal ends the transaction.
+    async fn run_allowed(
+        &mut self,
+        statements: Result<Vec<AllowedStatement>>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
         // If the call is cancelled or fails from here on, the transaction is over.
         match std::mem::replace(&mut self.state, PostgresSessionState::Over(PostgresTransactionEnding::RolledBack)) {
             PostgresSessionState::New => self.begin_transaction(statements, after).await,
@@ -76,6 +87,40 @@ impl PostgresSession {
                 Err(transaction_over(ending))
             }
         }
+    }
+
+    /// As [`PostgresSession::run_statements`], on the fleet's own tables.
+    pub(crate) async fn run_own_statements(
+        &mut self,
+        statements: Vec<SqlStatement>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        if !self.prepare_own_tables().await? {
+            return Ok(statements.iter().map(|_| Rows::default()).collect());
+        }
+        let statements = statements.into_iter().map(own_statement::allow_own).collect();
+        self.run_allowed(Ok(statements), after).await
+    }
+
+    /// Whether the fleet's own tables exist; a writing session makes them. Their maker is the maintenance role, because a
+    /// login of requests may create nothing. Nobody holds a lock on a table that does not exist, so this cannot wait for
+    /// the session's own transaction.
+    async fn prepare_own_tables(&mut self) -> Result<bool> {
+        if self.pool.own_tables_exist() {
+            return Ok(true);
+        }
+        let look = vec![own_statement::allow_own(own_statement::look_for_tables())];
+        let found = self.run_allowed(Ok(look), AfterStatements::Keep).await?;
+        let exist = own_statement::are_found(&found);
+        if !exist && self.access == AccessMode::Write {
+            let target = self.pool.connect_target();
+            own_tables::make_own_tables(&target.server, &target.database, &target.expected).await?;
+        }
+        let exist = exist || self.access == AccessMode::Write;
+        if exist {
+            self.pool.remember_own_tables();
+        }
+        Ok(exist)
     }
 
     pub(crate) async fn commit(&mut self) -> Result<()> {
@@ -99,8 +144,12 @@ impl PostgresSession {
         }
     }
 
-    async fn begin_transaction(&mut self, statements: Vec<SqlStatement>, after: AfterStatements) -> Result<Vec<Rows>> {
-        let statements = check_statements(statements)?;
+    async fn begin_transaction(
+        &mut self,
+        statements: Result<Vec<AllowedStatement>>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        let statements = statements?;
         let now = Instant::now();
         let until = now + self.limits.transaction_timeout;
         let (rows, lease) = first_call(&self.pool, &self.call_from(now, after, until), &statements).await?;
@@ -114,7 +163,7 @@ impl PostgresSession {
     async fn go_on(
         &mut self,
         open: PostgresOpenTransaction,
-        statements: Vec<SqlStatement>,
+        statements: Result<Vec<AllowedStatement>>,
         after: AfterStatements,
     ) -> Result<Vec<Rows>> {
         let lease = open.kept.take_lease().map_err(|ending| {
@@ -122,7 +171,7 @@ impl PostgresSession {
             transaction_over(ending)
         })?;
         // If a statement is refused, the lease is dropped, which rolls back.
-        let statements = check_statements(statements)?;
+        let statements = statements?;
         let call = self.call_from(Instant::now(), after, open.until);
         let (rows, lease) = go_on(&self.pool, lease, &call, &statements).await?;
         self.state = match lease {

@@ -8,6 +8,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
+use crate::own_tables::is_own_table;
+
 /// The effect of a function of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FunctionUse {
@@ -116,7 +118,7 @@ pub(in crate::postgres) fn may_name(name: &str) -> bool {
         return true;
     }
     let same = |known: &&str| name.eq_ignore_ascii_case(known);
-    !RELATIONS.iter().chain(&TYPES).any(same) && !RELATION_FAMILIES.iter().any(begins)
+    !RELATIONS.iter().chain(&TYPES).any(same) && !RELATION_FAMILIES.iter().any(begins) && !is_own_table(name)
 }
 
 /// Whether a request may read a relation of this name, if a name that begins with `pg_` is one of the server's.

@@ -11,6 +11,7 @@ pub(super) mod functions;
 pub(super) mod locale;
 pub(super) mod logins;
 pub(super) mod migrator;
+pub(super) mod own_tables;
 pub(super) mod prepare;
 pub(super) mod reassert;
 pub(super) mod rights;

@@ -6,6 +6,7 @@ use rusqlite::types::ValueRef;
 use crate::error::Result;
 use crate::fingerprint::{DatabaseFingerprint, TableSum};
 use crate::identity::ExpectedIdentity;
+use crate::own_tables;
 use crate::placement::Placement;
 use crate::sqlite::SqliteEngine;
 use crate::sqlite::error::from_sqlite;
@@ -16,8 +17,14 @@ use crate::sqlite::storage::open::{FileSharing, open_database};
 /// which differs on purpose, and SQLite's own statistics.
 const TABLES: &str = "select name from main.sqlite_schema where type = 'table' and rootpage > 0 \
                       and name not in ('_fleet_identity', 'sqlite_schema', 'sqlite_stat1', 'sqlite_stat4')";
-/// Reads the schema without the fence triggers.
-const SCHEMA: &str = "select type, name, tbl_name, sql from sqlite_schema where substr(name, 1, 13) <> '_fleet_fence_'";
+/// Reads the schema without the fence triggers and the fleet's own tables.
+fn schema_sql() -> String {
+    let own = own_tables::quoted_names();
+    format!(
+        "select type, name, tbl_name, sql from sqlite_schema \
+         where substr(name, 1, 13) <> '_fleet_fence_' and tbl_name not in ({own})"
+    )
+}
 
 /// See [`crate::Engine::compute_fingerprint`].
 pub(in crate::sqlite) async fn compute_fingerprint(
@@ -41,7 +48,7 @@ pub(super) fn fingerprint_connection(db: &Connection) -> rusqlite::Result<Databa
     let mut tables = db.prepare(TABLES)?;
     let names: Vec<String> = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut print = DatabaseFingerprint::default();
-    print.tables.insert("the schema".to_owned(), sum_rows(db, SCHEMA)?);
+    print.tables.insert("the schema".to_owned(), sum_rows(db, &schema_sql())?);
     for name in names {
         let all = format!("select * from main.\"{}\"", name.replace('"', "\"\""));
         let sum = sum_rows(db, &all)?;

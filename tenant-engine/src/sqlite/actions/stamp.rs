@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{ExpectedIdentity, Identity, IdentityState};
+use crate::own_tables::is_own_table;
 use crate::placement::Placement;
 use crate::sqlite::SqliteEngine;
 use crate::sqlite::error::from_sqlite;
@@ -93,7 +94,8 @@ fn raise_fence(db: &Connection) -> Result<()> {
     // used, because it prepares every view, and that may never end for views of a file from elsewhere.
     let tables = read_names(db, "select name from main.sqlite_schema where type = 'table' and rootpage > 0")?;
     let ledger = ledger::name(db)?;
-    let tables = tables.iter().filter(|name| !is_ours(name, &ledger) && !name.starts_with("sqlite_"));
+    let tables =
+        tables.iter().filter(|name| is_own_table(name) || !is_ours(name, &ledger) && !name.starts_with("sqlite_"));
     for (number, table) in tables.enumerate() {
         for verb in ["insert", "update", "delete"] {
             let sql = format!(

@@ -10,6 +10,7 @@ mod lanes;
 mod lease;
 pub(super) mod lent;
 mod log;
+mod own_statement;
 pub(super) mod pool;
 mod row_cells;
 mod sandbox;

@@ -74,6 +74,15 @@ impl SqliteSession {
         self.run_call(after, move |tx| statements.iter().map(|s| tx.query(&s.sql, &s.params)).collect()).await
     }
 
+    /// As [`SqliteSession::run_statements`], on the fleet's own tables.
+    pub(crate) async fn run_own_statements(
+        &mut self,
+        statements: Vec<SqlStatement>,
+        after: AfterStatements,
+    ) -> Result<Vec<Rows>> {
+        self.run_call(after, move |tx| tx.run_own_statements(&statements)).await
+    }
+
     pub(crate) async fn commit(&mut self) -> Result<()> {
         match &self.state {
             SqliteSessionState::New | SqliteSessionState::Over(SqliteTransactionEnding::Committed) => Ok(()),

@@ -94,7 +94,7 @@ fn run_as_tenant<T>(
     ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
 }
 
-fn run_statement(
+pub(super) fn run_statement(
     conn: &SqliteTenantConnection,
     access: AccessMode,
     limits: &SessionLimits,

@@ -9,7 +9,7 @@ use super::commit_decision::CommitDecision;
 use super::connection::SqliteTenantConnection;
 use super::lease::SqliteLease;
 use super::lent::RusqliteTx;
-use super::statement;
+use super::{own_statement, statement};
 use crate::answers::AnswerShare;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::IdentityState;
@@ -51,6 +51,17 @@ impl SqliteTx<'_> {
     /// As [`SqliteTx::query`].
     pub fn execute(&self, sql: &str, params: &[SqlValue]) -> Result<u64> {
         self.query(sql, params).map(|rows| rows.rows_affected)
+    }
+
+    /// Runs statements on the fleet's own tables, which a writing transaction makes if they are missing.
+    pub(super) fn run_own_statements(&self, statements: &[SqlStatement]) -> Result<Vec<Rows>> {
+        self.require_open()?;
+        let ready = own_statement::prepare_own_tables(self.conn, self.access)?;
+        let run = |statement: &SqlStatement| match ready {
+            true => own_statement::execute_own(self.conn, self.access, self.limits, self.answers.new_hold(), statement),
+            false => Ok(Rows::default()),
+        };
+        statements.iter().map(run).collect()
     }
 
     fn require_open(&self) -> Result<()> {

@@ -1,0 +1,94 @@
+//! Repairs the catalog's index of due jobs after a process died before it wrote its marks: looks once into the database of
+//! every tenant that serves, a few at a time.
+
+use std::sync::Arc;
+
+use catalog::members::Role;
+use catalog::tenants::{self, TenantCriteria};
+use catalog::{TenantId, TenantState, job_queues};
+use futures_util::StreamExt as _;
+use tenant_engine::SqlValue;
+
+use super::runner::RunnerShared;
+use super::statements::{self, first_row, own_statement};
+use crate::error::Result;
+use crate::principal::Principal;
+use crate::tenant::{Read, Tenant};
+
+/// Databases that are read at the same time.
+const READS_MAX: usize = 4;
+/// Tenants in one page of the catalog.
+const PAGE: u32 = 500;
+/// A sweep that takes longer than this may be repeated by another process, which does no harm.
+const SWEEP_MS_MAX: i64 = 3_600_000;
+
+/// Sweeps for each process that has died; logs why it could not.
+pub(super) async fn sweep_for_dead(shared: Arc<RunnerShared>) {
+    loop {
+        match sweep_once(&shared).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the jobs of a process that died are looked for later");
+                return;
+            }
+        }
+    }
+}
+
+/// Sweeps for one dead process; `false` when there is none.
+async fn sweep_once(shared: &RunnerShared) -> Result<bool> {
+    let catalog = &shared.router.inner.catalog;
+    let Some(process) = job_queues::expired_enqueuer(&mut catalog.read().await?).await? else { return Ok(false) };
+    let mut tx = catalog.write().await?;
+    let until = tx.now() + SWEEP_MS_MAX;
+    let taken = job_queues::take_sweep(&mut tx, &process, until).await?;
+    tx.commit().await?;
+    if !taken {
+        return Ok(true);
+    }
+    tracing::info!(process, "a process died that may have enqueued jobs; looking into every tenant's database");
+    sweep_tenants(shared).await?;
+    let mut tx = catalog.write().await?;
+    job_queues::remove_enqueuer(&mut tx, &process).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+async fn sweep_tenants(shared: &RunnerShared) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = next_page(shared, after).await?;
+        let Some(last) = page.last().copied() else { return Ok(()) };
+        after = Some(last);
+        let looks = futures_util::stream::iter(page).map(|tenant| look_into(shared, tenant));
+        let found: Vec<_> = looks.buffer_unordered(READS_MAX).filter_map(std::future::ready).collect().await;
+        let mut tx = shared.router.inner.catalog.write().await?;
+        job_queues::mark_due(&mut tx, &found).await?;
+        tx.commit().await?;
+    }
+}
+
+async fn next_page(shared: &RunnerShared, after: Option<TenantId>) -> Result<Vec<TenantId>> {
+    let states = vec![TenantState::Active, TenantState::Suspended, TenantState::Archived];
+    let criteria = TenantCriteria { states, ..TenantCriteria::default() };
+    let mut tx = shared.router.inner.catalog.read().await?;
+    let page = tenants::list_tenants(&mut tx, &criteria, after, PAGE).await?;
+    Ok(page.into_iter().map(|record| record.id).collect())
+}
+
+/// When the tenant's first job is due, if it has one. A tenant that cannot be opened now may have one: its queue counts as due,
+/// and is looked into when the tenant serves again.
+async fn look_into(shared: &RunnerShared, tenant: TenantId) -> Option<(TenantId, i64)> {
+    let principal = Arc::new(Principal::of_tenant("jobs", tenant, Role::Reader));
+    let read = async {
+        let tenant: Tenant<Read> = shared.router.open_id(principal, tenant).await?;
+        let values = vec![SqlValue::Text(tenant.id().to_string()), SqlValue::Integer(0)];
+        let rows = tenant.read_own(own_statement(statements::NEXT_DUE, values)).await?;
+        first_row(&rows).map_or(Ok(None), |row| row.nullable_int(0))
+    };
+    match read.await {
+        Ok(due_at) => due_at.map(|at| (tenant, at)),
+        Err(_) => Some((tenant, shared.now())),
+    }
+}
