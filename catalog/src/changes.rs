@@ -2,7 +2,8 @@
 //!
 //! A commit of this process wakes waiting readers at once. One of the waiting readers polls for commits of other
 //! processes, for all readers. Without waiting readers there is no polling. A database with notifications (Postgres:
-//! `listen`) is read once per notification. Polling continues less often, because notifications can be lost.
+//! `listen`) is read once per notification. Polling continues less often, because notifications can be lost. The same poll
+//! finds new messages of topics (`topics.rs`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -149,7 +150,25 @@ pub fn local_changes_since(catalog: &Catalog, seen: u64) -> LocalChanges {
 /// `Unavailable`; wait a little before the next call.
 pub async fn wait_for_change(catalog: &Catalog, seq: i64, timeout: Duration) -> Result<()> {
     let shared = catalog.shared_state();
-    let mut known = shared.watch.known.subscribe();
+    wait_until_passed(shared, &shared.watch.known, seq, timeout).await
+}
+
+/// As [`wait_for_change`], for a message of any topic after the message `seq`.
+///
+/// # Errors
+/// `Unavailable`; wait a little before the next call.
+pub async fn wait_for_message(catalog: &Catalog, seq: i64, timeout: Duration) -> Result<()> {
+    let shared = catalog.shared_state();
+    wait_until_passed(shared, &shared.watch.messages, seq, timeout).await
+}
+
+async fn wait_until_passed(
+    shared: &CatalogShared,
+    position: &watch::Sender<i64>,
+    seq: i64,
+    timeout: Duration,
+) -> Result<()> {
+    let mut known = position.subscribe();
     let reached = known.wait_for(|known| *known > seq);
     tokio::select! {
         _ = reached => Ok(()),
@@ -172,6 +191,8 @@ pub async fn trim_feed(tx: &mut WriteTx, keep: i64) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct FeedWatch {
     known: watch::Sender<i64>,
+    /// The known position of the topics' messages.
+    messages: watch::Sender<i64>,
     lookout: Mutex<FeedPoller>,
 }
 
@@ -185,18 +206,19 @@ struct FeedPoller {
 
 impl Default for FeedWatch {
     fn default() -> Self {
-        Self { known: watch::Sender::new(0), lookout: Mutex::default() }
+        Self { known: watch::Sender::new(0), messages: watch::Sender::new(0), lookout: Mutex::default() }
     }
 }
 
 impl FeedWatch {
     /// Records that the feed has reached this position; `true` when the position is new.
     pub(crate) fn mark_reached(&self, seq: i64) -> bool {
-        self.known.send_if_modified(|known| {
-            let further = seq > *known;
-            *known = seq.max(*known);
-            further
-        })
+        self.known.send_if_modified(|known| advance_position(known, seq))
+    }
+
+    /// Records that a message with this number exists; `true` when the number is new.
+    pub(crate) fn mark_message(&self, seq: i64) -> bool {
+        self.messages.send_if_modified(|known| advance_position(known, seq))
     }
 
     /// Closes the connections used for polling. Readers that still wait open new ones, or wait for their timeout.
@@ -207,6 +229,12 @@ impl FeedWatch {
             connection_slots::close_connection(connection).await;
         }
     }
+}
+
+fn advance_position(known: &mut i64, seq: i64) -> bool {
+    let further = seq > *known;
+    *known = seq.max(*known);
+    further
 }
 
 /// Polls until dropped; the next waiting reader continues. Returns only to report a failure.
@@ -232,14 +260,18 @@ impl FeedPoller {
             return Ok(());
         }
         // Queried before it is recorded, so that a cancelled poll is repeated.
-        let newest = sqlx::query("select coalesce(max(seq), 0) as seq from changes");
+        let newest = sqlx::query(
+            "select (select coalesce(max(seq), 0) from changes) as seq, \
+             (select coalesce(max(seq), 0) from topic_messages) as message_seq",
+        );
         let row = shared
             .opener
             .connection_transport()
             .await_answer(newest.fetch_one(connection))
             .await
             .map_err(error_mapping::catalog_error)?;
-        self.ear.note_poll_result(shared.watch.mark_reached(row::int_column(&row, "seq")?));
+        let message = shared.watch.mark_message(row::int_column(&row, "message_seq")?);
+        self.ear.note_poll_result(shared.watch.mark_reached(row::int_column(&row, "seq")?) || message);
         self.commits_seen = commits;
         Ok(())
     }

@@ -3,8 +3,8 @@
 //! end. When a clock was set back, leases of live processes look like this, too. So code that knows that a process is
 //! alive says so: a runner names the steps that it holds, and connection shares are watched.
 
-/// The longest lease of a step is 20 s, and the longest wait between two attempts 30 s. The clocks of processes that
-/// share a catalog differ by at most 5 s.
+/// The longest lease of a step is 20 s, and that of a webhook 45 s. The longest wait of a step between two attempts is
+/// 30 s. The clocks of processes that share a catalog differ by at most 5 s.
 pub(crate) const AHEAD_MS_MAX: i64 = 60_000;
 
 /// The longest lease of a periodic task is twice its period of one hour.

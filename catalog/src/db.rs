@@ -89,6 +89,8 @@ pub struct ReadTx {
     now: i64,
     /// The newest entry that this transaction appended to the change feed.
     appended: Option<i64>,
+    /// The newest message of a topic that this transaction appended.
+    appended_message: Option<i64>,
     /// The subjects of those entries.
     touched: TransactionChanges,
 }
@@ -227,6 +229,7 @@ impl Catalog {
             shared: self.shared.clone(),
             now: self.now(),
             appended: None,
+            appended_message: None,
             touched: TransactionChanges::default(),
         })
     }
@@ -317,6 +320,11 @@ impl ReadTx {
         self.appended = Some(seq);
     }
 
+    /// Wakes tasks that wait for messages, once this is committed.
+    pub(crate) fn mark_message_appended(&mut self, seq: i64) {
+        self.appended_message = Some(seq);
+    }
+
     /// The changes that this process records about itself, once this is committed.
     pub(crate) fn pending_changes(&mut self) -> &mut TransactionChanges {
         &mut self.touched
@@ -370,7 +378,8 @@ impl WriteTx {
     /// # Errors
     /// `Unavailable`: nothing was changed; but if the connection was lost, the changes may or may not have been made.
     pub async fn commit(mut self) -> Result<()> {
-        let feed = if self.inner.appended.is_some() { FeedUpdate::Appended } else { FeedUpdate::Unchanged };
+        let has_news = self.inner.appended.is_some() || self.inner.appended_message.is_some();
+        let feed = if has_news { FeedUpdate::Appended } else { FeedUpdate::Unchanged };
         let commit = self.inner.shared.opener.commit_statement(feed);
         let touched = std::mem::take(&mut self.inner.touched);
         let _noted = RecordOnDrop { shared: Arc::clone(&self.inner.shared), touched };
@@ -383,6 +392,9 @@ impl WriteTx {
         })?;
         if let Some(seq) = self.inner.appended {
             self.inner.shared.watch.mark_reached(seq);
+        }
+        if let Some(seq) = self.inner.appended_message {
+            self.inner.shared.watch.mark_message(seq);
         }
         Ok(())
     }

@@ -197,7 +197,7 @@ impl EventFilter {
     }
 }
 
-const COLUMNS: &str = "seq, at, kind, actor, tenant_id, op_id, request_id, data";
+pub(crate) const COLUMNS: &str = "seq, at, kind, actor, tenant_id, op_id, request_id, data";
 
 /// A page in commit order after `after`, of one tenant or operation if given.
 ///
@@ -214,7 +214,7 @@ pub async fn list_events(
     Ok(read_events(tx, &filter, EventOrder::Oldest, Some(after), page_limit).await?.events)
 }
 
-fn event_from_row(row: &AnyRow) -> Result<EventRecord> {
+pub(crate) fn event_from_row(row: &AnyRow) -> Result<EventRecord> {
     let data = serde_json::from_str(&row::text_column(row, "data")?)
         .map_err(|error| Error::new(ErrorKind::Corrupt, "an event's data is not JSON").with_source(error))?;
     let event = NewEvent {

@@ -16,6 +16,7 @@ use crate::ids::FleetId;
 use crate::row;
 use crate::schema;
 use crate::servers;
+use crate::webhooks;
 
 /// The reason why a tenant of the original has no database here.
 const STAYED: &str = "stayed with the fleet that this one was copied from";
@@ -73,6 +74,7 @@ pub async fn begin_new_identity(tx: &mut WriteTx) -> Result<FleetId> {
     leave_tenants(tx, "state = $2", "archived").await?;
     end_operations(tx).await?;
     domains::forget_proofs(tx).await?;
+    webhooks::pause_all(tx).await?;
     for sql in ["delete from backups", "delete from leases", "delete from idempotency"] {
         tx.execute_sql(sqlx::query(sql)).await?;
     }

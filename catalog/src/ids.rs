@@ -11,6 +11,8 @@ pub type BackupId = TypedId<BackupKind>;
 pub type ReleaseId = TypedId<ReleaseKind>;
 /// Identifies an API token; it is not the secret.
 pub type TokenId = TypedId<TokenKind>;
+/// Identifies a webhook.
+pub type WebhookId = TypedId<WebhookKind>;
 
 /// Marks [`ServerId`].
 #[derive(Debug)]
@@ -24,6 +26,9 @@ pub enum ReleaseKind {}
 /// Marks [`TokenId`].
 #[derive(Debug)]
 pub enum TokenKind {}
+/// Marks [`WebhookId`].
+#[derive(Debug)]
+pub enum WebhookKind {}
 
 impl IdKind for ServerKind {
     const PREFIX: &'static str = "srv";
@@ -40,4 +45,8 @@ impl IdKind for ReleaseKind {
 impl IdKind for TokenKind {
     const PREFIX: &'static str = "tok";
     const NOUN: &'static str = "token";
+}
+impl IdKind for WebhookKind {
+    const PREFIX: &'static str = "whk";
+    const NOUN: &'static str = "webhook";
 }

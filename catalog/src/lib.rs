@@ -39,6 +39,8 @@ pub mod steps;
 pub mod tenant;
 pub mod tenants;
 pub mod tokens;
+pub mod topics;
+pub mod webhooks;
 
 mod bulk;
 mod clock_skew;
@@ -55,7 +57,7 @@ mod text_enum;
 
 pub use db::{Catalog, CatalogClock, ReadTx, WriteTx};
 pub use error::{Error, ErrorKind, Result};
-pub use ids::{BackupId, FleetId, Generation, OperationId, ReleaseId, ServerId, TenantId, TokenId};
+pub use ids::{BackupId, FleetId, Generation, OperationId, ReleaseId, ServerId, TenantId, TokenId, WebhookId};
 pub use name::TenantName;
 pub use server::{ServerRecord, ServerState};
 pub use tenant::{BlockWrites, SchemaPin, TenantRecord, TenantState};

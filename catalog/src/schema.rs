@@ -108,6 +108,8 @@ const MIGRATIONS: &[CatalogMigration] = &[
         name: "external_accounts",
         sql: include_str!("../../migrations/catalog/0022_external_accounts.sql"),
     },
+    CatalogMigration { version: 23, name: "webhooks", sql: include_str!("../../migrations/catalog/0023_webhooks.sql") },
+    CatalogMigration { version: 24, name: "topics", sql: include_str!("../../migrations/catalog/0024_topics.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

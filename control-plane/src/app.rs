@@ -29,6 +29,7 @@ use crate::operation::StepContext;
 use crate::operations;
 use crate::runner::Runner;
 use crate::tasks::ProcessTasks;
+use crate::webhooks::client::WebhookClient;
 pub(crate) use place::{
     DirectoryState, bring_inside, identity_unfinished, inspect_place, note_place, record_place as settle_place,
     refuse_copy,
@@ -59,6 +60,10 @@ pub struct App {
     pub runner: Arc<Runner>,
     /// Looks up the records that prove control of custom domains.
     pub dns: Arc<dyn TxtLookup>,
+    /// Sends events to webhooks.
+    pub webhooks: Arc<WebhookClient>,
+    /// The name of this process in the catalog, for what it claims there. Its successor releases that.
+    pub process_name: String,
     tasks: ProcessTasks,
     sqlite: SqliteEngine,
     postgres: PostgresEngine,
@@ -133,13 +138,7 @@ impl App {
             crate::metrics::install_recorder();
         }
         let home = DataDirectory::open_existing(&config)?;
-        match DataDirectory::require_local(&config) {
-            // A command that runs alone may report this problem, or move tenants away.
-            Err(error) if config.role != ProcessRole::Serving => {
-                tracing::warn!(%error, "the data directory is not safe")
-            }
-            checked => checked?,
-        }
+        refuse_network_disk(&config)?;
         home.require_catalog().await?;
         let scratch = home.scratch_dir()?;
         let url = config.backup_url.clone().unwrap_or_else(|| home.backups_url());
@@ -169,14 +168,15 @@ impl App {
         let context = Arc::new(StepContext::new(config.clone(), catalog.clone(), engines.clone(), store, scratch));
         let tasks = ProcessTasks::default();
         let dns: Arc<dyn TxtLookup> = Arc::new(DnsLookup::new(config.dns_server));
+        let process_name = uuid::Uuid::now_v7().simple().to_string();
+        let webhooks = Arc::new(WebhookClient::new(Arc::new(DnsLookup::new(config.dns_server))));
         let runner =
             Runner::start_runner(Arc::clone(&context), operations::registry(), tasks.clone(), descriptors.steps);
         if config.role == ProcessRole::Serving {
             background::start_tasks(&context, &runner, &dns, &tasks);
-        } else if let Err(error) = background::reconcile::close_abandoned(&context, &runner).await {
-            // In a fleet without a serving process, nobody else looks for them. A failed write is repeated at the next
-            // start.
-            tracing::debug!(code = %error.code(), %error, "leftovers of a dead process were not checked");
+            background::webhooks::start_worker(&catalog, &webhooks, &process_name, &tasks);
+        } else {
+            close_leftovers(&context, &runner).await;
         }
         Ok(Arc::new(Self {
             config,
@@ -187,6 +187,8 @@ impl App {
             descriptors,
             runner,
             dns,
+            webhooks,
+            process_name,
             tasks,
             sqlite,
             postgres,
@@ -243,6 +245,18 @@ impl App {
 /// How long closing the tenants' connections may take at the end: longer than a request's statement may run.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Refuses to serve SQLite files on a network file system. A command that runs alone may report this problem, or move
+/// tenants away.
+fn refuse_network_disk(config: &Config) -> Result<()> {
+    match DataDirectory::require_local(config) {
+        Err(error) if config.role != ProcessRole::Serving => {
+            tracing::warn!(%error, "the data directory is not safe");
+            Ok(())
+        }
+        checked => checked,
+    }
+}
+
 /// Refuses to start with a wrong clock. Such a process would end other processes' leases and drop what they still
 /// retain.
 async fn refuse_skew(catalog: &Catalog) -> Result<()> {
@@ -252,6 +266,13 @@ async fn refuse_skew(catalog: &Catalog) -> Result<()> {
     }
     let detail = format!("this machine's clock differs from the catalog's by {} s", skew_ms / 1_000);
     Err(Error::new(ErrorKind::ClockSkew, detail).try_next("set the clock (ntp), then start again"))
+}
+
+/// In a fleet without a serving process, only commands look for leftovers. A failed write is repeated at the next start.
+async fn close_leftovers(context: &StepContext, runner: &Runner) {
+    if let Err(error) = background::reconcile::close_abandoned(context, runner).await {
+        tracing::debug!(code = %error.code(), %error, "leftovers of a dead process were not checked");
+    }
 }
 
 /// Creates the parts of a fleet that a crash of an earlier `init` may have left out.

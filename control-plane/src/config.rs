@@ -40,7 +40,7 @@ pub struct Config {
     pub own_hosts: Option<Vec<String>>,
     /// The issuers whose JSON Web Tokens the data API accepts, beside the tokens of the catalog.
     pub jwt_issuers: Vec<JwtIssuer>,
-    /// The DNS server that is asked about custom domains. `None`: those of `/etc/resolv.conf`.
+    /// The DNS server that is asked about custom domains and hosts of webhooks. `None`: those of `/etc/resolv.conf`.
     pub dns_server: Option<SocketAddr>,
     /// Certificate chain and key (PEM) of both listeners; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,

@@ -5,8 +5,8 @@
 //! databases and return an outcome with effects. The recorder writes both to the catalog.
 //!
 //! A number is a layer, and a module imports only from lower numbers or its own folder:
-//! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir · 2 backup auth domains ·
-//! 3 operation · 4 replacement · 5 runner · 6 operations · 7 background scrub · 8 app · 9 health · 10 http · 11 serve ·
+//! 0 config clock descriptors disks tasks telemetry metrics error time_text · 1 plan tls data_dir event_views ·
+//! 2 backup auth domains · 3 operation webhooks · 4 replacement · 5 runner · 6 operations · 7 background scrub · 8 app · 9 health · 10 http · 11 serve ·
 //! 12 catalog_admin new_identity.
 
 pub mod clock;
@@ -22,6 +22,7 @@ mod time_text;
 pub(crate) mod tls;
 
 pub mod auth;
+mod event_views;
 pub mod plan;
 
 pub mod backup;
@@ -30,6 +31,7 @@ pub mod domains;
 pub mod operation;
 pub(crate) mod replacement;
 pub mod runner;
+pub mod webhooks;
 
 pub mod operations;
 

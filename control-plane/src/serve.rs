@@ -117,10 +117,11 @@ pub async fn start_server(app: Arc<App>, options: ServeOptions) -> Result<Runnin
     endpoint.admin_socket = bound.as_ref().map(|_| socket::RELATIVE.to_owned());
     let mut api = ApiState::with_metrics(Arc::clone(&app), crate::metrics::install_recorder());
     api.certificates.clone_from(&certificates);
-    endpoint.owner = Some(api.running.process_name().to_owned());
+    endpoint.owner = Some(app.process_name.clone());
     endpoint.lock = lock.lock_name();
     if let Some(owner) = lock.owner_before() {
         idempotency::release_keys(&app.catalog, owner).await;
+        crate::background::webhooks::release_claims(&app.catalog, owner).await;
     }
     let (handle, local) = (Handle::new(), Handle::new());
     let (admin_sockets, data_sockets) = (app.descriptors.admin_sockets, app.descriptors.data_sockets);

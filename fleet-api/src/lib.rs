@@ -35,3 +35,4 @@ pub mod statements;
 pub mod status;
 pub mod tenants;
 pub mod tokens;
+pub mod webhooks;

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, man, member, migrate, op,
-    query, release, restore, serve, server, status, tenant, token, version,
+    query, release, restore, serve, server, status, tenant, token, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::CommandExit;
@@ -145,6 +145,9 @@ pub(crate) enum CliCommand {
     /// Read the audit log: who changed what, newest first
     #[command(alias = "event")]
     Events(events::EventsArgs),
+    /// Send the fleet's events to other systems: add, list, test, log, pause, resume, remove
+    #[command(subcommand, alias = "webhooks")]
+    Webhook(webhook::WebhookCommand),
     /// How long ended operations and events are kept: show, keep
     #[command(subcommand)]
     History(history::HistoryCommand),
@@ -209,6 +212,7 @@ pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandC
         CliCommand::Op(verb) => op::run_op_command(verb, context).await,
         CliCommand::Job(verb) => job::run_job_command(verb, context).await,
         CliCommand::Events(args) => events::run_events_command(args, context).await,
+        CliCommand::Webhook(verb) => webhook::run_webhook_command(verb, context).await,
         CliCommand::History(verb) => history::run_history_command(verb, context).await,
         CliCommand::Catalog(verb) => catalog::run_catalog_command(&verb, context).await,
         CliCommand::Query(args) => query::run_query_command(args, context).await,

@@ -82,6 +82,12 @@ const COMMANDS: &[(&str, &str)] = &[
     ("job list", "TENANT=acme"),
     ("query", "SQL=select_1 TENANT=acme"),
     ("events", "--limit=5"),
+    ("webhook add", "URL=https://receiver.example/ --kind=tenant.created --tenant=acme --dry-run"),
+    ("webhook list", ""),
+    ("webhook log", "WEBHOOK={webhook}"),
+    ("webhook pause", "WEBHOOK={webhook} --dry-run"),
+    ("webhook resume", "WEBHOOK={paused} --dry-run"),
+    ("webhook remove", "WEBHOOK={webhook} --dry-run"),
     ("history show", ""),
     ("history keep", "--operations=30d --events=30d --dry-run"),
     ("catalog check", ""),
@@ -98,6 +104,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("tenant adopt", "needs a Postgres server; the API's own test spoils it"),
     ("server prepare", "needs a Postgres server"),
     ("tenant domain verify", "needs a DNS server"),
+    ("webhook test", "needs a receiver"),
     ("server set", "needs a Postgres server; the API's own test spoils it"),
     ("catalog copy", "needs a Postgres server"),
     ("catalog new-identity", "needs a copy of a data directory"),
@@ -174,10 +181,19 @@ fn make_fleet(directory: &Path) -> Vec<(&'static str, String)> {
     run_ok(directory, "member add acme user-2 --role reader");
     run_ok(directory, "tenant domain add acme old.example");
     run_ok(directory, "tenant account link acme crm 4711");
+    for _ in 0..2 {
+        run_ok(directory, "webhook add https://receiver.example/");
+    }
     run_ok(directory, "backup run --all");
     run_ok(directory, "restore run globex --to latest --yes");
     let first = |line: &str| run_ok(directory, line).lines().next().unwrap_or_default().to_owned();
+    let webhooks = run_ok(directory, "webhook list -o name");
+    let mut webhooks = webhooks.lines().map(str::to_owned);
+    let (webhook, paused) = (webhooks.next().unwrap(), webhooks.next().unwrap());
+    run_ok(directory, &format!("webhook pause {paused}"));
     vec![
+        ("{webhook}", webhook),
+        ("{paused}", paused),
         ("{base}", directory_text("new")),
         ("{token}", first("token list -o name")),
         ("{release}", first("release list -o name")),
@@ -280,7 +296,10 @@ fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
         "DURATION" => texts(&["-1s", "1.5s", "NaN", "5", "", "99999999d"]),
         "STATE" | "STATE,…" | "KIND" => texts(&["mgirate", "pending,"]),
         "TENANT" | "SERVER" | "TENANT|KEY=VALUE|KEY-" => texts(&["nobody"]),
-        "OPERATION" | "TOKEN" | "BACKUP" | "RELEASE" => texts(&["nobody", ""]),
+        "URL" => {
+            texts(&["", "receiver.example", "http://receiver.example/", "https://127.0.0.1/", "https://a@b.example/"])
+        }
+        "OPERATION" | "TOKEN" | "BACKUP" | "RELEASE" | "WEBHOOK" => texts(&["nobody", ""]),
         "BACKUP|TENANT" => texts(&["nobody", "bkp_1"]),
         "DIR|RELEASE" | "DIRECTORY" => texts(&["nowhere", "", "rel_1"]),
         "K=V,…" => texts(&["", "=x", "plan"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use catalog::{Catalog, changes};
 use moka::future::Cache;
 use tenant_engine::{AnswerBudget, Engine, EngineKind, SessionLimits};
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::TenantValues;
@@ -22,6 +22,7 @@ use crate::membership::{self, Memberships, RoleCache};
 use crate::metrics::RouterMetrics;
 use crate::pools::{PoolCache, PoolLimits};
 use crate::principal::{self, Authenticate, PrincipalCache};
+use crate::realtime::{OUTBOX_MAX, RealtimeLimits, SubscriptionHub, serve_topics};
 use crate::resolve::TenantDirectory;
 use crate::retry::HOLD_DEFAULT;
 use crate::router::{Router, RouterInner};
@@ -62,6 +63,7 @@ pub struct RouterBuilder {
     pools_max: u64,
     cached_values_max: u64,
     answers: AnswerBudget,
+    realtime: RealtimeLimits,
     /// What must stay as long as the router.
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -81,6 +83,7 @@ impl RouterBuilder {
             pools_max: POOLS_MAX,
             cached_values_max: CACHED_VALUES_MAX,
             answers: AnswerBudget::new(ANSWERS_BYTES_MAX),
+            realtime: RealtimeLimits::default(),
             kept: Vec::new(),
         }
     }
@@ -154,6 +157,12 @@ impl RouterBuilder {
         Self { answers, ..self }
     }
 
+    /// Sets the limits of topics and subscriptions.
+    #[must_use]
+    pub fn realtime_limits(self, limits: RealtimeLimits) -> Self {
+        Self { realtime: limits, ..self }
+    }
+
     /// Keeps a value until the router and all its tenants are dropped.
     pub(crate) fn keep_until_closed(mut self, value: impl Any + Send + Sync) -> Self {
         self.kept.push(Box::new(value));
@@ -178,6 +187,10 @@ impl RouterBuilder {
         let job_marks = Arc::new(JobMarks::new());
         let (marks, catalog, until) = (Arc::clone(&job_marks), self.catalog.clone(), stop.clone());
         tokio::spawn(async move { marks.keep_writing(catalog, until).await });
+        let (outbox, inbox) = mpsc::channel(OUTBOX_MAX);
+        let subscriptions = Arc::new(SubscriptionHub::new(self.realtime, outbox, Arc::clone(&caches.meters)));
+        let (hub, topic_caches) = (Arc::clone(&subscriptions), Arc::clone(&caches));
+        tokio::spawn(serve_topics(hub, inbox, topic_caches, self.catalog.clone(), stop.clone()));
         let inner = RouterInner {
             job_marks,
             catalog: self.catalog,
@@ -187,6 +200,7 @@ impl RouterBuilder {
             hold: self.hold,
             caches,
             tenant_values: TenantValues::new(self.cached_values_max),
+            subscriptions,
             remembered: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(REMEMBERED_AGE_MAX).build(),
             woken: Cache::builder().max_capacity(WOKEN_MAX).time_to_live(WOKEN_AGE_MAX).build(),
             closed: AtomicBool::new(false),

@@ -58,6 +58,16 @@ pub enum ErrorKind {
     CatalogDiskFull,
     /// The public keys of an issuer of tokens cannot be fetched.
     KeysUnavailable,
+    /// The name of a topic has other characters than allowed, or too many.
+    TopicInvalid,
+    /// A message for a topic is larger than allowed.
+    MessageTooLarge,
+    /// Too many messages of this tenant, or of all tenants, are being published.
+    MessagesMax,
+    /// The tenant, or this process, has as many open subscriptions as allowed.
+    SubscriptionsMax,
+    /// The page that opens a live connection has another origin than the application.
+    OriginRefused,
     /// The router is shutting down.
     ShuttingDown,
     /// The router was built without a required part.
@@ -103,6 +113,11 @@ impl ErrorKind {
             Self::CatalogUnavailable => "catalog_unavailable",
             Self::CatalogDiskFull => "disk_full",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::TopicInvalid => "topic_invalid",
+            Self::MessageTooLarge => "message_too_large",
+            Self::MessagesMax => "messages_max",
+            Self::SubscriptionsMax => "subscriptions_max",
+            Self::OriginRefused => "origin_refused",
             Self::ShuttingDown => "shutting_down",
             Self::Misconfigured => "internal",
             Self::FleetNotOpened(kind) => kind.code(),
@@ -128,10 +143,16 @@ impl ErrorKind {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::TenantUnnamed | Self::TenantNameInvalid | Self::TenantAmbiguous | Self::TenantHeaderRefused => 400,
+            Self::TenantUnnamed
+            | Self::TenantNameInvalid
+            | Self::TenantAmbiguous
+            | Self::TenantHeaderRefused
+            | Self::TopicInvalid => 400,
             Self::Unauthenticated | Self::WebhookRefused => 401,
-            Self::Forbidden | Self::Suspended | Self::ReadOnly => 403,
+            Self::Forbidden | Self::Suspended | Self::ReadOnly | Self::OriginRefused => 403,
             Self::NotFound | Self::RowNotFound => 404,
+            Self::MessageTooLarge => 413,
+            Self::MessagesMax => 429,
             Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => 500,
             Self::JobClaimLost => 409,
             Self::JobInvalid | Self::LoopInvalid => 422,
@@ -144,6 +165,7 @@ impl ErrorKind {
             | Self::SchemaAhead
             | Self::CatalogUnavailable
             | Self::KeysUnavailable
+            | Self::SubscriptionsMax
             | Self::ShuttingDown => 503,
             Self::Database(kind) => database_status(kind),
         }
@@ -153,10 +175,10 @@ impl ErrorKind {
     #[must_use]
     pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::ShuttingDown => {
+            Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::MessagesMax | Self::ShuttingDown => {
                 Some(Duration::from_secs(1))
             }
-            Self::KeysUnavailable => Some(Duration::from_secs(10)),
+            Self::KeysUnavailable | Self::SubscriptionsMax => Some(Duration::from_secs(10)),
             // An operator must free space first.
             Self::SchemaBehind
             | Self::CatalogDiskFull
@@ -193,6 +215,11 @@ impl ErrorKind {
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::CatalogDiskFull => "The disk that holds the catalog is full",
             Self::KeysUnavailable => "The token cannot be checked now, because its issuer does not answer",
+            Self::TopicInvalid => "The name of the topic is not valid",
+            Self::MessageTooLarge => "The message is too large; nothing was published",
+            Self::MessagesMax => "Too many messages are being published; this one was not",
+            Self::SubscriptionsMax => "Too many live connections are open",
+            Self::OriginRefused => "A live connection must come from a page of this application",
             Self::ShuttingDown => "The server is shutting down",
             Self::Misconfigured | Self::FleetNotOpened(_) => "The server is misconfigured",
             Self::RowNotFound => "There is no such row",
@@ -226,6 +253,8 @@ impl ErrorKind {
             | Self::SchemaBehind
             | Self::CatalogUnavailable
             | Self::KeysUnavailable
+            | Self::MessagesMax
+            | Self::SubscriptionsMax
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
             Self::SchemaPinned => &[
                 "Ask an operator to migrate this tenant by name.",
@@ -238,6 +267,11 @@ impl ErrorKind {
             Self::LoopInvalid => &["Name an actor, a reason, and a selection that matches tenants."],
             Self::JobInvalid => &["Store large data in a table, and refer to it in the job."],
             Self::JobClaimLost => &["Return from the handler: the other run ends the job."],
+            Self::TopicInvalid => &["A topic has 1 to 64 of a-z, 0-9, '-', '_', '.' and ':'."],
+            Self::MessageTooLarge => &["Publish the id of what changed, and let the page read the rest."],
+            Self::OriginRefused => &[
+                "Use the page itself. A proxy must pass the header Host unchanged, or the application must allow the origin.",
+            ],
             Self::CatalogDiskFull => &[
                 "Ask the operator of this service to free space.",
                 "Repeat the request after the time in Retry-After.",

@@ -25,7 +25,8 @@ pub trait Memberships: Send + Sync + 'static {
 }
 
 /// How long a cached role may be used. The change feed drops the catalog's own roles much earlier.
-pub const MEMBERSHIP_AGE_MAX: Duration = Duration::from_secs(5);
+/// With the second between two checks of a subscription, a connection of a removed member is closed within 5 s.
+pub const MEMBERSHIP_AGE_MAX: Duration = Duration::from_secs(4);
 
 /// How many roles are cached: 50,000 take about 8 MB.
 const ROLES_MAX: u64 = 50_000;
@@ -59,6 +60,11 @@ impl RoleCache {
     /// The role of a principal in a tenant; `None` when it is not a member.
     pub(crate) async fn role_of(&self, tenant: TenantId, principal: &str) -> Result<Option<Role>> {
         self.known.get_or_look_up_for(tenant, (tenant, principal.into()), || self.look_up(tenant, principal)).await
+    }
+
+    /// True when the change feed reports every change of a role.
+    pub(crate) fn is_told_by_feed(&self) -> bool {
+        matches!(self.source, RoleSource::Members(_))
     }
 
     /// Forgets every role.

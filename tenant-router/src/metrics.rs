@@ -1,7 +1,9 @@
 //! The router's counters. No label names a tenant: there may be 100,000 of them, and readers of metrics may not be
 //! allowed to see tenants. Install the metrics recorder before building the router.
 
-use metrics::{Counter, counter, describe_counter};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+use crate::realtime::SubscriptionEnd;
 
 /// The router's counters, created once so that counting in a request costs one addition.
 pub(crate) struct RouterMetrics {
@@ -27,6 +29,16 @@ pub(crate) struct RouterMetrics {
     pub(crate) fenced_out: Counter,
     /// `fleet_router_feed_failures_total`: failed reads of the change feed.
     pub(crate) feed_failures: Counter,
+    /// `fleet_router_subscriptions`: open subscriptions of topics.
+    pub(crate) subscriptions: Gauge,
+    /// `fleet_router_subscriptions_ended_total{reason="…"}`: subscriptions that the router ended.
+    subscriptions_ended: [(SubscriptionEnd, Counter); SubscriptionEnd::ALL.len()],
+    /// `fleet_router_messages_published_total`: messages that this process stored for topics.
+    pub(crate) messages_published: Counter,
+    /// `fleet_router_messages_queued_total`: messages put into queues of subscriptions.
+    pub(crate) messages_queued: Counter,
+    /// `fleet_router_message_failures_total`: failed reads of the topics' messages.
+    pub(crate) message_failures: Counter,
 }
 
 impl RouterMetrics {
@@ -39,6 +51,11 @@ impl RouterMetrics {
         describe_counter!("fleet_router_pools_opened_total", "Pools opened");
         describe_counter!("fleet_router_pools_closed_total", "Pools closed");
         describe_counter!("fleet_router_feed_failures_total", "Failed reads of the change feed");
+        describe_gauge!("fleet_router_subscriptions", "Open subscriptions of topics");
+        describe_counter!("fleet_router_subscriptions_ended_total", "Subscriptions that the router ended, by reason");
+        describe_counter!("fleet_router_messages_published_total", "Messages stored for topics");
+        describe_counter!("fleet_router_messages_queued_total", "Messages put into queues of subscriptions");
+        describe_counter!("fleet_router_message_failures_total", "Failed reads of the topics' messages");
         Self {
             warm: counter!("fleet_router_opens_total", "path" => "warm"),
             cold: counter!("fleet_router_opens_total", "path" => "cold"),
@@ -51,6 +68,18 @@ impl RouterMetrics {
             fenced: counter!("fleet_router_fenced_total"),
             fenced_out: counter!("fleet_router_fenced_out_total"),
             feed_failures: counter!("fleet_router_feed_failures_total"),
+            subscriptions: gauge!("fleet_router_subscriptions"),
+            subscriptions_ended: SubscriptionEnd::ALL
+                .map(|end| (end, counter!("fleet_router_subscriptions_ended_total", "reason" => end.code()))),
+            messages_published: counter!("fleet_router_messages_published_total"),
+            messages_queued: counter!("fleet_router_messages_queued_total"),
+            message_failures: counter!("fleet_router_message_failures_total"),
         }
+    }
+
+    /// Counts a subscription that the router ended.
+    pub(crate) fn count_end(&self, end: SubscriptionEnd) {
+        let of_reason = self.subscriptions_ended.iter().filter(|(reason, _)| *reason == end);
+        of_reason.for_each(|(_, counter)| counter.increment(1));
     }
 }

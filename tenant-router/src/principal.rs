@@ -155,8 +155,9 @@ pub trait Authenticate: Send + Sync + 'static {
 }
 
 /// How long an answer about a credential may be used. The change feed drops revoked tokens much earlier. This limits
-/// the delay while the feed cannot be read, and the delay of an application's own revocation.
-pub const PRINCIPAL_AGE_MAX: Duration = Duration::from_secs(5);
+/// the delay while the feed cannot be read, and the delay of an application's own revocation. With the second between two
+/// checks of a subscription, a connection of a revoked caller is closed within 5 s.
+pub const PRINCIPAL_AGE_MAX: Duration = Duration::from_secs(4);
 
 /// SHA-256 of a credential. Caches use it as their key, so that no secret stays in memory.
 type CredentialHash = [u8; 32];
@@ -226,6 +227,11 @@ impl PrincipalCache {
             ProvenCredential::OfTenant(_, tenant, mark) => *mark == Some(self.change_counter.tenant_mark(*tenant)),
             ProvenCredential::OfFleet(_, everything) => self.change_counter.reset_count() == *everything,
         }
+    }
+
+    /// True when the change feed reports every change that ends a credential.
+    pub(crate) fn is_told_by_feed(&self) -> bool {
+        matches!(self.source, PrincipalSource::Tokens(_))
     }
 
     /// Forgets every credential.

@@ -23,8 +23,8 @@ use crate::gate::SchemaRange;
 use crate::jobs::JobMarks;
 use crate::key::{Naming, RequestView, TenantNameParts};
 use crate::pools::OpenPool;
-use crate::principal::{Principal, PrincipalKind, is_token_shaped};
-use crate::resolve::nonexistent_tenant;
+use crate::principal::{Principal, PrincipalKind};
+use crate::realtime::SubscriptionHub;
 use crate::retry::{RetryBudget, final_error, is_temporary};
 use crate::single_flight_cache::TenantMark;
 use crate::tenant::{AccessLevel, Read, Tenant};
@@ -45,6 +45,8 @@ pub(crate) struct RouterInner {
     pub(crate) caches: Arc<RouterCaches>,
     /// The application's own cached values.
     pub(crate) tenant_values: TenantValues,
+    /// The open subscriptions of topics.
+    pub(crate) subscriptions: Arc<SubscriptionHub>,
     pub(crate) remembered: Cache<RequestFingerprint, Arc<ResolvedCaller>>,
     pub(crate) job_marks: Arc<JobMarks>,
     /// Archived tenants that this process recently asked to wake, with the catalog's record at that time. A tenant that
@@ -209,9 +211,11 @@ impl Router {
         self.inner.caches.catch_up(&self.inner.catalog).await
     }
 
-    /// Refuses new requests. Returns when every pool is closed; a pool closes when its last user releases it.
+    /// Refuses new requests, and ends all subscriptions. Returns when every pool is closed; a pool closes when its last user
+    /// releases it.
     pub async fn shutdown(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        self.end_subscriptions().await;
         if let Err(error) = self.inner.job_marks.write_last(&self.inner.catalog).await {
             tracing::warn!(%error, "the catalog does not know all new jobs; another process will look for them");
         }
@@ -262,12 +266,7 @@ impl Router {
     }
 
     async fn prove_caller(&self, credential: Option<&str>) -> Result<Arc<Principal>> {
-        let caches = &self.inner.caches;
-        let known = match &caches.token_principals {
-            Some(tokens) if credential.is_some_and(is_token_shaped) => tokens,
-            _ => &caches.principals,
-        };
-        known.principal_of(credential, self.inner.catalog.now()).await
+        self.inner.caches.prove_caller(credential, self.inner.catalog.now()).await
     }
 
     /// Opens the resolved tenant. Waits while an operation blocks writes.
@@ -317,7 +316,7 @@ impl Router {
         access: Access,
     ) -> Result<(Grant, Arc<OpenPool>)> {
         let record = self.inner.caches.directory.by_id_now(id).await?;
-        let membership = self.caller_membership(who, record.as_ref()).await?;
+        let membership = self.inner.caches.caller_membership(who, record.as_ref()).await?;
         let grant = self.make_grant(who, record.as_ref(), membership, access)?;
         let pool = self.inner.caches.pools.pool_for(&grant).await?;
         Ok((grant, pool))
@@ -382,23 +381,11 @@ impl Router {
         if !principal.is_valid_at(self.inner.catalog.now()) {
             return Err(ErrorKind::Unauthenticated.into());
         }
-        let membership = self.caller_membership(&principal, record.as_ref()).await?;
+        let membership = self.inner.caches.caller_membership(&principal, record.as_ref()).await?;
         let record = record.ok_or(ErrorKind::NotFound)?;
         let mark = self.inner.caches.change_counter.tenant_mark_since(record.id, count_before);
         let standing = ResolvedCaller { principal, record, membership, mark };
         if standing.has_role() { Ok(standing) } else { Err(ErrorKind::NotFound.into()) }
-    }
-
-    /// The principal's role among the tenant's members. Unknown tenants, which have no members, are looked up too. So
-    /// the response time does not reveal whether a tenant exists.
-    async fn caller_membership(&self, who: &Principal, record: Option<&Arc<TenantRecord>>) -> Result<Option<Role>> {
-        match who.kind() {
-            PrincipalKind::Member | PrincipalKind::TenantMember { .. } => {
-                let tenant = record.map_or_else(nonexistent_tenant, |record| record.id);
-                self.inner.caches.roles.role_of(tenant, who.name()).await
-            }
-            _ => Ok(None),
-        }
     }
 
     /// The cached result of the same request, unless its tenant changed since.

@@ -118,7 +118,7 @@ impl ChangeCounter {
     }
 
     /// The time until which every change is known.
-    fn last_confirmed(&self) -> Instant {
+    pub(crate) fn last_confirmed(&self) -> Instant {
         self.0.started + Duration::from_millis(self.0.confirmed_ms.load(Ordering::Acquire))
     }
 

@@ -107,7 +107,8 @@ impl CatalogOpener {
         }
     }
 
-    /// The statement that commits. Where the database supports it, notifies other processes of changes in the feed.
+    /// The statement that commits. Where the database supports it, notifies other processes of changes in the feed
+    /// and of messages.
     pub(crate) fn commit_statement(&self, feed: FeedUpdate) -> &'static str {
         match (self, feed) {
             (Self::Postgres { .. }, FeedUpdate::Appended) => postgres::COMMIT_AND_NOTIFY,
@@ -272,7 +273,7 @@ impl CatalogOpener {
     }
 }
 
-/// Whether a transaction appended to the change feed.
+/// Whether a transaction appended to the change feed or to the messages of topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FeedUpdate {
     Unchanged,

@@ -118,6 +118,14 @@ pub const RULES: &[RouteRule] = &[
     strict_rule("GET", "/v1/events", Viewer),
     strict_rule("GET", "/v1/history", Viewer),
     dry_run_rule("PATCH", "/v1/history", Admin),
+    strict_rule("GET", "/v1/webhooks", Viewer),
+    // A webhook takes the audit log out of the fleet, and may reach private addresses.
+    dry_run_rule("POST", "/v1/webhooks", Admin),
+    dry_run_rule("DELETE", "/v1/webhooks/{webhook}", Admin),
+    dry_run_rule("POST", "/v1/webhooks/{webhook}/pause", Operator),
+    dry_run_rule("POST", "/v1/webhooks/{webhook}/resume", Operator),
+    strict_rule("POST", "/v1/webhooks/{webhook}/test", Operator),
+    strict_rule("GET", "/v1/webhooks/{webhook}/deliveries", Viewer),
 ];
 
 /// A rule whose plan viewers may request.

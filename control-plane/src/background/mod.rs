@@ -1,7 +1,8 @@
 //! Periodic tasks of a serving process. They are idempotent, have no input and never retry inside. Each has one line in
 //! [`start_tasks`].
 //!
-//! Of several processes on one catalog, only the one that holds a task's lease runs it (`task_lease.rs`).
+//! Of several processes on one catalog, only the one that holds a task's lease runs it (`task_lease.rs`). Webhooks are
+//! no periodic task: each one has a lease of its own, and `app` starts the worker.
 
 mod expire;
 mod history;
@@ -12,6 +13,7 @@ mod steady_time;
 mod task_lease;
 mod trim;
 mod wake;
+pub mod webhooks;
 
 use std::future::Future;
 use std::sync::Arc;

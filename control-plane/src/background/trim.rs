@@ -1,4 +1,4 @@
-//! Limits the growth of the change feed, the stored answers, and the leases of dead processes.
+//! Limits the growth of the change feed, the messages of topics, the stored answers, and the leases of dead processes.
 
 use crate::error::Result;
 use crate::operation::StepContext;
@@ -11,6 +11,7 @@ const ANSWERS_KEPT_MS: i64 = 24 * 3_600_000;
 pub(super) async fn trim_catalog(context: &StepContext) -> Result<()> {
     let mut tx = context.catalog.write().await?;
     catalog::changes::trim_feed(&mut tx, CHANGES_KEPT).await?;
+    catalog::topics::trim_messages(&mut tx).await?;
     let before = tx.now() - ANSWERS_KEPT_MS;
     catalog::idempotency::trim_keys(&mut tx, before).await?;
     catalog::leases::expire_leases(&mut tx).await?;

@@ -1,6 +1,6 @@
-//! Looks up TXT records. The only module that uses the DNS.
+//! Looks up TXT records and addresses of hosts. The only module that uses the DNS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +29,16 @@ pub trait TxtLookup: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// A failure when the DNS does not say whether there are any.
     async fn lookup_txt(&self, name: &str) -> Result<Vec<String>, LookupFailure>;
+}
+
+/// Looks up the addresses of hosts.
+#[async_trait]
+pub trait AddressLookup: Send + Sync + std::fmt::Debug {
+    /// All addresses of a host; none if the DNS says that there are none.
+    ///
+    /// # Errors
+    /// A failure when the DNS does not say whether there are any.
+    async fn lookup_addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupFailure>;
 }
 
 /// The DNS as this machine is configured to use it, or one named server.
@@ -82,6 +92,25 @@ impl TxtLookup for DnsLookup {
         };
         match answer {
             Ok(found) => Ok(found.answers().iter().filter_map(|record| txt_value(&record.data)).collect()),
+            Err(error) if says_absent(&error) => Ok(Vec::new()),
+            Err(error) => Err(LookupFailure(error.to_string())),
+        }
+    }
+}
+
+#[async_trait]
+impl AddressLookup for DnsLookup {
+    async fn lookup_addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupFailure> {
+        let asked = async {
+            let host = host.trim_end_matches('.');
+            let name = Name::from_ascii(format!("{host}.")).map_err(|error| NetError::from(error.to_string()))?;
+            self.build_resolver()?.lookup_ip(name).await
+        };
+        let Ok(answer) = tokio::time::timeout(LOOKUP_TIMEOUT, asked).await else {
+            return Err(LookupFailure("no DNS server answered in time".to_owned()));
+        };
+        match answer {
+            Ok(found) => Ok(found.iter().collect()),
             Err(error) if says_absent(&error) => Ok(Vec::new()),
             Err(error) => Err(LookupFailure(error.to_string())),
         }

@@ -54,16 +54,10 @@ pub(crate) struct RunningKeys {
     keys: Mutex<HashSet<(String, String)>>,
 }
 
-impl Default for RunningKeys {
-    fn default() -> Self {
-        Self { owner: uuid::Uuid::now_v7().simple().to_string(), keys: Mutex::default() }
-    }
-}
-
 impl RunningKeys {
-    /// The name of this process in the catalog.
-    pub(crate) fn process_name(&self) -> &str {
-        &self.owner
+    /// No keys yet, of the process with this name in the catalog.
+    pub(crate) fn of_process(name: &str) -> Self {
+        Self { owner: name.to_owned(), keys: Mutex::default() }
     }
 
     fn lock_keys(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
@@ -185,7 +179,7 @@ async fn take_key(
     is_running: bool,
 ) -> Result<Option<Response>> {
     let mut tx = api.app.catalog.write().await?;
-    let taker = IdempotencyClaimant { owner: api.running.process_name(), is_running, until: tx.now() + LEASE_MS };
+    let taker = IdempotencyClaimant { owner: &api.running.owner, is_running, until: tx.now() + LEASE_MS };
     let found = idempotency::begin_request(&mut tx, &caller.who.actor, key, hash, taker).await?;
     tx.commit().await?;
     match found {

@@ -58,6 +58,7 @@ pub(crate) struct ApiState {
 impl ApiState {
     pub(crate) fn new(app: Arc<App>) -> Self {
         Self {
+            running: Arc::new(idempotency::RunningKeys::of_process(&app.process_name)),
             app,
             operators: Arc::default(),
             draining: CancellationToken::new(),
@@ -65,7 +66,6 @@ impl ApiState {
             metrics: None,
             certificates: None,
             bases: Arc::default(),
-            running: Arc::default(),
             gauges: Arc::default(),
         }
     }

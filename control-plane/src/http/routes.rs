@@ -40,6 +40,7 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::queries::routes())
         .merge(admin::events::routes())
         .merge(admin::history::routes())
+        .merge(admin::webhooks::routes())
 }
 
 /// The routes that need no credential.

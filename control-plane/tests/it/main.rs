@@ -34,3 +34,5 @@ mod sizes;
 mod splitting;
 mod stale;
 mod waking;
+mod webhook_sink;
+mod webhooks;

@@ -4,6 +4,7 @@ import { api } from './api.js';
 import { clone, fill, initials, isAtLeast, onClick, report, toast } from './dom.js';
 import { showExports } from './exports.js';
 import { addKnown, removeKnown, showHome, showNotice } from './home.js';
+import { followTasks } from './live.js';
 import { showMembers } from './members.js';
 import { showTasks } from './tasks.js';
 
@@ -78,6 +79,7 @@ function showWorkspace(organisation, session) {
   const show = () => showSection(organisation, session);
   addEventListener('hashchange', show);
   show();
+  followTasks(organisation);
 }
 
 async function showSection(organisation, session) {

@@ -23,9 +23,32 @@ export async function showTasks(organisation, session) {
     await load(list);
     form.elements.title.focus();
   });
-  onClick(view.querySelector('.make-digest'), () => makeDigest(list));
+  // A job makes it in a moment, and a live update shows it.
+  onClick(view.querySelector('.make-digest'), () => organisation.post('digest'));
   await load(list);
+  addEventListener('tasks-changed', () => refresh(list));
   return view;
+}
+
+// Somebody has changed a task. Of many messages at once, the last one counts; a section that was left needs nothing.
+async function refresh(list) {
+  list.isStale = true;
+  if (list.isRefreshing || !list.view.isConnected) return;
+  list.isRefreshing = true;
+  try {
+    while (list.isStale) {
+      list.isStale = false;
+      const before = JSON.stringify(list.tasks);
+      const tasks = await list.organisation.get('tasks');
+      // The person's own change is shown already: another rendering would take the focus away.
+      if (JSON.stringify(tasks) !== before) await load(list);
+      else await showDigest(list);
+    }
+  } catch (problem) {
+    report(problem);
+  } finally {
+    list.isRefreshing = false;
+  }
 }
 
 async function load(list) {
@@ -39,17 +62,6 @@ async function load(list) {
 async function showCounts({ organisation, view }) {
   const { open, done } = await organisation.get('counts');
   view.querySelector('.counts').textContent = `${open} open, ${done} done`;
-}
-
-// A job makes the digest, in a moment.
-async function makeDigest(list) {
-  const madeAt = async () => (await list.organisation.get('digest'))?.made_at;
-  const before = await madeAt();
-  await list.organisation.post('digest');
-  for (let tries = 0; tries < 50 && (await madeAt()) === before; tries += 1) {
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-  await showDigest(list);
 }
 
 async function showDigest({ organisation, view }) {

@@ -9,6 +9,7 @@ use tenant_router::{Read, Tenant, Write, WriteTx, params};
 use crate::Application;
 use crate::error::{RequestError, Result};
 use crate::input::{JsonBody, RowPath, checked_text};
+use crate::live::{PageChange, announce_change};
 use crate::tasks::{TaskPath, no_such_task, require_task};
 
 /// Maximum length of a comment in characters.
@@ -58,8 +59,10 @@ async fn add_comment(
     // A caller without a name here, such as a program with a token, is no author.
     let sql = "insert into comments (task_id, author, text) values ($1, (select id from people where id = $2), $3) \
                returning id, author, text, created_at";
-    let comment = tx.execute_as(sql, params![path.task, tenant.principal().name(), text]).fetch_one().await?;
+    let comment: CommentView =
+        tx.execute_as(sql, params![path.task, tenant.principal().name(), text]).fetch_one().await?;
     tx.commit().await?;
+    announce_change(&tenant, PageChange::Task(path.task)).await;
     Ok((StatusCode::CREATED, Json(comment)))
 }
 

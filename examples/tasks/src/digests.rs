@@ -11,6 +11,7 @@ use tenant_router::{
 
 use crate::Application;
 use crate::error::Result;
+use crate::live::{PageChange, announce_change};
 
 /// Three o'clock each night, in UTC.
 const NIGHTLY: &str = "0 3 * * *";
@@ -90,5 +91,6 @@ async fn make_digest(run: JobRun<MakeDigest>) -> Result<(), JobError> {
     // The digest and the end of the run become durable together.
     run.finish(&mut tx).await?;
     tx.commit().await?;
+    announce_change(run.tenant(), PageChange::Digest).await;
     Ok(())
 }

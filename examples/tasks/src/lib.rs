@@ -18,6 +18,7 @@ mod error;
 mod exports;
 mod form_key;
 mod input;
+mod live;
 mod local_fleet;
 mod members;
 mod organisations;
@@ -69,6 +70,7 @@ impl Application {
             .merge(digests::routes())
             .merge(payments::routes())
             .merge(exports::routes())
+            .merge(live::routes())
             .merge(members::routes());
         let api = axum::Router::new()
             .merge(organisations::routes())

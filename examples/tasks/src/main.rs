@@ -38,10 +38,13 @@ async fn serve(options: &CommandOptions) -> Result<()> {
     let fleet = OpenFleet::open(options).await?;
     writeln!(std::io::stdout(), "Tasks is at http://{}", listener.local_addr()?)?;
     let (stop, stopped) = watch::channel(());
-    let application = fleet.application().routes();
-    let served = axum::serve(listener, application).with_graceful_shutdown(async move {
+    let application = fleet.application();
+    let router = application.router.clone();
+    let served = axum::serve(listener, application.routes()).with_graceful_shutdown(async move {
         signals.wait().await;
         drop(stop);
+        // A live connection would keep the server until its time to stop is over.
+        router.end_subscriptions().await;
     });
     let result = tokio::select! {
         result = served => result,

@@ -30,7 +30,7 @@ macro_rules! page_file {
     };
 }
 
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 12] = [
     page_file!("style.css", "text/css; charset=utf-8"),
     page_file!("icon.svg", "image/svg+xml"),
     page_file!("app.js", "text/javascript; charset=utf-8"),
@@ -38,6 +38,7 @@ const FILES: [(&str, &str, &str); 11] = [
     page_file!("dom.js", "text/javascript; charset=utf-8"),
     page_file!("form-key.js", "text/javascript; charset=utf-8"),
     page_file!("home.js", "text/javascript; charset=utf-8"),
+    page_file!("live.js", "text/javascript; charset=utf-8"),
     page_file!("tasks.js", "text/javascript; charset=utf-8"),
     page_file!("task-sheet.js", "text/javascript; charset=utf-8"),
     page_file!("members.js", "text/javascript; charset=utf-8"),

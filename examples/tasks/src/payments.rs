@@ -10,6 +10,7 @@ use tenant_router::{AccountSource, Read, Tenant, WebhookProvider, params};
 
 use crate::Application;
 use crate::error::{RequestError, Result};
+use crate::live::{PageChange, announce_change};
 
 /// The part of an event that this application reads. What else it says, for instance about customers, changes nothing.
 #[derive(Debug, Deserialize)]
@@ -61,6 +62,7 @@ async fn receive_payment(
         tx.execute(sql, params![webhook.event_id(), event.data.amount]).await?;
         tx.execute("update organisation set plan = 'paid'", ()).await?;
         tx.commit().await?;
+        announce_change(webhook.tenant(), PageChange::Plan).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }

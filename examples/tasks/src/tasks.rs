@@ -13,6 +13,7 @@ use crate::Application;
 use crate::counts::forget_counts;
 use crate::error::{RequestError, Result};
 use crate::input::{JsonBody, RowPath, checked_line, checked_text};
+use crate::live::{PageChange, announce_change};
 
 /// Maximum length of a title in characters.
 const TITLE_MAX: usize = 200;
@@ -120,9 +121,10 @@ async fn add_task(
     require_room(&mut tx).await?;
     require_person(&mut tx, assignee.as_deref()).await?;
     let sql = "insert into tasks (title, notes, due_on, assignee) values ($1, $2, $3, $4) returning *";
-    let task = tx.execute_as(sql, params![title, notes, due_on, assignee]).fetch_one().await?;
+    let task: TaskDetail = tx.execute_as(sql, params![title, notes, due_on, assignee]).fetch_one().await?;
     tx.commit().await?;
     forget_counts(&tenant);
+    announce_change(&tenant, PageChange::Task(task.id)).await;
     Ok((StatusCode::CREATED, Json(task)))
 }
 
@@ -138,7 +140,9 @@ async fn edit_task(
                where id = $5 and version = $6 returning *";
     let values = params![title, notes, due_on, assignee, path.task, edit.version];
     let task = tx.execute_as(sql, values).fetch_optional().await?;
-    finish_change(tx, path.task, task).await.map(Json)
+    let task = finish_change(tx, path.task, task).await?;
+    announce_change(&tenant, PageChange::Task(path.task)).await;
+    Ok(Json(task))
 }
 
 async fn mark_done(
@@ -151,6 +155,7 @@ async fn mark_done(
     let task = tx.execute_as(sql, params![mark.done, path.task, mark.version]).fetch_optional().await?;
     let task = finish_change(tx, path.task, task).await?;
     forget_counts(&tenant);
+    announce_change(&tenant, PageChange::Task(path.task)).await;
     Ok(Json(task))
 }
 
@@ -165,6 +170,7 @@ async fn delete_task(
     let task = tx.execute_as(sql, [path.task, seen.version]).fetch_optional().await?;
     finish_change(tx, path.task, task).await?;
     forget_counts(&tenant);
+    announce_change(&tenant, PageChange::Task(path.task)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

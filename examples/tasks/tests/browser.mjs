@@ -123,6 +123,25 @@ async function worksOnTasks(page) {
   await sheet.getByRole('button', { name: 'Really delete?' }).click();
   await page.getByText('Nothing done yet').waitFor();
   await refusesOldVersion(page);
+  await updatesOtherPages(page);
+}
+
+// A change reaches another open page of the organisation, which is not loaded again.
+async function updatesOtherPages(page) {
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await row(other, 'Order spelt flour').waitFor();
+  await addTask(page, 'Seen at once');
+  await row(other, 'Seen at once').waitFor();
+  const sheet = await openTask(page, 'Seen at once');
+  await sheet.getByRole('button', { name: 'Delete' }).click();
+  await sheet.getByRole('button', { name: 'Really delete?' }).click();
+  await row(other, 'Seen at once').waitFor({ state: 'detached' });
+  await other.getByText('1 open, 0 done').waitFor();
+  // A job makes the digest, and tells both pages.
+  await page.getByRole('button', { name: 'Make a digest now' }).click();
+  for (const open of [page, other]) await open.getByText(/Plan: free\. Digest of .*: 1 open, 0 overdue/).waitFor();
+  await other.close();
 }
 
 // A second window changes the task while the first one has it open.
@@ -246,6 +265,7 @@ async function removesMember(alice, bob) {
   await alice.getByRole('listitem').filter({ hasText: 'Bob' }).getByRole('button', { name: 'Remove' }).click();
   await alice.getByRole('button', { name: 'Really remove?' }).click();
   await alice.getByLabel('Role of Bob').waitFor({ state: 'detached' });
+  await bob.getByText('Live updates have ended').waitFor();
   expected.push(401);
   await bob.reload();
   await bob.getByText('You are not signed in').waitFor();

@@ -34,6 +34,7 @@ pub(crate) mod status;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod version;
+pub(crate) mod webhook;
 
 use control_plane::ErrorKind;
 use fleet_api::field;

@@ -67,6 +67,37 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "no DNS server is reachable, or the name servers of the domain fail",
         "verify again later; set dns_server to a server that this machine reaches",
     ),
+    // --- live messages
+    new_explanation(
+        "topic_invalid",
+        "The name of a topic is not valid.",
+        "a name with other characters than a-z, 0-9, '-', '_', '.' and ':', or with more than 64",
+        "correct the name in the application",
+    ),
+    new_explanation(
+        "message_too_large",
+        "A message for a topic is larger than the application's limit; nothing was published.",
+        "a whole record in the message",
+        "publish the id of what changed, and let the page read the rest; or raise RealtimeLimits::message_bytes_max",
+    ),
+    new_explanation(
+        "messages_max",
+        "Too many messages are being published; this one was not.",
+        "a tenant publishes more than 50 messages in a second, or the catalog is slow",
+        "publish one message for many changes; or raise RealtimeLimits::tenant_messages_per_second_max",
+    ),
+    new_explanation(
+        "subscriptions_max",
+        "The tenant, or the process, has as many live connections as its limit allows.",
+        "many open pages, or a client that opens connections and does not close them",
+        "close connections, run another process, or raise the limits in RealtimeLimits",
+    ),
+    new_explanation(
+        "origin_refused",
+        "A page of another site tried to open a live connection.",
+        "a page of another origin, or a proxy that changes the header Host",
+        "use the application's own page; let the proxy pass Host; in the application, RealtimeRequest::allow_origins",
+    ),
     // --- one tenant's request
     new_explanation(
         "row_not_found",

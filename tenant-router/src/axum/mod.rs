@@ -21,9 +21,13 @@ use crate::webhooks::WebhookHeaders;
 
 mod access_log;
 mod client_address;
+mod event_stream;
+mod realtime;
 mod responses;
+mod websocket;
 
 pub use client_address::{ClientAddress, ProxyInvalid, TrustedProxies, client_address};
+pub use realtime::RealtimeRequest;
 pub use responses::{PublicAnswer, answers};
 
 impl<A: AccessLevel, S> FromRequestParts<S> for Tenant<A>

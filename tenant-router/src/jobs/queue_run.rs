@@ -75,8 +75,7 @@ async fn open_and_run(shared: &Arc<RunnerShared>, claimed: &JobQueueRecord) -> R
         let now = shared.now();
         let Some(job) = ClaimedJob::claim_next(&tenant, living, now, now + shared.lease_ms).await? else { break };
         if !run_claimed(shared, &tenant, Arc::new(job)).await? {
-            // Another runner has the queue now, and says when its next job is due.
-            return Ok(None);
+            break;
         }
     }
     next_due(&tenant, living).await
@@ -169,7 +168,10 @@ async fn run_handler(shared: &Arc<RunnerShared>, tenant: &Arc<Tenant<Write>>, jo
                 let seconds = shared.timeout.as_secs();
                 return HandlerEnd::Failed(JobError::retry(format!("the job ran longer than {seconds} s")));
             }
-            _ = renewal.tick() => if !keep_claims(shared, tenant, job).await { return HandlerEnd::ClaimLost },
+            // A handler that has just ended its job in its own transaction has no claim to renew.
+            _ = renewal.tick() => if !keep_claims(shared, tenant, job).await && !finished.load(Ordering::Acquire) {
+                return HandlerEnd::ClaimLost;
+            },
         }
     };
     let finished = finished.load(Ordering::Acquire);

@@ -18,3 +18,6 @@ pub async fn lent(tenant: Tenant<Write>) -> Result<(), Error> {
 pub async fn other_level(tenant: Tenant<Read>) -> Result<Tenant<Write>, Error> {
     tenant.at().await
 }
+pub async fn tell(tenant: Tenant<Write>) -> Result<i64, Error> {
+    tenant.topic("tasks")?.publish("hello").await
+}

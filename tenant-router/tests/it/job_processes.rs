@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,9 @@ use crate::world::open;
 const DIRECTORY: &str = "TENANT_ROUTER_TEST_FLEET";
 const TENANTS: usize = 40;
 const JOBS: usize = 5;
-/// Jobs that the first process ends before it is killed.
+/// Set only for the first of them.
+const STOPS: &str = "TENANT_ROUTER_TEST_STOPS";
+/// Jobs that the first process ends. It then stands still in the middle of others, and is killed.
 const JOBS_BEFORE_DEATH: usize = 20;
 
 #[derive(Serialize, Deserialize)]
@@ -30,7 +33,13 @@ impl Job for LeaveEffect {
     const KIND: &'static str = "leave-effect";
 }
 
+/// Jobs that this process has begun.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
 async fn leave_effect(run: JobRun<LeaveEffect>) -> Result<(), JobError> {
+    if BEGUN.fetch_add(1, Ordering::Relaxed) >= JOBS_BEFORE_DEATH && child_value(STOPS).is_some() {
+        std::future::pending::<()>().await;
+    }
     let mut tx = run.tenant().write();
     let number = i64::try_from(run.job().number)?;
     tx.execute("insert into effects (number, key) values ($1, $2)", (number, run.idempotency_key())).await?;
@@ -42,13 +51,14 @@ async fn leave_effect(run: JobRun<LeaveEffect>) -> Result<(), JobError> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how a test tells itself in another process what to do")]
-fn child_directory() -> Option<PathBuf> {
-    std::env::var_os(DIRECTORY).map(PathBuf::from)
+fn child_value(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
 }
 
-/// A process with a job runner.
-fn start_process(fleet: &TestFleet) -> Child {
+/// A process with a job runner. `more` are names of further variables.
+fn start_process(fleet: &TestFleet, more: &[&str]) -> Child {
     Command::new(std::env::current_exe().unwrap())
+        .envs(more.iter().map(|name| (name, "yes")))
         .args(["--exact", "job_processes::jobs_survive_the_death_of_a_process", "--nocapture"])
         .env(DIRECTORY, fleet.data_dir())
         .stdin(Stdio::null())
@@ -66,19 +76,20 @@ async fn run_jobs_until_killed(directory: PathBuf) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jobs_survive_the_death_of_a_process() {
-    if let Some(directory) = child_directory() {
+    if let Some(directory) = child_value(DIRECTORY) {
         return run_jobs_until_killed(directory).await;
     }
     let names: Vec<String> = (0..TENANTS).map(|number| format!("tenant-{number}")).collect();
     let schema = "create table effects (number integer not null, key text not null) strict";
     let fleet = TestFleet::start(schema, names.iter().map(String::as_str)).await.unwrap();
     enqueue_jobs(fleet.router()).await;
-    let (mut first, mut second) = (start_process(&fleet), start_process(&fleet));
-    let lines = BufReader::new(first.stdout.take().unwrap()).lines();
-    let ended = lines.map_while(Result::ok).filter(|line| line.ends_with("done")).take(JOBS_BEFORE_DEATH).count();
+    let mut first = start_process(&fleet, &[STOPS]);
+    wait_for_jobs(&mut first, JOBS_BEFORE_DEATH);
+    // It is killed while it has claimed jobs, and the other one works.
+    let mut second = start_process(&fleet, &[]);
+    wait_for_jobs(&mut second, 1);
     first.kill().unwrap();
     first.wait().unwrap();
-    assert_eq!(ended, JOBS_BEFORE_DEATH, "the first process ended by itself");
     wait_until_idle(&fleet, &names).await;
     second.kill().unwrap();
     second.wait().unwrap();
@@ -90,6 +101,13 @@ async fn jobs_survive_the_death_of_a_process() {
         let keys: BTreeMap<_, _> = effects.iter().map(|(number, key)| (key, number)).collect();
         assert_eq!((effects.len(), keys.len()), (JOBS, JOBS), "{name}: each job once: {effects:?}");
     }
+}
+
+/// Waits until a process has ended so many jobs.
+fn wait_for_jobs(process: &mut Child, jobs: usize) {
+    let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let ended = lines.map_while(Result::ok).filter(|line| line.ends_with("done")).take(jobs).count();
+    assert_eq!(ended, jobs, "the process ended by itself");
 }
 
 async fn enqueue_jobs(router: &Router) {

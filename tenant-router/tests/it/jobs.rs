@@ -440,6 +440,22 @@ async fn a_runner_that_lost_its_claim_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_handler_that_returns_long_after_its_commit_does_not_lose_the_queue() {
+    let (fleet, ids) = JobWorld::start(&["acme"]).await;
+    for text in ["1", "2", "3"] {
+        fleet.enqueue("acme", text, JobOptions::default()).await;
+    }
+    let runner = fleet.router.job_runner().lease(Duration::from_secs(1)).handle(|run: JobRun<AddNote>| async move {
+        write_note(run).await?;
+        // Longer than the pause between two renewals of the claim. The job is gone by now, and nothing is to be renewed.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        Ok(())
+    });
+    runner.run_due().await.unwrap();
+    assert_eq!((fleet.notes("acme").await.len(), fleet.list(ids[0]).await.len()), (3, 0));
+}
+
+#[tokio::test]
 async fn a_runner_finds_new_jobs_by_itself_and_gives_them_back_when_it_stops() {
     let (fleet, ids) = JobWorld::start(&["acme"]).await;
     let begun = Arc::new(Notify::new());

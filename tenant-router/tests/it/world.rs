@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use catalog::db::CatalogLocation;
+use catalog::db::{CatalogDsn, CatalogLocation};
 use catalog::seal::FleetKey;
 use catalog::tenants::{NewTenant, TenantUpdate};
 use catalog::tokens::TokenScope;
 use catalog::{Catalog, CatalogClock, Generation, ServerId, TenantId, TenantName, TenantRecord, TenantState};
 use catalog::{servers, tenants, tokens};
+use postgres_fixture::{Cluster, ROLE};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tenant_engine::sqlite::{SqliteEngine, SqliteOptions};
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     pub(crate) engine: Arc<SqliteEngine>,
     server: ServerId,
+    location: CatalogLocation,
     key: String,
     dir: TempDir,
     clock: CatalogClock,
@@ -37,9 +39,20 @@ impl World {
     /// A fleet whose clock the test moves.
     pub(crate) async fn with_clock(clock: CatalogClock) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let location = CatalogLocation::File(dir.path().join("catalog.db"));
+        Self::with_catalog(dir, location, clock).await
+    }
+
+    /// A fleet whose catalog is in a database of this server.
+    pub(crate) async fn on_postgres(cluster: &Cluster) -> Self {
+        cluster.psql("postgres", &format!("create database catalog owner {ROLE}"));
+        let dsn = CatalogDsn::from_text(&cluster.dsn("catalog")).unwrap();
+        Self::with_catalog(tempfile::tempdir().unwrap(), CatalogLocation::Postgres(dsn), clock()).await
+    }
+
+    async fn with_catalog(dir: TempDir, location: CatalogLocation, clock: CatalogClock) -> Self {
         let key = FleetKey::generate().secret_text().expose_secret().to_owned();
-        let catalog =
-            Catalog::create(&location(&dir), FleetKey::from_text(&key).unwrap(), Arc::clone(&clock)).await.unwrap();
+        let catalog = Catalog::create(&location, FleetKey::from_text(&key).unwrap(), Arc::clone(&clock)).await.unwrap();
         let mut tx = catalog.write().await.unwrap();
         let root = dir.path().join("tenants");
         std::fs::create_dir(&root).unwrap();
@@ -49,18 +62,21 @@ impl World {
         let scratch = dir.path().join("scratch");
         let options = SqliteOptions::new(scratch);
         let engine = Arc::new(SqliteEngine::new(options).unwrap());
-        Self { catalog, engine, server, key, dir, clock }
+        Self { catalog, engine, server, location, key, dir, clock }
     }
 
     /// Another process's view of the same catalog.
     pub(crate) async fn other_catalog(&self) -> Catalog {
-        Catalog::open(&location(&self.dir), FleetKey::from_text(&self.key).unwrap(), Arc::clone(&self.clock))
-            .await
-            .unwrap()
+        Catalog::open(&self.location, FleetKey::from_text(&self.key).unwrap(), Arc::clone(&self.clock)).await.unwrap()
     }
 
     pub(crate) fn builder(&self) -> RouterBuilder {
         Router::builder(self.catalog.clone()).engine(self.engine.clone())
+    }
+
+    /// The router of another process.
+    pub(crate) async fn other_router(&self) -> Router {
+        Router::builder(self.other_catalog().await).engine(self.engine.clone()).build().await.unwrap()
     }
 
     pub(crate) async fn router(&self) -> Router {
@@ -228,10 +244,6 @@ fn expected(identity: &Identity) -> ExpectedIdentity {
         generation: identity.generation,
         states: vec![identity.state],
     }
-}
-
-fn location(dir: &TempDir) -> CatalogLocation {
-    CatalogLocation::File(dir.path().join("catalog.db"))
 }
 
 pub(crate) fn clock() -> catalog::CatalogClock {

@@ -41,3 +41,4 @@ mod surroundings;
 mod tidy;
 mod tls;
 mod unseen;
+mod webhooks;

@@ -70,7 +70,15 @@ fn each_library_is_used_only_where_it_belongs() {
                 "examples/tasks/src/",
             ],
         ),
-        ("reqwest::", &["tenant-router/src/jwt/", "fleet-client/src/transport.rs", "fleetctl/src/ping.rs"]),
+        (
+            "reqwest::",
+            &[
+                "control-plane/src/webhooks/client.rs",
+                "tenant-router/src/jwt/",
+                "fleet-client/src/transport.rs",
+                "fleetctl/src/ping.rs",
+            ],
+        ),
         ("env::var", &["fleetctl/src/settings.rs", "tenant-router/src/fleet.rs"]),
         ("unicode_width::", &["fleetctl/src/table.rs"]),
         ("indicatif::", &["fleetctl/src/progress"]),
@@ -269,9 +277,9 @@ fn uses(code: &str, needle: &str) -> bool {
 fn layer(module: &str) -> Option<u8> {
     Some(match module {
         "config" | "clock" | "descriptors" | "disks" | "tasks" | "telemetry" | "metrics" | "error" | "time_text" => 0,
-        "plan" | "tls" | "data_dir" => 1,
+        "plan" | "tls" | "data_dir" | "event_views" => 1,
         "backup" | "auth" | "domains" => 2,
-        "operation" => 3,
+        "operation" | "webhooks" => 3,
         "replacement" => 4,
         "runner" => 5,
         "operations" => 6,

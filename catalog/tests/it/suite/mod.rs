@@ -12,7 +12,9 @@ pub(crate) mod opening;
 mod order;
 mod steps;
 mod tenants;
+mod topics;
 mod waking;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -58,6 +58,7 @@ pub(crate) fn parse_id<K: IdKind>(text: &str) -> Result<TypedId<K>> {
             "bkp" => "fleetctl backup list",
             "rel" => "fleetctl release list",
             "tok" => "fleetctl token list",
+            "whk" => "fleetctl webhook list",
             _ => "fleetctl tenant list",
         };
         Problem::not_found(error.to_string()).try_next(format!("{list}      # the ids that exist"))

@@ -24,4 +24,5 @@ pub(crate) mod servers;
 pub(crate) mod status;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 mod words;

@@ -18,4 +18,5 @@ mod refusals;
 mod scrubbing;
 mod serving;
 mod streams;
+mod webhooks;
 mod who;

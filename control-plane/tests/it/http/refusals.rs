@@ -129,6 +129,8 @@ async fn good_requests(site: &Site) -> Routes {
     routes.insert(("PATCH", "/v1/history"), keep);
     let scrub = Good { path: "/v1/scrub".to_owned(), body: None, succeeds: true };
     routes.insert(("POST", "/v1/scrub"), scrub);
+    let test = Good { path: ids.filled("/v1/webhooks/{webhook}/test"), body: None, succeeds: true };
+    routes.insert(("POST", "/v1/webhooks/{webhook}/test"), test);
     for (template, body) in [tenants(&ids), fleet(&ids), copies(), verbs()].concat() {
         let verify = "/v1/tenants/{tenant}/domains/{host}/verify";
         // The fleet of this test has no job.
@@ -145,6 +147,8 @@ struct Ids {
     release: String,
     backup: String,
     token: String,
+    webhook: String,
+    paused_webhook: String,
     fleet: String,
     base: String,
 }
@@ -173,12 +177,17 @@ impl Ids {
         };
         let spare = json!({ "name": "spare", "engine": "sqlite", "base": directory("spare") });
         site.post("/v1/servers", &spare).await.ok();
+        let webhooks = [make_webhook(site).await, make_webhook(site).await];
+        site.post(&format!("/v1/webhooks/{}/pause", webhooks[1]), &json!({})).await.ok();
+        let [webhook, paused_webhook] = webhooks;
         let first = |list: Value| list["items"][0]["id"].as_str().unwrap().to_owned();
         Self {
             operation,
             release: first(site.get("/v1/releases").await.ok()),
             backup: first(site.get("/v1/backups").await.ok()),
             token: first(site.get("/v1/tokens").await.ok()),
+            webhook,
+            paused_webhook,
             fleet: site.post("/v1/scrub", &json!({})).await.ok()["fleet_id"].as_str().unwrap().to_owned(),
             base: directory("new"),
         }
@@ -198,9 +207,16 @@ impl Ids {
             ("{release}", &self.release),
             ("{backup}", &self.backup),
             ("{token}", &self.token),
+            ("{webhook}", if template.ends_with("resume") { &self.paused_webhook } else { &self.webhook }),
         ];
         pairs.iter().fold(template.to_owned(), |path, (name, id)| path.replace(name, id))
     }
+}
+
+/// A webhook that gets nothing, because the receiver is never there.
+async fn make_webhook(site: &Site) -> String {
+    let new = json!({ "url": "http://127.0.0.1:1024/", "allow_private": true, "kinds": ["history.changed"] });
+    site.post("/v1/webhooks", &new).await.ok()["webhook"]["id"].as_str().unwrap().to_owned()
 }
 
 /// An active domain of acme.
@@ -241,6 +257,8 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/operations/{operation}/events",
         "/v1/events",
         "/v1/history",
+        "/v1/webhooks",
+        "/v1/webhooks/{webhook}/deliveries",
     ];
     let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
     all.push(("/v1/domains/ask", "/v1/domains/ask?domain=shop.example".to_owned()));
@@ -254,6 +272,7 @@ fn deletions(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tenants/{tenant}/members/{principal}",
         "/v1/tenants/{tenant}/domains/{host}",
         "/v1/tenants/{tenant}/accounts/{provider}/{account}",
+        "/v1/webhooks/{webhook}",
     ];
     let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
     all.push(("/v1/servers/{server}", "/v1/servers/spare".to_owned()));
@@ -302,6 +321,14 @@ fn fleet(ids: &Ids) -> Bodies {
         ("/v1/migrations/plan", json!({ "release": ids.release, "selection": all })),
         ("/v1/queries", json!({ "sql": "select 1", "selection": all })),
         ("/v1/scrub/quarantine", planned(json!({ "version": 1, "fleet_id": ids.fleet, "findings": [finding] }))),
+        (
+            "/v1/webhooks",
+            planned(
+                json!({ "url": "https://receiver.example/", "kinds": ["tenant.created"], "tenant": "acme", "allow_private": false }),
+            ),
+        ),
+        ("/v1/webhooks/{webhook}/pause", planned(json!({}))),
+        ("/v1/webhooks/{webhook}/resume", planned(json!({}))),
         ("/v1/operations/{operation}/pause", planned(json!({}))),
         ("/v1/operations/{operation}/resume", planned(json!({}))),
         ("/v1/operations/{operation}/retry", planned(json!({}))),

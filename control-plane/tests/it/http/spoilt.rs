@@ -157,6 +157,7 @@ fn bad_lists(name: &str) -> Vec<Value> {
         "names" => vec![json!(["nobody"]), json!(["acme", "nobody"]), json!([""]), json!(["tnt_1"])],
         "selectors" => vec![json!(["plan!"]), json!([""]), json!(["plan=typo"])],
         "backups" => vec![json!(["bkp_1"]), json!(["latest"])],
+        "kinds" => vec![json!(["mgirate"]), json!([""]), json!(["tenant.created", "*"])],
         "tenants" | "files" | "findings" => vec![json!([])],
         // Values of any kind.
         "params" => return vec![json!("acme"), json!({ "a": 1 }), json!([[1]]), json!([{ "$int": "x" }])],
@@ -190,6 +191,7 @@ fn bad_strings(name: &str, schema: &Value) -> Vec<Value> {
         "reason" | "label" => &["two\nlines"],
         "base" => &["", "relative", "/nowhere/at/all"],
         "dsn" => &["", "http://x", "postgres://"],
+        "url" => &["", "receiver.example", "http://receiver.example/", "https://127.0.0.1/", "https://a:b@c.example/"],
         // A file may hold nothing.
         "sql" => &[],
         // Parts of a report, for a human or compared with what is there.

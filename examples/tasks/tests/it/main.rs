@@ -6,6 +6,7 @@ mod browser;
 mod exports;
 mod fleets;
 mod isolation;
+mod live;
 mod members;
 mod processes;
 mod refusals;

@@ -11,7 +11,7 @@ use crate::running::{Browser, new_browser, sign_up_form};
 
 /// A running binary, which is killed when dropped.
 pub(crate) struct TasksProcess {
-    child: Child,
+    pub(crate) child: Child,
     pub(crate) url: String,
 }
 

@@ -1,6 +1,8 @@
 //! The kinds of events that this program writes. A filter by any other kind is refused. A test compares the list with
 //! the sources.
 
+use std::collections::BTreeSet;
+
 use crate::http::admin::lookup;
 use crate::http::error::Result;
 
@@ -66,13 +68,25 @@ const WRITTEN: &[&str] = &[
     "tenant.writable",
     "token.created",
     "token.revoked",
+    "webhook.added",
+    "webhook.event_given_up",
+    "webhook.paused",
+    "webhook.removed",
+    "webhook.resumed",
 ];
 
 /// Parses the kind in a filter.
-pub(super) fn parse_kind(kind: Option<&str>) -> Result<Option<String>> {
+pub(crate) fn parse_kind(kind: Option<&str>) -> Result<Option<String>> {
     let known = known_kinds();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     Ok(lookup::parse_word("kind", kind, &known)?.map(str::to_owned))
+}
+
+/// Parses the kinds that a webhook selects, each once. An unknown one is refused.
+pub(crate) fn parse_kinds(kinds: &[String]) -> Result<Vec<String>> {
+    let parsed: BTreeSet<String> =
+        kinds.iter().filter_map(|kind| parse_kind(Some(kind)).transpose()).collect::<Result<_>>()?;
+    Ok(parsed.into_iter().collect())
 }
 
 /// All kinds. An operation that is given up after its fence writes an event with its own kind.
@@ -99,6 +113,7 @@ mod tests {
         "operation.resume",
         "operation.retry",
         "tenant.changed",
+        "webhook.test",
     ];
 
     #[test]

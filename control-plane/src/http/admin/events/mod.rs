@@ -1,12 +1,10 @@
 //! `/v1/events`: the audit log, with the names of tenants and of tokens.
 
-mod kinds;
-
-use std::collections::{BTreeSet, HashMap};
+pub(crate) mod kinds;
 
 use axum::extract::State;
-use catalog::events::{self, EventFilter, EventOrder, EventRecord};
-use catalog::{OperationId, ReadTx, TenantId, TokenId, tenants, tokens};
+use catalog::events::{self, EventFilter, EventOrder};
+use catalog::{OperationId, ReadTx, TokenId, tokens};
 use fleet_api::bounded_number::TenantCount;
 use fleet_api::events::{EventFilters, EventView};
 use fleet_api::pages::PageOf;
@@ -15,71 +13,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::lookup;
+use crate::event_views::{TOKEN, event_views};
 use crate::http::admin::words::parse_choice;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, Result};
 use crate::http::extract::{JsonBody, QueryParams};
 use crate::http::pages::PageWindow;
 use crate::http::{ApiState, time};
-use crate::time_text;
-
-/// The prefix of an actor that is a token, before the token's id.
-const TOKEN: &str = "token:";
 
 pub(crate) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list_events))
-}
-
-/// The API's view of a record.
-pub(crate) fn event_view(record: EventRecord, tenant: Option<String>, actors: &ActorNames) -> EventView {
-    let event = record.event;
-    EventView {
-        seq: record.seq,
-        at: time_text::format_time(record.at),
-        kind: event.kind,
-        actor_name: actors.name_of_actor(&event.actor),
-        actor: event.actor,
-        tenant_id: event.tenant_id.map(|id| id.to_string()),
-        tenant,
-        operation_id: event.op_id.map(|id| id.to_string()),
-        request_id: event.request_id,
-        data: event.data,
-    }
-}
-
-/// The API's views of records, with the names of their tenants and tokens.
-pub(crate) async fn event_views(tx: &mut ReadTx, records: Vec<EventRecord>) -> Result<Vec<EventView>> {
-    let ids: BTreeSet<TenantId> = records.iter().filter_map(|record| record.event.tenant_id).collect();
-    let ids: Vec<TenantId> = ids.into_iter().collect();
-    let found = tenants::get_many(tx, &ids).await?;
-    let names: HashMap<TenantId, String> = found.into_iter().map(|tenant| (tenant.id, tenant.name)).collect();
-    let actors = ActorNames::of_records(tx, &records).await?;
-    let one = |record: EventRecord| {
-        let tenant = record.event.tenant_id.and_then(|id| names.get(&id).cloned());
-        event_view(record, tenant, &actors)
-    };
-    Ok(records.into_iter().map(one).collect())
-}
-
-/// The labels of the tokens that occur as actors.
-#[derive(Debug, Default)]
-pub(crate) struct ActorNames(HashMap<TokenId, String>);
-
-impl ActorNames {
-    /// The labels for the actors of these records.
-    pub(crate) async fn of_records(tx: &mut ReadTx, records: &[EventRecord]) -> Result<Self> {
-        let ids: BTreeSet<TokenId> = records.iter().filter_map(|record| token_of(&record.event.actor)).collect();
-        Ok(Self(tokens::token_labels(tx, &ids.into_iter().collect::<Vec<_>>()).await?))
-    }
-
-    fn name_of_actor(&self, actor: &str) -> Option<String> {
-        self.0.get(&token_of(actor)?).cloned()
-    }
-}
-
-/// The token that an actor names.
-fn token_of(actor: &str) -> Option<TokenId> {
-    actor.strip_prefix(TOKEN)?.parse().ok()
 }
 
 /// List the events of the audit log.

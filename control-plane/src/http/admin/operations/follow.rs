@@ -21,8 +21,8 @@ use utoipa_axum::routes;
 
 use super::{find_operation, is_over};
 use crate::error::ErrorKind;
+use crate::event_views::event_views;
 use crate::http::ApiState;
-use crate::http::admin::events::event_views;
 use crate::http::admin::lookup;
 use crate::http::admission::AdmittedCaller;
 use crate::http::error::{Problem, Result};

@@ -19,9 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::servers_by_id;
+use crate::event_views::{ActorNames, event_view};
 use crate::http::ApiState;
-use crate::http::admin::events::ActorNames;
-use crate::http::admin::events::event_view;
 use crate::http::admin::lookup;
 use crate::http::admin::migrations::pins::head_version;
 use crate::http::admin::operations::failure_detail;
