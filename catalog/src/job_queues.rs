@@ -29,10 +29,16 @@ pub struct JobQueueRecord {
     pub dead_below: Generation,
     /// The reason why they are.
     pub dead_reason: Option<String>,
+    /// The tenant's generation. A database of a later one was put in its place after this was read.
+    pub generation: Generation,
 }
 
-const COLUMNS: &str =
-    "tenant_id, due_at, marks, case when claimed_until > $1 then runner end as runner, dead_below, dead_reason";
+const COLUMNS: &str = "q.tenant_id, q.due_at, q.marks, case when q.claimed_until > $1 then q.runner end as runner, q.dead_below, \
+     q.dead_reason, t.generation";
+
+/// The longest claim, milliseconds, which is the longest lease of a runner and a minute. A later end was written by a wrong
+/// clock, and holds nothing.
+pub const CLAIM_MS_MAX: i64 = 3_660_000;
 
 /// Tenants that may run jobs now: they serve reads and writes. The jobs of all others wait.
 const MAY_RUN: &str = "t.state = 'active' and t.block_writes is null";
@@ -66,9 +72,12 @@ pub async fn mark_due(tx: &mut WriteTx, due: &[(TenantId, i64)]) -> Result<()> {
 pub async fn due_queues(tx: &mut ReadTx, page_limit: u32) -> Result<Vec<TenantId>> {
     let sql = format!(
         "select q.tenant_id from job_queues q join tenants t on t.id = q.tenant_id where q.due_at <= $1 \
-         and (q.claimed_until is null or q.claimed_until <= $1) and {MAY_RUN} order by q.due_at, q.tenant_id limit $2"
+         and (q.claimed_until is null or q.claimed_until <= $1 or q.claimed_until > $3) and {MAY_RUN} \
+         order by q.due_at, q.tenant_id limit $2"
     );
-    let rows = tx.fetch_rows(dynamic_query(sql).bind(tx.now()).bind(capped_limit(page_limit))).await?;
+    let now = tx.now();
+    let sql = dynamic_query(sql).bind(now).bind(capped_limit(page_limit)).bind(now + CLAIM_MS_MAX);
+    let rows = tx.fetch_rows(sql).await?;
     rows.iter().map(|row| row::parsed_column(row, "tenant_id")).collect()
 }
 
@@ -87,9 +96,9 @@ pub async fn claim_queues(
     for tenant in tenants {
         let sql = sqlx::query(
             "update job_queues set runner = $3, claimed_until = $4 where tenant_id = $2 and due_at <= $1 \
-             and (claimed_until is null or claimed_until <= $1)",
+             and (claimed_until is null or claimed_until <= $1 or claimed_until > $5)",
         );
-        let sql = sql.bind(now).bind(tenant.to_string()).bind(runner.to_owned()).bind(until);
+        let sql = sql.bind(now).bind(tenant.to_string()).bind(runner.to_owned()).bind(until).bind(now + CLAIM_MS_MAX);
         if tx.execute_sql(sql).await? > 0 {
             claimed.extend(queue_of(tx, *tenant).await?);
         }
@@ -135,11 +144,13 @@ pub async fn release_queue(
 /// `NotFound` for an unknown tenant; `Unavailable` when the catalog is not reachable.
 pub async fn bury_jobs(tx: &mut WriteTx, tenant: TenantId, below: Generation, reason: &str) -> Result<()> {
     let sql = sqlx::query(
-        "insert into job_queues (tenant_id, marks, dead_below, dead_reason) values ($1, 1, $2, $3) \
-         on conflict (tenant_id) do update set marks = job_queues.marks + 1, dead_below = excluded.dead_below, \
-         dead_reason = excluded.dead_reason",
+        "insert into job_queues (tenant_id, due_at, marks, dead_below, dead_reason) values ($1, $4, 1, $2, $3) \
+         on conflict (tenant_id) do update set marks = job_queues.marks + 1, due_at = excluded.due_at, \
+         dead_below = excluded.dead_below, dead_reason = excluded.dead_reason",
     );
-    tx.execute_sql(sql.bind(tenant.to_string()).bind(below.0).bind(reason.to_owned())).await.map(drop)
+    // Due now: the database may have schedules that the catalog does not know.
+    let now = tx.now();
+    tx.execute_sql(sql.bind(tenant.to_string()).bind(below.0).bind(reason.to_owned()).bind(now)).await.map(drop)
 }
 
 /// The queue of a tenant; `None` when it never had a job.
@@ -147,7 +158,7 @@ pub async fn bury_jobs(tx: &mut WriteTx, tenant: TenantId, below: Generation, re
 /// # Errors
 /// `Unavailable` when the catalog is not reachable.
 pub async fn queue_of(tx: &mut ReadTx, tenant: TenantId) -> Result<Option<JobQueueRecord>> {
-    let sql = format!("select {COLUMNS} from job_queues where tenant_id = $2");
+    let sql = format!("select {COLUMNS} from job_queues q join tenants t on t.id = q.tenant_id where q.tenant_id = $2");
     let row = tx.fetch_row(dynamic_query(sql).bind(tx.now()).bind(tenant.to_string())).await?;
     row.as_ref().map(record_from_row).transpose()
 }
@@ -191,7 +202,7 @@ pub async fn register_enqueuer(tx: &mut WriteTx, process: &str, until: i64) -> R
     tx.execute_sql(sqlx::query(sql).bind(process.to_owned()).bind(until)).await.map(drop)
 }
 
-/// Removes the row of a process that has marked everything, or whose tenants were swept.
+/// Removes the row of a process that has marked everything.
 ///
 /// # Errors
 /// `Unavailable` when the catalog is not reachable.
@@ -200,12 +211,31 @@ pub async fn remove_enqueuer(tx: &mut WriteTx, process: &str) -> Result<()> {
     tx.execute_sql(sql.bind(process.to_owned())).await.map(drop)
 }
 
+/// Ends a sweep that was taken until this time. A process that has renewed its row meanwhile lives, and keeps it.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn end_sweep(tx: &mut WriteTx, process: &str, taken_until: i64) -> Result<()> {
+    let sql = sqlx::query("delete from job_enqueuers where process = $1 and until = $2");
+    tx.execute_sql(sql.bind(process.to_owned()).bind(taken_until)).await.map(drop)
+}
+
+/// Extends a sweep; `false` when the process has renewed its row, or another one sweeps.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn extend_sweep(tx: &mut WriteTx, process: &str, taken_until: i64, until: i64) -> Result<bool> {
+    let sql = sqlx::query("update job_enqueuers set until = $3 where process = $1 and until = $2");
+    Ok(tx.execute_sql(sql.bind(process.to_owned()).bind(taken_until).bind(until)).await? > 0)
+}
+
 /// A process that has died before it marked all its jobs, if there is one.
 ///
 /// # Errors
 /// `Unavailable` when the catalog is not reachable.
 pub async fn expired_enqueuer(tx: &mut ReadTx) -> Result<Option<String>> {
-    let sql = sqlx::query("select process from job_enqueuers where until <= $1 order by until limit 1").bind(tx.now());
+    let sql = sqlx::query("select process from job_enqueuers where until <= $1 or until > $2 order by until limit 1");
+    let sql = sql.bind(tx.now()).bind(tx.now() + CLAIM_MS_MAX);
     tx.fetch_row(sql).await?.map(|row| row::text_column(&row, "process")).transpose()
 }
 
@@ -214,8 +244,8 @@ pub async fn expired_enqueuer(tx: &mut ReadTx) -> Result<Option<String>> {
 /// # Errors
 /// `Unavailable` when the catalog is not reachable.
 pub async fn take_sweep(tx: &mut WriteTx, process: &str, until: i64) -> Result<bool> {
-    let sql = sqlx::query("update job_enqueuers set until = $3 where process = $2 and until <= $1");
-    let sql = sql.bind(tx.now()).bind(process.to_owned()).bind(until);
+    let sql = sqlx::query("update job_enqueuers set until = $3 where process = $2 and (until <= $1 or until > $4)");
+    let sql = sql.bind(tx.now()).bind(process.to_owned()).bind(until).bind(tx.now() + CLAIM_MS_MAX);
     Ok(tx.execute_sql(sql).await? > 0)
 }
 
@@ -227,5 +257,6 @@ fn record_from_row(row: &AnyRow) -> Result<JobQueueRecord> {
         runner: row::nullable_text(row, "runner")?,
         dead_below: Generation(row::int_column(row, "dead_below")?),
         dead_reason: row::nullable_text(row, "dead_reason")?,
+        generation: Generation(row::int_column(row, "generation")?),
     })
 }

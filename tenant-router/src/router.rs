@@ -216,10 +216,11 @@ impl Router {
     pub async fn shutdown(&self) {
         self.inner.closed.store(true, Ordering::Release);
         self.end_subscriptions().await;
+        self.inner.caches.pools.close_all().await;
+        // After the last transaction, which may have enqueued a job.
         if let Err(error) = self.inner.job_marks.write_last(&self.inner.catalog).await {
             tracing::warn!(%error, "the catalog does not know all new jobs; another process will look for them");
         }
-        self.inner.caches.pools.close_all().await;
         self.inner.caches.pools.connection_shares().release_all().await;
     }
 

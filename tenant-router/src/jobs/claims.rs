@@ -1,5 +1,6 @@
 //! The claim of one job in a tenant's database. Every change checks the claim, so a runner that lost it changes nothing.
 
+use catalog::job_queues::CLAIM_MS_MAX;
 use tenant_engine::{SqlStatement, SqlValue};
 use uuid::Uuid;
 
@@ -15,6 +16,8 @@ const DAY_MS: i64 = 24 * 3_600_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LivingJobs {
     pub(super) generation: i64,
+    /// The tenant's generation when this was read.
+    pub(super) serving: i64,
 }
 
 /// A job that this runner may work on.
@@ -50,6 +53,8 @@ impl ClaimedJob {
             SqlValue::Integer(living.generation),
             SqlValue::Text(claim.clone()),
             SqlValue::Integer(until),
+            SqlValue::Integer(now + CLAIM_MS_MAX),
+            SqlValue::Integer(living.serving),
         ];
         let rows = tenant.write_own(own_statement(statements::claim(), values)).await?;
         first_row(&rows).map(|row| Self::from_row(&row, tenant, living, claim, now)).transpose()
@@ -91,13 +96,26 @@ impl ClaimedJob {
 
     /// Ends the run in a transaction of the caller.
     pub(super) async fn finish(&self, tx: &mut WriteTx<'_, Write>) -> Result<()> {
-        let ended = tx.run_own(self.end_statement()).await?;
-        if ended.rows_affected == 0 { Err(ErrorKind::JobClaimLost.into()) } else { Ok(()) }
+        if let Some(next_at) = self.next_at
+            && tx.run_own(self.next_run_statement(next_at, None)).await?.rows_affected > 0
+        {
+            return Ok(());
+        }
+        // A job that runs once, or whose schedule was ended during this run.
+        match tx.run_own(self.statement(statements::DELETE_CLAIMED, [])).await?.rows_affected {
+            0 => Err(ErrorKind::JobClaimLost.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the run; `false` when the claim was lost.
     pub(super) async fn end(&self, tenant: &Tenant<Write>) -> Result<bool> {
-        Ok(tenant.write_own(self.end_statement()).await?.rows_affected > 0)
+        let mut tx = tenant.write();
+        match self.finish(&mut tx).await {
+            Ok(()) => tx.commit().await.map(|()| true),
+            Err(error) if error.kind() == ErrorKind::JobClaimLost => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Extends the claim; `false` when it was lost.
@@ -126,15 +144,15 @@ impl ClaimedJob {
         let copy = [SqlValue::Text(Uuid::now_v7().to_string()), nullable_text(Some(reason))];
         let mut tx = tenant.write();
         tx.run_own(self.statement(statements::BURY_COPY, copy)).await?;
-        tx.run_own(self.put_back_statement(next_at, 0, Some(reason))).await?;
+        if tx.run_own(self.next_run_statement(next_at, Some(reason))).await?.rows_affected == 0 {
+            tx.run_own(self.statement(statements::DELETE_CLAIMED, [])).await?;
+        }
         tx.commit().await
     }
 
-    fn end_statement(&self) -> SqlStatement {
-        match self.next_at {
-            Some(next_at) => self.put_back_statement(next_at, 0, None),
-            None => self.statement(statements::DELETE_CLAIMED, []),
-        }
+    fn next_run_statement(&self, next_at: i64, reason: Option<&str>) -> SqlStatement {
+        let values = [SqlValue::Integer(next_at), nullable_text(self.cron.as_deref()), nullable_text(reason)];
+        self.statement(statements::NEXT_RUN, values)
     }
 
     fn put_back_statement(&self, due_at: i64, attempts: i64, reason: Option<&str>) -> SqlStatement {

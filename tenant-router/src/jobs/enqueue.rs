@@ -1,5 +1,6 @@
 //! Enqueues jobs in a tenant's transaction.
 
+use catalog::job_queues;
 use tenant_engine::SqlValue;
 use uuid::Uuid;
 
@@ -11,6 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::tenant::{CanWrite, Tenant};
 use crate::transaction::WriteTx;
 
+/// Inserts of a job whose key is taken by another one that ends meanwhile.
+const INSERTS_MAX: usize = 3;
 /// The keys of repeated jobs are apart from those of other jobs.
 const SCHEDULE_KEY: &str = "schedule:";
 
@@ -45,13 +48,34 @@ impl<A: CanWrite> WriteTx<'_, A> {
         let due_at = now.saturating_add(options.delay_ms());
         let mut values = self.job_values::<J>(payload, options.unique_key.as_deref(), due_at, &options);
         values.push(SqlValue::Integer(now));
-        let inserted = self.run_own(own_statement(statements::INSERT, values)).await?;
-        if let Some(row) = first_row(&inserted) {
-            self.mark_job(due_at);
-            return row.text(0);
+        for _ in 0..INSERTS_MAX {
+            let inserted = self.run_own(own_statement(statements::INSERT, values.clone())).await?;
+            if let Some(row) = first_row(&inserted) {
+                self.mark_job(due_at);
+                return row.text(0);
+            }
+            if let Some(id) = self.living_holder(options.unique_key.as_deref()).await? {
+                return Ok(id);
+            }
         }
-        let by_key = own_statement(statements::BY_KEY, vec![nullable_text(options.unique_key.as_deref())]);
-        first_row(&self.run_own(by_key).await?).ok_or_else(unexpected_row)?.text(0)
+        Err(ErrorKind::Database(tenant_engine::ErrorKind::Busy).into())
+    }
+
+    /// The job that has this key, if it waits or runs. A dead letter of a restored database gives its key up. On PostgreSQL the
+    /// holder may also have ended since the insert.
+    async fn living_holder(&mut self, key: Option<&str>) -> Result<Option<String>> {
+        let found = self.run_own(own_statement(statements::BY_KEY, vec![nullable_text(key)])).await?;
+        let Some(row) = first_row(&found) else { return Ok(None) };
+        let (id, tenant, generation, cron) = (row.text(0)?, row.text(1)?, row.int(2)?, row.nullable_text(3)?);
+        let mut tx = self.tenant().router.inner.catalog.read().await?;
+        let queue = job_queues::queue_of(&mut tx, self.tenant().id()).await?;
+        drop(tx);
+        let is_dead = cron.is_none() && queue.is_some_and(|queue| generation < queue.dead_below.0);
+        if tenant == self.tenant().id().to_string() && !is_dead {
+            return Ok(Some(id));
+        }
+        self.run_own(own_statement(statements::FREE_KEY, vec![SqlValue::Text(id)])).await?;
+        Ok(None)
     }
 
     /// Repeats a job of this tenant by a schedule, under a name. Calling it again changes job and schedule, and nothing else. A
@@ -77,8 +101,10 @@ impl<A: CanWrite> WriteTx<'_, A> {
     /// # Errors
     /// As [`WriteTx::execute`].
     pub async fn unschedule(&mut self, name: &str) -> Result<bool> {
-        let key = SqlValue::Text(format!("{SCHEDULE_KEY}{name}"));
-        Ok(self.run_own(own_statement(statements::UNSCHEDULE, vec![key])).await?.rows_affected > 0)
+        let key = vec![SqlValue::Text(format!("{SCHEDULE_KEY}{name}"))];
+        let waiting = self.run_own(own_statement(statements::UNSCHEDULE, key.clone())).await?;
+        let running = self.run_own(own_statement(statements::END_AFTER_RUN, key)).await?;
+        Ok(waiting.rows_affected + running.rows_affected > 0)
     }
 
     /// Prepares the process for a job, and returns the time, milliseconds since 1970.

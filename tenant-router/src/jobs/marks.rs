@@ -5,7 +5,7 @@
 //! written before the process enqueues its first job.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(crate) struct JobMarks {
     turn: tokio::sync::Mutex<()>,
     writing: tokio::sync::Mutex<()>,
     changed: Notify,
+    /// True when a mark was dropped. A sweep must then follow the end of this process.
+    is_incomplete: AtomicBool,
     /// Wakes the runners of this process after marks were written.
     written: Notify,
 }
@@ -51,6 +53,7 @@ impl JobMarks {
             turn: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
+            is_incomplete: AtomicBool::new(false),
             written: Notify::new(),
         }
     }
@@ -96,6 +99,8 @@ impl JobMarks {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() < PENDING_MAX || pending.contains_key(&tenant) {
             pending.entry(tenant).and_modify(|known| *known = due_at.min(*known)).or_insert(due_at);
+        } else {
+            self.is_incomplete.store(true, Ordering::Release);
         }
         drop(pending);
         self.changed.notify_one();
@@ -105,20 +110,14 @@ impl JobMarks {
     async fn write_marks(&self, catalog: &Catalog) -> Result<()> {
         // A caller whose marks are being written waits for them.
         let _turn = self.writing.lock().await;
-        let taken = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        if taken.is_empty() {
+        let taken = TakenMarks::take_all(self);
+        if taken.due.is_empty() {
             return Ok(());
         }
-        let due: Vec<_> = taken.into_iter().collect();
-        let written = async {
-            let mut tx = catalog.write().await?;
-            job_queues::mark_due(&mut tx, &due).await?;
-            tx.commit().await
-        };
-        if let Err(error) = written.await {
-            due.iter().for_each(|(tenant, at)| self.add_mark(*tenant, *at));
-            return Err(error.into());
-        }
+        let mut tx = catalog.write().await?;
+        job_queues::mark_due(&mut tx, &taken.due).await?;
+        tx.commit().await?;
+        taken.are_written();
         self.written.notify_waiters();
         self.written.notify_one();
         Ok(())
@@ -173,11 +172,37 @@ impl JobMarks {
             return Ok(());
         }
         self.write_marks(catalog).await?;
+        if self.is_incomplete.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let mut tx = catalog.write().await?;
         job_queues::remove_enqueuer(&mut tx, &self.process).await?;
         tx.commit().await?;
         self.alive_until.store(0, Ordering::Release);
         Ok(())
+    }
+}
+
+/// Marks that are being written. They wait again if that fails, or if its caller stops waiting.
+struct TakenMarks<'a> {
+    marks: &'a JobMarks,
+    due: Vec<(TenantId, i64)>,
+}
+
+impl<'a> TakenMarks<'a> {
+    fn take_all(marks: &'a JobMarks) -> Self {
+        let pending = std::mem::take(&mut *marks.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { marks, due: pending.into_iter().collect() }
+    }
+
+    fn are_written(mut self) {
+        self.due.clear();
+    }
+}
+
+impl Drop for TakenMarks<'_> {
+    fn drop(&mut self) {
+        self.due.iter().for_each(|(tenant, at)| self.marks.add_mark(*tenant, *at));
     }
 }
 

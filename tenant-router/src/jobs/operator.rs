@@ -5,6 +5,7 @@ use catalog::job_queues::{self, JobQueueRecord};
 use catalog::{Generation, TenantId};
 use tenant_engine::SqlValue;
 
+use super::CommitMark;
 use super::claims::LivingJobs;
 use super::statements::{self, DEAD, RUNNING, RowColumns, WAITING, own_statement, unexpected_row};
 use crate::authorize::{OperatorAccess, authorize_queue};
@@ -98,11 +99,10 @@ impl Router {
                 format!("{} and id = $4", statements::revive_dead())
             }
         };
+        let mark = CommitMark::new(self, tenant.id(), now);
         let changed = tenant.write_own(own_statement(sql, values)).await?;
-        if changed.rows_affected > 0 {
-            self.inner.job_marks.add_mark(tenant.id(), now);
-            self.inner.job_marks.write_now(&self.inner.catalog).await?;
-        }
+        mark.confirm();
+        self.inner.job_marks.write_now(&self.inner.catalog).await?;
         Ok(changed.rows_affected)
     }
 
@@ -149,7 +149,7 @@ impl<'a> DeadLetters<'a> {
     fn new(tenant: TenantId, queue: Option<&'a JobQueueRecord>) -> Self {
         let Generation(generation) = queue.map_or(Generation(0), |queue| queue.dead_below);
         let reason = queue.and_then(|queue| queue.dead_reason.as_deref());
-        Self { tenant: tenant.to_string(), living: LivingJobs { generation }, reason }
+        Self { tenant: tenant.to_string(), living: LivingJobs { generation, serving: generation }, reason }
     }
 
     fn record_from_row(&self, row: &RowColumns<'_>) -> Result<JobRecord> {
@@ -162,10 +162,10 @@ impl<'a> DeadLetters<'a> {
         };
         let mut reason = row.nullable_text(10)?;
         let mut state = stored;
-        if stored == JobState::Waiting && schedule.is_none() {
+        if stored != JobState::Dead {
             if enqueued_in != self.tenant {
                 (state, reason) = (JobState::Dead, Some("the job was enqueued in another tenant".to_owned()));
-            } else if generation < self.living.generation {
+            } else if schedule.is_none() && generation < self.living.generation {
                 (state, reason) = (JobState::Dead, self.reason.map(str::to_owned));
             }
         }

@@ -66,7 +66,7 @@ fn wait_after(kind: ErrorKind) -> i64 {
 async fn open_and_run(shared: &Arc<RunnerShared>, claimed: &JobQueueRecord) -> Result<Option<i64>> {
     let principal = Arc::new(Principal::of_tenant(PRINCIPAL, claimed.tenant_id, Role::Writer));
     let tenant = Arc::new(shared.router.open_id::<Write>(principal, claimed.tenant_id).await?);
-    let living = LivingJobs { generation: claimed.dead_below.0 };
+    let living = LivingJobs { generation: claimed.dead_below.0, serving: claimed.generation.0 };
     let began = Instant::now();
     for _ in 0..JOBS_MAX {
         if shared.stop.is_cancelled() || began.elapsed() > TURN_MAX {

@@ -86,10 +86,10 @@ impl JobRunnerBuilder {
     }
 
     /// Sets how long a claim lasts without renewal: the jobs of a process that dies wait this long. The default is 60 s, the
-    /// least is 1 s.
+    /// least is 1 s, the most an hour.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
-        Self { lease: lease.max(Duration::from_secs(1)), ..self }
+        Self { lease: lease.clamp(Duration::from_secs(1), Duration::from_secs(3_600)), ..self }
     }
 
     /// Sets the longest time of one run. The default is 10 minutes.

@@ -20,7 +20,10 @@ pub(super) const INSERT: &str = "insert into _fleet_jobs (id, kind, payload, pri
      null, 'waiting', cast($6 as bigint), cast($6 as bigint), 0, cast($7 as bigint), cast($8 as bigint) from _fleet_identity where one = 1 \
      on conflict (unique_key) do nothing returning id";
 
-pub(super) const BY_KEY: &str = "select id from _fleet_jobs where unique_key = $1";
+pub(super) const BY_KEY: &str = "select id, tenant_id, generation, cron from _fleet_jobs where unique_key = $1";
+
+/// Takes the key from a job that is a dead letter since a restore.
+pub(super) const FREE_KEY: &str = "update _fleet_jobs set unique_key = null where id = $1";
 
 /// Makes a repeated job, or changes it. Its next time changes only with its schedule.
 pub(super) const SCHEDULE: &str = "insert into _fleet_jobs (id, kind, payload, principal, tenant_id, generation, unique_key, cron, \
@@ -33,38 +36,49 @@ pub(super) const SCHEDULE: &str = "insert into _fleet_jobs (id, kind, payload, p
      run_at = case when _fleet_jobs.cron = excluded.cron then _fleet_jobs.run_at else excluded.run_at end, cron = excluded.cron \
      returning id";
 
-pub(super) const UNSCHEDULE: &str = "delete from _fleet_jobs where unique_key = $1 and cron is not null";
+pub(super) const UNSCHEDULE: &str =
+    "delete from _fleet_jobs where unique_key = $1 and cron is not null and state <> 'running'";
+
+/// Makes the run that has begun the last one.
+pub(super) const END_AFTER_RUN: &str =
+    "update _fleet_jobs set cron = null, unique_key = null where unique_key = $1 and cron is not null";
 
 /// Ready to run at the time `$1`, unless it is a dead letter: it was enqueued by tenant `$2`, under the generation `$3` or a
-/// later one. A repeated job is exempt, because its time is set anew first.
-const READY: &str = "(state = 'waiting' and due_at <= $1 or state = 'running' and claimed_until <= $1) \
-     and (cron is not null or tenant_id = $2 and generation >= $3)";
+/// later one. A repeated job of this tenant is exempt from the generation, because its time is set anew first. A claim that
+/// ends after `$6` was written by a wrong clock.
+const READY: &str = "(state = 'waiting' and due_at <= $1 or state = 'running' and (claimed_until <= $1 or claimed_until > $6)) \
+     and tenant_id = $2 and (cron is not null or generation >= $3)";
 
-/// Claims the job that is due longest. The condition is repeated, so that two runners never get one job.
+/// Claims the job that is due longest. The condition is repeated, so that two runners never get one job. A database of a later
+/// generation than `$7` was restored after the caller learned which jobs are dead letters.
 pub(super) fn claim() -> String {
     format!(
         "update _fleet_jobs set state = 'running', claim = $4, claimed_until = $5, attempts = attempts + 1 \
          where id = (select id from _fleet_jobs where {READY} order by due_at, id limit 1) and {READY} \
+         and (select generation from _fleet_identity where one = 1) <= $7 \
          returning id, kind, payload, principal, tenant_id, generation, cron, run_at, attempts, attempts_max"
     )
 }
 
 /// When the next job is due: `$1` is the tenant, `$2` the oldest generation whose jobs run.
 pub(super) const NEXT_DUE: &str = "select min(case when state = 'running' then claimed_until else due_at end) as due \
-     from _fleet_jobs where state in ('waiting', 'running') and (cron is not null or tenant_id = $1 and generation >= $2)";
+     from _fleet_jobs where state in ('waiting', 'running') and tenant_id = $1 and (cron is not null or generation >= $2)";
 
 pub(super) const RENEW: &str = "update _fleet_jobs set claimed_until = $3 where id = $1 and claim = $2";
 
 /// Ends a job that is done.
 pub(super) const DELETE_CLAIMED: &str = "delete from _fleet_jobs where id = $1 and claim = $2";
 
-/// Gives a job back, for another attempt or for its next run, which has no attempts yet. A repeated job of an earlier generation becomes one of this
-/// database.
-pub(super) const PUT_BACK: &str = "update _fleet_jobs set state = 'waiting', claim = null, claimed_until = null, due_at = cast($3 as bigint), \
-     run_at = case when cast($4 as bigint) = 0 then cast($3 as bigint) else run_at end, attempts = cast($4 as bigint), last_error = cast($5 as text), \
-     tenant_id = case when cron is null then tenant_id else (select tenant_id from _fleet_identity where one = 1) end, \
-     generation = case when cron is null then generation else (select generation from _fleet_identity where one = 1) end \
-     where id = $1 and claim = $2";
+/// Gives a job back for another attempt of its run.
+pub(super) const PUT_BACK: &str = "update _fleet_jobs set state = 'waiting', claim = null, claimed_until = null, \
+     due_at = cast($3 as bigint), attempts = cast($4 as bigint), last_error = cast($5 as text) where id = $1 and claim = $2";
+
+/// Ends a run of a repeated job, whose next run is at `$3` by the pattern `$4`. A pattern that was changed meanwhile has set the
+/// time already.
+pub(super) const NEXT_RUN: &str = "update _fleet_jobs set state = 'waiting', claim = null, claimed_until = null, attempts = 0, \
+     due_at = case when cron = $4 then cast($3 as bigint) else due_at end, \
+     run_at = case when cron = $4 then cast($3 as bigint) else due_at end, last_error = cast($5 as text), \
+     generation = (select generation from _fleet_identity where one = 1) where id = $1 and claim = $2 and cron is not null";
 
 /// Keeps a job as a dead letter. Its key is free again.
 pub(super) const BURY: &str = "update _fleet_jobs set state = 'dead', claim = null, claimed_until = null, unique_key = null, \
@@ -81,7 +95,8 @@ pub(super) const LIST: &str = "select id, kind, principal, tenant_id, generation
      last_error, created_at from _fleet_jobs where id > $1 order by id limit cast($2 as bigint)";
 
 /// A dead letter by its state, or because of the tenant `$1` or the oldest generation `$2` whose jobs run.
-const IS_DEAD: &str = "(state = 'dead' or state = 'waiting' and cron is null and (tenant_id <> $1 or generation < $2))";
+const IS_DEAD: &str =
+    "(state = 'dead' or state in ('waiting', 'running') and (tenant_id <> $1 or cron is null and generation < $2))";
 
 /// Makes dead letters run again at the time `$3`, as jobs of this database.
 pub(super) fn revive_dead() -> String {

@@ -19,8 +19,8 @@ use crate::tenant::{Read, Tenant};
 const READS_MAX: usize = 4;
 /// Tenants in one page of the catalog.
 const PAGE: u32 = 500;
-/// A sweep that takes longer than this may be repeated by another process, which does no harm.
-const SWEEP_MS_MAX: i64 = 3_600_000;
+/// How long a sweep is held without progress. Then another process begins it again, which does no harm.
+const SWEEP_MS: i64 = 120_000;
 
 /// Sweeps for each process that has died; logs why it could not.
 pub(super) async fn sweep_for_dead(shared: Arc<RunnerShared>) {
@@ -41,26 +41,33 @@ async fn sweep_once(shared: &RunnerShared) -> Result<bool> {
     let catalog = &shared.router.inner.catalog;
     let Some(process) = job_queues::expired_enqueuer(&mut catalog.read().await?).await? else { return Ok(false) };
     let mut tx = catalog.write().await?;
-    let until = tx.now() + SWEEP_MS_MAX;
+    let until = tx.now() + SWEEP_MS;
     let taken = job_queues::take_sweep(&mut tx, &process, until).await?;
     tx.commit().await?;
-    if !taken {
-        return Ok(true);
+    if taken {
+        tracing::info!(process, "a process died that may have enqueued jobs; looking into every tenant's database");
+        sweep_tenants(shared, &process, until).await?;
     }
-    tracing::info!(process, "a process died that may have enqueued jobs; looking into every tenant's database");
-    sweep_tenants(shared).await?;
-    let mut tx = catalog.write().await?;
-    job_queues::remove_enqueuer(&mut tx, &process).await?;
-    tx.commit().await?;
     Ok(true)
 }
 
-async fn sweep_tenants(shared: &RunnerShared) -> Result<()> {
+/// Marks the tenants with jobs, page after page. Each page extends the sweep.
+async fn sweep_tenants(shared: &RunnerShared, process: &str, mut until: i64) -> Result<()> {
     let mut after = None;
     loop {
         let page = next_page(shared, after).await?;
-        let Some(last) = page.last().copied() else { return Ok(()) };
-        after = Some(last);
+        let mut tx = shared.router.inner.catalog.write().await?;
+        let Some(last) = page.last().copied() else {
+            job_queues::end_sweep(&mut tx, process, until).await?;
+            return Ok(tx.commit().await?);
+        };
+        let extended = tx.now() + SWEEP_MS;
+        if !job_queues::extend_sweep(&mut tx, process, until, extended).await? {
+            // The process lives, or another one has begun the sweep again.
+            return Ok(());
+        }
+        tx.commit().await?;
+        (until, after) = (extended, Some(last));
         let looks = futures_util::stream::iter(page).map(|tenant| look_into(shared, tenant));
         let found: Vec<_> = looks.buffer_unordered(READS_MAX).filter_map(std::future::ready).collect().await;
         let mut tx = shared.router.inner.catalog.write().await?;

@@ -3,6 +3,7 @@
 //! A check costs two loads as long as the change feed reports no change of the tenant. Callers that the application itself
 //! proves, or whose roles it keeps, are asked for at every check; the caches limit how often this reaches the application.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,15 @@ impl<'a> SubscriberGuard<'a> {
     /// Ends the subscriptions whose callers may not have them any more.
     pub(super) async fn check_subscribers(&self) {
         let count_before = self.caches.change_counter.change_count();
+        let asking = self.confirm_by_feed().into_iter();
+        let asking = asking.map(|subscriber| async move { self.check_subscriber(&subscriber).await });
+        futures_util::stream::iter(asking).buffer_unordered(CHECKS_AT_ONCE).collect::<()>().await;
+        self.checked_count.fetch_max(count_before, Ordering::AcqRel);
+    }
+
+    /// Confirms the access of the subscribers of which the feed reports everything, and returns the others. Ends all that were
+    /// not confirmed for too long, also those that wait for an answer about them.
+    pub(super) fn confirm_by_feed(&self) -> Vec<Arc<Subscriber>> {
         let (now, confirmed) = (self.catalog.now(), self.caches.change_counter.last_confirmed());
         let mut asked = Vec::new();
         for subscriber in self.hub.live_subscribers() {
@@ -93,9 +103,7 @@ impl<'a> SubscriberGuard<'a> {
             }
             self.end_if_unconfirmed(&subscriber);
         }
-        let asking = asked.into_iter().map(|subscriber| async move { self.check_subscriber(&subscriber).await });
-        futures_util::stream::iter(asking).buffer_unordered(CHECKS_AT_ONCE).collect::<()>().await;
-        self.checked_count.fetch_max(count_before, Ordering::AcqRel);
+        asked
     }
 
     fn check_facts(&self, subscriber: &Subscriber, now: i64) -> CheckFacts {

@@ -39,6 +39,7 @@ pub(crate) async fn serve_topics(
         store_messages(inbox, &catalog, &caches.meters, &stop),
         read_messages(&guard, &stop),
         check_regularly(&guard, &stop),
+        confirm_regularly(&guard, &stop),
     );
     // The router is dropped: nothing comes any more.
     hub.end_all();
@@ -55,6 +56,17 @@ async fn check_regularly(guard: &SubscriberGuard<'_>, stop: &CancellationToken) 
             () = stop.cancelled() => return,
             _ = tick.tick() => guard.check_subscribers().await,
             () = guard.caches.news.notified() => guard.check_after_changes().await,
+        }
+    }
+}
+
+/// Ends subscriptions that are not confirmed in time, also while a check of others takes long.
+async fn confirm_regularly(guard: &SubscriberGuard<'_>, stop: &CancellationToken) {
+    let mut tick = tokio::time::interval(CHECK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => drop(guard.confirm_by_feed()),
         }
     }
 }

@@ -385,6 +385,99 @@ async fn jobs_of_a_restored_database_run_only_when_asked_and_schedules_go_on() {
     assert_eq!(fleet.notes("acme").await, ["new", "night", "x"]);
 }
 
+/// As a restore does: the database gets a new generation, below which jobs are dead.
+async fn restore(fleet: &JobWorld, tenant: TenantId) {
+    fleet.world.update_tenant(tenant, |_| {}).await;
+    bury(fleet, tenant, fleet.world.record(tenant).await.generation).await;
+    fleet.router.catch_up().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restored_job_gives_its_key_up_and_can_run_again_in_any_state() {
+    let (fleet, ids) = JobWorld::start(&["acme"]).await;
+    let daily = || JobOptions::default().unique("daily");
+    let first = fleet.enqueue("acme", "old", daily()).await;
+    // The backup was made while the job ran.
+    let begun = Arc::new(Notify::new());
+    let told = Arc::clone(&begun);
+    let hangs = fleet.router.job_runner().handle(move |_: JobRun<AddNote>| {
+        told.notify_one();
+        std::future::pending()
+    });
+    let runner = tokio::spawn(hangs.run_due());
+    begun.notified().await;
+    runner.abort();
+    restore(&fleet, ids[0]).await;
+    fleet.advance(120_000);
+    let listed = fleet.list(ids[0]).await;
+    assert_eq!((listed[0].state, listed[0].reason.as_deref()), (JobState::Dead, Some("restored")));
+    let second = fleet.enqueue("acme", "new", daily()).await;
+    assert_ne!(second, first, "a dead letter holds no key");
+    assert_eq!(fleet.enqueue("acme", "again", daily()).await, second);
+    fleet.run_due().await;
+    assert_eq!(fleet.notes("acme").await, ["new"]);
+    assert_eq!(fleet.router.retry_jobs(&operator(), ids[0], &JobSelection::One(first)).await.unwrap(), 1);
+    fleet.run_due().await;
+    assert_eq!(fleet.notes("acme").await, ["new", "old"]);
+}
+
+#[tokio::test]
+async fn a_turn_that_began_before_a_restore_runs_no_restored_job() {
+    let (fleet, ids) = JobWorld::start(&["acme"]).await;
+    for text in ["1", "2"] {
+        fleet.enqueue("acme", text, JobOptions::default()).await;
+    }
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (told, wait) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let slow = fleet.router.job_runner().handle(move |run: JobRun<AddNote>| {
+        let (told, wait) = (Arc::clone(&told), Arc::clone(&wait));
+        async move {
+            told.notify_one();
+            wait.notified().await;
+            write_note(run).await
+        }
+    });
+    let slow = tokio::spawn(slow.run_due());
+    begun.notified().await;
+    restore(&fleet, ids[0]).await;
+    go_on.notify_one();
+    slow.await.unwrap().unwrap();
+    assert_eq!(fleet.notes("acme").await, ["1"], "the one that had begun");
+    let left: Vec<_> = fleet.list(ids[0]).await.iter().map(|job| job.state).collect();
+    assert_eq!(left, [JobState::Dead]);
+}
+
+#[tokio::test]
+async fn a_schedule_can_be_changed_and_ended_while_it_runs() {
+    let (fleet, ids) = JobWorld::start(&["acme"]).await;
+    let acme = fleet.open("acme").await;
+    let mut tx = acme.write();
+    tx.schedule("report", &JobSchedule::parse("0 0 1 1 *").unwrap(), &add_note("yearly")).await.unwrap();
+    tx.commit().await.unwrap();
+    fleet.advance(366 * DAY);
+    let changes = fleet.router.job_runner().handle(|run: JobRun<AddNote>| async move {
+        let mut tx = run.tenant().write();
+        tx.schedule("report", &JobSchedule::parse("0 3 * * *")?, &add_note("nightly")).await?;
+        run.finish(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    });
+    changes.run_due().await.unwrap();
+    let due_at = fleet.list(ids[0]).await[0].due_at;
+    assert!(due_at <= fleet.world.catalog.now() + DAY, "the new pattern counts");
+    fleet.advance(DAY);
+    let ends = fleet.router.job_runner().handle(|run: JobRun<AddNote>| async move {
+        let mut tx = run.tenant().write();
+        assert!(tx.unschedule("report").await? && !tx.unschedule("report").await?);
+        tx.execute("insert into notes (body) values ('last')", ()).await?;
+        run.finish(&mut tx).await?;
+        tx.commit().await?;
+        Ok(())
+    });
+    ends.run_due().await.unwrap();
+    assert_eq!((fleet.notes("acme").await, fleet.list(ids[0]).await.len()), (vec!["last".to_owned()], 0));
+}
+
 async fn bury(fleet: &JobWorld, tenant: TenantId, below: Generation) {
     let mut tx = fleet.world.catalog.write().await.unwrap();
     job_queues::bury_jobs(&mut tx, tenant, below, "restored").await.unwrap();

@@ -112,6 +112,8 @@ async fn only_tenants_that_serve_reads_and_writes_have_due_jobs() {
     let mut tx = fixture.catalog.write().await.unwrap();
     job_queues::bury_jobs(&mut tx, ids[1], Generation(7), "restored").await.unwrap();
     let listed = job_queues::list_queues(&mut tx, None, 10).await.unwrap();
+    let buried = listed.iter().find(|queue| queue.queue.tenant_id == ids[1]).unwrap();
+    assert_eq!(buried.queue.due_at, Some(START), "somebody looks for its schedules");
     let mut names: Vec<_> = listed.iter().map(|queue| (&*queue.tenant, queue.queue.dead_below.0)).collect();
     names.sort_unstable();
     assert_eq!(names, [("t0", 0), ("t1", 7)]);
@@ -138,4 +140,20 @@ async fn the_sweep_for_a_dead_process_has_one_owner() {
     assert_eq!(job_queues::expired_enqueuer(&mut tx).await.unwrap().as_deref(), Some("dead"));
     assert!(job_queues::take_sweep(&mut tx, "dead", START + 99).await.unwrap());
     assert!(!job_queues::take_sweep(&mut tx, "dead", START + 99).await.unwrap(), "another process was faster");
+    assert!(job_queues::extend_sweep(&mut tx, "dead", START + 99, START + 120).await.unwrap());
+    // It was not dead, and renews its row during the sweep.
+    job_queues::register_enqueuer(&mut tx, "dead", START + 300).await.unwrap();
+    assert!(!job_queues::extend_sweep(&mut tx, "dead", START + 120, START + 140).await.unwrap());
+    job_queues::end_sweep(&mut tx, "dead", START + 120).await.unwrap();
+    assert!(!job_queues::take_sweep(&mut tx, "dead", START + 99).await.unwrap(), "its row stays");
+    tx.commit().await.unwrap();
+    fixture.advance(300);
+    let mut tx = fixture.catalog.write().await.unwrap();
+    assert_eq!(job_queues::expired_enqueuer(&mut tx).await.unwrap().as_deref(), Some("dead"));
+    job_queues::register_enqueuer(&mut tx, "dead", START + 50_000_000).await.unwrap();
+    assert_eq!(
+        job_queues::expired_enqueuer(&mut tx).await.unwrap().as_deref(),
+        Some("dead"),
+        "written by a wrong clock"
+    );
 }

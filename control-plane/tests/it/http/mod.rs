@@ -8,6 +8,7 @@ mod backups;
 mod data;
 mod domains;
 mod fleet;
+mod jobs;
 mod lists;
 mod logs;
 mod once;

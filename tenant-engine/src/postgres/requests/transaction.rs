@@ -91,16 +91,26 @@ pub(super) async fn go_on(
         Ok(rows) => return Ok((rows, (call.after == AfterStatements::Keep).then_some(lease))),
         Err(fault) => explain_denial(&mut lease, pool, call, fault).await,
     };
-    Err(release_after_fault(lease, call, undone_by_somebody(fault)).await)
+    let fault = explain_loss(pool, call, fault).await;
+    Err(release_after_fault(lease, call, fault).await)
 }
 
-/// A transaction whose session was ended before its commit was sent is certainly undone, so it may be started again.
-fn undone_by_somebody(fault: StatementFault) -> StatementFault {
-    if fault.cause != FaultCause::Lost(ConnectionLoss::Undone) || !fault.was_ended() {
+/// A transaction whose session was ended before its commit was sent is certainly undone, so it may be started again. The
+/// server's reason is lost when this side was sending at that moment. A new connection then tells whether it was a fence.
+async fn explain_loss(pool: &PostgresPoolInner, call: &PostgresSessionCall, fault: StatementFault) -> StatementFault {
+    let is_undone = fault.cause == FaultCause::Lost(ConnectionLoss::Undone);
+    if !is_undone || !(fault.was_ended() || is_fenced_now(pool, call).await) {
         return fault;
     }
     let message = "the session was ended, usually by a fence; the transaction was undone";
     StatementFault { error: Error::new(ErrorKind::Fenced, message).with_source(fault.error), ..fault }
+}
+
+async fn is_fenced_now(pool: &PostgresPoolInner, call: &PostgresSessionCall) -> bool {
+    // An idle connection may be as old as the lost one.
+    pool.forget_idle(call.access);
+    let refused = pool.check_out(call.access, Instant::now() + PROOF_MAX).await.err();
+    refused.is_some_and(|error| error.kind() == ErrorKind::Fenced)
 }
 
 /// A fence revokes the login's right to write before it ends its sessions. So after a denied statement this checks
