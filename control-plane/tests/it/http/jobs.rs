@@ -88,7 +88,7 @@ async fn a_restored_job_runs_only_when_an_operator_asks() {
     assert_eq!(retry(&site, "acme", asked).await.ok(), json!({ "tenant": "acme", "jobs": 1 }));
     run_due(&site).await;
     assert_eq!(notes(&site, "acme").await, ["new", "mail"]);
-    let events = site.get("/v1/events?kind=job.retried").await.ok();
+    let events = site.get("/v1/events?kind=job.retried&tenant=acme").await.ok();
     assert_eq!(events["items"][0]["data"]["reason"], "the customer wants it twice", "{events}");
     retry(&site, "acme", json!({ "all_dead": true })).await.problem(404, "not_found");
     retry(&site, "acme", json!({ "job": "0190" })).await.problem(404, "not_found");
