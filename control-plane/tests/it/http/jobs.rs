@@ -92,8 +92,8 @@ async fn a_restored_job_runs_only_when_an_operator_asks() {
     assert_eq!(events["items"][0]["data"]["reason"], "the customer wants it twice", "{events}");
     retry(&site, "acme", json!({ "all_dead": true })).await.problem(404, "not_found");
     retry(&site, "acme", json!({ "job": "0190" })).await.problem(404, "not_found");
-    retry(&site, "acme", json!({ "job": "0190", "all_dead": true })).await.problem(400, "invalid");
-    retry(&site, "acme", json!({})).await.problem(400, "invalid");
+    retry(&site, "acme", json!({ "job": "0190", "all_dead": true })).await.problem(422, "invalid");
+    retry(&site, "acme", json!({})).await.problem(422, "invalid");
     site.stop().await;
 }
 
