@@ -57,7 +57,7 @@ async fn sweep_tenants(shared: &RunnerShared, process: &str, mut until: i64) -> 
     loop {
         let page = next_page(shared, after).await?;
         let mut tx = shared.router.inner.catalog.write().await?;
-        let Some(last) = page.last().copied() else {
+        let Some((last, _)) = page.last().copied() else {
             job_queues::end_sweep(&mut tx, process, until).await?;
             return Ok(tx.commit().await?);
         };
@@ -76,17 +76,20 @@ async fn sweep_tenants(shared: &RunnerShared, process: &str, mut until: i64) -> 
     }
 }
 
-async fn next_page(shared: &RunnerShared, after: Option<TenantId>) -> Result<Vec<TenantId>> {
+async fn next_page(shared: &RunnerShared, after: Option<TenantId>) -> Result<Vec<(TenantId, TenantState)>> {
     let states = vec![TenantState::Active, TenantState::Suspended, TenantState::Archived];
     let criteria = TenantCriteria { states, ..TenantCriteria::default() };
     let mut tx = shared.router.inner.catalog.read().await?;
     let page = tenants::list_tenants(&mut tx, &criteria, after, PAGE).await?;
-    Ok(page.into_iter().map(|record| record.id).collect())
+    Ok(page.into_iter().map(|record| (record.id, record.state)).collect())
 }
 
-/// When the tenant's first job is due, if it has one. A tenant that cannot be opened now may have one: its queue counts as due,
-/// and is looked into when the tenant serves again.
-async fn look_into(shared: &RunnerShared, tenant: TenantId) -> Option<(TenantId, i64)> {
+/// When the tenant's first job is due, if it has one. A tenant that does not serve now may have one: its queue counts as due,
+/// and is looked into when the tenant serves again. It is not opened, because that would wake an archived tenant.
+async fn look_into(shared: &RunnerShared, (tenant, state): (TenantId, TenantState)) -> Option<(TenantId, i64)> {
+    if state != TenantState::Active {
+        return Some((tenant, shared.now()));
+    }
     let principal = Arc::new(Principal::of_tenant("jobs", tenant, Role::Reader));
     let read = async {
         let tenant: Tenant<Read> = shared.router.open_id(principal, tenant).await?;

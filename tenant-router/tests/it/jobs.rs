@@ -570,7 +570,8 @@ async fn a_runner_finds_new_jobs_by_itself_and_gives_them_back_when_it_stops() {
 
 #[tokio::test]
 async fn the_jobs_of_a_process_that_died_before_its_marks_are_found() {
-    let (fleet, ids) = JobWorld::start(&["acme", "globex"]).await;
+    let (fleet, ids) = JobWorld::start(&["acme", "globex", "hooli"]).await;
+    fleet.world.update_tenant(ids[2], |update| update.state = Some(TenantState::Archived)).await;
     fleet.enqueue("globex", "x", JobOptions::default()).await;
     fleet.router.shutdown().await;
     let mut tx = fleet.world.catalog.write().await.unwrap();
@@ -603,7 +604,11 @@ async fn the_jobs_of_a_process_that_died_before_its_marks_are_found() {
         .await
         .unwrap();
     assert_eq!(notes, ["x"]);
-    assert_eq!(job_queues::expired_enqueuer(&mut fleet.world.catalog.read().await.unwrap()).await.unwrap(), None);
+    let mut tx = fleet.world.catalog.read().await.unwrap();
+    assert_eq!(job_queues::expired_enqueuer(&mut tx).await.unwrap(), None);
+    let archived = job_queues::queue_of(&mut tx, ids[2]).await.unwrap().unwrap();
+    assert!(archived.due_at.is_some(), "its queue is looked into when it serves again");
+    assert_eq!(catalog::tenants::wake_requested(&mut tx, 10).await.unwrap(), [], "a sweep wakes nobody");
 }
 
 #[tokio::test]
