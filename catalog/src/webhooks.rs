@@ -195,7 +195,7 @@ async fn require(tx: &mut ReadTx, id: WebhookId) -> Result<WebhookRecord> {
 }
 
 fn webhook_not_found(id: WebhookId) -> Error {
-    Error::new(ErrorKind::NotFound, format!("there is no webhook {id}"))
+    Error::new(ErrorKind::NotFound, format!("the webhook {id} does not exist"))
 }
 
 fn secret_context(id: &str) -> (&'static str, &'static str, &str) {

@@ -44,7 +44,8 @@ pub fn start_jobs(application: &Application) -> Result<JobRunner, Error> {
     application.router.job_runner().handle(make_digest).start()
 }
 
-/// Gives every organisation a digest each night. An organisation that signs up later gets it at sign-up.
+/// Gives every organisation a digest each night. An organisation that signs up later gets it at sign-up. A deployed application
+/// runs this once, in a program of its operator, and not at each start.
 ///
 /// # Errors
 /// Those of the catalog. A fleet without organisations is not an error.

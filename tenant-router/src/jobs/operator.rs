@@ -6,7 +6,6 @@ use catalog::{Generation, TenantId};
 use tenant_engine::SqlValue;
 
 use super::CommitMark;
-use super::claims::LivingJobs;
 use super::statements::{self, DEAD, RUNNING, RowColumns, WAITING, own_statement, unexpected_row};
 use crate::authorize::{OperatorAccess, authorize_queue};
 use crate::error::Result;
@@ -141,15 +140,16 @@ async fn dead_values(router: &Router, tenant: TenantId) -> Result<Vec<SqlValue>>
 /// Decides which waiting jobs are dead letters, and why.
 struct DeadLetters<'a> {
     tenant: String,
-    living: LivingJobs,
+    /// The oldest generation whose jobs run.
+    oldest: Generation,
     reason: Option<&'a str>,
 }
 
 impl<'a> DeadLetters<'a> {
     fn new(tenant: TenantId, queue: Option<&'a JobQueueRecord>) -> Self {
-        let Generation(generation) = queue.map_or(Generation(0), |queue| queue.dead_below);
+        let oldest = queue.map_or(Generation(0), |queue| queue.dead_below);
         let reason = queue.and_then(|queue| queue.dead_reason.as_deref());
-        Self { tenant: tenant.to_string(), living: LivingJobs { generation, serving: generation }, reason }
+        Self { tenant: tenant.to_string(), oldest, reason }
     }
 
     fn record_from_row(&self, row: &RowColumns<'_>) -> Result<JobRecord> {
@@ -165,7 +165,7 @@ impl<'a> DeadLetters<'a> {
         if stored != JobState::Dead {
             if enqueued_in != self.tenant {
                 (state, reason) = (JobState::Dead, Some("the job was enqueued in another tenant".to_owned()));
-            } else if schedule.is_none() && generation < self.living.generation {
+            } else if schedule.is_none() && generation < self.oldest.0 {
                 (state, reason) = (JobState::Dead, self.reason.map(str::to_owned));
             }
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use catalog::job_queues::{self, JobQueueRecord};
+use catalog::members::Role;
 use tokio::task::{JoinError, JoinSet};
 use tracing::Instrument as _;
 
@@ -15,7 +16,6 @@ use super::schedule::retry_pause_ms;
 use crate::error::{Error, ErrorKind, Result};
 use crate::principal::Principal;
 use crate::tenant::{Tenant, Write};
-use catalog::members::Role;
 
 /// The principal of a handler's tenant. It may open the one tenant.
 const PRINCIPAL: &str = "jobs";
@@ -81,7 +81,7 @@ async fn open_and_run(shared: &Arc<RunnerShared>, claimed: &JobQueueRecord) -> R
     next_due(&tenant, living).await
 }
 
-/// Runs one job and records its end. False when the claim of the queue was lost.
+/// Runs one job and records its end. False when a claim was lost, and another process may have the queue.
 async fn run_claimed(shared: &Arc<RunnerShared>, tenant: &Arc<Tenant<Write>>, job: Arc<ClaimedJob>) -> Result<bool> {
     let span = tracing::info_span!(
         "job", kind = %job.kind, job = %job.id, tenant = %tenant.id(), principal = %job.principal, attempt = job.attempts

@@ -83,8 +83,7 @@ async fn list_queues(
     Ok(JsonBody(window.into_page(rows, |row| row.queue.tenant_id.to_string(), queue_view)))
 }
 
-/// List the background jobs of a tenant in the order in which they were enqueued. The tenant must be active, read-only or
-/// suspended for a moment by an operation.
+/// List the background jobs of a tenant in the order in which they were enqueued. The tenant must serve at least reads.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/jobs", tag = "jobs", params(("tenant" = String, Path, description = "Name or id of the tenant"), JobListQuery),
     responses((status = 200, description = "One page of the list", body = PageOf<JobView>), (status = "4XX", description = "The request was refused", body = ProblemBody)))]
 async fn list_jobs(
@@ -179,10 +178,11 @@ async fn change_jobs(
         }
     };
     let verb_text = if verb == JobVerb::Retry { "would run again" } else { "would be dropped" };
+    let noun = if concerned == 1 { "job" } else { "jobs" };
     let change = CatalogChange {
         kind: verb.event_kind(),
         tenant: Some(tenant.name.clone()),
-        action: format!("{concerned} jobs {verb_text}"),
+        action: format!("{concerned} {noun} {verb_text}"),
     };
     let done = (StatusCode::OK, JsonBody(ChangedJobs { tenant: tenant.name, jobs: count }));
     finish_change(api.app.catalog.write().await?, caller, wanted.dry_run, change, done).await

@@ -282,7 +282,8 @@ async fn find_webhook(tx: &mut ReadTx, id: &str) -> Result<WebhookRecord> {
 }
 
 fn missing_webhook(id: &str) -> Problem {
-    Problem::not_found(format!("there is no webhook {}", lookup::display_safe(id))).try_next("fleetctl webhook list")
+    Problem::not_found(format!("the webhook {} does not exist", lookup::display_safe(id)))
+        .try_next("fleetctl webhook list")
 }
 
 /// The names of the tenants of these webhooks.

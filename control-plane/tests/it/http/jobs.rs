@@ -82,7 +82,7 @@ async fn a_restored_job_runs_only_when_an_operator_asks() {
         (&json!("acme"), &json!("active"), &reason)
     );
     let planned = retry(&site, "acme", json!({ "all_dead": true, "dry_run": true })).await.ok();
-    assert_eq!(planned["plan"]["sample"][0]["action"], "1 jobs would run again");
+    assert_eq!(planned["plan"]["sample"][0]["action"], "1 job would run again");
     assert_eq!(jobs(&site, "acme").await.len(), 1);
     let asked = json!({ "all_dead": true, "reason": "the customer wants it twice" });
     assert_eq!(retry(&site, "acme", asked).await.ok(), json!({ "tenant": "acme", "jobs": 1 }));
