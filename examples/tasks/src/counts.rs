@@ -35,6 +35,6 @@ async fn show_counts(tenant: Tenant<Read>) -> Result<Json<TaskCounts>> {
 }
 
 /// Forgets the counts of this organisation. Called after the commit of a change.
-pub(crate) fn forget_counts<A: AccessLevel>(tenant: &Tenant<A>) {
+pub fn forget_counts<A: AccessLevel>(tenant: &Tenant<A>) {
     tenant.cache(&COUNTS).forget(&[]);
 }

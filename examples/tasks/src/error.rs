@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 /// The result of every handler.
-pub(crate) type Result<T, E = RequestError> = std::result::Result<T, E>;
+pub type Result<T, E = RequestError> = std::result::Result<T, E>;
 
 /// A request that was refused or failed.
 #[derive(Debug)]
-pub(crate) enum RequestError {
+pub enum RequestError {
     /// The router or the organisation's database refused it.
     Router(tenant_router::Error),
     /// This application refused it.
@@ -21,7 +21,7 @@ pub(crate) enum RequestError {
 
 /// A refusal by this application.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub struct Refusal {
     status: StatusCode,
     code: &'static str,
     title: String,
@@ -30,22 +30,17 @@ pub(crate) struct Refusal {
 
 impl RequestError {
     /// A refusal: a stable code for programs, a sentence for people, and what they can do.
-    pub(crate) fn new(
-        status: StatusCode,
-        code: &'static str,
-        title: impl Into<String>,
-        next_step: &'static str,
-    ) -> Self {
+    pub fn new(status: StatusCode, code: &'static str, title: impl Into<String>, next_step: &'static str) -> Self {
         Self::Refused(Refusal { status, code, title: title.into(), next_step })
     }
 
     /// A field that breaks a rule.
-    pub(crate) fn invalid(title: impl Into<String>) -> Self {
+    pub fn invalid(title: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", title, "Correct the field and send the form again.")
     }
 
     /// A row that the organisation's database does not have.
-    pub(crate) fn not_found(title: &'static str) -> Self {
+    pub fn not_found(title: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", title, "Go back to the list and choose again.")
     }
 }

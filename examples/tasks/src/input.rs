@@ -9,7 +9,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{RequestError, Result, unknown_route};
 
 /// The ids in the path of a request. The organisation's name is for the router, and is not among them.
-pub(crate) struct RowPath<T>(pub(crate) T);
+#[derive(Debug)]
+pub struct RowPath<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for RowPath<T> {
     type Rejection = RequestError;
@@ -23,7 +24,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for RowPath
 }
 
 /// The JSON body of a request. Refuses another content type, and a body that is too large or does not fit.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+#[derive(Debug)]
+pub struct JsonBody<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = RequestError;
@@ -48,7 +50,10 @@ fn body_refusal(rejection: &JsonRejection) -> RequestError {
 }
 
 /// A text of one line, with 1 to `max` characters. Spaces at its ends do not count.
-pub(crate) fn checked_line(field: &str, text: &str, max: usize) -> Result<String> {
+///
+/// # Errors
+/// A refusal that names the field.
+pub fn checked_line(field: &str, text: &str, max: usize) -> Result<String> {
     let line = text.trim();
     if line.is_empty() {
         return Err(RequestError::invalid(format!("The field {field} is empty")));
@@ -60,7 +65,10 @@ pub(crate) fn checked_line(field: &str, text: &str, max: usize) -> Result<String
 }
 
 /// A text of any number of lines, with at most `max` characters.
-pub(crate) fn checked_text(field: &str, text: &str, max: usize) -> Result<String> {
+///
+/// # Errors
+/// A refusal that names the field.
+pub fn checked_text(field: &str, text: &str, max: usize) -> Result<String> {
     let text = text.trim();
     let length = text.chars().count();
     if length > max {

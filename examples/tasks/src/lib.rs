@@ -8,23 +8,24 @@
 //! No statement has a tenant column, and no handler checks a role: the type of its argument says what it may do.
 //! `fleet_setup.rs` opens the fleet, `local_fleet.rs` starts one inside this process.
 
+pub mod counts;
 pub mod digests;
+pub mod error;
 pub mod fleet_setup;
+pub mod input;
+pub mod live;
+pub mod openapi;
 pub mod options;
+pub mod session;
 
 mod comments;
-mod counts;
-mod error;
 mod exports;
 mod form_key;
-mod input;
-mod live;
 mod local_fleet;
 mod members;
 mod organisations;
 mod page;
 mod payments;
-mod session;
 mod tasks;
 
 use axum::extract::{DefaultBodyLimit, FromRef};
@@ -62,6 +63,11 @@ impl Application {
 
     /// Every route: the page, and the API that it calls.
     pub fn routes(self) -> axum::Router {
+        self.routes_with_document(openapi::DOCUMENT.to_owned())
+    }
+
+    /// The same with another OpenAPI document, for a program that adds routes.
+    pub fn routes_with_document(self, document: String) -> axum::Router {
         let of_organisation = axum::Router::new()
             .merge(session::routes())
             .merge(tasks::routes())
@@ -75,13 +81,16 @@ impl Application {
         let api = axum::Router::new()
             .merge(organisations::routes())
             .merge(exports::link_routes())
+            .merge(openapi::routes(document))
             .nest("/orgs/{tenant}/api", of_organisation)
-            .fallback(error::unknown_route)
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .layer(from_fn(session::use_cookie))
-            // A service has no cookie, and sends from another site.
-            .merge(payments::webhook_routes())
-            .layer(from_fn(answers));
+            .fallback(error::unknown_route);
+        // A service has no cookie, and sends from another site.
+        let api = add_layers(api).merge(payments::webhook_routes()).layer(from_fn(answers));
         page::routes().merge(api).layer(from_fn(page::add_headers)).with_state(self)
     }
+}
+
+/// Adds what every route of the API has: a limit for bodies, and the cookie as a credential.
+pub fn add_layers<S: Clone + Send + Sync + 'static>(routes: axum::Router<S>) -> axum::Router<S> {
+    routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(from_fn(session::use_cookie))
 }

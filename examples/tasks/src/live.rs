@@ -21,7 +21,7 @@ pub(crate) fn routes() -> Router<Application> {
 /// What has changed.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum PageChange {
+pub enum PageChange {
     /// A task was added, changed, commented or deleted.
     Task(i64),
     /// A job has made the digest.
@@ -36,7 +36,7 @@ async fn follow_tasks(tenant: Tenant<Read>, request: RealtimeRequest) -> Result<
 }
 
 /// Tells the organisation's open pages. Called after the commit of a change, which stays even if nobody can be told.
-pub(crate) async fn announce_change<A: CanWrite>(tenant: &Tenant<A>, change: PageChange) {
+pub async fn announce_change<A: CanWrite>(tenant: &Tenant<A>, change: PageChange) {
     let told = async { tenant.topic(TOPIC)?.publish(&change).await };
     if let Err(error) = told.await {
         tracing::warn!(code = error.code(), "the open pages were not told of a change");

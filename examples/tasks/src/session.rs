@@ -134,7 +134,7 @@ fn cookie_header(start: &str, organisation: &str) -> Result<HeaderValue> {
 }
 
 /// A middleware that turns the cookie into a credential, and refuses what another site may have sent.
-pub(crate) async fn use_cookie(mut request: Request, next: Next) -> Response {
+pub async fn use_cookie(mut request: Request, next: Next) -> Response {
     // A program sends its token itself. No site can make a browser do that.
     if !request.headers().contains_key(header::AUTHORIZATION) {
         if let Err(refusal) = require_own_page(request.method(), request.headers()) {

@@ -8,6 +8,7 @@ mod fleets;
 mod isolation;
 mod live;
 mod members;
+mod openapi;
 mod processes;
 mod refusals;
 mod roles;
