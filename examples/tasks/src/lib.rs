@@ -16,6 +16,7 @@ pub mod input;
 pub mod live;
 pub mod openapi;
 pub mod options;
+pub mod serving;
 pub mod session;
 
 mod comments;

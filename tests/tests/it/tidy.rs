@@ -11,8 +11,8 @@ use fleet_tests::workspace_root;
 const CRATES: [&str; 7] =
     ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "fleetctl"];
 
-/// An application that the crates know nothing of.
-const EXAMPLE: &str = "examples/tasks";
+/// Applications that the crates know nothing of.
+const EXAMPLES: [&str; 2] = ["examples/tasks", "examples/leaky-zoo"];
 
 /// The folders of each engine in `tenant-engine/src`, from left to right.
 const ENGINE_FOLDERS: [(&str, &[&str]); 2] = [
@@ -68,6 +68,7 @@ fn each_library_is_used_only_where_it_belongs() {
                 "tenant-router/src/axum",
                 "fleetctl/src/client.rs",
                 "examples/tasks/src/",
+                "examples/leaky-zoo/src/",
             ],
         ),
         (
@@ -244,10 +245,10 @@ fn banned_crates_are_not_built() {
     }
 }
 
-/// The documents for people: at the root, in `docs/`, and beside each crate and the example.
+/// The documents for people: at the root, in `docs/`, and beside each crate and example.
 fn documents() -> Vec<PathBuf> {
     let root = workspace_root();
-    let folders = ["", "docs", "docs/decisions", "bench", EXAMPLE].into_iter().chain(CRATES);
+    let folders = ["", "docs", "docs/decisions", "bench"].into_iter().chain(EXAMPLES).chain(CRATES);
     let entries =
         folders.flat_map(|folder| fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     let found: Vec<_> = entries.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
@@ -417,7 +418,7 @@ fn sources() -> Vec<Source> {
     let root = workspace_root();
     CRATES
         .into_iter()
-        .chain([EXAMPLE])
+        .chain(EXAMPLES)
         .flat_map(|name| rust_files(&root.join(name).join("src")))
         .filter(|file| !file.ends_with("tests.rs"))
         .map(|file| {
