@@ -161,7 +161,7 @@ pub use rusqlite;
 #[cfg(feature = "postgres")]
 pub use sqlx;
 
-/// Compiles the guide for application developers.
+/// Compiles the guide for application developers, and runs its examples on the fleets of `tests/doc`.
 #[cfg(all(
     doctest,
     feature = "axum",

@@ -13,7 +13,7 @@ use catalog::seal::FleetKey;
 use catalog::servers::{self, NewServer};
 use catalog::tenants::{self, NewTenant, TenantUpdate};
 use catalog::tokens::{self, TokenScope};
-use catalog::{Catalog, Generation, ServerId, TenantId, TenantName, TenantState, WriteTx};
+use catalog::{Catalog, Generation, ServerId, TenantId, TenantName, TenantState, WriteTx, external_accounts};
 use secrecy::{ExposeSecret as _, SecretString};
 use tempfile::TempDir;
 use tenant_engine::migration::MigrationFile;
@@ -216,6 +216,19 @@ impl TestFleet {
         let id = self.tenant_id(tenant)?;
         let mut tx = self.catalog.write().await?;
         members::set_member(&mut tx, id, principal, role).await?;
+        tx.commit().await?;
+        self.router.catch_up().await
+    }
+
+    /// Links an account of another service to a tenant, as `fleetctl tenant account link` does. The secret signs the account's
+    /// webhooks; `None`: the application has one secret for all accounts.
+    ///
+    /// # Errors
+    /// `not_found`; those of the catalog, also for an account of another tenant.
+    pub async fn link_account(&self, tenant: &str, provider: &str, account: &str, secret: Option<&str>) -> Result<()> {
+        let (id, secret) = (self.tenant_id(tenant)?, secret.map(SecretString::from));
+        let mut tx = self.catalog.write().await?;
+        external_accounts::link_account(&mut tx, id, (provider, account), secret.as_ref()).await?;
         tx.commit().await?;
         self.router.catch_up().await
     }

@@ -93,6 +93,16 @@ pub async fn list_deliveries(
     tx.fetch_rows(sql.bind(capped_limit(page_limit))).await?.iter().map(delivery_from_row).collect()
 }
 
+/// When the first attempt at a message began; `None` before it, and when the log has left it out.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn first_attempt_at(tx: &mut ReadTx, webhook: WebhookId, message_id: &str) -> Result<Option<i64>> {
+    let sql = "select min(at) as at from webhook_deliveries where webhook_id = $1 and message_id = $2";
+    let found = tx.fetch_row(sqlx::query(sql).bind(webhook.to_string()).bind(message_id.to_owned())).await?;
+    found.map_or(Ok(None), |row| row::nullable_int(&row, "at"))
+}
+
 fn delivery_from_row(row: &AnyRow) -> Result<DeliveryRecord> {
     Ok(DeliveryRecord {
         number: row::int_column(row, "number")?,

@@ -1,6 +1,7 @@
 //! Sends the events that webhooks wait for.
 //!
-//! Every process looks each second whether any webhook is due, with one query. It claims the due ones and sends each
+//! Every process looks each second whether any webhook is due, with one query. It looks at once after a claim that was used
+//! up. It claims the due ones and sends each
 //! one's events in order. After each attempt one transaction records it and moves the webhook's place. A process that
 //! stops finishes its current attempts and gives its claims back. After SIGKILL the claims end, and another process
 //! sends the unrecorded events again.
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catalog::events::{self, NewEvent};
-use catalog::webhooks::deliveries::{DeliveryRecord, DeliveryResult};
+use catalog::webhooks::deliveries::{self, DeliveryRecord, DeliveryResult};
 use catalog::webhooks::queue;
 use catalog::webhooks::{self, WebhookRecord};
 use catalog::{Catalog, WebhookId};
@@ -23,13 +24,13 @@ use crate::error::Result;
 use crate::tasks::ProcessTasks;
 use crate::webhooks::client::{WebhookAnswer, WebhookClient, WebhookRequest};
 use crate::webhooks::message::{WebhookMessage, event_message};
-use crate::webhooks::retry::decide_progress;
+use crate::webhooks::retry::{PastAttempts, decide_progress};
 
 /// How often a process looks for due webhooks.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Webhooks that one process sends to at once: each has a connection, and may wait for a slow receiver.
 const SENDERS_MAX: usize = 16;
-/// Events of one claim. Then another webhook may have its turn.
+/// Events of one claim. Then a webhook that is further behind has its turn.
 const EVENTS_PER_CLAIM: usize = 100;
 /// The beginning of the kinds of events about webhooks themselves.
 const OWN_KINDS: &str = "webhook.";
@@ -41,6 +42,7 @@ pub struct WebhookWorker {
     client: Arc<WebhookClient>,
     owner: String,
     stopping: CancellationToken,
+    look_every: Duration,
 }
 
 /// The next message of a claimed webhook.
@@ -62,18 +64,28 @@ impl WebhookWorker {
     /// A worker of the process with this name in the catalog. It ends its work when the token is cancelled.
     #[must_use]
     pub fn new(catalog: Catalog, client: Arc<WebhookClient>, process: &str, stopping: CancellationToken) -> Self {
-        Self { catalog, client, owner: process.to_owned(), stopping }
+        Self { catalog, client, owner: process.to_owned(), stopping, look_every: LOOK_EVERY }
+    }
+
+    /// The same worker, which looks for due webhooks this often.
+    #[must_use]
+    pub fn look_every(self, look_every: Duration) -> Self {
+        Self { look_every, ..self }
     }
 
     /// Sends until the token is cancelled, and then until the current attempts have ended.
     pub async fn run_until_stopped(&self) {
         let mut sending = FuturesUnordered::new();
-        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let mut ticks = tokio::time::interval(self.look_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => break,
-                Some(()) = sending.next(), if !sending.is_empty() => {}
+                Some(has_more) = sending.next(), if !sending.is_empty() => {
+                    if has_more {
+                        ticks.reset_immediately();
+                    }
+                }
                 _ = ticks.tick() => match self.claim_webhooks(SENDERS_MAX - sending.len()).await {
                     Ok(claimed) => sending.extend(claimed.into_iter().map(|id| self.send_claimed(id))),
                     Err(error) => {
@@ -92,7 +104,7 @@ impl WebhookWorker {
     pub async fn send_due(&self) -> Result<()> {
         let claimed = self.claim_webhooks(SENDERS_MAX).await?;
         let sending: FuturesUnordered<_> = claimed.into_iter().map(|id| self.send_claimed(id)).collect();
-        sending.collect::<Vec<()>>().await;
+        sending.collect::<Vec<bool>>().await;
         Ok(())
     }
 
@@ -108,21 +120,20 @@ impl WebhookWorker {
         Ok(claimed.into_iter().map(|webhook| webhook.id).collect())
     }
 
-    /// Sends the events of a claimed webhook, and gives the claim back. If that fails, the claim ends by its time.
-    async fn send_claimed(&self, id: WebhookId) {
-        if let Err(error) = self.send_events(id).await {
+    /// Sends the events of a claimed webhook, and gives the claim back. If that fails, the claim ends by its time. `true`
+    /// when the claim was used up, so that more events may wait.
+    async fn send_claimed(&self, id: WebhookId) -> bool {
+        self.send_events(id).await.unwrap_or_else(|error| {
             tracing::warn!(webhook = %id, code = %error.code(), %error, "a webhook was interrupted; it is tried again");
-        }
+            false
+        })
     }
 
-    async fn send_events(&self, id: WebhookId) -> Result<()> {
-        let mut seen_seq = None;
-        for _ in 0..EVENTS_PER_CLAIM {
-            if self.stopping.is_cancelled() {
-                break;
-            }
+    async fn send_events(&self, id: WebhookId) -> Result<bool> {
+        let (mut seen_seq, mut sent) = (None, 0);
+        while sent < EVENTS_PER_CLAIM && !self.stopping.is_cancelled() {
             match self.pending_message(id).await? {
-                NextMessage::Lost => return Ok(()),
+                NextMessage::Lost => return Ok(false),
                 NextMessage::None { seen_seq: seen } => {
                     seen_seq = Some(seen);
                     break;
@@ -131,13 +142,14 @@ impl WebhookWorker {
                     if !self.send_pending(*pending).await? {
                         break;
                     }
+                    sent += 1;
                 }
             }
         }
         let mut tx = self.catalog.write().await?;
         queue::release_webhook(&mut tx, &self.owner, id, seen_seq).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(sent == EVENTS_PER_CLAIM)
     }
 
     async fn pending_message(&self, id: WebhookId) -> Result<NextMessage> {
@@ -171,7 +183,9 @@ impl WebhookWorker {
     async fn record_answer(&self, pending: &PendingMessage, answer: WebhookAnswer, at: i64) -> Result<bool> {
         let webhook = &pending.webhook;
         let mut tx = self.catalog.write().await?;
-        let (result, progress) = decide_progress(answer.status, webhook.failures, tx.now(), random_byte());
+        let first_at = deliveries::first_attempt_at(&mut tx, webhook.id, &pending.message.id).await?;
+        let past = PastAttempts { failures: webhook.failures, first_at };
+        let (result, progress) = decide_progress(&answer, past, tx.now(), random_byte());
         let delivery = DeliveryRecord {
             number: 0,
             event_seq: Some(pending.seq),

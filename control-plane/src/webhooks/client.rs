@@ -45,6 +45,8 @@ pub(crate) struct WebhookAnswer {
     pub(crate) status: Option<u16>,
     /// Why the attempt failed, for people; `None`: the message was accepted.
     pub(crate) error: Option<String>,
+    /// The header `Retry-After`, as the receiver wrote it.
+    pub(crate) retry_after: Option<String>,
     /// How long it took, milliseconds.
     pub(crate) duration_ms: i64,
 }
@@ -75,19 +77,17 @@ impl WebhookClient {
     pub(crate) async fn send_message(&self, request: WebhookRequest<'_>) -> WebhookAnswer {
         let begin = Instant::now();
         let sent = tokio::time::timeout(self.attempt_max, self.send_unlimited(request)).await;
-        let (status, error) = match sent {
-            Ok(Ok(status @ 200..=299)) => (Some(status), None),
-            Ok(Ok(status @ 300..=399)) => {
-                (Some(status), Some(format!("the receiver answered with {status}; redirects are not followed")))
-            }
-            Ok(Ok(status)) => (Some(status), Some(format!("the receiver answered with {status}"))),
-            Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some(format!("no answer within {} s", self.attempt_max.as_secs_f32()))),
+        let (status, retry_after, error) = match sent {
+            Ok(Ok((status, retry_after))) => (Some(status), retry_after, status_error(status)),
+            Ok(Err(error)) => (None, None, Some(error)),
+            Err(_) => (None, None, Some(format!("no answer within {} s", self.attempt_max.as_secs_f32()))),
         };
-        WebhookAnswer { status, error, duration_ms: i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX) }
+        let duration_ms = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
+        WebhookAnswer { status, error, retry_after, duration_ms }
     }
 
-    async fn send_unlimited(&self, request: WebhookRequest<'_>) -> Result<u16, String> {
+    /// The status of the answer, and its header `Retry-After`.
+    async fn send_unlimited(&self, request: WebhookRequest<'_>) -> Result<(u16, Option<String>), String> {
         // Checked again, because an address that holds no name is never looked up.
         let url = parse_target(request.url, request.private_allowed)?;
         let seconds = request.now.div_euclid(1_000);
@@ -103,7 +103,8 @@ impl WebhookClient {
             .await
             .map_err(|error| last_cause(&error))?;
         // The body may be endless, and a stranger's text is not for the log. The connection ends with it.
-        Ok(answer.status().as_u16())
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Ok((answer.status().as_u16(), retry_after.map(str::to_owned)))
     }
 
     fn client(&self, private_allowed: bool) -> Result<&Client, String> {
@@ -123,6 +124,15 @@ impl WebhookClient {
             .pool_max_idle_per_host(0)
             .user_agent(USER_AGENT)
             .build()
+    }
+}
+
+/// Why a status is a failure, for people.
+fn status_error(status: u16) -> Option<String> {
+    match status {
+        200..=299 => None,
+        300..=399 => Some(format!("the receiver answered with {status}; redirects are not followed")),
+        _ => Some(format!("the receiver answered with {status}")),
     }
 }
 

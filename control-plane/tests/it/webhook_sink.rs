@@ -21,6 +21,8 @@ const RECEIVED_MAX: usize = 1_000;
 pub(crate) enum SinkReply {
     /// With this status.
     Status(u16),
+    /// With this status and the header `Retry-After`.
+    Busy(u16, &'static str),
     /// With a redirect to this path of the same receiver.
     Redirect(&'static str),
     /// Never; the connection stays open.
@@ -108,6 +110,7 @@ async fn answer(mut stream: TcpStream, replies: Arc<Mutex<VecDeque<SinkReply>>>,
     let head = |status: u16, more: &str| format!("HTTP/1.1 {status} X\r\n{more}connection: close\r\n\r\n");
     let text = match reply {
         SinkReply::Status(status) => head(status, "content-length: 0\r\n"),
+        SinkReply::Busy(status, time) => head(status, &format!("retry-after: {time}\r\ncontent-length: 0\r\n")),
         SinkReply::Redirect(path) => head(302, &format!("location: {path}\r\ncontent-length: 0\r\n")),
         SinkReply::Never => std::future::pending().await,
         SinkReply::Held(go) => {

@@ -175,6 +175,43 @@ async fn a_failed_event_is_sent_again_before_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_busy_receiver_is_tried_again_when_it_says() {
+    let world = World::new().await;
+    let mut sink = WebhookSink::start(&[SinkReply::Busy(503, "3600"), SinkReply::Busy(429, "1")]).await;
+    let (webhook, _) = add(&world, sink.url(), &[]).await;
+    let worker = worker_of(&world.app.catalog);
+    happen(&world.app.catalog, 1..2).await;
+    // The waits of the plan are 5 s and 5 min.
+    for (wait, requests) in [(0, 1), (3_590, 0), (12, 1), (290, 0), (42, 1)] {
+        world.advance(Duration::from_secs(wait));
+        worker.send_due().await.unwrap();
+        assert_eq!(sink.rest().len(), requests, "after another {wait} s");
+    }
+    let statuses: Vec<_> = log(&world, webhook.id).await.iter().map(|made| made.status).collect();
+    assert_eq!(statuses, [Some(503), Some(429), Some(204)]);
+}
+
+#[tokio::test]
+async fn a_worker_goes_on_at_once_while_more_events_wait() {
+    let world = World::new().await;
+    let mut sink = WebhookSink::start(&[]).await;
+    let (webhook, _) = add(&world, sink.url(), &[]).await;
+    happen(&world.app.catalog, 0..250).await;
+    let stop = CancellationToken::new();
+    let client = Arc::new(WebhookClient::new(Arc::new(FakeLookup::default())));
+    let worker = WebhookWorker::new(world.app.catalog.clone(), client, &new_name(), stop.clone());
+    // It looks once. The rest is due to the claims that were used up.
+    let worker = worker.look_every(Duration::from_secs(3_600));
+    let running = tokio::spawn(async move { worker.run_until_stopped().await });
+    for expected in 0..250 {
+        assert_eq!(number(&sink.next().await), expected);
+    }
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(log(&world, webhook.id).await.len(), 250);
+}
+
+#[tokio::test]
 async fn an_event_is_given_up_after_a_day_and_only_the_first_one_tells() {
     let world = World::new().await;
     let mut sink = WebhookSink::start(&[]).await;

@@ -79,7 +79,8 @@ impl<A: CanWrite> WriteTx<'_, A> {
     }
 
     /// Repeats a job of this tenant by a schedule, under a name. Calling it again changes job and schedule, and nothing else. A
-    /// run that fails after all attempts becomes a dead letter, and the schedule goes on.
+    /// run that fails after all attempts becomes a dead letter, and the schedule goes on. In a clone, a schedule of the source
+    /// runs from the next time on, once the clone has made this call.
     ///
     /// # Errors
     /// As [`WriteTx::enqueue`].

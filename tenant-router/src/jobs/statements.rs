@@ -25,15 +25,23 @@ pub(super) const BY_KEY: &str = "select id, tenant_id, generation, cron from _fl
 /// Takes the key from a job that is a dead letter since a restore.
 pub(super) const FREE_KEY: &str = "update _fleet_jobs set unique_key = null where id = $1";
 
-/// Makes a repeated job, or changes it. Its next time changes only with its schedule.
+/// Makes a repeated job, or changes it. Its next time changes only with its schedule. A schedule that came with a clone begins
+/// anew: a run that was due or had begun is one of the source.
 pub(super) const SCHEDULE: &str = "insert into _fleet_jobs (id, kind, payload, principal, tenant_id, generation, unique_key, cron, \
      state, due_at, run_at, attempts, attempts_max, created_at) \
      select cast($1 as text), cast($2 as text), cast($3 as text), cast($4 as text), tenant_id, generation, cast($5 as text), \
      cast($9 as text), 'waiting', cast($6 as bigint), cast($6 as bigint), 0, cast($7 as bigint), cast($8 as bigint) from _fleet_identity where one = 1 \
      on conflict (unique_key) do update set kind = excluded.kind, payload = excluded.payload, principal = excluded.principal, \
      tenant_id = excluded.tenant_id, generation = excluded.generation, attempts_max = excluded.attempts_max, \
-     due_at = case when _fleet_jobs.cron = excluded.cron then _fleet_jobs.due_at else excluded.due_at end, \
-     run_at = case when _fleet_jobs.cron = excluded.cron then _fleet_jobs.run_at else excluded.run_at end, cron = excluded.cron \
+     due_at = case when _fleet_jobs.cron = excluded.cron and _fleet_jobs.tenant_id = excluded.tenant_id \
+         then _fleet_jobs.due_at else excluded.due_at end, \
+     run_at = case when _fleet_jobs.cron = excluded.cron and _fleet_jobs.tenant_id = excluded.tenant_id \
+         then _fleet_jobs.run_at else excluded.run_at end, \
+     state = case when _fleet_jobs.tenant_id = excluded.tenant_id then _fleet_jobs.state else 'waiting' end, \
+     claim = case when _fleet_jobs.tenant_id = excluded.tenant_id then _fleet_jobs.claim end, \
+     claimed_until = case when _fleet_jobs.tenant_id = excluded.tenant_id then _fleet_jobs.claimed_until end, \
+     attempts = case when _fleet_jobs.tenant_id = excluded.tenant_id then _fleet_jobs.attempts else 0 end, \
+     cron = excluded.cron \
      returning id";
 
 pub(super) const UNSCHEDULE: &str =

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use postgres_fixture::Cluster;
 use serde::{Deserialize, Serialize};
 use tenant_router::test_fleet::TestFleet;
 use tenant_router::{
@@ -59,7 +60,7 @@ fn child_value(name: &str) -> Option<PathBuf> {
 fn start_process(fleet: &TestFleet, more: &[&str]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .envs(more.iter().map(|name| (name, "yes")))
-        .args(["--exact", "job_processes::jobs_survive_the_death_of_a_process", "--nocapture"])
+        .args(["--exact", "job_processes::jobs_survive_the_death_of_a_process_on_sqlite", "--nocapture"])
         .env(DIRECTORY, fleet.data_dir())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -74,26 +75,46 @@ async fn run_jobs_until_killed(directory: PathBuf) {
     std::future::pending::<()>().await;
 }
 
+fn tenant_names() -> Vec<String> {
+    (0..TENANTS).map(|number| format!("tenant-{number}")).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn jobs_survive_the_death_of_a_process() {
+async fn jobs_survive_the_death_of_a_process_on_sqlite() {
+    // The child processes of both tests begin here, too.
     if let Some(directory) = child_value(DIRECTORY) {
         return run_jobs_until_killed(directory).await;
     }
-    let names: Vec<String> = (0..TENANTS).map(|number| format!("tenant-{number}")).collect();
+    let names = tenant_names();
     let schema = "create table effects (number integer not null, key text not null) strict";
     let fleet = TestFleet::start(schema, names.iter().map(String::as_str)).await.unwrap();
+    jobs_survive_a_death(&fleet, &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_survive_the_death_of_a_process_on_postgres() {
+    let (cluster, names) = (Cluster::start(), tenant_names());
+    let schema = "create table effects (number bigint not null, key text not null)";
+    let tenants = names.iter().map(String::as_str);
+    let fleet = TestFleet::start_on_postgres(&cluster.dsn("postgres"), schema, tenants).await.unwrap();
+    jobs_survive_a_death(&fleet, &names).await;
+    fleet.remove().await.unwrap();
+}
+
+/// One of two processes is killed in the middle of jobs, and each job has its effect once.
+async fn jobs_survive_a_death(fleet: &TestFleet, names: &[String]) {
     enqueue_jobs(fleet.router()).await;
-    let mut first = start_process(&fleet, &[STOPS]);
+    let mut first = start_process(fleet, &[STOPS]);
     wait_for_jobs(&mut first, JOBS_BEFORE_DEATH);
     // It is killed while it has claimed jobs, and the other one works.
-    let mut second = start_process(&fleet, &[]);
+    let mut second = start_process(fleet, &[]);
     wait_for_jobs(&mut second, 1);
     first.kill().unwrap();
     first.wait().unwrap();
-    wait_until_idle(&fleet, &names).await;
+    wait_until_idle(fleet, names).await;
     second.kill().unwrap();
     second.wait().unwrap();
-    for name in &names {
+    for name in names {
         let token = fleet.token(name, Role::Reader).await.unwrap();
         let tenant: Tenant<Read> = open(fleet.router(), name, &token).await.unwrap();
         let effects: Vec<(i64, String)> =

@@ -1,4 +1,4 @@
-//! What a suspension and a restore do to waiting jobs.
+//! What a suspension, a restore and a clone do to waiting jobs.
 
 use std::sync::Arc;
 
@@ -59,6 +59,37 @@ async fn jobs_of_a_restored_database_run_only_when_asked_and_schedules_go_on() {
     assert_eq!(fleet.router.retry_jobs(&operator(), ids[0], &JobSelection::AllDead).await.unwrap(), 1);
     fleet.run_due().await;
     assert_eq!(fleet.notes("acme").await, ["new", "night", "x"]);
+}
+
+#[tokio::test]
+async fn a_schedule_that_came_with_a_clone_runs_from_the_next_time_on() {
+    // What the runner of the source had done with it when the copy was made.
+    for source in ["state = 'waiting'", "state = 'running', claim = 'x', claimed_until = 0, attempts = 20"] {
+        let (fleet, ids) = JobWorld::start(&["acme"]).await;
+        let schedule = async || {
+            let acme = fleet.open("acme").await;
+            let mut tx = acme.write();
+            tx.schedule("report", &JobSchedule::parse("0 3 * * *").unwrap(), &add_note("night")).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        schedule().await;
+        // As a clone does: the rows name the source.
+        let at = fleet.world.placement(&fleet.world.record(ids[0]).await).await;
+        let database = rusqlite::Connection::open(at.file_path()).unwrap();
+        assert_eq!(database.execute(&format!("update _fleet_jobs set tenant_id = 'tnt_source', {source}"), ()), Ok(1));
+        drop(database);
+        fleet.advance(DAY);
+        fleet.run_due().await;
+        assert_eq!(fleet.list(ids[0]).await[0].state, JobState::Dead, "{source}");
+        schedule().await;
+        fleet.run_due().await;
+        assert_eq!(fleet.notes("acme").await, [] as [&str; 0], "a run of the source: {source}");
+        let listed = fleet.list(ids[0]).await;
+        assert_eq!((listed.len(), listed[0].state, listed[0].attempts), (1, JobState::Waiting, 0), "{source}");
+        fleet.advance(DAY);
+        fleet.run_due().await;
+        assert_eq!(fleet.notes("acme").await, ["night"], "{source}");
+    }
 }
 
 /// As a restore does: the database gets a new generation, below which jobs are dead.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenant_router::{Job, JobError, JobOptions, JobRun, RequestView, Tenant, Write};
+use tenant_router::{Job, JobError, JobOptions, JobRun, JobSchedule, RequestView, Tenant, Write};
 
 use crate::http::site::{Answer, Site, send};
 
@@ -44,6 +44,15 @@ async fn run_due(site: &Site) {
 async fn notes(site: &Site, name: &str) -> Vec<String> {
     let sql = "select body from notes where id > 1 order by id";
     open(site, name).await.query_as(sql, ()).fetch_all().await.unwrap()
+}
+
+/// Repeats a note in January of each year.
+async fn schedule(site: &Site, name: &str) {
+    let tenant = open(site, name).await;
+    let mut tx = tenant.write();
+    let yearly = JobSchedule::parse("0 3 1 1 *").unwrap();
+    tx.schedule("yearly", &yearly, &AddNote { text: "yearly".to_owned() }).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// State and reason of each job.
@@ -108,6 +117,21 @@ async fn a_copy_does_not_send_it_again(site: &Site) {
     assert_eq!(retry(site, "acme-2", json!({ "all_dead": true })).await.ok()["jobs"], 1);
     run_due(site).await;
     assert_eq!(notes(site, "acme-2").await, ["own", "mail"]);
+}
+
+#[tokio::test]
+async fn a_schedule_of_the_source_does_not_run_in_a_clone_that_did_not_ask_for_it() {
+    let site = Site::with_tenants(&["acme"]).await;
+    schedule(&site, "acme").await;
+    operate(&site, "/v1/lifecycle/clone", json!({ "tenant": "acme", "as": "acme-2" })).await;
+    let (waiting, reason) = (("waiting".to_owned(), Value::Null), json!("the job was enqueued in another tenant"));
+    assert_eq!(jobs(&site, "acme-2").await, [("dead".to_owned(), reason)]);
+    assert_eq!(jobs(&site, "acme").await, std::slice::from_ref(&waiting), "the source keeps it");
+    schedule(&site, "acme-2").await;
+    run_due(&site).await;
+    assert_eq!(jobs(&site, "acme-2").await, [waiting], "one schedule, of the clone");
+    assert_eq!(notes(&site, "acme-2").await, [] as [&str; 0]);
+    site.stop().await;
 }
 
 #[tokio::test]
