@@ -3,8 +3,8 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, man, member, migrate, op,
-    query, release, restore, serve, server, status, tenant, token, version, webhook,
+    backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, leaktest, man, member,
+    migrate, op, query, release, restore, serve, server, status, tenant, token, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::CommandExit;
@@ -38,6 +38,16 @@ pub(crate) struct CommandLine {
     pub(crate) flags: GlobalFlags,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
+}
+
+impl CommandLine {
+    /// Gives a command the flags that mean something else there: `leaktest --url` is the address of an application.
+    pub(crate) fn settle_flags(mut self) -> Self {
+        if let CliCommand::Leaktest(args) = &mut self.command {
+            args.application = self.flags.url.take();
+        }
+        self
+    }
 }
 
 /// Flags of every command. Each but `--quiet` can also be set in the environment or in a file.
@@ -91,9 +101,13 @@ impl GlobalFlags {
     }
 
     /// The effective output format.
-    pub(crate) fn output_format(&self, settings: &CommandSettings) -> Result<OutputFormat> {
+    pub(crate) fn output_format(&self, settings: &CommandSettings, command: &CliCommand) -> Result<OutputFormat> {
         let format = settings.parse_value("output", |text| OutputFormat::from_str(text, false))?;
-        format.ok_or_else(|| CommandFailure::usage_error("there is no output format"))
+        let format = format.ok_or_else(|| CommandFailure::usage_error("there is no output format"))?;
+        match format == OutputFormat::Junit && !matches!(command, CliCommand::Leaktest(_)) {
+            true => Err(CommandFailure::usage_error("only the report of `fleetctl leaktest` has the format junit")),
+            false => Ok(format),
+        }
     }
 }
 
@@ -156,6 +170,8 @@ pub(crate) enum CliCommand {
     Catalog(catalog::CatalogCommand),
     /// Run one read-only statement in many tenants
     Query(query::QueryArgs),
+    /// Look for data of one tenant in an application's answers for another
+    Leaktest(leaktest::LeakTestArgs),
     /// Explain an error code, and what to do
     Explain(explain::ExplainArgs),
     /// Show the effective settings
@@ -180,6 +196,7 @@ impl CliCommand {
         match self {
             Self::Dev(args) => args.listeners.given_settings(),
             Self::Serve(args) => args.given_settings(),
+            Self::Leaktest(args) => args.given_settings(),
             _ => Vec::new(),
         }
     }
@@ -216,6 +233,7 @@ pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandC
         CliCommand::History(verb) => history::run_history_command(verb, context).await,
         CliCommand::Catalog(verb) => catalog::run_catalog_command(&verb, context).await,
         CliCommand::Query(args) => query::run_query_command(args, context).await,
+        CliCommand::Leaktest(args) => leaktest::run_leaktest_command(args, context).await,
         CliCommand::Explain(args) => explain::run_explain_command(&args, context),
         CliCommand::Config(verb) => config::run_config_command(&verb, context),
         CliCommand::Completions(args) => completions::run_completions_command(&args, context),

@@ -93,12 +93,12 @@ pub fn run_command_line(args: impl IntoIterator<Item = OsString>, io: ProcessIo)
     let mut out = CommandOutput::new(io.stdout, io.stderr, io.stderr_is_terminal);
     out.terminal = io.stdout_columns.map(|columns| io.environment.table_width().unwrap_or(columns));
     let cli = match CommandLine::try_parse_from(args) {
-        Ok(cli) => cli,
+        Ok(cli) => cli.settle_flags(),
         Err(error) => return report_parse_error(&mut out, &error),
     };
     let given = cli.flags.given_settings().into_iter().chain(cli.command.given_settings()).collect();
     let prepared = CommandSettings::from_sources(&io.environment, given).and_then(|settings| {
-        out.format = cli.flags.output_format(&settings)?;
+        out.format = cli.flags.output_format(&settings, &cli.command)?;
         Ok(settings)
     });
     let settings = match prepared {

@@ -14,6 +14,7 @@ use crate::table::{ColumnAligner, TableColumn, TableView, csv_cell, escape_text,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
     /// Columns for people.
+    #[value(alias = "text")]
     Table,
     /// More columns than a table.
     Wide,
@@ -25,6 +26,9 @@ pub(crate) enum OutputFormat {
     Csv,
     /// Only the names (or ids), one per line.
     Name,
+    /// A report for build servers: only of `leaktest`.
+    #[value(hide = true)]
+    Junit,
 }
 
 /// How much is printed.
@@ -206,7 +210,7 @@ impl ListPrinter<'_> {
     /// Prints more items at once.
     pub(crate) fn print_page(&mut self, items: &[Value]) -> Result<()> {
         match self.out.format {
-            OutputFormat::Table | OutputFormat::Wide => self.print_rows(items)?,
+            OutputFormat::Table | OutputFormat::Wide | OutputFormat::Junit => self.print_rows(items)?,
             OutputFormat::Json => {
                 for (at, item) in items.iter().enumerate() {
                     let comma = if self.items + at == 0 { "" } else { "," };

@@ -99,6 +99,7 @@ const COMMANDS: &[(&str, &str)] = &[
 /// Commands without a selection or filter, or with requirements that this test does not have.
 const ELSEWHERE: &[(&str, &str)] = &[
     ("dev", "serves; its settings are those of `config`"),
+    ("leaktest", "needs an application"),
     ("serve", "serves; its settings are refused where they are read"),
     ("init", "makes a fleet"),
     ("tenant adopt", "needs a Postgres server; the API's own test spoils it"),

@@ -19,6 +19,7 @@ pub(crate) mod history;
 pub(crate) mod impersonate;
 pub(crate) mod init;
 pub(crate) mod job;
+pub(crate) mod leaktest;
 pub(crate) mod lifecycle;
 pub(crate) mod man;
 pub(crate) mod member;

@@ -153,7 +153,7 @@ impl<'c> QueryPrinter<'c> {
             OutputFormat::Jsonl => self.print_jsonl(&name, answer),
             OutputFormat::Name => self.print_name(&name, answer),
             OutputFormat::Csv => self.print_csv(&name, answer),
-            OutputFormat::Table | OutputFormat::Wide => self.add_table_rows(&name, answer),
+            OutputFormat::Table | OutputFormat::Wide | OutputFormat::Junit => self.add_table_rows(&name, answer),
         }
     }
 

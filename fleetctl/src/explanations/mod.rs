@@ -3,6 +3,7 @@
 mod databases;
 mod fleet;
 mod input_errors;
+mod leak_tests;
 mod requests;
 mod servers;
 
@@ -31,7 +32,7 @@ const fn new_explanation(
 
 /// Every code that a user can see, grouped by subject.
 pub(crate) fn all_explanations() -> impl Iterator<Item = &'static CodeExplanation> {
-    [input_errors::ALL, requests::ALL, databases::ALL, servers::ALL, fleet::ALL].into_iter().flatten()
+    [input_errors::ALL, requests::ALL, databases::ALL, servers::ALL, fleet::ALL, leak_tests::ALL].into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ fn every_error_code_is_explained() {
         ("tenant-router/src/error.rs", &["=> \""]),
         ("control-plane/src/error/kind.rs", &["=> \""]),
         ("fleetctl/src", &[".code(\""]),
+        ("leak-kit/src", &["KitError::new("]),
     ] {
         let found = codes_in(&workspace_root().join(krate), makers);
         assert!(!found.is_empty(), "{krate}: the search finds nothing any more");
@@ -141,8 +142,8 @@ fn every_error_code_is_explained() {
     assert!(missing.is_empty(), "not explained: {missing:?}");
 }
 
-const CRATES: [&str; 7] =
-    ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "fleetctl"];
+const CRATES: [&str; 8] =
+    ["tenant-engine", "catalog", "tenant-router", "fleet-api", "control-plane", "fleet-client", "leak-kit", "fleetctl"];
 
 /// Every source below a folder but the explanations themselves.
 fn quoted_in(path: &Path) -> String {

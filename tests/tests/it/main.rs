@@ -18,6 +18,7 @@ mod hidden_copies;
 mod hostile_sql;
 mod isolation;
 mod kill;
+mod leaktest;
 mod lifecycle;
 mod lifecycle_faults;
 mod metrics;

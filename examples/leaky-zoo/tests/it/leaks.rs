@@ -2,7 +2,6 @@
 
 use futures_util::StreamExt as _;
 use leaky_zoo::leak::{LEAKS, Leak};
-use postgres_fixture::Cluster;
 
 use crate::log::keep_log;
 use crate::stage::TestedFleet;
@@ -11,9 +10,11 @@ use crate::symptoms::leak_shows;
 /// How many leaks are tried at the same time: most of the time, a test waits for the fleet.
 const AT_ONCE: usize = 4;
 
-async fn try_all(cluster: Option<&Cluster>) {
+/// The leak kit tries them on PostgreSQL, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_leak_is_real_on_sqlite() {
     keep_log();
-    let fleet = TestedFleet::open(cluster).await;
+    let fleet = TestedFleet::open(None).await;
     let wrong: Vec<String> = futures_util::stream::iter(LEAKS.iter().copied())
         .map(|leak| try_leak(&fleet, leak))
         .buffer_unordered(AT_ONCE)
@@ -34,14 +35,4 @@ async fn try_leak(fleet: &TestedFleet, leak: &'static Leak) -> Option<String> {
     let leaky = fleet.stage(&format!("{}-leaky", leak.name), Some(leak)).await;
     let shows = leak_shows(leak.name, &leaky).await;
     (!shows).then(|| format!("{}: it does not show", leak.name))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_leak_is_real_on_sqlite() {
-    try_all(None).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_leak_is_real_on_postgres() {
-    try_all(Some(&Cluster::start())).await;
 }

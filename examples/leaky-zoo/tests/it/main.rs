@@ -4,6 +4,7 @@
 mod command;
 mod document;
 mod extras;
+mod kit;
 mod leaks;
 mod log;
 mod stage;

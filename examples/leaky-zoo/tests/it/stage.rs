@@ -50,6 +50,10 @@ impl TestedFleet {
         Stage { canary: format!("secret of {}", b.name), zoo, a, b, _server: server }
     }
 
+    pub(crate) fn application(&self) -> tasks::Application {
+        self.fleet.application()
+    }
+
     pub(crate) async fn close(self) {
         self.fleet.close().await;
     }
