@@ -42,6 +42,7 @@ pub mod app;
 pub mod catalog_admin;
 mod health;
 pub mod http;
+mod isolation;
 pub mod new_identity;
 pub mod serve;
 

@@ -16,6 +16,7 @@ pub mod domains;
 pub mod events;
 pub mod history;
 pub mod impersonations;
+pub mod isolation;
 pub mod jobs;
 pub mod members;
 pub mod migrations;

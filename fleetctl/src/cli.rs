@@ -3,8 +3,8 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, leaktest, man, member,
-    migrate, op, query, release, restore, serve, server, status, tenant, token, version, webhook,
+    audit, backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, leaktest, man,
+    member, migrate, op, query, release, restore, serve, server, status, tenant, token, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::CommandExit;
@@ -124,6 +124,8 @@ pub(crate) enum CliCommand {
     Status,
     /// Check disk, limits, servers and backups
     Doctor(doctor::DoctorArgs),
+    /// Check what keeps tenants apart, with evidence for each line
+    Audit(audit::AuditArgs),
     /// Compare the servers with the catalog; quarantine databases without an owner
     Scrub(crate::commands::scrub::ScrubArgs),
     /// Tenants: create, list, get, describe, suspend, move, archive, delete, repair and more
@@ -217,6 +219,7 @@ pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandC
         CliCommand::Serve(args) => serve::run_serve_command(&args, context).await,
         CliCommand::Status => status::run_status_command(context).await,
         CliCommand::Doctor(args) => doctor::run_doctor_command(&args, context).await,
+        CliCommand::Audit(args) => audit::run_audit_command(&args, context).await,
         CliCommand::Scrub(args) => crate::commands::scrub::run_scrub_command(args, context).await,
         CliCommand::Tenant(verb) => tenant::run_tenant_command(verb, context).await,
         CliCommand::Server(verb) => server::run_server_command(verb, context).await,

@@ -16,6 +16,7 @@ use crate::{CommandExit, ProcessEnvironment, ProcessIo};
 const COMMANDS: &[(&str, &str)] = &[
     ("status", ""),
     ("doctor", ""),
+    ("audit", ""),
     ("scrub", ""),
     ("tenant create", "NAME=initech --dry-run"),
     ("tenant list", ""),

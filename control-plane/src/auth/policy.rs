@@ -42,6 +42,7 @@ pub enum AccessDecision {
 pub const RULES: &[RouteRule] = &[
     strict_rule("GET", "/v1/status", Viewer),
     strict_rule("GET", "/v1/doctor", Viewer),
+    strict_rule("GET", "/v1/isolation", Operator),
     strict_rule("POST", "/v1/scrub", Operator),
     dry_run_rule("POST", "/v1/scrub/quarantine", Admin),
     strict_rule("GET", "/v1/tenants", Viewer),

@@ -23,6 +23,7 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new()
         .merge(admin::status::routes())
         .merge(admin::doctor::routes())
+        .merge(admin::isolation::routes())
         .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
         .merge(admin::members::routes())

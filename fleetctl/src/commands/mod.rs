@@ -3,6 +3,7 @@
 
 pub(crate) mod account;
 pub(crate) mod adopt;
+pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod catalog;
 mod catalog_identity;

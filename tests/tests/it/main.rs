@@ -1,6 +1,7 @@
 //! Whole-system tests: one binary, a module per subject.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod audit;
 mod catalog_postgres;
 mod cli_advice;
 mod cli_contract;

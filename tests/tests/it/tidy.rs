@@ -287,7 +287,7 @@ fn layer(module: &str) -> Option<u8> {
         "operations" => 6,
         "background" | "scrub" => 7,
         "app" => 8,
-        "health" => 9,
+        "health" | "isolation" => 9,
         "http" => 10,
         "serve" => 11,
         "catalog_admin" | "new_identity" => 12,

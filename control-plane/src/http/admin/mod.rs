@@ -12,6 +12,7 @@ pub(crate) mod domains;
 pub(crate) mod events;
 pub(crate) mod history;
 pub(crate) mod impersonations;
+pub(crate) mod isolation;
 pub(crate) mod jobs;
 pub(crate) mod members;
 pub(crate) mod migrations;

@@ -234,6 +234,7 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
     let templates = [
         "/v1/status",
         "/v1/doctor",
+        "/v1/isolation",
         "/v1/tenants",
         "/v1/tenants/{tenant}",
         "/v1/tenants/{tenant}/description",

@@ -89,6 +89,13 @@ impl PostgresServer {
         &self.address
     }
 
+    /// Whether a connection without TLS is refused: `sslmode` is `require`, `verify-ca` or `verify-full`.
+    #[must_use]
+    pub fn requires_encryption(&self) -> bool {
+        let mode = self.dsn.query_parameter("sslmode");
+        mode.is_some_and(|mode| matches!(&*mode, "require" | "verify-ca" | "verify-full"))
+    }
+
     fn from_parts(dsn: ServerDsn, key: LoginKey) -> Self {
         Self { address: format!("{}:{}", dsn.host_name(), dsn.port_number()), dsn, key, claims: FleetClaims::default() }
     }
