@@ -49,6 +49,7 @@ async fn insert(catalog: &Catalog) -> Vec<TenantId> {
             name: TenantName::parse_slug(&format!("tenant-{n}")).unwrap(),
             server_id: server,
             labels: BTreeMap::from([("plan".to_owned(), "pro".to_owned())]),
+            plan: None,
         })
         .collect();
     let started = Instant::now();

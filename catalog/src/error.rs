@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Busy,
     /// The object is protected from deletion.
     Protected,
+    /// Tenants have the plan.
+    PlanInUse,
     /// The catalog's schema is newer than this program.
     SchemaNewer,
     /// The sealing key is missing or belongs to another catalog.
@@ -64,6 +66,7 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Busy => "operation_in_progress",
             Self::Protected => "protected",
+            Self::PlanInUse => "plan_in_use",
             Self::SchemaNewer => "catalog_newer",
             Self::WrongKey => "wrong_key",
             Self::NotInitialised => "not_initialised",

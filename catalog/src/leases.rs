@@ -1,4 +1,5 @@
-//! Leases of live processes: periodic tasks with one owner each, and shares of a server's connections.
+//! Leases of live processes: periodic tasks with one owner each, shares of a server's connections, and the processes
+//! that share the limits of tenants.
 //!
 //! Called by the control plane's periodic tasks and by processes that share a server's connections. A lease that is not
 //! renewed expires, so a dead owner needs no detection. Times come from the transaction. A task's lease is also over if
@@ -13,6 +14,8 @@ use crate::row;
 
 const TASK: &str = "task";
 const CONNECTIONS: &str = "connections";
+/// A process with a router, which takes its part of the limits of tenants.
+const PROCESS: &str = "process";
 
 /// A process's share of a server's connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,35 @@ pub async fn take_task(tx: &mut WriteTx, name: &str, owner: &str, until: i64) ->
 /// `Unavailable` when the catalog is not reachable.
 pub async fn release_task(tx: &mut WriteTx, name: &str, owner: &str) -> Result<()> {
     remove_lease(tx, TASK, name, owner).await
+}
+
+/// Renews the lease of a process with a router until this time.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn renew_process(tx: &mut WriteTx, owner: &str, until: i64) -> Result<()> {
+    put_lease(tx, PROCESS, owner, owner, 1, until).await
+}
+
+/// Releases the lease of a process early.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn release_process(tx: &mut WriteTx, owner: &str) -> Result<()> {
+    remove_lease(tx, PROCESS, owner, owner).await
+}
+
+/// How many processes with a router live: `owner`, and the others whose leases have not expired. A lease that no correct
+/// clock can have written does not count.
+///
+/// # Errors
+/// `Unavailable` when the catalog is not reachable.
+pub async fn live_processes(tx: &mut ReadTx, owner: &str) -> Result<u64> {
+    let now = tx.now();
+    let sql = "select count(*) as others from leases where kind = $1 and owner <> $2 and until > $3 and until <= $4";
+    let sql = sqlx::query(sql).bind(PROCESS).bind(owner.to_owned()).bind(now).bind(latest_lease_end(now));
+    let row = tx.fetch_row(sql).await?;
+    Ok(row.map_or(Ok(0), |row| row::int_column(&row, "others"))?.unsigned_abs() + 1)
 }
 
 /// The connection shares of a server that have not expired, by owner.

@@ -28,6 +28,7 @@ pub mod name;
 pub mod names;
 pub mod operations;
 pub mod other_catalog;
+pub mod plans;
 pub mod releases;
 pub mod replacements;
 pub mod retained;

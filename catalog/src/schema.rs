@@ -110,6 +110,7 @@ const MIGRATIONS: &[CatalogMigration] = &[
     },
     CatalogMigration { version: 23, name: "webhooks", sql: include_str!("../../migrations/catalog/0023_webhooks.sql") },
     CatalogMigration { version: 24, name: "topics", sql: include_str!("../../migrations/catalog/0024_topics.sql") },
+    CatalogMigration { version: 25, name: "plans", sql: include_str!("../../migrations/catalog/0025_plans.sql") },
 ];
 
 const LEDGER: &str = "create table _catalog_migrations (version bigint not null primary key, \

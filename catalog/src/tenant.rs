@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BackupId, Generation, OperationId, ReleaseId, ServerId, TenantId};
+use crate::plans::TenantPlan;
 use crate::text_enum::TextEnum;
 
 /// The stable states of a tenant. Moving, restoring and migrating are operations, not states.
@@ -95,6 +96,8 @@ pub struct TenantRecord {
     pub deleted_at: Option<i64>,
     /// Earliest time of the purge, milliseconds since 1970.
     pub purge_after: Option<i64>,
+    /// The plan with its limits; `None`: the limits of the process alone.
+    pub plan: Option<TenantPlan>,
     /// The labels; only filled by queries that say so, otherwise empty.
     pub labels: BTreeMap<String, String>,
 }

@@ -34,6 +34,21 @@ pub const ROWS_MAX: u32 = 10_000;
 /// Rows of each tenant that a query returns at most.
 pub type RowsMax = BoundedNumber<1, { ROWS_MAX as u64 }>;
 
+/// Requests per second of a tenant. The largest number is far above what a database answers.
+pub type RequestRate = BoundedNumber<1, 1_000_000>;
+/// Requests of a tenant that may come at once: ten seconds of the largest rate.
+pub type RequestBurst = BoundedNumber<1, 10_000_000>;
+/// Open requests of a tenant at once.
+pub type OpenRequests = BoundedNumber<1, 100_000>;
+/// The longest time of a statement in milliseconds: an hour at most.
+pub type StatementMilliseconds = BoundedNumber<1, 3_600_000>;
+/// The largest size of an answer in bytes: one row of text at least, a gibibyte at most.
+pub type AnswerBytes = BoundedNumber<1_024, 1_073_741_824>;
+/// The largest size of a database in bytes. A smaller one than a mebibyte may not hold the tables.
+pub type StorageBytes = BoundedNumber<1_048_576, 9_007_199_254_740_991>;
+/// Connections of one process to one database.
+pub type ConnectionLimit = BoundedNumber<1, 1_000>;
+
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct BoundedNumber<const MIN: u64, const MAX: u64>(u64);

@@ -22,6 +22,7 @@ pub mod members;
 pub mod migrations;
 pub mod operations;
 pub mod pages;
+pub mod plans;
 pub mod pointer;
 pub mod problem;
 pub mod queries;

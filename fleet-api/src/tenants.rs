@@ -10,6 +10,7 @@ use crate::changes::is_false;
 use crate::events::EventView;
 use crate::migrations::TenantPin;
 use crate::operations::{FailureDetail, OperationView};
+use crate::plans::present;
 use crate::secret_text::SecretText;
 use crate::selection::SelectionRequest;
 
@@ -50,6 +51,9 @@ pub struct NewTenantRequest {
     /// Name of the server. Default: the server with the fewest tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Name of the plan that limits the tenant. Default: no plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// True: only describe the change and do nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,
@@ -76,6 +80,9 @@ pub struct NewTenants {
     /// Name of the server. Default: the server with the fewest tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Name of the plan that limits the tenants. Default: no plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// Treatment of a name that is already in use.
     #[serde(default)]
     pub if_exists: ExistingNameChoice,
@@ -376,6 +383,8 @@ pub struct TenantView {
     pub block_writes: Option<String>,
     /// True if the tenant is protected: requests to delete it are refused.
     pub protected: bool,
+    /// Name of the tenant's plan, which limits it; null if it has none.
+    pub plan: Option<String>,
     /// Labels of the tenant: keys and values, chosen freely.
     pub labels: BTreeMap<String, String>,
     /// Size of the database in bytes, as last recorded; null if it is not known.
@@ -429,6 +438,10 @@ pub struct TenantPatch {
     /// True: protect the tenant from deletion. False: allow deletion again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protected: Option<bool>,
+    /// Name of the plan that limits the tenant. Null: no plan. Absent: the plan stays.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    pub plan: Option<Option<String>>,
     /// True: only describe the change and do nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub dry_run: bool,

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     audit, backup, catalog, completions, config, dev, doctor, events, explain, history, init, job, leaktest, man,
-    member, migrate, op, query, release, restore, serve, server, status, tenant, token, version, webhook,
+    member, migrate, op, plan, query, release, restore, serve, server, status, tenant, token, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::CommandExit;
@@ -131,6 +131,9 @@ pub(crate) enum CliCommand {
     /// Tenants: create, list, get, describe, suspend, move, archive, delete, repair and more
     #[command(subcommand, alias = "tenants")]
     Tenant(tenant::TenantCommand),
+    /// Limits that tenants share: add, set, list, get, remove
+    #[command(subcommand, alias = "plans")]
+    Plan(plan::PlanCommand),
     /// Servers that hold the databases: add, list, get, set, prepare, cordon, drain, remove
     #[command(subcommand, alias = "servers")]
     Server(server::ServerCommand),
@@ -222,6 +225,7 @@ pub(crate) async fn dispatch_command(command: CliCommand, context: &mut CommandC
         CliCommand::Audit(args) => audit::run_audit_command(&args, context).await,
         CliCommand::Scrub(args) => crate::commands::scrub::run_scrub_command(args, context).await,
         CliCommand::Tenant(verb) => tenant::run_tenant_command(verb, context).await,
+        CliCommand::Plan(verb) => plan::run_plan_command(verb, context).await,
         CliCommand::Server(verb) => server::run_server_command(verb, context).await,
         CliCommand::Member(verb) => member::run_member_command(verb, context).await,
         CliCommand::Token(verb) => token::run_token_command(verb, context).await,

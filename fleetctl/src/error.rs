@@ -219,6 +219,7 @@ mod tests {
             (404, "backup_not_found", CommandExit::NotFound),
             (409, "already_exists", CommandExit::Conflict),
             (409, "protected", CommandExit::Conflict),
+            (409, "plan_in_use", CommandExit::Conflict),
             (503, "fenced", CommandExit::Fenced),
             (401, "unauthenticated", CommandExit::NotAuthorised),
             (403, "forbidden", CommandExit::NotAuthorised),

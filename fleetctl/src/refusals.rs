@@ -18,11 +18,12 @@ const COMMANDS: &[(&str, &str)] = &[
     ("doctor", ""),
     ("audit", ""),
     ("scrub", ""),
-    ("tenant create", "NAME=initech --dry-run"),
+    ("tenant create", "NAME=initech --plan=free --dry-run"),
     ("tenant list", ""),
     ("tenant get", "TENANT=acme"),
     ("tenant describe", "TENANT=acme"),
     ("tenant label", "TENANT|KEY=VALUE|KEY-=acme plan=pro --dry-run"),
+    ("tenant set", "TENANT=acme --plan=free --dry-run"),
     ("tenant protect", "TENANT=acme --dry-run"),
     ("tenant delete", "TENANT=acme --dry-run"),
     ("tenant rename", "TENANT=acme NAME=initech --dry-run"),
@@ -42,6 +43,11 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tenant domain add", "TENANT=acme HOST=shop.example --dry-run"),
     ("tenant domain list", "TENANT=acme"),
     ("tenant domain remove", "TENANT=acme HOST=old.example --dry-run"),
+    ("plan add", "PLAN=pro --burst=5 --requests-per-second=5 --dry-run"),
+    ("plan set", "PLAN=free --burst=5 --requests-per-second=5 --dry-run"),
+    ("plan list", ""),
+    ("plan get", "PLAN=free"),
+    ("plan remove", "PLAN=unused --dry-run"),
     ("server add", "NAME=new --base={base} --dry-run"),
     ("server list", ""),
     ("server get", "SERVER=local"),
@@ -180,6 +186,9 @@ fn make_fleet(directory: &Path) -> Vec<(&'static str, String)> {
     run_ok(directory, "tenant archive archived --yes");
     run_ok(directory, "tenant delete deleted --no-backup --yes");
     run_ok(directory, &format!("server add spare --base {}", directory_text("spare")));
+    run_ok(directory, "plan add free --requests-per-second 50");
+    run_ok(directory, "plan add unused");
+    run_ok(directory, "tenant set globex --plan free");
     run_ok(directory, "member add acme user-2 --role reader");
     run_ok(directory, "tenant domain add acme old.example");
     run_ok(directory, "tenant account link acme crm 4711");
@@ -295,6 +304,9 @@ fn bad_values(path: &str, arg: &Arg, name: &str) -> Vec<String> {
         "SELECTOR" if lists => texts(&["plan!"]),
         "SELECTOR" => texts(&["plan=typo"]),
         "N" | "HOURS" | "VERSION" => texts(&["-1", "1.5", "NaN", "", "0", "99999999999999999999"]),
+        "LIMIT" => texts(&["-1", "1.5", "NaN", "", "0", "None", "99999999999999999999"]),
+        "PLAN" if path == "plan add" => texts(&["", "a b"]),
+        "PLAN" => texts(&["nobody", "", "a b"]),
         "DURATION" => texts(&["-1s", "1.5s", "NaN", "5", "", "99999999d"]),
         "STATE" | "STATE,…" | "KIND" => texts(&["mgirate", "pending,"]),
         "TENANT" | "SERVER" | "TENANT|KEY=VALUE|KEY-" => texts(&["nobody"]),

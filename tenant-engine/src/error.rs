@@ -38,6 +38,8 @@ pub enum ErrorKind {
     RowsMax,
     /// The answer has more bytes than the caller allowed.
     BytesMax,
+    /// The database is as large as the caller allowed. Nothing was changed.
+    StorageFull,
     /// No memory is free for SQL statements, because other statements use it. Nothing was done.
     MemoryMax,
     /// No memory is free for answers, because other answers are being read and sent. Nothing was done.
@@ -135,6 +137,7 @@ impl ErrorKind {
             Self::OtherEngine => "other_engine",
             Self::RowsMax => "rows_max",
             Self::BytesMax => "bytes_max",
+            Self::StorageFull => "storage_full",
             Self::MemoryMax => "memory_max",
             Self::AnswersMax => "answers_max",
             Self::DeadlineExceeded => "deadline_exceeded",

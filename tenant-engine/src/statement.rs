@@ -38,6 +38,9 @@ pub struct SessionLimits {
     /// Maximum bytes that one reading statement may write to temporary files on SQLite; a Postgres server has its own
     /// setting.
     pub temp_bytes_max: usize,
+    /// Maximum size of the database; writes that need more fail. SQLite counts each page. The caller of a PostgreSQL
+    /// database measures its size. `None`: not limited.
+    pub storage_bytes_max: Option<u64>,
     /// Maximum time of one call on the database, including waiting for a lock.
     pub statement_timeout: Duration,
     /// Maximum time that a transaction may stay open. Then it is rolled back and its connection is free again.
@@ -55,6 +58,7 @@ impl Default for SessionLimits {
             rows_max: 10_000,
             bytes_max: 16 << 20,
             temp_bytes_max: 512 << 20,
+            storage_bytes_max: None,
             statement_timeout: Duration::from_secs(5),
             transaction_timeout: Duration::from_secs(10),
         }

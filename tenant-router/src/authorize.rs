@@ -213,6 +213,7 @@ mod tests {
             updated_at: 0,
             deleted_at: None,
             purge_after: None,
+            plan: None,
             labels: BTreeMap::new(),
         })
     }

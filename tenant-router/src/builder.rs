@@ -18,6 +18,7 @@ use crate::feed::{self, RouterCaches};
 use crate::gate::SchemaRange;
 use crate::jobs::JobMarks;
 use crate::key::Naming;
+use crate::limits::{Admission, ProcessCount};
 use crate::membership::{self, Memberships, RoleCache};
 use crate::metrics::RouterMetrics;
 use crate::pools::{PoolCache, PoolLimits};
@@ -184,6 +185,7 @@ impl RouterBuilder {
         let stop = CancellationToken::new();
         tokio::spawn(feed::follow_feed(Arc::clone(&caches), self.catalog.clone(), stop.clone()));
         tokio::spawn(caches.pools.connection_shares().keep_shares(stop.clone()));
+        let processes = self.count_processes(&stop).await;
         let job_marks = Arc::new(JobMarks::new());
         let (marks, catalog, until) = (Arc::clone(&job_marks), self.catalog.clone(), stop.clone());
         tokio::spawn(async move { marks.keep_writing(catalog, until).await });
@@ -198,6 +200,8 @@ impl RouterBuilder {
             schema: self.schema,
             limits: self.limits,
             hold: self.hold,
+            admission: Admission::new(Arc::clone(&processes), Arc::clone(&caches.meters)),
+            processes,
             caches,
             tenant_values: TenantValues::new(self.cached_values_max),
             subscriptions,
@@ -208,6 +212,17 @@ impl RouterBuilder {
             _kept: self.kept,
         };
         Ok(Router { inner: Arc::new(inner) })
+    }
+
+    /// Counts this process among those that share the limits of tenants, and keeps counting.
+    async fn count_processes(&self, stop: &CancellationToken) -> Arc<ProcessCount> {
+        let processes = Arc::new(ProcessCount::new(self.catalog.clone()));
+        // Counted before the first request, so that a new process takes no more than its part.
+        if let Err(error) = processes.renew_lease().await {
+            tracing::warn!(%error, "the number of processes that share the limits is not known yet");
+        }
+        tokio::spawn(Arc::clone(&processes).keep_counting(stop.clone()));
+        processes
     }
 
     async fn build_caches(&self) -> Result<RouterCaches> {

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::RateState;
+
 /// The result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -15,6 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     message: Option<String>,
+    /// The rate of the tenant, for a request that was refused because of it.
+    rate: Option<Box<RateState>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -58,6 +62,10 @@ pub enum ErrorKind {
     CatalogDiskFull,
     /// The public keys of an issuer of tokens cannot be fetched.
     KeysUnavailable,
+    /// The tenant has used up the rate of its plan.
+    RateLimited,
+    /// The tenant has as many open requests as its plan allows.
+    RequestsMax,
     /// The name of a topic has other characters than allowed, or too many.
     TopicInvalid,
     /// A message for a topic is larger than allowed.
@@ -113,6 +121,8 @@ impl ErrorKind {
             Self::CatalogUnavailable => "catalog_unavailable",
             Self::CatalogDiskFull => "disk_full",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::RateLimited => "rate_limited",
+            Self::RequestsMax => "requests_max",
             Self::TopicInvalid => "topic_invalid",
             Self::MessageTooLarge => "message_too_large",
             Self::MessagesMax => "messages_max",
@@ -152,7 +162,7 @@ impl ErrorKind {
             Self::Forbidden | Self::Suspended | Self::ReadOnly | Self::OriginRefused => 403,
             Self::NotFound | Self::RowNotFound => 404,
             Self::MessageTooLarge => 413,
-            Self::MessagesMax => 429,
+            Self::MessagesMax | Self::RateLimited | Self::RequestsMax => 429,
             Self::Misconfigured | Self::FleetNotOpened(_) | Self::RowMismatch => 500,
             Self::JobClaimLost => 409,
             Self::JobInvalid | Self::LoopInvalid => 422,
@@ -175,9 +185,13 @@ impl ErrorKind {
     #[must_use]
     pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::WritesBlocked | Self::Fenced | Self::CatalogUnavailable | Self::MessagesMax | Self::ShuttingDown => {
-                Some(Duration::from_secs(1))
-            }
+            Self::WritesBlocked
+            | Self::Fenced
+            | Self::CatalogUnavailable
+            | Self::RateLimited
+            | Self::RequestsMax
+            | Self::MessagesMax
+            | Self::ShuttingDown => Some(Duration::from_secs(1)),
             Self::KeysUnavailable | Self::SubscriptionsMax => Some(Duration::from_secs(10)),
             // An operator must free space first.
             Self::SchemaBehind
@@ -215,6 +229,8 @@ impl ErrorKind {
             Self::CatalogUnavailable => "The catalog cannot be read",
             Self::CatalogDiskFull => "The disk that holds the catalog is full",
             Self::KeysUnavailable => "The token cannot be checked now, because its issuer does not answer",
+            Self::RateLimited => "The tenant has used up the rate of its plan",
+            Self::RequestsMax => "The tenant has as many open requests as its plan allows",
             Self::TopicInvalid => "The name of the topic is not valid",
             Self::MessageTooLarge => "The message is too large; nothing was published",
             Self::MessagesMax => "Too many messages are being published; this one was not",
@@ -253,9 +269,14 @@ impl ErrorKind {
             | Self::SchemaBehind
             | Self::CatalogUnavailable
             | Self::KeysUnavailable
+            | Self::RateLimited
+            | Self::RequestsMax
             | Self::MessagesMax
             | Self::SubscriptionsMax
             | Self::ShuttingDown => &["Repeat the request after the time in Retry-After."],
+            Self::Database(tenant_engine::ErrorKind::StorageFull) => {
+                &["Reads still work. Delete data, or ask the operator of this service for a larger plan."]
+            }
             Self::SchemaPinned => &[
                 "Ask an operator to migrate this tenant by name.",
                 "Or deploy the version of the application that serves its schema.",
@@ -315,6 +336,7 @@ fn database_title(kind: tenant_engine::ErrorKind) -> &'static str {
         | Kind::ServerPrivilege
         | Kind::ServerClaimed => "The server that holds the tenant's database rejects this service",
         Kind::ConnectionLost => "The connection broke while the statement ran: it may or may not have been applied",
+        Kind::StorageFull => "The tenant's database is as large as its plan allows; nothing was changed",
         Kind::DiskFull => "The disk that holds the tenant's database is full",
         Kind::DiskLow => "The disk is almost full: writes and large sorts are refused, other reads still work",
         Kind::LogMax => "Readers keep the log of the tenant's database from being reset; nothing was changed",
@@ -343,7 +365,7 @@ fn database_status(kind: tenant_engine::ErrorKind) -> u16 {
         | Kind::ServerUnreachable
         | Kind::ServerFull
         | Kind::ConnectionLost => 503,
-        Kind::DiskFull | Kind::DiskLow | Kind::ReadOnlyStorage => 507,
+        Kind::DiskFull | Kind::DiskLow | Kind::ReadOnlyStorage | Kind::StorageFull => 507,
         _ => 500,
     }
 }
@@ -359,7 +381,7 @@ impl Error {
     /// An error of this kind without a source.
     #[must_use]
     pub fn new(kind: ErrorKind) -> Self {
-        Self { kind, message: None, source: None }
+        Self { kind, message: None, rate: None, source: None }
     }
 
     /// Adds the cause for the log. Callers never see it.
@@ -375,9 +397,16 @@ impl Error {
         self
     }
 
+    /// Adds the tenant's rate, which tells the caller how long to wait.
+    pub(crate) fn with_rate(mut self, rate: RateState) -> Self {
+        self.rate = Some(Box::new(rate));
+        self
+    }
+
     /// A copy of the error for another caller that waited for the same look-up.
     pub(crate) fn share_error(error: &Arc<Self>) -> Self {
-        Self { kind: error.kind, message: error.message.clone(), source: Some(Box::new(Arc::clone(error))) }
+        let (message, rate) = (error.message.clone(), error.rate.clone());
+        Self { kind: error.kind, message, rate, source: Some(Box::new(Arc::clone(error))) }
     }
 
     /// The kind, which callers can match on.
@@ -398,10 +427,17 @@ impl Error {
         self.kind.status()
     }
 
-    /// The wait before a retry; see [`ErrorKind::retry_after`].
+    /// The wait before a retry: of a used-up rate until there is a token, otherwise [`ErrorKind::retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.kind.retry_after()
+        let until_token = self.rate.as_ref().map(|rate| Duration::from_secs(rate.reset_seconds));
+        until_token.or_else(|| self.kind.retry_after())
+    }
+
+    /// The rate of the tenant, if the request was refused because of it.
+    #[must_use]
+    pub fn rate_state(&self) -> Option<RateState> {
+        self.rate.as_deref().copied()
     }
 
     /// The text that the caller may read: the database's message about the caller's SQL, otherwise the kind's title.
@@ -438,7 +474,7 @@ impl From<ErrorKind> for Error {
 impl From<tenant_engine::Error> for Error {
     fn from(error: tenant_engine::Error) -> Self {
         let message = is_callers_own(error.kind()).then(|| error.message().to_owned());
-        Self { kind: ErrorKind::Database(error.kind()), message, source: Some(Box::new(error)) }
+        Self { kind: ErrorKind::Database(error.kind()), message, rate: None, source: Some(Box::new(error)) }
     }
 }
 

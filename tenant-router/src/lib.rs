@@ -103,6 +103,7 @@ pub mod json;
 #[cfg(feature = "jwt")]
 pub mod jwt;
 pub mod key;
+mod limits;
 pub mod membership;
 mod metrics;
 mod object_key;
@@ -129,6 +130,7 @@ pub use builder::RouterBuilder;
 pub use cache::{CacheKey, CacheNamespace, PublicCache, TenantCache};
 pub use catalog::TenantId;
 pub use catalog::members::Role;
+pub use catalog::plans::PlanLimits;
 #[cfg(feature = "sqlite")]
 pub use drivers::RusqliteTx;
 #[cfg(feature = "postgres")]
@@ -141,6 +143,7 @@ pub use impersonation::ImpersonationSession;
 pub use jobs::{Job, JobError, JobOptions, JobRun, JobRunner, JobSchedule};
 pub use json::Json;
 pub use key::{Naming, RequestView};
+pub use limits::RateState;
 pub use membership::Memberships;
 pub use object_key::ObjectKey;
 pub use params::{IntoSqlValue, Params};

@@ -3,6 +3,7 @@
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 
+use crate::error::{Error, ErrorKind};
 use crate::realtime::SubscriptionEnd;
 
 /// The router's counters, created once so that counting in a request costs one addition.
@@ -29,6 +30,14 @@ pub(crate) struct RouterMetrics {
     pub(crate) fenced_out: Counter,
     /// `fleet_router_feed_failures_total`: failed reads of the change feed.
     pub(crate) feed_failures: Counter,
+    /// `fleet_requests_limited_total{reason="rate"}`: requests above the rate of their tenant's plan.
+    pub(crate) limited_rate: Counter,
+    /// `fleet_requests_limited_total{reason="concurrency"}`: requests of tenants with too many open ones.
+    pub(crate) limited_concurrency: Counter,
+    /// `fleet_requests_limited_total{reason="connections"}`: statements that waited too long for a connection.
+    pub(crate) limited_connections: Counter,
+    /// `fleet_requests_limited_total{reason="storage"}`: writes of tenants whose database is full.
+    pub(crate) limited_storage: Counter,
     /// `fleet_router_subscriptions`: open subscriptions of topics.
     pub(crate) subscriptions: Gauge,
     /// `fleet_router_subscriptions_ended_total{reason="…"}`: subscriptions that the router ended.
@@ -51,6 +60,7 @@ impl RouterMetrics {
         describe_counter!("fleet_router_pools_opened_total", "Pools opened");
         describe_counter!("fleet_router_pools_closed_total", "Pools closed");
         describe_counter!("fleet_router_feed_failures_total", "Failed reads of the change feed");
+        describe_counter!("fleet_requests_limited_total", "Requests refused by their tenant's plan, by reason");
         describe_gauge!("fleet_router_subscriptions", "Open subscriptions of topics");
         describe_counter!("fleet_router_subscriptions_ended_total", "Subscriptions that the router ended, by reason");
         describe_counter!("fleet_router_messages_published_total", "Messages stored for topics");
@@ -68,6 +78,10 @@ impl RouterMetrics {
             fenced: counter!("fleet_router_fenced_total"),
             fenced_out: counter!("fleet_router_fenced_out_total"),
             feed_failures: counter!("fleet_router_feed_failures_total"),
+            limited_rate: counter!("fleet_requests_limited_total", "reason" => "rate"),
+            limited_concurrency: counter!("fleet_requests_limited_total", "reason" => "concurrency"),
+            limited_connections: counter!("fleet_requests_limited_total", "reason" => "connections"),
+            limited_storage: counter!("fleet_requests_limited_total", "reason" => "storage"),
             subscriptions: gauge!("fleet_router_subscriptions"),
             subscriptions_ended: SubscriptionEnd::ALL
                 .map(|end| (end, counter!("fleet_router_subscriptions_ended_total", "reason" => end.code()))),
@@ -75,6 +89,14 @@ impl RouterMetrics {
             messages_queued: counter!("fleet_router_messages_queued_total"),
             message_failures: counter!("fleet_router_message_failures_total"),
         }
+    }
+
+    /// Counts the error if the storage of the tenant's plan is used up.
+    pub(crate) fn counted(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Database(tenant_engine::ErrorKind::StorageFull) {
+            self.limited_storage.increment(1);
+        }
+        error
     }
 
     /// Counts a subscription that the router ended.

@@ -150,6 +150,14 @@ impl PoolCache {
         pool.map_err(|error| Error::share_error(&error))
     }
 
+    /// The size of a pool's database in bytes, which the engine asks its server for. `None` when it cannot be measured.
+    pub(crate) async fn database_size(&self, record: &TenantRecord, pool: &OpenPool) -> Option<u64> {
+        let engine = self.engines.get(&pool.server.engine_kind())?;
+        let placement = pool.server.parse_placement(record.placement.as_deref()?).ok()?;
+        let size = engine.database_size(&placement).await;
+        size.inspect_err(|error| tracing::warn!(tenant = %record.id, %error, "a database could not be measured")).ok()
+    }
+
     /// Drops a pool whose database is not the expected one. Its other users notice this at their next statement.
     pub(crate) async fn discard_pool(&self, pool: &Arc<OpenPool>) {
         let key = pool.pool_key();

@@ -22,6 +22,7 @@ use crate::feed::RouterCaches;
 use crate::gate::SchemaRange;
 use crate::jobs::JobMarks;
 use crate::key::{Naming, RequestView, TenantNameParts};
+use crate::limits::{Admission, ProcessCount, RequestPass};
 use crate::pools::OpenPool;
 use crate::principal::{Principal, PrincipalKind};
 use crate::realtime::SubscriptionHub;
@@ -42,6 +43,10 @@ pub(crate) struct RouterInner {
     pub(crate) schema: Option<SchemaRange>,
     pub(crate) limits: SessionLimits,
     pub(crate) hold: Duration,
+    /// Admits requests within the limits of their tenants' plans.
+    pub(crate) admission: Admission,
+    /// The processes that share the limits.
+    pub(crate) processes: Arc<ProcessCount>,
     pub(crate) caches: Arc<RouterCaches>,
     /// The application's own cached values.
     pub(crate) tenant_values: TenantValues,
@@ -72,6 +77,14 @@ pub(crate) struct ResolvedCaller {
     mark: Option<TenantMark>,
 }
 
+/// Whether opening a tenant counts as a request of its plan.
+enum RequestCount {
+    /// It is a request of its own.
+    Counted,
+    /// It is a part of this request, or of the application's own work.
+    PartOf(Option<Arc<RequestPass>>),
+}
+
 impl ResolvedCaller {
     /// True when the principal has any role in the tenant.
     fn has_role(&self) -> bool {
@@ -97,7 +110,7 @@ impl Router {
         let fingerprint = request_fingerprint(request.credential, &parts);
         if let Some(standing) = self.remembered_caller(&fingerprint).await {
             self.inner.caches.meters.warm.increment(1);
-            return self.open_tenant(standing).await;
+            return self.open_tenant(standing, RequestCount::Counted).await;
         }
         self.inner.caches.meters.cold.increment(1);
         // Read before the first look-up: a change during the look-ups then makes the result outdated.
@@ -107,7 +120,7 @@ impl Router {
         if standing.mark.is_some() {
             self.inner.remembered.insert(fingerprint, Arc::clone(&standing)).await;
         }
-        self.open_tenant(standing).await
+        self.open_tenant(standing, RequestCount::Counted).await
     }
 
     /// Opens the tenant that a request names, for a caller that the application has already proved. The request's
@@ -125,21 +138,32 @@ impl Router {
         let standing =
             in_equal_time(self.resolve_request(principal, &self.inner.naming.name_parts(request), count_before))
                 .await?;
-        self.open_tenant(Arc::new(standing)).await
+        self.open_tenant(Arc::new(standing), RequestCount::Counted).await
     }
 
-    /// Opens a tenant by its id for a known caller, for instance in a background job.
+    /// Opens a tenant by its id for a known caller, for instance in a background job. It does not count as a request of
+    /// the tenant's plan.
     ///
     /// # Errors
     /// As [`Router::open`].
     pub async fn open_id<A: AccessLevel>(&self, principal: Arc<Principal>, tenant: TenantId) -> Result<Tenant<A>> {
+        self.open_again(principal, tenant, None).await
+    }
+
+    /// Opens a tenant by its id, as a part of the request with this pass.
+    pub(crate) async fn open_again<A: AccessLevel>(
+        &self,
+        principal: Arc<Principal>,
+        tenant: TenantId,
+        pass: Option<Arc<RequestPass>>,
+    ) -> Result<Tenant<A>> {
         self.require_ready().await?;
         let count_before = self.inner.caches.change_counter.change_count();
         let standing = in_equal_time(async {
             let record = self.inner.caches.directory.by_id(tenant).await?;
             self.resolve_caller(principal, record, count_before).await
         });
-        self.open_tenant(Arc::new(standing.await?)).await
+        self.open_tenant(Arc::new(standing.await?), RequestCount::PartOf(pass)).await
     }
 
     /// Opens the tenant that a request names by path and host, for the caller that `prove` finds for this tenant and
@@ -166,7 +190,7 @@ impl Router {
             proof = Some(found);
             self.resolve_caller(principal, Some(record), count_before).await
         });
-        let tenant = self.open_tenant(Arc::new(standing.await?)).await?;
+        let tenant = self.open_tenant(Arc::new(standing.await?), RequestCount::Counted).await?;
         Ok((tenant, proof.ok_or(ErrorKind::NotFound)?))
     }
 
@@ -191,7 +215,7 @@ impl Router {
         let grant = authorize_operator(operator, record.as_ref())?;
         tracing::debug!(tenant = %tenant, actor = operator.actor(), reason = operator.reason(), "operator reads a tenant");
         let (grant, pool) = self.reach_pool(grant).await?;
-        Ok(Tenant::new(self.clone(), grant, pool))
+        Ok(Tenant::new(self.clone(), grant, pool, None))
     }
 
     /// The principal that a credential proves, for an application that needs it before it names a tenant.
@@ -208,7 +232,8 @@ impl Router {
     /// # Errors
     /// `CatalogUnavailable` when the catalog cannot be read.
     pub async fn catch_up(&self) -> Result<()> {
-        self.inner.caches.catch_up(&self.inner.catalog).await
+        self.inner.caches.catch_up(&self.inner.catalog).await?;
+        self.inner.processes.count_again().await
     }
 
     /// Refuses new requests, and ends all subscriptions. Returns when every pool is closed; a pool closes when its last user
@@ -222,6 +247,7 @@ impl Router {
             tracing::warn!(%error, "the catalog does not know all new jobs; another process will look for them");
         }
         self.inner.caches.pools.connection_shares().release_all().await;
+        self.inner.processes.release_lease().await;
     }
 
     /// Opens the granted tenant's database. Retries with a new record of the catalog for as long as the request may
@@ -271,8 +297,19 @@ impl Router {
     }
 
     /// Opens the resolved tenant. Waits while an operation blocks writes.
-    async fn open_tenant<A: AccessLevel>(&self, standing: Arc<ResolvedCaller>) -> Result<Tenant<A>> {
+    async fn open_tenant<A: AccessLevel>(
+        &self,
+        standing: Arc<ResolvedCaller>,
+        count: RequestCount,
+    ) -> Result<Tenant<A>> {
         let granted = self.make_grant(&standing.principal, Some(&standing.record), standing.membership, A::ACCESS);
+        let pass = match (count, &granted) {
+            (RequestCount::Counted, Ok(_) | Err(ErrorKind::WritesBlocked)) => {
+                self.inner.admission.admit_request(&standing.record).await?
+            }
+            (RequestCount::PartOf(pass), _) => pass,
+            (RequestCount::Counted, Err(_)) => None,
+        };
         let (grant, pool) = match granted {
             Ok(grant) => self.reach_pool(grant).await?,
             Err(ErrorKind::WritesBlocked) => {
@@ -286,7 +323,7 @@ impl Router {
                 return Err(kind.into());
             }
         };
-        Ok(Tenant::new(self.clone(), grant, pool))
+        Ok(Tenant::new(self.clone(), grant, pool, pass))
     }
 
     /// Records in the catalog that a caller wants an archived tenant; the control plane wakes it. If this fails, a

@@ -11,11 +11,14 @@ use std::time::Instant;
 use catalog::members::Role;
 use catalog::{Generation, TenantId, TenantRecord};
 use serde::de::DeserializeOwned;
-use tenant_engine::{self as engine, AfterStatements, DatabaseSession, Pool, Rows, SqlStatement, SqlValue};
+use tenant_engine::{
+    self as engine, AfterStatements, DatabaseSession, Pool, Rows, SessionLimits, SqlStatement, SqlValue,
+};
 
 use crate::authorize::{Access, Grant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::RouterCaches;
+use crate::limits::{ConnectionHold, RateState, RequestPass, only_deletes, session_limits};
 use crate::params::Params;
 use crate::pools::OpenPool;
 use crate::principal::Principal;
@@ -67,12 +70,17 @@ pub struct Tenant<A: AccessLevel> {
     pub(crate) router: Router,
     pub(crate) grant: Grant,
     pub(crate) pool: Arc<OpenPool>,
+    /// The limits of the tenant's sessions.
+    pub(crate) limits: SessionLimits,
+    /// Counts the request as open; `None` when the tenant's requests are not limited.
+    pass: Option<Arc<RequestPass>>,
     level: PhantomData<fn() -> A>,
 }
 
 impl<A: AccessLevel> Tenant<A> {
-    pub(crate) fn new(router: Router, grant: Grant, pool: Arc<OpenPool>) -> Self {
-        Self { router, grant, pool, level: PhantomData }
+    pub(crate) fn new(router: Router, grant: Grant, pool: Arc<OpenPool>, pass: Option<Arc<RequestPass>>) -> Self {
+        let limits = session_limits(router.inner.limits, grant.record().plan.as_ref());
+        Self { router, grant, pool, limits, pass, level: PhantomData }
     }
 
     /// The tenant's id, which never changes.
@@ -104,6 +112,12 @@ impl<A: AccessLevel> Tenant<A> {
     #[must_use]
     pub fn record(&self) -> &Arc<TenantRecord> {
         self.grant.record()
+    }
+
+    /// The rate of the tenant's plan after this request, for the headers of the answer. `None`: its rate is not limited.
+    #[must_use]
+    pub fn rate_state(&self) -> Option<RateState> {
+        self.pass.as_ref().and_then(|pass| pass.rate_state())
     }
 
     /// Runs one reading statement in its own read-only transaction, in one hop.
@@ -143,12 +157,12 @@ impl<A: AccessLevel> Tenant<A> {
     where
         T: DeserializeOwned + Send + 'static,
     {
-        let (limits, values) = (self.router.inner.limits, params.into_values()?);
+        let (limits, values) = (self.limits, params.into_values()?);
         let read = |pool: &Pool| {
             let (pool, statement) = (pool.clone(), new_statement(sql, values.clone()));
             async move { pool.read_rows(statement, limits, TypedRows::new(rows_max)).await }
         };
-        self.run_hop(read).await?.into_rows()
+        self.run_hop(read).await?.0.into_rows()
     }
 
     /// Runs one reading statement, and returns its rows as `T` while the database still reads them. The answer may be
@@ -168,12 +182,13 @@ impl<A: AccessLevel> Tenant<A> {
     /// # Errors
     /// As [`Tenant::query`]. A later error is one of the stream.
     pub async fn stream_as<T: DeserializeOwned>(&self, sql: &str, params: impl Into<Params>) -> Result<TypedStream<T>> {
-        let (limits, values) = (self.router.inner.limits, params.into().into_values()?);
+        let (limits, values) = (self.limits, params.into().into_values()?);
         let open = |pool: &Pool| {
             let (pool, statement) = (pool.clone(), new_statement(sql, values.clone()));
             async move { pool.stream_rows(statement, limits).await }
         };
-        Ok(TypedStream::new(self.run_hop(open).await?, Arc::clone(&self.pool)))
+        let (rows, held) = self.run_hop(open).await?;
+        Ok(TypedStream::new(rows, (Arc::clone(&self.pool), self.pass.clone(), held)))
     }
 
     /// Runs several reading statements on one snapshot of the database, in one hop.
@@ -181,7 +196,7 @@ impl<A: AccessLevel> Tenant<A> {
     /// # Errors
     /// As [`Tenant::query`]; the first error ends the batch.
     pub async fn query_batch(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
-        Ok(self.first_hop(engine::AccessMode::Read, &|| statements.clone(), AfterStatements::Commit).await?.1)
+        Ok(self.first_hop(engine::AccessMode::Read, &|| statements.clone(), AfterStatements::Commit).await?.answers)
     }
 
     /// A transaction that reads one snapshot of the database. It begins with its first statement and ends when dropped.
@@ -195,15 +210,14 @@ impl<A: AccessLevel> Tenant<A> {
     /// # Errors
     /// As [`Router::open`](crate::Router::open).
     pub async fn at<B: AccessLevel>(&self) -> Result<Tenant<B>> {
-        self.router.open_id(Arc::clone(self.grant.principal()), self.id()).await
+        self.router.open_again(Arc::clone(self.grant.principal()), self.id(), self.pass.clone()).await
     }
 
     /// Runs one statement in its own transaction.
     async fn run_statement(&self, access: engine::AccessMode, sql: &str, params: Params) -> Result<Rows> {
         let values = params.into_values()?;
         let statements = || vec![new_statement(sql, values.clone())];
-        let (_, answers) = self.first_hop(access, &statements, AfterStatements::Commit).await?;
-        only_answer(answers)
+        only_answer(self.first_hop(access, &statements, AfterStatements::Commit).await?.answers)
     }
 
     /// The hop that begins a transaction.
@@ -213,12 +227,33 @@ impl<A: AccessLevel> Tenant<A> {
         statements: &StatementFactory<'_>,
         after: AfterStatements,
     ) -> Result<CompletedHop> {
-        let limits = self.router.inner.limits;
-        self.run_hop(|pool| {
+        let limits = self.limits;
+        let may_free = || after == AfterStatements::Commit && only_deletes(&statements());
+        self.require_storage(access, may_free).await?;
+        let hop = |pool: &Pool| {
             let (mut session, statements) = (pool.new_session(access, limits), statements());
             async move { session.run_statements(statements, after).await.map(|rows| (session, rows)) }
-        })
-        .await
+        };
+        let ((session, answers), held) = self.run_hop(hop).await?;
+        Ok(CompletedHop { session, answers, held })
+    }
+
+    /// Refuses to write to a database on a server that is as large as the tenant's plan allows.
+    pub(crate) async fn require_storage(
+        &self,
+        access: engine::AccessMode,
+        may_free: impl FnOnce() -> bool + Send,
+    ) -> Result<()> {
+        let (Some(limit), engine::AccessMode::Write) = (self.limits.storage_bytes_max, access) else { return Ok(()) };
+        if matches!(self.pool.engine_pool(), Pool::Sqlite(_)) {
+            return Ok(());
+        }
+        let RouterCaches { pools, meters, .. } = &*self.router.inner.caches;
+        let size = self.router.inner.admission.size_of(self.id()).await;
+        if size.has_reached(limit, pools.database_size(self.record(), &self.pool)).await && !may_free() {
+            return Err(meters.counted(ErrorKind::Database(engine::ErrorKind::StorageFull).into()));
+        }
+        Ok(())
     }
 
     /// As [`Tenant::first_hop`], on the fleet's own tables.
@@ -228,22 +263,32 @@ impl<A: AccessLevel> Tenant<A> {
         statement: &SqlStatement,
         after: AfterStatements,
     ) -> Result<CompletedHop> {
-        let limits = self.router.inner.limits;
-        self.run_hop(|pool| {
+        let limits = self.limits;
+        let hop = |pool: &Pool| {
             let (mut session, statements) = (pool.new_session(access, limits), vec![statement.clone()]);
             async move { session.run_own_statements(statements, after).await.map(|rows| (session, rows)) }
-        })
-        .await
+        };
+        let ((session, answers), held) = self.run_hop(hop).await?;
+        Ok(CompletedHop { session, answers, held })
     }
 
     /// Reads the fleet's own tables. Without them, the answer has no rows.
     pub(crate) async fn read_own(&self, statement: SqlStatement) -> Result<Rows> {
-        only_answer(self.first_own_hop(engine::AccessMode::Read, &statement, AfterStatements::Commit).await?.1)
+        only_answer(self.first_own_hop(engine::AccessMode::Read, &statement, AfterStatements::Commit).await?.answers)
     }
 
     /// Runs a hop that begins a transaction. If the database is not the expected one, nothing has run. The whole hop is
-    /// then repeated on the database that the catalog now names.
-    pub(crate) async fn run_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
+    /// then repeated on the database that the catalog now names. The connection counts as used until the hold is dropped.
+    pub(crate) async fn run_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<(T, Option<ConnectionHold>)>
+    where
+        F: Future<Output = engine::Result<T>> + Send,
+    {
+        let admission = &self.router.inner.admission;
+        let held = admission.hold_connection(self.record(), self.limits.statement_timeout).await?;
+        Ok((self.run_held_hop(hop).await?, held))
+    }
+
+    async fn run_held_hop<T, F>(&self, hop: impl Fn(&Pool) -> F + Send) -> Result<T>
     where
         F: Future<Output = engine::Result<T>> + Send,
     {
@@ -255,7 +300,7 @@ impl<A: AccessLevel> Tenant<A> {
             Err(error) if error.kind() == engine::ErrorKind::AnswersMax => {
                 Box::pin(self.retry_with_room(error, hop)).await
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.router.inner.caches.meters.counted(error.into())),
         }
     }
 
@@ -324,12 +369,12 @@ impl<A: CanWrite> Tenant<A> {
     /// # Errors
     /// As [`Tenant::execute`]; the first error rolls back everything.
     pub async fn batch(&self, statements: Vec<SqlStatement>) -> Result<Vec<Rows>> {
-        Ok(self.first_hop(engine::AccessMode::Write, &|| statements.clone(), AfterStatements::Commit).await?.1)
+        Ok(self.first_hop(engine::AccessMode::Write, &|| statements.clone(), AfterStatements::Commit).await?.answers)
     }
 
     /// Changes the fleet's own tables, in a transaction of its own.
     pub(crate) async fn write_own(&self, statement: SqlStatement) -> Result<Rows> {
-        only_answer(self.first_own_hop(engine::AccessMode::Write, &statement, AfterStatements::Commit).await?.1)
+        only_answer(self.first_own_hop(engine::AccessMode::Write, &statement, AfterStatements::Commit).await?.answers)
     }
 
     /// A transaction that may write. It begins with its first statement. Dropped without a commit, it rolls back.
@@ -357,8 +402,14 @@ pub(crate) fn fenced_transaction_error(error: engine::Error) -> Error {
 /// Makes the statements of a hop anew for each try.
 pub(crate) type StatementFactory<'a> = dyn Fn() -> Vec<SqlStatement> + Sync + 'a;
 
-/// A hop that succeeded: the session and one answer per statement.
-pub(crate) type CompletedHop = (DatabaseSession, Vec<Rows>);
+/// A hop that succeeded.
+pub(crate) struct CompletedHop {
+    pub(crate) session: DatabaseSession,
+    /// One answer per statement.
+    pub(crate) answers: Vec<Rows>,
+    /// Counts the session's connection as used.
+    pub(crate) held: Option<ConnectionHold>,
+}
 
 pub(crate) fn new_statement(sql: &str, params: Vec<SqlValue>) -> SqlStatement {
     SqlStatement { sql: sql.to_owned(), params }

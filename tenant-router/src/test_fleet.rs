@@ -9,6 +9,7 @@ use std::sync::Arc;
 use catalog::db::CatalogLocation;
 use catalog::home::{CATALOG_FILE, KEY_FILE};
 use catalog::members::{self, Role};
+use catalog::plans::{self, PlanLimits};
 use catalog::seal::FleetKey;
 use catalog::servers::{self, NewServer};
 use catalog::tenants::{self, NewTenant, TenantUpdate};
@@ -175,7 +176,7 @@ impl TestFleet {
         let identity = Identity { tenant: id, fleet, generation, state, op: None, stamped_at: self.catalog.now() };
         self.engine.provision_database(&at, &self.template, &identity).await?;
         let mut tx = self.catalog.write().await?;
-        let new = NewTenant { id, name: slug, server_id: self.server_id, labels: BTreeMap::new() };
+        let new = NewTenant { id, name: slug, server_id: self.server_id, labels: BTreeMap::new(), plan: None };
         tenants::insert_many(&mut tx, &[new]).await?;
         activate_tenant(&mut tx, id, &at).await?;
         tx.commit().await?;
@@ -216,6 +217,22 @@ impl TestFleet {
         let id = self.tenant_id(tenant)?;
         let mut tx = self.catalog.write().await?;
         members::set_member(&mut tx, id, principal, role).await?;
+        tx.commit().await?;
+        self.router.catch_up().await
+    }
+
+    /// Gives a tenant a plan of its own with these limits, as `fleetctl plan` and `fleetctl tenant set` do.
+    ///
+    /// # Errors
+    /// `not_found`; those of the catalog.
+    pub async fn set_limits(&self, tenant: &str, limits: &PlanLimits) -> Result<()> {
+        let (id, name) = (self.tenant_id(tenant)?, parse_name(&format!("plan-{tenant}"))?);
+        let mut tx = self.catalog.write().await?;
+        match plans::get(&mut tx, name.as_str()).await? {
+            Some(_) => drop(plans::set_limits(&mut tx, name.as_str(), limits).await?),
+            None => drop(plans::add_plan(&mut tx, &name, limits).await?),
+        }
+        plans::set_tenant_plan(&mut tx, id, Some(name.as_str())).await?;
         tx.commit().await?;
         self.router.catch_up().await
     }

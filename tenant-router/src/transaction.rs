@@ -8,6 +8,7 @@ use tenant_engine::{self as engine, AfterStatements, DatabaseSession, Rows, SqlS
 
 use crate::error::Result;
 use crate::jobs::CommitMark;
+use crate::limits::ConnectionHold;
 use crate::params::Params;
 use crate::tenant::{AccessLevel, CanWrite, Tenant, fenced_transaction_error, new_statement, only_answer};
 use crate::typed::TypedQuery;
@@ -18,13 +19,15 @@ pub(crate) struct TenantTransaction<'a, A: AccessLevel> {
     access: engine::AccessMode,
     /// `None` until the first statement.
     session: Option<DatabaseSession>,
+    /// Counts the session's connection as used.
+    held: Option<ConnectionHold>,
     /// When the first of this transaction's new jobs is due.
     job_due_at: Option<i64>,
 }
 
 impl<'a, A: AccessLevel> TenantTransaction<'a, A> {
     pub(crate) fn new(tenant: &'a Tenant<A>, access: engine::AccessMode) -> Self {
-        Self { tenant, access, session: None, job_due_at: None }
+        Self { tenant, access, session: None, held: None, job_due_at: None }
     }
 
     async fn run_in_transaction(&mut self, sql: &str, params: Params) -> Result<Rows> {
@@ -36,9 +39,9 @@ impl<'a, A: AccessLevel> TenantTransaction<'a, A> {
                 .map_err(fenced_transaction_error)?,
             None => {
                 let statements = || vec![new_statement(sql, values.clone())];
-                let (session, answers) = self.tenant.first_hop(self.access, &statements, AfterStatements::Keep).await?;
-                self.session = Some(session);
-                answers
+                let hop = self.tenant.first_hop(self.access, &statements, AfterStatements::Keep).await?;
+                (self.session, self.held) = (Some(hop.session), hop.held);
+                hop.answers
             }
         };
         only_answer(answers)
@@ -52,10 +55,9 @@ impl<'a, A: AccessLevel> TenantTransaction<'a, A> {
                 .await
                 .map_err(fenced_transaction_error)?,
             None => {
-                let (session, answers) =
-                    self.tenant.first_own_hop(self.access, &statement, AfterStatements::Keep).await?;
-                self.session = Some(session);
-                answers
+                let hop = self.tenant.first_own_hop(self.access, &statement, AfterStatements::Keep).await?;
+                (self.session, self.held) = (Some(hop.session), hop.held);
+                hop.answers
             }
         };
         only_answer(answers)

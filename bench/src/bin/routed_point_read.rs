@@ -198,6 +198,7 @@ fn new_tenant(n: usize, server_id: ServerId) -> Result<NewTenant> {
         name: TenantName::parse_slug(&format!("tenant-{n}"))?,
         server_id,
         labels: Default::default(),
+        plan: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Inserts new tenants, thousands at once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::bulk::{TEXT, dynamic_query, sized_chunks, values_clause};
 use crate::changes;
@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{ServerId, TenantId};
 use crate::name::{NameKind, TenantName};
 use crate::names;
+use crate::plans;
 use crate::tenants::labels::insert_labels;
 
 /// The initial values of a new tenant.
@@ -22,18 +23,23 @@ pub struct NewTenant {
     pub server_id: ServerId,
     /// The tenant's labels.
     pub labels: BTreeMap<String, String>,
+    /// The name of the tenant's plan, which exists.
+    pub plan: Option<String>,
 }
 
 /// Inserts many tenants in state `provisioning`, generation 1, with their names and labels; appends to the change feed.
 /// All or nothing.
 ///
 /// # Errors
-/// `AlreadyExists` naming the first taken name (or the first that is given twice), `NotFound` for a server,
+/// `AlreadyExists` naming the first taken name (or the first that is given twice), `NotFound` for a server or a plan,
 /// `Invalid` for a label.
 pub async fn insert_many(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
     let slugs: Vec<TenantName> = tenants.iter().map(|tenant| tenant.name.clone()).collect();
     refuse_twice(&slugs)?;
     names::refuse_taken(tx, &slugs).await?;
+    for plan in tenants.iter().filter_map(|tenant| tenant.plan.as_deref()).collect::<BTreeSet<_>>() {
+        plans::require(tx, plan).await?;
+    }
     for chunk in sized_chunks(tenants) {
         insert_rows(tx, chunk).await?;
     }
@@ -53,16 +59,17 @@ fn refuse_twice(slugs: &[TenantName]) -> Result<()> {
 }
 
 async fn insert_rows(tx: &mut WriteTx, tenants: &[NewTenant]) -> Result<()> {
-    let after = tenants.len() * 3;
+    let after = tenants.len() * 4;
     let sql = format!(
-        "with v(id, name, server_id) as ({}) insert into tenants (id, name, state, server_id, generation, \
-         placement_epoch, protected, created_at, updated_at) \
-         select id, name, 'provisioning', server_id, 1, 0, 0, cast(${now} as bigint), cast(${now} as bigint) from v",
-        values_clause(tenants.len(), &[TEXT, TEXT, TEXT]),
+        "with v(id, name, server_id, plan) as ({}) insert into tenants (id, name, state, server_id, generation, \
+         placement_epoch, protected, created_at, updated_at, plan) \
+         select id, name, 'provisioning', server_id, 1, 0, 0, cast(${now} as bigint), cast(${now} as bigint), plan from v",
+        values_clause(tenants.len(), &[TEXT, TEXT, TEXT, TEXT]),
         now = after + 1
     );
     let sql = tenants.iter().fold(dynamic_query(sql), |sql, tenant| {
-        sql.bind(tenant.id.to_string()).bind(tenant.name.as_str().to_owned()).bind(tenant.server_id.to_string())
+        let (id, name) = (tenant.id.to_string(), tenant.name.as_str().to_owned());
+        sql.bind(id).bind(name).bind(tenant.server_id.to_string()).bind(tenant.plan.clone())
     });
     let now = tx.now();
     tx.execute_sql(sql.bind(now)).await?;

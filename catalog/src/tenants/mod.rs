@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Generation, ReleaseId, TenantId};
 use crate::name::TenantName;
 use crate::names;
+use crate::plans;
 use crate::row;
 use crate::tenant::{TenantRecord, TenantState};
 use crate::text_enum::TextEnum as _;
@@ -42,7 +43,8 @@ const COLUMNS: &str = "t.id, t.name, t.state, t.state_reason, t.block_writes, t.
     t.placement_epoch, t.schema_version, t.release_id, t.ledger_release_id, t.size_bytes, t.protected, t.op_id, t.created_at, \
     t.updated_at, t.deleted_at, t.purge_after, t.pinned_below, t.pinned_at, t.pinned_op, \
     case when t.wake_generation = t.generation then t.wake_state end as wake_state, \
-    case when t.wake_generation = t.generation then t.archive_backup_id end as archive_backup_id";
+    case when t.wake_generation = t.generation then t.archive_backup_id end as archive_backup_id, \
+    t.plan, (select p.limits from plans p where p.name = t.plan) as plan_limits";
 
 /// The tenant with this id and its labels; `None` when there is none.
 ///
@@ -286,7 +288,7 @@ pub(crate) fn tenant_not_found(id: TenantId) -> Error {
 }
 
 /// Sets the tenant's time of change to now. Fails with `NotFound` when it does not exist.
-async fn touch_tenant(tx: &mut WriteTx, id: TenantId) -> Result<()> {
+pub(crate) async fn touch_tenant(tx: &mut WriteTx, id: TenantId) -> Result<()> {
     let sql = sqlx::query("update tenants set updated_at = $2 where id = $1").bind(id.to_string()).bind(tx.now());
     if tx.execute_sql(sql).await? == 0 { Err(tenant_not_found(id)) } else { Ok(()) }
 }
@@ -326,6 +328,7 @@ fn tenant_from_row(row: &AnyRow) -> Result<TenantRecord> {
         updated_at: row::int_column(row, "updated_at")?,
         deleted_at: row::nullable_int(row, "deleted_at")?,
         purge_after: row::nullable_int(row, "purge_after")?,
+        plan: plans::tenant_plan_from_row(row)?,
         labels: BTreeMap::new(),
     })
 }

@@ -119,6 +119,11 @@ pub const RULES: &[RouteRule] = &[
     strict_rule("GET", "/v1/events", Viewer),
     strict_rule("GET", "/v1/history", Viewer),
     dry_run_rule("PATCH", "/v1/history", Admin),
+    strict_rule("GET", "/v1/plans", Viewer),
+    dry_run_rule("POST", "/v1/plans", Operator),
+    strict_rule("GET", "/v1/plans/{plan}", Viewer),
+    dry_run_rule("PATCH", "/v1/plans/{plan}", Operator),
+    dry_run_rule("DELETE", "/v1/plans/{plan}", Operator),
     strict_rule("GET", "/v1/webhooks", Viewer),
     // A webhook takes the audit log out of the fleet, and may reach private addresses.
     dry_run_rule("POST", "/v1/webhooks", Admin),

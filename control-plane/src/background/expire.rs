@@ -127,7 +127,8 @@ mod tests {
         let server = catalog::servers::by_name(&mut tx, "local").await.unwrap().unwrap();
         let id = catalog::TenantId::generate();
         let name = catalog::TenantName::parse_slug("acme").unwrap();
-        let new = catalog::tenants::NewTenant { id, name, server_id: server.id, labels: Default::default() };
+        let new =
+            catalog::tenants::NewTenant { id, name, server_id: server.id, labels: Default::default(), plan: None };
         catalog::tenants::insert_many(&mut tx, &[new]).await.unwrap();
         let at = tenant_engine::Placement::new_sqlite(server.base.as_ref(), id, Generation(2), 1);
         let op_id = OperationId::generate();

@@ -193,7 +193,9 @@ fn status_of_catalog(kind: catalog::ErrorKind) -> StatusCode {
     use catalog::ErrorKind as Kind;
     match kind {
         Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected | Kind::Claimed => StatusCode::CONFLICT,
+        Kind::AlreadyExists | Kind::Conflict | Kind::Busy | Kind::Protected | Kind::PlanInUse | Kind::Claimed => {
+            StatusCode::CONFLICT
+        }
         Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Unavailable | Kind::Refused => StatusCode::SERVICE_UNAVAILABLE,
         Kind::ReadOnlyStorage | Kind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -232,7 +234,7 @@ fn status_of_engine(kind: tenant_engine::ErrorKind) -> StatusCode {
         | Kind::MigrationChanged
         | Kind::MigrationMissing
         | Kind::MigrationAhead => StatusCode::CONFLICT,
-        Kind::DiskFull | Kind::DiskLow => StatusCode::INSUFFICIENT_STORAGE,
+        Kind::DiskFull | Kind::DiskLow | Kind::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use metrics::{Counter, Histogram};
+use tenant_router::RateState;
 use uuid::Uuid;
 
 use super::error::{ErrorAudience, PROBLEM_JSON, Problem, of_status};
@@ -56,6 +57,8 @@ pub(crate) struct RequestContext {
 struct AccessLogFields {
     principal: Option<String>,
     tenant: Option<String>,
+    /// The rate of the tenant's plan, for the headers of the answer.
+    rate: Option<RateState>,
 }
 
 impl RequestContext {
@@ -78,6 +81,18 @@ impl RequestContext {
     /// Sets the tenant whose data is used, once known.
     pub(crate) fn set_tenant(&self, tenant: impl ToString) {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner).tenant = Some(tenant.to_string());
+    }
+
+    /// Sets the rate of the tenant's plan, which the answer tells.
+    pub(crate) fn set_rate(&self, rate: Option<RateState>) {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).rate = rate;
+    }
+
+    /// Adds the headers about the rate of the tenant's plan.
+    fn add_rate_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.log_fields().rate.iter().flat_map(RateState::headers) {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(&value).expect("digits and quotes"));
+        }
     }
 
     fn log_fields(&self) -> AccessLogFields {
@@ -106,6 +121,7 @@ pub(crate) async fn handle_request(
     };
     let mut response = finish_error(response, &context, reader, listener);
     harden_headers(response.headers_mut());
+    context.add_rate_headers(response.headers_mut());
     response.headers_mut().insert(REQUEST_ID, HeaderValue::from_str(&context.id).expect("checked or made here"));
     if let Some(value) = traceparent {
         response.headers_mut().insert(TRACEPARENT, value);

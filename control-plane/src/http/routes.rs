@@ -26,6 +26,7 @@ fn guarded_routes() -> OpenApiRouter<ApiState> {
         .merge(admin::isolation::routes())
         .merge(admin::scrub::routes())
         .merge(admin::tenants::routes())
+        .merge(admin::plans::routes())
         .merge(admin::members::routes())
         .merge(admin::domains::routes())
         .merge(admin::impersonations::routes())

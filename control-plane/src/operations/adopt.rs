@@ -91,7 +91,7 @@ impl FleetOperation for AdoptParams {
         let server = create::choose_server(&seen.servers, self.server.as_deref(), 1)?;
         plan.release = seen.current_release;
         let (labels, server_id) = (self.labels.clone(), server.id);
-        plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id, labels });
+        plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id, labels, plan: None });
         plan.add_step(*id, name.as_str(), || format!("becomes a copy of that database on {}", server.name));
         plan.notes.push("the original stays unchanged; later writes to it are not in the copy".to_owned());
         Ok(())

@@ -57,7 +57,8 @@ impl FleetOperation for CloneParams {
         }
         let (name, server_id, labels) = (name.clone(), source.server_id, source.labels.clone());
         plan.add_step(*id, name.as_str(), || format!("is created with the data of {}", source.name));
-        plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels });
+        let limits = source.plan.as_ref().map(|plan| plan.name.clone());
+        plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels, plan: limits });
         plan.notes.push("the new tenant has no members and no tokens".to_owned());
         if source.pin.is_some() {
             plan.notes.push(format!(

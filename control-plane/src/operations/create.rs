@@ -45,6 +45,9 @@ pub struct CreateParams {
     /// How a name that is already in use is treated.
     #[serde(default)]
     pub if_exists: ExistingNamePolicy,
+    /// The plan of the new tenants; `None`: no plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub plan: Option<String>,
 }
 
 /// One tenant to create.
@@ -92,6 +95,9 @@ impl FleetOperation for CreateParams {
         let names: Vec<TenantName> = seen.prepared.named.iter().map(|(_, name)| name.clone()).collect();
         seen.taken = catalog::names::taken_names(tx, &names).await?.into_iter().collect();
         seen.servers = catalog::servers::list_servers(tx).await?;
+        if let Some(plan) = &self.plan {
+            catalog::plans::require(tx, plan).await?;
+        }
         Ok(())
     }
 
@@ -106,7 +112,13 @@ impl FleetOperation for CreateParams {
                 continue;
             }
             let labels = given.labels.clone();
-            plan.new.push(catalog::tenants::NewTenant { id: *id, name: name.clone(), server_id: server.id, labels });
+            plan.new.push(catalog::tenants::NewTenant {
+                id: *id,
+                name: name.clone(),
+                server_id: server.id,
+                labels,
+                plan: self.plan.clone(),
+            });
             plan.add_step(*id, name.as_str(), || format!("is created on {}", server.name));
         }
         if seen.current_release.is_none() {

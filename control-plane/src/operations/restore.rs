@@ -144,7 +144,8 @@ impl FleetOperation for RestoreParams {
         let (name, server_id) = (name.clone(), source.server_id);
         plan.release = seen.current_release;
         plan.add_step(*id, name.as_str(), || format!("is created from {what} of {}", source.name));
-        plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels: source.labels.clone() });
+        let (labels, limits) = (source.labels.clone(), source.plan.as_ref().map(|plan| plan.name.clone()));
+        plan.new.push(catalog::tenants::NewTenant { id: *id, name, server_id, labels, plan: limits });
         let before = PreviousSchema { version: seen.head_version, pin: None };
         plan.notes.push(outlook_from(self.schema, before, backup.schema_version)?.describe_outlook("the new tenant"));
         plan.notes.push("the new tenant has no members and no tokens".to_owned());

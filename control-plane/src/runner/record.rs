@@ -245,7 +245,7 @@ mod tests {
 
     async fn tenant(tx: &mut WriteTx, name: &str, server_id: catalog::ServerId) -> TenantId {
         let (id, name) = (TenantId::generate(), catalog::TenantName::parse_slug(name).unwrap());
-        let new = catalog::tenants::NewTenant { id, name, server_id, labels: Default::default() };
+        let new = catalog::tenants::NewTenant { id, name, server_id, labels: Default::default(), plan: None };
         catalog::tenants::insert_many(tx, &[new]).await.unwrap();
         id
     }

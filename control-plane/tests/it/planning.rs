@@ -23,6 +23,7 @@ async fn fill(world: &World, tenants_at: impl Fn(usize) -> Option<i64>) -> Vec<T
         name: TenantName::parse_slug(&format!("t{number}")).unwrap(),
         server_id: server,
         labels: BTreeMap::from([("group".to_owned(), (number % 2).to_string())]),
+        plan: None,
     };
     let new: Vec<_> = (0..TENANTS).map(new).collect();
     tenants::insert_many(&mut tx, &new).await.unwrap();

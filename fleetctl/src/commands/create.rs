@@ -46,6 +46,9 @@ pub(crate) struct TenantCreateArgs {
     /// Server of the databases; by default the one with the most free space
     #[arg(long)]
     server: Option<String>,
+    /// Plan that limits every new tenant
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
     /// What to do if a name is taken
     #[arg(long, value_enum, default_value_t = WhenNameExists::Error)]
     if_exists: WhenNameExists,
@@ -132,6 +135,7 @@ fn new_tenant(name: &str, args: &TenantCreateArgs) -> NewTenantRequest {
         name: name.to_owned(),
         labels: label_map(args.labels.as_ref()),
         server: args.server.clone(),
+        plan: args.plan.clone(),
         ..NewTenantRequest::default()
     }
 }
@@ -200,6 +204,7 @@ async fn create_many(names: &[String], args: &TenantCreateArgs, context: &mut Co
         let new = NewTenants {
             tenants: batch.iter().map(tenant).collect(),
             server: args.server.clone(),
+            plan: args.plan.clone(),
             if_exists: match args.if_exists {
                 WhenNameExists::Skip => ExistingNameChoice::Skip,
                 WhenNameExists::Error => ExistingNameChoice::Error,
@@ -254,6 +259,7 @@ mod tests {
             from_file: None,
             labels: Some(vec![("plan".into(), "pro".into())]),
             server: None,
+            plan: None,
             if_exists: WhenNameExists::Error,
             change: ChangeArgs::default(),
             wait: WaitArgs::default(),

@@ -30,6 +30,7 @@ const DESCRIPTION: TableView = TableView {
         TableColumn::of_text("CHANGED IN", pointer!(TenantDescription: status_since, EventView: operation_id))
             .only_wide(),
         TableColumn::of_text("PROTECTED", pointer!(TenantView: protected)),
+        TableColumn::of_text("PLAN", pointer!(TenantView: plan)),
         TableColumn::of_text("ALIASES", pointer!(TenantDescription: aliases)),
         TableColumn::of_text("HOSTS", pointer!(TenantDescription: hosts)),
         TableColumn::of_labels("LABELS", pointer!(TenantView: labels)),

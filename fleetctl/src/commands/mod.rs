@@ -26,6 +26,7 @@ pub(crate) mod man;
 pub(crate) mod member;
 pub(crate) mod migrate;
 pub(crate) mod op;
+pub(crate) mod plan;
 pub(crate) mod query;
 pub(crate) mod release;
 pub(crate) mod restore;

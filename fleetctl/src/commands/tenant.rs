@@ -31,6 +31,7 @@ pub(crate) const TENANT: TableView = TableView {
         TableColumn::of_time("PINNED SINCE", pointer!(TenantView: pin, TenantPin: since_at)).only_wide(),
         TableColumn::of_text("PINNED BY", pointer!(TenantView: pin, TenantPin: operation_id)).only_wide(),
         TableColumn::of_bytes("SIZE", pointer!(TenantView: size_bytes)),
+        TableColumn::of_text("PLAN", pointer!(TenantView: plan)).only_wide(),
         TableColumn::of_labels("LABELS", pointer!(TenantView: labels)).may_cut(),
         TableColumn::of_time("CREATED", pointer!(TenantView: created_at)),
         TableColumn::of_text("ID", pointer!(TenantView: id)).only_wide(),
@@ -61,6 +62,8 @@ pub(crate) enum TenantCommand {
     Describe(super::describe::TenantDescribeArgs),
     /// Set or remove labels
     Label(TenantLabelArgs),
+    /// Give tenants a plan, or none
+    Set(TenantSetArgs),
     /// Protect tenants from deletion, or allow it again
     Protect(TenantProtectArgs),
     /// Delete tenants after a final verified backup; the names stay reserved
@@ -106,6 +109,28 @@ pub(crate) struct TenantLabelArgs {
     words: Vec<String>,
     #[command(flatten)]
     selection: SelectionArgs,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Flags of `tenant set`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fleetctl tenant set acme --plan pro
+  fleetctl tenant set -l tier=free --plan free
+  fleetctl tenant set acme --no-plan")]
+pub(crate) struct TenantSetArgs {
+    /// Tenants by name or id
+    #[arg(value_name = "TENANT")]
+    names: Vec<String>,
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// Plan that limits the tenants
+    #[arg(long, value_name = "PLAN", required_unless_present = "no_plan", conflicts_with = "no_plan")]
+    plan: Option<String>,
+    /// No plan: only the limits of the processes
+    #[arg(long)]
+    no_plan: bool,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -162,6 +187,12 @@ pub(crate) async fn run_tenant_command(verb: TenantCommand, context: &mut Comman
         }
         TenantCommand::Describe(args) => super::describe::run_describe_command(&args, context).await,
         TenantCommand::Label(args) => label_tenants(args, context).await,
+        TenantCommand::Set(args) => {
+            let names = selected_names(context, &args.names, &args.selection).await?;
+            // Without a name, the flag is --no-plan.
+            let patch = TenantPatch { plan: Some(args.plan), ..TenantPatch::default() };
+            patch_tenants(context, &names, &patch, &args.change).await
+        }
         TenantCommand::Protect(args) => {
             let names = selected_names(context, &args.names, &args.selection).await?;
             patch_tenants(

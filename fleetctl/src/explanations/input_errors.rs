@@ -113,6 +113,12 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "fleetctl tenant protect TENANT --off, if it should really be deleted",
     ),
     new_explanation(
+        "plan_in_use",
+        "The plan cannot be removed, because tenants have it.",
+        "tenants were given the plan with fleetctl tenant set --plan",
+        "fleetctl tenant list -o wide shows the plans; then fleetctl tenant set TENANT --plan OTHER, or --no-plan",
+    ),
+    new_explanation(
         "idempotency_key_reused",
         "The idempotency key was already used for a different request.",
         "a client that does not create a new key for each request",

@@ -28,6 +28,25 @@ pub(super) const ALL: &[CodeExplanation] = &[
         "the port of the data API in --url or FLEET_URL",
         "use the admin address: fleetctl serve prints both when it starts",
     ),
+    // --- plans
+    new_explanation(
+        "rate_limited",
+        "The tenant has used up the rate of its plan. The request did not reach the database.",
+        "more requests than the plan allows; a process takes an equal part of the fleet's rate",
+        "repeat after the time in Retry-After; fleetctl plan get PLAN shows the rate, fleetctl plan set changes it",
+    ),
+    new_explanation(
+        "requests_max",
+        "The tenant has as many open requests as its plan allows. The request did not reach the database.",
+        "slow statements, long transactions, or more clients at once than the plan allows",
+        "repeat after the time in Retry-After; fleetctl plan set PLAN --concurrency N",
+    ),
+    new_explanation(
+        "storage_full",
+        "The tenant's database is as large as its plan allows. Nothing was changed.",
+        "the tenant has stored as much as its plan allows; deleted rows of a PostgreSQL database still count until a VACUUM",
+        "delete rows, or fleetctl plan set PLAN --storage-bytes N, or fleetctl tenant set TENANT --plan OTHER",
+    ),
     // --- webhooks from other services
     new_explanation(
         "webhook_refused",

@@ -45,6 +45,7 @@ where
             None => router.open(&request).await?,
         };
         access_log::name_tenant(&parts.extensions, &tenant);
+        responses::name_rate(&parts.extensions, tenant.rate_state());
         Ok(tenant)
     }
 }

@@ -1,6 +1,6 @@
 //! The answers: errors as problems, the headers against shared caches, and the middleware that adds both.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ::axum::body::Body;
@@ -8,10 +8,11 @@ use ::axum::extract::Request;
 use ::axum::middleware::Next;
 use ::axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 
 use super::access_log::RequestLog;
 use crate::error::{Error, ErrorKind};
+use crate::limits::RateState;
 
 /// Identifies a request in the log. Taken from the client, or made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -62,9 +63,14 @@ impl IntoResponse for Error {
 ///   request. No line contains a path, a parameter or a secret.
 ///
 /// `.layer(axum::middleware::from_fn(tenant_router::axum::answers))`
-pub async fn answers(request: Request, next: Next) -> Response {
+pub async fn answers(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    let rate = RateCell::default();
+    request.extensions_mut().insert(rate.clone());
     let mut response = RequestLog::new(&id, &request).follow_request(request, next).await;
+    if let Some(rate) = rate.0.get() {
+        add_rate_headers(response.headers_mut(), *rate);
+    }
     if let Some(error) = response.extensions().get::<Arc<Error>>() {
         response = problem_response(error, &id);
     }
@@ -75,6 +81,26 @@ pub async fn answers(request: Request, next: Next) -> Response {
         headers.insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The rate of the request's tenant, from the extractor to the answer.
+#[derive(Debug, Clone, Default)]
+struct RateCell(Arc<OnceLock<RateState>>);
+
+/// Tells the answer the rate of the tenant's plan.
+pub(super) fn name_rate(extensions: &Extensions, rate: Option<RateState>) {
+    if let (Some(RateCell(cell)), Some(rate)) = (extensions.get(), rate) {
+        // A second tenant of one request does not replace the first one's rate.
+        let _ = cell.set(rate);
+    }
+}
+
+fn add_rate_headers(headers: &mut HeaderMap, rate: RateState) {
+    for (name, value) in rate.headers() {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// Only a success may be kept: an error may be true for one caller alone.
@@ -105,6 +131,9 @@ fn problem_response(error: &Error, request_id: &str) -> Response {
     headers.insert(header::CACHE_CONTROL, NOT_KEPT);
     if error.kind() == ErrorKind::Unauthenticated {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(rate) = error.rate_state() {
+        add_rate_headers(headers, rate);
     }
     if let Some(after) = error.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));

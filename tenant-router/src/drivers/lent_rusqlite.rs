@@ -40,7 +40,7 @@ impl<A: AccessLevel> Tenant<A> {
         T: Send + 'static,
         F: FnOnce(&RusqliteTx<'_>) -> Result<T> + Clone + Send + 'static,
     {
-        let limits = self.router.inner.limits;
+        let limits = self.limits;
         let failure = Arc::new(Mutex::new(None));
         let failed = Arc::clone(&failure);
         let hop = move |pool: &engine::Pool| {
@@ -48,7 +48,7 @@ impl<A: AccessLevel> Tenant<A> {
             let work = move |tx: &RusqliteTx<'_>| work(tx).map_err(|error| keep_failure(&failure, error));
             async move { pool.with_rusqlite(access, limits, work).await }
         };
-        let done = self.run_hop(hop).await;
+        let done = self.run_hop(hop).await.map(|(done, _)| done);
         match failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(own) if done.is_err() => Err(own),
             _ => done,

@@ -8,6 +8,7 @@ use tenant_engine::postgres::PostgresLentTx;
 use tenant_engine::{self as engine, AccessMode};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits::ConnectionHold;
 use crate::pools::OpenPool;
 use crate::retry::final_error;
 use crate::tenant::{AccessLevel, CanWrite, Tenant};
@@ -30,12 +31,14 @@ impl<A: AccessLevel> Tenant<A> {
     }
 
     async fn lend_sqlx(&self, access: AccessMode) -> Result<SqlxTx> {
-        let limits = self.router.inner.limits;
+        let limits = self.limits;
+        self.require_storage(access, || false).await?;
         let lend = move |pool: &engine::Pool| {
             let pool = pool.clone();
             async move { pool.lend_sqlx(access, limits).await }
         };
-        Ok(SqlxTx { lent: self.run_hop(lend).await?, _pool: Arc::clone(&self.pool) })
+        let (lent, held) = self.run_hop(lend).await?;
+        Ok(SqlxTx { lent, _pool: Arc::clone(&self.pool), _held: held })
     }
 }
 
@@ -69,6 +72,8 @@ pub struct SqlxTx {
     lent: PostgresLentTx,
     /// Keeps the pool open, so that the connection is returned to it.
     _pool: Arc<OpenPool>,
+    /// Counts the connection as used.
+    _held: Option<ConnectionHold>,
 }
 
 impl SqlxTx {

@@ -126,7 +126,7 @@ impl Router {
         let record = self.inner.caches.directory.by_id(tenant).await?;
         let grant = authorize_queue(operator, record.as_ref())?;
         let (grant, pool) = self.reach_pool(grant).await?;
-        Ok(Tenant::new(self.clone(), grant, pool))
+        Ok(Tenant::new(self.clone(), grant, pool, None))
     }
 }
 

@@ -11,8 +11,12 @@ use tenant_engine::RowStream;
 
 use super::row;
 use crate::error::{Error, Result};
+use crate::limits::{ConnectionHold, RequestPass};
 use crate::pools::OpenPool;
 use crate::retry::final_error;
+
+/// Keeps the pool open, so that the connection is returned to it. Request and connection count as long as rows are read.
+type StreamHold = (Arc<OpenPool>, Option<Arc<RequestPass>>, Option<ConnectionHold>);
 
 /// The rows of one reading statement, as `T`. It is also a [`Stream`]. Dropping it stops the statement.
 ///
@@ -22,13 +26,12 @@ pub struct TypedStream<T> {
     rows: RowStream,
     is_over: bool,
     row: PhantomData<fn() -> T>,
-    /// Keeps the pool open, so that the connection is returned to it.
-    _pool: Arc<OpenPool>,
+    _held: StreamHold,
 }
 
 impl<T: DeserializeOwned> TypedStream<T> {
-    pub(crate) fn new(rows: RowStream, pool: Arc<OpenPool>) -> Self {
-        Self { rows, is_over: false, row: PhantomData, _pool: pool }
+    pub(crate) fn new(rows: RowStream, held: StreamHold) -> Self {
+        Self { rows, is_over: false, row: PhantomData, _held: held }
     }
 
     /// The next row, or `None` after the last one. A caller may drop the future and call again; no row is lost.

@@ -21,6 +21,7 @@ mod job_world;
 mod jobs;
 mod jwt;
 mod key_server;
+mod limits;
 mod links;
 mod naming;
 mod opening;

@@ -86,7 +86,7 @@ impl World {
     /// An active tenant with notes 1 to 3, whose bodies only it has.
     pub(crate) async fn tenant(&self, name: &str) -> TenantId {
         let id = TenantId::generate();
-        let new = NewTenant { id, name: slug(name), server_id: self.server, labels: BTreeMap::new() };
+        let new = NewTenant { id, name: slug(name), server_id: self.server, labels: BTreeMap::new(), plan: None };
         let mut tx = self.catalog.write().await.unwrap();
         tenants::insert_many(&mut tx, &[new]).await.unwrap();
         tx.commit().await.unwrap();

@@ -45,3 +45,22 @@ async fn slices_are_each_processs_own_and_run_out() {
     leases::drop_connection_share(&mut tx, server, "a").await.unwrap();
     assert!(leases::connection_shares(&mut tx, server).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn processes_are_counted_until_their_leases_end() {
+    let fixture = Fixture::new().await;
+    let count =
+        async |owner: &str| leases::live_processes(&mut fixture.catalog.read().await.unwrap(), owner).await.unwrap();
+    assert_eq!(count("a").await, 1, "the process itself");
+    let mut tx = fixture.catalog.write().await.unwrap();
+    for (owner, until) in [("a", START + 100), ("b", START + 200), ("c", START + 200)] {
+        leases::renew_process(&mut tx, owner, until).await.unwrap();
+    }
+    leases::release_process(&mut tx, "c").await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((count("a").await, count("b").await, count("d").await), (2, 2, 3));
+    fixture.advance(150);
+    assert_eq!((count("a").await, count("b").await), (2, 1));
+    fixture.advance(50);
+    assert_eq!(count("a").await, 1);
+}

@@ -10,6 +10,7 @@ mod leases;
 mod nouns;
 pub(crate) mod opening;
 mod order;
+mod plans;
 mod steps;
 mod tenants;
 mod topics;
@@ -129,5 +130,6 @@ pub(crate) fn new_tenant(name: &str, server_id: ServerId) -> NewTenant {
         name: TenantName::parse_slug(name).unwrap(),
         server_id,
         labels: BTreeMap::new(),
+        plan: None,
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod jobs;
 pub(crate) mod members;
 pub(crate) mod migrations;
 pub(crate) mod operations;
+pub(crate) mod plans;
 pub(crate) mod queries;
 pub(crate) mod releases;
 pub(crate) mod restores;

@@ -22,8 +22,12 @@ impl FromRequestParts<ApiState> for OpenedTenant {
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self> {
         let request = tenant_router::axum::request_view(parts).map_err(tenant_router::Error::from)?;
         let opened = api.app.router.open::<Read>(&request).await;
+        let context = parts.extensions.get::<RequestContext>();
+        if let Some(context) = context {
+            context.set_rate(opened.as_ref().map_or_else(tenant_router::Error::rate_state, Tenant::rate_state));
+        }
         let tenant = opened.map_err(|error| with_path_advice(error, &api.app.config.data_path))?;
-        if let Some(context) = parts.extensions.get::<RequestContext>() {
+        if let Some(context) = context {
             context.set_tenant(tenant.id());
             context.set_principal(tenant.principal().name());
         }

@@ -20,10 +20,10 @@ const MEANINGS: [(u16, &str); 13] = [
     (413, "The body is too large"),
     (415, "The body has another media type than JSON"),
     (422, "The body has another shape, or the answer would be too large"),
-    (429, "Too many requests wait for the tenant's database"),
+    (429, "The tenant sends more requests than its plan or its database allows"),
     (500, "Internal error; the log of the process has details under the request_id"),
     (503, "Temporarily unavailable; with Retry-After, repeat the request after that time"),
-    (507, "A disk is full or read-only; nothing was changed"),
+    (507, "A disk is full or read-only, or the tenant's database is as large as its plan allows; nothing was changed"),
 ];
 
 /// Errors of requests. The first one of each status is its example.
@@ -40,7 +40,7 @@ const OF_REQUESTS: [ErrorKind; 9] = [
 ];
 
 /// Errors of the router: the credential, the name of the tenant, and its state.
-const OF_ROUTER: [RouterError; 16] = [
+const OF_ROUTER: [RouterError; 18] = [
     RouterError::TenantUnnamed,
     RouterError::TenantNameInvalid,
     RouterError::TenantAmbiguous,
@@ -57,10 +57,12 @@ const OF_ROUTER: [RouterError; 16] = [
     RouterError::KeysUnavailable,
     RouterError::ShuttingDown,
     RouterError::CatalogDiskFull,
+    RouterError::RateLimited,
+    RouterError::RequestsMax,
 ];
 
 /// Errors of the tenant's database and of its server.
-const OF_DATABASES: [DatabaseError; 33] = [
+const OF_DATABASES: [DatabaseError; 34] = [
     DatabaseError::SqlInvalid,
     DatabaseError::SqlTooComplex,
     DatabaseError::ParameterMismatch,
@@ -81,6 +83,7 @@ const OF_DATABASES: [DatabaseError; 33] = [
     DatabaseError::ServerUnreachable,
     DatabaseError::ServerFull,
     DatabaseError::ConnectionLost,
+    DatabaseError::StorageFull,
     DatabaseError::DiskFull,
     DatabaseError::DiskLow,
     DatabaseError::ReadOnlyStorage,

@@ -139,6 +139,7 @@ fn tenant(name: &str, server_id: ServerId) -> TenantRecord {
         updated_at: 0,
         deleted_at: None,
         purge_after: None,
+        plan: None,
         labels: BTreeMap::new(),
     }
 }

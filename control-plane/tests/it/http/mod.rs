@@ -9,6 +9,7 @@ mod data;
 mod domains;
 mod fleet;
 mod jobs;
+mod limits;
 mod lists;
 mod logs;
 mod once;

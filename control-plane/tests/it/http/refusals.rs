@@ -118,7 +118,13 @@ async fn good_requests(site: &Site) -> Routes {
     for (template, path) in deletions(&ids) {
         routes.insert(("DELETE", template), Good { path: format!("{path}?dry_run=true"), body: None, succeeds: true });
     }
-    let patch = planned(json!({ "labels": { "plan": "pro" } }));
+    let plan = Good {
+        path: "/v1/plans/free".to_owned(),
+        body: Some(planned(json!({ "limits": every_limit() }))),
+        succeeds: true,
+    };
+    routes.insert(("PATCH", "/v1/plans/{plan}"), plan);
+    let patch = planned(json!({ "labels": { "plan": "pro" }, "plan": "free" }));
     let patch = Good { path: "/v1/tenants/acme".to_owned(), body: Some(patch), succeeds: true };
     routes.insert(("PATCH", "/v1/tenants/{tenant}"), patch);
     let keep = Good {
@@ -170,6 +176,9 @@ impl Ids {
         site.post("/v1/tenants/acme/members", &json!({ "principal": "user-1", "role": "reader" })).await.ok();
         site.post("/v1/tenants/acme/accounts", &json!({ "provider": "crm", "account": "4711" })).await.ok();
         make_domain(site).await;
+        site.post("/v1/plans", &json!({ "name": "free", "limits": { "burst": 9, "requests_per_second": 3 } }))
+            .await
+            .ok();
         let directory = |name: &str| {
             let path = site.dir.path().canonicalize().unwrap().join(name);
             std::fs::create_dir(&path).unwrap();
@@ -198,6 +207,7 @@ impl Ids {
         let server = if template.ends_with("drain") { "spare" } else { "local" };
         let pairs = [
             ("{tenant}", "acme"),
+            ("{plan}", "free"),
             ("{server}", server),
             ("{principal}", "user-1"),
             ("{host}", "shop.example"),
@@ -243,6 +253,8 @@ fn reads(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tenants/{tenant}/accounts",
         "/v1/jobs",
         "/v1/tenants/{tenant}/jobs",
+        "/v1/plans",
+        "/v1/plans/{plan}",
         "/v1/tokens",
         "/v1/servers",
         "/v1/servers/{server}",
@@ -273,6 +285,7 @@ fn deletions(ids: &Ids) -> Vec<(&'static str, String)> {
         "/v1/tenants/{tenant}/members/{principal}",
         "/v1/tenants/{tenant}/domains/{host}",
         "/v1/tenants/{tenant}/accounts/{provider}/{account}",
+        "/v1/plans/{plan}",
         "/v1/webhooks/{webhook}",
     ];
     let mut all = templates.map(|template| (template, ids.filled(template))).to_vec();
@@ -287,13 +300,21 @@ fn planned(mut body: Value) -> Value {
     body
 }
 
+/// Limits with a value each.
+fn every_limit() -> Value {
+    json!({
+        "requests_per_second": 50, "burst": 100, "concurrency": 20, "statement_ms": 2_000, "rows_max": 1_000,
+        "answer_bytes_max": 1_000_000, "storage_bytes_max": 10_000_000, "connections_max": 3,
+    })
+}
+
 type Bodies = Vec<(&'static str, Value)>;
 
 fn tenants(ids: &Ids) -> Bodies {
     let labels = json!({ "plan": "pro" });
     let dsn = "postgres://user:word@127.0.0.1:1/none";
     vec![
-        ("/v1/tenants", planned(json!({ "name": "initech", "labels": labels, "server": "local" }))),
+        ("/v1/tenants", planned(json!({ "name": "initech", "labels": labels, "server": "local", "plan": "free" }))),
         ("/v1/tenants/batch", planned(json!({ "tenants": [{ "name": "initech", "labels": labels }] }))),
         ("/v1/tenants/adopt", planned(json!({ "name": "initech", "dsn": dsn, "labels": labels }))),
         ("/v1/tenants/{tenant}/members", planned(json!({ "principal": "user-2", "role": "reader" }))),
@@ -303,6 +324,7 @@ fn tenants(ids: &Ids) -> Bodies {
         ("/v1/tenants/{tenant}/accounts", planned(json!({ "provider": "crm", "account": "7" }))),
         ("/v1/tenants/{tenant}/jobs/retry", planned(json!({ "all_dead": true }))),
         ("/v1/tenants/{tenant}/jobs/drop", planned(json!({ "job": "0190" }))),
+        ("/v1/plans", planned(json!({ "name": "pro", "limits": every_limit() }))),
         ("/v1/tokens", planned(json!({ "service": true, "role": "reader" }))),
         ("/v1/servers", planned(json!({ "name": "new", "engine": "sqlite", "base": ids.base }))),
         ("/v1/servers/{server}/entry", planned(json!({ "dsn": dsn }))),

@@ -179,7 +179,7 @@ fn bad_strings(name: &str, schema: &Value) -> Vec<Value> {
     }
     let texts: &[&str] = match name {
         "engine" | "role" | "operator" | "kind" | "severity" => &["mgirate", "", "READER"],
-        "tenant" | "server" | "to" | "release" => &["nobody", "", ".."],
+        "tenant" | "server" | "to" | "release" | "plan" => &["nobody", "", ".."],
         "name" | "as" | "principal" => &["", "a\nb", "\0"],
         "member" => &["", "a\nb"],
         "provider" => &["", "Stripe", "a/b"],

@@ -22,6 +22,7 @@ use crate::sqlite::limits::schema;
 use crate::sqlite::limits::temp_files::TempFiles;
 use crate::sqlite::migrations::ledger;
 use crate::sqlite::storage::descriptors::ConnectionPlace;
+use crate::sqlite::storage::disk_full::PAGES_MAX;
 use crate::statement::AccessMode;
 
 /// How long a thread waits for another process's lock; after that the request waits without a thread.
@@ -105,6 +106,22 @@ impl SqliteTenantConnection {
     pub(super) fn bound_values(&self, bytes_max: usize) -> rusqlite::Result<()> {
         self.results.set(bytes_max);
         self.db.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(bytes_max).unwrap_or(i32::MAX)).map(drop)
+    }
+
+    /// Limits the size of the file from now on. A larger file keeps its size: its free pages can still be used.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn bound_size(&self, bytes_max: Option<u64>) -> rusqlite::Result<()> {
+        let was_limited = self.guard.mark_pages_limited(bytes_max.is_some());
+        if bytes_max.is_none() && !was_limited {
+            return Ok(());
+        }
+        // Set each time: SQLite raises a limit that is below the present size of the file.
+        let page: i64 = self.db.query_row("/*fleet*/ pragma page_size", [], |row| row.get(0))?;
+        let pages = bytes_max.map_or(PAGES_MAX, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1));
+        let sql = format!("/*fleet*/ pragma max_page_count = {}", pages.clamp(1, PAGES_MAX));
+        self.db.query_row(&sql, [], |_| Ok(()))
     }
 
     /// The switch between this program's SQL and the tenant's.

@@ -46,5 +46,5 @@ pub(super) fn execute_own(
     statement: &SqlStatement,
 ) -> Result<Rows> {
     let ran = run_statement(conn, access, limits, hold, &statement.sql, &statement.params);
-    ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
+    ran.map_err(|error| disk_full::explain_page_limit(conn.raw_connection(), error))
 }

@@ -102,6 +102,8 @@ pub(crate) struct SandboxGuard {
     /// The disk of a connection that writes.
     disk: OnceLock<DiskGauge>,
     temp: TempFiles,
+    /// True when the number of the file's pages is limited.
+    pages_limited: AtomicBool,
 }
 
 impl SandboxGuard {
@@ -122,6 +124,7 @@ impl SandboxGuard {
             ledger,
             disk: OnceLock::new(),
             temp,
+            pages_limited: AtomicBool::new(false),
         });
         let asked = Arc::clone(&guard);
         db.authorizer(Some(move |context: AuthContext<'_>| asked.authorize_action(&context)))?;
@@ -173,6 +176,11 @@ impl SandboxGuard {
     pub(crate) fn deadline_passed(&self) -> bool {
         let deadline = self.deadline.load(Ordering::Relaxed);
         deadline != u64::MAX && self.base.elapsed().as_nanos() >= u128::from(deadline)
+    }
+
+    /// Remembers whether the number of pages is limited now; returns whether it was before.
+    pub(crate) fn mark_pages_limited(&self, limited: bool) -> bool {
+        self.pages_limited.swap(limited, Ordering::Relaxed)
     }
 
     /// Interrupts tenant SQL also when this disk becomes low.

@@ -91,7 +91,7 @@ fn run_as_tenant<T>(
         None => error,
     });
     drop(tenant);
-    ran.map_err(|error| disk_full::explain_disk_full(conn.raw_connection(), error))
+    ran.map_err(|error| disk_full::explain_page_limit(conn.raw_connection(), error))
 }
 
 pub(super) fn run_statement(

@@ -142,6 +142,7 @@ where
         conn.sandbox_guard().set_deadline(call.deadline);
         if call.access == AccessMode::Write {
             pool.may_write(conn)?;
+            conn.bound_size(call.limits.storage_bytes_max).map_err(from_sqlite)?;
         }
         begin_transaction(conn, call.access, pool.identity_fence())
     });

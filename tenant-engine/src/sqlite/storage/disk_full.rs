@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use crate::error::{Error, ErrorKind};
 
 /// SQLite's own maximum, unless a pragma lowers it.
-const PAGES_MAX: i64 = 4_294_967_294;
+pub(in crate::sqlite) const PAGES_MAX: i64 = 4_294_967_294;
 
 /// Returns the error unchanged, or a better one when the disk is not the reason. Call it while no tenant's SQL runs on
 /// the connection.
@@ -22,6 +22,16 @@ pub(in crate::sqlite) fn explain_disk_full(db: &Connection, error: Error) -> Err
         return error;
     };
     Error::new(ErrorKind::SqlInvalid, why).with_source(error)
+}
+
+/// As [`explain_disk_full`], on a connection whose pages this program limits.
+pub(in crate::sqlite) fn explain_page_limit(db: &Connection, error: Error) -> Error {
+    let is_limited = || read_number(db, "pragma max_page_count").is_some_and(|pages| pages < PAGES_MAX);
+    if error.kind() == ErrorKind::DiskFull && is_limited() {
+        let why = "the database is as large as it may be: delete data, or ask for more room";
+        return Error::new(ErrorKind::StorageFull, why).with_source(error);
+    }
+    explain_disk_full(db, error)
 }
 
 fn has_used_all_numbers(db: &Connection) -> bool {

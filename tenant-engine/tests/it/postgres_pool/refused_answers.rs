@@ -14,6 +14,7 @@ const CAPS: SessionLimits = SessionLimits {
     rows_max: 10,
     bytes_max: 1_000,
     temp_bytes_max: 1_000,
+    storage_bytes_max: None,
     statement_timeout: Duration::from_secs(5),
     transaction_timeout: Duration::from_secs(10),
 };

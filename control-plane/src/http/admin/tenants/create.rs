@@ -48,7 +48,8 @@ async fn create_one(
     check_reason(new.reason.as_deref())?;
     catalog::TenantName::parse_slug(&new.name)?;
     let tenants = vec![create::TenantSpec { name: new.name, labels: new.labels }];
-    let params = create::CreateParams { tenants, server: new.server, if_exists: create::ExistingNamePolicy::Error };
+    let if_exists = create::ExistingNamePolicy::Error;
+    let params = create::CreateParams { tenants, server: new.server, if_exists, plan: new.plan };
     let mut submission = Submission::new(OperationParams::Create(params), TenantSelection::default());
     submission.reason = new.reason;
     let mode = if new.dry_run { SubmitMode::Plan } else { SubmitMode::Run };
@@ -88,7 +89,7 @@ async fn create_many(
         ExistingNameChoice::Error => create::ExistingNamePolicy::Error,
         ExistingNameChoice::Skip => create::ExistingNamePolicy::Skip,
     };
-    let params = create::CreateParams { tenants, server: new.server, if_exists };
+    let params = create::CreateParams { tenants, server: new.server, if_exists, plan: new.plan };
     let submission = Submission {
         operation: OperationParams::Create(params).into(),
         targets: TenantSelection::default(),

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use catalog::tenants::TenantCriteria;
-use catalog::{ReadTx, ServerId, ServerRecord, TenantRecord, events, names, servers, tenants};
+use catalog::{ReadTx, ServerId, ServerRecord, TenantRecord, WriteTx, events, names, plans, servers, tenants};
 use fleet_api::pages::PageOf;
 use fleet_api::problem::ProblemBody;
 use fleet_api::tenants::{TenantFilters, TenantPatch, TenantView};
@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 use super::change::{CatalogChange, check_reason, finish_change};
 use super::lookup;
 use super::migrations::pins::head_version;
+use super::plans::find_plan;
 use crate::error::ErrorKind;
 use crate::http::ApiState;
 use crate::http::admin::migrations::pins::tenant_pin;
@@ -62,6 +63,7 @@ pub(crate) fn tenant_view(
         generation: record.generation.0,
         block_writes: record.block_writes.as_ref().map(word_of),
         protected: record.protected,
+        plan: record.plan.map(|plan| plan.name),
         labels: record.labels,
         size_bytes: record.size_bytes,
         operation_id: record.op_id.map(|id| id.to_string()),
@@ -151,7 +153,7 @@ async fn get_tenant(
     tenant_response(&mut tx, record).await
 }
 
-/// Change the name, labels and protection of a tenant in one transaction.
+/// Change the name, labels, protection and plan of a tenant in one transaction.
 #[utoipa::path(patch, path = "/v1/tenants/{tenant}", tag = "tenants", request_body = TenantPatch,
     params(("tenant" = String, Path, description = "Name or id of the tenant"), ("If-Match" = Option<String>, Header, description = "ETag that the tenant must still have")),
     responses((status = 200, description = "The tenant after the change", body = TenantView), (status = 412, description = "The tenant was changed in the meantime", body = ProblemBody)))]
@@ -163,8 +165,8 @@ async fn patch_tenant(
     JsonBody(patch): JsonBody<TenantPatch>,
 ) -> Result<Response> {
     check_reason(patch.reason.as_deref())?;
-    if patch.name.is_none() && patch.labels.is_empty() && patch.protected.is_none() {
-        return Err(Problem::invalid("no change was requested: expected name, labels or protected"));
+    if patch.name.is_none() && patch.labels.is_empty() && patch.protected.is_none() && patch.plan.is_none() {
+        return Err(Problem::invalid("no change was requested: expected name, labels, protected or plan"));
     }
     let mut tx = api.app.catalog.write().await?;
     let record = lookup::find_tenant(&mut tx, &name).await?;
@@ -187,9 +189,12 @@ async fn patch_tenant(
         events::append_events(&mut tx, &[caller.caller_event(kind, Some(record.id), serde_json::json!({}), reason)])
             .await?;
     }
+    if let Some(plan) = &patch.plan {
+        set_plan(&mut tx, &caller, &record, plan.as_deref(), reason).await?;
+    }
     let record = lookup::find_tenant(&mut tx, &record.id.to_string()).await?;
     let response = tenant_response(&mut tx, record).await?;
-    let action = "would get this name, these labels and this protection".to_owned();
+    let action = "would get this name, these labels, this protection and this plan".to_owned();
     finish_change(
         tx,
         &caller,
@@ -198,6 +203,22 @@ async fn patch_tenant(
         response,
     )
     .await
+}
+
+/// Gives the tenant this plan, or none.
+async fn set_plan(
+    tx: &mut WriteTx,
+    caller: &AdmittedCaller,
+    record: &TenantRecord,
+    plan: Option<&str>,
+    reason: Option<&str>,
+) -> Result<()> {
+    if let Some(name) = plan {
+        find_plan(tx, name).await?;
+    }
+    plans::set_tenant_plan(tx, record.id, plan).await?;
+    let data = serde_json::json!({ "plan": plan, "before": record.plan.as_ref().map(|plan| &plan.name) });
+    Ok(events::append_events(tx, &[caller.caller_event("tenant.plan_set", Some(record.id), data, reason)]).await?)
 }
 
 /// Refuses the change if the tenant's ETag does not match If-Match.
